@@ -1,0 +1,7 @@
+//! The outside world of Tidegate, one folder per wall.
+
+/// Messages of the protocol and of the store, generated from `proto/`.
+#[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/proto.rs"));
+}

@@ -1,0 +1,259 @@
+//! Actor: its identity, its definition as registered, and where its host listens.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::state::{Any, Tags};
+
+/// Longest system, name or parent, in bytes of UTF-8 (decision 12).
+pub const MAX_NAME_BYTES: usize = 512;
+
+/// Why a system, actor or parent name is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The name is empty.
+    #[error("is empty")]
+    Empty,
+    /// The name is longer than [`MAX_NAME_BYTES`].
+    #[error("has {0} bytes, at most {MAX_NAME_BYTES} are allowed")]
+    TooLong(usize),
+    /// The name holds a control character.
+    #[error("holds a control character")]
+    Control,
+}
+
+/// Checks one part of an actor's identity.
+///
+/// # Errors
+/// When it is empty, too long or holds a control character.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err(NameError::TooLong(name.len()));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(NameError::Control);
+    }
+    Ok(())
+}
+
+/// An actor as the protocol names it. `parent` is empty for an actor that is its own definition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ActorId {
+    /// Instance name.
+    pub name: String,
+    /// System it lives in.
+    pub system: String,
+    /// Definition it was made from; may be empty.
+    pub parent: String,
+}
+
+impl fmt::Display for ActorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.system, self.name)
+    }
+}
+
+/// A live actor's identity, cheap to clone and to compare: system and name (decision 12).
+#[derive(Debug, Clone)]
+pub struct ActorRef(Arc<ActorRefInner>);
+
+#[derive(Debug)]
+struct ActorRefInner {
+    system: Box<str>,
+    name: Box<str>,
+    hash: u64,
+}
+
+impl ActorRef {
+    /// Names an actor.
+    pub fn new(system: &str, name: &str) -> Self {
+        let hash = Self::hash_of(system, name);
+        Self(Arc::new(ActorRefInner { system: system.into(), name: name.into(), hash }))
+    }
+
+    /// The hash that a map of actors uses: stable within a process, 64 bits over system and name.
+    pub fn hash_of(system: &str, name: &str) -> u64 {
+        use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+        xxh3_64_with_seed(name.as_bytes(), xxh3_64(system.as_bytes()))
+    }
+
+    /// System it lives in.
+    pub fn system(&self) -> &str {
+        &self.0.system
+    }
+
+    /// Instance name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The precomputed [`hash_of`](Self::hash_of) this actor.
+    pub fn precomputed_hash(&self) -> u64 {
+        self.0.hash
+    }
+}
+
+impl PartialEq for ActorRef {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.hash == other.0.hash
+                && self.0.name == other.0.name
+                && self.0.system == other.0.system)
+    }
+}
+
+impl Eq for ActorRef {}
+
+impl Hash for ActorRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
+
+impl fmt::Display for ActorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0.system, self.0.name)
+    }
+}
+
+/// Where an actor host listens: the text after `http://` (an authority), or `unix:` and a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostAddress(Arc<str>);
+
+impl HostAddress {
+    /// Wraps an authority such as `127.0.0.1:8090`, or `unix:/path/to.sock`.
+    pub fn new(address: &str) -> Self {
+        Self(address.into())
+    }
+
+    /// The address as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What kind of actor a definition describes; numbers of later protocols survive as they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Addressed by its registered name (also the kind of unknown numbers).
+    #[default]
+    Named,
+    /// A template: instances are spawned from it.
+    Unnamed,
+    /// A pool of members.
+    Pooled,
+    /// A number this version has no special treatment for; behaves as [`Kind::Named`].
+    Other(i32),
+}
+
+/// A periodic action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timer {
+    /// The action to run.
+    pub action: String,
+    /// Time between two runs.
+    pub period: Duration,
+}
+
+/// A binding of an actor to a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// Channel name.
+    pub topic: String,
+    /// Action run on delivery; never empty (`receive` when none was given).
+    pub action: String,
+}
+
+/// What a host registered: one actor or template.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// Identity as registered; `parent` as the host sent it.
+    pub id: ActorId,
+    /// Where its host listens.
+    pub host: HostAddress,
+    /// Its kind.
+    pub kind: Kind,
+    /// Whether its state is kept across deactivation and restart.
+    pub stateful: bool,
+    /// Time between two looks of the snapshot timer; `None`: no snapshots on a timer.
+    pub snapshot_every: Option<Duration>,
+    /// Idle time after which it is unloaded; `None`: never.
+    pub deactivate_after: Option<Duration>,
+    /// Registered actions, in the order of registration.
+    pub actions: Vec<String>,
+    /// Registered timers.
+    pub timers: Vec<Timer>,
+    /// Channel bindings; `None` when the host sent no metadata (such an actor is never warmed up).
+    pub channels: Option<Vec<Channel>>,
+    /// Initial state, if any.
+    pub initial_state: Option<Any>,
+    /// Initial tags.
+    pub initial_tags: Tags,
+    /// The bytes as registered, kept verbatim so that nothing unknown is lost (decision 27).
+    pub raw: Bytes,
+}
+
+/// Names of the actions that are answered without the host unless the actor registered one of them.
+pub const DEFAULT_ACTIONS: [&str; 5] = ["get", "Get", "get_state", "getState", "GetState"];
+
+/// Names that mark the action run on every activation.
+pub const INIT_ACTIONS: [&str; 4] = ["init", "Init", "setup", "Setup"];
+
+impl Definition {
+    /// Whether a call may name this action: registered, a timer's, or one of [`DEFAULT_ACTIONS`].
+    pub fn knows(&self, action: &str) -> bool {
+        DEFAULT_ACTIONS.contains(&action)
+            || self.actions.iter().any(|known| known == action)
+            || self.timers.iter().any(|timer| timer.action == action)
+    }
+
+    /// Whether the proxy itself answers this action: one of [`DEFAULT_ACTIONS`], none of them registered.
+    pub fn is_default_action(&self, action: &str) -> bool {
+        DEFAULT_ACTIONS.contains(&action)
+            && !self.actions.iter().any(|known| DEFAULT_ACTIONS.contains(&known.as_str()))
+    }
+
+    /// The first registered action that is run on every activation.
+    pub fn init_action(&self) -> Option<&str> {
+        self.actions.iter().map(String::as_str).find(|action| INIT_ACTIONS.contains(action))
+    }
+
+    /// Whether it is activated right after registration.
+    pub fn is_warmed_up(&self) -> bool {
+        !matches!(self.kind, Kind::Unnamed | Kind::Pooled)
+            && self.channels.as_ref().is_some_and(|bound| self.stateful || !bound.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_outside_the_rules_are_refused() {
+        assert_eq!(check_name(""), Err(NameError::Empty));
+        assert_eq!(check_name(&"x".repeat(513)), Err(NameError::TooLong(513)));
+        assert_eq!(check_name("a\nb"), Err(NameError::Control));
+        assert_eq!(check_name("Zürich 7/8"), Ok(()));
+    }
+
+    #[test]
+    fn one_name_in_two_systems_is_two_actors() {
+        assert_ne!(ActorRef::new("a", "joe"), ActorRef::new("b", "joe"));
+        assert_eq!(ActorRef::new("a", "joe"), ActorRef::new("a", "joe"));
+        assert_ne!(ActorRef::new("ab", "c"), ActorRef::new("a", "bc"));
+    }
+}

@@ -1,0 +1,146 @@
+//! Error: why a call did not succeed, and whether trying again is safe.
+
+use std::time::Duration;
+
+use crate::ports::{HostError, StoreError};
+
+/// What kind of failure it is; a protocol maps it to its own status in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request makes no sense.
+    Invalid,
+    /// No such actor, system, definition or revision.
+    ActorNotFound,
+    /// The actor has no such action.
+    ActionNotFound,
+    /// The caller may not do this.
+    Forbidden,
+    /// The request collides with what is registered or running.
+    Conflict,
+    /// A state, payload or chain is larger than allowed.
+    TooLarge,
+    /// No room now; come back later.
+    Overloaded,
+    /// The store cannot take or give state now; come back later.
+    StoreUnavailable,
+    /// The proxy is shutting down.
+    Draining,
+    /// The user function's host failed.
+    HostFailed,
+    /// The call's time ran out.
+    DeadlineExceeded,
+    /// The protocol has it, this version does not yet.
+    Unsupported,
+    /// A defect of the proxy.
+    Internal,
+}
+
+/// Why a call did not succeed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A field is missing or wrong; nothing was done.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such actor; nothing was done.
+    #[error("Actor {name} not found on ActorSystem {system}")]
+    ActorNotFound {
+        /// System that was asked.
+        system: String,
+        /// Actor that was asked for.
+        name: String,
+    },
+    /// A definition or revision that something refers to does not exist; nothing was done.
+    #[error("{0}")]
+    NotFound(String),
+    /// The actor has no such action; nothing was done.
+    #[error("Action [{action}] not found for Actor [{actor}]")]
+    ActionNotFound {
+        /// The actor.
+        actor: String,
+        /// The action asked for.
+        action: String,
+    },
+    /// The caller may not do this; nothing was done.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The request collides with what is registered or running; nothing was done.
+    #[error("{0}")]
+    Conflict(String),
+    /// Too large; the old state stays. When the action ran, the text says so.
+    #[error("{0}")]
+    TooLarge(String),
+    /// No room; nothing was done, trying again later is safe.
+    #[error("{reason}; try again in {retry_after:?}")]
+    Overloaded {
+        /// Which bound was reached.
+        reason: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The store failed; the source says whether a write may have happened.
+    #[error("state of the actor cannot be kept or read: {0}")]
+    Store(StoreError),
+    /// The proxy is shutting down; nothing was done.
+    #[error("the proxy is shutting down")]
+    Draining,
+    /// The host failed; the source says whether the action may have run.
+    #[error("{0}")]
+    Host(HostError),
+    /// Time ran out before the action was started; trying again is safe.
+    #[error("not started within {0:?}: {1}")]
+    NotStarted(Duration, String),
+    /// Time ran out after the action was started: it may still run to its end.
+    #[error("no answer within {0:?}; the action was started and may still finish")]
+    NoAnswer(Duration),
+    /// The protocol has it, this version does not yet; nothing was done unless the text says so.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A defect of the proxy; the action may have run.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// Its kind.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Invalid(_) => ErrorKind::Invalid,
+            Error::ActorNotFound { .. } | Error::NotFound(_) => ErrorKind::ActorNotFound,
+            Error::ActionNotFound { .. } => ErrorKind::ActionNotFound,
+            Error::Forbidden(_) => ErrorKind::Forbidden,
+            Error::Conflict(_) => ErrorKind::Conflict,
+            Error::TooLarge(_) => ErrorKind::TooLarge,
+            Error::Overloaded { .. } => ErrorKind::Overloaded,
+            Error::Store(_) => ErrorKind::StoreUnavailable,
+            Error::Draining => ErrorKind::Draining,
+            Error::Host(_) => ErrorKind::HostFailed,
+            Error::NotStarted(..) | Error::NoAnswer(_) => ErrorKind::DeadlineExceeded,
+            Error::Unsupported(_) => ErrorKind::Unsupported,
+            Error::Internal(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// Whether the same call may be made again without running the action twice.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Overloaded { .. } | Error::Draining | Error::NotStarted(..) => true,
+            Error::Host(error) => error.is_unsent(),
+            Error::Store(error) => !error.may_have_happened(),
+            _ => false,
+        }
+    }
+}
+
+impl From<HostError> for Error {
+    fn from(error: HostError) -> Self {
+        Error::Host(error)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Error::Store(error)
+    }
+}

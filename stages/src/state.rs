@@ -1,0 +1,110 @@
+//! State: what an actor remembers, and the records in which a store keeps it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+/// Tags of an actor: descriptive text kept with its state.
+pub type Tags = BTreeMap<String, String>;
+
+/// A typed blob the proxy never opens; the type URL is kept verbatim.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Any {
+    /// Type URL as the user function sent it.
+    pub type_url: String,
+    /// The encoded message.
+    pub value: Bytes,
+}
+
+impl Any {
+    /// Whether type URL and value are both empty: such a state is no state (decision 26).
+    pub fn is_empty(&self) -> bool {
+        self.type_url.is_empty() && self.value.is_empty()
+    }
+
+    /// Size in bytes, type URL included.
+    pub fn len(&self) -> usize {
+        self.type_url.len() + self.value.len()
+    }
+}
+
+/// Microseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The time that a new record gets: now, or just after the last one when the clock went back (decision 15).
+    #[must_use]
+    pub fn after(self, last: Timestamp) -> Timestamp {
+        self.max(Timestamp(last.0 + 1))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+/// Whether the actor was running when the record was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Status {
+    /// Active in memory.
+    #[default]
+    Activated,
+    /// Unloaded in an orderly way.
+    Deactivated,
+    /// Not known.
+    Unknown,
+}
+
+/// What `get_state` answers: tags and state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ActorState {
+    /// Current tags.
+    pub tags: Tags,
+    /// Current state, if any.
+    pub state: Option<Any>,
+}
+
+/// The latest durable state of an actor: one record, overwritten by each durable change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Counts durable changes.
+    pub version: u64,
+    /// Number of the newest revision appended to the history; 0: none.
+    pub revision: u64,
+    /// Activation that wrote it (decision 13).
+    pub incarnation: u64,
+    /// Start of the proxy, or lease, under which it was written (decision 17).
+    pub epoch: u64,
+    /// Whether the actor was running.
+    pub status: Status,
+    /// When it was written; never runs backwards.
+    pub at: Timestamp,
+    /// Tags and state.
+    pub content: ActorState,
+    /// Workflow not yet delivered, encoded; written in the same commit as the state. Empty until
+    /// the outbox is built.
+    pub outbox: Vec<Bytes>,
+}
+
+/// One entry of an actor's history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// Its number: counts from 1, never repeats, never goes back (I4).
+    pub revision: u64,
+    /// The version of the head it was taken from.
+    pub version: u64,
+    /// Activation that wrote it.
+    pub incarnation: u64,
+    /// Epoch under which it was written.
+    pub epoch: u64,
+    /// Whether the actor was running.
+    pub status: Status,
+    /// When it was written.
+    pub at: Timestamp,
+    /// Tags and state.
+    pub content: ActorState,
+}

@@ -239,8 +239,26 @@ impl Definition {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A stateful named definition in system `s` with the action `add`.
+    pub(crate) fn definition(name: &str) -> Definition {
+        Definition {
+            id: ActorId { name: name.into(), system: "s".into(), parent: String::new() },
+            host: HostAddress::new("127.0.0.1:8090"),
+            kind: Kind::Named,
+            stateful: true,
+            snapshot_every: None,
+            deactivate_after: None,
+            actions: vec!["add".into()],
+            timers: Vec::new(),
+            channels: Some(Vec::new()),
+            initial_state: None,
+            initial_tags: Tags::new(),
+            raw: Bytes::new(),
+        }
+    }
 
     #[test]
     fn names_outside_the_rules_are_refused() {

@@ -68,6 +68,14 @@ pub struct ActorState {
     pub state: Option<Any>,
 }
 
+impl ActorState {
+    /// Size in bytes, as counted against bounds.
+    pub fn bytes(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len()).sum();
+        tags + self.state.as_ref().map_or(0, Any::len)
+    }
+}
+
 /// The latest durable state of an actor: one record, overwritten by each durable change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Head {

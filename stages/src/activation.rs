@@ -1,0 +1,199 @@
+//! Activation: what an actor is while it is in memory, and the records made from it.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::actor::{ActorId, Definition};
+use crate::checkpoint::Incarnation;
+use crate::directory::Entry;
+use crate::ports::Save;
+use crate::state::{ActorState, Head, Revision, Status, Timestamp};
+
+/// An active actor's memory; taken by the call in flight.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) incarnation: Arc<Incarnation>,
+    /// Tags and state as the next action will see them.
+    pub(crate) content: ActorState,
+    /// Whether the init action has had its turn.
+    pub(crate) initialised: bool,
+    version: u64,
+    revision: u64,
+    /// Status in the newest head; `None` when there is no head yet.
+    status: Option<Status>,
+    /// Whether `content` is newer than the newest head.
+    dirty: bool,
+    /// Fingerprint of the content that the newest revision holds.
+    revised: Option<u128>,
+}
+
+impl Live {
+    /// The memory of an actor that was never stored.
+    pub(crate) fn fresh(incarnation: Arc<Incarnation>, definition: &Definition) -> Self {
+        let content = ActorState {
+            tags: definition.initial_tags.clone(),
+            state: definition.initial_state.clone(),
+        };
+        Self {
+            incarnation,
+            content,
+            initialised: false,
+            version: 0,
+            revision: 0,
+            status: None,
+            dirty: false,
+            revised: None,
+        }
+    }
+
+    /// The memory of an actor as its head tells it. `newest` is the revision with the head's revision
+    /// number; it tells whether the head's content is in the history already.
+    pub(crate) fn loaded(
+        incarnation: Arc<Incarnation>,
+        head: Head,
+        newest: Option<&Revision>,
+    ) -> Self {
+        let revised = match (head.status, newest) {
+            // An orderly end put the content into the history.
+            (Status::Deactivated, _) => Some(fingerprint(&head.content)),
+            (_, newest) => newest.map(|revision| fingerprint(&revision.content)),
+        };
+        Self {
+            incarnation,
+            content: head.content,
+            initialised: false,
+            version: head.version,
+            revision: head.revision,
+            status: Some(head.status),
+            dirty: false,
+            revised,
+        }
+    }
+
+    /// Takes the content of an older revision as the current one: a change like any other.
+    pub(crate) fn restore(&mut self, revision: Revision) {
+        self.change(revision.content);
+    }
+
+    /// Replaces the content; answers whether that changed anything.
+    pub(crate) fn change(&mut self, content: ActorState) -> bool {
+        let changed = self.content != content;
+        if changed {
+            self.content = content;
+            self.dirty = true;
+        }
+        changed
+    }
+
+    /// Whether the content is newer than the newest head.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Whether the content differs from that of the newest revision (nothing is appended when nothing changed).
+    pub(crate) fn is_unrevised(&self) -> bool {
+        let empty = self.content.state.is_none() && self.content.tags.is_empty();
+        if self.revised.is_none() && empty {
+            return false;
+        }
+        self.revised != Some(fingerprint(&self.content))
+    }
+
+    /// Whether an orderly end has something to write.
+    pub(crate) fn needs_farewell(&self) -> bool {
+        self.dirty || self.is_unrevised() || self.status == Some(Status::Activated)
+    }
+
+    /// The commit that makes the current content durable, as the next version; with `append` it also
+    /// becomes the next revision. Version and revision never go back (I4).
+    pub(crate) fn save(
+        &mut self,
+        entry: &Entry,
+        id: &Arc<ActorId>,
+        status: Status,
+        append: bool,
+        now: Timestamp,
+    ) -> Save {
+        self.version += 1;
+        if append {
+            self.revision += 1;
+            self.revised = Some(fingerprint(&self.content));
+        }
+        self.status = Some(status);
+        self.dirty = false;
+        let head = Head {
+            version: self.version,
+            revision: self.revision,
+            incarnation: self.incarnation.number,
+            epoch: self.incarnation.epoch,
+            status,
+            at: entry.record_time(now),
+            content: self.content.clone(),
+            outbox: Vec::new(),
+        };
+        Save { actor: id.clone(), head, append }
+    }
+}
+
+/// A fingerprint of tags and state: equal contents have equal ones, 128 bits.
+fn fingerprint(content: &ActorState) -> u128 {
+    let mut hash = Xxh3::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hash.update(bytes);
+    };
+    if let Some(state) = &content.state {
+        part(state.type_url.as_bytes());
+        part(&state.value);
+    }
+    for (key, value) in &content.tags {
+        part(key.as_bytes());
+        part(value.as_bytes());
+    }
+    hash.digest128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::tests::definition;
+    use crate::state::Any;
+
+    fn content(text: &'static str) -> ActorState {
+        let state = Any { type_url: "t".into(), value: text.as_bytes().into() };
+        ActorState { tags: [("k".to_owned(), "v".to_owned())].into(), state: Some(state) }
+    }
+
+    fn incarnation() -> Arc<Incarnation> {
+        Arc::new(Incarnation::new(1, 1))
+    }
+
+    #[test]
+    fn the_same_content_again_is_no_change() {
+        let mut live = Live::fresh(incarnation(), &definition("a"));
+        assert!(live.change(content("1")));
+        assert!(!live.change(content("1")));
+    }
+
+    #[test]
+    fn an_orderly_end_leaves_nothing_to_append() {
+        let head = Head { status: Status::Deactivated, content: content("1"), version: 4, revision: 2, ..Head::default() };
+        let live = Live::loaded(incarnation(), head, None);
+        assert!(!live.is_unrevised() && !live.needs_farewell());
+    }
+
+    #[test]
+    fn a_head_newer_than_its_revision_is_appended_later() {
+        let head = Head { content: content("2"), version: 4, revision: 2, ..Head::default() };
+        let newest = Revision { content: content("1"), revision: 2, ..Revision::default() };
+        assert!(Live::loaded(incarnation(), head.clone(), Some(&newest)).is_unrevised());
+        let same = Revision { content: content("2"), revision: 2, ..Revision::default() };
+        assert!(!Live::loaded(incarnation(), head, Some(&same)).is_unrevised());
+    }
+
+    #[test]
+    fn an_actor_without_state_has_nothing_to_append() {
+        assert!(!Live::fresh(incarnation(), &definition("a")).is_unrevised());
+    }
+}

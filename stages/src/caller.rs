@@ -1,0 +1,311 @@
+//! Caller: the door. Checks a call, finds whom it is for, counts it in and queues it in its actor's mailbox.
+//!
+//! A call that is refused here was never started. Memory is bounded by the permits given out here:
+//! a permit is held from admission until the call's answer leaves, also while the call is routed on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use metrics::counter;
+use tidegate_pipeline::{KeyedEvent, KeyedProducer, Permit, Refused};
+use tracing::debug;
+
+use crate::actor::{ActorId, ActorRef, check_name};
+use crate::directory::{Directory, Entry};
+use crate::error::Error;
+use crate::invocation::{Invocation, Metadata, Payload, REQUEST_TIMEOUT};
+use crate::metrics::CALLS_REFUSED_TOTAL;
+use crate::ports::Clock;
+use crate::reply::{Deadlines, Reply, Timing, Waiting};
+use crate::retries::Retries;
+use crate::state::ActorState;
+
+/// Longest chain of pipes and forwards (decision 10).
+pub const MAX_ROUTE: usize = 32;
+
+/// When a refused caller is told to come back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// An invocation on its way through the rooms.
+pub(crate) struct Call {
+    pub(crate) action: String,
+    pub(crate) payload: Payload,
+    pub(crate) metadata: Metadata,
+    pub(crate) caller: Option<ActorId>,
+    pub(crate) traceparent: String,
+    pub(crate) timing: Timing,
+    pub(crate) reply: Reply<Payload>,
+    /// Actors that routed this call on, oldest first.
+    pub(crate) route: Vec<ActorRef>,
+    /// Its place in the house; `None` for calls that the house makes itself while its doors are closed.
+    pub(crate) permit: Option<Permit>,
+}
+
+/// What an actor is asked to do.
+pub(crate) enum Task {
+    /// Run an action.
+    Call(Box<Call>),
+    /// Tell tags and state.
+    State(Reply<ActorState>),
+    /// Be in memory.
+    WarmUp(Reply<()>),
+    /// Append the content to the history when it changed.
+    Snapshot,
+    /// Leave memory: when unused for that long, or in any case.
+    Deactivate { idle: Option<Duration>, done: Reply<()> },
+    /// Forget state and history.
+    Delete(Reply<()>),
+}
+
+/// One turn of an actor: what waits in its mailbox.
+pub(crate) struct Work {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) lane: u32,
+    pub(crate) task: Task,
+    /// Until when, and how often, reaching the store or the host is tried.
+    pub(crate) retries: Retries,
+}
+
+impl Work {
+    /// Ends it with an error.
+    pub(crate) fn fail(self, error: Error) {
+        match self.task {
+            Task::Call(call) => call.reply.send(Err(error)),
+            Task::State(reply) => reply.send(Err(error)),
+            Task::WarmUp(reply) | Task::Delete(reply) | Task::Deactivate { done: reply, .. } => {
+                reply.send(Err(error));
+            }
+            Task::Snapshot => debug!(actor = %self.entry.actor, %error, "snapshot skipped"),
+        }
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work").field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+impl KeyedEvent for Work {
+    type Key = ActorRef;
+
+    fn key(&self) -> &ActorRef {
+        &self.entry.actor
+    }
+
+    fn lane(&self) -> u32 {
+        self.lane
+    }
+
+    fn is_abandoned(&self) -> bool {
+        matches!(&self.task, Task::Call(call) if call.reply.is_abandoned())
+    }
+}
+
+/// An invocation that was checked and whose actor was found.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    entry: Arc<Entry>,
+    lane: u32,
+    invocation: Invocation,
+}
+
+/// Whether an admitted call may be refused for want of room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It came through a door.
+    Outside,
+    /// The house itself makes it (a side effect): served also while the doors are closed.
+    Inside,
+}
+
+/// The door; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    directory: Arc<Directory>,
+    mailboxes: KeyedProducer<Work>,
+    clock: Arc<dyn Clock>,
+    deadlines: Deadlines,
+    draining: Arc<AtomicBool>,
+}
+
+impl Caller {
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        mailboxes: KeyedProducer<Work>,
+        clock: Arc<dyn Clock>,
+        deadlines: Deadlines,
+    ) -> Self {
+        Self { directory, mailboxes, clock, deadlines, draining: Arc::default() }
+    }
+
+    /// Refuses calls from outside from now on.
+    pub(crate) fn close(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.mailboxes.close();
+    }
+
+    /// Whether calls from outside are refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Checks a call and finds its actor.
+    ///
+    /// # Errors
+    /// When a name is not allowed, the actor or action is unknown, or the call needs what is not built yet.
+    pub(crate) fn check(&self, invocation: Invocation) -> Result<Checked, Error> {
+        let id = &invocation.actor;
+        for (part, name) in [("actor.id.name", &id.name), ("system.name", &id.system)] {
+            check_name(name).map_err(|error| Error::Invalid(format!("{part} {error}")))?;
+        }
+        if invocation.pooled {
+            return Err(Error::Unsupported("pooled invocations are not built yet".into()));
+        }
+        let due_us = u64::try_from(invocation.scheduled_to).unwrap_or(0).saturating_mul(1000);
+        if due_us > self.clock.now().0 {
+            return Err(Error::Unsupported("scheduled invocations are not built yet".into()));
+        }
+        let entry = self.directory.find(&id.system, &id.name).ok_or_else(|| Error::ActorNotFound {
+            system: id.system.clone(),
+            name: id.name.clone(),
+        })?;
+        let hosted = entry.spec().hosted;
+        let definition = &hosted.definition;
+        if definition.actions.is_empty() && definition.timers.is_empty() {
+            let text = format!("Actor [{}] has registered no action: no call of it is allowed", id.name);
+            return Err(Error::Forbidden(text));
+        }
+        if !definition.knows(&invocation.action) {
+            let (actor, action) = (id.name.clone(), invocation.action);
+            return Err(Error::ActionNotFound { actor, action });
+        }
+        Ok(Checked { lane: hosted.lane, entry, invocation })
+    }
+
+    /// Counts a checked call in and queues it; the answer, or `None` when nobody waits for it.
+    ///
+    /// # Errors
+    /// When the house or the actor's mailbox is full, or the house is draining.
+    pub(crate) async fn admit(
+        &self,
+        checked: Checked,
+        origin: Origin,
+    ) -> Result<Option<Admitted>, Error> {
+        let Checked { entry, lane, invocation } = checked;
+        let permit = if origin == Origin::Inside && self.is_closed() {
+            None
+        } else {
+            let reserved = self.mailboxes.reserve(invocation.bytes()).await;
+            Some(reserved.map_err(|refused| self.refusal(refused, &entry.actor))?)
+        };
+        let whole = invocation.metadata.get(REQUEST_TIMEOUT).and_then(|text| text.trim().parse().ok());
+        let timing = Timing::new(self.deadlines, whole.map(Duration::from_millis));
+        let scheduled = invocation.scheduled_to > 0;
+        let (reply, waiting) = if invocation.asynchronous || scheduled {
+            (Reply::unwanted(), None)
+        } else {
+            let (reply, waiting) = Reply::new(&timing);
+            (reply, Some(waiting))
+        };
+        let retries = Retries::until(timing.start_by);
+        let call = Call {
+            action: invocation.action,
+            payload: invocation.payload,
+            metadata: invocation.metadata,
+            caller: invocation.caller,
+            traceparent: invocation.traceparent,
+            timing,
+            reply,
+            route: Vec::new(),
+            permit,
+        };
+        let exempt = call.permit.is_none();
+        let actor = entry.actor.clone();
+        let work = Work { entry, lane, task: Task::Call(Box::new(call)), retries };
+        let pushed = if exempt { self.mailboxes.push_exempt(work) } else { self.mailboxes.push(work) };
+        match pushed {
+            Ok(()) => Ok(waiting
+                .map(|waiting| Admitted { waiting, mailboxes: self.mailboxes.clone(), actor })),
+            Err(rejected) => {
+                let error = self.refusal(rejected.reason, &actor);
+                rejected.event.fail(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Queues a task of the house itself: never refused for want of room, its number is bounded by its maker.
+    pub(crate) fn ask(&self, entry: &Arc<Entry>, task: Task) {
+        let lane = match task {
+            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(_) => 0,
+            Task::Call(_) | Task::State(_) | Task::WarmUp(_) => entry.spec().hosted.lane,
+        };
+        let retries = Retries::within(self.deadlines.start);
+        self.requeue(Work { entry: entry.clone(), lane, task, retries });
+    }
+
+    /// Queues work that was admitted before, at the tail of its actor's mailbox.
+    pub(crate) fn requeue(&self, work: Work) {
+        if let Err(rejected) = self.mailboxes.push_exempt(work) {
+            rejected.event.fail(Error::Draining);
+        }
+    }
+
+    /// The deadlines of calls that have none of their own.
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
+    fn refusal(&self, refused: Refused, actor: &ActorRef) -> Error {
+        let (label, reason) = match refused {
+            Refused::Closed => return Error::Draining,
+            Refused::TooLarge => {
+                return Error::TooLarge("the call is larger than the whole buffer of the door".into());
+            }
+            Refused::KeyFull => ("mailbox", format!("the mailbox of {actor} is full")),
+            _ => ("door", "the proxy has no room for another call".to_owned()),
+        };
+        counter!(CALLS_REFUSED_TOTAL, "reason" => label).increment(1);
+        Error::Overloaded { reason, retry_after: RETRY_AFTER }
+    }
+}
+
+/// A call that was let in and whose answer somebody waits for. Dropped before the answer, it removes
+/// the call from its mailbox unless it was started (decision 3).
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    waiting: Waiting<Payload>,
+    mailboxes: KeyedProducer<Work>,
+    actor: ActorRef,
+}
+
+impl Admitted {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The call's error, or that its time ran out.
+    pub(crate) async fn answer(self) -> Result<Payload, Error> {
+        // Dropped at the await, the waiting end goes first, then the sweep finds the call abandoned.
+        let mut sweep = Sweep { mailboxes: self.mailboxes, actor: self.actor, armed: true };
+        let result = self.waiting.answer().await;
+        sweep.armed = matches!(result, Err(Error::NotStarted(..)));
+        result
+    }
+}
+
+struct Sweep {
+    mailboxes: KeyedProducer<Work>,
+    actor: ActorRef,
+    armed: bool,
+}
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        if self.armed {
+            self.mailboxes.sweep(&self.actor);
+        }
+    }
+}

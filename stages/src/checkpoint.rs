@@ -1,0 +1,391 @@
+//! Checkpoint: makes states durable, many actors in one commit, and lets go what waited for it.
+//!
+//! In [`Settled`], out through the [way out](crate::departure). The batch in hand is the group
+//! commit: while the store works on it, the next one gathers. An actor's next invocation runs on
+//! the new state meanwhile; its reply waits here behind the older commits of the same actor, as does
+//! every reply that tells of a state which is not durable yet (decision 13).
+//!
+//! A commit that is known not to be written dooms its incarnation: what it had pending fails and the
+//! next call loads the actor again. A commit of unknown outcome puts the incarnation in doubt: it is
+//! written again until the store acknowledges, and meanwhile calls of the actor are refused (decision 14).
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use hashbrown::HashMap;
+use metrics::{Counter, counter};
+use parking_lot::Mutex;
+use tidegate_pipeline::Permit;
+use tidegate_pipeline::layer::retry::{Delays, ExponentialDelays};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+use tower::Service;
+use tracing::{error, info, warn};
+
+use crate::departure::{Departure, WayOut};
+use crate::directory::Entry;
+use crate::error::Error;
+use crate::metrics::COMMITS_TOTAL;
+use crate::ports::{Clock, Save, StateStore, StoreError};
+use crate::side_effects::PlannedEffect;
+
+/// One activation of an actor, shared by its live state and its commits (decision 13).
+pub(crate) struct Incarnation {
+    /// Its number, unique within the epoch.
+    pub(crate) number: u64,
+    /// The start of the proxy in which it lives.
+    pub(crate) epoch: u64,
+    submitted: AtomicU64,
+    settled: AtomicU64,
+    standing: Mutex<Standing>,
+    quiet: Notify,
+}
+
+#[derive(Default)]
+enum Standing {
+    #[default]
+    Sound,
+    /// A commit's outcome is unknown; these wait behind it.
+    Doubtful(VecDeque<Settled>),
+    /// A commit was lost: nothing of this activation will be written any more.
+    Doomed(StoreError),
+}
+
+impl Incarnation {
+    pub(crate) fn new(number: u64, epoch: u64) -> Self {
+        Self {
+            number,
+            epoch,
+            submitted: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            standing: Mutex::default(),
+            quiet: Notify::new(),
+        }
+    }
+
+    /// Whether everything handed to the checkpoint has been decided.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire) == self.submitted.load(Ordering::Acquire)
+    }
+
+    /// Waits until [`is_settled`](Self::is_settled).
+    pub(crate) async fn settled(&self) {
+        loop {
+            let quiet = self.quiet.notified();
+            if self.is_settled() {
+                return;
+            }
+            quiet.await;
+        }
+    }
+
+    /// Why calls cannot use this activation.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        match &*self.standing.lock() {
+            Standing::Sound => None,
+            Standing::Doubtful(_) => Some(Trouble::InDoubt),
+            Standing::Doomed(_) => Some(Trouble::Doomed),
+        }
+    }
+
+    /// Ends this activation: nothing of it will be written any more.
+    pub(crate) fn doom(&self, error: StoreError) {
+        let former = std::mem::replace(&mut *self.standing.lock(), Standing::Doomed(error));
+        // Outside the lock: what waited there takes the same lock when it is dropped.
+        drop(former);
+    }
+
+    fn settle(&self) {
+        self.settled.fetch_add(1, Ordering::AcqRel);
+        self.quiet.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incarnation").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with an activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// A commit's outcome is unknown and being settled.
+    InDoubt,
+    /// A commit was lost.
+    Doomed,
+}
+
+/// A turn that is over in memory: what is to be written, and what leaves then.
+pub(crate) struct Settled {
+    entry: Arc<Entry>,
+    incarnation: Arc<Incarnation>,
+    save: Option<Save>,
+    departure: Departure,
+    effects: Vec<PlannedEffect>,
+    way_out: WayOut,
+    decided: bool,
+    /// Its place in the checkpoint's buffer.
+    _permit: Permit,
+}
+
+impl Settled {
+    /// Notes it with its incarnation, which is then not settled until this is.
+    pub(crate) fn new(
+        entry: Arc<Entry>,
+        incarnation: Arc<Incarnation>,
+        save: Option<Save>,
+        (departure, effects): (Departure, Vec<PlannedEffect>),
+        way_out: WayOut,
+        permit: Permit,
+    ) -> Self {
+        incarnation.submitted.fetch_add(1, Ordering::AcqRel);
+        Self { entry, incarnation, save, departure, effects, way_out, decided: false, _permit: permit }
+    }
+
+    fn depart(mut self) {
+        let (departure, effects) = self.take();
+        self.way_out.depart(departure, effects);
+    }
+
+    fn fail(mut self, error: Error) {
+        let (departure, _effects) = self.take();
+        departure.fail(error);
+    }
+
+    fn take(&mut self) -> (Departure, Vec<PlannedEffect>) {
+        self.decided = true;
+        (std::mem::replace(&mut self.departure, Departure::Nothing), std::mem::take(&mut self.effects))
+    }
+}
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        // Dropped undecided (a panic, the end of a drain), its write may have happened: nothing may build on this activation.
+        if !self.decided {
+            self.incarnation.doom(StoreError::Unknown("the commit was abandoned".into()));
+        }
+        self.incarnation.settle();
+    }
+}
+
+impl fmt::Debug for Settled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settled").field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+/// Keeps stateful calls away from a store that just failed, so that no action runs whose state is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(Mutex<Option<(Instant, Duration, StoreError)>>);
+
+const GATE_FIRST: Duration = Duration::from_millis(50);
+const GATE_LONGEST: Duration = Duration::from_secs(2);
+
+impl Gate {
+    /// Why stateful calls are refused now, and when to come back.
+    pub(crate) fn closed(&self) -> Option<(StoreError, Duration)> {
+        let held = self.0.lock();
+        let (opens, _, error) = held.as_ref()?;
+        let left = opens.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| (error.clone(), left))
+    }
+
+    /// The store failed: closed for a while, longer each time, until it works again.
+    fn close(&self, error: &StoreError) {
+        let mut held = self.0.lock();
+        let pause = match &*held {
+            Some((opens, pause, _)) if *opens > Instant::now() => *pause,
+            Some((_, pause, _)) => (*pause * 2).min(GATE_LONGEST),
+            None => GATE_FIRST,
+        };
+        if held.is_none() {
+            error!(%error, "the state store fails; stateful calls are refused until it works again");
+        }
+        *held = Some((Instant::now() + pause, pause, error.clone()));
+    }
+
+    fn open(&self) {
+        let mut held = self.0.lock();
+        if held.take().is_some() {
+            info!("the state store works again");
+        }
+    }
+}
+
+/// The room; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Checkpoint {
+    store: Arc<dyn StateStore>,
+    clock: Arc<dyn Clock>,
+    gate: Arc<Gate>,
+    tasks: TaskTracker,
+    written: Counter,
+    lost: Counter,
+}
+
+impl Checkpoint {
+    pub(crate) fn new(
+        store: Arc<dyn StateStore>,
+        clock: Arc<dyn Clock>,
+        gate: Arc<Gate>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let written = counter!(COMMITS_TOTAL, "outcome" => "written");
+        let lost = counter!(COMMITS_TOTAL, "outcome" => "lost");
+        Self { store, clock, gate, tasks, written, lost }
+    }
+
+    async fn commit(self, batch: Vec<Settled>) {
+        let batch: Vec<Settled> = batch.into_iter().filter_map(stand_in_line).collect();
+        let (saves, covered_by) = gather(&batch);
+        let outcomes = if saves.is_empty() { Vec::new() } else { self.store.save(saves).await };
+        for (settled, place) in batch.into_iter().zip(covered_by) {
+            let outcome = place.and_then(|place| outcomes.get(place)).unwrap_or(&Ok(()));
+            // An older commit of the same activation may have failed in this very batch.
+            let Some(settled) = stand_in_line(settled) else { continue };
+            match outcome {
+                Ok(()) => {
+                    if settled.save.is_some() {
+                        self.written.increment(1);
+                        self.gate.open();
+                    }
+                    settled.depart();
+                }
+                Err(error) if error.may_have_happened() => self.doubt(settled, error),
+                Err(error) => {
+                    self.lost.increment(1);
+                    self.gate.close(error);
+                    settled.incarnation.doom(error.clone());
+                    settled.fail(Error::Store(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Puts an activation in doubt and sees to it that the doubt ends.
+    fn doubt(&self, settled: Settled, error: &StoreError) {
+        warn!(actor = %settled.entry.actor, %error, "commit of unknown outcome: writing it again");
+        let (entry, incarnation) = (settled.entry.clone(), settled.incarnation.clone());
+        *incarnation.standing.lock() = Standing::Doubtful([settled].into());
+        self.tasks.spawn(self.clone().resolve(entry, incarnation));
+    }
+
+    /// Writes what is in doubt, and what gathered behind it, until the store acknowledges.
+    async fn resolve(self, entry: Arc<Entry>, incarnation: Arc<Incarnation>) {
+        let mut delays = ExponentialDelays::new(GATE_FIRST, GATE_LONGEST);
+        loop {
+            sleep(delays.next_delay().unwrap_or(GATE_LONGEST)).await;
+            let (saves, count) = match &*incarnation.standing.lock() {
+                Standing::Doubtful(waiting) => {
+                    let mut saves: Vec<Save> =
+                        waiting.iter().filter_map(|settled| settled.save.clone()).collect();
+                    let now = self.clock.now();
+                    saves.iter_mut().for_each(|save| save.head.at = entry.record_time(now));
+                    (saves, waiting.len())
+                }
+                _ => return,
+            };
+            let outcomes = self.store.save(saves).await;
+            let Some(error) = outcomes.into_iter().find_map(Result::err) else {
+                if self.believe(&incarnation, count) {
+                    info!(actor = %entry.actor, "commit in doubt is durable now");
+                    return;
+                }
+                continue;
+            };
+            if matches!(error, StoreError::Fenced(_) | StoreError::Corrupt(_)) {
+                let standing = std::mem::replace(
+                    &mut *incarnation.standing.lock(),
+                    Standing::Doomed(error.clone()),
+                );
+                if let Standing::Doubtful(waiting) = standing {
+                    waiting.into_iter().for_each(|settled| settled.fail(Error::Store(error.clone())));
+                }
+                return;
+            }
+        }
+    }
+
+    /// Lets the first `count` go; whether the activation is sound again.
+    fn believe(&self, incarnation: &Incarnation, count: usize) -> bool {
+        let mut departing = Vec::new();
+        let sound = {
+            let mut standing = incarnation.standing.lock();
+            let Standing::Doubtful(waiting) = &mut *standing else { return true };
+            departing.extend(waiting.drain(..count.min(waiting.len())));
+            let sound = waiting.is_empty();
+            if sound {
+                *standing = Standing::Sound;
+            }
+            sound
+        };
+        self.written.increment(departing.len() as u64);
+        departing.into_iter().for_each(Settled::depart);
+        sound
+    }
+}
+
+/// Holds back what belongs to an activation in trouble; gives back what may go on.
+fn stand_in_line(settled: Settled) -> Option<Settled> {
+    let incarnation = settled.incarnation.clone();
+    let error = match &mut *incarnation.standing.lock() {
+        Standing::Sound => return Some(settled),
+        Standing::Doubtful(waiting) => {
+            waiting.push_back(settled);
+            return None;
+        }
+        Standing::Doomed(error) => error.clone(),
+    };
+    settled.fail(Error::Store(error));
+    None
+}
+
+/// The saves of a batch, and for each of its members the place of the save that covers it. A head
+/// overwritten in the same batch need not be written, unless a revision is appended from it.
+fn gather(batch: &[Settled]) -> (Vec<Save>, Vec<Option<usize>>) {
+    let mut saves: Vec<Save> = Vec::with_capacity(batch.len());
+    let mut newest: HashMap<*const Incarnation, usize> = HashMap::with_capacity(batch.len());
+    let places = batch.iter().map(|settled| {
+        let key = Arc::as_ptr(&settled.incarnation);
+        let Some(save) = &settled.save else { return newest.get(&key).copied() };
+        match newest.get(&key) {
+            Some(&place) if saves.get(place).is_some_and(|older| !older.append) => {
+                saves[place] = save.clone();
+                Some(place)
+            }
+            _ => {
+                saves.push(save.clone());
+                newest.insert(key, saves.len() - 1);
+                Some(saves.len() - 1)
+            }
+        }
+    });
+    let places = places.collect();
+    (saves, places)
+}
+
+impl Service<Vec<Settled>> for Checkpoint {
+    type Response = ();
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<(), Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, batch: Vec<Settled>) -> Self::Future {
+        let room = self.clone();
+        Box::pin(async move {
+            room.commit(batch).await;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! Departure: what leaves the house once the state it tells of is durable: the reply or the routed
+//! call, then the side effects (decision 18).
+
+
+use crate::caller::{Caller, Work};
+use crate::error::Error;
+use crate::invocation::Payload;
+use crate::reply::Reply;
+use crate::side_effects::{EffectsSender, PlannedEffect};
+use crate::state::ActorState;
+
+/// What leaves first.
+#[derive(Debug)]
+pub(crate) enum Departure {
+    /// The answer to a call.
+    Reply(Reply<Payload>, Result<Payload, Error>),
+    /// The answer to a question for the state.
+    State(Reply<ActorState>, ActorState),
+    /// The call goes on to another actor, which will answer it.
+    Route(Box<Work>),
+    /// Word that it is done.
+    Done(Reply<()>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Departure {
+    /// Ends it with an error instead.
+    pub(crate) fn fail(self, error: Error) {
+        match self {
+            Departure::Reply(reply, _) => reply.send(Err(error)),
+            Departure::State(reply, _) => reply.send(Err(error)),
+            Departure::Route(work) => work.fail(error),
+            Departure::Done(reply) => reply.send(Err(error)),
+            Departure::Nothing => {}
+        }
+    }
+}
+
+/// The way out; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct WayOut {
+    pub(crate) caller: Caller,
+    pub(crate) effects: EffectsSender,
+}
+
+impl WayOut {
+    /// Lets everything go, in order.
+    pub(crate) fn depart(&self, departure: Departure, effects: Vec<PlannedEffect>) {
+        match departure {
+            Departure::Reply(reply, answer) => reply.send(answer),
+            Departure::State(reply, state) => reply.send(Ok(state)),
+            Departure::Route(work) => self.caller.requeue(*work),
+            Departure::Done(reply) => reply.send(Ok(())),
+            Departure::Nothing => {}
+        }
+        for effect in effects {
+            self.effects.send(effect);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Directory: every actor that this proxy knows of, by system and name, and what is in memory of it.
+//!
+//! An [`Entry`] exists as long as its actor is registered; it holds where the definition comes from
+//! and, in its cell, the live state. A call takes the live state out of the cell and puts it back
+//! (checked out, checked in): with one call at a time per key there is never a second taker.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use hashbrown::{HashMap, HashTable};
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
+
+use crate::activation::Live;
+use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
+use crate::checkpoint::Incarnation;
+use crate::state::Timestamp;
+
+/// A definition and the lane of its host: calls of one lane share that host's bound on calls in flight.
+#[derive(Debug, Clone)]
+pub(crate) struct Hosted {
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) lane: u32,
+}
+
+/// Where an entry's definition comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// A host announced it.
+    Defined(Hosted),
+    /// It was spawned from another entry.
+    Spawned {
+        parent: Arc<Entry>,
+        /// Revision that the first activation loads.
+        revision: Option<u64>,
+    },
+}
+
+/// What a call needs to know of its actor, as registered at the moment of asking.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub(crate) id: Arc<ActorId>,
+    pub(crate) hosted: Hosted,
+    pub(crate) revision: Option<u64>,
+}
+
+/// What is in memory of one actor.
+#[derive(Debug, Default)]
+pub(crate) struct Cell {
+    /// Checked in: the state of the last call. `None` while a call has it, or when it is not active.
+    pub(crate) live: Option<Box<Live>>,
+    /// The newest activation, kept until its commits are known to be durable or lost.
+    pub(crate) incarnation: Option<Arc<Incarnation>>,
+}
+
+/// One registered actor; see the [module](self).
+pub(crate) struct Entry {
+    pub(crate) actor: ActorRef,
+    id: RwLock<(Arc<ActorId>, Source)>,
+    pub(crate) cell: Mutex<Cell>,
+    /// Time of the newest record; a record never gets an earlier one.
+    pub(crate) newest_record_us: AtomicU64,
+    /// Effects planned and not yet sent.
+    pub(crate) pending_effects: AtomicU32,
+    /// Whether its snapshot timer runs.
+    pub(crate) snapshot_armed: AtomicBool,
+    /// Whether its idle timer runs.
+    pub(crate) idle_armed: AtomicBool,
+    last_used_ms: AtomicU64,
+    live_place: AtomicUsize,
+}
+
+const NOT_LIVE: usize = usize::MAX;
+
+impl Entry {
+    fn new(actor: ActorRef, id: Arc<ActorId>, source: Source) -> Self {
+        Self {
+            actor,
+            id: RwLock::new((id, source)),
+            cell: Mutex::default(),
+            newest_record_us: AtomicU64::new(0),
+            pending_effects: AtomicU32::new(0),
+            snapshot_armed: AtomicBool::new(false),
+            idle_armed: AtomicBool::new(false),
+            last_used_ms: AtomicU64::new(0),
+            live_place: AtomicUsize::new(NOT_LIVE),
+        }
+    }
+
+    /// Identity, definition and lane, as registered now.
+    pub(crate) fn spec(&self) -> Spec {
+        let (id, mut source) = self.id.read().clone();
+        let revision = match &source {
+            Source::Spawned { revision, .. } => *revision,
+            Source::Defined(_) => None,
+        };
+        loop {
+            match source {
+                Source::Defined(hosted) => return Spec { id, hosted, revision },
+                Source::Spawned { parent, .. } => source = parent.source(),
+            }
+        }
+    }
+
+    /// Identity as registered now.
+    pub(crate) fn id(&self) -> Arc<ActorId> {
+        self.id.read().0.clone()
+    }
+
+    /// Its source as registered now.
+    pub(crate) fn source(&self) -> Source {
+        self.id.read().1.clone()
+    }
+
+    /// Notes a use, in milliseconds since the directory was made.
+    pub(crate) fn touch(&self, now_ms: u64) {
+        self.last_used_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// The last noted use.
+    pub(crate) fn last_used_ms(&self) -> u64 {
+        self.last_used_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is counted among the actors in memory.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live_place.load(Ordering::Relaxed) != NOT_LIVE
+    }
+
+    /// The time of a new record: never earlier than an older record's (decision 15).
+    pub(crate) fn record_time(&self, now: Timestamp) -> Timestamp {
+        let last = self.newest_record_us.load(Ordering::Relaxed);
+        let at = now.after(Timestamp(last));
+        self.newest_record_us.fetch_max(at.0, Ordering::Relaxed);
+        at
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("actor", &self.actor).finish_non_exhaustive()
+    }
+}
+
+const SHARDS: usize = 64;
+
+/// All entries; see the [module](self).
+pub(crate) struct Directory {
+    shards: Vec<RwLock<HashTable<Arc<Entry>>>>,
+    lanes: Mutex<HashMap<HostAddress, u32>>,
+    live: Mutex<Vec<Arc<Entry>>>,
+    began: Instant,
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").field("live", &self.live_count()).finish_non_exhaustive()
+    }
+}
+
+impl Directory {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            lanes: Mutex::default(),
+            live: Mutex::default(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Milliseconds since it was made.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn shard(&self, hash: u64) -> &RwLock<HashTable<Arc<Entry>>> {
+        // The table inside a shard uses the low and the top bits of the hash: take others.
+        let place = usize::try_from((hash >> 32) % SHARDS as u64).expect("a remainder of 64");
+        &self.shards[place]
+    }
+
+    /// The entry of an actor.
+    pub(crate) fn find(&self, system: &str, name: &str) -> Option<Arc<Entry>> {
+        let hash = ActorRef::hash_of(system, name);
+        let shard = self.shard(hash).read();
+        shard.find(hash, |entry| entry.actor.name() == name && entry.actor.system() == system).cloned()
+    }
+
+    /// Adds an entry, or gives the existing one a new identity and source; its live state stays.
+    pub(crate) fn put(&self, id: Arc<ActorId>, source: Source) -> Arc<Entry> {
+        let hash = ActorRef::hash_of(&id.system, &id.name);
+        let mut shard = self.shard(hash).write();
+        let same = |entry: &Arc<Entry>| {
+            entry.actor.name() == id.name && entry.actor.system() == id.system
+        };
+        if let Some(entry) = shard.find(hash, same) {
+            *entry.id.write() = (id, source);
+            return entry.clone();
+        }
+        let actor = ActorRef::new(&id.system, &id.name);
+        let entry = Arc::new(Entry::new(actor, id, source));
+        shard.insert_unique(hash, entry.clone(), |entry| entry.actor.precomputed_hash());
+        entry
+    }
+
+    /// Removes an entry; calls that hold it end as they would have.
+    pub(crate) fn remove(&self, entry: &Entry) {
+        let hash = entry.actor.precomputed_hash();
+        let mut shard = self.shard(hash).write();
+        if let Ok(found) = shard.find_entry(hash, |other| other.actor == entry.actor) {
+            found.remove();
+        }
+    }
+
+    /// The lane of a host, and whether it is a new one.
+    pub(crate) fn lane(&self, host: &HostAddress) -> (u32, bool) {
+        let mut lanes = self.lanes.lock();
+        if let Some(lane) = lanes.get(host) {
+            return (*lane, false);
+        }
+        // Lane 0 is that of work which needs no host.
+        let lane = u32::try_from(lanes.len() + 1).unwrap_or(u32::MAX);
+        lanes.insert(host.clone(), lane);
+        (lane, true)
+    }
+
+    /// Notes that an actor is in memory; answers how many are.
+    pub(crate) fn add_live(&self, entry: &Arc<Entry>) -> usize {
+        let mut live = self.live.lock();
+        if entry.live_place.load(Ordering::Relaxed) == NOT_LIVE {
+            entry.live_place.store(live.len(), Ordering::Relaxed);
+            live.push(entry.clone());
+        }
+        live.len()
+    }
+
+    /// Notes that an actor is no longer in memory; answers how many are.
+    pub(crate) fn remove_live(&self, entry: &Entry) -> usize {
+        let mut live = self.live.lock();
+        let place = entry.live_place.swap(NOT_LIVE, Ordering::Relaxed);
+        if place != NOT_LIVE {
+            live.swap_remove(place);
+            if let Some(moved) = live.get(place) {
+                moved.live_place.store(place, Ordering::Relaxed);
+            }
+        }
+        live.len()
+    }
+
+    /// How many actors are in memory.
+    pub(crate) fn live_count(&self) -> usize {
+        self.live.lock().len()
+    }
+
+    /// Every actor in memory.
+    pub(crate) fn all_live(&self) -> Vec<Arc<Entry>> {
+        self.live.lock().clone()
+    }
+
+    /// The least recently used of a few actors picked from those in memory: an approximation of the
+    /// least recently used of all that costs the same for ten actors as for a million.
+    pub(crate) fn eviction_candidate(&self, seed: u64) -> Option<Arc<Entry>> {
+        const SAMPLES: u64 = 8;
+        let live = self.live.lock();
+        let len = u64::try_from(live.len()).ok().filter(|len| *len > 0)?;
+        let stride = len / SAMPLES + 1;
+        (0..SAMPLES)
+            .filter_map(|sample| {
+                let place = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(sample * stride) % len;
+                live.get(usize::try_from(place).ok()?)
+            })
+            .min_by_key(|entry| entry.last_used_ms())
+            .cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::tests::definition;
+
+    fn hosted(directory: &Directory, name: &str) -> (Arc<ActorId>, Source) {
+        let definition = definition(name);
+        let (lane, _) = directory.lane(&definition.host);
+        (Arc::new(definition.id.clone()), Source::Defined(Hosted { definition: definition.into(), lane }))
+    }
+
+    #[test]
+    fn an_instance_follows_its_parent_s_definition() {
+        let directory = Directory::new();
+        let (id, source) = hosted(&directory, "template");
+        let parent = directory.put(id, source);
+        let id = ActorId { name: "joe".into(), system: "s".into(), parent: "template".into() };
+        let joe = directory.put(id.into(), Source::Spawned { parent, revision: Some(3) });
+        assert_eq!(joe.spec().hosted.definition.id.name, "template");
+        assert_eq!(joe.spec().revision, Some(3));
+        let mut changed = definition("template");
+        changed.actions.push("new".into());
+        let id = Arc::new(changed.id.clone());
+        directory.put(id, Source::Defined(Hosted { definition: changed.into(), lane: 1 }));
+        assert!(joe.spec().hosted.definition.knows("new"));
+        assert_eq!(joe.spec().id.parent, "template");
+    }
+
+    #[test]
+    fn the_live_set_loses_and_repeats_nobody() {
+        let directory = Directory::new();
+        let entries: Vec<_> = (0..10)
+            .map(|n| {
+                let (id, source) = hosted(&directory, &format!("a{n}"));
+                directory.put(id, source)
+            })
+            .collect();
+        for entry in &entries {
+            directory.add_live(entry);
+            directory.add_live(entry);
+        }
+        assert_eq!(directory.live_count(), 10);
+        for entry in entries.iter().step_by(2) {
+            directory.remove_live(entry);
+            directory.remove_live(entry);
+        }
+        let mut left: Vec<_> = directory.all_live().iter().map(|e| e.actor.name().to_owned()).collect();
+        left.sort();
+        assert_eq!(left, ["a1", "a3", "a5", "a7", "a9"]);
+    }
+}

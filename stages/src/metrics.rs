@@ -1,0 +1,18 @@
+//! Names of the metrics of the rooms, spelled as scraped.
+
+/// Time from admission to answer, seconds, by outcome.
+pub const INVOCATION_DURATION_SECONDS: &str = "tidegate_invocation_duration_seconds";
+/// Time a host took for one action, seconds.
+pub const INVOKE_DURATION_SECONDS: &str = "tidegate_invoke_duration_seconds";
+/// Actors in memory.
+pub const LIVE_ACTORS: &str = "tidegate_live_actors";
+/// Activations, by outcome.
+pub const ACTIVATIONS_TOTAL: &str = "tidegate_activations_total";
+/// Actors unloaded, by reason.
+pub const DEACTIVATIONS_TOTAL: &str = "tidegate_deactivations_total";
+/// Calls refused at the door, by reason.
+pub const CALLS_REFUSED_TOTAL: &str = "tidegate_calls_refused_total";
+/// Commits of states, by outcome.
+pub const COMMITS_TOTAL: &str = "tidegate_commits_total";
+/// Side effects, by outcome.
+pub const EFFECTS_TOTAL: &str = "tidegate_effects_total";

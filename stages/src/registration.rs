@@ -1,0 +1,280 @@
+//! Registration: what hosts announce and what is spawned from it, kept across a restart.
+//!
+//! A change is durable before it is answered and before any call sees it. What is already known and
+//! equal is not written again: a call that names its definition each time costs nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_pipeline::KeyedProducer;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::actor::{ActorId, Definition, check_name};
+use crate::caller::{Caller, Task, Work};
+use crate::directory::{Directory, Entry, Hosted, Source};
+use crate::error::Error;
+use crate::invocation::{Invocation, Registration, Spawn};
+use crate::ports::{Registered, Registry, RegistryChange};
+use crate::reply::{Deadlines, Reply, Timing};
+
+/// Actors warmed up at the same time.
+const WARM_UPS: usize = 16;
+
+/// How long a change to the registry may take.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The room; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Registrar {
+    directory: Arc<Directory>,
+    registry: Arc<dyn Registry>,
+    mailboxes: KeyedProducer<Work>,
+    caller: Caller,
+    tasks: TaskTracker,
+    warm_ups: Arc<Semaphore>,
+    host_connections: usize,
+    /// Changes are applied one after the other, so that memory and registry tell the same story.
+    changing: Arc<Mutex<()>>,
+}
+
+impl Registrar {
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        registry: Arc<dyn Registry>,
+        mailboxes: KeyedProducer<Work>,
+        caller: Caller,
+        tasks: TaskTracker,
+        host_connections: usize,
+    ) -> Self {
+        Self {
+            directory,
+            registry,
+            mailboxes,
+            caller,
+            tasks,
+            warm_ups: Arc::new(Semaphore::new(WARM_UPS)),
+            host_connections,
+            changing: Arc::default(),
+        }
+    }
+
+    /// Takes over what the registry remembers of an earlier start.
+    pub(crate) async fn recall(&self) -> Result<usize, Error> {
+        let all = self.registry.load().await?;
+        let count = all.len();
+        let (definitions, mut spawned): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|one| matches!(one, Registered::Definition(_)));
+        for one in definitions {
+            self.adopt(one);
+        }
+        // An instance may itself be a parent: parents first, whatever the order of loading.
+        while !spawned.is_empty() {
+            let before = spawned.len();
+            spawned.retain(|one| self.adopt(one.clone()).is_none());
+            if spawned.len() == before {
+                for orphan in &spawned {
+                    warn!(actor = %orphan.id(), parent = orphan.id().parent, "its definition is not registered: left out");
+                }
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Takes one registered thing into the directory; `None` when its parent is not there.
+    fn adopt(&self, one: Registered) -> Option<Arc<Entry>> {
+        match one {
+            Registered::Definition(definition) => {
+                let hosted = self.hosted(definition);
+                let id = Arc::new(hosted.definition.id.clone());
+                Some(self.directory.put(id, Source::Defined(hosted)))
+            }
+            Registered::Spawned { id, revision } => {
+                let parent = self.directory.find(&id.system, &id.parent)?;
+                Some(self.directory.put(id, Source::Spawned { parent, revision }))
+            }
+        }
+    }
+
+    fn hosted(&self, definition: Arc<Definition>) -> Hosted {
+        let (lane, new) = self.directory.lane(&definition.host);
+        if new {
+            self.mailboxes.set_lane_limit(lane, self.host_connections);
+        }
+        Hosted { definition, lane }
+    }
+
+    /// Stores a host's definitions durably, then warms eligible actors up in the background.
+    pub(crate) async fn register(&self, registration: Registration) -> Result<(), Error> {
+        for definition in &registration.definitions {
+            check_definition(definition)?;
+        }
+        let _changing = self.changing.lock().await;
+        let mut changes = Vec::new();
+        let mut known = Vec::new();
+        for definition in registration.definitions {
+            let id = &definition.id;
+            let definition = Arc::new(definition);
+            if let Some(entry) = self.directory.find(&id.system, &id.name) {
+                match entry.source() {
+                    Source::Defined(hosted) if hosted.definition == definition => {
+                        known.push(entry);
+                        continue;
+                    }
+                    Source::Defined(hosted) => note_change(&hosted.definition, &definition),
+                    Source::Spawned { .. } if entry.id().parent != id.parent => {
+                        return Err(Error::Conflict(format!(
+                            "Actor {} on ActorSystem {} exists already, spawned from {:?}",
+                            id.name,
+                            id.system,
+                            entry.id().parent
+                        )));
+                    }
+                    Source::Spawned { .. } => {}
+                }
+            }
+            changes.push(Registered::Definition(definition));
+        }
+        self.keep(&changes).await?;
+        let fresh: Vec<_> = changes.into_iter().filter_map(|one| self.adopt(one)).collect();
+        for entry in fresh.into_iter().chain(known) {
+            self.warm_up(entry);
+        }
+        Ok(())
+    }
+
+    /// Stores spawned identities durably; activates nothing.
+    pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<(), Error> {
+        let mut changes = Vec::new();
+        let _changing = self.changing.lock().await;
+        for id in spawn.actors {
+            if let Some(change) = self.spawned(id, spawn.revision)? {
+                changes.push(change);
+            }
+        }
+        self.keep(&changes).await?;
+        for change in changes {
+            self.adopt(change);
+        }
+        Ok(())
+    }
+
+    /// Spawns the actor of an invocation that names a definition to make it from.
+    pub(crate) async fn spawn_referenced(&self, invocation: &Invocation) -> Result<(), Error> {
+        if invocation.register_ref.is_empty() {
+            return Ok(());
+        }
+        let id = &invocation.actor;
+        let mut parent = &invocation.register_ref;
+        // The Go SDK puts the actor's own name there and the definition's into the parent.
+        let mistaken = *parent == id.name || self.directory.find(&id.system, parent).is_none();
+        if mistaken && !id.parent.is_empty() {
+            parent = &id.parent;
+        }
+        let id = ActorId { parent: parent.clone(), ..id.clone() };
+        if self.spawned(id.clone(), None)?.is_none() {
+            return Ok(());
+        }
+        self.spawn(Spawn { actors: vec![id], revision: None }).await
+    }
+
+    /// What has to be stored to spawn an identity; nothing when it is there already.
+    fn spawned(&self, id: ActorId, revision: Option<u64>) -> Result<Option<Registered>, Error> {
+        for (field, name) in [("name", &id.name), ("system", &id.system), ("parent", &id.parent)] {
+            check_name(name)
+                .map_err(|error| Error::Invalid(format!("actors.{field} of {id} {error}")))?;
+        }
+        if self.directory.find(&id.system, &id.parent).is_none() {
+            return Err(Error::NotFound(format!(
+                "Actor {} cannot be spawned: its definition {} is not registered on ActorSystem {}",
+                id.name, id.parent, id.system
+            )));
+        }
+        if id.name == id.parent {
+            // A template under its own name: it is there already.
+            return Ok(None);
+        }
+        if let Some(entry) = self.directory.find(&id.system, &id.name) {
+            let parent = entry.id().parent.clone();
+            let is_definition = matches!(entry.source(), Source::Defined(_));
+            if parent != id.parent || is_definition {
+                return Err(Error::Conflict(format!(
+                    "Actor {} on ActorSystem {} exists already with parent {parent:?}",
+                    id.name, id.system
+                )));
+            }
+            if revision.is_none() || revision == entry.spec().revision {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Registered::Spawned { id: Arc::new(id), revision }))
+    }
+
+    async fn keep(&self, changes: &[Registered]) -> Result<(), Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let changes = changes.iter().cloned().map(RegistryChange::Put).collect();
+        self.apply(changes).await
+    }
+
+    async fn apply(&self, changes: Vec<RegistryChange>) -> Result<(), Error> {
+        timeout(CHANGE_LIMIT, self.registry.apply(changes)).await.map_err(|_| {
+            Error::Internal(format!("the registry took longer than {CHANGE_LIMIT:?}; it may have been changed"))
+        })??;
+        Ok(())
+    }
+
+    /// Forgets a spawned identity; a host's own definition stays.
+    pub(crate) async fn forget(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        if matches!(entry.source(), Source::Defined(_)) {
+            return Ok(());
+        }
+        self.apply(vec![RegistryChange::Remove(entry.id())]).await?;
+        self.directory.remove(entry);
+        Ok(())
+    }
+
+    fn warm_up(&self, entry: Arc<Entry>) {
+        if !entry.spec().hosted.definition.is_warmed_up() {
+            return;
+        }
+        let (caller, warm_ups) = (self.caller.clone(), self.warm_ups.clone());
+        self.tasks.spawn(async move {
+            let Ok(_one_of_few) = warm_ups.acquire().await else { return };
+            if caller.is_closed() {
+                return;
+            }
+            let (reply, waiting) = Reply::new(&Timing::new(Deadlines::default(), None));
+            caller.ask(&entry, Task::WarmUp(reply));
+            if let Err(error) = waiting.answer().await {
+                warn!(actor = %entry.actor, %error, "warm-up failed; the first call will try again");
+            }
+        });
+    }
+}
+
+fn note_change(old: &Definition, new: &Definition) {
+    if old.host == new.host {
+        info!(actor = %new.id, "definition replaced");
+    } else {
+        info!(actor = %new.id, from = %old.host, to = %new.host, "host address replaced");
+    }
+}
+
+fn check_definition(definition: &Definition) -> Result<(), Error> {
+    let id = &definition.id;
+    let wrong = |field: &str, error| {
+        Error::Invalid(format!("actor_system.registry: id.{field} of actor {id} {error}"))
+    };
+    check_name(&id.name).map_err(|error| wrong("name", error))?;
+    check_name(&id.system).map_err(|error| wrong("system", error))?;
+    if !id.parent.is_empty() {
+        check_name(&id.parent).map_err(|error| wrong("parent", error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Reply: the answer that every admitted call is owed exactly once (I2).
+//!
+//! [`Reply`] travels with the call; dropped unused it answers with an error, so that a panic, a
+//! cancel or a drain never leaves a caller hanging. [`Waiting`] is the caller's end: it ends at the
+//! call's deadline, which ends the reply only, never the call (decision 2).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::Error;
+
+/// How long a call may take, phase by phase (decision 1).
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// Queueing, lookup, activation and connecting together.
+    pub start: Duration,
+    /// The host, once it has the call.
+    pub host: Duration,
+    /// The commit, once the host has answered.
+    pub commit: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(10),
+            host: Duration::from_secs(60),
+            commit: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What both ends of a reply see of the call's progress.
+#[derive(Debug)]
+struct Progress {
+    admitted: Instant,
+    started: AtomicBool,
+    /// When the caller stops waiting, in microseconds after `admitted`.
+    ends_after_us: AtomicU64,
+    /// Whether the caller itself bounded the whole call.
+    bounded: bool,
+}
+
+/// A call's time: when it must have been started, and when its caller stops waiting.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    progress: Arc<Progress>,
+    /// The action must have been handed to its host by then.
+    pub start_by: Instant,
+    limits: Deadlines,
+}
+
+impl Timing {
+    /// Starts a call's clock; `whole` is the caller's own bound on the whole call.
+    pub fn new(limits: Deadlines, whole: Option<Duration>) -> Self {
+        let admitted = Instant::now();
+        let start_by = admitted + whole.map_or(limits.start, |whole| whole.min(limits.start));
+        let ends_after = whole.unwrap_or(limits.start);
+        let progress = Progress {
+            admitted,
+            started: AtomicBool::new(false),
+            ends_after_us: AtomicU64::new(micros(ends_after)),
+            bounded: whole.is_some(),
+        };
+        Self { progress: Arc::new(progress), start_by, limits }
+    }
+
+    /// Notes that the host is about to get the call: from now on it may have run.
+    pub fn start(&self) {
+        if !self.progress.bounded {
+            let ends = self.progress.admitted.elapsed() + self.limits.host + self.limits.commit;
+            self.progress.ends_after_us.store(micros(ends), Ordering::Release);
+        }
+        self.progress.started.store(true, Ordering::Release);
+    }
+
+    /// The same call's time at its next actor: a caller's own bound stays, otherwise the phases begin anew.
+    #[must_use]
+    pub fn routed(mut self) -> Self {
+        if !self.progress.bounded {
+            self.start_by = Instant::now() + self.limits.start;
+        }
+        self
+    }
+
+    /// Time since admission.
+    pub fn elapsed(&self) -> Duration {
+        self.progress.admitted.elapsed()
+    }
+
+    /// Whether the call can no longer be started in time.
+    pub fn is_late(&self) -> bool {
+        Instant::now() >= self.start_by
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The sending end; see the [module](self).
+#[derive(Debug)]
+pub struct Reply<T>(Option<oneshot::Sender<Result<T, Error>>>);
+
+/// The caller's end; see the [module](self).
+#[derive(Debug)]
+pub struct Waiting<T> {
+    receiver: oneshot::Receiver<Result<T, Error>>,
+    timing: Timing,
+}
+
+impl<T> Reply<T> {
+    /// A reply and the end on which its caller waits.
+    pub fn new(timing: &Timing) -> (Self, Waiting<T>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Some(sender)), Waiting { receiver, timing: timing.clone() })
+    }
+
+    /// A reply that nobody waits for.
+    pub fn unwanted() -> Self {
+        Self(None)
+    }
+
+    /// Whether the caller has gone (never so when nobody was to wait).
+    pub fn is_abandoned(&self) -> bool {
+        self.0.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
+    /// Answers. A caller that has gone is no error.
+    pub fn send(mut self, answer: Result<T, Error>) {
+        if let Some(sender) = self.0.take() {
+            drop(sender.send(answer));
+        }
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            drop(sender.send(Err(Error::Internal(
+                "the call was dropped on its way; the action may have run".into(),
+            ))));
+        }
+    }
+}
+
+impl<T> Waiting<T> {
+    /// Waits for the answer, until the call's deadline. Cancel safe: dropping it means that the caller has gone.
+    ///
+    /// # Errors
+    /// The call's error, or that its time ran out before or after the action was started.
+    pub async fn answer(self) -> Result<T, Error> {
+        let Self { mut receiver, timing } = self;
+        loop {
+            let ends_after =
+                Duration::from_micros(timing.progress.ends_after_us.load(Ordering::Acquire));
+            let ends_at = timing.progress.admitted + ends_after;
+            if let Ok(received) = timeout_at(ends_at, &mut receiver).await {
+                return received.unwrap_or_else(|_| {
+                    Err(Error::Internal("the call was lost; the action may have run".into()))
+                });
+            }
+            let started = timing.progress.started.load(Ordering::Acquire);
+            let latest = timing.progress.ends_after_us.load(Ordering::Acquire);
+            if Duration::from_micros(latest) > ends_after {
+                continue;
+            }
+            return Err(if started {
+                Error::NoAnswer(ends_after)
+            } else {
+                Error::NotStarted(ends_after, "the actor was busy or not reachable".into())
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_dropped_unused_answers_with_an_error() {
+        let timing = Timing::new(Deadlines::default(), None);
+        let (reply, waiting) = Reply::<()>::new(&timing);
+        drop(reply);
+        assert!(matches!(waiting.answer().await, Err(Error::Internal(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_never_starts_ends_at_the_start_deadline() {
+        let timing = Timing::new(Deadlines::default(), None);
+        let (_reply, waiting) = Reply::<()>::new(&timing);
+        let began = Instant::now();
+        let error = waiting.answer().await.unwrap_err();
+        assert!(matches!(error, Error::NotStarted(..)), "{error}");
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_started_call_has_the_host_s_time_from_its_start() {
+        let timing = Timing::new(Deadlines::default(), None);
+        let (_reply, waiting) = Reply::<()>::new(&timing);
+        let began = Instant::now();
+        let waiting = tokio::join!(waiting.answer(), async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            timing.start();
+        });
+        assert!(matches!(waiting.0, Err(Error::NoAnswer(_))));
+        assert_eq!(began.elapsed(), Duration::from_secs(4 + 60 + 30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_caller_s_own_bound_holds_for_the_whole_call() {
+        let timing = Timing::new(Deadlines::default(), Some(Duration::from_millis(700)));
+        let (_reply, waiting) = Reply::<()>::new(&timing);
+        timing.start();
+        let began = Instant::now();
+        assert!(matches!(waiting.answer().await, Err(Error::NoAnswer(_))));
+        assert_eq!(began.elapsed(), Duration::from_millis(700));
+    }
+}

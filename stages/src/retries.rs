@@ -1,0 +1,42 @@
+//! Retries: when reaching the store or the host is tried again. Only what certainly had no effect
+//! is ever tried again (decision 4).
+
+use std::time::Duration;
+
+use tidegate_pipeline::layer::retry::{Delays, ExponentialDelays};
+use tokio::time::Instant;
+
+const FIRST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Delays that grow until a deadline; see the [module](self).
+#[derive(Debug)]
+pub(crate) struct Retries {
+    until: Instant,
+    delays: Option<Box<ExponentialDelays>>,
+}
+
+impl Retries {
+    /// Retries until a moment.
+    pub(crate) fn until(until: Instant) -> Self {
+        Self { until, delays: None }
+    }
+
+    /// Retries for a while from now on.
+    pub(crate) fn within(duration: Duration) -> Self {
+        Self::until(Instant::now() + duration)
+    }
+
+    /// The pause before the next try, or `None` when it would come too late.
+    pub(crate) fn next(&mut self) -> Option<Duration> {
+        let delays =
+            self.delays.get_or_insert_with(|| Box::new(ExponentialDelays::new(FIRST, LONGEST)));
+        let pause = delays.next_delay()?;
+        (Instant::now() + pause < self.until).then_some(pause)
+    }
+
+    /// Whether the time for a first try is over.
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+}

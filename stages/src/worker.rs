@@ -1,0 +1,294 @@
+//! Worker: one turn of an actor, from its mailbox to the checkpoint; the rooms in the order of the walk.
+//!
+//! A worker holds its actor's key and a slot of the stage's demand, and waits for nobody else while it
+//! does (I6). The key is free again as soon as the answer is applied in memory; the reply follows when
+//! the checkpoint has made it durable.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use metrics::counter;
+use tidegate_pipeline::{Hold, Turn};
+use tokio::time::sleep;
+use tower::Service;
+use tracing::{info, warn};
+
+use crate::activation::Live;
+use crate::caller::{Call, Task, Work};
+use crate::checkpoint::{CheckpointQueue, Settled, Trouble};
+use crate::departure::{Departure, WayOut};
+use crate::directory::Entry;
+use crate::error::Error;
+use crate::invoke::Invoke;
+use crate::lookup::{CheckedOut, Halt, Lookup};
+use crate::metrics::DEACTIVATIONS_TOTAL;
+use crate::ports::{Host, Save, StateStore, StoreError};
+use crate::registration::Registrar;
+use crate::reply::{Deadlines, Reply, Timing};
+use crate::side_effects::{PlannedEffect, SideEffects};
+use crate::state::Status;
+
+/// The rooms behind the mailboxes; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Worker<H> {
+    pub(crate) lookup: Lookup,
+    pub(crate) invoke: Invoke<H>,
+    pub(crate) side_effects: SideEffects,
+    pub(crate) checkpoint: CheckpointQueue,
+    pub(crate) way_out: WayOut,
+    pub(crate) registrar: Registrar,
+    pub(crate) store: Arc<dyn StateStore>,
+}
+
+impl<H: Host> Worker<H> {
+    async fn turn(self: Arc<Self>, turn: Turn<Work>) {
+        let (work, hold) = turn.into_parts();
+        match work.task {
+            Task::Call(_) | Task::State(_) | Task::WarmUp(_) => {
+                if let Err((work, halt)) = self.walk(work).await {
+                    retry_or_fail(work, halt, hold).await;
+                }
+            }
+            Task::Snapshot => self.snapshot(&work.entry).await,
+            Task::Deactivate { idle, done } => self.deactivate(&work.entry, idle, done).await,
+            Task::Delete(reply) => reply.send(self.delete(&work.entry).await),
+        }
+    }
+
+    /// The walk of a call: lookup → invoke → side effects → checkpoint.
+    async fn walk(&self, work: Work) -> Result<(), (Work, Halt)> {
+        let found = match self.lookup.find(&work).await {
+            Ok(found) => self.initialise(found).await,
+            Err(halt) => Err(halt),
+        };
+        let mut actor = match found {
+            Ok(actor) => actor,
+            Err(halt) => return Err((work, halt)),
+        };
+        let Work { entry, lane, task, retries } = work;
+        let departure = match task {
+            Task::Call(call) => {
+                return match self.call(actor, call).await {
+                    Ok(()) => Ok(()),
+                    Err((call, halt)) => {
+                        Err((Work { entry, lane, task: Task::Call(call), retries }, halt))
+                    }
+                };
+            }
+            Task::State(reply) => Departure::State(reply, actor.live.content.clone()),
+            Task::WarmUp(reply) => Departure::Done(reply),
+            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(_) => Departure::Nothing,
+        };
+        self.submit(&mut actor, None, departure, Vec::new()).await;
+        actor.check_in();
+        Ok(())
+    }
+
+    /// Runs the init action of an actor that has just been activated.
+    async fn initialise(&self, mut actor: CheckedOut) -> Result<CheckedOut, Halt> {
+        if actor.live.initialised {
+            return Ok(actor);
+        }
+        match self.invoke.init(&actor).await {
+            Ok(response) => {
+                actor.live.initialised = true;
+                let save = response
+                    .and_then(|response| self.side_effects.settle_init(&mut actor, response));
+                if save.is_some() {
+                    self.submit(&mut actor, save, Departure::Nothing, Vec::new()).await;
+                }
+                Ok(actor)
+            }
+            Err(halt) => {
+                actor.check_in();
+                Err(halt)
+            }
+        }
+    }
+
+    async fn call(&self, mut actor: CheckedOut, call: Box<Call>) -> Result<(), (Box<Call>, Halt)> {
+        let response = match self.invoke.call(&actor, &call).await {
+            Ok(response) => response,
+            Err(halt) => {
+                actor.check_in();
+                return Err((call, halt));
+            }
+        };
+        if actor.live.incarnation.trouble() == Some(Trouble::Doomed) {
+            // An older commit was lost while the host worked on a state that will never be.
+            let lost = "an older change of the actor could not be kept; this one was discarded with it";
+            return Err((call, Halt::end(StoreError::Unavailable(lost.into()).into())));
+        }
+        match self.side_effects.settle(&mut actor, call, response) {
+            Ok(plan) => {
+                self.submit(&mut actor, plan.save, plan.departure, plan.effects).await;
+                actor.check_in();
+                Ok(())
+            }
+            Err((call, error)) => {
+                actor.check_in();
+                Err((call, Halt::end(error)))
+            }
+        }
+    }
+
+    /// Hands a turn's outcome to the checkpoint; what needs not wait for anything durable leaves at once.
+    async fn submit(
+        &self,
+        actor: &mut CheckedOut,
+        save: Option<Save>,
+        departure: Departure,
+        effects: Vec<PlannedEffect>,
+    ) {
+        let incarnation = &actor.live.incarnation;
+        if save.is_none() && incarnation.is_settled() && incarnation.trouble().is_none() {
+            self.way_out.depart(departure, effects);
+            return;
+        }
+        let bytes = save.as_ref().map_or(0, |save| save.head.content.bytes());
+        let permit = match self.checkpoint.reserve(bytes).await {
+            Ok(permit) => permit,
+            Err(refused) => {
+                // The change is in memory and will not be written: nothing may build on it.
+                let error = StoreError::Unavailable(format!("no room to write: {refused}"));
+                if save.is_some() {
+                    incarnation.doom(error.clone());
+                }
+                departure.fail(Error::Store(error));
+                return;
+            }
+        };
+        let settled = Settled::new(
+            actor.entry.clone(),
+            incarnation.clone(),
+            save,
+            (departure, effects),
+            self.way_out.clone(),
+            permit,
+        );
+        self.checkpoint.push(settled);
+    }
+
+    /// Appends the content to the history if it changed since the last time.
+    async fn snapshot(&self, entry: &Arc<Entry>) {
+        let Ok(Some(mut actor)) = self.lookup.check_out(entry) else { return };
+        if actor.live.is_dirty() || actor.live.is_unrevised() {
+            let append = actor.live.is_unrevised();
+            let save = self.save(&mut actor, Status::Activated, append);
+            self.submit(&mut actor, Some(save), Departure::Nothing, Vec::new()).await;
+        }
+        actor.check_in();
+    }
+
+    fn save(&self, actor: &mut CheckedOut, status: Status, append: bool) -> Save {
+        let now = self.side_effects.clock.now();
+        let CheckedOut { entry, spec, live } = actor;
+        Live::save(live, entry, &spec.id, status, append, now)
+    }
+
+    /// Takes the actor out of memory once its last change is durable.
+    async fn deactivate(&self, entry: &Arc<Entry>, idle: Option<Duration>, done: Reply<()>) {
+        let mut actor = match self.lookup.check_out(entry) {
+            Ok(Some(actor)) => actor,
+            Ok(None) => {
+                self.lookup.left(entry);
+                return done.send(Ok(()));
+            }
+            Err(error) => return done.send(Err(error)),
+        };
+        if let Some(idle) = idle {
+            let used = Duration::from_millis(
+                self.lookup.directory.now_ms().saturating_sub(entry.last_used_ms()),
+            );
+            if used < idle {
+                actor.check_in();
+                self.lookup.timers.idle_after(entry, idle, idle.saturating_sub(used)).await;
+                return done.send(Ok(()));
+            }
+        }
+        let stateful = actor.spec.hosted.definition.stateful;
+        let save = (stateful && actor.live.needs_farewell()).then(|| {
+            let append = actor.live.is_unrevised();
+            self.save(&mut actor, Status::Deactivated, append)
+        });
+        let limits = Deadlines::default();
+        let timing = Timing::new(limits, Some(limits.host));
+        let (written, waiting) = Reply::new(&timing);
+        self.submit(&mut actor, save, Departure::Done(written), Vec::new()).await;
+        let outcome = waiting.answer().await;
+        if let Err(error) = &outcome {
+            warn!(actor = %entry.actor, %error, "the actor's last change could not be written");
+            // Still in memory unless its incarnation is doomed: the next deactivation tries again.
+            actor.check_in();
+            if let Some(idle) = idle {
+                self.lookup.timers.idle_after(entry, idle, idle).await;
+            }
+        } else {
+            let reason = if idle.is_some() { "idle" } else { "asked" };
+            counter!(DEACTIVATIONS_TOTAL, "reason" => reason).increment(1);
+            self.lookup.left(entry);
+        }
+        done.send(outcome);
+    }
+
+    /// Removes state, history and, when it was spawned, registration.
+    async fn delete(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        let incarnation = {
+            let mut cell = entry.cell.lock();
+            cell.live = None;
+            cell.incarnation.take()
+        };
+        if let Some(incarnation) = incarnation {
+            incarnation.doom(StoreError::Unavailable("the actor was deleted".into()));
+            incarnation.settled().await;
+        }
+        self.lookup.left(entry);
+        self.store.delete(&entry.id()).await?;
+        self.registrar.forget(entry).await?;
+        info!(actor = %entry.actor, "deleted");
+        Ok(())
+    }
+}
+
+/// Tries again later with the key parked and the worker's slot given back, or ends the work.
+async fn retry_or_fail(mut work: Work, halt: Halt, hold: Hold<Work>) {
+    let pause = if halt.again { work.retries.next() } else { None };
+    let Some(pause) = pause else {
+        drop(hold);
+        return work.fail(halt.error);
+    };
+    let parked = hold.park();
+    sleep(pause).await;
+    parked.resume(work);
+}
+
+/// [`Worker`] as the service that a consumer runs.
+#[derive(Debug)]
+pub(crate) struct Turns<H>(pub(crate) Arc<Worker<H>>);
+
+impl<H> Clone for Turns<H> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<H: Host> Service<Turn<Work>> for Turns<H> {
+    type Response = ();
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<(), Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, turn: Turn<Work>) -> Self::Future {
+        let worker = self.0.clone();
+        Box::pin(async move {
+            worker.turn(turn).await;
+            Ok(())
+        })
+    }
+}

@@ -6,3 +6,5 @@ pub mod state;
 pub mod error;
 pub mod ports;
 pub mod topology;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;

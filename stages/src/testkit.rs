@@ -1,0 +1,7 @@
+//! Testkit: outside worlds that misbehave on command, and what every store must pass.
+#![allow(clippy::missing_panics_doc, reason = "a failed check panics: that is its answer")]
+
+pub mod clock;
+pub mod memory;
+pub mod faulty;
+pub mod conformance;

@@ -1,0 +1,96 @@
+//! Conformance: what every store and registry must do, whatever keeps the bytes.
+//!
+//! An adapter implements [`Subject`] and writes `tidegate_stages::store_conformance!(open);`, where
+//! `open()` is an async function that gives a fresh, empty subject. Each check becomes one test.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::ports::{Registry, StateStore};
+
+pub mod histories;
+pub mod registries;
+pub mod states;
+
+/// A store under test.
+pub trait Subject: Send + Sized {
+    /// Its port for states.
+    fn states(&self) -> Arc<dyn StateStore>;
+    /// Its port for what is registered.
+    fn registry(&self) -> Arc<dyn Registry>;
+    /// Closes it in good order and opens it again on the same content.
+    fn reopen(self) -> impl Future<Output = Self> + Send;
+}
+
+/// Makes one test of each check; see the [module](crate::testkit::conformance).
+#[macro_export]
+macro_rules! store_conformance {
+    ($open:expr) => {
+        $crate::store_conformance!(@each $open; states:
+            an_unknown_actor_has_no_head,
+            a_head_is_read_back_whole,
+            no_state_and_an_empty_state_differ,
+            a_later_save_replaces_the_head,
+            saves_of_one_actor_apply_in_the_order_of_their_calls,
+            one_batch_may_hold_an_actor_twice,
+            an_empty_batch_has_an_empty_answer,
+            a_dropped_answer_does_not_undo_its_save,
+            many_savers_at_once_lose_nothing,
+            names_never_mix,
+            a_large_state_is_kept,
+            what_was_acknowledged_is_there_after_reopening,
+            deleting_removes_head_and_history,
+            deleting_keeps_its_place_among_saves,
+            every_epoch_is_higher_than_the_ones_before);
+        $crate::store_conformance!(@each $open; histories:
+            only_appended_revisions_are_history,
+            a_revision_holds_what_its_head_held,
+            appending_a_revision_again_replaces_it,
+            an_interval_is_inclusive_ascending_and_limited,
+            an_interval_finds_its_entries_in_a_long_history,
+            a_history_with_gaps_is_searched_all_the_same,
+            histories_never_mix);
+        $crate::store_conformance!(@each $open; registries:
+            an_empty_registry_has_nothing,
+            what_was_put_is_loaded_whole,
+            an_entry_replaces_the_one_of_its_name,
+            changes_apply_in_order,
+            systems_are_apart,
+            a_registry_is_there_after_reopening);
+    };
+    (@each $open:expr; $module:ident: $($check:ident),* $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $check() {
+                $crate::testkit::conformance::$module::$check($open().await).await;
+            }
+        )*
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::memory::MemoryStore;
+
+    struct Memory(MemoryStore);
+
+    impl Subject for Memory {
+        fn states(&self) -> Arc<dyn StateStore> {
+            Arc::new(self.0.clone())
+        }
+        fn registry(&self) -> Arc<dyn Registry> {
+            Arc::new(self.0.clone())
+        }
+        async fn reopen(self) -> Self {
+            self
+        }
+    }
+
+    #[expect(clippy::unused_async, reason = "the suite opens a subject with an async function")]
+    async fn open() -> Memory {
+        Memory(MemoryStore::new())
+    }
+
+    crate::store_conformance!(open);
+}

@@ -1,0 +1,125 @@
+//! Checks of what is registered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Subject;
+use super::states::id;
+use crate::actor::{ActorId, Definition, HostAddress, Kind};
+use crate::ports::{Registered, Registry, RegistryChange};
+use crate::state::Tags;
+
+/// A definition whose registered bytes are `name`, or `name:parent`; the suite's stand-in for the protocol's message.
+///
+/// # Errors
+/// When the bytes are not UTF-8. A store that keeps only the bytes decodes them with this function.
+#[expect(clippy::needless_pass_by_value, reason = "has the shape of a store's decoder")]
+pub fn plain_definition(raw: Bytes, host: HostAddress, system: &str) -> Result<Definition, String> {
+    let text = std::str::from_utf8(&raw).map_err(|error| error.to_string())?;
+    let (name, parent) = text.split_once(':').unwrap_or((text, ""));
+    Ok(Definition {
+        id: ActorId { name: name.into(), system: system.into(), parent: parent.into() },
+        host,
+        kind: Kind::Named,
+        stateful: true,
+        snapshot_every: None,
+        deactivate_after: None,
+        actions: Vec::new(),
+        timers: Vec::new(),
+        channels: None,
+        initial_state: None,
+        initial_tags: Tags::new(),
+        raw: raw.clone(),
+    })
+}
+
+fn definition(system: &str, raw: &'static str, host: &str) -> Registered {
+    let definition = plain_definition(raw.into(), HostAddress::new(host), system);
+    Registered::Definition(Arc::new(definition.expect("plain text")))
+}
+
+fn spawned(system: &str, name: &str, parent: &str, revision: Option<u64>) -> Registered {
+    Registered::Spawned { id: id(system, name, parent), revision }
+}
+
+async fn loaded(registry: &Arc<dyn Registry>) -> Vec<Registered> {
+    let mut all = registry.load().await.expect("a healthy registry loads");
+    all.sort_by(|a, b| (&a.id().system, &a.id().name).cmp(&(&b.id().system, &b.id().name)));
+    all
+}
+
+async fn put(registry: &Arc<dyn Registry>, entries: &[Registered]) {
+    let changes = entries.iter().cloned().map(RegistryChange::Put).collect();
+    registry.apply(changes).await.expect("a healthy registry keeps");
+}
+
+#[expect(missing_docs, reason = "each check is told by its name")]
+mod checks {
+    use super::*;
+
+    pub async fn an_empty_registry_has_nothing(subject: impl Subject) {
+        let registry = subject.registry();
+        registry.apply(Vec::new()).await.expect("nothing to do");
+        let gone = vec![RegistryChange::Remove(id("s", "a", ""))];
+        registry.apply(gone).await.expect("removing what is not there is no error");
+        assert!(loaded(&registry).await.is_empty());
+    }
+
+    pub async fn what_was_put_is_loaded_whole(subject: impl Subject) {
+        let registry = subject.registry();
+        let entries = [
+            definition("s", "a", "127.0.0.1:8090"),
+            spawned("s", "b", "a", None),
+            spawned("s", "c", "a", Some(0)),
+            spawned("s", "d", "a", Some(u64::MAX)),
+        ];
+        put(&registry, &entries).await;
+        assert_eq!(loaded(&registry).await, entries);
+    }
+
+    pub async fn an_entry_replaces_the_one_of_its_name(subject: impl Subject) {
+        let registry = subject.registry();
+        put(&registry, &[definition("s", "a", "old:1"), spawned("s", "b", "a", Some(1))]).await;
+        let entries = [definition("s", "a:parent", "new:2"), spawned("s", "b", "other", None)];
+        put(&registry, &entries).await;
+        assert_eq!(loaded(&registry).await, entries);
+        // An instance takes the place of a definition of the same system and name, and back.
+        put(&registry, &[spawned("s", "a", "p", None)]).await;
+        assert_eq!(loaded(&registry).await[0], spawned("s", "a", "p", None));
+    }
+
+    pub async fn changes_apply_in_order(subject: impl Subject) {
+        let registry = subject.registry();
+        let changes = vec![
+            RegistryChange::Put(spawned("s", "a", "p", Some(1))),
+            RegistryChange::Remove(id("s", "a", "")),
+            RegistryChange::Put(spawned("s", "b", "p", None)),
+            RegistryChange::Put(spawned("s", "a", "p", Some(2))),
+            RegistryChange::Remove(id("s", "b", "another parent is the same name")),
+        ];
+        registry.apply(changes).await.expect("applies");
+        assert_eq!(loaded(&registry).await, [spawned("s", "a", "p", Some(2))]);
+    }
+
+    pub async fn systems_are_apart(subject: impl Subject) {
+        let registry = subject.registry();
+        let entries = [
+            definition("a", "bc", "h:1"),
+            definition("ab", "c", "h:1"),
+            spawned("b", "bc", "", None),
+        ];
+        put(&registry, &entries).await;
+        assert_eq!(loaded(&registry).await, entries);
+        let remove = vec![RegistryChange::Remove(id("ab", "c", ""))];
+        registry.apply(remove).await.expect("applies");
+        assert_eq!(loaded(&registry).await, [entries[0].clone(), entries[2].clone()]);
+    }
+
+    pub async fn a_registry_is_there_after_reopening(subject: impl Subject) {
+        let entries = [definition("s", "a", "127.0.0.1:1"), spawned("s", "b", "a", Some(7))];
+        put(&subject.registry(), &entries).await;
+        assert_eq!(loaded(&subject.reopen().await.registry()).await, entries);
+    }
+}
+pub use checks::*;

@@ -1,0 +1,225 @@
+//! Faulty: wraps a store and makes it fail, stall or answer late, on command.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::actor::ActorId;
+use crate::ports::{Save, StateStore, StoreError};
+use crate::state::{Head, Revision, Timestamp};
+
+/// How a save goes wrong.
+#[derive(Debug, Clone)]
+pub enum SaveFault {
+    /// Nothing reaches the store below; the caller gets this error.
+    Lose(StoreError),
+    /// The store below writes it; the caller gets this error all the same.
+    WriteAndFail(StoreError),
+    /// The first `usize` saves of the batch are written, the others are lost; the caller gets this error for all.
+    Tear(usize, StoreError),
+}
+
+type Answers = Vec<Result<(), StoreError>>;
+
+/// A save that waits for [`FaultyStore::release_saves`].
+struct Held {
+    batch: Vec<Save>,
+    released: oneshot::Sender<BoxFuture<'static, Answers>>,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("batch", &self.batch).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    saves: VecDeque<SaveFault>,
+    loads: VecDeque<StoreError>,
+    holding: bool,
+    held: VecDeque<Held>,
+}
+
+/// A [`StateStore`] that obeys a script, and otherwise the store below. Order of saves is kept, held ones too.
+#[derive(Debug)]
+pub struct FaultyStore {
+    below: Arc<dyn StateStore>,
+    script: Arc<Mutex<Script>>,
+    saves: AtomicUsize,
+    loads: AtomicUsize,
+}
+
+impl FaultyStore {
+    /// Wraps a store; without commands it does nothing else than that store.
+    pub fn new(below: Arc<dyn StateStore>) -> Self {
+        Self {
+            below,
+            script: Arc::default(),
+            saves: AtomicUsize::new(0),
+            loads: AtomicUsize::new(0),
+        }
+    }
+
+    /// The next call of `save` without a fault yet goes wrong like this.
+    pub fn fail_next_save(&self, fault: SaveFault) {
+        self.script.lock().saves.push_back(fault);
+    }
+
+    /// The next `load` of a head without a fault yet answers this error.
+    pub fn fail_next_load(&self, error: StoreError) {
+        self.script.lock().loads.push_back(error);
+    }
+
+    /// From now on calls of `save` wait, in order, before anything reaches the store below.
+    pub fn hold_saves(&self) {
+        self.script.lock().holding = true;
+    }
+
+    /// Lets held saves go, in the order of their calls, and holds no more.
+    pub fn release_saves(&self) {
+        let mut script = self.script.lock();
+        script.holding = false;
+        while let Some(Held { batch, released }) = script.held.pop_front() {
+            let fault = script.saves.pop_front();
+            // A caller that has gone does not stop its save: it was called.
+            drop(released.send(run(&self.below, batch, fault)));
+        }
+    }
+
+    /// How many calls of `save` wait.
+    pub fn held_saves(&self) -> usize {
+        self.script.lock().held.len()
+    }
+
+    /// How often `save` was called.
+    pub fn saves(&self) -> usize {
+        self.saves.load(Ordering::SeqCst)
+    }
+
+    /// How often a head was loaded.
+    pub fn loads(&self) -> usize {
+        self.loads.load(Ordering::SeqCst)
+    }
+}
+
+fn run(
+    below: &Arc<dyn StateStore>,
+    mut batch: Vec<Save>,
+    fault: Option<SaveFault>,
+) -> BoxFuture<'static, Answers> {
+    let count = batch.len();
+    let (written, error) = match fault {
+        None => return below.save(batch),
+        Some(SaveFault::Lose(error)) => (0, error),
+        Some(SaveFault::WriteAndFail(error)) => (count, error),
+        Some(SaveFault::Tear(written, error)) => (written.min(count), error),
+    };
+    batch.truncate(written);
+    let answers = vec![Err(error); count];
+    if batch.is_empty() {
+        return ready(answers).boxed();
+    }
+    below.save(batch).map(move |_written| answers).boxed()
+}
+
+impl StateStore for FaultyStore {
+    fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Answers> {
+        self.saves.fetch_add(1, Ordering::SeqCst);
+        let mut script = self.script.lock();
+        if !script.holding {
+            let fault = script.saves.pop_front();
+            return run(&self.below, batch, fault);
+        }
+        let count = batch.len();
+        let (released, answer) = oneshot::channel();
+        script.held.push_back(Held { batch, released });
+        async move {
+            match answer.await {
+                Ok(answers) => answers.await,
+                Err(_gone) => {
+                    vec![Err(StoreError::Unavailable("the store was dropped".into())); count]
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn load(&self, actor: &ActorId) -> BoxFuture<'static, Result<Option<Head>, StoreError>> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        if let Some(error) = self.script.lock().loads.pop_front() {
+            return ready(Err(error)).boxed();
+        }
+        self.below.load(actor)
+    }
+
+    fn load_revision(
+        &self,
+        actor: &ActorId,
+        revision: u64,
+    ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
+        self.below.load_revision(actor, revision)
+    }
+
+    fn load_by_interval(
+        &self,
+        actor: &ActorId,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Revision>, StoreError>> {
+        self.below.load_by_interval(actor, from, to, limit)
+    }
+
+    fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.below.delete(actor)
+    }
+
+    fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.below.claim_epoch()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::memory::MemoryStore;
+
+    fn save(version: u64) -> Vec<Save> {
+        let actor = Arc::new(ActorId { name: "a".into(), ..ActorId::default() });
+        vec![Save { actor, head: Head { version, ..Head::default() }, append: false }]
+    }
+
+    #[tokio::test]
+    async fn a_fault_strikes_once_and_says_truly_what_was_written() {
+        let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+        let actor = save(0)[0].actor.clone();
+        store.fail_next_save(SaveFault::Lose(StoreError::Full("f".into())));
+        store.fail_next_save(SaveFault::WriteAndFail(StoreError::Unknown("u".into())));
+        assert!(matches!(store.save(save(1)).await[0], Err(StoreError::Full(_))));
+        assert_eq!(store.load(&actor).await.unwrap(), None);
+        assert!(matches!(store.save(save(2)).await[0], Err(StoreError::Unknown(_))));
+        assert_eq!(store.load(&actor).await.unwrap().unwrap().version, 2);
+        assert!(store.save(save(3)).await[0].is_ok());
+    }
+
+    #[tokio::test]
+    async fn held_saves_are_written_in_the_order_of_their_calls() {
+        let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+        let actor = save(0)[0].actor.clone();
+        store.hold_saves();
+        let (first, second) = (store.save(save(1)), store.save(save(2)));
+        assert_eq!(store.held_saves(), 2);
+        assert_eq!(store.load(&actor).await.unwrap(), None);
+        store.release_saves();
+        assert!(second.await[0].is_ok());
+        assert!(first.await[0].is_ok());
+        assert_eq!(store.load(&actor).await.unwrap().unwrap().version, 2);
+    }
+}

@@ -1,21 +1,221 @@
 //! Topology: the floor plan of the house; the only file that knows every room.
+//!
+//! ```text
+//! caller ══▶ worker: lookup → invoke → side effects ══▶ checkpoint ─▶ reply | next actor
+//!  (keyed producer:   (consumers: one turn per demand)   (batch consumer) └▶ effects sender (keyed producer, consumer)
+//!   one mailbox per actor)
+//! ```
+//! Demand crosses the double arrows: from mailboxes to workers (concurrency), from workers to the
+//! checkpoint (batching), from durable commits to the effects sender (isolation).
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_pipeline::{
+    Batch, Bound, Consumer, Drain, Full, KeyedOptions, KeyedProducer, SubscribeOptions,
+};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::caller::{Caller, Origin, Task};
+use crate::checkpoint::{Checkpoint, CheckpointQueue, Gate};
+use crate::departure::WayOut;
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::invocation::{Invocation, Payload, Registration, Spawn};
+use crate::invoke::Invoke;
+use crate::lookup::Lookup;
+use crate::ports::{Clock, Host, Registry, StateStore};
+use crate::registration::Registrar;
+use crate::reply::{Deadlines, Reply, Timing};
+use crate::side_effects::{ChangeRules, Deliver, EffectsSender, SideEffects};
 use crate::state::ActorState;
+use crate::timer::Timers;
+use crate::worker::{Turns, Worker};
+
+/// Bounds and rules of the house; the defaults suit a small machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Calls in the house, from admission to reply.
+    pub door: Bound,
+    /// What a full door does.
+    pub full: Full,
+    /// Turns that run at the same time.
+    pub worker_demand: usize,
+    /// Consumers among which the turns are shared; as many as there are cores.
+    pub workers: usize,
+    /// Calls in flight to one host.
+    pub host_connections: usize,
+    /// Outcomes on their way to the store.
+    pub checkpoint: Bound,
+    /// Side effects on their way to their targets.
+    pub effects: Bound,
+    /// How long a call may take, phase by phase.
+    pub deadlines: Deadlines,
+    /// How a response changes an actor.
+    pub rules: ChangeRules,
+    /// Actors in memory, beyond which the least recently used leave.
+    pub max_live: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            door: Bound { events: 12_288, bytes: 256 << 20 },
+            full: Full::Shed,
+            worker_demand: 4_096,
+            workers: 2,
+            host_connections: 4_096,
+            checkpoint: Bound { events: 8_192, bytes: 128 << 20 },
+            effects: Bound { events: 8_192, bytes: 64 << 20 },
+            deadlines: Deadlines::default(),
+            rules: ChangeRules::default(),
+            max_live: 1_000_000,
+        }
+    }
+}
+
+/// Events that one commit holds at most.
+const COMMIT_EVENTS: usize = 2_048;
+
+/// Effects under way at the same time.
+const EFFECTS_IN_FLIGHT: usize = 256;
+
+/// How long a side effect that finds no room is tried again.
+const EFFECT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The outside world, as the house needs it.
+#[derive(Debug)]
+pub struct Ports<H> {
+    /// Calls user functions.
+    pub host: H,
+    /// Keeps states.
+    pub store: Arc<dyn StateStore>,
+    /// Keeps definitions.
+    pub registry: Arc<dyn Registry>,
+    /// Tells wall-clock time.
+    pub clock: Arc<dyn Clock>,
+}
 
 /// The running house, as every door sees it. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct House {}
+pub struct House {
+    caller: Caller,
+    registrar: Registrar,
+    directory: Arc<Directory>,
+    mailboxes: KeyedProducer<crate::caller::Work>,
+    effects: EffectsSender,
+    checkpoint: CheckpointQueue,
+    drain: Drain,
+    stop_timers: CancellationToken,
+}
 
 impl House {
+    /// Opens the house: claims an epoch, takes over what was registered, starts the stages.
+    ///
+    /// # Errors
+    /// When the store or the registry cannot be read.
+    pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<House, Error> {
+        let Ports { host, store, registry, clock } = ports;
+        let epoch = store.claim_epoch().await?;
+        let drain = Drain::new();
+        let directory = Arc::new(Directory::new());
+        let gate = Arc::new(Gate::default());
+
+        // The mailboxes: a queue per actor, one invocation per actor at a time.
+        let mailboxes = KeyedProducer::new(KeyedOptions {
+            name: "caller",
+            bound: settings.door,
+            per_key: (settings.door.events / 8).max(1),
+            full: settings.full,
+        });
+        let effects = EffectsSender {
+            queue: KeyedProducer::new(KeyedOptions {
+                name: "side_effects",
+                bound: settings.effects,
+                per_key: settings.effects.events,
+                full: Full::Shed,
+            }),
+        };
+        let checkpoint = CheckpointQueue::new(settings.checkpoint, settings.deadlines.start);
+        let caller =
+            Caller::new(directory.clone(), mailboxes.clone(), clock.clone(), settings.deadlines);
+        let (timers, timer_task) =
+            Timers::new(directory.clone(), clock.clone(), settings.max_live);
+        let registrar = Registrar::new(
+            directory.clone(),
+            registry.clone(),
+            mailboxes.clone(),
+            caller.clone(),
+            drain.tasks().clone(),
+            settings.host_connections,
+        );
+        let recalled = registrar.recall().await?;
+        info!(epoch, recalled, "house open");
+
+        // The rooms, in the order of the walk.
+        let worker = Arc::new(Worker {
+            lookup: Lookup::new(
+                directory.clone(),
+                store.clone(),
+                registry,
+                gate.clone(),
+                timers.clone(),
+                epoch,
+            ),
+            invoke: Invoke::new(host, settings.deadlines.host),
+            side_effects: SideEffects {
+                rules: settings.rules,
+                directory: directory.clone(),
+                clock: clock.clone(),
+                sender: effects.clone(),
+                timers,
+            },
+            checkpoint: checkpoint.clone(),
+            way_out: WayOut { caller: caller.clone(), effects: effects.clone() },
+            registrar: registrar.clone(),
+            store: store.clone(),
+        });
+        let workers = settings.workers.max(1);
+        for _ in 0..workers {
+            let demand = settings.worker_demand.div_ceil(workers);
+            Consumer::new("worker", Turns(worker.clone()))
+                .subscribe_keyed(&mailboxes, SubscribeOptions::max_demand(demand))
+                .spawn(&drain);
+        }
+        let room = Checkpoint::new(store, clock, gate, drain.tasks().clone());
+        let batch = Batch { events: COMMIT_EVENTS, bytes: settings.checkpoint.bytes / 2, linger: Duration::ZERO };
+        Consumer::batched("checkpoint", room, batch)
+            .subscribe(checkpoint.producer(), SubscribeOptions::max_demand(settings.checkpoint.events))
+            .spawn(&drain);
+        let deliver =
+            Deliver { caller: caller.clone(), registrar: registrar.clone(), patience: EFFECT_PATIENCE };
+        Consumer::new("side_effects", deliver)
+            .subscribe_keyed(&effects.queue, SubscribeOptions::max_demand(EFFECTS_IN_FLIGHT))
+            .spawn(&drain);
+        let stop_timers = CancellationToken::new();
+        drain.tasks().spawn(timer_task.run(caller.clone(), directory.clone(), stop_timers.clone()));
+
+        Ok(House {
+            caller,
+            registrar,
+            directory,
+            mailboxes,
+            effects,
+            checkpoint,
+            drain,
+            stop_timers,
+        })
+    }
+
     /// Stores a host's definitions durably, then warms eligible actors up in the background.
     ///
     /// # Errors
     /// When a definition is invalid, nothing could be stored, or the house is draining.
     pub async fn register(&self, registration: Registration) -> Result<(), Error> {
-        drop(registration);
-        Err(Error::Unsupported("registration is not built yet".into()))
+        self.refuse_while_closed()?;
+        self.registrar.register(registration).await
     }
 
     /// Stores spawned identities durably; activates nothing.
@@ -23,33 +223,118 @@ impl House {
     /// # Errors
     /// When a parent is unknown, a name is taken under another parent, or nothing could be stored.
     pub async fn spawn(&self, spawn: Spawn) -> Result<(), Error> {
-        drop(spawn);
-        Err(Error::Unsupported("spawning is not built yet".into()))
+        self.refuse_while_closed()?;
+        self.registrar.spawn(spawn).await
     }
 
     /// Runs one invocation: waits for the final answer, or for admission only when it is asynchronous
-    /// (then the payload is [`Payload::Unset`]). Dropping the future means that the caller has gone.
+    /// or scheduled (then the payload is [`Payload::Unset`]). Dropping the future means that the caller has gone.
     ///
     /// # Errors
     /// See [`Error`]; each variant says whether the action may have run.
     pub async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
-        drop(invocation);
-        Err(Error::Unsupported("invocation is not built yet".into()))
+        self.refuse_while_closed()?;
+        if !invocation.register_ref.is_empty() {
+            self.registrar.spawn_referenced(&invocation).await?;
+        }
+        let checked = self.caller.check(invocation)?;
+        match self.caller.admit(checked, Origin::Outside).await? {
+            Some(admitted) => admitted.answer().await,
+            None => Ok(Payload::Unset),
+        }
     }
 
     /// The state of an actor, activated when needed.
     ///
     /// # Errors
-    /// When it is unknown, has no state, or its state cannot be read.
+    /// When it is unknown, has neither state nor tags, or its state cannot be read.
     pub async fn state(&self, system: &str, name: &str) -> Result<ActorState, Error> {
-        Err(Error::ActorNotFound { system: system.into(), name: name.into() })
+        self.refuse_while_closed()?;
+        let entry = self.find(system, name)?;
+        let (reply, waiting) = Reply::new(&Timing::new(self.caller.deadlines(), None));
+        self.caller.ask(&entry, Task::State(reply));
+        let state = waiting.answer().await?;
+        if state.state.is_none() && state.tags.is_empty() {
+            return Err(Error::NotFound(format!("Actor {name} on ActorSystem {system} has no state")));
+        }
+        Ok(state)
     }
 
-    /// Removes an actor: its state, history and registration.
+    /// Removes an actor: its state, its history and, when it was spawned, its registration.
     ///
     /// # Errors
     /// When it is unknown or the store fails.
     pub async fn delete(&self, system: &str, name: &str) -> Result<(), Error> {
-        Err(Error::ActorNotFound { system: system.into(), name: name.into() })
+        self.refuse_while_closed()?;
+        let entry = self.find(system, name)?;
+        let (reply, waiting) = Reply::new(&Timing::new(self.caller.deadlines(), None));
+        self.caller.ask(&entry, Task::Delete(reply));
+        waiting.answer().await
+    }
+
+    /// Whether calls from outside are refused.
+    pub fn is_closed(&self) -> bool {
+        self.caller.is_closed()
+    }
+
+    /// Closes the doors, lets everything that was admitted finish, unloads every actor and joins all
+    /// tasks; what is not done within `limit` is ended. Answers whether everything finished.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        self.caller.close();
+        let finished = timeout_at(deadline, async {
+            self.finish_calls().await;
+            self.unload_all().await;
+            self.checkpoint.idle().await;
+        });
+        let finished = finished.await.is_ok();
+        if !finished {
+            warn!(?limit, in_flight = self.mailboxes.in_flight(), queued = self.mailboxes.queued(), "drain deadline: ending what has not finished");
+        }
+        self.stop_timers.cancel();
+        self.mailboxes.end();
+        self.effects.queue.end();
+        self.checkpoint.end();
+        let grace = Duration::from_secs(2);
+        let joined = timeout(grace, self.drain.join(deadline.saturating_duration_since(Instant::now()))).await;
+        finished && joined.is_ok()
+    }
+
+    /// Calls make effects and effects make calls: finished when both are idle at once.
+    async fn finish_calls(&self) {
+        loop {
+            self.mailboxes.idle().await;
+            self.checkpoint.idle().await;
+            self.effects.queue.idle().await;
+            if self.mailboxes.is_idle() && self.checkpoint.is_idle() {
+                return;
+            }
+        }
+    }
+
+    async fn unload_all(&self) {
+        let mut waiting = Vec::new();
+        for entry in self.directory.all_live() {
+            let limit = self.caller.deadlines().host;
+            let (done, unloaded) = Reply::new(&Timing::new(self.caller.deadlines(), Some(limit)));
+            self.caller.ask(&entry, Task::Deactivate { idle: None, done });
+            waiting.push(unloaded);
+        }
+        for unloaded in waiting {
+            if let Err(error) = unloaded.answer().await {
+                warn!(%error, "an actor could not be unloaded");
+            }
+        }
+    }
+
+    fn find(&self, system: &str, name: &str) -> Result<Arc<crate::directory::Entry>, Error> {
+        self.directory.find(system, name).ok_or_else(|| Error::ActorNotFound {
+            system: system.into(),
+            name: name.into(),
+        })
+    }
+
+    fn refuse_while_closed(&self) -> Result<(), Error> {
+        if self.caller.is_closed() { Err(Error::Draining) } else { Ok(()) }
     }
 }

@@ -1,0 +1,167 @@
+//! A house with a scripted host and a store that fails on command.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tidegate_stages::actor::{ActorId, Channel, Definition, HostAddress, Kind};
+use tidegate_stages::error::Error;
+use tidegate_stages::invocation::{
+    ActorInvocation, ActorInvocationResponse, Invocation, Payload, Registration, Spawn,
+};
+use tidegate_stages::ports::{HostError, StateStore};
+use tidegate_stages::state::{Any, Tags, Timestamp};
+use tidegate_stages::testkit::{FaultyStore, MemoryStore, SetClock};
+use tidegate_stages::topology::{House, Ports, Settings};
+use tower::util::BoxCloneSyncService;
+
+pub type Answer = Result<ActorInvocationResponse, HostError>;
+pub type BoxedHost = BoxCloneSyncService<ActorInvocation, ActorInvocationResponse, HostError>;
+
+/// A host that runs a function.
+pub fn host<F, R>(function: F) -> BoxedHost
+where
+    F: Fn(ActorInvocation) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Answer> + Send + 'static,
+{
+    BoxCloneSyncService::new(tower::service_fn(function))
+}
+
+/// A counter: adds one to its state, answers the new count.
+pub fn counter() -> BoxedHost {
+    host(|invocation| async move { Ok(counted(&invocation)) })
+}
+
+pub fn counted(invocation: &ActorInvocation) -> ActorInvocationResponse {
+    let count = number(invocation.state.as_ref()) + 1;
+    ActorInvocationResponse {
+        state: Some(any(count)),
+        payload: Payload::Value(any(count)),
+        ..ActorInvocationResponse::default()
+    }
+}
+
+pub fn any(number: u64) -> Any {
+    Any { type_url: "test/count".into(), value: Bytes::from(number.to_string()) }
+}
+
+pub fn number(state: Option<&Any>) -> u64 {
+    state.map_or(0, |any| std::str::from_utf8(&any.value).unwrap().parse().unwrap())
+}
+
+pub fn answered(payload: Payload) -> u64 {
+    match payload {
+        Payload::Value(any) => number(Some(&any)),
+        other => panic!("expected a value, got {other:?}"),
+    }
+}
+
+pub struct World {
+    pub house: House,
+    pub store: Arc<FaultyStore>,
+    pub memory: MemoryStore,
+    pub clock: Arc<SetClock>,
+}
+
+pub async fn world(host: BoxedHost) -> World {
+    world_with(host, Settings::default(), MemoryStore::new()).await
+}
+
+pub async fn world_with(host: BoxedHost, settings: Settings, memory: MemoryStore) -> World {
+    let store = Arc::new(FaultyStore::new(Arc::new(memory.clone())));
+    let clock = Arc::new(SetClock::at(Timestamp(1_000_000_000_000)));
+    let ports = Ports {
+        host,
+        store: store.clone() as Arc<dyn StateStore>,
+        registry: Arc::new(memory.clone()),
+        clock: clock.clone(),
+    };
+    let house = House::open(settings, ports).await.unwrap();
+    World { house, store, memory, clock }
+}
+
+pub fn definition(name: &str) -> Definition {
+    Definition {
+        id: id(name),
+        host: HostAddress::new("127.0.0.1:8090"),
+        kind: Kind::Named,
+        stateful: true,
+        snapshot_every: None,
+        deactivate_after: None,
+        actions: ["add", "other", "slow"].map(String::from).to_vec(),
+        timers: Vec::new(),
+        // No metadata: nothing is warmed up unless a test asks for it.
+        channels: None,
+        initial_state: None,
+        initial_tags: Tags::new(),
+        raw: Bytes::new(),
+    }
+}
+
+pub fn warmed(name: &str) -> Definition {
+    Definition { channels: Some(Vec::<Channel>::new()), ..definition(name) }
+}
+
+pub fn id(name: &str) -> ActorId {
+    ActorId { name: name.into(), system: "s".into(), parent: String::new() }
+}
+
+pub fn stored_id(name: &str, parent: &str) -> ActorId {
+    ActorId { parent: parent.into(), ..id(name) }
+}
+
+pub fn call(name: &str, action: &str) -> Invocation {
+    Invocation { actor: id(name), action: action.into(), ..Invocation::default() }
+}
+
+impl World {
+    pub async fn register(&self, definitions: Vec<Definition>) -> Result<(), Error> {
+        let host = HostAddress::new("127.0.0.1:8090");
+        self.house.register(Registration { system: "s".into(), host, definitions }).await
+    }
+
+    pub async fn spawn(&self, name: &str, parent: &str) -> Result<(), Error> {
+        self.house.spawn(Spawn { actors: vec![stored_id(name, parent)], revision: None }).await
+    }
+
+    pub async fn add(&self, name: &str) -> Result<u64, Error> {
+        self.house.invoke(call(name, "add")).await.map(answered)
+    }
+
+    /// Starts a call in the background.
+    pub fn start(&self, invocation: Invocation) -> tokio::task::JoinHandle<Result<Payload, Error>> {
+        let house = self.house.clone();
+        tokio::task::spawn(async move { house.invoke(invocation).await })
+    }
+
+    pub async fn head(&self, name: &str) -> Option<tidegate_stages::state::Head> {
+        self.memory.load(&id(name)).await.unwrap()
+    }
+}
+
+/// Lets everything that can run without time passing run.
+pub async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub async fn wait_until(mut condition: impl FnMut() -> bool) {
+    for _ in 0..10_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("the condition never became true");
+}
+
+pub fn boxed<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> BoxFuture<'static, T> {
+    future.boxed()
+}

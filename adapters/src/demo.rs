@@ -9,6 +9,7 @@ mod host;
 mod screen;
 mod script;
 mod tally;
+mod traffic;
 mod verdict;
 
 use std::time::Duration;
@@ -21,7 +22,10 @@ use self::child::Part;
 use self::screen::Screen;
 use self::script::Stage;
 
-/// What `tidegate demo` takes.
+/// Counts through a proxy that is killed in the middle, and shows that nothing acknowledged is lost
+///
+/// Starts a proxy on a temporary directory and a sample user function in another process, both on free ports.
+/// Ctrl-C goes on to the crash at once; a second one ends the demo. Exit code 0 says that every promise held.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
     /// How long to invoke before the proxy is killed: seconds, or a number with `s`, `m` or `h`
@@ -35,7 +39,7 @@ pub struct DemoArgs {
     pub actors: u32,
 }
 
-/// What the hidden `tidegate demo-part` takes: the demo starts itself with it.
+/// What the hidden `tidegate demo-part` takes: the demo starts its own processes with it.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct PartArgs {
     /// Which of the demo's processes to be

@@ -91,16 +91,14 @@ async fn serve(listener: TcpListener) -> Result<()> {
 
 async fn register_when_the_proxy_is_there(here: String) -> Result<()> {
     for _ in 0..60 {
-        match register(&here).await {
-            Err(error) if error.is::<std::io::Error>() => {
-                eprintln!("no proxy yet ({error}); start `tidegate serve`")
-            }
-            refused @ Err(_) => return refused,
-            Ok(()) => {
-                println!("registered `{ACTOR}`; serving on {here}");
-                return Ok(());
-            }
+        let Err(error) = register(&here).await else {
+            println!("registered `{ACTOR}`; serving on {here}");
+            return Ok(());
+        };
+        if !error.is::<std::io::Error>() {
+            return Err(error);
         }
+        eprintln!("no proxy yet ({error}); start `tidegate serve`");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     bail!("gave up: no proxy within a minute")

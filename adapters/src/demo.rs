@@ -1,7 +1,7 @@
 //! Demo: shows in half a minute that actors run through Tidegate and that nothing acknowledged is lost.
 //!
 //! The demo is a user of Tidegate like any other: it starts the built binary as a proxy, starts a user
-//! function in another process, and talks to both over HTTP only. The [`script`] reads as a viewer sees it.
+//! function in another process, and talks to both over HTTP only. `demo/script.rs` reads as a viewer sees it.
 
 mod child;
 mod client;

@@ -39,15 +39,22 @@ pub(super) const COUNT_TYPE: &str = "type.googleapis.com/google.protobuf.UInt64V
 
 /// How long an answer may take; the proxy itself gives up a call that was not started after 10 s.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How long to stay away at most when the proxy asks to come back later.
+const RETRY_LIMIT: Duration = Duration::from_secs(5);
 /// The largest answer read, in bytes.
 const BODY_LIMIT_BYTES: usize = 1_024 * 1_024;
 
 /// A call brought no count.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// No room at the proxy; nothing was done.
-    #[error("the proxy has no room; it asks to come back in {0:?}")]
-    Shed(Duration),
+    /// No room at the proxy; the count is as it was.
+    #[error("the proxy asks to come back later: {text}")]
+    Shed {
+        /// When to come back.
+        after: Duration,
+        /// What it says.
+        text: String,
+    },
     /// The proxy refused; its text says whether the action ran.
     #[error("the proxy answered {status}: {text}")]
     Refused {
@@ -134,14 +141,16 @@ impl Client {
             .map_err(garbled)?;
         match timeout(CALL_LIMIT, self.exchange(request)).await {
             Ok(Ok((StatusCode::OK, _, body))) => Ok(body),
-            Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, Some(retry_after), _))) => {
-                Err(CallError::Shed(retry_after))
-            }
-            Ok(Ok((status, _, body))) => {
+            Ok(Ok((status, retry_after, body))) => {
                 // All of the protocol's answers have their status in field 1, so the smallest reads any of them.
                 let said = SpawnResponse::decode(body).ok().and_then(|answer| answer.status);
                 let text = said.map_or_else(|| "(no text)".into(), |status| status.message);
-                Err(CallError::Refused { status, text })
+                match retry_after {
+                    Some(after) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                        Err(CallError::Shed { after: after.min(RETRY_LIMIT), text })
+                    }
+                    _ => Err(CallError::Refused { status, text }),
+                }
             }
             Ok(Err(error)) => {
                 self.link = None;

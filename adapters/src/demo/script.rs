@@ -13,7 +13,7 @@ use super::child::{Child, Part};
 use super::client::{CallError, Client, DEFINITION, SYSTEM};
 use super::screen::{Screen, millis};
 use super::tally::Tally;
-use super::traffic::{Until, call, count};
+use super::traffic::{PATIENCE, Until, call, count};
 use super::verdict::{Verdict, broken_promises, heading};
 
 /// Acknowledgements in the last stretch before the kill.
@@ -222,9 +222,9 @@ impl Stage {
 
 /// Asks again for a while when the proxy, just started, has no room yet.
 async fn patiently(mut ask: impl AsyncFnMut() -> Result<u64, CallError>) -> Result<u64, CallError> {
-    for _ in 0..10 {
+    for _ in 0..PATIENCE {
         match ask().await {
-            Err(CallError::Shed(after)) => sleep(after).await,
+            Err(CallError::Shed { after, .. }) => sleep(after).await,
             answer => return answer,
         }
     }

@@ -13,6 +13,9 @@ use super::client::{CallError, Client};
 use super::screen::{Screen, live_line};
 use super::tally::{Actor, Tally};
 
+/// How often in a row a call may be told to come back later.
+pub(super) const PATIENCE: u32 = 10;
+
 /// Invokes all actors at the asked rate, with a live line, until the time is up or somebody hurries.
 pub(super) async fn count(
     args: &DemoArgs,
@@ -71,6 +74,7 @@ pub(super) async fn call(
     tally: &Tally,
     mut until: Until<'_>,
 ) -> anyhow::Result<()> {
+    let mut turned_away = 0;
     loop {
         let stop = match &mut until {
             Until::Told(stop, pace) => {
@@ -88,14 +92,16 @@ pub(super) async fn call(
         let (expected, sent) = (actor.trying(), Instant::now());
         match client.increment(&actor.name).await {
             Ok(count) if count == expected => {
+                turned_away = 0;
                 actor.acknowledge(count);
                 tally.record(sent.elapsed());
             }
             Ok(count) => {
                 bail!("{} was called for the {expected}. time and answered {count}", actor.name)
             }
-            Err(CallError::Shed(after)) => {
+            Err(CallError::Shed { after, .. }) if turned_away < PATIENCE => {
                 actor.turned_away();
+                turned_away += 1;
                 tokio::select! {
                     () = sleep(after) => {}
                     () = stop.cancelled() => {}

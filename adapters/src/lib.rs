@@ -5,3 +5,5 @@
 pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }
+
+pub mod demo;

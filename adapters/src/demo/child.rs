@@ -1,0 +1,162 @@
+//! Child: a process of the demo, from the line that tells its address to its end.
+//!
+//! Children get an environment of their own (a setting of the user's must not turn the demo into something
+//! else), a process group of their own (Ctrl-C is the demo's to handle), and die with the demo.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Take};
+use tokio::process::{ChildStdout, Command};
+use tokio::time::timeout;
+
+/// How long a child may take to listen; a proxy reads its state back before it does.
+const START_LIMIT: Duration = Duration::from_mins(1);
+/// How long a killed process may take to be gone.
+const END_LIMIT: Duration = Duration::from_secs(10);
+/// How much of a child's standard output is read for its address.
+const STDOUT_LIMIT_BYTES: u64 = 4_096;
+/// What stands before the address.
+const LISTENING: &str = "listening on http://";
+
+/// Which process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Part {
+    /// The sample user function.
+    Host,
+    /// The proxy.
+    Proxy,
+}
+
+impl Part {
+    /// Its name in what the demo says, in files and on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Part::Host => "host",
+            Part::Proxy => "proxy",
+        }
+    }
+
+    /// Where its log is, below the demo's directory.
+    pub(super) fn log(self, directory: &Path) -> PathBuf {
+        directory.join(self.name()).with_extension("log")
+    }
+}
+
+/// A running child. Dropping it kills it; [`Child::kill`] also waits for its end.
+#[derive(Debug)]
+pub(super) struct Child {
+    part: Part,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    /// Its process id.
+    pub(super) pid: u32,
+    process: tokio::process::Child,
+    /// Kept open: a process whose standard output is closed would fail on its next line.
+    _stdout: BufReader<Take<ChildStdout>>,
+}
+
+impl Child {
+    /// Starts `part` with only `settings` as its environment and waits until it says where it listens.
+    pub(super) async fn start(
+        part: Part,
+        directory: &Path,
+        settings: &[(&str, String)],
+    ) -> anyhow::Result<Child> {
+        let program = std::env::current_exe().context("cannot tell which program this is")?;
+        let log = part.log(directory);
+        let stderr =
+            File::options().create(true).append(true).open(&log).context("cannot write a log")?;
+        let mut process = Command::new(&program)
+            .args(["demo-part", part.name()])
+            .env_clear()
+            .envs(settings.iter().map(|(name, value)| (name, value)))
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| {
+                format!("cannot start {} as the {}", program.display(), part.name())
+            })?;
+        let pid = process.id().context("a process just started has an id")?;
+        let stdout = process.stdout.take().context("standard output was asked for")?;
+        let mut stdout = BufReader::new(stdout.take(STDOUT_LIMIT_BYTES));
+        let address = match timeout(START_LIMIT, address(&mut stdout)).await {
+            Ok(Ok(address)) => address,
+            Ok(Err(error)) => {
+                // Its output has ended, so it has, or is about to: the status tells more than the silence.
+                let status = timeout(END_LIMIT, process.wait()).await;
+                let status = status.map_or_else(
+                    |_| "still runs".into(),
+                    |end| end.map_or_else(|e| e.to_string(), |s| s.to_string()),
+                );
+                return Err(error.context(format!("the {} did not start ({status})", part.name())));
+            }
+            Err(_) => bail!("the {} did not listen within {START_LIMIT:?}", part.name()),
+        };
+        Ok(Child { part, address, pid, process, _stdout: stdout })
+    }
+
+    /// Sends SIGKILL and does not wait.
+    pub(super) fn send_kill(&mut self) -> anyhow::Result<()> {
+        self.process
+            .start_kill()
+            .with_context(|| format!("cannot kill the {} (pid {})", self.part.name(), self.pid))
+    }
+
+    /// Sends SIGKILL, unless it has ended already, and waits until it is gone.
+    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
+        if self.process.try_wait()?.is_none() {
+            self.send_kill()?;
+        }
+        let ended = timeout(END_LIMIT, self.process.wait()).await;
+        ended.map_err(|_| {
+            anyhow!(
+                "the {} (pid {}) survived SIGKILL for {END_LIMIT:?}",
+                self.part.name(),
+                self.pid
+            )
+        })??;
+        Ok(())
+    }
+}
+
+/// Finds the address that a child prints.
+async fn address(stdout: &mut BufReader<Take<ChildStdout>>) -> anyhow::Result<SocketAddr> {
+    let mut line = String::new();
+    while stdout.read_line(&mut line).await? > 0 {
+        if let Some(address) = line.trim_end().strip_prefix(LISTENING) {
+            return address.parse().with_context(|| format!("not an address: {address:?}"));
+        }
+        line.clear();
+    }
+    bail!("it never said \"{LISTENING}…\"")
+}
+
+/// Has the kernel kill this process when the demo ends without a chance to do so, for example by SIGKILL.
+///
+/// The signal follows the *thread* that started this process: the demo starts its children from the
+/// runtime's own thread, which lives as long as the demo does.
+pub(super) fn die_with_the_demo() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) =
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+    {
+        tracing::warn!(%error, "this process would outlive a killed demo");
+    }
+}
+
+/// Turns this process into `tidegate serve`. Returns only when that fails.
+pub(super) fn become_proxy() -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot tell which program this is")?;
+    let error = std::process::Command::new(&program).arg("serve").exec();
+    Err(anyhow::Error::new(error).context(format!("cannot run {} serve", program.display())))
+}

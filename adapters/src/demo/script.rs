@@ -1,0 +1,232 @@
+//! Script: the demo from the first call to the comparison, in the order in which it is seen.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures_util::future::{join_all, try_join_all};
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::DemoArgs;
+use super::child::{Child, Part};
+use super::client::{CallError, Client, DEFINITION, SYSTEM};
+use super::screen::{Screen, millis};
+use super::tally::Tally;
+use super::traffic::{PATIENCE, Until, call, count};
+use super::verdict::{Verdict, broken_promises, heading};
+
+/// Acknowledgements in the last stretch before the kill.
+const BURST: u64 = 200;
+/// How long that stretch may take.
+const BURST_LIMIT: Duration = Duration::from_secs(20);
+/// How many lines of a log are shown when something went wrong.
+const LOG_LINES: usize = 8;
+
+/// What must be gone when the demo ends.
+#[derive(Debug)]
+pub(super) struct Stage {
+    host: Option<Child>,
+    proxy: Option<Child>,
+    directory: TempDir,
+    /// Whether the directory shows a broken promise and has to stay.
+    is_evidence: bool,
+}
+
+/// Plays the whole demo on `stage`. `hurry` ends the paced part early.
+pub(super) async fn play(
+    args: &DemoArgs,
+    stage: &mut Stage,
+    screen: &mut Screen,
+    hurry: &CancellationToken,
+) -> anyhow::Result<()> {
+    let tally = Tally::new(args.actors)?;
+    let mut clients = stage.open(&tally, screen).await?;
+    screen.say("")?;
+    screen.say("Checked all the while: every answer is exactly one more than the actor's last.")?;
+    screen.say(
+        "Checked at the end: SIGKILL in the middle of calls loses no count that was answered.",
+    )?;
+    screen.say("")?;
+    count(args, &tally, &mut clients, screen, hurry).await?;
+    stage.crash(&tally, &mut clients, screen).await?;
+    stage.compare(&tally, screen).await
+}
+
+impl Stage {
+    /// An empty stage on a new temporary directory.
+    pub(super) fn new() -> std::io::Result<Stage> {
+        let directory = tempfile::Builder::new().prefix("tidegate-demo-").tempdir()?;
+        Ok(Stage { host: None, proxy: None, directory, is_evidence: false })
+    }
+
+    /// Starts host and proxy, registers once, makes the actors.
+    async fn open(&mut self, tally: &Tally, screen: &mut Screen) -> anyhow::Result<Vec<Client>> {
+        let host = self.host.insert(Child::start(Part::Host, self.directory.path(), &[]).await?);
+        let at = format!("http://{} (pid {})", host.address, host.pid);
+        screen.say(&format!(
+            "  host    {at}: a counter in a process of its own, without memory of its own"
+        ))?;
+        let proxy = self.start_proxy().await?;
+        let (address, pid) = (proxy.address, proxy.pid);
+        let directory = self.directory.path().display();
+        screen.say(&format!("  proxy   http://{address} (pid {pid}), state in {directory}"))?;
+
+        let mut client = Client::new(address);
+        client.register().await.context("registration failed")?;
+        client
+            .spawn(tally.actors.iter().map(|actor| &*actor.name))
+            .await
+            .context("spawning failed")?;
+        let actors = tally.actors.len();
+        screen.say(&format!(
+            "  actors  {actors} made from the definition `{DEFINITION}` in the system `{SYSTEM}`"
+        ))?;
+        Ok(tally.actors.iter().map(|_| Client::new(address)).collect())
+    }
+
+    async fn start_proxy(&mut self) -> anyhow::Result<&mut Child> {
+        let host = self.host.as_ref().context("the host is started first")?.address;
+        let settings = [
+            ("PROXY_ACTOR_SYSTEM_NAME", SYSTEM.into()),
+            ("PROXY_HTTP_PORT", "0".into()),
+            ("TIDEGATE_HTTP_ADDRESS", "127.0.0.1".into()),
+            ("USER_FUNCTION_HOST", host.ip().to_string()),
+            ("USER_FUNCTION_PORT", host.port().to_string()),
+            ("TIDEGATE_DURABILITY", "acknowledged".into()),
+            ("TIDEGATE_DATA_DIR", self.directory.path().join("data").display().to_string()),
+        ];
+        let proxy = Child::start(Part::Proxy, self.directory.path(), &settings).await?;
+        Ok(self.proxy.insert(proxy))
+    }
+
+    /// Calls as fast as answers come, kills the proxy in the middle of it, and starts it again.
+    async fn crash(
+        &mut self,
+        tally: &Tally,
+        clients: &mut [Client],
+        screen: &mut Screen,
+    ) -> anyhow::Result<()> {
+        let mut proxy = self.proxy.take().context("the proxy runs")?;
+        screen.say("")?;
+        screen
+            .say("Now as fast as answers come, and SIGKILL for the proxy in the middle of it:")?;
+        let killed = CancellationToken::new();
+        let callers = tally
+            .actors
+            .iter()
+            .zip(clients)
+            .map(|(actor, client)| call(client, actor, tally, Until::Killed(&killed)));
+        let kill = async {
+            let enough = tally.acknowledged() + BURST;
+            let reached = async {
+                while tally.acknowledged() < enough {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(BURST_LIMIT, reached)
+                .await
+                .context("the proxy got too slow to be killed in full flight")?;
+            let in_flight = tally.in_flight();
+            killed.cancel();
+            proxy.send_kill()?;
+            anyhow::Ok(in_flight)
+        };
+        let (_, in_flight) = tokio::try_join!(try_join_all(callers), kill)?;
+        let pid = proxy.pid;
+        proxy.kill().await?;
+        let acknowledged = tally.acknowledged();
+        screen.say(&format!(
+            "  killed  pid {pid}, with {in_flight} calls in flight and {acknowledged} acknowledged"
+        ))?;
+
+        let proxy =
+            self.start_proxy().await.context("the proxy did not come back after SIGKILL")?;
+        let (address, pid) = (proxy.address, proxy.pid);
+        screen.say(&format!(
+            "  back    http://{address} (pid {pid}), same directory; nobody registered again"
+        ))
+    }
+
+    /// Compares what every caller was told with what is there, then counts on.
+    async fn compare(&mut self, tally: &Tally, screen: &mut Screen) -> anyhow::Result<()> {
+        let proxy = self.proxy.as_ref().context("the proxy runs")?.address;
+        let mut client = Client::new(proxy);
+        let mut verdicts = Vec::with_capacity(tally.actors.len());
+        screen.say("")?;
+        screen.say(&heading())?;
+        for actor in &tally.actors {
+            let name = &actor.name;
+            let found = patiently(async || client.count(name).await).await;
+            let found = found
+                .with_context(|| format!("the state of {name} cannot be read after the restart"))?;
+            let (acknowledged, tried) = (actor.acknowledged(), actor.tried());
+            let verdict = Verdict { actor: name.clone(), acknowledged, tried, found };
+            screen.say(&verdict.to_string())?;
+            verdicts.push(verdict);
+        }
+        screen.say("")?;
+        if let Some(broken) = broken_promises(&verdicts) {
+            bail!(
+                "{broken}: the table above says which. This is a defect of Tidegate; please report it"
+            );
+        }
+        for Verdict { actor, found, .. } in &verdicts {
+            let count = client
+                .increment(actor)
+                .await
+                .with_context(|| format!("{actor} cannot count on"))?;
+            if count != found + 1 {
+                bail!(
+                    "{actor} was at {found} after the restart and answered {count} to the next call"
+                );
+            }
+        }
+        let overall = tally.overall();
+        let (calls, p50, p99) = (overall.calls, millis(overall.p50), millis(overall.p99));
+        screen.say(&format!("No acknowledged count was lost, and every actor counts on. {calls} calls, p50 {p50}, p99 {p99}."))
+    }
+
+    /// Ends the children and removes the directory. After a failure, `tell` shows the ends of their logs first.
+    pub(super) async fn clear(mut self, tell: bool) -> anyhow::Result<()> {
+        let children = [self.proxy.take(), self.host.take()];
+        let ended = join_all(children.into_iter().flatten().map(Child::kill)).await;
+        if tell {
+            self.tell_logs();
+        }
+        if self.is_evidence {
+            eprintln!(
+                "the data directory and the logs are kept in {}",
+                self.directory.keep().display()
+            );
+        } else {
+            let directory = self.directory.path().to_owned();
+            self.directory
+                .close()
+                .with_context(|| format!("cannot remove {}", directory.display()))?;
+        }
+        ended.into_iter().collect()
+    }
+
+    fn tell_logs(&self) {
+        for part in [Part::Host, Part::Proxy] {
+            let log = std::fs::read_to_string(part.log(self.directory.path())).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            if !lines.is_empty() {
+                let last = lines.split_at(lines.len().saturating_sub(LOG_LINES)).1;
+                eprintln!("the last lines of the {}'s log:\n  {}", part.name(), last.join("\n  "));
+            }
+        }
+    }
+}
+
+/// Asks again for a while when the proxy, just started, has no room yet.
+async fn patiently(mut ask: impl AsyncFnMut() -> Result<u64, CallError>) -> Result<u64, CallError> {
+    for _ in 0..PATIENCE {
+        match ask().await {
+            Err(CallError::Shed { after, .. }) => sleep(after).await,
+            answer => return answer,
+        }
+    }
+    ask().await
+}

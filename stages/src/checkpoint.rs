@@ -21,11 +21,10 @@ use futures_util::future::BoxFuture;
 use hashbrown::HashMap;
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
-use tidegate_pipeline::Permit;
+use tidegate_pipeline::{Drain, Permit};
 use tidegate_pipeline::layer::retry::{Delays, ExponentialDelays};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
-use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::{error, info, warn};
 
@@ -226,7 +225,7 @@ pub(crate) struct Checkpoint {
     store: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
     gate: Arc<Gate>,
-    tasks: TaskTracker,
+    tasks: Drain,
     written: Counter,
     lost: Counter,
 }
@@ -236,7 +235,7 @@ impl Checkpoint {
         store: Arc<dyn StateStore>,
         clock: Arc<dyn Clock>,
         gate: Arc<Gate>,
-        tasks: TaskTracker,
+        tasks: Drain,
     ) -> Self {
         let written = counter!(COMMITS_TOTAL, "outcome" => "written");
         let lost = counter!(COMMITS_TOTAL, "outcome" => "lost");

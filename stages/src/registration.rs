@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_pipeline::KeyedProducer;
+use tidegate_pipeline::{Drain, KeyedProducer};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::actor::{ActorId, Definition, check_name};
@@ -33,7 +32,7 @@ pub(crate) struct Registrar {
     registry: Arc<dyn Registry>,
     mailboxes: KeyedProducer<Work>,
     caller: Caller,
-    tasks: TaskTracker,
+    tasks: Drain,
     warm_ups: Arc<Semaphore>,
     host_connections: usize,
     /// Changes are applied one after the other, so that memory and registry tell the same story.
@@ -46,7 +45,7 @@ impl Registrar {
         registry: Arc<dyn Registry>,
         mailboxes: KeyedProducer<Work>,
         caller: Caller,
-        tasks: TaskTracker,
+        tasks: Drain,
         host_connections: usize,
     ) -> Self {
         Self {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tidegate_pipeline::{
     Batch, Bound, Consumer, Drain, Full, KeyedOptions, KeyedProducer, SubscribeOptions,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -148,7 +148,7 @@ impl House {
             registry.clone(),
             mailboxes.clone(),
             caller.clone(),
-            drain.tasks().clone(),
+            drain.clone(),
             settings.host_connections,
         );
         let recalled = registrar.recall().await?;
@@ -184,7 +184,7 @@ impl House {
                 .subscribe_keyed(&mailboxes, SubscribeOptions::max_demand(demand))
                 .spawn(&drain);
         }
-        let room = Checkpoint::new(store, clock, gate, drain.tasks().clone());
+        let room = Checkpoint::new(store, clock, gate, drain.clone());
         let batch = Batch { events: COMMIT_EVENTS, bytes: settings.checkpoint.bytes / 2, linger: Duration::ZERO };
         Consumer::batched("checkpoint", room, batch)
             .subscribe(checkpoint.producer(), SubscribeOptions::max_demand(settings.checkpoint.events))
@@ -195,7 +195,7 @@ impl House {
             .subscribe_keyed(&effects.queue, SubscribeOptions::max_demand(EFFECTS_IN_FLIGHT))
             .spawn(&drain);
         let stop_timers = CancellationToken::new();
-        drain.tasks().spawn(timer_task.run(caller.clone(), directory.clone(), stop_timers.clone()));
+        drain.spawn(timer_task.run(caller.clone(), directory.clone(), stop_timers.clone()));
 
         Ok(House {
             caller,
@@ -295,9 +295,8 @@ impl House {
         self.mailboxes.end();
         self.effects.queue.end();
         self.checkpoint.end();
-        let grace = Duration::from_secs(2);
-        let joined = timeout(grace, self.drain.join(deadline.saturating_duration_since(Instant::now()))).await;
-        finished && joined.is_ok()
+        let drained = self.drain.drain(deadline.saturating_duration_since(Instant::now())).await;
+        finished && drained.finished
     }
 
     /// Calls make effects and effects make calls: finished when both are idle at once.

@@ -1,0 +1,89 @@
+//! Metrics: names as scraped, and the handles a stage makes once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use metrics::{Counter, counter};
+
+use crate::buffer::Refused;
+
+/// Events that consumers asked a stage for.
+pub const DEMAND_ASKED_TOTAL: &str = "tidegate_demand_asked_total";
+/// Events that a stage granted to its consumers.
+pub const DEMAND_GRANTED_TOTAL: &str = "tidegate_demand_granted_total";
+/// Whole seconds that callers spent waiting for room in a stage's buffer.
+pub const BACKPRESSURE_SECONDS_TOTAL: &str = "tidegate_backpressure_seconds_total";
+/// Calls that a stage refused, by reason: `full`, `key_full`, `closed`, `too_large`.
+pub const CALLS_SHED_TOTAL: &str = "tidegate_calls_shed_total";
+/// Events that ended in an error of a consumer's service.
+pub const EVENTS_FAILED_TOTAL: &str = "tidegate_events_failed_total";
+/// Events (or batches) whose service panicked.
+pub const EVENTS_PANICKED_TOTAL: &str = "tidegate_events_panicked_total";
+/// Seconds that a service took, by stage and outcome (`ok`, `error`).
+pub const STAGE_DURATION_SECONDS: &str = "tidegate_stage_duration_seconds";
+
+/// A producer's handles.
+#[derive(Debug)]
+pub(crate) struct ProducerMetrics {
+    asked: Counter,
+    granted: Counter,
+    waited: Counter,
+    waited_micros: AtomicU64,
+    shed: [Counter; 4],
+}
+
+impl ProducerMetrics {
+    pub(crate) fn new(stage: &'static str) -> ProducerMetrics {
+        let shed = |reason| counter!(CALLS_SHED_TOTAL, "stage" => stage, "reason" => reason);
+        ProducerMetrics {
+            asked: counter!(DEMAND_ASKED_TOTAL, "stage" => stage),
+            granted: counter!(DEMAND_GRANTED_TOTAL, "stage" => stage),
+            waited: counter!(BACKPRESSURE_SECONDS_TOTAL, "stage" => stage),
+            waited_micros: AtomicU64::new(0),
+            shed: [shed("full"), shed("key_full"), shed("closed"), shed("too_large")],
+        }
+    }
+
+    pub(crate) fn asked(&self, events: usize) {
+        self.asked.increment(events as u64);
+    }
+
+    pub(crate) fn granted(&self, events: usize) {
+        self.granted.increment(events as u64);
+    }
+
+    /// Counters hold whole numbers: fractions of a second are kept here until they make one.
+    pub(crate) fn waited(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let before = self.waited_micros.fetch_add(micros, Ordering::Relaxed);
+        let seconds = before.wrapping_add(micros) / 1_000_000 - before / 1_000_000;
+        self.waited.increment(seconds);
+    }
+
+    pub(crate) fn refused(&self, reason: Refused) {
+        let [full, key_full, closed, too_large] = &self.shed;
+        match reason {
+            Refused::Full => full,
+            Refused::KeyFull => key_full,
+            Refused::Closed => closed,
+            Refused::TooLarge => too_large,
+        }
+        .increment(1);
+    }
+}
+
+/// A consumer's handles.
+#[derive(Debug)]
+pub(crate) struct ConsumerMetrics {
+    pub(crate) failed: Counter,
+    pub(crate) panicked: Counter,
+}
+
+impl ConsumerMetrics {
+    pub(crate) fn new(stage: &'static str) -> ConsumerMetrics {
+        ConsumerMetrics {
+            failed: counter!(EVENTS_FAILED_TOTAL, "stage" => stage),
+            panicked: counter!(EVENTS_PANICKED_TOTAL, "stage" => stage),
+        }
+    }
+}

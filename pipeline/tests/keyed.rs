@@ -1,0 +1,344 @@
+//! The keyed producer: an actor's mailbox, as its users see it.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidegate_pipeline::*;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tower::service_fn;
+
+#[derive(Debug)]
+struct Event {
+    key: u32,
+    lane: u32,
+    number: u32,
+    gone: Arc<AtomicBool>,
+    dropped: Arc<AtomicUsize>,
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl KeyedEvent for Event {
+    type Key = u32;
+    fn key(&self) -> &u32 {
+        &self.key
+    }
+    fn lane(&self) -> u32 {
+        self.lane
+    }
+    fn is_abandoned(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+}
+
+fn event(key: u32, number: u32) -> Event {
+    Event { key, lane: 0, number, gone: Arc::default(), dropped: Arc::default() }
+}
+
+fn mailboxes() -> KeyedProducer<Event> {
+    KeyedProducer::new(KeyedOptions {
+        name: "test",
+        bound: Bound { events: 1000, bytes: 1 << 20 },
+        per_key: 100,
+        full: Full::Shed,
+    })
+}
+
+fn demand(max_demand: usize) -> SubscribeOptions {
+    SubscribeOptions { max_demand, min_demand: max_demand - 1, ..SubscribeOptions::default() }
+}
+
+/// A consumer that hands every turn over to the test.
+fn turns(
+    producer: &KeyedProducer<Event>,
+    max_demand: usize,
+    drain: &Drain,
+) -> mpsc::Receiver<Turn<Event>> {
+    let (sender, receiver) = mpsc::channel(1000);
+    let service = service_fn(move |turn: Turn<Event>| {
+        ready(sender.try_send(turn).map_err(|_| "the test has gone"))
+    });
+    let consumer =
+        Consumer::spawn(ConsumerOptions { name: "test", concurrency: 1 }, service, drain);
+    consumer.subscribe(producer, demand(max_demand)).unwrap();
+    receiver
+}
+
+async fn settle() {
+    sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_of_a_key_is_in_flight_and_the_next_follows_in_order() {
+    let (producer, drain) = (mailboxes(), Drain::new());
+    let mut turns = turns(&producer, 10, &drain);
+    for number in 0..3 {
+        producer.push(event(1, number)).unwrap();
+    }
+    producer.push(event(2, 0)).unwrap();
+    let (first, hold) = turns.recv().await.unwrap().into_parts();
+    let (other, _other) = turns.recv().await.unwrap().into_parts();
+    assert_eq!((first.key, first.number, other.key), (1, 0, 2));
+    settle().await;
+    assert!(turns.try_recv().is_err(), "the key is held");
+    assert_eq!((producer.queued(), producer.in_flight()), (2, 2));
+    drop(hold);
+    assert_eq!(turns.recv().await.unwrap().event().number, 1);
+    assert_eq!(turns.recv().await.unwrap().event().number, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_granted_than_was_asked_and_keys_take_turns() {
+    let (producer, drain) = (mailboxes(), Drain::new());
+    let mut turns = turns(&producer, 2, &drain);
+    for key in 0..3 {
+        for number in 0..2 {
+            producer.push(event(key, number)).unwrap();
+        }
+    }
+    let mut seen = Vec::new();
+    let mut held = std::collections::VecDeque::new();
+    for _ in 0..6 {
+        settle().await;
+        while let Ok(turn) = turns.try_recv() {
+            held.push_back(turn);
+        }
+        assert!(held.len() <= 2, "I1");
+        let turn = held.pop_front().unwrap();
+        seen.push((turn.event().key, turn.event().number));
+    }
+    assert_eq!(seen, [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_key_gives_its_slot_to_others_and_resumes_at_the_head() {
+    let (producer, drain) = (mailboxes(), Drain::new());
+    let mut turns = turns(&producer, 1, &drain);
+    for number in 0..2 {
+        producer.push(event(1, number)).unwrap();
+    }
+    producer.push(event(2, 0)).unwrap();
+    let (first, hold) = turns.recv().await.unwrap().into_parts();
+    let parked = hold.park();
+    let other = turns.recv().await.unwrap();
+    assert_eq!(other.event().key, 2);
+    drop(other);
+    settle().await;
+    assert!(turns.try_recv().is_err(), "the key is parked");
+    assert!(!producer.is_idle());
+    parked.resume(first);
+    let again = turns.recv().await.unwrap();
+    assert_eq!((again.event().key, again.event().number), (1, 0));
+    drop(again);
+    let parked = turns.recv().await.unwrap().into_parts().1.park();
+    drop(parked);
+    producer.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_lane_keeps_its_own_keys_waiting_and_nobody_elses() {
+    let (producer, drain) = (mailboxes(), Drain::new());
+    producer.set_lane_limit(7, 1);
+    let mut turns = turns(&producer, 10, &drain);
+    for key in 0..3 {
+        producer.push(in_lane(7, event(key, 0))).unwrap();
+    }
+    producer.push(event(9, 0)).unwrap();
+    let first = turns.recv().await.unwrap();
+    let other = turns.recv().await.unwrap();
+    assert_eq!((first.event().key, other.event().key), (0, 9));
+    settle().await;
+    assert!(turns.try_recv().is_err(), "the lane is full");
+    producer.set_lane_limit(7, 2);
+    assert_eq!(turns.recv().await.unwrap().event().key, 1);
+    assert_eq!(turns.recv().await.unwrap().event().key, 2, "released with the one before");
+}
+
+fn in_lane(lane: u32, mut event: Event) -> Event {
+    event.lane = lane;
+    event
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_s_queue_is_bounded_and_routed_events_are_not() {
+    let (producer, drain) = (
+        KeyedProducer::new(KeyedOptions {
+            name: "test",
+            bound: Bound { events: 1000, bytes: 1 << 20 },
+            per_key: 2,
+            full: Full::Shed,
+        }),
+        Drain::new(),
+    );
+    producer.push(event(1, 0)).unwrap();
+    producer.push(event(1, 1)).unwrap();
+    let rejected = producer.push(event(1, 2)).unwrap_err();
+    assert_eq!((rejected.reason, rejected.event.number), (Refused::KeyFull, 2));
+    producer.push_exempt(event(1, 3)).unwrap();
+    producer.push(event(2, 0)).unwrap();
+    assert_eq!(producer.queued(), 4);
+    let mut turns = turns(&producer, 1, &drain);
+    let turn = turns.recv().await.unwrap();
+    producer.push(event(1, 4)).unwrap();
+    drop(turn);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sweeping_drops_abandoned_events_of_a_key_that_are_still_queued() {
+    let (producer, drain) = (mailboxes(), Drain::new());
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let gone = Arc::new(AtomicBool::new(true));
+    for number in 0..4 {
+        let mut event = event(1, number);
+        event.dropped = Arc::clone(&dropped);
+        if number % 2 == 0 {
+            event.gone = Arc::clone(&gone);
+        }
+        producer.push(event).unwrap();
+    }
+    assert_eq!(producer.sweep(&2), 0);
+    assert_eq!(producer.sweep(&1), 2);
+    assert_eq!(dropped.load(Ordering::SeqCst), 2);
+    let mut turns = turns(&producer, 5, &drain);
+    assert_eq!(turns.recv().await.unwrap().event().number, 1);
+    assert_eq!(turns.recv().await.unwrap().event().number, 3);
+    assert!(producer.is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn closed_doors_refuse_new_events_and_serve_queued_and_routed_ones() {
+    let (producer, drain) = (mailboxes(), Drain::new());
+    producer.push(event(1, 0)).unwrap();
+    producer.close();
+    assert_eq!(producer.push(event(1, 1)).unwrap_err().reason, Refused::Closed);
+    assert_eq!(producer.try_reserve(1).unwrap_err(), Refused::Closed);
+    producer.push_exempt(event(1, 2)).unwrap();
+    let mut turns = turns(&producer, 5, &drain);
+    assert_eq!(turns.recv().await.unwrap().event().number, 0);
+    assert_eq!(turns.recv().await.unwrap().event().number, 2);
+    producer.idle().await;
+    producer.end();
+    assert_eq!(producer.push_exempt(event(1, 3)).unwrap_err().reason, Refused::Closed);
+    assert!(turns.recv().await.is_none(), "the subscription has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ending_drops_what_is_queued_and_what_is_in_flight_ends_by_itself() {
+    let (producer, drain) = (mailboxes(), Drain::new());
+    let dropped = Arc::new(AtomicUsize::new(0));
+    for number in 0..3 {
+        let mut event = event(1, number);
+        event.dropped = Arc::clone(&dropped);
+        producer.push(event).unwrap();
+    }
+    let mut turns = turns(&producer, 5, &drain);
+    let (first, hold) = turns.recv().await.unwrap().into_parts();
+    producer.end();
+    assert_eq!(dropped.load(Ordering::SeqCst), 2);
+    let parked = hold.park();
+    parked.resume(first);
+    assert_eq!(dropped.load(Ordering::SeqCst), 3);
+    assert!(producer.is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_key_delays_no_other_and_every_event_runs_once_in_order() {
+    let (producer, drain) = (mailboxes(), Drain::new());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let service = {
+        let seen = Arc::clone(&seen);
+        service_fn(move |turn: Turn<Event>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let (event, hold) = turn.into_parts();
+                sleep(Duration::from_millis(if event.key == 0 { 1000 } else { 1 })).await;
+                seen.lock().push((event.key, event.number));
+                drop(hold);
+                Ok::<(), Infallible>(())
+            }
+        })
+    };
+    let options = ConsumerOptions { name: "test", concurrency: 100 };
+    let consumer = Consumer::spawn(options, service, &drain);
+    consumer.subscribe(&producer, demand(8)).unwrap();
+    for number in 0..5 {
+        for key in 0..5 {
+            producer.push(event(key, number)).unwrap();
+        }
+    }
+    drain.door(producer.clone());
+    assert_eq!(drain.drain(Duration::from_secs(60)).await, Drained { finished: true, left: 0 });
+    let seen = seen.lock();
+    assert_eq!(seen.len(), 25);
+    assert!(seen[..20].iter().all(|(key, _)| *key != 0), "{seen:?}");
+    for key in 0..5 {
+        let numbers: Vec<u32> = seen.iter().filter(|(k, _)| *k == key).map(|(_, n)| *n).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_ends_its_event_and_releases_the_key() {
+    let (producer, drain) = (mailboxes(), Drain::new());
+    let done = Arc::new(Semaphore::new(0));
+    let service = {
+        let done = Arc::clone(&done);
+        service_fn(move |turn: Turn<Event>| {
+            let done = Arc::clone(&done);
+            let number = turn.event().number;
+            assert_ne!(number, 0, "in the call");
+            async move {
+                assert_ne!(number, 1, "at once");
+                sleep(Duration::from_millis(1)).await;
+                assert_ne!(number, 2, "later");
+                drop(turn);
+                done.add_permits(1);
+                Ok::<(), Infallible>(())
+            }
+        })
+    };
+    let options = ConsumerOptions { name: "test", concurrency: 4 };
+    Consumer::spawn(options, service, &drain).subscribe(&producer, demand(4)).unwrap();
+    for number in 0..4 {
+        producer.push(event(1, number)).unwrap();
+    }
+    done.acquire().await.unwrap().forget();
+    producer.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_counts_until_the_event_that_carries_it_is_gone() {
+    let producer: KeyedProducer<Event> = KeyedProducer::new(KeyedOptions {
+        name: "test",
+        bound: Bound { events: 1, bytes: 10 },
+        per_key: 1,
+        full: Full::Wait(Duration::from_secs(1)),
+    });
+    let permit = producer.reserve(10).await.unwrap();
+    assert_eq!(producer.reserve(1).await.unwrap_err(), Refused::Full);
+    assert_eq!(producer.admitted(), 1);
+    drop(permit);
+    assert_eq!(producer.admitted(), 0);
+    let again = timeout(Duration::from_secs(1), producer.reserve(1));
+    drop(again.await.unwrap().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_handle_closes_and_the_consumer_ends_when_all_is_done() {
+    let (producer, drain) = (mailboxes(), Drain::new());
+    let mut turns = turns(&producer, 5, &drain);
+    producer.push(event(1, 0)).unwrap();
+    drop(producer);
+    let turn = turns.recv().await.unwrap();
+    drop(turn);
+    assert!(turns.recv().await.is_none());
+}

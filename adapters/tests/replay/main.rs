@@ -1,6 +1,7 @@
 //! Recorded runs of four SDKs, replayed against the built binary: what the SDK gets back and what its
 //! host is sent is compared, message by message, with what the original proxy did.
 
+mod framings;
 mod known;
 mod play;
 mod recording;

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
 pub(crate) mod client;
+pub(crate) mod counter;
 pub(crate) mod host;
 pub(crate) mod proxy;
 

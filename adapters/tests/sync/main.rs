@@ -1,0 +1,99 @@
+//! A 200 means durable: seen from outside, on the system calls of the built binary under load.
+//!
+//! Killing a process proves nothing about syncing, for what it wrote stays in the page cache. So the
+//! binary runs under `strace`, and every answer is held against the sync that covers it. The same look
+//! at a build without syncing must find answers that left too early, else it would see nothing at all.
+
+mod trace;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use support::client::Client;
+use support::counter::{Added, Counter, SYSTEM, add, definition, register};
+use support::host::Host;
+use support::proto::Kind;
+use support::proxy::{BINARY, Proxy, embedded};
+use tokio::task::JoinSet;
+use trace::{Findings, read};
+
+/// Actors, each with two callers, so that commits of one actor follow each other closely.
+const ACTORS: u32 = 8;
+/// Calls of each caller.
+const CALLS: u32 = 25;
+/// How long the traced process may take to end.
+const END_LIMIT: Duration = Duration::from_mins(1);
+
+/// Runs a binary under load and under `strace`, and reads the trace.
+async fn traced(binary: &Path) -> Findings {
+    let directory = tempfile::tempdir().expect("a directory");
+    let trace = directory.path().join("trace");
+    let counter = Arc::new(Counter { takes: Duration::from_millis(1), ..Counter::default() });
+    let host = Host::start(counter);
+    let port = host.port();
+    let data = directory.path().join("data");
+
+    let mut command = Command::new("strace");
+    command.args(["-f", "-y", "-s", "1048576", "-o"]).arg(&trace);
+    command.args([
+        "-e",
+        "trace=write,pwrite64,writev,pwritev,pwritev2,sendto,sendmsg,fsync,fdatasync",
+    ]);
+    // The shell names its process and becomes the binary: signals go there, not to the tracer.
+    command.args(["--", "sh", "-c", "echo pid $$; exec \"$0\" serve"]).arg(binary);
+    let settings = [("TIDEGATE_DRAIN_DELAY", "0"), ("TIDEGATE_DURABILITY", "acknowledged")];
+    let mut all = embedded(&data, &port);
+    all.extend(settings);
+    let proxy = Proxy::spawn(command, &all).await;
+
+    let mut client = Client::connect(proxy.address()).await.expect("the proxy is there");
+    let names: Vec<String> = (0..ACTORS).map(|number| format!("a{number:02}")).collect();
+    let definitions = names.iter().map(|name| definition(name, Kind::Named)).collect();
+    register(&mut client, definitions).await;
+    let mut callers = JoinSet::new();
+    for name in names.iter().chain(&names) {
+        let (address, name) = (proxy.address().to_owned(), name.clone());
+        callers.spawn(async move {
+            let mut client = Client::connect(&address).await.expect("the proxy is there");
+            for _ in 0..CALLS {
+                let added = add(&mut client, &name).await.expect("an answer");
+                assert!(matches!(added, Added::To(_)), "{SYSTEM}/{name}: {added:?}");
+            }
+        });
+    }
+    callers.join_all().await;
+    let status = proxy.terminate(END_LIMIT).await;
+    assert!(status.success(), "the traced process ends with {status}");
+    read(&std::fs::read_to_string(&trace).expect("strace wrote its trace"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_stateful_200_leaves_before_the_sync_that_covers_it_returned() {
+    let findings = traced(Path::new(BINARY)).await;
+    eprintln!("{findings}");
+    assert_eq!(findings.answers, ACTORS * 2 * CALLS, "every answer is seen");
+    assert!(findings.syncs > 0 && findings.commits > 0, "the store is seen at work");
+    assert!(findings.early.is_empty(), "answers left before they were durable");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_without_syncing_is_caught() {
+    // Built by the test script; this crate's own configuration has no say in it.
+    let binary = std::env::var_os("TIDEGATE_UNSYNCED_BIN");
+    let binary = binary.as_deref().filter(|path| !OsStr::is_empty(path)).expect(
+        "TIDEGATE_UNSYNCED_BIN names a build without syncing: \
+         cargo build -p tidegate --features unsynced --target-dir target/unsynced, \
+         then TIDEGATE_UNSYNCED_BIN=$PWD/target/unsynced/debug/tidegate",
+    );
+    let findings = traced(Path::new(binary)).await;
+    eprintln!("{findings}");
+    assert_eq!(findings.answers, ACTORS * 2 * CALLS, "every answer is seen");
+    assert!(!findings.early.is_empty(), "the check sees nothing");
+}

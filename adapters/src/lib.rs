@@ -5,3 +5,6 @@
 pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }
+
+pub mod metrics;
+pub mod store;

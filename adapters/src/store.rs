@@ -62,6 +62,9 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Cache of stored blocks, in bytes.
     pub cache_bytes: u64,
+    /// Size at which what was written lately moves from memory into a table, in bytes; twice, for heads and for
+    /// history. Taken from here when a store is made; later it is what it was then.
+    pub memtable_bytes: u64,
     /// Changes that may wait to be written; more are refused.
     pub queue_events: usize,
     /// Bytes that may wait to be written; more are refused. At least what calls in flight can hold.
@@ -75,6 +78,7 @@ impl Default for Options {
         Self {
             reserve_bytes: 64 << 20,
             cache_bytes: 32 << 20,
+            memtable_bytes: 16 << 20,
             queue_events: 65_536,
             queue_bytes: 64 << 20,
             reads: 16,

@@ -45,7 +45,9 @@ async fn a_directory_in_use_is_refused_and_names_who_holds_it() {
     let subject = open().await;
     let error =
         EmbeddedStore::open(subject.dir.path(), Options::default(), plain_definition).unwrap_err();
-    assert!(matches!(&error, OpenError::Locked { holder: Some(id), .. } if *id == std::process::id()));
+    assert!(
+        matches!(&error, OpenError::Locked { holder: Some(id), .. } if *id == std::process::id())
+    );
     let text = error.to_string();
     assert!(text.contains("in use by another Tidegate"), "{text}");
     subject.reopen().await;
@@ -100,7 +102,8 @@ async fn a_closed_store_refuses_and_can_be_closed_again() {
 async fn what_waits_when_the_store_is_closed_is_still_written() {
     let subject = open().await;
     let (store, actor) = (subject.states(), id("s", "a", ""));
-    let calls: Vec<_> = (1..=100).map(|version| store.save(vec![save(&actor, version, true)])).collect();
+    let calls: Vec<_> =
+        (1..=100).map(|version| store.save(vec![save(&actor, version, true)])).collect();
     subject.store.close().await.unwrap();
     for call in calls {
         assert!(call.await[0].is_ok());

@@ -17,8 +17,6 @@ const CURRENT: &str = "current";
 const HISTORY: &str = "history";
 /// The engine seals a journal near this size and then flushes what keeps the oldest (its minimum).
 const JOURNAL_BYTES: u64 = 64 << 20;
-const CURRENT_MEMTABLE_BYTES: u64 = 16 << 20;
-const HISTORY_MEMTABLE_BYTES: u64 = 8 << 20;
 /// From these on the engine itself would block a commit, without end when its workers have died.
 const MAX_SEALED_MEMTABLES: usize = 3;
 const MAX_YOUNG_TABLES: usize = 24;
@@ -79,11 +77,8 @@ fn database(dir: &Path, options: &Options) -> fjall::Result<Database> {
         .open()
 }
 
-fn keyspace(db: &Database, space: Space) -> fjall::Result<Keyspace> {
-    let (name, memtable_bytes) = match space {
-        Space::Current => (CURRENT, CURRENT_MEMTABLE_BYTES),
-        Space::History => (HISTORY, HISTORY_MEMTABLE_BYTES),
-    };
+fn keyspace(db: &Database, name: &str, options: &Options) -> fjall::Result<Keyspace> {
+    let memtable_bytes = options.memtable_bytes;
     db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes))
 }
 
@@ -108,8 +103,8 @@ impl Engine {
         };
         let db = database(dir, options).map_err(engine)?;
         // In this order: `manifest` knows them by their numbers.
-        keyspace(&db, Space::Current).map_err(engine)?;
-        keyspace(&db, Space::History).map_err(engine)?;
+        keyspace(&db, CURRENT, options).map_err(engine)?;
+        keyspace(&db, HISTORY, options).map_err(engine)?;
         db.persist(PersistMode::SyncAll).map_err(engine)
     }
 
@@ -142,8 +137,8 @@ impl Engine {
                 return Err(Damage::new(dir, format!("the keyspace `{name}` is gone")));
             }
         }
-        let current = keyspace(&db, Space::Current).map_err(damage)?;
-        let history = keyspace(&db, Space::History).map_err(damage)?;
+        let current = keyspace(&db, CURRENT, options).map_err(damage)?;
+        let history = keyspace(&db, HISTORY, options).map_err(damage)?;
         // What the last process wrote and did not sync is visible now; a reader may tell of it, so it must last.
         db.persist(PersistMode::SyncAll).map_err(damage)?;
         let newest = current.get(COMMIT_KEY).map_err(damage)?;

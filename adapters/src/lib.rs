@@ -7,3 +7,5 @@ pub mod proto {
 }
 
 pub mod demo;
+pub mod metrics;
+pub mod store;

@@ -1,4 +1,5 @@
 //! Checks of what is registered.
+#![allow(missing_docs, reason = "each check is told by its name")]
 
 use std::sync::Arc;
 
@@ -54,72 +55,63 @@ async fn put(registry: &Arc<dyn Registry>, entries: &[Registered]) {
     registry.apply(changes).await.expect("a healthy registry keeps");
 }
 
-#[expect(missing_docs, reason = "each check is told by its name")]
-mod checks {
-    use super::*;
-
-    pub async fn an_empty_registry_has_nothing(subject: impl Subject) {
-        let registry = subject.registry();
-        registry.apply(Vec::new()).await.expect("nothing to do");
-        let gone = vec![RegistryChange::Remove(id("s", "a", ""))];
-        registry.apply(gone).await.expect("removing what is not there is no error");
-        assert!(loaded(&registry).await.is_empty());
-    }
-
-    pub async fn what_was_put_is_loaded_whole(subject: impl Subject) {
-        let registry = subject.registry();
-        let entries = [
-            definition("s", "a", "127.0.0.1:8090"),
-            spawned("s", "b", "a", None),
-            spawned("s", "c", "a", Some(0)),
-            spawned("s", "d", "a", Some(u64::MAX)),
-        ];
-        put(&registry, &entries).await;
-        assert_eq!(loaded(&registry).await, entries);
-    }
-
-    pub async fn an_entry_replaces_the_one_of_its_name(subject: impl Subject) {
-        let registry = subject.registry();
-        put(&registry, &[definition("s", "a", "old:1"), spawned("s", "b", "a", Some(1))]).await;
-        let entries = [definition("s", "a:parent", "new:2"), spawned("s", "b", "other", None)];
-        put(&registry, &entries).await;
-        assert_eq!(loaded(&registry).await, entries);
-        // An instance takes the place of a definition of the same system and name, and back.
-        put(&registry, &[spawned("s", "a", "p", None)]).await;
-        assert_eq!(loaded(&registry).await[0], spawned("s", "a", "p", None));
-    }
-
-    pub async fn changes_apply_in_order(subject: impl Subject) {
-        let registry = subject.registry();
-        let changes = vec![
-            RegistryChange::Put(spawned("s", "a", "p", Some(1))),
-            RegistryChange::Remove(id("s", "a", "")),
-            RegistryChange::Put(spawned("s", "b", "p", None)),
-            RegistryChange::Put(spawned("s", "a", "p", Some(2))),
-            RegistryChange::Remove(id("s", "b", "another parent is the same name")),
-        ];
-        registry.apply(changes).await.expect("applies");
-        assert_eq!(loaded(&registry).await, [spawned("s", "a", "p", Some(2))]);
-    }
-
-    pub async fn systems_are_apart(subject: impl Subject) {
-        let registry = subject.registry();
-        let entries = [
-            definition("a", "bc", "h:1"),
-            definition("ab", "c", "h:1"),
-            spawned("b", "bc", "", None),
-        ];
-        put(&registry, &entries).await;
-        assert_eq!(loaded(&registry).await, entries);
-        let remove = vec![RegistryChange::Remove(id("ab", "c", ""))];
-        registry.apply(remove).await.expect("applies");
-        assert_eq!(loaded(&registry).await, [entries[0].clone(), entries[2].clone()]);
-    }
-
-    pub async fn a_registry_is_there_after_reopening(subject: impl Subject) {
-        let entries = [definition("s", "a", "127.0.0.1:1"), spawned("s", "b", "a", Some(7))];
-        put(&subject.registry(), &entries).await;
-        assert_eq!(loaded(&subject.reopen().await.registry()).await, entries);
-    }
+pub async fn an_empty_registry_has_nothing(subject: impl Subject) {
+    let registry = subject.registry();
+    registry.apply(Vec::new()).await.expect("nothing to do");
+    let gone = vec![RegistryChange::Remove(id("s", "a", ""))];
+    registry.apply(gone).await.expect("removing what is not there is no error");
+    assert!(loaded(&registry).await.is_empty());
 }
-pub use checks::*;
+
+pub async fn what_was_put_is_loaded_whole(subject: impl Subject) {
+    let registry = subject.registry();
+    let entries = [
+        definition("s", "a", "127.0.0.1:8090"),
+        spawned("s", "b", "a", None),
+        spawned("s", "c", "a", Some(0)),
+        spawned("s", "d", "a", Some(u64::MAX)),
+    ];
+    put(&registry, &entries).await;
+    assert_eq!(loaded(&registry).await, entries);
+}
+
+pub async fn an_entry_replaces_the_one_of_its_name(subject: impl Subject) {
+    let registry = subject.registry();
+    put(&registry, &[definition("s", "a", "old:1"), spawned("s", "b", "a", Some(1))]).await;
+    let entries = [definition("s", "a:parent", "new:2"), spawned("s", "b", "other", None)];
+    put(&registry, &entries).await;
+    assert_eq!(loaded(&registry).await, entries);
+    // An instance takes the place of a definition of the same system and name, and back.
+    put(&registry, &[spawned("s", "a", "p", None)]).await;
+    assert_eq!(loaded(&registry).await[0], spawned("s", "a", "p", None));
+}
+
+pub async fn changes_apply_in_order(subject: impl Subject) {
+    let registry = subject.registry();
+    let changes = vec![
+        RegistryChange::Put(spawned("s", "a", "p", Some(1))),
+        RegistryChange::Remove(id("s", "a", "")),
+        RegistryChange::Put(spawned("s", "b", "p", None)),
+        RegistryChange::Put(spawned("s", "a", "p", Some(2))),
+        RegistryChange::Remove(id("s", "b", "another parent is the same name")),
+    ];
+    registry.apply(changes).await.expect("applies");
+    assert_eq!(loaded(&registry).await, [spawned("s", "a", "p", Some(2))]);
+}
+
+pub async fn systems_are_apart(subject: impl Subject) {
+    let registry = subject.registry();
+    let entries =
+        [definition("a", "bc", "h:1"), definition("ab", "c", "h:1"), spawned("b", "bc", "", None)];
+    put(&registry, &entries).await;
+    assert_eq!(loaded(&registry).await, entries);
+    let remove = vec![RegistryChange::Remove(id("ab", "c", ""))];
+    registry.apply(remove).await.expect("applies");
+    assert_eq!(loaded(&registry).await, [entries[0].clone(), entries[2].clone()]);
+}
+
+pub async fn a_registry_is_there_after_reopening(subject: impl Subject) {
+    let entries = [definition("s", "a", "127.0.0.1:1"), spawned("s", "b", "a", Some(7))];
+    put(&subject.registry(), &entries).await;
+    assert_eq!(loaded(&subject.reopen().await.registry()).await, entries);
+}

@@ -1,4 +1,5 @@
 //! Checks of heads, deletion and epochs.
+#![allow(missing_docs, reason = "each check is told by its name")]
 
 use std::sync::Arc;
 
@@ -45,193 +46,187 @@ async fn version(store: &Arc<dyn StateStore>, actor: &ActorId) -> Option<u64> {
     store.load(actor).await.expect("a healthy store loads").map(|head| head.version)
 }
 
-#[expect(missing_docs, reason = "each check is told by its name")]
-mod checks {
-    use super::*;
+pub async fn an_unknown_actor_has_no_head(subject: impl Subject) {
+    assert_eq!(subject.states().load(&id("s", "nobody", "")).await.expect("loads"), None);
+}
 
-    pub async fn an_unknown_actor_has_no_head(subject: impl Subject) {
-        assert_eq!(subject.states().load(&id("s", "nobody", "")).await.expect("loads"), None);
-    }
+pub async fn a_head_is_read_back_whole(subject: impl Subject) {
+    let (store, actor) = (subject.states(), id("Zürich", "joe 7/8", "parent"));
+    let head = Head {
+        version: u64::MAX,
+        revision: u64::MAX - 1,
+        incarnation: 3,
+        epoch: 4,
+        status: Status::Deactivated,
+        at: Timestamp(u64::MAX - 2),
+        content: ActorState {
+            tags: Tags::from([("k".into(), "v".into()), (String::new(), String::new())]),
+            state: Some(Any { type_url: "t/x".into(), value: Bytes::from_static(&[0, 255]) }),
+        },
+        outbox: vec![Bytes::from_static(b"first"), Bytes::new()],
+    };
+    keep(&store, vec![Save { actor: actor.clone(), head: head.clone(), append: false }]).await;
+    assert_eq!(store.load(&actor).await.expect("loads"), Some(head.clone()));
+    let unknown = Head { status: Status::Unknown, ..head };
+    let saves = vec![Save { actor: actor.clone(), head: unknown.clone(), append: false }];
+    keep(&store, saves).await;
+    assert_eq!(store.load(&actor).await.expect("loads"), Some(unknown));
+}
 
-    pub async fn a_head_is_read_back_whole(subject: impl Subject) {
-        let (store, actor) = (subject.states(), id("Zürich", "joe 7/8", "parent"));
-        let head = Head {
-            version: u64::MAX,
-            revision: u64::MAX - 1,
-            incarnation: 3,
-            epoch: 4,
-            status: Status::Deactivated,
-            at: Timestamp(u64::MAX - 2),
-            content: ActorState {
-                tags: Tags::from([("k".into(), "v".into()), (String::new(), String::new())]),
-                state: Some(Any { type_url: "t/x".into(), value: Bytes::from_static(&[0, 255]) }),
-            },
-            outbox: vec![Bytes::from_static(b"first"), Bytes::new()],
-        };
-        keep(&store, vec![Save { actor: actor.clone(), head: head.clone(), append: false }]).await;
-        assert_eq!(store.load(&actor).await.expect("loads"), Some(head.clone()));
-        let unknown = Head { status: Status::Unknown, ..head };
-        let saves = vec![Save { actor: actor.clone(), head: unknown.clone(), append: false }];
+pub async fn no_state_and_an_empty_state_differ(subject: impl Subject) {
+    let store = subject.states();
+    for (name, state) in [
+        ("none", None),
+        ("empty", Some(Any::default())),
+        ("typed", Some(Any { type_url: "t/x".into(), value: Bytes::new() })),
+    ] {
+        let actor = id("s", name, "");
+        let content = ActorState { tags: Tags::new(), state };
+        let head = Head { version: 1, content, ..Head::default() };
+        let saves = vec![Save { actor: actor.clone(), head: head.clone(), append: true }];
         keep(&store, saves).await;
-        assert_eq!(store.load(&actor).await.expect("loads"), Some(unknown));
-    }
-
-    pub async fn no_state_and_an_empty_state_differ(subject: impl Subject) {
-        let store = subject.states();
-        for (name, state) in [
-            ("none", None),
-            ("empty", Some(Any::default())),
-            ("typed", Some(Any { type_url: "t/x".into(), value: Bytes::new() })),
-        ] {
-            let actor = id("s", name, "");
-            let content = ActorState { tags: Tags::new(), state };
-            let head = Head { version: 1, content, ..Head::default() };
-            let saves = vec![Save { actor: actor.clone(), head: head.clone(), append: true }];
-            keep(&store, saves).await;
-            assert_eq!(store.load(&actor).await.expect("loads"), Some(head));
-        }
-    }
-
-    pub async fn a_later_save_replaces_the_head(subject: impl Subject) {
-        let (store, actor) = (subject.states(), id("s", "a", ""));
-        keep(&store, vec![save(&actor, 1, false)]).await;
-        keep(&store, vec![save(&actor, 2, false)]).await;
-        let head = store.load(&actor).await.expect("loads");
-        assert_eq!(head, Some(save(&actor, 2, false).head));
-    }
-
-    pub async fn saves_of_one_actor_apply_in_the_order_of_their_calls(subject: impl Subject) {
-        let (store, actor) = (subject.states(), id("s", "a", ""));
-        let calls = (1..=200).map(|version| store.save(vec![save(&actor, version, true)]));
-        let mut calls: Vec<_> = calls.collect();
-        // The answers are awaited in another order than the calls were made in.
-        calls.reverse();
-        for answer in join_all(calls).await.into_iter().flatten() {
-            answer.expect("acknowledged");
-        }
-        assert_eq!(version(&store, &actor).await, Some(200));
-    }
-
-    pub async fn one_batch_may_hold_an_actor_twice(subject: impl Subject) {
-        let (store, a, b) = (subject.states(), id("s", "a", ""), id("s", "b", ""));
-        keep(&store, vec![save(&a, 1, true), save(&b, 1, false), save(&a, 2, true)]).await;
-        assert_eq!(version(&store, &a).await, Some(2));
-        assert_eq!(version(&store, &b).await, Some(1));
-        assert!(store.load_revision(&a, 1).await.expect("loads").is_some());
-        assert!(store.load_revision(&a, 2).await.expect("loads").is_some());
-    }
-
-    pub async fn an_empty_batch_has_an_empty_answer(subject: impl Subject) {
-        assert!(subject.states().save(Vec::new()).await.is_empty());
-    }
-
-    pub async fn a_dropped_answer_does_not_undo_its_save(subject: impl Subject) {
-        let (store, actor) = (subject.states(), id("s", "a", ""));
-        drop(store.save(vec![save(&actor, 1, false)]));
-        // The second save is behind the first, so its answer tells that the first was applied.
-        keep(&store, vec![save(&id("s", "b", ""), 1, false)]).await;
-        assert_eq!(version(&store, &actor).await, Some(1));
-    }
-
-    pub async fn many_savers_at_once_lose_nothing(subject: impl Subject) {
-        let store = subject.states();
-        let savers = (0..64).map(|number| {
-            let (store, actor) = (store.clone(), id("s", &format!("actor-{number}"), "p"));
-            async move {
-                for version in 1..=20 {
-                    keep(&store, vec![save(&actor, version, version % 5 == 0)]).await;
-                }
-                actor
-            }
-        });
-        for actor in join_all(savers).await {
-            assert_eq!(store.load(&actor).await.expect("loads"), Some(save(&actor, 20, true).head));
-        }
-    }
-
-    pub async fn names_never_mix(subject: impl Subject) {
-        let store = subject.states();
-        let actors = [
-            id("ab", "c", ""),
-            id("a", "bc", ""),
-            id("a", "b", "c"),
-            id("a", "b", ""),
-            id("a", "bc", "d"),
-            id("a", "b\u{1}", ""),
-            id("a", &"b".repeat(512), &"c".repeat(512)),
-            id("a", &"b".repeat(511), &"c".repeat(512)),
-        ];
-        for (version, actor) in (1..).zip(&actors) {
-            keep(&store, vec![save(actor, version, true)]).await;
-        }
-        for (expected, actor) in (1..).zip(&actors) {
-            assert_eq!(version(&store, actor).await, Some(expected), "{actor}");
-        }
-        store.delete(&actors[3]).await.expect("deletes");
-        for (expected, actor) in (1..).zip(&actors).filter(|(version, _)| *version != 4) {
-            assert_eq!(version(&store, actor).await, Some(expected), "{actor}");
-        }
-    }
-
-    pub async fn a_large_state_is_kept(subject: impl Subject) {
-        let (store, actor) = (subject.states(), id("s", "a", ""));
-        let mut large = save(&actor, 1, true);
-        let value: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
-        large.head.content.state = Some(Any { type_url: "t".into(), value: value.into() });
-        keep(&store, vec![large.clone()]).await;
-        assert!(store.load(&actor).await.expect("loads") == Some(large.head));
-    }
-
-    pub async fn what_was_acknowledged_is_there_after_reopening(subject: impl Subject) {
-        let (store, actor, gone) = (subject.states(), id("s", "a", ""), id("s", "gone", ""));
-        keep(&store, vec![save(&actor, 1, true), save(&gone, 1, true)]).await;
-        keep(&store, vec![save(&actor, 2, false)]).await;
-        store.delete(&gone).await.expect("deletes");
-        drop(store);
-        let store = subject.reopen().await.states();
-        assert_eq!(store.load(&actor).await.expect("loads"), Some(save(&actor, 2, false).head));
-        assert!(store.load_revision(&actor, 1).await.expect("loads").is_some());
-        assert_eq!(version(&store, &gone).await, None);
-        assert_eq!(store.load_revision(&gone, 1).await.expect("loads"), None);
-    }
-
-    pub async fn deleting_removes_head_and_history(subject: impl Subject) {
-        let (store, actor, other) = (subject.states(), id("s", "a", ""), id("s", "a", "other"));
-        for version in 1..=50 {
-            keep(&store, vec![save(&actor, version, true), save(&other, version, true)]).await;
-        }
-        store.delete(&actor).await.expect("deletes");
-        store.delete(&actor).await.expect("deleting what is gone is no error");
-        assert_eq!(version(&store, &actor).await, None);
-        let all = (Timestamp(0), Timestamp(u64::MAX));
-        let left = store.load_by_interval(&actor, all.0, all.1, 100).await.expect("loads");
-        assert!(left.is_empty());
-        let others = store.load_by_interval(&other, all.0, all.1, 100).await.expect("loads");
-        assert_eq!(others.len(), 50);
-        keep(&store, vec![save(&actor, 1, true)]).await;
-        let anew = store.load_by_interval(&actor, all.0, all.1, 100).await.expect("loads");
-        assert_eq!(anew.iter().map(|entry| entry.revision).collect::<Vec<_>>(), [1]);
-    }
-
-    pub async fn deleting_keeps_its_place_among_saves(subject: impl Subject) {
-        let (store, actor) = (subject.states(), id("s", "a", ""));
-        let before = store.save(vec![save(&actor, 1, true)]);
-        let deleted = store.delete(&actor);
-        let after = store.save(vec![save(&actor, 2, false)]);
-        let after: Result<Vec<()>, StoreError> = after.await.into_iter().collect();
-        after.expect("acknowledged");
-        deleted.await.expect("deleted");
-        before.await[0].clone().expect("acknowledged");
-        assert_eq!(version(&store, &actor).await, Some(2));
-        assert_eq!(store.load_revision(&actor, 1).await.expect("loads"), None);
-    }
-
-    pub async fn every_epoch_is_higher_than_the_ones_before(subject: impl Subject) {
-        let first = subject.states().claim_epoch().await.expect("claims");
-        let second = subject.states().claim_epoch().await.expect("claims");
-        assert!(0 < first && first < second);
-        let third = subject.reopen().await.states().claim_epoch().await.expect("claims");
-        assert!(second < third);
+        assert_eq!(store.load(&actor).await.expect("loads"), Some(head));
     }
 }
-pub use checks::*;
+
+pub async fn a_later_save_replaces_the_head(subject: impl Subject) {
+    let (store, actor) = (subject.states(), id("s", "a", ""));
+    keep(&store, vec![save(&actor, 1, false)]).await;
+    keep(&store, vec![save(&actor, 2, false)]).await;
+    let head = store.load(&actor).await.expect("loads");
+    assert_eq!(head, Some(save(&actor, 2, false).head));
+}
+
+pub async fn saves_of_one_actor_apply_in_the_order_of_their_calls(subject: impl Subject) {
+    let (store, actor) = (subject.states(), id("s", "a", ""));
+    let calls = (1..=200).map(|version| store.save(vec![save(&actor, version, true)]));
+    let mut calls: Vec<_> = calls.collect();
+    // The answers are awaited in another order than the calls were made in.
+    calls.reverse();
+    for answer in join_all(calls).await.into_iter().flatten() {
+        answer.expect("acknowledged");
+    }
+    assert_eq!(version(&store, &actor).await, Some(200));
+}
+
+pub async fn one_batch_may_hold_an_actor_twice(subject: impl Subject) {
+    let (store, a, b) = (subject.states(), id("s", "a", ""), id("s", "b", ""));
+    keep(&store, vec![save(&a, 1, true), save(&b, 1, false), save(&a, 2, true)]).await;
+    assert_eq!(version(&store, &a).await, Some(2));
+    assert_eq!(version(&store, &b).await, Some(1));
+    assert!(store.load_revision(&a, 1).await.expect("loads").is_some());
+    assert!(store.load_revision(&a, 2).await.expect("loads").is_some());
+}
+
+pub async fn an_empty_batch_has_an_empty_answer(subject: impl Subject) {
+    assert!(subject.states().save(Vec::new()).await.is_empty());
+}
+
+pub async fn a_dropped_answer_does_not_undo_its_save(subject: impl Subject) {
+    let (store, actor) = (subject.states(), id("s", "a", ""));
+    drop(store.save(vec![save(&actor, 1, false)]));
+    // The second save is behind the first, so its answer tells that the first was applied.
+    keep(&store, vec![save(&id("s", "b", ""), 1, false)]).await;
+    assert_eq!(version(&store, &actor).await, Some(1));
+}
+
+pub async fn many_savers_at_once_lose_nothing(subject: impl Subject) {
+    let store = subject.states();
+    let savers = (0..64).map(|number| {
+        let (store, actor) = (store.clone(), id("s", &format!("actor-{number}"), "p"));
+        async move {
+            for version in 1..=20 {
+                keep(&store, vec![save(&actor, version, version % 5 == 0)]).await;
+            }
+            actor
+        }
+    });
+    for actor in join_all(savers).await {
+        assert_eq!(store.load(&actor).await.expect("loads"), Some(save(&actor, 20, true).head));
+    }
+}
+
+pub async fn names_never_mix(subject: impl Subject) {
+    let store = subject.states();
+    let actors = [
+        id("ab", "c", ""),
+        id("a", "bc", ""),
+        id("a", "b", "c"),
+        id("a", "b", ""),
+        id("a", "bc", "d"),
+        id("a", "b\u{1}", ""),
+        id("a", &"b".repeat(512), &"c".repeat(512)),
+        id("a", &"b".repeat(511), &"c".repeat(512)),
+    ];
+    for (version, actor) in (1..).zip(&actors) {
+        keep(&store, vec![save(actor, version, true)]).await;
+    }
+    for (expected, actor) in (1..).zip(&actors) {
+        assert_eq!(version(&store, actor).await, Some(expected), "{actor}");
+    }
+    store.delete(&actors[3]).await.expect("deletes");
+    for (expected, actor) in (1..).zip(&actors).filter(|(version, _)| *version != 4) {
+        assert_eq!(version(&store, actor).await, Some(expected), "{actor}");
+    }
+}
+
+pub async fn a_large_state_is_kept(subject: impl Subject) {
+    let (store, actor) = (subject.states(), id("s", "a", ""));
+    let mut large = save(&actor, 1, true);
+    let value: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    large.head.content.state = Some(Any { type_url: "t".into(), value: value.into() });
+    keep(&store, vec![large.clone()]).await;
+    assert!(store.load(&actor).await.expect("loads") == Some(large.head));
+}
+
+pub async fn what_was_acknowledged_is_there_after_reopening(subject: impl Subject) {
+    let (store, actor, gone) = (subject.states(), id("s", "a", ""), id("s", "gone", ""));
+    keep(&store, vec![save(&actor, 1, true), save(&gone, 1, true)]).await;
+    keep(&store, vec![save(&actor, 2, false)]).await;
+    store.delete(&gone).await.expect("deletes");
+    drop(store);
+    let store = subject.reopen().await.states();
+    assert_eq!(store.load(&actor).await.expect("loads"), Some(save(&actor, 2, false).head));
+    assert!(store.load_revision(&actor, 1).await.expect("loads").is_some());
+    assert_eq!(version(&store, &gone).await, None);
+    assert_eq!(store.load_revision(&gone, 1).await.expect("loads"), None);
+}
+
+pub async fn deleting_removes_head_and_history(subject: impl Subject) {
+    let (store, actor, other) = (subject.states(), id("s", "a", ""), id("s", "a", "other"));
+    for version in 1..=50 {
+        keep(&store, vec![save(&actor, version, true), save(&other, version, true)]).await;
+    }
+    store.delete(&actor).await.expect("deletes");
+    store.delete(&actor).await.expect("deleting what is gone is no error");
+    assert_eq!(version(&store, &actor).await, None);
+    let all = (Timestamp(0), Timestamp(u64::MAX));
+    let left = store.load_by_interval(&actor, all.0, all.1, 100).await.expect("loads");
+    assert!(left.is_empty());
+    let others = store.load_by_interval(&other, all.0, all.1, 100).await.expect("loads");
+    assert_eq!(others.len(), 50);
+    keep(&store, vec![save(&actor, 1, true)]).await;
+    let anew = store.load_by_interval(&actor, all.0, all.1, 100).await.expect("loads");
+    assert_eq!(anew.iter().map(|entry| entry.revision).collect::<Vec<_>>(), [1]);
+}
+
+pub async fn deleting_keeps_its_place_among_saves(subject: impl Subject) {
+    let (store, actor) = (subject.states(), id("s", "a", ""));
+    let before = store.save(vec![save(&actor, 1, true)]);
+    let deleted = store.delete(&actor);
+    let after = store.save(vec![save(&actor, 2, false)]);
+    let after: Result<Vec<()>, StoreError> = after.await.into_iter().collect();
+    after.expect("acknowledged");
+    deleted.await.expect("deleted");
+    before.await[0].clone().expect("acknowledged");
+    assert_eq!(version(&store, &actor).await, Some(2));
+    assert_eq!(store.load_revision(&actor, 1).await.expect("loads"), None);
+}
+
+pub async fn every_epoch_is_higher_than_the_ones_before(subject: impl Subject) {
+    let first = subject.states().claim_epoch().await.expect("claims");
+    let second = subject.states().claim_epoch().await.expect("claims");
+    assert!(0 < first && first < second);
+    let third = subject.reopen().await.states().claim_epoch().await.expect("claims");
+    assert!(second < third);
+}

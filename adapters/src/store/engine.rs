@@ -1,0 +1,233 @@
+//! Engine: fjall, opened only after its files were checked.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use rustix::fs::statvfs;
+use tidegate_stages::ports::StoreError;
+
+use super::damage::Damage;
+use super::journal::{self, COMMIT_KEY, commit_number, commit_record};
+use super::mark::Acknowledged;
+use super::{OpenError, Options, manifest};
+
+const CURRENT: &str = "current";
+const HISTORY: &str = "history";
+/// The engine seals a journal near this size and then flushes what keeps the oldest (its minimum).
+const JOURNAL_BYTES: u64 = 64 << 20;
+/// From these on the engine itself would block a commit, without end when its workers have died.
+const MAX_SEALED_MEMTABLES: usize = 3;
+const MAX_YOUNG_TABLES: usize = 24;
+
+/// The two keyspaces: `current` is written by every commit, `history` when revisions are appended.
+///
+/// Heads are small, hot and overwritten; history only grows. Kept apart, compaction of one leaves the other alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Space {
+    Current,
+    History,
+}
+
+/// One change of a commit; `value` is `None` for a removal.
+#[derive(Debug)]
+pub(super) struct Op {
+    pub(super) space: Space,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Option<Vec<u8>>,
+}
+
+impl Op {
+    pub(super) fn len(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// An open engine.
+pub(super) struct Engine {
+    db: Database,
+    pub(super) current: Keyspace,
+    pub(super) history: Keyspace,
+    dir: PathBuf,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// What the engine waits for before it can take a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readiness {
+    Ready,
+    /// Flushing or compaction has to catch up first.
+    Behind,
+    /// A background failure; it takes no more writes until it is opened again.
+    Broken,
+}
+
+fn database(dir: &Path, options: &Options) -> fjall::Result<Database> {
+    Database::builder(dir)
+        .cache_size(options.cache_bytes)
+        .max_journaling_size(JOURNAL_BYTES)
+        .worker_threads(2)
+        .manual_journal_persist(true)
+        .open()
+}
+
+fn keyspace(db: &Database, name: &str, options: &Options) -> fjall::Result<Keyspace> {
+    let memtable_bytes = options.memtable_bytes;
+    db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes))
+}
+
+/// Runs what reads stored bytes inside the engine, which panics on some damage instead of reporting it.
+pub(super) fn guarded<T>(
+    dir: &Path,
+    read: impl FnOnce() -> Result<T, Damage>,
+) -> Result<T, Damage> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked");
+        Err(Damage::new(dir, format!("the engine gave up: {text}")))
+    })
+}
+
+impl Engine {
+    /// Makes a new, empty engine in a directory that does not exist.
+    pub(super) fn create(dir: &Path, options: &Options) -> Result<(), OpenError> {
+        let engine = |error: fjall::Error| {
+            let reason = error.to_string();
+            OpenError::Engine { dir: dir.into(), reason }
+        };
+        let db = database(dir, options).map_err(engine)?;
+        // In this order: `manifest` knows them by their numbers.
+        keyspace(&db, CURRENT, options).map_err(engine)?;
+        keyspace(&db, HISTORY, options).map_err(engine)?;
+        db.persist(PersistMode::SyncAll).map_err(engine)
+    }
+
+    /// Checks the files, cuts off a broken tail and commits beyond `limit`, and opens; returns the newest commit.
+    pub(super) fn open(
+        dir: &Path,
+        options: &Options,
+        acknowledged: Acknowledged,
+        limit: u64,
+    ) -> Result<(Self, u64), Damage> {
+        manifest::check(dir)?;
+        let found = journal::check(dir, acknowledged, limit)?;
+        if let Some((path, at)) = &found.cut {
+            tracing::info!(journal = %path.display(), at, "cutting off an unfinished commit");
+            journal::cut(path, *at).map_err(|error| Damage::io(path, &error))?;
+        }
+        guarded(dir, || Self::open_checked(dir, options, acknowledged, found.last))
+    }
+
+    fn open_checked(
+        dir: &Path,
+        options: &Options,
+        acknowledged: Acknowledged,
+        last: Option<u64>,
+    ) -> Result<(Self, u64), Damage> {
+        let damage = |error: fjall::Error| Damage::new(dir, error.to_string());
+        let db = database(dir, options).map_err(damage)?;
+        for name in [CURRENT, HISTORY] {
+            if !db.keyspace_exists(name) {
+                return Err(Damage::new(dir, format!("the keyspace `{name}` is gone")));
+            }
+        }
+        let current = keyspace(&db, CURRENT, options).map_err(damage)?;
+        let history = keyspace(&db, HISTORY, options).map_err(damage)?;
+        // What the last process wrote and did not sync is visible now; a reader may tell of it, so it must last.
+        db.persist(PersistMode::SyncAll).map_err(damage)?;
+        let newest = current.get(COMMIT_KEY).map_err(damage)?;
+        let newest = match newest {
+            None => 0,
+            Some(value) => commit_number(&value)
+                .ok_or_else(|| Damage::new(dir, "the newest commit's record is malformed"))?,
+        };
+        if newest < acknowledged.commit || last.is_some_and(|last| last != newest) {
+            let acknowledged = acknowledged.commit;
+            let what =
+                format!("commit {acknowledged} was acknowledged, the newest found is {newest}");
+            return Err(Damage::new(dir, what));
+        }
+        Ok((Self { db, current, history, dir: dir.into() }, newest))
+    }
+
+    /// Where its files are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Turns an engine's error on reading into a typed one.
+    pub(super) fn damage(&self, error: &fjall::Error) -> Damage {
+        Damage::new(&self.dir, error.to_string())
+    }
+
+    /// Whether a commit would go through without blocking inside the engine.
+    pub(super) fn readiness(&self) -> Readiness {
+        // Writes nothing (there is nothing buffered between commits); its answer tells of failed workers.
+        if self.db.persist(PersistMode::Buffer).is_err() {
+            return Readiness::Broken;
+        }
+        let is_behind = [&self.current, &self.history].into_iter().any(|space| {
+            space.sealed_memtable_count() >= MAX_SEALED_MEMTABLES
+                || space.l0_table_count() >= MAX_YOUNG_TABLES
+        });
+        if is_behind { Readiness::Behind } else { Readiness::Ready }
+    }
+
+    /// Applies changes as commit `number`, durably; returns the next sequence number.
+    pub(super) fn commit(&self, number: u64, ops: Vec<Op>) -> fjall::Result<u64> {
+        let sync = if super::SYNCED { PersistMode::SyncData } else { PersistMode::Buffer };
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), ops.len() + 1)
+            .durability(Some(sync));
+        batch.insert(&self.current, COMMIT_KEY, commit_record(number, self.db.seqno()));
+        for Op { space, key, value } in ops {
+            let space = match space {
+                Space::Current => &self.current,
+                Space::History => &self.history,
+            };
+            match value {
+                Some(value) => batch.insert(space, key, value),
+                None => batch.remove(space, key),
+            }
+        }
+        batch.commit()?;
+        Ok(self.db.seqno())
+    }
+
+    /// The sequence number that the next change gets.
+    pub(super) fn next_seqno(&self) -> u64 {
+        self.db.seqno()
+    }
+
+    /// Makes everything durable.
+    pub(super) fn sync(&self) -> fjall::Result<()> {
+        self.db.persist(PersistMode::SyncAll)
+    }
+}
+
+/// Refuses a write that would leave less than the reserve free: the engine's own files need room to live,
+/// and running out inside a write stops it.
+pub(super) fn check_space(dir: &Path, reserve: u64, needed: usize) -> Result<(), StoreError> {
+    let space = statvfs(dir)
+        .map_err(|error| StoreError::Unavailable(format!("{}: {error}", dir.display())))?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let total = space.f_blocks.saturating_mul(space.f_frsize);
+    let reserve = reserve.min(total / 8);
+    // Twice: the journal, and the table that it becomes.
+    let needed = 2 * needed as u64;
+    if free < reserve.saturating_add(needed) {
+        let text = format!(
+            "{} has {} KiB free, {} KiB are kept in reserve",
+            dir.display(),
+            free >> 10,
+            reserve >> 10
+        );
+        return Err(StoreError::Full(text));
+    }
+    Ok(())
+}

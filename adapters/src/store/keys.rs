@@ -1,0 +1,97 @@
+//! Keys: how an actor, a revision and a registered name are spelled in the engine.
+//!
+//! Every part is length-prefixed (two bytes, big-endian), never hashed: two names cannot share a key, and
+//! no actor's key begins another's. The longest key, [`MAX_KEY_BYTES`], is far below the engine's 65,535.
+
+use tidegate_stages::actor::{ActorId, MAX_NAME_BYTES};
+use tidegate_stages::ports::StoreError;
+
+/// Prefix of a head in `current`.
+pub(super) const HEAD: u8 = b'h';
+/// Prefix of a registered name in `current`.
+pub(super) const REGISTERED: u8 = b'r';
+/// Prefix of an actor in `current` whose history is being removed.
+pub(super) const PURGE: u8 = b'p';
+/// The newest epoch claimed, in `current`.
+pub(super) const EPOCH: &[u8] = b"m/epoch";
+
+/// Longest key that is ever written: prefix, three parts, revision.
+pub(super) const MAX_KEY_BYTES: usize = 1 + 3 * (2 + MAX_NAME_BYTES) + 8;
+const _: () = assert!(MAX_KEY_BYTES <= u16::MAX as usize, "the engine's limit for a key");
+
+fn push(key: &mut Vec<u8>, part: &str) -> Result<(), StoreError> {
+    if part.len() > MAX_NAME_BYTES {
+        let text = format!("a name of {} bytes, at most {MAX_NAME_BYTES} fit", part.len());
+        return Err(StoreError::Unavailable(text));
+    }
+    let len = u16::try_from(part.len()).expect("MAX_NAME_BYTES fits u16");
+    key.extend_from_slice(&len.to_be_bytes());
+    key.extend_from_slice(part.as_bytes());
+    Ok(())
+}
+
+/// Key of an actor under a prefix of `current`.
+pub(super) fn actor(prefix: u8, id: &ActorId) -> Result<Vec<u8>, StoreError> {
+    let mut key = Vec::with_capacity(7 + id.system.len() + id.name.len() + id.parent.len());
+    key.push(prefix);
+    for part in [&id.system, &id.name, &id.parent] {
+        push(&mut key, part)?;
+    }
+    Ok(key)
+}
+
+/// What all of an actor's keys in `history` begin with.
+pub(super) fn history(id: &ActorId) -> Result<Vec<u8>, StoreError> {
+    let mut key = Vec::with_capacity(14 + id.system.len() + id.name.len() + id.parent.len());
+    for part in [&id.system, &id.name, &id.parent] {
+        push(&mut key, part)?;
+    }
+    Ok(key)
+}
+
+/// Key of one revision, given what [`history`] made.
+pub(super) fn revision(mut history: Vec<u8>, revision: u64) -> Vec<u8> {
+    history.extend_from_slice(&revision.to_be_bytes());
+    history
+}
+
+/// Key of a registered (system, name).
+pub(super) fn registered(id: &ActorId) -> Result<Vec<u8>, StoreError> {
+    let mut key = Vec::with_capacity(5 + id.system.len() + id.name.len());
+    key.push(REGISTERED);
+    push(&mut key, &id.system)?;
+    push(&mut key, &id.name)?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(system: &str, name: &str, parent: &str) -> ActorId {
+        ActorId { name: name.into(), system: system.into(), parent: parent.into() }
+    }
+
+    #[test]
+    fn the_longest_names_make_the_longest_key_and_longer_ones_are_refused() {
+        let long = "x".repeat(MAX_NAME_BYTES);
+        let longest = id(&long, &long, &long);
+        assert_eq!(actor(HEAD, &longest).unwrap().len() + 8, MAX_KEY_BYTES);
+        assert_eq!(revision(history(&longest).unwrap(), 1).len() + 1, MAX_KEY_BYTES);
+        for too_long in [id(&"x".repeat(513), "a", ""), id("s", "a", &"x".repeat(70_000))] {
+            assert!(matches!(actor(HEAD, &too_long), Err(StoreError::Unavailable(_))));
+            assert!(matches!(history(&too_long), Err(StoreError::Unavailable(_))));
+        }
+    }
+
+    #[test]
+    fn no_actors_key_begins_anothers() {
+        let ids = [id("a", "b", "c"), id("ab", "c", ""), id("a", "bc", ""), id("a", "b", "")];
+        for (i, a) in ids.iter().enumerate() {
+            for (j, b) in ids.iter().enumerate() {
+                let (a, b) = (actor(HEAD, a).unwrap(), actor(HEAD, b).unwrap());
+                assert_eq!(a.starts_with(&b), i == j);
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Layout: what lies in a data directory.
+//!
+//! ```text
+//! LOCK      held by the process that has it open; holds its number
+//! FORMAT    "tidegate store 1": the format of everything below
+//! engine/   the engine's files, and MARK
+//! ```
+//! `engine` is made whole under another name and renamed, so an interrupted creation leaves nothing half-made.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::damage::Damage;
+use super::{OpenError, mark};
+
+/// The format that this version writes and reads.
+pub const FORMAT: u32 = 1;
+
+const FORMAT_WORDS: &str = "tidegate store ";
+const FORMAT_FILE: &str = "FORMAT";
+const LOCK_FILE: &str = "LOCK";
+const ENGINE_DIR: &str = "engine";
+const UNFINISHED_DIR: &str = "engine.unfinished";
+
+/// A data directory that this process holds.
+#[derive(Debug)]
+pub(super) struct Layout {
+    dir: PathBuf,
+    // The operating system lets go of it when the file is closed.
+    _lock: File,
+}
+
+impl Layout {
+    /// Takes the directory, creating it when needed; `create` makes a new engine in the given place.
+    pub(super) fn open(
+        dir: &Path,
+        create: impl FnOnce(&Path) -> Result<(), OpenError>,
+    ) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io { path: dir.into(), source };
+        fs::create_dir_all(dir).map_err(io)?;
+        let lock = lock(dir)?;
+        let format = read_format(dir)?;
+        let layout = Self { dir: dir.into(), _lock: lock };
+        let engine = layout.engine();
+        match (format, engine.exists()) {
+            (Some(_), true) => {}
+            (Some(_), false) => {
+                return Err(Damage::new(&engine, "is gone, though FORMAT is there").into());
+            }
+            (None, false) => {
+                refuse_strangers(dir)?;
+                let unfinished = dir.join(UNFINISHED_DIR);
+                if unfinished.exists() {
+                    fs::remove_dir_all(&unfinished).map_err(io)?;
+                }
+                create(&unfinished)?;
+                mark::Mark::create(&unfinished).map_err(io)?;
+                sync_dir(&unfinished).map_err(io)?;
+                fs::rename(&unfinished, &engine).map_err(io)?;
+                write_format(dir).map_err(io)?;
+            }
+            // Interrupted between the two last steps above: the engine is whole.
+            (None, true) => write_format(dir).map_err(io)?,
+        }
+        Ok(layout)
+    }
+
+    /// Where the engine's files are.
+    pub(super) fn engine(&self) -> PathBuf {
+        self.dir.join(ENGINE_DIR)
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK_FILE);
+    let io = |source| OpenError::Io { path: path.clone(), source };
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = file.map_err(io)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            // Only for the message: a holder that has not written its number yet is no failure.
+            drop(file.read_to_string(&mut holder));
+            let holder = holder.trim().parse().ok();
+            return Err(OpenError::Locked { dir: dir.into(), holder });
+        }
+        Err(error) => return Err(io(error.into())),
+    }
+    file.set_len(0).map_err(io)?;
+    file.rewind().map_err(io)?;
+    writeln!(file, "{}", std::process::id()).map_err(io)?;
+    Ok(file)
+}
+
+fn read_format(dir: &Path) -> Result<Option<u32>, OpenError> {
+    let path = dir.join(FORMAT_FILE);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(OpenError::Io { path, source }),
+    };
+    let text = str::from_utf8(&text).ok();
+    let number = text.and_then(|text| text.strip_prefix(FORMAT_WORDS)?.strip_suffix('\n'));
+    match number.and_then(|number| number.parse().ok()) {
+        Some(FORMAT) => Ok(Some(FORMAT)),
+        Some(found) if found > FORMAT => {
+            Err(OpenError::Newer { dir: dir.into(), found, known: FORMAT })
+        }
+        Some(_) | None => Err(Damage::new(&path, "does not name a format").into()),
+    }
+}
+
+fn write_format(dir: &Path) -> io::Result<()> {
+    let unfinished = dir.join("FORMAT.unfinished");
+    let mut file = File::create(&unfinished)?;
+    writeln!(file, "{FORMAT_WORDS}{FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(unfinished, dir.join(FORMAT_FILE))?;
+    sync_dir(dir)
+}
+
+/// A new store is made only where nothing is, so that a mistyped directory is not littered.
+fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
+    let ours = [LOCK_FILE, UNFINISHED_DIR, "FORMAT.unfinished", "lost+found"];
+    let io = |source| OpenError::Io { path: dir.into(), source };
+    for entry in dir.read_dir().map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        if !ours.iter().any(|known| name == *known) {
+            return Err(OpenError::Stranger { dir: dir.into(), entry: name.into() });
+        }
+    }
+    Ok(())
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

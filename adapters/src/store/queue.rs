@@ -1,0 +1,231 @@
+//! Queue: what waits for the writer, bounded in jobs and bytes, and which saves may not follow a failed one.
+//!
+//! Full means refused at once, nothing written: who calls is bounded itself, and waiting here would lose the
+//! order of calls. A save built on one that failed must not be applied as if that one had succeeded. So an
+//! actor is *failing* from the moment its save fails until the caller has taken (or dropped) that answer;
+//! whatever was called for it in that time fails with the same error.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::ports::StoreError;
+use tokio::sync::oneshot;
+
+use super::engine::Op;
+
+/// One save, ready to be written; `Err` when it cannot be, whatever the engine says.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) actor: Arc<ActorId>,
+    pub(super) ops: Result<Vec<Op>, StoreError>,
+}
+
+/// The answer to a batch of saves; while it lives, actors whose save failed count as failing.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) results: Vec<Result<(), StoreError>>,
+    pub(super) _untaken: Option<Untaken>,
+}
+
+/// What is asked of the writer, and where it answers.
+#[derive(Debug)]
+pub(super) enum Work {
+    Save(Vec<Write>, oneshot::Sender<Answer>),
+    Apply(Vec<Op>, oneshot::Sender<Result<(), StoreError>>),
+    Delete(Arc<ActorId>, oneshot::Sender<Result<(), StoreError>>),
+    ClaimEpoch(oneshot::Sender<Result<u64, StoreError>>),
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) number: u64,
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+    pub(super) work: Work,
+}
+
+/// Bounds of what waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    jobs: Option<flume::Sender<Job>>,
+    next_number: u64,
+    events: usize,
+    bytes: usize,
+    failing: HashMap<Arc<ActorId>, (usize, StoreError)>,
+}
+
+/// The door to the writer.
+#[derive(Debug)]
+pub(super) struct Queue {
+    bounds: Bounds,
+    waiting: Mutex<Waiting>,
+}
+
+impl Queue {
+    /// An empty queue, and the writer's end of it.
+    pub(super) fn new(bounds: Bounds) -> (Arc<Self>, flume::Receiver<Job>) {
+        let (sender, receiver) = flume::bounded(bounds.events.max(1));
+        let waiting = Waiting {
+            jobs: Some(sender),
+            next_number: 0,
+            events: 0,
+            bytes: 0,
+            failing: HashMap::new(),
+        };
+        (Arc::new(Self { bounds, waiting: Mutex::new(waiting) }), receiver)
+    }
+
+    /// Puts work in line; one that is larger than the bounds fits when nothing else waits.
+    ///
+    /// # Errors
+    /// When the queue is full or closed: nothing is written.
+    pub(super) fn put(&self, mut work: Work) -> Result<(), StoreError> {
+        let (events, bytes) = size(&work);
+        let mut waiting = self.waiting.lock();
+        let Bounds { events: max_events, bytes: max_bytes } = self.bounds;
+        let is_full = waiting.events + events > max_events || waiting.bytes + bytes > max_bytes;
+        if is_full && waiting.events > 0 {
+            let text =
+                format!("{max_events} changes or {max_bytes} bytes wait to be written already");
+            return Err(StoreError::Unavailable(text));
+        }
+        if let Work::Save(writes, _) = &mut work
+            && !waiting.failing.is_empty()
+        {
+            for write in writes {
+                if let Some((_, error)) = waiting.failing.get(&write.actor) {
+                    write.ops = Err(error.clone());
+                }
+            }
+        }
+        let number = waiting.next_number;
+        let Some(jobs) = &waiting.jobs else { return Err(closed()) };
+        // Never full: there are at most as many jobs as events. Disconnected: the writer has ended.
+        jobs.try_send(Job { number, events, bytes, work }).map_err(|_| closed())?;
+        waiting.next_number += 1;
+        waiting.events += events;
+        waiting.bytes += bytes;
+        Ok(())
+    }
+
+    /// Gives back the room of jobs that the writer has taken to their end.
+    pub(super) fn release(&self, events: usize, bytes: usize) {
+        let mut waiting = self.waiting.lock();
+        waiting.events -= events;
+        waiting.bytes -= bytes;
+    }
+
+    /// Notes that saves of these actors fail; returns the number of the first job that is called from now on.
+    ///
+    /// The guard goes with the answer: once it is dropped, the caller knows.
+    pub(super) fn fail(
+        self: &Arc<Self>,
+        failed: &[(Arc<ActorId>, StoreError)],
+    ) -> (u64, Option<Untaken>) {
+        let mut waiting = self.waiting.lock();
+        for (actor, error) in failed {
+            let entry = waiting.failing.entry(actor.clone()).or_insert_with(|| (0, error.clone()));
+            entry.0 += 1;
+        }
+        let untaken = (!failed.is_empty()).then(|| Untaken {
+            queue: self.clone(),
+            actors: failed.iter().map(|(actor, _)| actor.clone()).collect(),
+        });
+        (waiting.next_number, untaken)
+    }
+
+    /// Lets nothing more in; the writer ends when it has done what waits.
+    pub(super) fn close(&self) {
+        self.waiting.lock().jobs = None;
+    }
+}
+
+fn size(work: &Work) -> (usize, usize) {
+    match work {
+        Work::Save(writes, _) => {
+            let ops = writes.iter().flat_map(|write| write.ops.iter().flatten());
+            (writes.len().max(1), ops.map(Op::len).sum())
+        }
+        Work::Apply(ops, _) => (ops.len().max(1), ops.iter().map(Op::len).sum()),
+        Work::Delete(..) | Work::ClaimEpoch(_) => (1, 0),
+    }
+}
+
+/// What is said once the store is closed.
+pub(super) fn closed() -> StoreError {
+    StoreError::Unavailable("it is closed".into())
+}
+
+/// Failures that a caller has not heard of yet.
+#[derive(Debug)]
+pub(super) struct Untaken {
+    queue: Arc<Queue>,
+    actors: Vec<Arc<ActorId>>,
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        let mut waiting = self.queue.waiting.lock();
+        for actor in &self.actors {
+            if let Some(entry) = waiting.failing.get_mut(actor) {
+                entry.0 -= 1;
+                if entry.0 == 0 {
+                    waiting.failing.remove(actor);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn save(name: &str, bytes: usize) -> (Work, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        let actor = Arc::new(ActorId { name: name.into(), ..ActorId::default() });
+        let op =
+            Op { space: super::super::engine::Space::Current, key: vec![0; bytes], value: None };
+        (Work::Save(vec![Write { actor, ops: Ok(vec![op]) }], answer), answered)
+    }
+
+    #[test]
+    fn what_is_beyond_the_bounds_is_refused_and_a_giant_passes_alone() {
+        let (queue, jobs) = Queue::new(Bounds { events: 2, bytes: 10 });
+        queue.put(save("giant", 100).0).unwrap();
+        assert!(matches!(queue.put(save("a", 1).0), Err(StoreError::Unavailable(_))));
+        let giant = jobs.try_recv().unwrap();
+        queue.release(giant.events, giant.bytes);
+        queue.put(save("a", 5).0).unwrap();
+        queue.put(save("b", 5).0).unwrap();
+        assert!(matches!(queue.put(save("c", 0).0), Err(StoreError::Unavailable(_))));
+        queue.close();
+        assert!(matches!(queue.put(save("d", 0).0), Err(StoreError::Unavailable(_))));
+    }
+
+    #[test]
+    fn a_save_fails_while_an_earlier_failure_of_its_actor_is_not_known() {
+        let (queue, jobs) = Queue::new(Bounds { events: 9, bytes: 100 });
+        let (Work::Save(mut writes, _), _) = save("a", 1) else { unreachable!() };
+        let actor = writes.remove(0).actor;
+        let (_, untaken) = queue.fail(&[(actor, StoreError::Full("no room".into()))]);
+        queue.put(save("a", 1).0).unwrap();
+        queue.put(save("b", 1).0).unwrap();
+        drop(untaken);
+        queue.put(save("a", 1).0).unwrap();
+        let are_writable = jobs.drain().map(|job| match job.work {
+            Work::Save(writes, _) => writes[0].ops.is_ok(),
+            _ => unreachable!(),
+        });
+        assert_eq!(are_writable.collect::<Vec<_>>(), [false, true, true]);
+    }
+}

@@ -1,0 +1,192 @@
+//! Records: heads, revisions and registered entries as bytes: one format byte, then a message of `store.proto`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use tidegate_stages::actor::{ActorId, Definition, HostAddress};
+use tidegate_stages::ports::Registered;
+use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Timestamp};
+
+use crate::proto::tidegate::store::v1 as stored;
+
+/// Leading byte of every value.
+const FORMAT: u8 = 1;
+
+/// Rebuilds a definition from its registered bytes, the address of its host and its system.
+pub type DecodeDefinition = fn(Bytes, HostAddress, &str) -> Result<Definition, String>;
+
+fn encode(message: &impl Message) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + message.encoded_len());
+    bytes.push(FORMAT);
+    message.encode_raw(&mut bytes);
+    bytes
+}
+
+fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
+    // One copy out of the engine's block, which a state must not keep alive; its parts share that copy.
+    decode_shared(bytes, |rest| M::decode(Bytes::copy_from_slice(rest)))
+}
+
+fn decode_shared<M>(
+    bytes: &[u8],
+    read: impl FnOnce(&[u8]) -> Result<M, prost::DecodeError>,
+) -> Result<M, String> {
+    match bytes.split_first() {
+        Some((&FORMAT, rest)) => read(rest).map_err(|error| error.to_string()),
+        Some((format, _)) => Err(format!("a value of format {format}, known is {FORMAT}")),
+        None => Err("an empty value".into()),
+    }
+}
+
+fn status_out(status: Status) -> i32 {
+    let status = match status {
+        Status::Activated => stored::Status::Activated,
+        Status::Deactivated => stored::Status::Deactivated,
+        Status::Unknown => stored::Status::Unknown,
+    };
+    status.into()
+}
+
+fn status_in(status: i32) -> Status {
+    match stored::Status::try_from(status) {
+        Ok(stored::Status::Activated) => Status::Activated,
+        Ok(stored::Status::Deactivated) => Status::Deactivated,
+        Ok(stored::Status::Unknown) | Err(_) => Status::Unknown,
+    }
+}
+
+fn content_out(content: ActorState) -> stored::Content {
+    let state = content.state.map(|any| stored::State { type_url: any.type_url, value: any.value });
+    stored::Content { tags: content.tags, state }
+}
+
+fn content_in(content: Option<stored::Content>) -> ActorState {
+    let content = content.unwrap_or_default();
+    let state = content.state.map(|state| Any { type_url: state.type_url, value: state.value });
+    ActorState { tags: content.tags, state }
+}
+
+/// Encodes a head, and the revision that it becomes when it is `appended`.
+pub(super) fn encode_head(head: Head, append: bool) -> (Vec<u8>, Option<Vec<u8>>) {
+    let message = stored::Head {
+        version: head.version,
+        revision: head.revision,
+        incarnation: head.incarnation,
+        epoch: head.epoch,
+        status: status_out(head.status),
+        at_us: head.at.0,
+        content: Some(content_out(head.content)),
+        outbox: head.outbox,
+    };
+    let encoded = encode(&message);
+    let appended = append.then(|| {
+        encode(&stored::Revision {
+            revision: message.revision,
+            version: message.version,
+            incarnation: message.incarnation,
+            epoch: message.epoch,
+            status: message.status,
+            at_us: message.at_us,
+            content: message.content,
+        })
+    });
+    (encoded, appended)
+}
+
+/// Decodes a head.
+pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, String> {
+    let head: stored::Head = decode(bytes)?;
+    Ok(Head {
+        version: head.version,
+        revision: head.revision,
+        incarnation: head.incarnation,
+        epoch: head.epoch,
+        status: status_in(head.status),
+        at: Timestamp(head.at_us),
+        content: content_in(head.content),
+        outbox: head.outbox,
+    })
+}
+
+/// Decodes a revision.
+pub(super) fn decode_revision(bytes: &[u8]) -> Result<Revision, String> {
+    let revision: stored::Revision = decode(bytes)?;
+    Ok(Revision {
+        revision: revision.revision,
+        version: revision.version,
+        incarnation: revision.incarnation,
+        epoch: revision.epoch,
+        status: status_in(revision.status),
+        at: Timestamp(revision.at_us),
+        content: content_in(revision.content),
+    })
+}
+
+/// Decodes only the time of a revision, without a copy.
+pub(super) fn decode_revision_time(bytes: &[u8]) -> Result<Timestamp, String> {
+    let time: stored::RevisionTime =
+        decode_shared(bytes, |rest| stored::RevisionTime::decode(rest))?;
+    Ok(Timestamp(time.at_us))
+}
+
+/// Encodes an entry of the registry.
+pub(super) fn encode_registered(entry: &Registered) -> Vec<u8> {
+    let entry = match entry {
+        Registered::Definition(definition) => {
+            stored::registered::Entry::Definition(stored::Definition {
+                raw: definition.raw.clone(),
+                host: definition.host.as_str().into(),
+                system: definition.id.system.clone(),
+            })
+        }
+        Registered::Spawned { id, revision } => {
+            stored::registered::Entry::Spawned(stored::Spawned {
+                name: id.name.clone(),
+                system: id.system.clone(),
+                parent: id.parent.clone(),
+                revision: *revision,
+            })
+        }
+    };
+    encode(&stored::Registered { entry: Some(entry) })
+}
+
+/// Decodes an entry of the registry.
+pub(super) fn decode_registered(
+    bytes: &[u8],
+    definition: DecodeDefinition,
+) -> Result<Registered, String> {
+    let entry: stored::Registered = decode(bytes)?;
+    match entry.entry {
+        Some(stored::registered::Entry::Definition(kept)) => {
+            let host = HostAddress::new(&kept.host);
+            Ok(Registered::Definition(Arc::new(definition(kept.raw, host, &kept.system)?)))
+        }
+        Some(stored::registered::Entry::Spawned(kept)) => {
+            let id = ActorId { name: kept.name, system: kept.system, parent: kept.parent };
+            Ok(Registered::Spawned { id: Arc::new(id), revision: kept.revision })
+        }
+        None => Err("an entry of the registry that this version does not know".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_another_format_is_refused_by_its_number() {
+        let error = decode_head(&[2, 0]).unwrap_err();
+        assert!(error.contains("format 2"), "{error}");
+        assert!(decode_head(&[]).is_err());
+        assert!(decode_head(&[FORMAT, 0xff]).is_err());
+    }
+
+    #[test]
+    fn the_time_of_a_revision_is_read_without_the_rest() {
+        let head = Head { at: Timestamp(77), revision: 1, ..Head::default() };
+        let (_, revision) = encode_head(head, true);
+        assert_eq!(decode_revision_time(&revision.unwrap()).unwrap(), Timestamp(77));
+    }
+}

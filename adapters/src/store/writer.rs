@@ -1,0 +1,386 @@
+//! Writer: one thread that owns all writing. What waits together becomes one commit and one sync.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use metrics::{Histogram, histogram};
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::ports::StoreError;
+use tokio::time::Instant;
+
+use super::Shared;
+use super::engine::{Engine, Op, Readiness, Space, check_space};
+use super::keys::{self, EPOCH};
+use super::mark::{Acknowledged, Mark};
+use super::queue::{Answer, Job, Work, Write};
+use crate::metrics::{STORE_COMMIT_SAVES, STORE_COMMIT_SECONDS};
+
+/// How old the mark may get before it is synced.
+const MARK_AGE: Duration = Duration::from_secs(1);
+/// A commit takes no more once it has this many changes or bytes.
+const COMMIT_EVENTS: usize = 4_096;
+const COMMIT_BYTES: usize = 4 << 20;
+/// How long a commit waits for flushing and compaction.
+const CATCH_UP: Duration = Duration::from_secs(10);
+/// Time between two attempts to open a broken engine again; doubles up to the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// History entries removed by one commit when an actor is deleted.
+const PURGE_STEP: usize = 4_096;
+
+/// The thread's state.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    jobs: flume::Receiver<Job>,
+    mark: Mark,
+    mark_due: Instant,
+    /// Jobs up to this number that hold the actor were called without knowledge of its failure.
+    behind: HashMap<Arc<ActorId>, (u64, StoreError)>,
+    behind_until: u64,
+    /// Keys of actors whose history is still to be removed.
+    purging: Vec<Vec<u8>>,
+    retry_at: Instant,
+    retry_after: Duration,
+    commit_seconds: Histogram,
+    commit_saves: Histogram,
+}
+
+/// What one commit is made of, and who is told.
+#[derive(Default)]
+struct Group {
+    ops: Vec<Op>,
+    saves: Vec<(Vec<Write>, tokio::sync::oneshot::Sender<Answer>)>,
+    applies: Vec<tokio::sync::oneshot::Sender<Result<(), StoreError>>>,
+    events: usize,
+    bytes: usize,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        jobs: flume::Receiver<Job>,
+        mark: Mark,
+        purging: Vec<Vec<u8>>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            jobs,
+            mark,
+            mark_due: now + MARK_AGE,
+            behind: HashMap::new(),
+            behind_until: 0,
+            purging,
+            retry_at: now,
+            retry_after: FIRST_RETRY,
+            commit_seconds: histogram!(STORE_COMMIT_SECONDS),
+            commit_saves: histogram!(STORE_COMMIT_SAVES),
+        }
+    }
+
+    /// Runs until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        let mut next = None;
+        loop {
+            let job = match next.take() {
+                Some(job) => Ok(job),
+                None => {
+                    self.jobs.recv_timeout(self.mark_due.saturating_duration_since(Instant::now()))
+                }
+            };
+            match job {
+                Ok(job) => next = self.take(job),
+                Err(flume::RecvTimeoutError::Timeout) => {}
+                Err(flume::RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= self.mark_due {
+                self.sync_mark();
+            }
+        }
+        self.close();
+    }
+
+    fn sync_mark(&mut self) {
+        if let Err(error) = self.mark.sync() {
+            tracing::warn!(%error, "mark of the store not synced");
+        }
+        self.mark_due = Instant::now() + MARK_AGE;
+    }
+
+    fn close(&mut self) {
+        let engine = self.shared.engine.write().take();
+        if let Some(Err(error)) = engine.as_ref().map(Engine::sync) {
+            tracing::warn!(%error, "store not synced on closing");
+        }
+        drop(engine);
+        self.sync_mark();
+    }
+
+    /// Serves a job, together with those that wait behind it; returns the one that it stopped before.
+    fn take(&mut self, first: Job) -> Option<Job> {
+        let mut group = Group::default();
+        let mut next = Some(first);
+        while let Some(job) = next.take() {
+            let is_alone = matches!(job.work, Work::Delete(..) | Work::ClaimEpoch(_));
+            if is_alone && group.events > 0 {
+                next = Some(job);
+                break;
+            }
+            if job.number >= self.behind_until {
+                self.behind.clear();
+            }
+            group.events += job.events;
+            group.bytes += job.bytes;
+            match job.work {
+                Work::Save(writes, answer) => self.add(&mut group, job.number, writes, answer),
+                Work::Apply(ops, answer) => {
+                    group.ops.extend(ops);
+                    group.applies.push(answer);
+                }
+                // The caller may have gone: its job is done all the same.
+                Work::Delete(actor, answer) => drop(answer.send(self.delete(&actor))),
+                Work::ClaimEpoch(answer) => drop(answer.send(self.claim_epoch())),
+            }
+            if is_alone || group.events >= COMMIT_EVENTS || group.bytes >= COMMIT_BYTES {
+                break;
+            }
+            next = self.jobs.try_recv().ok();
+        }
+        let (events, bytes) = (group.events, group.bytes);
+        self.finish(group);
+        self.shared.queue.release(events, bytes);
+        next
+    }
+
+    fn add(
+        &self,
+        group: &mut Group,
+        number: u64,
+        mut writes: Vec<Write>,
+        answer: tokio::sync::oneshot::Sender<Answer>,
+    ) {
+        for write in &mut writes {
+            if let Some((until, error)) = self.behind.get(&write.actor)
+                && number < *until
+            {
+                write.ops = Err(error.clone());
+            }
+            if let Ok(ops) = &mut write.ops {
+                group.ops.append(ops);
+            }
+        }
+        group.saves.push((writes, answer));
+    }
+
+    /// Commits a group and answers everyone in it.
+    fn finish(&mut self, group: Group) {
+        let Group { ops, saves, applies, .. } = group;
+        let count = saves.iter().map(|(writes, _)| writes.len()).sum::<usize>();
+        let result =
+            if ops.is_empty() { Ok(()) } else { self.purge().and_then(|()| self.commit(ops)) };
+        if count > 0 && result.is_ok() {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a commit has far fewer than 2^52 saves"
+            )]
+            self.commit_saves.record(count as f64);
+        }
+        for (writes, answer) in saves {
+            self.answer(writes, answer, &result);
+        }
+        for answer in applies {
+            drop(answer.send(result.clone()));
+        }
+    }
+
+    fn answer(
+        &mut self,
+        writes: Vec<Write>,
+        answer: tokio::sync::oneshot::Sender<Answer>,
+        committed: &Result<(), StoreError>,
+    ) {
+        let mut failed = Vec::new();
+        let mut results = Vec::with_capacity(writes.len());
+        for Write { actor, ops } in writes {
+            let result = ops.and_then(|_written| committed.clone());
+            if let Err(error) = &result {
+                failed.push((actor, error.clone()));
+            }
+            results.push(result);
+        }
+        let mut untaken = None;
+        if !failed.is_empty() {
+            let until;
+            (until, untaken) = self.shared.queue.fail(&failed);
+            self.behind_until = self.behind_until.max(until);
+            self.behind.extend(failed.into_iter().map(|(actor, error)| (actor, (until, error))));
+        }
+        // A caller that has gone is told nothing; what it saved counts.
+        drop(answer.send(Answer { results, _untaken: untaken }));
+    }
+
+    /// Writes one commit; when this returns `Ok` it is durable.
+    fn commit(&mut self, ops: Vec<Op>) -> Result<(), StoreError> {
+        let bytes = ops.iter().map(Op::len).sum();
+        self.make_ready(bytes)?;
+        let number = self.mark.newest().commit + 1;
+        let started = Instant::now();
+        self.shared.stall.start(started);
+        let result = match &*self.shared.engine.read() {
+            Some(engine) => engine.commit(number, last_of_each_key(ops)).map_err(Some),
+            None => Err(None),
+        };
+        self.shared.stall.end();
+        match result {
+            Ok(seqno) => {
+                self.commit_seconds.record(started.elapsed());
+                if Instant::now() > self.retry_at + LONGEST_RETRY {
+                    self.retry_after = FIRST_RETRY;
+                }
+                if let Err(error) = self.mark.note(Acknowledged { commit: number, seqno }) {
+                    // The commit is durable; only a loss of it would go unnoticed until the next mark.
+                    tracing::warn!(%error, "mark of the store not written");
+                }
+                Ok(())
+            }
+            Err(Some(error)) => Err(self.undo(&error)),
+            Err(None) => Err(StoreError::Unavailable("the engine is not open".into())),
+        }
+    }
+
+    /// A commit failed inside the engine: opens it again without that commit, so that it is known not to be written.
+    fn undo(&mut self, error: &fjall::Error) -> StoreError {
+        tracing::error!(%error, "commit failed, opening the engine again");
+        let text = format!("a commit failed: {error}");
+        match self.reopen() {
+            Ok(()) if is_full(error) => StoreError::Full(text),
+            Ok(()) => StoreError::Unavailable(text),
+            Err(_) => StoreError::Unknown(text),
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.retry_at = Instant::now() + self.retry_after;
+        self.retry_after = (self.retry_after * 2).min(LONGEST_RETRY);
+        // Whoever reads meanwhile waits a little, see `Shared::read`.
+        let mut engine = self.shared.engine.write();
+        drop(engine.take());
+        let acknowledged = self.mark.newest();
+        let opened =
+            Engine::open(&self.shared.dir, &self.shared.options, acknowledged, acknowledged.commit);
+        match opened {
+            Ok((opened, _)) => {
+                *engine = Some(opened);
+                Ok(())
+            }
+            Err(damage) => {
+                tracing::error!(error = %damage, "engine not opened again");
+                Err(StoreError::Unavailable(damage.to_string()))
+            }
+        }
+    }
+
+    /// Waits until the engine takes a commit, opening it again when it has to be.
+    fn make_ready(&mut self, bytes: usize) -> Result<(), StoreError> {
+        check_space(&self.shared.dir, self.shared.options.reserve_bytes, bytes)?;
+        let deadline = Instant::now() + CATCH_UP;
+        loop {
+            let readiness = self.shared.engine.read().as_ref().map(Engine::readiness);
+            match readiness {
+                Some(Readiness::Ready) => return Ok(()),
+                Some(Readiness::Behind) if Instant::now() >= deadline => {
+                    let text = format!("tables were not written for {CATCH_UP:?}");
+                    return Err(StoreError::Unavailable(text));
+                }
+                Some(Readiness::Behind) => thread::park_timeout(Duration::from_millis(2)),
+                Some(Readiness::Broken) | None if Instant::now() < self.retry_at => {
+                    let text = "the engine failed and will be opened again shortly";
+                    return Err(StoreError::Unavailable(text.into()));
+                }
+                Some(Readiness::Broken) | None => self.reopen()?,
+            }
+        }
+    }
+
+    fn claim_epoch(&mut self) -> Result<u64, StoreError> {
+        let newest = self.shared.read(|engine| {
+            let value = engine.current.get(EPOCH).map_err(|error| engine.damage(&error))?;
+            let value = value.map(|value| value.as_ref().try_into().map(u64::from_be_bytes));
+            value
+                .transpose()
+                .map_err(|_| super::Damage::new(engine.dir(), "the epoch is malformed"))
+        })?;
+        let epoch = newest.unwrap_or(0) + 1;
+        let value = Some(epoch.to_be_bytes().to_vec());
+        self.commit(vec![Op { space: Space::Current, key: EPOCH.to_vec(), value }])?;
+        Ok(epoch)
+    }
+
+    /// Removes the head at once and the history step by step; a note says so until it is done, across a crash.
+    fn delete(&mut self, actor: &ActorId) -> Result<(), StoreError> {
+        self.purge()?;
+        let head = keys::actor(keys::HEAD, actor)?;
+        let note = keys::actor(keys::PURGE, actor)?;
+        let history = keys::history(actor)?;
+        self.commit(vec![
+            Op { space: Space::Current, key: head, value: None },
+            Op { space: Space::Current, key: note, value: Some(Vec::new()) },
+        ])?;
+        self.purging.push(history);
+        self.purge()
+    }
+
+    /// Finishes what was begun to be removed: before that nothing else may be written for that actor.
+    fn purge(&mut self) -> Result<(), StoreError> {
+        while let Some(history) = self.purging.last().cloned() {
+            let keys = self.shared.read(|engine| {
+                let entries = engine.history.prefix(&history).take(PURGE_STEP);
+                let keys = entries.map(|entry| entry.key().map(|key| key.to_vec()));
+                keys.collect::<Result<Vec<_>, _>>().map_err(|error| engine.damage(&error))
+            })?;
+            let is_last = keys.len() < PURGE_STEP;
+            let remove = |key| Op { space: Space::History, key, value: None };
+            let mut ops: Vec<_> = keys.into_iter().map(remove).collect();
+            if is_last {
+                let mut note = vec![keys::PURGE];
+                note.extend_from_slice(&history);
+                ops.push(Op { space: Space::Current, key: note, value: None });
+            }
+            self.commit(ops)?;
+            if is_last {
+                self.purging.pop();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keeps the last change of each key: one commit gives one sequence number, under which a key must be unique.
+fn last_of_each_key(ops: Vec<Op>) -> Vec<Op> {
+    if ops.len() < 2 {
+        return ops;
+    }
+    let mut places: HashMap<(Space, &[u8]), usize> = HashMap::with_capacity(ops.len());
+    let mut is_repeated = false;
+    for (place, op) in ops.iter().enumerate() {
+        is_repeated |= places.insert((op.space, &op.key), place).is_some();
+    }
+    if !is_repeated {
+        return ops;
+    }
+    let mut last: Vec<_> = places.into_values().collect();
+    last.sort_unstable();
+    let mut last = last.into_iter().peekable();
+    let kept = ops.into_iter().enumerate().filter(|(place, _)| last.next_if_eq(place).is_some());
+    kept.map(|(_, op)| op).collect()
+}
+
+fn is_full(error: &fjall::Error) -> bool {
+    let io = match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => error,
+        _ => return false,
+    };
+    matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}

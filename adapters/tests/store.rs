@@ -1,0 +1,114 @@
+//! The embedded store passes the conformance suite, and holds its directory for itself.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tidegate::store::{EmbeddedStore, OpenError, Options};
+use tidegate_stages::ports::{Registry, StateStore};
+use tidegate_stages::testkit::conformance::Subject;
+use tidegate_stages::testkit::conformance::registries::plain_definition;
+use tidegate_stages::testkit::conformance::states::{id, keep, save};
+
+struct Embedded {
+    store: Arc<EmbeddedStore>,
+    dir: TempDir,
+}
+
+fn open_in(dir: &TempDir) -> Arc<EmbeddedStore> {
+    EmbeddedStore::open(dir.path(), Options::default(), plain_definition).unwrap()
+}
+
+#[expect(clippy::unused_async, reason = "the suite opens a subject with an async function")]
+async fn open() -> Embedded {
+    let dir = tempfile::tempdir().unwrap();
+    Embedded { store: open_in(&dir), dir }
+}
+
+impl Subject for Embedded {
+    fn states(&self) -> Arc<dyn StateStore> {
+        self.store.clone()
+    }
+    fn registry(&self) -> Arc<dyn Registry> {
+        self.store.clone()
+    }
+    async fn reopen(self) -> Self {
+        self.store.close().await.unwrap();
+        drop(self.store);
+        Self { store: open_in(&self.dir), dir: self.dir }
+    }
+}
+
+tidegate_stages::store_conformance!(open);
+
+#[tokio::test]
+async fn a_directory_in_use_is_refused_and_names_who_holds_it() {
+    let subject = open().await;
+    let error =
+        EmbeddedStore::open(subject.dir.path(), Options::default(), plain_definition).unwrap_err();
+    assert!(
+        matches!(&error, OpenError::Locked { holder: Some(id), .. } if *id == std::process::id())
+    );
+    let text = error.to_string();
+    assert!(text.contains("in use by another Tidegate"), "{text}");
+    subject.reopen().await;
+}
+
+#[tokio::test]
+async fn a_later_format_is_refused_naming_both() {
+    let subject = open().await;
+    subject.store.close().await.unwrap();
+    let Embedded { store, dir } = subject;
+    drop(store);
+    std::fs::write(dir.path().join("FORMAT"), "tidegate store 2\n").unwrap();
+    let error = EmbeddedStore::open(dir.path(), Options::default(), plain_definition).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("thesis.txt"), "mine").unwrap();
+    let error = EmbeddedStore::open(dir.path(), Options::default(), plain_definition).unwrap_err();
+    assert!(matches!(error, OpenError::Stranger { .. }), "{error}");
+    assert!(!dir.path().join("engine").exists());
+}
+
+#[tokio::test]
+async fn a_creation_that_was_interrupted_is_done_again() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("engine.unfinished/keyspaces")).unwrap();
+    open_in(&dir).close().await.unwrap();
+    // Interrupted later: the engine is whole, FORMAT is not there yet.
+    std::fs::remove_file(dir.path().join("FORMAT")).unwrap();
+    open_in(&dir).close().await.unwrap();
+    assert!(dir.path().join("FORMAT").exists());
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_and_can_be_closed_again() {
+    let subject = open().await;
+    let (store, actor) = (subject.states(), id("s", "a", ""));
+    keep(&store, vec![save(&actor, 1, false)]).await;
+    subject.store.close().await.unwrap();
+    subject.store.close().await.unwrap();
+    assert!(!subject.store.is_healthy());
+    assert!(store.save(vec![save(&actor, 2, false)]).await[0].is_err());
+    assert!(store.load(&actor).await.is_err());
+    assert!(store.delete(&actor).await.is_err());
+    assert!(store.claim_epoch().await.is_err());
+}
+
+#[tokio::test]
+async fn what_waits_when_the_store_is_closed_is_still_written() {
+    let subject = open().await;
+    let (store, actor) = (subject.states(), id("s", "a", ""));
+    let calls: Vec<_> =
+        (1..=100).map(|version| store.save(vec![save(&actor, version, true)])).collect();
+    subject.store.close().await.unwrap();
+    for call in calls {
+        assert!(call.await[0].is_ok());
+    }
+    drop(store);
+    let head = subject.reopen().await.states().load(&actor).await.unwrap().unwrap();
+    assert_eq!(head.version, 100);
+}

@@ -9,6 +9,7 @@ pub mod listen;
 pub mod counter;
 pub mod host;
 pub mod bare_proxy;
+pub mod faulty_proxy;
 pub mod register;
 pub mod dialect;
 pub mod client;
@@ -18,6 +19,9 @@ pub mod recorder;
 pub mod report;
 pub mod drive;
 pub mod progress;
+pub mod process;
+pub mod procfs;
+pub mod compare;
 
 /// Messages of the public protocol, generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]

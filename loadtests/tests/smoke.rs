@@ -43,7 +43,7 @@ fn host() -> Server {
 fn load(target: &str, args: &[&str]) -> (bool, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_tidegate-load"))
         .args(["--target", target, "--actors", "50", "--connections", "8", "--json", "-"])
-        .args(["--warm-up", "0.2", "--duration", "1"])
+        .args(["--duration", "1"])
         .args(args)
         .output()
         .unwrap();
@@ -56,7 +56,7 @@ fn load(target: &str, args: &[&str]) -> (bool, Value) {
 fn every_call_through_the_bare_proxy_counts_once_in_a_closed_loop() {
     let host = host();
     let proxy = Server::start(env!("CARGO_BIN_EXE_bare-proxy"), &["--upstream", &host.address]);
-    let (success, report) = load(&proxy.address, &["--dialect", "callback"]);
+    let (success, report) = load(&proxy.address, &["--dialect", "callback", "--warm-up", "0.2"]);
     assert!(success, "{report}");
     assert!(report["answered"].as_u64().unwrap() > 0, "{report}");
     assert_eq!(report["wrong"], 0);
@@ -67,7 +67,8 @@ fn every_call_through_the_bare_proxy_counts_once_in_a_closed_loop() {
 fn an_open_loop_accounts_for_every_call_that_was_due() {
     let host = host();
     let proxy = Server::start(env!("CARGO_BIN_EXE_bare-proxy"), &["--upstream", &host.address]);
-    let (success, report) = load(&proxy.address, &["--dialect", "callback", "--rate", "200"]);
+    let (success, report) =
+        load(&proxy.address, &["--dialect", "callback", "--rate", "200", "--warm-up", "0.2"]);
     assert!(success, "{report}");
     let count = |field: &str| report[field].as_u64().unwrap();
     assert_eq!(count("due"), 200);
@@ -99,4 +100,69 @@ fn a_target_that_is_no_proxy_is_said_to_be_none() {
     assert!(!output.status.success());
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(complaint.contains("registration"), "{complaint}");
+}
+
+fn load_faulty(fault: &str) -> (bool, Value) {
+    let proxy = Server::start(env!("CARGO_BIN_EXE_faulty-proxy"), &["--fault", fault]);
+    load(&proxy.address, &["--warm-up", "0"])
+}
+
+#[test]
+fn a_proxy_without_a_fault_passes() {
+    let (success, report) = load_faulty("none");
+    assert!(success && report["answered"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
+fn a_lost_call_and_a_doubled_call_are_found() {
+    for fault in ["forgets", "repeats"] {
+        let (success, report) = load_faulty(fault);
+        assert!(!success && report["wrong"].as_u64().unwrap() > 0, "{fault}: {report}");
+    }
+}
+
+#[test]
+fn a_shed_call_is_no_fault_when_it_says_when_to_come_back() {
+    let (success, report) = load_faulty("sheds");
+    assert!(success && report["shed"].as_u64().unwrap() > 0, "{report}");
+    let (success, report) = load_faulty("sheds-silently");
+    assert!(!success && report["wrong"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
+fn a_call_that_may_have_run_is_failed_and_not_wrong() {
+    let (success, report) = load_faulty("fails");
+    assert!(!success && report["failed"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["wrong"], 0, "{report}");
+}
+
+#[test]
+fn a_comparison_measures_every_target_and_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("report.json");
+    for (scenario, durability) in [("speed", "both"), ("overload", "snapshot")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_compare"))
+            .args(["--tidegate", env!("CARGO_BIN_EXE_faulty-proxy"), "--scenario", scenario])
+            .args(["--rounds", "1", "--seconds", "1", "--warm-up", "0", "--actors", "20"])
+            .args(["--connections", "4", "--overload-connections", "16"])
+            .args(["--durability", durability])
+            .arg("--data-dir")
+            .arg(directory.path())
+            .arg("--json")
+            .arg(&json)
+            .output()
+            .unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+        let targets: Vec<_> =
+            report["targets"].as_array().unwrap().iter().map(|target| &target["target"]).collect();
+        let expected: &[&str] = match scenario {
+            "speed" => &["reference", "tidegate acknowledged", "tidegate snapshot"],
+            _ => &["tidegate snapshot"],
+        };
+        assert_eq!(targets, expected);
+        let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "only the report: {left:?}");
+    }
 }

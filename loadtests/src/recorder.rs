@@ -19,6 +19,8 @@ pub struct Tally {
     pub answered: Histogram<u32>,
     /// Latency of calls that were shed, in µs.
     pub shed: Histogram<u32>,
+    /// The same from the moment the call was sent, in µs; empty in a closed loop.
+    pub service: Histogram<u32>,
     /// From the moment a call was due until it was sent, in µs; empty in a closed loop.
     pub lateness: Histogram<u32>,
     /// Calls that failed otherwise.
@@ -59,6 +61,9 @@ impl Recorder {
         let mut tally = self.shards[worker % SHARDS].lock();
         if let Some(late) = late {
             tally.lateness.saturating_record(micros(late));
+            if let Entry::Answered(latency) = &entry {
+                tally.service.saturating_record(micros(latency.saturating_sub(late)));
+            }
         }
         match entry {
             Entry::Answered(latency) => tally.answered.saturating_record(micros(latency)),
@@ -84,6 +89,7 @@ impl Recorder {
             let shard = shard.lock();
             total.answered.add(&shard.answered).context("adding histograms")?;
             total.shed.add(&shard.shed).context("adding histograms")?;
+            total.service.add(&shard.service).context("adding histograms")?;
             total.lateness.add(&shard.lateness).context("adding histograms")?;
             total.failed += shard.failed;
             total.wrong += shard.wrong;
@@ -102,6 +108,7 @@ impl Tally {
         Ok(Self {
             answered: histogram.clone(),
             shed: histogram.clone(),
+            service: histogram.clone(),
             lateness: histogram,
             failed: 0,
             wrong: 0,

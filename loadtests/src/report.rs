@@ -39,6 +39,8 @@ pub struct Report {
     pub per_second: f64,
     /// Of calls that counted; from the moment they were due in an open loop, else from sending.
     pub latency: Latency,
+    /// Of calls that counted, from sending; in an open loop.
+    pub service: Latency,
     /// Of calls that were shed.
     pub shed_latency: Latency,
     /// How late calls were sent, because of this program or because every connection was busy.
@@ -62,6 +64,7 @@ impl Report {
             wrong: tally.wrong,
             per_second: tally.answered.len() as f64 / seconds.max(f64::EPSILON),
             latency: Latency::of(&tally.answered),
+            service: Latency::of(&tally.service),
             shed_latency: Latency::of(&tally.shed),
             lateness: Latency::of(&tally.lateness),
             complaints: tally.examples,
@@ -124,6 +127,7 @@ impl fmt::Display for Report {
         }
         if let Some(due) = self.due {
             writeln!(f, "sent late {}", self.lateness)?;
+            writeln!(f, "from then {}", self.service)?;
             if self.unsent > 0 {
                 writeln!(
                     f,

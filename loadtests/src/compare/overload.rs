@@ -55,7 +55,7 @@ async fn overload(bench: &Bench, target: Target) -> anyhow::Result<(bool, Value)
     let after = measure(bench, &up, &mut drive, "afterwards", Pace::Closed, seconds).await?;
     up.process.kill().await?;
 
-    write(&target.name(), offered, &knee, &flood, &after, &memory)?;
+    write(bench, &target.name(), offered, &knee, &flood, &after, &memory)?;
     // A call that ends at its deadline is allowed under overload only.
     let clean = knee.report.is_clean() && after.report.is_clean() && flood.report.wrong == 0;
     let value = json!({
@@ -103,6 +103,7 @@ fn resident(up: &Up) -> anyhow::Result<f64> {
 }
 
 fn write(
+    bench: &Bench,
     name: &str,
     offered: f64,
     knee: &Measured,
@@ -124,16 +125,20 @@ fn write(
     )?;
     writeln!(
         out,
-        "  goodput     {:.0} calls/s, {:.0} % of the knee; latency from when due {}",
+        "  goodput     {:.0} calls/s, {:.0} % of the knee; once sent {}",
         report.per_second,
         of_knee(report.per_second),
-        report.latency
+        report.service
     )?;
-    writeln!(
-        out,
-        "  shed        {} calls with 503, Retry-After and a text; {}",
-        report.shed, report.shed_latency
-    )?;
+    if report.shed > 0 {
+        writeln!(out, "  shed        {} calls, 503 with Retry-After and a text", report.shed)?;
+    } else {
+        writeln!(
+            out,
+            "  shed        nothing: {} connections never filled the door",
+            bench.args.overload_connections
+        )?;
+    }
     writeln!(out, "  other ends  {} failed, {} wrong", report.failed, report.wrong)?;
     for complaint in &report.complaints {
         writeln!(out, "    {complaint}")?;

@@ -1,1 +1,30 @@
-//! Placeholder.
+//! A black box's user: calls a proxy over its public protocol, counts, times and checks every answer.
+//!
+//! Nothing in here knows Tidegate's crates.
+//!
+#![doc = include_str!("../README.md")]
+#![allow(missing_docs, reason = "a tool: its reader starts at the binaries and their --help")]
+
+pub mod listen;
+pub mod counter;
+pub mod host;
+pub mod bare_proxy;
+pub mod faulty_proxy;
+pub mod register;
+pub mod dialect;
+pub mod client;
+pub mod ledger;
+pub mod schedule;
+pub mod recorder;
+pub mod report;
+pub mod drive;
+pub mod progress;
+pub mod process;
+pub mod procfs;
+pub mod compare;
+
+/// Messages of the public protocol, generated from `proto/`.
+#[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/proto.rs"));
+}

@@ -1,0 +1,18 @@
+//! Compiles the public protocol's messages: all that a load test may know of the proxy.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
+    let files = [
+        "eigr/functions/protocol/actors/actor.proto",
+        "eigr/functions/protocol/actors/protocol.proto",
+    ];
+    println!("cargo:rerun-if-changed={}", root.display());
+    let descriptors = protox::compile(files.map(|file| root.join(file)), [&root])?;
+    prost_build::Config::new()
+        .compile_well_known_types()
+        .bytes(["."])
+        .btree_map(["."])
+        .include_file("proto.rs")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

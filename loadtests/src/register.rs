@@ -1,0 +1,96 @@
+//! Register: announces the counters to a proxy, as an SDK does before anything else.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use hyper::Method;
+use prost::Message;
+
+use crate::client::Client;
+use crate::counter::ACTION;
+use crate::proto::eigr::functions::protocol::actors::{
+    Action, Actor, ActorId, ActorSettings, ActorSnapshotStrategy, ActorState, ActorSystem, Kind,
+    Registry, TimeoutStrategy, actor_snapshot_strategy,
+};
+use crate::proto::eigr::functions::protocol::{
+    RegistrationRequest, RegistrationResponse, ServiceInfo, Status,
+};
+
+/// What a proxy accepts in one request; a larger registration would be refused as a whole.
+const MAX_BODY_BYTES: usize = 8_000_000;
+
+/// The name of the `index`th counter.
+pub fn actor_name(index: usize) -> String {
+    format!("counter-{index:06}")
+}
+
+/// Registers `actors` stateful counters whose snapshots are due every `snapshot_ms`.
+///
+/// # Errors
+/// When the proxy cannot be reached or does not accept them.
+pub async fn register(
+    client: &mut Client,
+    system: &str,
+    actors: usize,
+    snapshot_ms: u32,
+) -> anyhow::Result<()> {
+    let body = registration(system, actors, snapshot_ms).encode_to_vec();
+    ensure!(
+        body.len() <= MAX_BODY_BYTES,
+        "{actors} actors make a registration of {} bytes, a proxy takes {MAX_BODY_BYTES}: use fewer --actors",
+        body.len()
+    );
+    let request = client.request(Method::POST, "/api/v1/system".parse()?, Bytes::from(body));
+    let response = client.call(request).await.context("registering the actors")?;
+    let http = response.status();
+    let answer = RegistrationResponse::decode(response.into_body()).with_context(|| {
+        format!("the answer to the registration ({http}) is no RegistrationResponse")
+    })?;
+    let status = answer.status.unwrap_or_default();
+    if !http.is_success() || status.status() != Status::Ok {
+        bail!("registration refused ({http}): {:?} {}", status.status(), status.message);
+    }
+    Ok(())
+}
+
+fn registration(system: &str, actors: usize, snapshot_ms: u32) -> RegistrationRequest {
+    let actors: BTreeMap<_, _> = (0..actors)
+        .map(actor_name)
+        .map(|name| (name.clone(), counter(system, name, snapshot_ms)))
+        .collect();
+    RegistrationRequest {
+        service_info: Some(ServiceInfo {
+            service_name: "tidegate-loadtests".into(),
+            service_version: env!("CARGO_PKG_VERSION").into(),
+            service_runtime: "rust".into(),
+            support_library_name: "tidegate-loadtests".into(),
+            support_library_version: env!("CARGO_PKG_VERSION").into(),
+            protocol_major_version: 1,
+            protocol_minor_version: 1,
+        }),
+        actor_system: Some(ActorSystem {
+            name: system.into(),
+            registry: Some(Registry { actors }),
+        }),
+    }
+}
+
+/// Without metadata, so nothing is warmed up behind the test's back: the first call activates.
+fn counter(system: &str, name: String, snapshot_ms: u32) -> Actor {
+    let timeout = TimeoutStrategy { timeout: i64::from(snapshot_ms) };
+    Actor {
+        id: Some(ActorId { name, system: system.into(), parent: String::new() }),
+        state: Some(ActorState::default()),
+        settings: Some(ActorSettings {
+            kind: Kind::Named.into(),
+            stateful: true,
+            snapshot_strategy: Some(ActorSnapshotStrategy {
+                strategy: Some(actor_snapshot_strategy::Strategy::Timeout(timeout)),
+            }),
+            ..ActorSettings::default()
+        }),
+        actions: vec![Action { name: ACTION.into() }],
+        ..Actor::default()
+    }
+}

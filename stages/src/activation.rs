@@ -178,7 +178,13 @@ mod tests {
 
     #[test]
     fn an_orderly_end_leaves_nothing_to_append() {
-        let head = Head { status: Status::Deactivated, content: content("1"), version: 4, revision: 2, ..Head::default() };
+        let head = Head {
+            status: Status::Deactivated,
+            content: content("1"),
+            version: 4,
+            revision: 2,
+            ..Head::default()
+        };
         let live = Live::loaded(incarnation(), head, None);
         assert!(!live.is_unrevised() && !live.needs_farewell());
     }

@@ -23,7 +23,7 @@ use crate::retries::Retries;
 use crate::state::ActorState;
 
 /// Longest chain of pipes and forwards (decision 10).
-pub const MAX_ROUTE: usize = 32;
+pub(crate) const MAX_ROUTE: usize = 32;
 
 /// When a refused caller is told to come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -168,14 +168,14 @@ impl Caller {
         if due_us > self.clock.now().0 {
             return Err(Error::Unsupported("scheduled invocations are not built yet".into()));
         }
-        let entry = self.directory.find(&id.system, &id.name).ok_or_else(|| Error::ActorNotFound {
-            system: id.system.clone(),
-            name: id.name.clone(),
+        let entry = self.directory.find(&id.system, &id.name).ok_or_else(|| {
+            Error::ActorNotFound { system: id.system.clone(), name: id.name.clone() }
         })?;
         let hosted = entry.spec().hosted;
         let definition = &hosted.definition;
         if definition.actions.is_empty() && definition.timers.is_empty() {
-            let text = format!("Actor [{}] has registered no action: no call of it is allowed", id.name);
+            let text =
+                format!("Actor [{}] has registered no action: no call of it is allowed", id.name);
             return Err(Error::Forbidden(text));
         }
         if !definition.knows(&invocation.action) {
@@ -199,9 +199,10 @@ impl Caller {
             None
         } else {
             let reserved = self.mailboxes.reserve(invocation.bytes()).await;
-            Some(reserved.map_err(|refused| self.refusal(refused, &entry.actor))?)
+            Some(reserved.map_err(|refused| refusal(refused, &entry.actor))?)
         };
-        let whole = invocation.metadata.get(REQUEST_TIMEOUT).and_then(|text| text.trim().parse().ok());
+        let whole =
+            invocation.metadata.get(REQUEST_TIMEOUT).and_then(|text| text.trim().parse().ok());
         let timing = Timing::new(self.deadlines, whole.map(Duration::from_millis));
         let scheduled = invocation.scheduled_to > 0;
         let (reply, waiting) = if invocation.asynchronous || scheduled {
@@ -225,12 +226,16 @@ impl Caller {
         let exempt = call.permit.is_none();
         let actor = entry.actor.clone();
         let work = Work { entry, lane, task: Task::Call(Box::new(call)), retries };
-        let pushed = if exempt { self.mailboxes.push_exempt(work) } else { self.mailboxes.push(work) };
+        let pushed =
+            if exempt { self.mailboxes.push_exempt(work) } else { self.mailboxes.push(work) };
         match pushed {
-            Ok(()) => Ok(waiting
-                .map(|waiting| Admitted { waiting, mailboxes: self.mailboxes.clone(), actor })),
+            Ok(()) => Ok(waiting.map(|waiting| Admitted {
+                waiting,
+                mailboxes: self.mailboxes.clone(),
+                actor,
+            })),
             Err(rejected) => {
-                let error = self.refusal(rejected.reason, &actor);
+                let error = refusal(rejected.reason, &actor);
                 rejected.event.fail(error.clone());
                 Err(error)
             }
@@ -258,19 +263,20 @@ impl Caller {
     pub(crate) fn deadlines(&self) -> Deadlines {
         self.deadlines
     }
+}
 
-    fn refusal(&self, refused: Refused, actor: &ActorRef) -> Error {
-        let (label, reason) = match refused {
-            Refused::Closed => return Error::Draining,
-            Refused::TooLarge => {
-                return Error::TooLarge("the call is larger than the whole buffer of the door".into());
-            }
-            Refused::KeyFull => ("mailbox", format!("the mailbox of {actor} is full")),
-            _ => ("door", "the proxy has no room for another call".to_owned()),
-        };
-        counter!(CALLS_REFUSED_TOTAL, "reason" => label).increment(1);
-        Error::Overloaded { reason, retry_after: RETRY_AFTER }
-    }
+/// What a refused caller is told.
+fn refusal(refused: Refused, actor: &ActorRef) -> Error {
+    let (label, reason) = match refused {
+        Refused::Closed => return Error::Draining,
+        Refused::TooLarge => {
+            return Error::TooLarge("the call is larger than the whole buffer of the door".into());
+        }
+        Refused::KeyFull => ("mailbox", format!("the mailbox of {actor} is full")),
+        Refused::Full => ("door", "the proxy has no room for another call".to_owned()),
+    };
+    counter!(CALLS_REFUSED_TOTAL, "reason" => label).increment(1);
+    Error::Overloaded { reason, retry_after: RETRY_AFTER }
 }
 
 /// A call that was let in and whose answer somebody waits for. Dropped before the answer, it removes

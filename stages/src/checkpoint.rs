@@ -21,13 +21,13 @@ use futures_util::future::BoxFuture;
 use hashbrown::HashMap;
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
-use tidegate_pipeline::{Drain, Permit};
-use tidegate_pipeline::layer::retry::{Delays, ExponentialDelays};
+use tidegate_pipeline::{Bound, Demand, Drain, Full, Permit, Producer, ProducerOptions, Refused};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tower::Service;
 use tracing::{error, info, warn};
 
+use crate::delays::ExponentialDelays;
 use crate::departure::{Departure, WayOut};
 use crate::directory::Entry;
 use crate::error::Error;
@@ -131,8 +131,6 @@ pub(crate) struct Settled {
     effects: Vec<PlannedEffect>,
     way_out: WayOut,
     decided: bool,
-    /// Its place in the checkpoint's buffer.
-    _permit: Permit,
 }
 
 impl Settled {
@@ -143,10 +141,14 @@ impl Settled {
         save: Option<Save>,
         (departure, effects): (Departure, Vec<PlannedEffect>),
         way_out: WayOut,
-        permit: Permit,
     ) -> Self {
         incarnation.submitted.fetch_add(1, Ordering::AcqRel);
-        Self { entry, incarnation, save, departure, effects, way_out, decided: false, _permit: permit }
+        Self { entry, incarnation, save, departure, effects, way_out, decided: false }
+    }
+
+    /// Bytes that it counts for.
+    pub(crate) fn bytes(&self) -> usize {
+        self.save.as_ref().map_or(0, |save| save.head.content.bytes())
     }
 
     fn depart(mut self) {
@@ -161,7 +163,10 @@ impl Settled {
 
     fn take(&mut self) -> (Departure, Vec<PlannedEffect>) {
         self.decided = true;
-        (std::mem::replace(&mut self.departure, Departure::Nothing), std::mem::take(&mut self.effects))
+        (
+            std::mem::replace(&mut self.departure, Departure::Nothing),
+            std::mem::take(&mut self.effects),
+        )
     }
 }
 
@@ -178,6 +183,36 @@ impl Drop for Settled {
 impl fmt::Debug for Settled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settled").field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+/// Where turns hand their outcome in: bounded, and when it is full the workers wait, so that demand
+/// ends at the door while the store is slow. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct CheckpointQueue(Producer<Settled>);
+
+impl CheckpointQueue {
+    pub(crate) fn new(bound: Bound, patience: Duration) -> Self {
+        let full = Full::Wait(patience);
+        Self(Producer::new(ProducerOptions { name: "checkpoint", bound, full }, Demand::new()))
+    }
+
+    /// What the room consumes.
+    pub(crate) fn producer(&self) -> &Producer<Settled> {
+        &self.0
+    }
+
+    /// Takes a place for an outcome of that many bytes.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Permit, Refused> {
+        self.0.reserve(bytes).await
+    }
+
+    /// Hands an outcome in.
+    pub(crate) fn push(&self, settled: Settled, permit: Permit) {
+        if let Err(rejected) = self.0.cast(settled, permit) {
+            // Undecided: its incarnation is doomed with it.
+            drop(rejected.event);
+        }
     }
 }
 
@@ -287,7 +322,9 @@ impl Checkpoint {
                     let mut saves: Vec<Save> =
                         waiting.iter().filter_map(|settled| settled.save.clone()).collect();
                     let now = self.clock.now();
-                    saves.iter_mut().for_each(|save| save.head.at = entry.record_time(now));
+                    for save in &mut saves {
+                        save.head.at = entry.record_time(now);
+                    }
                     (saves, waiting.len())
                 }
                 _ => return,
@@ -306,7 +343,9 @@ impl Checkpoint {
                     Standing::Doomed(error.clone()),
                 );
                 if let Standing::Doubtful(waiting) = standing {
-                    waiting.into_iter().for_each(|settled| settled.fail(Error::Store(error.clone())));
+                    for settled in waiting {
+                        settled.fail(Error::Store(error.clone()));
+                    }
                 }
                 return;
             }

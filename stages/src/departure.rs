@@ -1,6 +1,7 @@
 //! Departure: what leaves the house once the state it tells of is durable: the reply or the routed
 //! call, then the side effects (decision 18).
 
+use tidegate_pipeline::Permit;
 
 use crate::caller::{Caller, Work};
 use crate::error::Error;
@@ -12,8 +13,8 @@ use crate::state::ActorState;
 /// What leaves first.
 #[derive(Debug)]
 pub(crate) enum Departure {
-    /// The answer to a call.
-    Reply(Reply<Payload>, Result<Payload, Error>),
+    /// The answer to a call, and the call's place in the house.
+    Reply(Reply<Payload>, Result<Payload, Error>, Option<Permit>),
     /// The answer to a question for the state.
     State(Reply<ActorState>, ActorState),
     /// The call goes on to another actor, which will answer it.
@@ -28,7 +29,7 @@ impl Departure {
     /// Ends it with an error instead.
     pub(crate) fn fail(self, error: Error) {
         match self {
-            Departure::Reply(reply, _) => reply.send(Err(error)),
+            Departure::Reply(reply, ..) => reply.send(Err(error)),
             Departure::State(reply, _) => reply.send(Err(error)),
             Departure::Route(work) => work.fail(error),
             Departure::Done(reply) => reply.send(Err(error)),
@@ -48,7 +49,7 @@ impl WayOut {
     /// Lets everything go, in order.
     pub(crate) fn depart(&self, departure: Departure, effects: Vec<PlannedEffect>) {
         match departure {
-            Departure::Reply(reply, answer) => reply.send(answer),
+            Departure::Reply(reply, answer, _permit) => reply.send(answer),
             Departure::State(reply, state) => reply.send(Ok(state)),
             Departure::Route(work) => self.caller.requeue(*work),
             Departure::Done(reply) => reply.send(Ok(())),

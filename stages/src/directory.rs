@@ -185,16 +185,17 @@ impl Directory {
     pub(crate) fn find(&self, system: &str, name: &str) -> Option<Arc<Entry>> {
         let hash = ActorRef::hash_of(system, name);
         let shard = self.shard(hash).read();
-        shard.find(hash, |entry| entry.actor.name() == name && entry.actor.system() == system).cloned()
+        shard
+            .find(hash, |entry| entry.actor.name() == name && entry.actor.system() == system)
+            .cloned()
     }
 
     /// Adds an entry, or gives the existing one a new identity and source; its live state stays.
     pub(crate) fn put(&self, id: Arc<ActorId>, source: Source) -> Arc<Entry> {
         let hash = ActorRef::hash_of(&id.system, &id.name);
         let mut shard = self.shard(hash).write();
-        let same = |entry: &Arc<Entry>| {
-            entry.actor.name() == id.name && entry.actor.system() == id.system
-        };
+        let same =
+            |entry: &Arc<Entry>| entry.actor.name() == id.name && entry.actor.system() == id.system;
         if let Some(entry) = shard.find(hash, same) {
             *entry.id.write() = (id, source);
             return entry.clone();
@@ -268,7 +269,8 @@ impl Directory {
         let stride = len / SAMPLES + 1;
         (0..SAMPLES)
             .filter_map(|sample| {
-                let place = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(sample * stride) % len;
+                let place =
+                    seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(sample * stride) % len;
                 live.get(usize::try_from(place).ok()?)
             })
             .min_by_key(|entry| entry.last_used_ms())
@@ -284,7 +286,10 @@ mod tests {
     fn hosted(directory: &Directory, name: &str) -> (Arc<ActorId>, Source) {
         let definition = definition(name);
         let (lane, _) = directory.lane(&definition.host);
-        (Arc::new(definition.id.clone()), Source::Defined(Hosted { definition: definition.into(), lane }))
+        (
+            Arc::new(definition.id.clone()),
+            Source::Defined(Hosted { definition: definition.into(), lane }),
+        )
     }
 
     #[test]
@@ -322,7 +327,8 @@ mod tests {
             directory.remove_live(entry);
             directory.remove_live(entry);
         }
-        let mut left: Vec<_> = directory.all_live().iter().map(|e| e.actor.name().to_owned()).collect();
+        let mut left: Vec<_> =
+            directory.all_live().iter().map(|e| e.actor.name().to_owned()).collect();
         left.sort();
         assert_eq!(left, ["a1", "a3", "a5", "a7", "a9"]);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use metrics::{Histogram, histogram};
 use tokio::time::{Instant, timeout};
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tracing::{Instrument, debug_span, warn};
 
 use crate::actor::ActorId;
@@ -70,7 +70,11 @@ impl<H: Host> Invoke<H> {
         if definition.is_default_action(&call.action) {
             let payload = actor.live.content.state.clone().map_or(Payload::Unset, Payload::Value);
             let tags = actor.live.content.tags.clone();
-            return Ok(ActorInvocationResponse { payload, tags, ..ActorInvocationResponse::default() });
+            return Ok(ActorInvocationResponse {
+                tags,
+                payload,
+                ..ActorInvocationResponse::default()
+            });
         }
         let invocation = ActorInvocation {
             caller: call.caller.clone(),
@@ -90,9 +94,8 @@ impl<H: Host> Invoke<H> {
     async fn host(&self, invocation: ActorInvocation) -> Result<ActorInvocationResponse, Error> {
         let started = Instant::now();
         let mut host = self.host.clone();
-        let answered = timeout(self.host_limit, async move {
-            host.ready().await?.call(invocation).await
-        });
+        let answered =
+            timeout(self.host_limit, async move { host.ready().await?.call(invocation).await });
         let answered: Result<Result<_, HostError>, _> = answered.await;
         self.duration.record(started.elapsed());
         Ok(answered.map_err(|_| Error::NoAnswer(self.host_limit))??)

@@ -15,6 +15,7 @@ pub mod metrics;
 mod directory;
 mod registration;
 mod retries;
+mod delays;
 // The walk.
 mod caller;
 mod lookup;

@@ -54,6 +54,27 @@ pub(crate) struct CheckedOut {
 }
 
 impl CheckedOut {
+    /// Takes the live state if it is in memory and sound.
+    ///
+    /// # Errors
+    /// When a commit of the actor is in doubt.
+    pub(crate) fn take(entry: &Arc<Entry>) -> Result<Option<Self>, Error> {
+        let mut cell = entry.cell.lock();
+        match cell.incarnation.as_ref().and_then(|incarnation| incarnation.trouble()) {
+            None => {}
+            Some(Trouble::InDoubt) => {
+                return Err(Error::Overloaded {
+                    reason: "the outcome of the actor's last commit is not known yet".into(),
+                    retry_after: Duration::from_secs(1),
+                });
+            }
+            Some(Trouble::Doomed) => cell.live = None,
+        }
+        let live = cell.live.take();
+        drop(cell);
+        Ok(live.map(|live| CheckedOut { entry: entry.clone(), spec: entry.spec(), live }))
+    }
+
     /// Puts the live state back for the next call.
     pub(crate) fn check_in(self) {
         self.entry.cell.lock().live = Some(self.live);
@@ -96,27 +117,6 @@ impl Lookup {
         }
     }
 
-    /// Takes the live state if it is in memory and sound.
-    ///
-    /// # Errors
-    /// When a commit of the actor is in doubt.
-    pub(crate) fn check_out(&self, entry: &Arc<Entry>) -> Result<Option<CheckedOut>, Error> {
-        let mut cell = entry.cell.lock();
-        match cell.incarnation.as_ref().and_then(|incarnation| incarnation.trouble()) {
-            None => {}
-            Some(Trouble::InDoubt) => {
-                return Err(Error::Overloaded {
-                    reason: "the outcome of the actor's last commit is not known yet".into(),
-                    retry_after: Duration::from_secs(1),
-                });
-            }
-            Some(Trouble::Doomed) => cell.live = None,
-        }
-        let live = cell.live.take();
-        drop(cell);
-        Ok(live.map(|live| CheckedOut { entry: entry.clone(), spec: entry.spec(), live }))
-    }
-
     /// Finds or loads the actor of this work. Its init action is not run here but by
     /// [`invoke`](crate::invoke), which alone knows the host.
     pub(crate) async fn find(&self, work: &Work) -> Result<CheckedOut, Halt> {
@@ -127,9 +127,13 @@ impl Lookup {
             return Err(Halt::end(Error::NotStarted(waited, "the actor was busy".into())));
         }
         let entry = &work.entry;
-        let found = self.check_out(entry).map_err(Halt::end)?;
-        let stateful =
-            found.as_ref().map_or_else(|| entry.spec(), |found| found.spec.clone()).hosted.definition.stateful;
+        let found = CheckedOut::take(entry).map_err(Halt::end)?;
+        let stateful = found
+            .as_ref()
+            .map_or_else(|| entry.spec(), |found| found.spec.clone())
+            .hosted
+            .definition
+            .stateful;
         if stateful && let Some((error, retry_after)) = self.gate.closed() {
             if let Some(found) = found {
                 found.check_in();
@@ -150,8 +154,12 @@ impl Lookup {
         if let Some(earlier) = earlier
             && timeout(SETTLE_LIMIT, earlier.settled()).await.is_err()
         {
-            let reason = "older commits of the actor are still on their way to the store".to_owned();
-            return Err(Halt::end(Error::Overloaded { reason, retry_after: Duration::from_secs(1) }));
+            let reason =
+                "older commits of the actor are still on their way to the store".to_owned();
+            return Err(Halt::end(Error::Overloaded {
+                reason,
+                retry_after: Duration::from_secs(1),
+            }));
         }
         let number = self.next_incarnation.fetch_add(1, Ordering::Relaxed);
         let incarnation = Arc::new(Incarnation::new(number, self.epoch));

@@ -115,8 +115,8 @@ impl Registrar {
         let mut changes = Vec::new();
         let mut known = Vec::new();
         for definition in registration.definitions {
-            let id = &definition.id;
             let definition = Arc::new(definition);
+            let id = &definition.id;
             if let Some(entry) = self.directory.find(&id.system, &id.name) {
                 match entry.source() {
                     Source::Defined(hosted) if hosted.definition == definition => {
@@ -222,7 +222,9 @@ impl Registrar {
 
     async fn apply(&self, changes: Vec<RegistryChange>) -> Result<(), Error> {
         timeout(CHANGE_LIMIT, self.registry.apply(changes)).await.map_err(|_| {
-            Error::Internal(format!("the registry took longer than {CHANGE_LIMIT:?}; it may have been changed"))
+            Error::Internal(format!(
+                "the registry took longer than {CHANGE_LIMIT:?}; it may have been changed"
+            ))
         })??;
         Ok(())
     }

@@ -28,7 +28,7 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self {
             start: Duration::from_secs(10),
-            host: Duration::from_secs(60),
+            host: Duration::from_mins(1),
             commit: Duration::from_secs(30),
         }
     }

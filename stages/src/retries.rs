@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use tidegate_pipeline::layer::retry::{Delays, ExponentialDelays};
 use tokio::time::Instant;
+
+use crate::delays::ExponentialDelays;
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
@@ -33,10 +34,5 @@ impl Retries {
             self.delays.get_or_insert_with(|| Box::new(ExponentialDelays::new(FIRST, LONGEST)));
         let pause = delays.next_delay()?;
         (Instant::now() + pause < self.until).then_some(pause)
-    }
-
-    /// Whether the time for a first try is over.
-    pub(crate) fn is_over(&self) -> bool {
-        Instant::now() >= self.until
     }
 }

@@ -194,7 +194,11 @@ impl SideEffects {
     }
 
     /// Applies the response of an init action: state and tags only.
-    pub(crate) fn settle_init(&self, actor: &mut CheckedOut, response: ActorInvocationResponse) -> Option<Save> {
+    pub(crate) fn settle_init(
+        &self,
+        actor: &mut CheckedOut,
+        response: ActorInvocationResponse,
+    ) -> Option<Save> {
         match self.new_content(actor, response.state, response.tags) {
             Ok(content) => {
                 let changed = actor.live.change(content);
@@ -289,7 +293,7 @@ impl SideEffects {
         routing: Option<Routing>,
     ) -> Departure {
         let (target, action, piped) = match routing {
-            None => return Departure::Reply(call.reply, Ok(payload)),
+            None => return Departure::Reply(call.reply, Ok(payload), call.permit),
             Some(Routing::Pipe { actor, action }) => (actor, action, Some(payload)),
             Some(Routing::Forward { actor, action }) => (actor, action, None),
         };
@@ -300,18 +304,27 @@ impl SideEffects {
             _ if call.route.len() > MAX_ROUTE => {
                 let path: Vec<&str> = call.route.iter().map(ActorRef::name).collect();
                 let path = path.join(" → ");
-                Error::TooLarge(format!("a call may be routed {MAX_ROUTE} times at most: {path} → {target}"))
+                Error::TooLarge(format!(
+                    "a call may be routed {MAX_ROUTE} times at most: {path} → {target}"
+                ))
             }
             None => Error::ActorNotFound { system: system.into(), name: target },
             Some(entry) => {
                 let spec = entry.spec();
                 if spec.hosted.definition.knows(&action) {
-                    return Departure::Route(Box::new(routed(actor, *call, piped, action, entry, spec.hosted.lane)));
+                    return Departure::Route(Box::new(routed(
+                        actor,
+                        *call,
+                        piped,
+                        action,
+                        entry,
+                        spec.hosted.lane,
+                    )));
                 }
                 Error::ActionNotFound { actor: target, action }
             }
         };
-        Departure::Reply(call.reply, Err(unroutable))
+        Departure::Reply(call.reply, Err(unroutable), call.permit)
     }
 }
 

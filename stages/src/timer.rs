@@ -103,7 +103,9 @@ impl Timers {
     /// An actor's content has changed: its next snapshot is due within its period. The first one of an
     /// actor comes at a moment of its own within the period, so that actors do not write all at once.
     pub(crate) fn changed(&self, entry: &Arc<Entry>, definition: &Definition) {
-        let Some(period) = definition.snapshot_every.filter(|_| definition.stateful) else { return };
+        let Some(period) = definition.snapshot_every.filter(|_| definition.stateful) else {
+            return;
+        };
         if entry.snapshot_armed.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -122,7 +124,12 @@ impl Timers {
 
 impl TimerTask {
     /// Runs until `stop`.
-    pub(crate) async fn run(self, caller: Caller, directory: Arc<Directory>, stop: CancellationToken) {
+    pub(crate) async fn run(
+        self,
+        caller: Caller,
+        directory: Arc<Directory>,
+        stop: CancellationToken,
+    ) {
         let mut queue: DelayQueue<Arm> = DelayQueue::new();
         loop {
             tokio::select! {
@@ -156,9 +163,10 @@ fn fire(arm: &Arm, caller: &Caller, directory: &Directory) -> Option<Duration> {
             caller.ask(entry, Task::Snapshot);
         }
         What::Idle(idle) => {
-            let used = Duration::from_millis(directory.now_ms().saturating_sub(entry.last_used_ms()));
+            let used =
+                Duration::from_millis(directory.now_ms().saturating_sub(entry.last_used_ms()));
             if used < idle && entry.is_live() {
-                return Some(idle - used);
+                return Some(idle.saturating_sub(used));
             }
             entry.idle_armed.store(false, Ordering::Release);
             if entry.is_live() {

@@ -12,14 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_pipeline::{
-    Batch, Bound, Consumer, Drain, Full, KeyedOptions, KeyedProducer, SubscribeOptions,
+    BatchOptions, Bound, Consumer, ConsumerOptions, Drain, Full, KeyedOptions, KeyedProducer,
+    SubscribeError, SubscribeOptions,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::caller::{Caller, Origin, Task};
-use crate::checkpoint::{Checkpoint, CheckpointQueue, Gate};
+use crate::checkpoint::{Checkpoint, CheckpointQueue, Gate, Settled};
 use crate::departure::WayOut;
 use crate::directory::Directory;
 use crate::error::Error;
@@ -83,7 +84,7 @@ const COMMIT_EVENTS: usize = 2_048;
 const EFFECTS_IN_FLIGHT: usize = 256;
 
 /// How long a side effect that finds no room is tried again.
-const EFFECT_PATIENCE: Duration = Duration::from_secs(60);
+const EFFECT_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The outside world, as the house needs it.
 #[derive(Debug)]
@@ -141,8 +142,7 @@ impl House {
         let checkpoint = CheckpointQueue::new(settings.checkpoint, settings.deadlines.start);
         let caller =
             Caller::new(directory.clone(), mailboxes.clone(), clock.clone(), settings.deadlines);
-        let (timers, timer_task) =
-            Timers::new(directory.clone(), clock.clone(), settings.max_live);
+        let (timers, timer_task) = Timers::new(directory.clone(), clock.clone(), settings.max_live);
         let registrar = Registrar::new(
             directory.clone(),
             registry.clone(),
@@ -180,20 +180,28 @@ impl House {
         let workers = settings.workers.max(1);
         for _ in 0..workers {
             let demand = settings.worker_demand.div_ceil(workers);
-            Consumer::new("worker", Turns(worker.clone()))
-                .subscribe_keyed(&mailboxes, SubscribeOptions::max_demand(demand))
-                .spawn(&drain);
+            let options = ConsumerOptions { name: "worker", concurrency: demand };
+            Consumer::spawn(options, Turns(worker.clone()), &drain)
+                .subscribe(&mailboxes, SubscribeOptions::max_demand(demand))
+                .map_err(unsubscribed)?;
         }
         let room = Checkpoint::new(store, clock, gate, drain.clone());
-        let batch = Batch { events: COMMIT_EVENTS, bytes: settings.checkpoint.bytes / 2, linger: Duration::ZERO };
-        Consumer::batched("checkpoint", room, batch)
-            .subscribe(checkpoint.producer(), SubscribeOptions::max_demand(settings.checkpoint.events))
-            .spawn(&drain);
-        let deliver =
-            Deliver { caller: caller.clone(), registrar: registrar.clone(), patience: EFFECT_PATIENCE };
-        Consumer::new("side_effects", deliver)
-            .subscribe_keyed(&effects.queue, SubscribeOptions::max_demand(EFFECTS_IN_FLIGHT))
-            .spawn(&drain);
+        let options = BatchOptions {
+            max_bytes: (settings.checkpoint.bytes / 2).max(1),
+            ..BatchOptions::new("checkpoint", COMMIT_EVENTS)
+        };
+        Consumer::spawn_batched(options, Settled::bytes, room, &drain)
+            .subscribe(checkpoint.producer(), SubscribeOptions::max_demand(2 * COMMIT_EVENTS))
+            .map_err(unsubscribed)?;
+        let deliver = Deliver {
+            caller: caller.clone(),
+            registrar: registrar.clone(),
+            patience: EFFECT_PATIENCE,
+        };
+        let options = ConsumerOptions { name: "side_effects", concurrency: EFFECTS_IN_FLIGHT };
+        Consumer::spawn(options, deliver, &drain)
+            .subscribe(&effects.queue, SubscribeOptions::max_demand(EFFECTS_IN_FLIGHT))
+            .map_err(unsubscribed)?;
         let stop_timers = CancellationToken::new();
         drain.spawn(timer_task.run(caller.clone(), directory.clone(), stop_timers.clone()));
 
@@ -255,7 +263,9 @@ impl House {
         self.caller.ask(&entry, Task::State(reply));
         let state = waiting.answer().await?;
         if state.state.is_none() && state.tags.is_empty() {
-            return Err(Error::NotFound(format!("Actor {name} on ActorSystem {system} has no state")));
+            return Err(Error::NotFound(format!(
+                "Actor {name} on ActorSystem {system} has no state"
+            )));
         }
         Ok(state)
     }
@@ -285,29 +295,36 @@ impl House {
         let finished = timeout_at(deadline, async {
             self.finish_calls().await;
             self.unload_all().await;
-            self.checkpoint.idle().await;
         });
         let finished = finished.await.is_ok();
         if !finished {
-            warn!(?limit, in_flight = self.mailboxes.in_flight(), queued = self.mailboxes.queued(), "drain deadline: ending what has not finished");
+            warn!(
+                ?limit,
+                in_flight = self.mailboxes.in_flight(),
+                queued = self.mailboxes.queued(),
+                "drain deadline: ending what has not finished"
+            );
         }
         self.stop_timers.cancel();
         self.mailboxes.end();
         self.effects.queue.end();
-        self.checkpoint.end();
+        self.checkpoint.producer().close();
         let drained = self.drain.drain(deadline.saturating_duration_since(Instant::now())).await;
         finished && drained.finished
     }
 
-    /// Calls make effects and effects make calls: finished when both are idle at once.
+    /// A call holds its place until its answer has left, an effect until it was delivered, and each
+    /// may make the other: finished when there is none of either.
     async fn finish_calls(&self) {
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
         loop {
             self.mailboxes.idle().await;
-            self.checkpoint.idle().await;
             self.effects.queue.idle().await;
-            if self.mailboxes.is_idle() && self.checkpoint.is_idle() {
+            if self.mailboxes.is_idle() && self.mailboxes.admitted() == 0 {
                 return;
             }
+            // Commits on their way: there is nothing to be woken by.
+            sleep(LOOK_EVERY).await;
         }
     }
 
@@ -327,13 +344,18 @@ impl House {
     }
 
     fn find(&self, system: &str, name: &str) -> Result<Arc<crate::directory::Entry>, Error> {
-        self.directory.find(system, name).ok_or_else(|| Error::ActorNotFound {
-            system: system.into(),
-            name: name.into(),
-        })
+        self.directory
+            .find(system, name)
+            .ok_or_else(|| Error::ActorNotFound { system: system.into(), name: name.into() })
     }
 
     fn refuse_while_closed(&self) -> Result<(), Error> {
         if self.caller.is_closed() { Err(Error::Draining) } else { Ok(()) }
     }
+}
+
+/// Subscribing to a stage that was just made fails only on demand out of range.
+#[allow(clippy::needless_pass_by_value, reason = "as map_err wants it")]
+fn unsubscribed(error: SubscribeError) -> Error {
+    Error::Invalid(format!("the house cannot be opened with these bounds: {error}"))
 }

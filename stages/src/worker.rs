@@ -119,7 +119,8 @@ impl<H: Host> Worker<H> {
         };
         if actor.live.incarnation.trouble() == Some(Trouble::Doomed) {
             // An older commit was lost while the host worked on a state that will never be.
-            let lost = "an older change of the actor could not be kept; this one was discarded with it";
+            let lost =
+                "an older change of the actor could not be kept; this one was discarded with it";
             return Err((call, Halt::end(StoreError::Unavailable(lost.into()).into())));
         }
         match self.side_effects.settle(&mut actor, call, response) {
@@ -167,14 +168,13 @@ impl<H: Host> Worker<H> {
             save,
             (departure, effects),
             self.way_out.clone(),
-            permit,
         );
-        self.checkpoint.push(settled);
+        self.checkpoint.push(settled, permit);
     }
 
     /// Appends the content to the history if it changed since the last time.
     async fn snapshot(&self, entry: &Arc<Entry>) {
-        let Ok(Some(mut actor)) = self.lookup.check_out(entry) else { return };
+        let Ok(Some(mut actor)) = CheckedOut::take(entry) else { return };
         if actor.live.is_dirty() || actor.live.is_unrevised() {
             let append = actor.live.is_unrevised();
             let save = self.save(&mut actor, Status::Activated, append);
@@ -191,7 +191,7 @@ impl<H: Host> Worker<H> {
 
     /// Takes the actor out of memory once its last change is durable.
     async fn deactivate(&self, entry: &Arc<Entry>, idle: Option<Duration>, done: Reply<()>) {
-        let mut actor = match self.lookup.check_out(entry) {
+        let mut actor = match CheckedOut::take(entry) {
             Ok(Some(actor)) => actor,
             Ok(None) => {
                 self.lookup.left(entry);

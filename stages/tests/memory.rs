@@ -14,7 +14,8 @@ use tidegate_stages::invocation::{ActorInvocationResponse, Payload, Spawn};
 use tidegate_stages::ports::{HostError, StateStore, StoreError};
 use tidegate_stages::side_effects::{ChangeRules, Durability, EmptyTags, Revisions};
 use tidegate_stages::state::{Status, Timestamp};
-use tidegate_stages::testkit::{MemoryStore, SaveFault};
+use tidegate_stages::testkit::faulty::SaveFault;
+use tidegate_stages::testkit::memory::MemoryStore;
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
 
@@ -59,9 +60,15 @@ async fn a_lost_commit_fails_its_calls_and_the_next_call_loads_again() {
     world.register(vec![definition("joe")]).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 1);
     world.store.hold_saves();
-    let calls = [world.start(call("joe", "add")), world.start(call("joe", "add")), world.start(call("joe", "add"))];
+    let calls = [
+        world.start(call("joe", "add")),
+        world.start(call("joe", "add")),
+        world.start(call("joe", "add")),
+    ];
     sleep(Duration::from_millis(10)).await;
-    world.store.fail_next_save(SaveFault::Lose(StoreError::Unavailable("as the test wants it".into())));
+    world
+        .store
+        .fail_next_save(SaveFault::Lose(StoreError::Unavailable("as the test wants it".into())));
     world.store.release_saves();
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::StoreUnavailable);
@@ -201,7 +208,8 @@ async fn eligible_actors_are_warmed_up_after_registration() {
         async move { Ok(ActorInvocationResponse::default()) }
     }))
     .await;
-    let with_init = |definition: Definition| Definition { actions: vec!["init".into()], ..definition };
+    let with_init =
+        |definition: Definition| Definition { actions: vec!["init".into()], ..definition };
     let stateless = Definition { stateful: false, ..warmed("stateless") };
     let all = [warmed("warm"), definition("no-metadata"), stateless].map(with_init);
     world.register(all.to_vec()).await.unwrap();
@@ -212,7 +220,8 @@ async fn eligible_actors_are_warmed_up_after_registration() {
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_is_appended_when_something_changed_and_only_then() {
     let world = world(counter()).await;
-    let snapshots = Definition { snapshot_every: Some(Duration::from_secs(2)), ..definition("joe") };
+    let snapshots =
+        Definition { snapshot_every: Some(Duration::from_secs(2)), ..definition("joe") };
     world.register(vec![snapshots]).await.unwrap();
     world.add("joe").await.unwrap();
     world.add("joe").await.unwrap();
@@ -237,7 +246,8 @@ async fn with_snapshot_durability_the_timer_and_the_end_write() {
         MemoryStore::new(),
     )
     .await;
-    let every = |name| Definition { snapshot_every: Some(Duration::from_secs(2)), ..definition(name) };
+    let every =
+        |name| Definition { snapshot_every: Some(Duration::from_secs(2)), ..definition(name) };
     world.register(vec![every("joe"), definition("moe")]).await.unwrap();
     for _ in 0..10 {
         world.add("joe").await.unwrap();
@@ -372,12 +382,9 @@ async fn a_state_above_the_limit_is_refused_and_the_old_one_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn the_least_recently_used_leave_beyond_the_cap() {
-    let world = world_with(
-        counter(),
-        Settings { max_live: 10, ..Settings::default() },
-        MemoryStore::new(),
-    )
-    .await;
+    let world =
+        world_with(counter(), Settings { max_live: 10, ..Settings::default() }, MemoryStore::new())
+            .await;
     let names: Vec<String> = (0..100).map(|n| format!("a{n}")).collect();
     world.register(names.iter().map(|name| definition(name)).collect()).await.unwrap();
     for round in 1..=2 {
@@ -402,7 +409,8 @@ async fn a_spawn_may_ask_for_an_older_revision_once() {
         MemoryStore::new(),
     )
     .await;
-    let short = Definition { deactivate_after: Some(Duration::from_millis(100)), ..definition("template") };
+    let short =
+        Definition { deactivate_after: Some(Duration::from_millis(100)), ..definition("template") };
     world.register(vec![short]).await.unwrap();
     world.spawn("joe", "template").await.unwrap();
     for _ in 0..5 {

@@ -11,10 +11,12 @@ use support::*;
 use tidegate_pipeline::Bound;
 use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::{Error, ErrorKind};
-use tidegate_stages::invocation::{ActorInvocationResponse, Invocation, Payload, Routing, Workflow};
+use tidegate_stages::invocation::{
+    ActorInvocationResponse, Invocation, Payload, Routing, Workflow,
+};
 use tidegate_stages::ports::HostError;
 use tidegate_stages::reply::Deadlines;
-use tidegate_stages::testkit::MemoryStore;
+use tidegate_stages::testkit::memory::MemoryStore;
 use tidegate_stages::topology::Settings;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
@@ -152,9 +154,7 @@ async fn a_refused_connection_is_tried_again_in_order_until_the_start_deadline()
     let listening = up.clone();
     let world = world(host(move |invocation| {
         let up = listening.load(Ordering::SeqCst);
-        async move {
-            if up { Ok(counted(&invocation)) } else { Err(refused()) }
-        }
+        async move { if up { Ok(counted(&invocation)) } else { Err(refused()) } }
     }))
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
@@ -230,7 +230,8 @@ async fn the_caller_s_deadline_ends_only_its_reply() {
     assert_eq!(began.elapsed(), Duration::from_millis(500));
     // The first call goes on, is applied and committed; the second one waits for it.
     let metadata = [("request-timeout".to_owned(), "garbage".to_owned())].into();
-    let error = world.house.invoke(Invocation { metadata, ..call("joe", "add") }).await.unwrap_err();
+    let error =
+        world.house.invoke(Invocation { metadata, ..call("joe", "add") }).await.unwrap_err();
     assert!(matches!(error, Error::NotStarted(..)), "{error}");
     sleep(Duration::from_secs(11)).await;
     assert_eq!(world.add("joe").await.unwrap(), 2);
@@ -325,10 +326,7 @@ async fn a_panic_ends_one_call() {
 
 #[tokio::test(start_paused = true)]
 async fn one_hot_actor_cannot_fill_the_door() {
-    let settings = Settings {
-        door: Bound { events: 64, bytes: 1 << 20 },
-        ..Settings::default()
-    };
+    let settings = Settings { door: Bound { events: 64, bytes: 1 << 20 }, ..Settings::default() };
     let stop = Arc::new(Notify::new());
     let never = stop.clone();
     let world = world_with(
@@ -359,17 +357,15 @@ async fn one_hot_actor_cannot_fill_the_door() {
 #[tokio::test(start_paused = true)]
 async fn a_full_door_says_when_to_come_back() {
     let settings = Settings { door: Bound { events: 2, bytes: 1 << 20 }, ..Settings::default() };
-    let world = world_with(
-        host(|_| std::future::pending()),
-        settings,
-        MemoryStore::new(),
-    )
-    .await;
+    let world = world_with(host(|_| std::future::pending()), settings, MemoryStore::new()).await;
     world.register(["a", "b", "c"].map(definition).to_vec()).await.unwrap();
     let _stuck = [world.start(call("a", "add")), world.start(call("b", "add"))];
     settle().await;
     let error = world.add("c").await.unwrap_err();
-    assert!(matches!(error, Error::Overloaded { retry_after, .. } if !retry_after.is_zero()), "{error}");
+    assert!(
+        matches!(error, Error::Overloaded { retry_after, .. } if !retry_after.is_zero()),
+        "{error}"
+    );
 }
 
 fn router(to: &'static str, pipe: bool) -> impl Fn(&str) -> Workflow + Clone {
@@ -386,7 +382,11 @@ async fn a_pipe_hands_on_the_answer_and_a_forward_the_request() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
     let world = world(host(move |invocation| {
-        log.lock().push((invocation.actor.name.clone(), invocation.payload.clone(), invocation.caller.clone()));
+        log.lock().push((
+            invocation.actor.name.clone(),
+            invocation.payload.clone(),
+            invocation.caller.clone(),
+        ));
         async move {
             let payload = Payload::Value(any(77));
             let workflow = match invocation.actor.name.as_str() {

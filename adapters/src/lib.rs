@@ -1,5 +1,7 @@
 //! The outside world of Tidegate, one folder per wall.
 
+pub mod wire;
+
 /// Messages of the protocol and of the store, generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]
 pub mod proto {

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod net;
 pub mod wire;
 pub mod ingress;
+pub mod host;
 
 /// Messages of the protocol and of the store, generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]

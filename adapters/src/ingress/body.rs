@@ -92,7 +92,10 @@ where
     }
     let reading = async {
         let mut bytes = BytesMut::with_capacity(announced.min(FIRST_BYTES));
-        while let Some(frame) = body.frame().await {
+        // An announced length is known to be reached; asking for one more frame would cost a turn of the connection.
+        while !body.is_end_stream()
+            && let Some(frame) = body.frame().await
+        {
             let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
             if bytes.len() + data.len() > limit {
                 return Err(BodyError::TooLarge(limit));

@@ -5,6 +5,7 @@ pub mod net;
 pub mod wire;
 pub mod ingress;
 pub mod host;
+pub mod config;
 
 /// Messages of the protocol and of the store, generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]

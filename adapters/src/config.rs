@@ -82,6 +82,11 @@ impl Config {
         self.0.get(name).expect("the table has a row for every setting that is asked for")
     }
 
+    /// A text that is never shown.
+    pub(crate) fn secret(&self, name: &str) -> Option<String> {
+        self.get(name).value.as_ref().map(ToString::to_string)
+    }
+
     /// The values in the types that the rooms want.
     ///
     /// # Errors

@@ -25,10 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::wire;
-use connection::{Connection, Failed, Reply};
+use connection::Reply;
 use pool::Pool;
 
 pub use connect::{Connect, SystemConnector};
+pub(crate) use connection::{Connection, Failed};
 pub use metrics::{CONNECTS_TOTAL, IDLE_CONNECTIONS};
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");

@@ -19,7 +19,7 @@ const FIRST_BYTES: usize = 64 * 1024;
 type Call = Request<Full<Bytes>>;
 
 /// A connection and the machine that moves its bytes.
-pub(super) struct Connection<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+pub(crate) struct Connection<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> {
     sender: SendRequest<Full<Bytes>>,
     /// Does nothing unless polled; see [`Connection::drive`].
     machine: Pin<Box<http1::Connection<TokioIo<Io>, Full<Bytes>>>>,
@@ -28,15 +28,15 @@ pub(super) struct Connection<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static
 
 /// What a host answered, read to its end.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) content_type: Option<HeaderValue>,
-    pub(super) body: Bytes,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: Option<HeaderValue>,
+    pub(crate) body: Bytes,
 }
 
 /// Why there is no [`Reply`].
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(crate) enum Failed {
     /// Not a byte of the call was written: here it is again.
     Unsent(Box<Call>, String),
     /// The call was written, at least in part.
@@ -46,20 +46,20 @@ pub(super) enum Failed {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
-    pub(super) async fn new(io: Io) -> Result<Self, hyper::Error> {
+    pub(crate) async fn new(io: Io) -> Result<Self, hyper::Error> {
         let (sender, machine) = http1::handshake(TokioIo::new(io)).await?;
         Ok(Self { sender, machine: Box::pin(machine), ended: false })
     }
 
     /// Moves bytes as far as they go without waiting, which notices that the host has closed an idle connection; says whether a
     /// call can be sent.
-    pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
         self.turn(cx);
         !self.ended && self.sender.is_ready()
     }
 
     /// Sends a call and reads the answer to its end, at most `limit` bytes of body. After an error the connection is of no use.
-    pub(super) async fn exchange(&mut self, call: Call, limit: usize) -> Result<Reply, Failed> {
+    pub(crate) async fn exchange(&mut self, call: Call, limit: usize) -> Result<Reply, Failed> {
         let sent = self.sender.try_send_request(call);
         let response = self.drive(sent).await.map_err(|mut error| {
             let reason = in_words(error.error());

@@ -1,5 +1,15 @@
 //! The outside world of Tidegate, one folder per wall.
 
+pub mod cli;
+pub mod config;
+pub mod app;
+pub mod telemetry;
+pub mod clock;
+pub mod net;
+pub mod ingress;
+pub mod wire;
+pub mod host;
+
 /// Messages of the protocol and of the store, generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]
 pub mod proto {

@@ -1,0 +1,162 @@
+//! App: the one place that joins all parts, and ends them in order.
+
+mod end;
+mod rooms;
+
+use std::io::Write;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::{Config, Drain, Listen, Mistakes, Settings};
+use crate::host::{HttpHost, SystemConnector};
+use crate::ingress::{self, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket};
+use crate::telemetry;
+use end::Signals;
+use rooms::Rooms;
+
+/// The least time that connections get to take their answers, whatever the drain has used up.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// Why the proxy does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Settings are wrong.
+    #[error("{0}")]
+    Config(#[from] Mistakes),
+    /// Data on disk is of a format that this version does not know, or is damaged.
+    #[error("{0}")]
+    Format(String),
+    /// The data directory cannot be used.
+    #[error("{0}")]
+    DataDirectory(String),
+    /// The door cannot be opened.
+    #[error("{error}; {setting} says where to listen")]
+    Bind {
+        /// What happened.
+        error: BindError,
+        /// The settings that decide it.
+        setting: &'static str,
+    },
+    /// Anything else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+impl StartError {
+    /// The exit code, as `sysexits.h` has them.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 64,
+            Self::Format(_) => 65,
+            Self::Bind { .. } => 69,
+            Self::Other(_) => 70,
+            Self::DataDirectory(_) => 73,
+        }
+    }
+}
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+/// When it does not start.
+pub async fn serve(config: Config) -> Result<(), StartError> {
+    let settings = config.settings()?;
+    telemetry::log(&settings.log)?;
+    for (setting, why) in config.without_effect() {
+        info!(setting, why, "set, but without effect");
+    }
+    let signals = Signals::new()?;
+    let (background, ended) = (TaskTracker::new(), CancellationToken::new());
+    let scrape = scrape(&settings, &background, &ended)?;
+    // The door is bound first: two proxies on one port are told so before the second one waits for the first one's data.
+    let socket = bind(&settings.http.listen).await?;
+    let url = socket.url().map_err(anyhow::Error::from)?;
+    let host = HttpHost::new(SystemConnector, settings.host);
+    background.spawn(host.clone().trim(ended.clone()));
+    let rooms = Rooms::open(&settings, host).await?;
+    let lifecycle = Lifecycle::new(rooms.health());
+    let door = Ingress::new(Parts {
+        calls: rooms.house(),
+        limits: settings.http.limits,
+        hosts: settings.hosts.clone(),
+        admin_token: settings.http.admin_token.clone(),
+        lifecycle: lifecycle.clone(),
+        scrape,
+    });
+    let serving = ingress::serve(socket, door);
+    announce(&url);
+    drain(signals, settings.drain, lifecycle, rooms, serving).await;
+    ended.cancel();
+    background.close();
+    background.wait().await;
+    info!("ended");
+    Ok(())
+}
+
+fn scrape(
+    settings: &Settings,
+    background: &TaskTracker,
+    ended: &CancellationToken,
+) -> Result<Option<Scrape>, StartError> {
+    if !settings.http.metrics {
+        return Ok(None);
+    }
+    let handle = telemetry::metrics()?;
+    background.spawn(telemetry::upkeep(handle.clone(), ended.clone()));
+    Ok(Some(Scrape::new(move || handle.render())))
+}
+
+async fn bind(listen: &Listen) -> Result<Socket, StartError> {
+    match listen {
+        Listen::Tcp(address) => {
+            let setting = "PROXY_HTTP_PORT (with TIDEGATE_HTTP_ADDRESS)";
+            Socket::tcp(*address).await.map_err(|error| StartError::Bind { error, setting })
+        }
+        Listen::Unix(path) => {
+            let setting = "PROXY_UDS_ADDRESS";
+            Socket::unix(path).await.map_err(|error| StartError::Bind { error, setting })
+        }
+    }
+}
+
+/// Says on stdout where the door is: with port 0, a parent process learns it from this line.
+fn announce(url: &str) {
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = writeln!(stdout, "listening on {url}").and_then(|()| stdout.flush()) {
+        warn!(%error, "stdout is closed, nobody is told where the door is");
+    }
+    info!(version = env!("CARGO_PKG_VERSION"), "listening on {url}");
+}
+
+/// Waits for a signal, then ends in order (decision 6). A second signal ends the process at once.
+async fn drain(
+    mut signals: Signals,
+    limits: Drain,
+    lifecycle: Lifecycle,
+    rooms: Rooms,
+    serving: Serving,
+) {
+    let signal = signals.next().await;
+    let until = Instant::now() + limits.timeout;
+    info!(signal, delay = ?limits.delay, timeout = ?limits.timeout, "ending: not ready any more, calls are still served");
+    let ending = async {
+        lifecycle.advance(Phase::Leaving);
+        sleep(limits.delay).await;
+        lifecycle.advance(Phase::Draining);
+        info!("draining: new calls are refused, what was admitted finishes");
+        rooms.finish(until - Instant::now()).await;
+        serving.close((until - Instant::now()).max(LAST_ANSWERS)).await;
+    };
+    tokio::select! {
+        () = ending => {}
+        signal = signals.next() => {
+            warn!(signal, "a second signal: ended at once");
+            end::at_once();
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! End: signals that end the process.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// SIGTERM and SIGINT. While it lives, neither ends the process by itself, also as PID 1.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    /// The next one's name. Dropping the future loses none.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Ends the process without waiting for anything. What was acknowledged is on disk.
+#[allow(clippy::exit, reason = "whoever signals twice wants just that")]
+pub(super) fn at_once() -> ! {
+    std::process::exit(0)
+}

@@ -1,0 +1,99 @@
+//! Command line: what `tidegate` can do.
+
+mod delete;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::{self, StartError};
+use crate::config::{self, Config, Flags};
+
+/// Shown by `--version`; a build that does not sync says so.
+const VERSION: &str = if cfg!(feature = "unsynced") {
+    concat!(env!("CARGO_PKG_VERSION"), " (unsynced: loses data, for tests only)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
+const ABOUT: &str = "\
+An actor mesh proxy: a drop-in replacement for the Spawn 1.3 sidecar.
+
+A program written with a Spawn SDK (Node, Go, Python, Rust) registers its actors here and is called
+back, one invocation per actor at a time, with the actor's state, which is kept on disk.";
+
+const AFTER: &str = "\
+Start here:
+  tidegate demo                        see it work, nothing needed
+  tidegate serve                       the proxy, on port 9001, calling a host on port 8090
+  USER_FUNCTION_PORT=8091 tidegate serve
+                                       the same for a Python host; settings are in the environment
+  tidegate config                      every setting that is in effect, and where it comes from
+  curl localhost:9001/health           is it up?";
+
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version = VERSION, about = ABOUT, after_help = AFTER)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the proxy until SIGTERM or Ctrl-C
+    #[command(after_long_help = config::help())]
+    Serve(Flags),
+    /// Shows the effective settings with their source, secrets masked
+    #[command(after_long_help = config::help())]
+    Config {
+        #[command(flatten)]
+        flags: Flags,
+        /// Prints the table of all settings for the README instead
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Removes an actor of a running proxy: its state, history and registration
+    Delete(delete::Delete),
+}
+
+/// Runs the command that the arguments name.
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(flags) => serve(&flags),
+        Command::Config { markdown: true, .. } => print(&config::markdown()),
+        Command::Config { flags, .. } => show(&flags),
+        Command::Delete(delete) => on_runtime(async { Ok(delete.run().await?) }),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may not have been started.
+            let _: Result<(), _> = writeln!(std::io::stderr(), "tidegate: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn serve(flags: &Flags) -> Result<(), StartError> {
+    let config = Config::load(flags)?;
+    on_runtime(app::serve(config))
+}
+
+fn show(flags: &Flags) -> Result<(), StartError> {
+    let config = Config::load(flags)?;
+    config.settings()?;
+    print(&config::effective(&config))
+}
+
+fn print(text: &str) -> Result<(), StartError> {
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .map_err(|error| StartError::Other(error.into()))
+}
+
+fn on_runtime(work: impl Future<Output = Result<(), StartError>>) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(anyhow::Error::from)?.block_on(work)
+}

@@ -1,0 +1,112 @@
+//! Config: the only reader of the environment.
+//!
+//! Every setting is a row of [`table::TABLE`], which drives parsing, `tidegate config`, `--help` and the table in the README.
+//! Precedence: flag > environment > file (`--config`, `TIDEGATE_CONFIG`) > default; empty means unset (decision 31). All mistakes
+//! are reported at once.
+
+mod memory;
+mod settings;
+mod show;
+mod sources;
+mod table;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+pub use settings::{
+    Bounds, Database, Drain, Durability, EmptyTags, HttpSettings, Listen, LogSettings, Revisions,
+    Settings,
+};
+pub use show::{effective, help, markdown};
+pub use sources::{Flags, Source};
+pub use table::{Setting, TABLE};
+pub use value::Value;
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The setting, as it was written.
+    pub setting: String,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+/// All that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration has {} mistake(s):", self.0.len())?;
+        for Mistake { setting, text } in &self.0 {
+            write!(f, "\n  {setting}: {text}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A setting's value and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// The value; `None`: unset, and there is no default.
+    pub value: Option<Value>,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// The value of every setting, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config(BTreeMap<&'static str, Effective>);
+
+impl Config {
+    /// Reads flags, environment and file.
+    ///
+    /// # Errors
+    /// With all mistakes that were found.
+    pub fn load(flags: &Flags) -> Result<Self, Mistakes> {
+        let environment = sources::environment();
+        let file = match flags.config.clone().or_else(|| sources::config_path(&environment)) {
+            Some(path) => Some(sources::file(&path)?),
+            None => None,
+        };
+        sources::resolve(&flags.set, &environment, file.as_ref(), memory::limit_bytes())
+    }
+
+    /// What `name` is and where it comes from.
+    ///
+    /// # Panics
+    /// When the table has no such setting.
+    pub fn get(&self, name: &str) -> &Effective {
+        self.0.get(name).expect("the table has a row for every setting that is asked for")
+    }
+
+    /// A text that is never shown.
+    pub(crate) fn secret(&self, name: &str) -> Option<String> {
+        self.get(name).value.as_ref().map(ToString::to_string)
+    }
+
+    /// The values in the types that the rooms want.
+    ///
+    /// # Errors
+    /// When values contradict each other.
+    pub fn settings(&self) -> Result<Settings, Mistakes> {
+        Settings::new(self)
+    }
+
+    /// Every setting, in the order of the table.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &Effective)> {
+        TABLE.iter().map(|setting| (setting, self.get(setting.name)))
+    }
+}
+
+/// A file of settings.
+#[derive(Debug, Clone)]
+struct File {
+    path: PathBuf,
+    entries: BTreeMap<String, Result<String, String>>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Show: the settings as a user reads them.
+
+use std::fmt::Write;
+
+use super::table::{Default, Setting, TABLE};
+use super::value::Kind;
+use super::{Config, Source};
+
+const MASKED: &str = "(set, masked)";
+const UNSET: &str = "(unset)";
+
+/// The effective settings, one a line, each with its source.
+pub fn effective(config: &Config) -> String {
+    let mut text = String::new();
+    for (setting, effective) in config.iter() {
+        if matches!(setting.kind, Kind::Ignored(_)) && effective.source == Source::Default {
+            continue;
+        }
+        let value = match (&effective.value, setting.kind) {
+            (None, _) => UNSET.to_owned(),
+            (Some(_), Kind::Secret) => MASKED.to_owned(),
+            // What has no effect may be another program's secret.
+            (Some(_), Kind::Ignored(why)) => format!("(set; no effect: {why})"),
+            (Some(value), _) => value.to_string(),
+        };
+        line(&mut text, format_args!("{} = {value}    # {}", setting.name, effective.source));
+    }
+    text
+}
+
+/// All settings with default and meaning, for `--help`.
+pub fn help() -> String {
+    let mut text = String::from(
+        "Settings, in the environment, in the file of --config or by --set NAME=VALUE, the last one winning:\n",
+    );
+    for setting in TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(_))) {
+        line(&mut text, format_args!("\n  {} [{}]", setting.name, default(setting)));
+        line(&mut text, format_args!("      {} Takes {}.", setting.doc, setting.kind.expected()));
+    }
+    let ignored = TABLE.iter().filter(|setting| matches!(setting.kind, Kind::Ignored(_)));
+    let names: Vec<&str> = ignored.map(|setting| setting.name).collect();
+    line(&mut text, format_args!("\nAccepted without effect: {}.", names.join(", ")));
+    text
+}
+
+/// All settings as the README's table.
+pub fn markdown() -> String {
+    let mut text =
+        String::from("| setting | default | takes | meaning |\n| --- | --- | --- | --- |\n");
+    for setting in TABLE {
+        let (name, default, takes) = (setting.name, default(setting), setting.kind.expected());
+        line(&mut text, format_args!("| `{name}` | {default} | {takes} | {} |", setting.doc));
+    }
+    text
+}
+
+fn default(setting: &Setting) -> String {
+    match setting.default {
+        Default::Unset => "unset".into(),
+        Default::Is(text) => {
+            setting.kind.parse(text).map_or_else(|_| text.into(), |value| value.to_string())
+        }
+        Default::Share(part) => format!("1/{part} of the memory limit"),
+    }
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("writing to a String does not fail");
+}

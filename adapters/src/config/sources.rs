@@ -1,0 +1,186 @@
+//! Sources: flags, environment, file and defaults become one set of values.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::table::{Default, Setting, TABLE};
+use super::value::{Kind, Value};
+use super::{Config, Effective, File, Mistake, Mistakes};
+
+/// Names that begin so are ours; one that is unknown is a mistake.
+const OURS: &str = "TIDEGATE_";
+/// The setting that names the file.
+pub(super) const CONFIG: &str = "TIDEGATE_CONFIG";
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The command line.
+    Flag,
+    /// The environment.
+    Environment,
+    /// A file.
+    File(PathBuf),
+    /// Nobody set it.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Environment => f.write_str("environment"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// What the command line says.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Flags {
+    /// A TOML file of settings, such as PROXY_HTTP_PORT = 9001
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Sets one of the settings below; may be given many times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub set: Vec<(String, String)>,
+}
+
+fn pair(given: &str) -> Result<(String, String), String> {
+    let (name, value) = given.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.into(), value.into()))
+}
+
+/// What the environment says about us. Text that is not UTF-8 becomes a mistake of its setting.
+pub(super) fn environment() -> BTreeMap<String, String> {
+    let ours = |name: &str| name.starts_with(OURS) || TABLE.iter().any(|row| row.name == name);
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| ours(name))
+        .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
+        .collect()
+}
+
+pub(super) fn config_path(environment: &BTreeMap<String, String>) -> Option<PathBuf> {
+    environment.get(CONFIG).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Reads a file of settings.
+///
+/// # Errors
+/// When it cannot be read or is not TOML.
+pub(super) fn file(path: &Path) -> Result<File, Mistakes> {
+    let mistake =
+        |text: String| Mistakes(vec![Mistake { setting: path.display().to_string(), text }]);
+    let text = std::fs::read_to_string(path).map_err(|error| mistake(error.to_string()))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| mistake(error.to_string()))?;
+    let entries = table.into_iter().map(|(name, value)| {
+        let text = match value {
+            toml::Value::String(text) => Ok(text),
+            toml::Value::Integer(number) => Ok(number.to_string()),
+            toml::Value::Boolean(switch) => Ok(switch.to_string()),
+            other => {
+                Err(format!("must be text, a number, true or false, not a {}", other.type_str()))
+            }
+        };
+        (name, text)
+    });
+    Ok(File { path: path.to_owned(), entries: entries.collect() })
+}
+
+/// Joins all sources.
+///
+/// # Errors
+/// With every mistake in any of them, also in values that another source overrides.
+pub(super) fn resolve(
+    flags: &[(String, String)],
+    environment: &BTreeMap<String, String>,
+    file: Option<&File>,
+    memory_bytes: u64,
+) -> Result<Config, Mistakes> {
+    let mut mistakes = Vec::new();
+    let mut found: BTreeMap<&'static str, Effective> =
+        TABLE.iter().map(|setting| (setting.name, default(setting, memory_bytes))).collect();
+    // The lowest goes first, so that each may override what came before.
+    let from_file = file.into_iter().flat_map(|file| {
+        let source = Source::File(file.path.clone());
+        file.entries.iter().map(move |(name, value)| (name, value.clone(), source.clone()))
+    });
+    let from_environment =
+        environment.iter().map(|(name, value)| (name, Ok(value.clone()), Source::Environment));
+    let from_flags = flags.iter().map(|(name, value)| (name, Ok(value.clone()), Source::Flag));
+    for (name, given, source) in from_file.chain(from_environment).chain(from_flags) {
+        let mut wrong = |text: String| {
+            let setting = format!("{name} ({source})");
+            mistakes.push(Mistake { setting, text });
+        };
+        let Some(setting) = TABLE.iter().find(|setting| setting.name == name) else {
+            wrong(unknown(name));
+            continue;
+        };
+        let given = match given {
+            Ok(given) if given.is_empty() => continue,
+            Ok(given) => given,
+            Err(text) => {
+                wrong(text);
+                continue;
+            }
+        };
+        match setting.kind.parse(&given) {
+            Ok(value) => {
+                found.insert(setting.name, Effective { value: Some(value), source });
+            }
+            Err(text) => wrong(setting.hint.map_or(text.clone(), |hint| format!("{text}; {hint}"))),
+        }
+    }
+    if mistakes.is_empty() { Ok(Config(found)) } else { Err(Mistakes(mistakes)) }
+}
+
+fn default(setting: &Setting, memory_bytes: u64) -> Effective {
+    let value = match setting.default {
+        Default::Unset => None,
+        Default::Is(text) => {
+            Some(setting.kind.parse(text).expect("a default fits its own setting"))
+        }
+        Default::Share(part) => {
+            let Kind::Bytes { min, max } = setting.kind else {
+                unreachable!("only sizes have a share of the memory")
+            };
+            Some(Value::Bytes((memory_bytes / part).clamp(min, max)))
+        }
+    };
+    Effective { value, source: Source::Default }
+}
+
+/// Says that there is no such setting, and which one is nearest.
+fn unknown(name: &str) -> String {
+    let nearest = TABLE
+        .iter()
+        .map(|setting| (distance(name, setting.name), setting.name))
+        .min()
+        .filter(|(distance, _)| *distance <= 4);
+    match nearest {
+        Some((_, nearest)) => format!("there is no such setting; did you mean {nearest}?"),
+        None => "there is no such setting; `tidegate config` lists them all".into(),
+    }
+}
+
+/// How many letters must change to get from one to the other.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.bytes().enumerate() {
+        let mut diagonal = at;
+        let mut left = at + 1;
+        for (place, counterpart) in row.iter_mut().skip(1).zip(other.bytes()) {
+            let above = *place;
+            left = (left + 1).min(above + 1).min(diagonal + usize::from(letter != counterpart));
+            *place = left;
+            diagonal = above;
+        }
+        row.splice(..1, [at + 1]);
+    }
+    row.last().copied().unwrap_or_default()
+}

@@ -1,0 +1,391 @@
+//! Table: every setting there is.
+
+use super::value::Kind;
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its name: the protocol's own, or `TIDEGATE_*`.
+    pub name: &'static str,
+    /// What it holds: unit and range.
+    pub kind: Kind,
+    /// What it is when nobody sets it.
+    pub default: Default,
+    /// What it means.
+    pub doc: &'static str,
+    /// What else to say about a wrong value.
+    pub hint: Option<&'static str>,
+}
+
+/// What a setting is when nobody sets it.
+#[derive(Debug, Clone, Copy)]
+pub enum Default {
+    /// Nothing.
+    Unset,
+    /// This, as a user would write it.
+    Is(&'static str),
+    /// One such part of the memory that the process may use.
+    Share(u64),
+}
+
+const PORT: i64 = 65_535;
+const MINUTE: u64 = 60_000;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+/// Elixir's levels and tracing's.
+const LEVELS: &[&str] = &[
+    "trace",
+    "all",
+    "debug",
+    "info",
+    "notice",
+    "warn",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+    "off",
+    "none",
+];
+
+const fn setting(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Setting {
+    Setting { name, kind, default, doc, hint: None }
+}
+
+/// A setting of upstream that is accepted and has no effect here.
+const fn ignored(name: &'static str, why: &'static str) -> Setting {
+    setting(name, Kind::Ignored(why), Default::Unset, "No effect here.")
+}
+
+/// All settings, in the order in which they are shown.
+pub const TABLE: &[Setting] = &[
+    setting(
+        "PROXY_HTTP_PORT",
+        Kind::Count { min: 0, max: PORT },
+        Default::Is("9001"),
+        "Port of the API, health and metrics; 0 lets the operating system choose.",
+    ),
+    setting(
+        "TIDEGATE_HTTP_ADDRESS",
+        Kind::Address,
+        Default::Is("0.0.0.0"),
+        "Address that the port is opened on.",
+    ),
+    setting(
+        "PROXY_UDS_ENABLED",
+        Kind::Switch,
+        Default::Is("false"),
+        "Whether a Unix socket is opened instead of the port.",
+    ),
+    setting(
+        "PROXY_UDS_ADDRESS",
+        Kind::Text,
+        Default::Is("/var/run/spawn.sock"),
+        "Path of that socket.",
+    ),
+    setting(
+        "PROXY_DEPLOYMENT_MODE",
+        Kind::Choice(&["sidecar", "daemon"]),
+        Default::Is("sidecar"),
+        "Whether hosts are beside the proxy, or listen where their registration comes from.",
+    ),
+    setting(
+        "USER_FUNCTION_HOST",
+        Kind::Text,
+        Default::Is("0.0.0.0"),
+        "Where the host listens beside the proxy, or unix: and a path; 0.0.0.0 means this machine.",
+    ),
+    setting(
+        "USER_FUNCTION_PORT",
+        Kind::Count { min: 1, max: PORT },
+        Default::Is("8090"),
+        "Port that the host listens on (SDK defaults: Node 8090, Python 8091, Rust 8093, Go none).",
+    ),
+    setting(
+        "TIDEGATE_ADMIN_TOKEN",
+        Kind::Secret,
+        Default::Unset,
+        "Bearer token for DELETE from clients that are not local.",
+    ),
+    Setting {
+        hint: Some("states of another store have to be imported, nothing is used in its place"),
+        ..setting(
+            "PROXY_DATABASE_TYPE",
+            Kind::Choice(&["embedded", "memory"]),
+            Default::Is("embedded"),
+            "Where states are kept: in a directory, or nowhere.",
+        )
+    },
+    setting(
+        "TIDEGATE_DATA_DIR",
+        Kind::Text,
+        Default::Is("./tidegate-data"),
+        "Directory of the embedded store.",
+    ),
+    setting(
+        "TIDEGATE_DURABILITY",
+        Kind::Choice(&["acknowledged", "snapshot"]),
+        Default::Is("acknowledged"),
+        "When a change is on disk: before its reply, or at the next snapshot.",
+    ),
+    setting(
+        "TIDEGATE_REVISIONS",
+        Kind::Choice(&["snapshot", "every"]),
+        Default::Is("snapshot"),
+        "When history is appended: with snapshots and checkpoints, or with every durable change.",
+    ),
+    setting(
+        "TIDEGATE_EMPTY_TAGS",
+        Kind::Choice(&["keep", "replace"]),
+        Default::Is("keep"),
+        "What an empty map of tags from a host does to the tags; upstream replaces them.",
+    ),
+    setting(
+        "TIDEGATE_MAX_STATE_BYTES",
+        Kind::Bytes { min: 1024, max: GIB },
+        Default::Is("4 MiB"),
+        "Largest state; a larger one is an error, and the old one stays.",
+    ),
+    setting(
+        "TIDEGATE_MAX_LIVE_ACTORS",
+        Kind::Count { min: 1, max: 1_000_000_000 },
+        Default::Is("100000"),
+        "Live actors at most; beyond it the longest unused are deactivated.",
+    ),
+    setting(
+        "TIDEGATE_START_TIMEOUT",
+        Kind::Time { min: 1, max: 10 * MINUTE },
+        Default::Is("10s"),
+        "How long a call may take until its host is called, unless it brings a request-timeout.",
+    ),
+    setting(
+        "TIDEGATE_HOST_TIMEOUT",
+        Kind::Time { min: 1, max: 60 * MINUTE },
+        Default::Is("60s"),
+        "How long a host may take to answer.",
+    ),
+    setting(
+        "TIDEGATE_HOST_CONNECT_TIMEOUT",
+        Kind::Time { min: 1, max: MINUTE },
+        Default::Is("5s"),
+        "How long connecting to a host may take.",
+    ),
+    setting(
+        "TIDEGATE_HOST_CONNECTIONS",
+        Kind::Count { min: 1, max: 1_000_000 },
+        Default::Is("4096"),
+        "Calls in flight per host.",
+    ),
+    setting(
+        "PROXY_HTTP_CLIENT_ADAPTER_POOL_SIZE",
+        Kind::Count { min: 1, max: 1_000_000 },
+        Default::Unset,
+        "The same, under the name of the protocol; wins when both are set.",
+    ),
+    setting(
+        "PROXY_HTTP_CLIENT_ADAPTER_POOL_MAX_IDLE_TIMEOUT",
+        Kind::Time { min: 1, max: MINUTE },
+        Default::Is("1s"),
+        "How long a connection to a host may wait for its next call.",
+    ),
+    setting(
+        "TIDEGATE_HOST_BODY_BYTES",
+        Kind::Bytes { min: 1024, max: GIB },
+        Default::Is("16 MiB"),
+        "Largest answer of a host.",
+    ),
+    setting(
+        "ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND",
+        Kind::Count { min: -1, max: 1_000_000 },
+        Default::Unset,
+        "Calls that workers have in hand at once; unset or -1: as many as connections to hosts.",
+    ),
+    setting(
+        "ACTORS_GLOBAL_BACKPRESSURE_MIN_DEMAND",
+        Kind::Count { min: -1, max: 1_000_000 },
+        Default::Unset,
+        "Calls left in hand when workers ask for more; unset or -1: half of the former.",
+    ),
+    setting(
+        "TIDEGATE_DOOR_EVENTS",
+        Kind::Count { min: 8, max: 100_000_000 },
+        Default::Is("16384"),
+        "Calls that wait at the door; beyond it 503.",
+    ),
+    setting(
+        "TIDEGATE_DOOR_BYTES",
+        Kind::Bytes { min: MIB, max: TIB },
+        Default::Share(8),
+        "Their bytes.",
+    ),
+    setting(
+        "TIDEGATE_CHECKPOINT_EVENTS",
+        Kind::Count { min: 8, max: 100_000_000 },
+        Default::Is("8192"),
+        "Changes that wait for their commit.",
+    ),
+    setting(
+        "TIDEGATE_CHECKPOINT_BYTES",
+        Kind::Bytes { min: MIB, max: TIB },
+        Default::Share(8),
+        "Their bytes.",
+    ),
+    setting(
+        "TIDEGATE_EFFECTS_EVENTS",
+        Kind::Count { min: 8, max: 100_000_000 },
+        Default::Is("8192"),
+        "Side effects that wait to be sent.",
+    ),
+    setting(
+        "TIDEGATE_HTTP_CONNECTIONS",
+        Kind::Count { min: 1, max: 1_000_000 },
+        Default::Is("10000"),
+        "Client connections at once; beyond it new ones wait to be accepted.",
+    ),
+    setting(
+        "TIDEGATE_HTTP_HEAD_BYTES",
+        Kind::Bytes { min: 8192, max: 16 * MIB },
+        Default::Is("64 KiB"),
+        "Largest head of a request.",
+    ),
+    setting(
+        "TIDEGATE_HTTP_BODY_BYTES",
+        Kind::Bytes { min: 1024, max: GIB },
+        Default::Is("8000000"),
+        "Largest body of a request.",
+    ),
+    setting(
+        "TIDEGATE_HTTP_BODIES_BYTES",
+        Kind::Bytes { min: MIB, max: TIB },
+        Default::Share(8),
+        "Bodies of all requests in flight; beyond it 503.",
+    ),
+    setting(
+        "TIDEGATE_HTTP_HEAD_TIMEOUT",
+        Kind::Time { min: 1, max: 10 * MINUTE },
+        Default::Is("10s"),
+        "How long the head of a request may take to arrive.",
+    ),
+    setting(
+        "TIDEGATE_HTTP_BODY_TIMEOUT",
+        Kind::Time { min: 1, max: 60 * MINUTE },
+        Default::Is("30s"),
+        "How long the body of a request may take to arrive.",
+    ),
+    setting(
+        "TIDEGATE_HTTP_IDLE_TIMEOUT",
+        Kind::Time { min: 1, max: 60 * MINUTE },
+        Default::Is("75s"),
+        "How long a connection may stay without a request.",
+    ),
+    setting(
+        "TIDEGATE_HTTP_WRITE_TIMEOUT",
+        Kind::Time { min: 1, max: 60 * MINUTE },
+        Default::Is("30s"),
+        "How long a client may go without taking a byte of its answer.",
+    ),
+    setting(
+        "TIDEGATE_DRAIN_DELAY",
+        Kind::Time { min: 0, max: 10 * MINUTE },
+        Default::Is("6s"),
+        "After SIGTERM: how long calls are still served while readiness says no.",
+    ),
+    setting(
+        "TIDEGATE_DRAIN_TIMEOUT",
+        Kind::Time { min: 0, max: 60 * MINUTE },
+        Default::Is("25s"),
+        "After SIGTERM: how long all of it may take, the delay included.",
+    ),
+    setting(
+        "SPAWN_PROXY_LOGGER_LEVEL",
+        Kind::Choice(LEVELS),
+        Default::Is("info"),
+        "Least level that is logged.",
+    ),
+    setting(
+        "TIDEGATE_LOG_FORMAT",
+        Kind::Choice(&["text", "json"]),
+        Default::Is("text"),
+        "How lines of the log look.",
+    ),
+    setting(
+        "SPAWN_DISABLE_METRICS",
+        Kind::Switch,
+        Default::Is("false"),
+        "Whether /metrics is off.",
+    ),
+    setting("TIDEGATE_CONFIG", Kind::Text, Default::Unset, "A TOML file of settings, as --config."),
+    setting(
+        "SPAWN_STATESTORE_KEY",
+        Kind::Refused(
+            "states cannot be sealed at rest yet, and are not kept unsealed when a key is set: unset it to start",
+        ),
+        Default::Unset,
+        "Key that seals states at rest; not built yet.",
+    ),
+    ignored("PROXY_ACTOR_SYSTEM_NAME", "every registered system is served"),
+    ignored("PROXY_APP_NAME", "there is no cluster yet"),
+    ignored("PROXY_HOST_INTERFACE", "TIDEGATE_HTTP_ADDRESS says where to listen"),
+    ignored("NODE_IP", "there is no cluster yet"),
+    ignored("PROXY_HTTP_CLIENT_ADAPTER", "there is one HTTP client"),
+    ignored("PROXY_HTTP_CLIENT_ADAPTER_POOL_SCHEDULERS", "there is one pool for all threads"),
+    ignored("PROXY_HTTP_NUM_ACCEPTORS", "connections are bounded by TIDEGATE_HTTP_CONNECTIONS"),
+    ignored("ACTORS_GLOBAL_BACKPRESSURE_ENABLED", "demand cannot be switched off"),
+    ignored("SPAWN_SUPERVISORS_ACTORS_MAX_RESTARTS", "a failing actor ends no other"),
+    ignored("SPAWN_SUPERVISORS_ACTORS_MAX_SECONDS", "a failing actor ends no other"),
+    ignored("SPAWN_DELAYED_INVOKES", "schedules are not built yet and answer 501"),
+    ignored("SPAWN_CONSOLE_METRICS", "metrics are not logged"),
+    ignored("SPAWN_USE_INTERNAL_NATS", "there is no cluster yet"),
+    ignored("SPAWN_INTERNAL_NATS_HOSTS", "there is no cluster yet"),
+    ignored("SPAWN_INTERNAL_NATS_TLS", "there is no cluster yet"),
+    ignored("SPAWN_INTERNAL_NATS_AUTH", "there is no cluster yet"),
+    ignored("SPAWN_INTERNAL_NATS_AUTH_TYPE", "there is no cluster yet"),
+    ignored("SPAWN_INTERNAL_NATS_AUTH_USER", "there is no cluster yet"),
+    ignored("SPAWN_INTERNAL_NATS_AUTH_PASS", "there is no cluster yet"),
+    ignored("SPAWN_INTERNAL_NATS_AUTH_JWT", "there is no cluster yet"),
+    ignored("SPAWN_PUBSUB_NATS_HOSTS", "there is no cluster yet"),
+    ignored("SPAWN_PUBSUB_NATS_TLS", "there is no cluster yet"),
+    ignored("SPAWN_PUBSUB_NATS_AUTH", "there is no cluster yet"),
+    ignored("SPAWN_PUBSUB_NATS_AUTH_TYPE", "there is no cluster yet"),
+    ignored("SPAWN_PUBSUB_NATS_AUTH_USER", "there is no cluster yet"),
+    ignored("SPAWN_PUBSUB_NATS_AUTH_PASS", "there is no cluster yet"),
+    ignored("SPAWN_PUBSUB_NATS_AUTH_JWT", "there is no cluster yet"),
+    ignored("SPAWN_INTERNAL_NATS_BACKOFF_PERIOD", "there is no cluster yet"),
+    ignored("SPAWN_PUBSUB_ADAPTER", "broadcasts are not built yet"),
+    ignored("PROXY_CLUSTER_STRATEGY", "there is no cluster yet"),
+    ignored("PROXY_HEADLESS_SERVICE", "there is no cluster yet"),
+    ignored("PROXY_CLUSTER_POLLING", "there is no cluster yet"),
+    ignored("PROXY_CLUSTER_GOSSIP_BROADCAST_ONLY", "there is no cluster yet"),
+    ignored("PROXY_CLUSTER_GOSSIP_REUSE_ADDRESS", "there is no cluster yet"),
+    ignored("PROXY_CLUSTER_GOSSIP_MULTICAST_ADDRESS", "there is no cluster yet"),
+    ignored("SPAWN_STATE_HANDOFF_SYNC_INTERVAL", "there is no cluster yet"),
+    ignored("SPAWN_CRDT_SHIP_INTERVAL", "there is no cluster yet"),
+    ignored("SPAWN_CRDT_SHIP_DEBOUNCE", "there is no cluster yet"),
+    ignored("SPAWN_CRDT_SYNC_INTERVAL", "there is no cluster yet"),
+    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_CONTROLLER", "there is no cluster yet"),
+    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MAX_RESTARTS", "there is no cluster yet"),
+    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MAX_SECONDS", "there is no cluster yet"),
+    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MANAGER_POOL_SIZE", "there is no cluster yet"),
+    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MANAGER_CALL_TIMEOUT", "there is no cluster yet"),
+    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MANAGER_CALL_POOL_MIN", "there is no cluster yet"),
+    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MANAGER_CALL_POOL_MAX", "there is no cluster yet"),
+    ignored("PROXY_DATABASE_NAME", "the embedded store is a directory"),
+    ignored("PROXY_DATABASE_USERNAME", "the embedded store is a directory"),
+    ignored("PROXY_DATABASE_SECRET", "the embedded store is a directory"),
+    ignored("PROXY_DATABASE_HOST", "the embedded store is a directory"),
+    ignored("PROXY_DATABASE_PORT", "the embedded store is a directory"),
+    ignored("PROXY_DATABASE_POOL_SIZE", "the embedded store is a directory"),
+    ignored("PROXY_DATABASE_QUEUE_TARGET", "the embedded store is a directory"),
+    ignored("PROXY_DATABASE_SSL", "the embedded store is a directory"),
+    ignored("PROXY_DATABASE_SSL_VERIFY", "the embedded store is a directory"),
+    ignored("PROXY_GRPC_PORT", "there is no gRPC server"),
+    ignored("PROXY_GRPC_SERVER_ENABLED", "there is no gRPC server"),
+    ignored("PROXY_GRPC_REFLECTION_ENABLED", "there is no gRPC server"),
+    ignored("PROXY_GRPC_HTTP_TRANSCODING_ENABLED", "there is no gRPC server"),
+    ignored("PROXY_GRPC_ACTORS_PROTOS_PATH", "there is no gRPC server"),
+    ignored("PROXY_GRPC_INCLUDE_PROTOS_PATH", "there is no gRPC server"),
+    ignored("PROXY_GRPC_COMPILED_MODULES_PATH", "there is no gRPC server"),
+    ignored("PROXY_PROTO_DESCRIPTOR_PATH", "there is no gRPC server"),
+];

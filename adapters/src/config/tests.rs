@@ -1,0 +1,154 @@
+//! Precedence, mistakes, defaults and how they are shown.
+
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::table::TABLE;
+use super::*;
+use crate::ingress::Hosts;
+
+const GIB: u64 = 1 << 30;
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn file(pairs: &[(&str, &str)]) -> File {
+    let entries = map(pairs).into_iter().map(|(name, value)| (name, Ok(value))).collect();
+    File { path: "tidegate.toml".into(), entries }
+}
+
+fn from(environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    sources::resolve(&[], &map(environment), None, GIB)
+}
+
+fn settings(environment: &[(&str, &str)]) -> Settings {
+    from(environment).unwrap().settings().unwrap()
+}
+
+#[test]
+fn every_default_fits_and_every_setting_is_read() {
+    let settings = settings(&[]);
+    assert_eq!(settings.http.listen, Listen::Tcp("0.0.0.0:9001".parse().unwrap()));
+    assert_eq!(settings.database, Database::Embedded);
+    assert_eq!(settings.durability, Durability::Acknowledged);
+    assert_eq!(settings.host_connections, 4096);
+    assert_eq!(settings.max_demand, None);
+    assert_eq!(settings.bounds.door_bytes, GIB / 8);
+    assert_eq!(settings.http.limits.body_bytes, 8_000_000);
+    assert_eq!(settings.drain.timeout, Duration::from_secs(25));
+    assert_eq!(settings.log, LogSettings { level: "info", json: false });
+    let Hosts::Sidecar(host) = settings.hosts else { panic!("sidecar is the default") };
+    assert_eq!(host.as_str(), "127.0.0.1:8090");
+}
+
+#[test]
+fn the_table_names_each_setting_once() {
+    let mut names = HashSet::new();
+    assert!(TABLE.iter().all(|setting| names.insert(setting.name)));
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_over_the_file() {
+    let name = "PROXY_HTTP_PORT";
+    let (file, environment) = (file(&[(name, "1")]), map(&[(name, "2")]));
+    let flag = [(name.to_owned(), "3".to_owned())];
+    let resolved = |flags: &[_], environment: &BTreeMap<_, _>, file| {
+        let config = sources::resolve(flags, environment, file, GIB).unwrap();
+        let Effective { value, source } = config.get(name).clone();
+        (value.unwrap().to_string(), source)
+    };
+    assert_eq!(resolved(&flag, &environment, Some(&file)), ("3".into(), Source::Flag));
+    assert_eq!(resolved(&[], &environment, Some(&file)), ("2".into(), Source::Environment));
+    assert_eq!(resolved(&[], &map(&[]), Some(&file)).0, "1");
+    // Empty means unset.
+    assert_eq!(resolved(&[], &map(&[(name, "")]), Some(&file)).0, "1");
+    assert_eq!(resolved(&[], &map(&[(name, "")]), None), ("9001".into(), Source::Default));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_each_with_its_setting() {
+    let environment = map(&[
+        ("PROXY_HTTP_PORT", "http"),
+        ("PROXY_UDS_ENABLED", "yes"),
+        ("TIDEGATE_DURABLITY", "snapshot"),
+        ("PROXY_DATABASE_TYPE", "mariadb"),
+        ("SPAWN_STATESTORE_KEY", "3Jnb0hZiHIzHTOih7t2cTEPEpY98Tu1wvQkPfq/XwqE="),
+    ]);
+    let file = file(&[("USER_FUNCTION_PORT", "0")]);
+    let text = sources::resolve(&[], &environment, Some(&file), GIB).unwrap_err().to_string();
+    for part in [
+        "6 mistake(s)",
+        "PROXY_HTTP_PORT (environment): must be a number from 0 to 65535, not \"http\"",
+        "PROXY_UDS_ENABLED (environment): must be true or false",
+        "did you mean TIDEGATE_DURABILITY?",
+        "must be one of embedded, memory, not \"mariadb\"; states of another store have to be imported",
+        "USER_FUNCTION_PORT (tidegate.toml): must be a number from 1",
+        "SPAWN_STATESTORE_KEY (environment): states cannot be sealed",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    assert!(!text.contains("3Jnb0"), "a key is never shown");
+}
+
+#[test]
+fn values_that_contradict_each_other_are_a_mistake() {
+    let config = from(&[("TIDEGATE_DRAIN_DELAY", "9s"), ("TIDEGATE_DRAIN_TIMEOUT", "5s")]).unwrap();
+    assert!(config.settings().unwrap_err().to_string().contains("TIDEGATE_DRAIN_DELAY"));
+}
+
+#[test]
+fn secrets_are_masked_and_what_has_no_effect_is_told() {
+    let config = from(&[
+        ("TIDEGATE_ADMIN_TOKEN", "hush"),
+        ("PROXY_DATABASE_SECRET", "hush"),
+        ("PROXY_CLUSTER_STRATEGY", "gossip"),
+    ])
+    .unwrap();
+    let shown = effective(&config);
+    assert!(!shown.contains("hush"), "{shown}");
+    assert!(shown.contains("TIDEGATE_ADMIN_TOKEN = (set, masked)    # environment"), "{shown}");
+    assert!(shown.contains("PROXY_HTTP_PORT = 9001    # default"), "{shown}");
+    let without: Vec<_> = config.without_effect().map(|(name, _)| name).collect();
+    assert_eq!(without, ["PROXY_CLUSTER_STRATEGY", "PROXY_DATABASE_SECRET"]);
+}
+
+#[test]
+fn the_help_and_the_table_name_every_setting() {
+    let (help, table) = (help(), markdown());
+    for setting in TABLE {
+        assert!(help.contains(setting.name), "{}", setting.name);
+        assert!(table.contains(&format!("| `{}` |", setting.name)), "{}", setting.name);
+    }
+}
+
+#[test]
+fn a_host_may_be_a_name_an_address_or_a_socket() {
+    for (host, address) in [
+        ("actors.local", "actors.local:8090"),
+        ("10.0.0.7", "10.0.0.7:8090"),
+        ("::1", "[::1]:8090"),
+        ("unix:/run/host.sock", "unix:/run/host.sock"),
+    ] {
+        let Hosts::Sidecar(found) = settings(&[("USER_FUNCTION_HOST", host)]).hosts else {
+            panic!()
+        };
+        assert_eq!(found.as_str(), address);
+    }
+}
+
+#[test]
+fn names_of_the_protocol_set_what_they_set_upstream() {
+    let settings = settings(&[
+        ("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND", "70"),
+        ("ACTORS_GLOBAL_BACKPRESSURE_MIN_DEMAND", "-1"),
+        ("PROXY_HTTP_CLIENT_ADAPTER_POOL_SIZE", "30"),
+        ("PROXY_UDS_ENABLED", "true"),
+        ("SPAWN_PROXY_LOGGER_LEVEL", "warning"),
+    ]);
+    assert_eq!((settings.max_demand, settings.min_demand), (Some(70), None));
+    assert_eq!((settings.host_connections, settings.host.connections), (30, 30));
+    assert_eq!(settings.http.listen, Listen::Unix("/var/run/spawn.sock".into()));
+    assert_eq!(settings.log.level, "warn");
+}

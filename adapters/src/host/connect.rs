@@ -1,0 +1,57 @@
+//! Connect: how a host is reached.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use tidegate_stages::actor::HostAddress;
+use tidegate_stages::ports::HostError;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::net::Stream;
+
+/// Opens byte streams to hosts; the operating system's network, or a simulated one.
+pub trait Connect: Clone + Send + Sync + 'static {
+    /// A connection.
+    type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// Connects, without a deadline of its own.
+    fn connect(&self, address: &HostAddress) -> impl Future<Output = io::Result<Self::Io>> + Send;
+}
+
+/// TCP and Unix sockets of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemConnector;
+
+impl Connect for SystemConnector {
+    type Io = Stream;
+
+    async fn connect(&self, address: &HostAddress) -> io::Result<Stream> {
+        Stream::connect(address.as_str()).await
+    }
+}
+
+/// Connects within `limit`.
+pub(super) async fn connect<C: Connect>(
+    connector: &C,
+    address: &HostAddress,
+    limit: Duration,
+) -> Result<C::Io, HostError> {
+    let failed = |reason: String| HostError::Connect { address: address.to_string(), reason };
+    match tokio::time::timeout(limit, connector.connect(address)).await {
+        Ok(Ok(io)) => Ok(io),
+        Ok(Err(error)) => Err(failed(explained(&error))),
+        Err(_) => Err(failed(format!("no connection within {limit:?}"))),
+    }
+}
+
+/// What the operating system said, with the hint that a refused connection calls for (decision 28).
+fn explained(error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::ConnectionRefused && error.kind() != io::ErrorKind::NotFound {
+        return error.to_string();
+    }
+    format!(
+        "{error}: nothing listens there; USER_FUNCTION_HOST and USER_FUNCTION_PORT say where the host listens, and SDKs listen on \
+         8090 (Node), 8091 (Python), 8093 (Rust) or a port of the program's choice (Go) unless told otherwise"
+    )
+}

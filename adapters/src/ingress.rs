@@ -1,0 +1,199 @@
+//! Ingress: the HTTP door. Requests come in, the house's answers go out.
+//!
+//! [`serve`] accepts connections of any [`Listener`] and hands each request to an [`Ingress`], which finds its route, reads its body
+//! within limits, asks the house through [`Calls`] and answers. Every failure has a status, a text and an encoded body, made in
+//! one place, [`http`]. A client that goes away drops the future of its request, which is how the house learns of it.
+
+pub mod lifecycle;
+mod listener;
+mod pace;
+mod serve;
+mod route;
+mod body;
+mod answer;
+mod admin;
+pub mod http;
+mod metrics;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_stages::actor::HostAddress;
+use tidegate_stages::error::Error;
+use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
+use tidegate_stages::state::ActorState;
+use tidegate_stages::topology::House;
+
+pub use admin::AdminToken;
+pub use lifecycle::{Lifecycle, Phase};
+pub use listener::{BindError, Listener, Socket};
+pub use metrics::{CONNECTIONS, REQUESTS_TOTAL};
+pub use serve::{Serving, serve};
+
+/// What the ingress asks of the rooms behind it.
+pub trait Calls: Clone + Send + Sync + 'static {
+    /// See [`House::register`].
+    fn register(
+        &self,
+        registration: Registration,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+    /// See [`House::spawn`].
+    fn spawn(&self, spawn: Spawn) -> impl Future<Output = Result<(), Error>> + Send;
+    /// See [`House::invoke`].
+    fn invoke(&self, invocation: Invocation)
+    -> impl Future<Output = Result<Payload, Error>> + Send;
+    /// See [`House::state`].
+    fn state(
+        &self,
+        system: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<ActorState, Error>> + Send;
+    /// See [`House::delete`].
+    fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+impl Calls for House {
+    fn register(
+        &self,
+        registration: Registration,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        House::register(self, registration)
+    }
+
+    fn spawn(&self, spawn: Spawn) -> impl Future<Output = Result<(), Error>> + Send {
+        House::spawn(self, spawn)
+    }
+
+    fn invoke(
+        &self,
+        invocation: Invocation,
+    ) -> impl Future<Output = Result<Payload, Error>> + Send {
+        House::invoke(self, invocation)
+    }
+
+    fn state(
+        &self,
+        system: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<ActorState, Error>> + Send {
+        House::state(self, system, name)
+    }
+
+    fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {
+        House::delete(self, system, name)
+    }
+}
+
+/// Bounds of the door.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once; at the bound, new ones wait in the operating system's backlog.
+    pub connections: usize,
+    /// Size of a request's head, in bytes.
+    pub head_bytes: usize,
+    /// Size of a request's body, in bytes.
+    pub body_bytes: usize,
+    /// Bodies of all requests in flight, in bytes; at the bound, requests are answered 503.
+    pub bodies_bytes: usize,
+    /// How long a request's head may take to arrive.
+    pub head_time: Duration,
+    /// How long a request's body may take to arrive.
+    pub body_time: Duration,
+    /// How long a connection may stay without a request.
+    pub idle_time: Duration,
+    /// How long a client may go without taking a byte of its answer.
+    pub write_time: Duration,
+}
+
+/// Where the host of a registration listens when it does not say so itself.
+#[derive(Debug, Clone)]
+pub enum Hosts {
+    /// Beside the proxy: always at this address.
+    Sidecar(HostAddress),
+    /// Where the registration came from, at this port.
+    Daemon {
+        /// The port of every host.
+        port: u16,
+    },
+}
+
+/// The HTTP door; see the [module](self). Cheap to clone.
+#[derive(Debug)]
+pub struct Ingress<C>(Arc<Door<C>>);
+
+impl<C> Clone for Ingress<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// What a door is made of.
+#[derive(Debug)]
+pub struct Parts<C> {
+    /// The rooms behind.
+    pub calls: C,
+    /// Its bounds.
+    pub limits: Limits,
+    /// Where hosts listen.
+    pub hosts: Hosts,
+    /// Needed for changes that the original protocol does not know, unless the peer is local.
+    pub admin_token: Option<AdminToken>,
+    /// Where the proxy is between start and end.
+    pub lifecycle: Lifecycle,
+    /// Renders `/metrics`; `None`: switched off.
+    pub scrape: Option<Scrape>,
+}
+
+/// Renders all metrics as Prometheus text.
+#[derive(Clone)]
+pub struct Scrape(Arc<dyn Fn() -> String + Send + Sync>);
+
+impl Scrape {
+    /// Wraps a renderer.
+    pub fn new(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(render))
+    }
+}
+
+impl std::fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scrape")
+    }
+}
+
+#[derive(Debug)]
+struct Door<C> {
+    parts: Parts<C>,
+    bodies: body::Room,
+    counted: metrics::Requests,
+}
+
+impl<C: Calls> Ingress<C> {
+    /// Builds the door; [`serve`] opens it.
+    pub fn new(parts: Parts<C>) -> Self {
+        let bodies = body::Room::new(parts.limits.bodies_bytes);
+        Self(Arc::new(Door { parts, bodies, counted: metrics::Requests::default() }))
+    }
+}
+
+impl Hosts {
+    /// The address of a host that registers from `peer` without naming one.
+    fn address(&self, peer: crate::net::Peer) -> HostAddress {
+        match self {
+            Hosts::Sidecar(address) => address.clone(),
+            Hosts::Daemon { port } => {
+                let address = match peer {
+                    crate::net::Peer::Ip(address) => address.to_canonical(),
+                    // A peer on a Unix socket is on this machine.
+                    crate::net::Peer::Local => IpAddr::from([127, 0, 0, 1]),
+                };
+                HostAddress::new(&std::net::SocketAddr::new(address, *port).to_string())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Answer: what each route does with a request.
+
+use std::panic::AssertUnwindSafe;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request;
+use http::{HeaderMap, Method, Request, StatusCode};
+use hyper::body::Body;
+use tidegate_stages::actor::HostAddress;
+use tidegate_stages::error::Error;
+use tracing::{error, info};
+
+use super::http::{Answer, Refusal, octets, of_type};
+use super::lifecycle::Phase;
+use super::route::{NoResource, Resource, revision};
+use super::{Calls, Door, Ingress, Limits, admin, body};
+use crate::net::Peer;
+use crate::wire;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+const UP: Bytes = Bytes::from_static(br#"{"status":"up"}"#);
+const DOWN: Bytes = Bytes::from_static(br#"{"status":"down"}"#);
+
+/// A registering host says here where it listens: `http://host:port` or `unix:/path`.
+const HOST_HEADER: &str = "tidegate-host";
+/// W3C trace context of a request.
+const TRACEPARENT: &str = "traceparent";
+
+impl<C: Calls> Ingress<C> {
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.parts.limits
+    }
+
+    /// Answers a request. Never errs, never panics; ends by itself within the limits of the house and of the body.
+    pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (head, mut body) = request.into_parts();
+        let door = &*self.0;
+        let resource = Resource::find(head.uri.path()).map(|found| found.under(&head.method));
+        let label = resource.as_ref().map_or("none", Resource::label);
+        let answered = AssertUnwindSafe(door.answer(resource, &head, &mut body, peer));
+        let answer = match answered.catch_unwind().await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(refusal)) => refusal.into_answer(),
+            Err(_) => {
+                // The panic hook has logged where and why.
+                error!(route = label, "a request ended in a panic");
+                Refusal::from(Error::Internal("a defect ended this request".into())).into_answer()
+            }
+        };
+        if !body.is_end_stream() {
+            body::discard(&mut body, self.limits().body_bytes, self.limits().body_time).await;
+        }
+        door.counted.count(label, answer.status());
+        answer
+    }
+}
+
+impl<C: Calls> Door<C> {
+    async fn answer<B>(
+        &self,
+        resource: Result<Resource<'_>, NoResource>,
+        head: &request::Parts,
+        body: &mut B,
+        peer: Peer,
+    ) -> Result<Answer, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let resource = resource.map_err(|none| match none {
+            NoResource::Unknown => Refusal::new(StatusCode::NOT_FOUND, "no such path"),
+            NoResource::NotText => {
+                Refusal::new(StatusCode::BAD_REQUEST, "a name in the path is not UTF-8")
+            }
+        })?;
+        if !resource.allows(&head.method) {
+            return Err(Refusal::method(resource.allowed()));
+        }
+        match resource {
+            Resource::Health | Resource::Liveness => return Ok(of_type(JSON, UP)),
+            Resource::Readiness => return Ok(self.readiness()),
+            Resource::Metrics => return self.scrape(),
+            _ if self.parts.lifecycle.phase() >= Phase::Draining => {
+                return Err(Error::Draining.into());
+            }
+            _ => {}
+        }
+        if head.method == Method::POST {
+            check_media_type(&head.headers)?;
+        }
+        let (limits, calls) = (&self.parts.limits, &self.parts.calls);
+        let mut place = self.bodies.enter();
+        let read = body::read(body, limits.body_bytes, limits.body_time, &mut place);
+        match resource {
+            Resource::Invoke => {
+                let called = wire::invocation(read.await?)?;
+                let mut invocation = called.invocation;
+                invocation.traceparent = traceparent(&head.headers);
+                let payload = calls.invoke(invocation).await?;
+                Ok(octets(wire::invoked(called.echo, payload)))
+            }
+            Resource::Register => {
+                let host = self.host_of(&head.headers, peer)?;
+                calls.register(wire::registration(read.await?, &host)?).await?;
+                Ok(octets(wire::registered()))
+            }
+            Resource::Spawn => {
+                let revision = revision(head.uri.query())
+                    .map_err(|text| Refusal::new(StatusCode::BAD_REQUEST, text))?;
+                calls.spawn(wire::spawn(read.await?, revision)?).await?;
+                Ok(octets(wire::accepted()))
+            }
+            Resource::Actor { system, name } if head.method == Method::DELETE => {
+                admin::check(self.parts.admin_token.as_ref(), &head.headers, peer)?;
+                let deleted = calls.delete(&system, &name).await;
+                let outcome = deleted.as_ref().map_or_else(Error::to_string, |()| "deleted".into());
+                info!(target: "audit", %peer, system = %system, actor = %name, outcome, "delete asked for");
+                deleted?;
+                Ok(octets(wire::accepted()))
+            }
+            Resource::Actor { system, name } => {
+                Ok(octets(wire::state(calls.state(&system, &name).await?)))
+            }
+            Resource::Health | Resource::Liveness | Resource::Readiness | Resource::Metrics => {
+                unreachable!("answered above")
+            }
+        }
+    }
+
+    fn readiness(&self) -> Answer {
+        if self.parts.lifecycle.is_ready() {
+            return of_type(JSON, UP);
+        }
+        let mut answer = of_type(JSON, DOWN);
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        answer
+    }
+
+    fn scrape(&self) -> Result<Answer, Refusal> {
+        let scrape = self.parts.scrape.as_ref().ok_or_else(|| {
+            Refusal::new(StatusCode::NOT_FOUND, "metrics are off: SPAWN_DISABLE_METRICS is true")
+        })?;
+        Ok(of_type(EXPOSITION, (scrape.0)().into()))
+    }
+
+    /// Where the host that registers listens: where it says, else where the setting says.
+    fn host_of(&self, headers: &HeaderMap, peer: Peer) -> Result<HostAddress, Refusal> {
+        let Some(given) = headers.get(HOST_HEADER) else {
+            return Ok(self.parts.hosts.address(peer));
+        };
+        let parsed = given.to_str().ok().and_then(host_address);
+        parsed.ok_or_else(|| {
+            let text = format!(
+                "header {HOST_HEADER} must be http://host:port or unix:/path, not {given:?}"
+            );
+            Refusal::new(StatusCode::BAD_REQUEST, text)
+        })
+    }
+}
+
+fn host_address(given: &str) -> Option<HostAddress> {
+    if let Some(path) = given.strip_prefix(crate::net::UNIX_PREFIX) {
+        return path.starts_with('/').then(|| HostAddress::new(given));
+    }
+    let authority = given.strip_prefix("http://")?;
+    let authority: http::uri::Authority =
+        authority.strip_suffix('/').unwrap_or(authority).parse().ok()?;
+    let port = authority.port_u16()?;
+    (port > 0 && !authority.as_str().contains('@')).then(|| HostAddress::new(authority.as_str()))
+}
+
+/// A missing type counts as octet-stream (decision 25).
+fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let known = ["application/octet-stream", "application/protobuf", "application/x-protobuf"];
+    if known.iter().any(|known| known.eq_ignore_ascii_case(essence)) {
+        return Ok(());
+    }
+    let text = format!("content type {given:?} is not understood, send application/octet-stream");
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
+}
+
+fn traceparent(headers: &HeaderMap) -> String {
+    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    given.unwrap_or_default().to_owned()
+}

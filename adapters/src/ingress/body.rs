@@ -1,0 +1,129 @@
+//! Body: reads a request's body within its bounds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use tokio::time::timeout;
+
+/// First size of a body's buffer at most: what a client announces costs nothing until it arrives.
+const FIRST_BYTES: usize = 64 * 1024;
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BodyError {
+    /// It is larger than the limit.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// Bodies of all requests in flight fill their room.
+    #[error("bodies of requests in flight fill their {0} bytes")]
+    NoRoom(usize),
+    /// It did not arrive in time.
+    #[error("the body did not arrive within {0:?}")]
+    Late(Duration),
+    /// It ended early or is badly framed.
+    #[error("the body ended early or is badly framed")]
+    Broken,
+}
+
+/// Room for the bodies of all requests in flight, in bytes.
+#[derive(Debug)]
+pub(super) struct Room {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Room {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, used: AtomicUsize::new(0) }
+    }
+
+    /// A place without bytes yet.
+    pub(super) fn enter(&self) -> Place<'_> {
+        Place { room: self, bytes: 0 }
+    }
+}
+
+/// Bytes that one request has taken of the [`Room`], given back on drop.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    room: &'a Room,
+    bytes: usize,
+}
+
+impl Place<'_> {
+    fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
+        self.bytes += bytes;
+        let before = self.room.used.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > self.room.limit {
+            return Err(BodyError::NoRoom(self.room.limit));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.room.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Reads the whole body into one buffer of its own size.
+///
+/// It is copied once, out of the connection's read buffer: a payload that waits in a queue would otherwise keep that whole buffer
+/// (8 KiB and more) alive, uncounted by any bound, and the connection would need a new one for each request.
+pub(super) async fn read<B>(
+    body: &mut B,
+    limit: usize,
+    time: Duration,
+    place: &mut Place<'_>,
+) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit {
+        return Err(BodyError::TooLarge(limit));
+    }
+    let reading = async {
+        let mut bytes = BytesMut::with_capacity(announced.min(FIRST_BYTES));
+        // An announced length is known to be reached; asking for one more frame would cost a turn of the connection.
+        while !body.is_end_stream()
+            && let Some(frame) = body.frame().await
+        {
+            let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+            if bytes.len() + data.len() > limit {
+                return Err(BodyError::TooLarge(limit));
+            }
+            place.grow(data.len())?;
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes.freeze())
+    };
+    timeout(time, reading).await.unwrap_or(Err(BodyError::Late(time)))
+}
+
+/// Reads and forgets what is left of a body, so that its client, which may be sending still, gets to read the answer: closing a
+/// connection with unread bytes resets it. Gives up at the limits.
+pub(super) async fn discard<B>(body: &mut B, limit: usize, time: Duration)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let reading = async {
+        let mut left = limit;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Late is as good as done: the answer goes out either way.
+    let _: Result<(), _> = timeout(time, reading).await;
+}

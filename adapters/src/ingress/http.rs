@@ -1,0 +1,174 @@
+//! HTTP: the one place that knows which failure has which status.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use tidegate_stages::error::{Error, ErrorKind};
+
+use super::body::BodyError;
+use crate::wire::{self, Malformed, Outcome};
+
+const OCTET_STREAM: HeaderValue =
+    HeaderValue::from_static("application/octet-stream; charset=utf-8");
+
+/// Seconds after which a refusal that names no time may be tried again.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// An answer.
+pub type Answer = Response<Full<Bytes>>;
+
+/// A failure, ready to be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    status: StatusCode,
+    outcome: Outcome,
+    text: String,
+    /// Seconds after which to come back.
+    retry_after: Option<u64>,
+    /// Methods that would have been right.
+    allow: Option<&'static str>,
+}
+
+impl Refusal {
+    /// A failure of the request itself.
+    pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        let retry_after =
+            (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS);
+        Self { status, outcome: Outcome::Error, text: text.into(), retry_after, allow: None }
+    }
+
+    /// A method that the resource does not know.
+    pub(super) fn method(allowed: &'static str) -> Self {
+        let text = format!("method not allowed here, use {allowed}");
+        Self { allow: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, text) }
+    }
+
+    /// The answer; its body is never empty.
+    pub(super) fn into_answer(self) -> Answer {
+        let mut answer = octets(wire::error(self.outcome, self.text));
+        *answer.status_mut() = self.status;
+        if let Some(seconds) = self.retry_after {
+            answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        if let Some(allowed) = self.allow {
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        answer
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let kind = error.kind();
+        let mut refusal = Self::new(status(kind), error.to_string());
+        if kind == ErrorKind::ActorNotFound {
+            refusal.outcome = Outcome::ActorNotFound;
+        }
+        if let Error::Overloaded { retry_after, .. } = error {
+            refusal.retry_after = Some(
+                retry_after
+                    .as_millis()
+                    .div_ceil(1_000)
+                    .try_into()
+                    .map_or(u64::MAX, |seconds: u64| seconds.max(1)),
+            );
+        }
+        refusal
+    }
+}
+
+/// The status of each kind of failure.
+fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+        ErrorKind::ActorNotFound | ErrorKind::ActionNotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::Overloaded | ErrorKind::StoreUnavailable | ErrorKind::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        ErrorKind::HostFailed => StatusCode::BAD_GATEWAY,
+        ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        // Kinds that are added later are defects until they get a status here.
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, malformed.to_string())
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        let status = match error {
+            BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+            BodyError::Late(_) => StatusCode::REQUEST_TIMEOUT,
+            BodyError::Broken => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+/// A message of the protocol, under 200.
+pub(super) fn octets(body: Bytes) -> Answer {
+    of_type(OCTET_STREAM, body)
+}
+
+/// A body of some other type, under 200.
+pub(super) fn of_type(content_type: HeaderValue, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_stages::ports::{HostError, StoreError};
+
+    use super::*;
+
+    #[test]
+    fn every_failure_has_its_status() {
+        let host = HostError::Broken { address: "a".into(), reason: "b".into() };
+        let not_found = Error::ActorNotFound { system: "s".into(), name: "n".into() };
+        let no_action = Error::ActionNotFound { actor: "n".into(), action: "x".into() };
+        let second = Duration::from_secs(1);
+        for (error, status) in [
+            (Error::Invalid("x".into()), 400),
+            (not_found, 404),
+            (Error::NotFound("x".into()), 404),
+            (no_action, 404),
+            (Error::Forbidden("x".into()), 403),
+            (Error::Conflict("x".into()), 409),
+            (Error::TooLarge("x".into()), 413),
+            (Error::Overloaded { reason: "x".into(), retry_after: second }, 503),
+            (Error::Store(StoreError::Full("x".into())), 503),
+            (Error::Draining, 503),
+            (Error::Host(host), 502),
+            (Error::NotStarted(second, "x".into()), 504),
+            (Error::NoAnswer(second), 504),
+            (Error::Unsupported("x".into()), 501),
+            (Error::Internal("x".into()), 500),
+        ] {
+            assert_eq!(Refusal::from(error.clone()).status.as_u16(), status, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_overload_says_when_to_come_back_in_whole_seconds() {
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2")] {
+            let retry_after = Duration::from_millis(millis);
+            let error = Error::Overloaded { reason: "full".into(), retry_after };
+            let answer = Refusal::from(error).into_answer();
+            assert_eq!(answer.headers()[RETRY_AFTER], seconds);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Metrics of the ingress, named as they are scraped.
+
+use std::sync::OnceLock;
+
+use ::metrics::{Counter, counter};
+use http::StatusCode;
+
+/// Open connections.
+pub const CONNECTIONS: &str = "tidegate_http_connections";
+/// Requests answered, by route and status.
+pub const REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
+
+const ROUTES: [&str; 7] = ["invoke", "register", "spawn", "actor", "health", "metrics", "none"];
+const STATUSES: [u16; 14] = [200, 400, 403, 404, 405, 408, 409, 413, 415, 500, 501, 502, 503, 504];
+
+/// Counters of [`REQUESTS_TOTAL`], each made when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct Requests([[OnceLock<Counter>; STATUSES.len()]; ROUTES.len()]);
+
+impl Requests {
+    /// Counts an answer.
+    pub(super) fn count(&self, route: &'static str, status: StatusCode) {
+        let row = ROUTES.iter().position(|known| *known == route);
+        let column = STATUSES.iter().position(|known| *known == status.as_u16());
+        debug_assert!(row.is_some() && column.is_some(), "{route} {status} is not in the tables");
+        let cell = row.zip(column).and_then(|(row, column)| self.0.get(row)?.get(column));
+        if let Some(cell) = cell {
+            let made = || counter!(REQUESTS_TOTAL, "route" => route, "status" => status.as_str().to_owned());
+            cell.get_or_init(made).increment(1);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Pace: a connection that dawdles is closed.
+//!
+//! hyper's own timer for request heads counts the idle time of a kept-alive connection too, and is set up and torn down for
+//! every request. This wrapper tells idle from slow, watches writes as well, and in the usual case, where a whole request arrives
+//! at once, costs one look at the clock: its one timer stays armed and is pushed back only when it fires.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Without a request.
+    pub(super) idle: Duration,
+    /// From the first byte of a request to the end of its head.
+    pub(super) head: Duration,
+    /// Without the peer taking a byte.
+    pub(super) write: Duration,
+}
+
+/// Requests of a connection, as its service counts them.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    in_flight: AtomicU32,
+    finished: AtomicU32,
+}
+
+impl Progress {
+    /// Counts a request as in flight until the answer is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Progress>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.finished.fetch_add(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A byte stream that fails with [`io::ErrorKind::TimedOut`] when its peer is too slow.
+#[derive(Debug)]
+pub(super) struct Paced<Io> {
+    io: Io,
+    pace: Pace,
+    progress: Arc<Progress>,
+    /// Requests that had finished when the connection was last seen idle.
+    seen: u32,
+    idle_since: Instant,
+    /// Bytes of a request that has not reached the service have arrived.
+    begun: bool,
+    /// When the wait for the rest of them began.
+    waiting_since: Option<Instant>,
+    /// HTTP/2 interleaves frames of its own, so a byte is no sign of a request.
+    http2: Option<bool>,
+    read_timer: Pin<Box<Sleep>>,
+    write_timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<Io> Paced<Io> {
+    pub(super) fn new(io: Io, pace: Pace, progress: Arc<Progress>) -> Self {
+        let now = Instant::now();
+        Self {
+            io,
+            pace,
+            progress,
+            seen: 0,
+            idle_since: now,
+            begun: false,
+            waiting_since: None,
+            http2: None,
+            read_timer: Box::pin(sleep_until(now + pace.idle)),
+            write_timer: None,
+        }
+    }
+
+    /// Called when there is nothing to read: errs when that has been so for too long.
+    fn check_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.progress.in_flight.load(Ordering::Relaxed) > 0 {
+            return Poll::Pending;
+        }
+        let finished = self.progress.finished.load(Ordering::Relaxed);
+        if finished != self.seen {
+            self.seen = finished;
+            self.idle_since = Instant::now();
+            self.begun = false;
+            self.waiting_since = None;
+        }
+        let deadline = if self.begun && self.http2 == Some(false) {
+            *self.waiting_since.get_or_insert_with(Instant::now) + self.pace.head
+        } else {
+            self.idle_since + self.pace.idle
+        };
+        if self.read_timer.deadline() > deadline {
+            self.read_timer.as_mut().reset(deadline);
+        }
+        while self.read_timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.read_timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn saw(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.http2.get_or_insert_with(|| bytes.starts_with(b"PRI"));
+        self.begun = true;
+    }
+
+    /// Errs when the peer has taken nothing for too long.
+    fn check_write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.write_timer = None;
+            return written;
+        }
+        let write = self.pace.write;
+        let timer =
+            self.write_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + write)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Paced<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                self.saw(buf.filled().get(before..).unwrap_or_default());
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.check_idle(cx),
+        }
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Paced<Io> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.check_write(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.check_write(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.check_write(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.check_write(cx, shut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const PACE: Pace = Pace {
+        idle: Duration::from_secs(75),
+        head: Duration::from_secs(10),
+        write: Duration::from_secs(30),
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_after_the_idle_time() {
+        let (_client, server) = duplex(64);
+        let mut paced = Paced::new(server, PACE, Arc::default());
+        let started = Instant::now();
+        assert_eq!(paced.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_trickles_in_is_cut_off_after_the_head_time() {
+        let (mut client, server) = duplex(64);
+        let mut paced = Paced::new(server, PACE, Arc::default());
+        let trickle = async {
+            loop {
+                if client.write_all(b"G").await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let started = Instant::now();
+        let read = async move {
+            loop {
+                if let Err(error) = paced.read_u8().await {
+                    break error;
+                }
+            }
+        };
+        let (error, ()) = tokio::join!(read, trickle);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_in_flight_is_never_idle_and_the_idle_time_starts_when_it_ends() {
+        let (mut client, server) = duplex(64);
+        let progress = Arc::<Progress>::default();
+        let mut paced = Paced::new(server, PACE, Arc::clone(&progress));
+        client.write_all(b"G").await.unwrap();
+        paced.read_u8().await.unwrap();
+        let request = progress.begin();
+        let waited = tokio::time::timeout(Duration::from_secs(600), paced.read_u8()).await;
+        assert!(waited.is_err(), "a slow answer is not an idle connection");
+        drop(request);
+        let started = Instant::now();
+        assert_eq!(paced.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_cut_off_after_the_write_time() {
+        let (_client, server) = duplex(4);
+        let mut paced = Paced::new(server, PACE, Arc::default());
+        let started = Instant::now();
+        let error = paced.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), 30);
+    }
+}

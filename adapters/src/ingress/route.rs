@@ -1,0 +1,150 @@
+//! Route: what a path and a method ask for.
+
+use std::borrow::Cow;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+/// What a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Resource<'a> {
+    Register,
+    Spawn,
+    Invoke,
+    /// One actor; both names are percent-decoded.
+    Actor {
+        system: Cow<'a, str>,
+        name: Cow<'a, str>,
+    },
+    Health,
+    Liveness,
+    Readiness,
+    Metrics,
+}
+
+/// Why a path names nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoResource {
+    /// There is no such path.
+    Unknown,
+    /// A name in it is not UTF-8 once it is percent-decoded.
+    NotText,
+}
+
+/// Most segments that a path of ours has.
+const SEGMENTS: usize = 7;
+
+impl<'a> Resource<'a> {
+    /// Finds what a path names. Empty segments do not count, as upstream has it.
+    ///
+    /// Names in the path of a POST are not looked at: its body decides.
+    pub(super) fn find(path: &'a str) -> Result<Self, NoResource> {
+        let mut segments = [""; SEGMENTS];
+        let mut count = 0;
+        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+            *segments.get_mut(count).ok_or(NoResource::Unknown)? = segment;
+            count += 1;
+        }
+        match segments.get(..count).unwrap_or_default() {
+            ["api", "v1", "system", _, "actors", _, "invoke"] => Ok(Self::Invoke),
+            ["api", "v1", "system", system, "actors", name] => {
+                // `spawn` under a POST is the endpoint; an actor of that name is reached with any other method.
+                Ok(Self::Actor { system: decoded(system)?, name: decoded(name)? })
+            }
+            ["api", "v1", "system"] => Ok(Self::Register),
+            ["health"] => Ok(Self::Health),
+            ["health", "liveness"] => Ok(Self::Liveness),
+            ["health", "readiness"] => Ok(Self::Readiness),
+            ["metrics"] => Ok(Self::Metrics),
+            _ => Err(NoResource::Unknown),
+        }
+    }
+
+    /// The resource as this method sees it.
+    pub(super) fn under(self, method: &Method) -> Self {
+        match self {
+            Self::Actor { name, .. } if method == Method::POST && name == "spawn" => Self::Spawn,
+            other => other,
+        }
+    }
+
+    /// Methods that it knows, as an `Allow` header lists them.
+    pub(super) fn allowed(&self) -> &'static str {
+        match self {
+            Self::Register | Self::Spawn | Self::Invoke => "POST",
+            Self::Actor { .. } => "GET, HEAD, DELETE",
+            Self::Health | Self::Liveness | Self::Readiness | Self::Metrics => "GET, HEAD",
+        }
+    }
+
+    /// Whether it knows the method.
+    pub(super) fn allows(&self, method: &Method) -> bool {
+        self.allowed().split(", ").any(|allowed| allowed == method.as_str())
+    }
+
+    /// Its name in metrics.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Spawn => "spawn",
+            Self::Invoke => "invoke",
+            Self::Actor { .. } => "actor",
+            Self::Health | Self::Liveness | Self::Readiness => "health",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+fn decoded(segment: &str) -> Result<Cow<'_, str>, NoResource> {
+    percent_decode_str(segment).decode_utf8().map_err(|_| NoResource::NotText)
+}
+
+/// The revision that `?revision=N` of a spawn asks for; 0 asks for none.
+pub(super) fn revision(query: Option<&str>) -> Result<Option<u64>, String> {
+    let pairs = query.unwrap_or_default().split('&');
+    let Some(given) = pairs.filter_map(|pair| pair.strip_prefix("revision=")).next_back() else {
+        return Ok(None);
+    };
+    match given.parse::<u64>() {
+        Ok(0) => Ok(None),
+        Ok(revision) => Ok(Some(revision)),
+        Err(_) => Err(format!("revision in the query must be a number, not {given:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_decoded_once() {
+        let found = Resource::find("/api/v1/system/s%2525/actors/a%2Fb").unwrap();
+        assert_eq!(found, Resource::Actor { system: "s%25".into(), name: "a/b".into() });
+        assert_eq!(Resource::find("/api/v1/system/s/actors/%ff"), Err(NoResource::NotText));
+    }
+
+    #[test]
+    fn empty_segments_do_not_count() {
+        assert_eq!(Resource::find("//api/v1/system/"), Ok(Resource::Register));
+        assert_eq!(Resource::find("/health/"), Ok(Resource::Health));
+        assert_eq!(Resource::find("/"), Err(NoResource::Unknown));
+        assert_eq!(Resource::find("/a/b/c/d/e/f/g/h/i"), Err(NoResource::Unknown));
+    }
+
+    #[test]
+    fn spawn_is_an_endpoint_only_for_post() {
+        let path = "/api/v1/system/s/actors/spawn";
+        assert_eq!(Resource::find(path).unwrap().under(&Method::POST), Resource::Spawn);
+        let actor = Resource::Actor { system: "s".into(), name: "spawn".into() };
+        assert_eq!(Resource::find(path).unwrap().under(&Method::GET), actor);
+    }
+
+    #[test]
+    fn a_revision_is_a_number() {
+        assert_eq!(revision(None), Ok(None));
+        assert_eq!(revision(Some("revision=0")), Ok(None));
+        assert_eq!(revision(Some("a=b&revision=7")), Ok(Some(7)));
+        assert!(revision(Some("revision=-1")).is_err());
+        assert!(revision(Some("revision=")).is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! Serve: accepts connections within a bound, and ends them in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::metrics::gauge;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::listener::Listener;
+use super::metrics::CONNECTIONS;
+use super::pace::{Pace, Paced, Progress};
+use super::{Calls, Ingress};
+use crate::net::Peer;
+
+/// Pause after a failed accept, such as one for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Requests in flight on one HTTP/2 connection.
+const STREAMS: u32 = 128;
+/// The least that hyper accepts as its buffer's bound.
+const LEAST_HEAD_BYTES: usize = 8_192;
+
+/// An open door: the task that accepts and one per connection.
+#[derive(Debug)]
+pub struct Serving {
+    tasks: TaskTracker,
+    closing: CancellationToken,
+    killed: CancellationToken,
+}
+
+/// Opens the door.
+pub fn serve<L: Listener, C: Calls>(listener: L, ingress: Ingress<C>) -> Serving {
+    let serving = Serving {
+        tasks: TaskTracker::new(),
+        closing: CancellationToken::new(),
+        killed: CancellationToken::new(),
+    };
+    let connections = Connections {
+        builder: builder(&ingress, serving.tasks.clone()),
+        ingress,
+        tasks: serving.tasks.clone(),
+        closing: serving.closing.clone(),
+        killed: serving.killed.clone(),
+    };
+    serving.tasks.spawn(connections.accept(listener));
+    serving
+}
+
+impl Serving {
+    /// Takes no more connections, lets requests in flight be answered within `limit`, then ends what is left. All tasks are joined.
+    pub async fn close(self, limit: Duration) {
+        self.closing.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+            warn!(connections = self.tasks.len(), "connections cut off at the end of the drain");
+            self.killed.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+/// Runs the streams of HTTP/2 connections as tasks that are joined with the door.
+#[derive(Debug, Clone)]
+struct Tracked(TaskTracker);
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tracked {
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
+    }
+}
+
+fn builder<C: Calls>(ingress: &Ingress<C>, tasks: TaskTracker) -> Builder<Tracked> {
+    let limits = ingress.limits();
+    let mut builder = Builder::new(Tracked(tasks));
+    let head_bytes = limits.head_bytes.max(LEAST_HEAD_BYTES);
+    // `Paced` watches the time of heads.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head_bytes);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(limits.idle_time)
+        .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX));
+    builder
+}
+
+struct Connections<C> {
+    builder: Builder<Tracked>,
+    ingress: Ingress<C>,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+    killed: CancellationToken,
+}
+
+impl<C: Calls> Connections<C> {
+    async fn accept<L: Listener>(self, mut listener: L) {
+        let places = Arc::new(Semaphore::new(self.ingress.limits().connections));
+        let accepting = async {
+            loop {
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                match listener.accept().await {
+                    Ok((io, peer)) => self.connect(io, peer, place),
+                    Err(error) => {
+                        warn!(%error, "connection not accepted");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        };
+        self.closing.run_until_cancelled(accepting).await;
+    }
+
+    fn connect<Io>(&self, io: Io, peer: Peer, place: OwnedSemaphorePermit)
+    where
+        Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let limits = self.ingress.limits();
+        let pace =
+            Pace { idle: limits.idle_time, head: limits.head_time, write: limits.write_time };
+        let progress = Arc::<Progress>::default();
+        let io = TokioIo::new(Paced::new(io, pace, Arc::clone(&progress)));
+        let (builder, ingress) = (self.builder.clone(), self.ingress.clone());
+        // Tokens of its own: a connection looks at them at each turn, and would share their lock with all others.
+        let (closing, killed) = (self.closing.child_token(), self.killed.child_token());
+        self.tasks.spawn(async move {
+            let open = gauge!(CONNECTIONS);
+            open.increment(1);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (ingress, in_flight) = (ingress.clone(), progress.begin());
+                async move {
+                    let response = ingress.handle(request, peer).await;
+                    drop(in_flight);
+                    Ok::<_, std::convert::Infallible>(response)
+                }
+            });
+            let connection = builder.serve_connection(io, service);
+            tokio::pin!(connection);
+            let ended = tokio::select! {
+                biased;
+                ended = connection.as_mut() => Some(ended),
+                () = closing.cancelled() => None,
+            };
+            let ended = match ended {
+                Some(ended) => Some(ended),
+                None => {
+                    connection.as_mut().graceful_shutdown();
+                    killed.run_until_cancelled(connection).await
+                }
+            };
+            if let Some(Err(error)) = ended {
+                debug!(%peer, error, "connection ended early");
+            }
+            open.decrement(1);
+            drop(place);
+        });
+    }
+}

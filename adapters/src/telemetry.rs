@@ -1,0 +1,65 @@
+//! Telemetry: the log on stderr, and metrics for Prometheus.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt;
+
+use crate::config::LogSettings;
+
+/// How often what metrics gathered is folded together; it bounds their memory while nobody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Buckets of histograms of time: 50 µs to a minute.
+const SECONDS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+/// Buckets of histograms of anything else: counts and sizes.
+const AMOUNTS: &[f64] =
+    &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
+
+/// Starts logging, panics included. To be called once.
+///
+/// # Errors
+/// When a log has been started before.
+pub fn log(settings: &LogSettings) -> anyhow::Result<()> {
+    let level: LevelFilter = settings.level.parse()?;
+    let colours = std::io::stderr().is_terminal();
+    let lines = fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(colours);
+    let started = if settings.json { lines.json().try_init() } else { lines.try_init() };
+    started.map_err(|error| anyhow::anyhow!(error))?;
+    std::panic::set_hook(Box::new(|panic| {
+        let text = panic.payload_as_str().unwrap_or("no text");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        error!(place, text, "panic");
+    }));
+    Ok(())
+}
+
+/// Starts gathering metrics. To be called once, before anything that has metrics is built.
+///
+/// # Errors
+/// When a recorder has been installed before.
+pub fn metrics() -> anyhow::Result<PrometheusHandle> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets(AMOUNTS)?
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
+    Ok(builder.install_recorder()?)
+}
+
+/// Keeps the memory of metrics small, until `ended`; to be run as a task.
+pub async fn upkeep(handle: PrometheusHandle, ended: CancellationToken) {
+    let folding = async {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            handle.run_upkeep();
+        }
+    };
+    ended.run_until_cancelled(folding).await;
+}

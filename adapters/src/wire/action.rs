@@ -1,0 +1,150 @@
+//! The host's callback: what a user function is handed and what it answers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use tidegate_stages::actor::{ActorId, HostAddress};
+use tidegate_stages::invocation::{
+    ActorInvocation, ActorInvocationResponse, Broadcast, Payload, Routing, Workflow,
+};
+
+use super::Malformed;
+use super::parts::{
+    actor_id, answered, broadcast, handed, proto_actor_id, proto_state, some_state, to_answer,
+    to_broadcast, to_hand,
+};
+use super::request::{effect, invocation_request};
+use crate::proto::eigr::functions::protocol as wire;
+
+/// Encodes an `ActorInvocation`, in one buffer of its exact size.
+pub fn action_request(invocation: ActorInvocation) -> Bytes {
+    let id = Arc::unwrap_or_clone(invocation.actor);
+    let mut itself = id.clone();
+    if !invocation.self_has_parent {
+        itself.parent = String::new();
+    }
+    let caller = invocation.caller.map(proto_actor_id);
+    // An empty `Any` is never sent: Node and Go fail on it.
+    let payload = match invocation.payload {
+        Payload::Value(any) if any.is_empty() => Payload::Unset,
+        payload => payload,
+    };
+    let context = wire::Context {
+        state: proto_state(invocation.state),
+        caller: caller.clone(),
+        self_: Some(proto_actor_id(itself)),
+        metadata: invocation.metadata,
+        tags: invocation.tags,
+    };
+    let message = wire::ActorInvocation {
+        actor: Some(proto_actor_id(id)),
+        action_name: invocation.action,
+        current_context: Some(context),
+        caller,
+        payload: to_hand(payload),
+    };
+    message.encode_to_vec().into()
+}
+
+/// Reads an `ActorInvocation`, as a host does.
+///
+/// # Errors
+/// When it cannot be decoded, or lacks a field.
+pub fn read_action_request(body: Bytes, host: HostAddress) -> Result<ActorInvocation, Malformed> {
+    const MESSAGE: &str = "ActorInvocation";
+    let missing = |field| Malformed::Missing { message: MESSAGE, field };
+    let message = wire::ActorInvocation::decode(body)
+        .map_err(|error| Malformed::undecodable(MESSAGE, &error))?;
+    let actor: ActorId = actor_id(message.actor.ok_or_else(|| missing("actor"))?);
+    let context = message.current_context.ok_or_else(|| missing("current_context"))?;
+    let itself = context.self_.ok_or_else(|| missing("current_context.self"))?;
+    Ok(ActorInvocation {
+        host,
+        self_has_parent: itself.parent == actor.parent,
+        actor: Arc::new(actor),
+        action: message.action_name,
+        state: some_state(context.state),
+        tags: context.tags,
+        metadata: context.metadata,
+        caller: message.caller.map(actor_id),
+        payload: handed(message.payload),
+        traceparent: String::new(),
+    })
+}
+
+/// Reads an `ActorInvocationResponse`.
+///
+/// # Errors
+/// When it cannot be decoded, or has no `updated_context`.
+pub fn action_response(body: Bytes) -> Result<ActorInvocationResponse, Malformed> {
+    const MESSAGE: &str = "ActorInvocationResponse";
+    let message = wire::ActorInvocationResponse::decode(body)
+        .map_err(|error| Malformed::undecodable(MESSAGE, &error))?;
+    let context = message
+        .updated_context
+        .ok_or(Malformed::Missing { message: MESSAGE, field: "updated_context" })?;
+    Ok(ActorInvocationResponse {
+        state: some_state(context.state),
+        tags: context.tags,
+        payload: answered(message.payload),
+        workflow: message.workflow.map(workflow).unwrap_or_default(),
+        checkpoint: message.checkpoint,
+    })
+}
+
+/// Encodes an `ActorInvocationResponse` of `actor`, as a host does.
+pub fn encode_action_response(actor: ActorId, response: ActorInvocationResponse) -> Bytes {
+    let context = wire::Context {
+        state: proto_state(response.state),
+        tags: response.tags,
+        ..wire::Context::default()
+    };
+    let message = wire::ActorInvocationResponse {
+        actor_name: actor.name,
+        actor_system: actor.system,
+        updated_context: Some(context),
+        workflow: Some(proto_workflow(response.workflow)),
+        checkpoint: response.checkpoint,
+        payload: to_answer(response.payload),
+    };
+    message.encode_to_vec().into()
+}
+
+fn workflow(workflow: wire::Workflow) -> Workflow {
+    use wire::workflow::Routing as Oneof;
+    let effects = workflow.effects.into_iter().filter_map(|effect| effect.request).map(effect);
+    Workflow {
+        effects: effects.collect(),
+        broadcast: workflow.broadcast.map(|sent| Broadcast {
+            channel: sent.channel_group,
+            payload: broadcast(sent.payload),
+        }),
+        routing: workflow.routing.map(|routing| match routing {
+            Oneof::Pipe(pipe) => Routing::Pipe { actor: pipe.actor, action: pipe.action_name },
+            Oneof::Forward(to) => Routing::Forward { actor: to.actor, action: to.action_name },
+        }),
+    }
+}
+
+fn proto_workflow(workflow: Workflow) -> wire::Workflow {
+    use wire::workflow::Routing as Oneof;
+    let effects = workflow.effects.into_iter();
+    wire::Workflow {
+        effects: effects
+            .map(|effect| wire::SideEffect { request: Some(invocation_request(effect)) })
+            .collect(),
+        broadcast: workflow.broadcast.map(|sent| wire::Broadcast {
+            channel_group: sent.channel,
+            payload: to_broadcast(sent.payload),
+        }),
+        routing: workflow.routing.map(|routing| match routing {
+            Routing::Pipe { actor, action } => {
+                Oneof::Pipe(wire::Pipe { actor, action_name: action })
+            }
+            Routing::Forward { actor, action } => {
+                Oneof::Forward(wire::Forward { actor, action_name: action })
+            }
+        }),
+    }
+}

@@ -1,0 +1,196 @@
+//! Registrations and definitions: what a host announces, decoded and kept verbatim.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tidegate_stages::actor::{Channel, Definition, HostAddress, Kind, Timer};
+use tidegate_stages::invocation::Registration;
+
+use super::Malformed;
+use super::parts::{actor_id, actor_state};
+use crate::proto::eigr::functions::protocol as wire;
+
+/// Time between two looks of the snapshot timer when a strategy gives none (decision 20).
+const DEFAULT_SNAPSHOT: Duration = Duration::from_millis(2_000);
+/// Idle time before deactivation when a strategy gives none (decision 20).
+const DEFAULT_DEACTIVATION: Duration = Duration::from_millis(10_000);
+/// The action of a channel that names none.
+const DEFAULT_CHANNEL_ACTION: &str = "receive";
+
+/// `RegistrationRequest`, with each registered actor as the bytes that the host sent.
+#[derive(Clone, PartialEq, Message)]
+struct RegistrationFrame {
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    service_info: Option<Bytes>,
+    #[prost(message, optional, tag = "2")]
+    actor_system: Option<SystemFrame>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SystemFrame {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    registry: Option<RegistryFrame>,
+}
+
+/// `Registry`: on the wire, a map is a repeated pair.
+#[derive(Clone, PartialEq, Message)]
+struct RegistryFrame {
+    #[prost(message, repeated, tag = "1")]
+    actors: Vec<RegistryEntry>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RegistryEntry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    actor: Bytes,
+}
+
+/// Reads a `RegistrationRequest` of the host that listens at `host`.
+///
+/// # Errors
+/// When it cannot be decoded or lacks a field; the text names the actor.
+pub fn registration(body: Bytes, host: &HostAddress) -> Result<Registration, Malformed> {
+    const MESSAGE: &str = "RegistrationRequest";
+    let missing = |field| Malformed::Missing { message: MESSAGE, field };
+    let frame =
+        RegistrationFrame::decode(body).map_err(|error| Malformed::undecodable(MESSAGE, &error))?;
+    frame.service_info.ok_or_else(|| missing("service_info"))?;
+    let system = frame.actor_system.ok_or_else(|| missing("actor_system"))?;
+    let registry = system.registry.ok_or_else(|| missing("actor_system.registry"))?;
+    let mut definitions = Vec::with_capacity(registry.actors.len());
+    // A map key that comes twice counts once, as protobuf has it: the last one wins.
+    let mut places = HashMap::with_capacity(registry.actors.len());
+    for RegistryEntry { key, actor } in registry.actors {
+        let definition = definition(actor, host.clone(), &system.name).map_err(|reason| {
+            Malformed::wrong(format!("actor_system.registry.actors[{key:?}]"), reason)
+        })?;
+        match places.get(&key) {
+            Some(&place) => definitions[place] = definition,
+            None => {
+                places.insert(key, definitions.len());
+                definitions.push(definition);
+            }
+        }
+    }
+    Ok(Registration { system: system.name, host: host.clone(), definitions })
+}
+
+/// Builds a definition from the bytes of an `Actor` as its host registered it; also from a store.
+///
+/// # Errors
+/// In words, when the bytes are no `Actor` or lack a field.
+pub fn definition(raw: Bytes, host: HostAddress, system: &str) -> Result<Definition, String> {
+    let actor = wire::actors::Actor::decode(raw.clone())
+        .map_err(|error| format!("is no Actor: {error}"))?;
+    let mut id = actor_id(actor.id.ok_or("lacks id")?);
+    if id.system.is_empty() {
+        system.clone_into(&mut id.system);
+    }
+    let settings = actor.settings.ok_or("lacks settings")?;
+    let timers = actor.timer_actions.into_iter().map(timer).collect::<Result<_, _>>()?;
+    let channels = match actor.metadata {
+        Some(metadata) => Some(channels(metadata.channel_group)?),
+        None => None,
+    };
+    let initial = actor.state.map(actor_state).unwrap_or_default();
+    Ok(Definition {
+        id,
+        host,
+        kind: kind(settings.kind),
+        stateful: settings.stateful,
+        snapshot_every: snapshot_every(settings.snapshot_strategy)?,
+        deactivate_after: deactivate_after(settings.deactivation_strategy)?,
+        actions: actor.actions.into_iter().map(|action| action.name).collect(),
+        timers,
+        channels,
+        initial_state: initial.state,
+        initial_tags: initial.tags,
+        raw,
+    })
+}
+
+fn kind(number: i32) -> Kind {
+    match wire::actors::Kind::try_from(number) {
+        Ok(wire::actors::Kind::UnknowKind | wire::actors::Kind::Named) => Kind::Named,
+        Ok(wire::actors::Kind::Unnamed) => Kind::Unnamed,
+        Ok(wire::actors::Kind::Pooled) => Kind::Pooled,
+        Ok(wire::actors::Kind::Proxy) | Err(_) => Kind::Other(number),
+    }
+}
+
+fn snapshot_every(
+    strategy: Option<wire::actors::ActorSnapshotStrategy>,
+) -> Result<Option<Duration>, String> {
+    use wire::actors::actor_snapshot_strategy::Strategy;
+    strategy
+        .map(|strategy| {
+            let timeout = strategy.strategy.map(|Strategy::Timeout(timeout)| timeout);
+            milliseconds("settings.snapshot_strategy", timeout, DEFAULT_SNAPSHOT)
+        })
+        .transpose()
+}
+
+fn deactivate_after(
+    strategy: Option<wire::actors::ActorDeactivationStrategy>,
+) -> Result<Option<Duration>, String> {
+    use wire::actors::actor_deactivation_strategy::Strategy;
+    strategy
+        .map(|strategy| {
+            let timeout = strategy.strategy.map(|Strategy::Timeout(timeout)| timeout);
+            milliseconds("settings.deactivation_strategy", timeout, DEFAULT_DEACTIVATION)
+        })
+        .transpose()
+}
+
+/// A strategy without a time, or with time 0, means the default (decision 20).
+fn milliseconds(
+    field: &str,
+    timeout: Option<wire::actors::TimeoutStrategy>,
+    default: Duration,
+) -> Result<Duration, String> {
+    match timeout.map_or(0, |timeout| timeout.timeout) {
+        0 => Ok(default),
+        given => u64::try_from(given)
+            .map(Duration::from_millis)
+            .map_err(|_| format!("has a negative {field}.timeout: {given} ms")),
+    }
+}
+
+fn timer(timer: wire::actors::FixedTimerAction) -> Result<Timer, String> {
+    let action = timer.action.ok_or("has a timer action without action")?.name;
+    // The field is called `seconds` and holds milliseconds.
+    let period =
+        u64::try_from(timer.seconds).ok().filter(|period| *period > 0).ok_or_else(|| {
+            format!("has a timer for {action:?} with a period of {} ms", timer.seconds)
+        })?;
+    Ok(Timer { action, period: Duration::from_millis(period) })
+}
+
+fn channels(groups: Vec<Bytes>) -> Result<Vec<Channel>, String> {
+    groups.into_iter().filter(|group| !group.is_empty()).map(channel).collect()
+}
+
+/// A binding is a `Channel`, or the bare topic of an SDK older than that message.
+///
+/// Text can happen to parse as a `Channel` that has unknown fields only, so a topic tells them apart.
+fn channel(group: Bytes) -> Result<Channel, String> {
+    let bound = match wire::actors::Channel::decode(group.clone()) {
+        Ok(channel) if !channel.topic.is_empty() => channel,
+        Ok(channel) if !channel.action.is_empty() => {
+            return Err(format!("binds action {:?} to a channel without topic", channel.action));
+        }
+        _ => {
+            let topic = String::from_utf8(group.into())
+                .map_err(|_| "has a metadata.channel_group that is neither a Channel nor text")?;
+            wire::actors::Channel { topic, action: String::new() }
+        }
+    };
+    let action = if bound.action.is_empty() { DEFAULT_CHANNEL_ACTION.into() } else { bound.action };
+    Ok(Channel { topic: bound.topic, action })
+}

@@ -1,0 +1,84 @@
+//! Replies to callers.
+
+use bytes::Bytes;
+use prost::Message;
+use tidegate_stages::invocation::Payload;
+use tidegate_stages::state::ActorState;
+
+use super::parts::{proto_actor_state, to_reply};
+use super::request::Echo;
+use crate::proto::eigr::functions::protocol as wire;
+
+/// What an error body says went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is no such actor.
+    ActorNotFound,
+    /// Anything else.
+    Error,
+}
+
+/// `InvocationResponse`, with the echoed parts as the bytes that the caller sent.
+#[derive(Clone, PartialEq, Message)]
+struct InvokedFrame {
+    #[prost(message, optional, tag = "1")]
+    status: Option<wire::RequestStatus>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    system: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    actor: Option<Bytes>,
+    #[prost(oneof = "wire::invocation_response::Payload", tags = "4, 5")]
+    payload: Option<wire::invocation_response::Payload>,
+}
+
+fn status(status: wire::Status, message: impl Into<String>) -> Option<wire::RequestStatus> {
+    Some(wire::RequestStatus { status: status.into(), message: message.into() })
+}
+
+/// `InvocationResponse` of a call that succeeded, or was accepted when it is asynchronous.
+pub fn invoked(echo: Echo, payload: Payload) -> Bytes {
+    let frame = InvokedFrame {
+        status: status(wire::Status::Ok, ""),
+        system: Some(echo.system),
+        actor: Some(echo.actor),
+        payload: to_reply(payload),
+    };
+    frame.encode_to_vec().into()
+}
+
+/// `RegistrationResponse` of a registration that was accepted.
+pub fn registered() -> Bytes {
+    let message = wire::RegistrationResponse {
+        status: status(wire::Status::Ok, "Accepted"),
+        // SDKs know the original by these numbers (decision 25).
+        proxy_info: Some(wire::ProxyInfo {
+            protocol_major_version: 1,
+            protocol_minor_version: 2,
+            proxy_name: "spawn".into(),
+            proxy_version: "1.3.2".into(),
+        }),
+    };
+    message.encode_to_vec().into()
+}
+
+/// `SpawnResponse` of a spawn that was accepted.
+pub fn accepted() -> Bytes {
+    wire::SpawnResponse { status: status(wire::Status::Ok, "Accepted") }.encode_to_vec().into()
+}
+
+/// `ActorState`.
+pub fn state(state: ActorState) -> Bytes {
+    proto_actor_state(state).encode_to_vec().into()
+}
+
+/// The body of every failure.
+///
+/// Field 1 of `InvocationResponse`, `SpawnResponse` and `RegistrationResponse` is the same `RequestStatus`, so these bytes are an
+/// error of whichever of them the route answers with (decision 24).
+pub fn error(outcome: Outcome, text: impl Into<String>) -> Bytes {
+    let outcome = match outcome {
+        Outcome::ActorNotFound => wire::Status::ActorNotFound,
+        Outcome::Error => wire::Status::Error,
+    };
+    wire::SpawnResponse { status: status(outcome, text) }.encode_to_vec().into()
+}

@@ -1,0 +1,315 @@
+//! Round trips, golden bytes and lenient decoding.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use prost::Message;
+use tidegate_stages::actor::{ActorId, HostAddress, Kind};
+use tidegate_stages::invocation::{
+    ActorInvocation, ActorInvocationResponse, Broadcast, Invocation, Payload, Routing, Workflow,
+};
+use tidegate_stages::state::Any;
+
+use super::*;
+use crate::proto::eigr::functions::protocol as proto;
+
+fn host() -> HostAddress {
+    HostAddress::new("127.0.0.1:8090")
+}
+
+fn hex(text: &str) -> Bytes {
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+fn id() -> impl Strategy<Value = ActorId> {
+    ("[a-zü/]{0,6}", "[a-z]{1,4}", "[a-z]{0,4}").prop_map(|(name, system, parent)| ActorId {
+        name,
+        system,
+        parent,
+    })
+}
+
+fn any() -> impl Strategy<Value = Any> {
+    ("[a-z./]{1,8}", vec(proptest::num::u8::ANY, 0..40))
+        .prop_map(|(type_url, value)| Any { type_url, value: value.into() })
+}
+
+fn payload() -> impl Strategy<Value = Payload> {
+    prop_oneof![Just(Payload::Unset), Just(Payload::Noop), any().prop_map(Payload::Value)]
+}
+
+fn text() -> impl Strategy<Value = std::collections::BTreeMap<String, String>> {
+    btree_map("[a-z-]{0,5}", "[a-z0-9 ]{0,5}", 0..3)
+}
+
+fn call() -> impl Strategy<Value = Invocation> {
+    let flags = (proptest::bool::ANY, proptest::bool::ANY, proptest::num::i64::ANY);
+    (id(), "[a-z]{0,5}", payload(), text(), option::of(id()), "[a-z]{0,3}", flags).prop_map(
+        |(actor, action, payload, metadata, caller, register_ref, flags)| Invocation {
+            actor,
+            action,
+            payload,
+            metadata,
+            caller,
+            asynchronous: flags.0,
+            register_ref,
+            scheduled_to: flags.2,
+            pooled: flags.1,
+            traceparent: String::new(),
+        },
+    )
+}
+
+fn workflow() -> impl Strategy<Value = Workflow> {
+    let broadcast =
+        ("[a-z]{0,4}", payload()).prop_map(|(channel, payload)| Broadcast { channel, payload });
+    let routing =
+        (proptest::bool::ANY, "[a-z]{0,4}", "[a-z]{0,4}").prop_map(|(pipe, actor, action)| {
+            if pipe { Routing::Pipe { actor, action } } else { Routing::Forward { actor, action } }
+        });
+    (vec(call(), 0..3), option::of(broadcast), option::of(routing))
+        .prop_map(|(effects, broadcast, routing)| Workflow { effects, broadcast, routing })
+}
+
+proptest! {
+    #[test]
+    fn an_invocation_survives_the_wire(call in call()) {
+        let bytes = Bytes::from(invocation_request(call.clone()).encode_to_vec());
+        prop_assert_eq!(invocation(bytes).unwrap().invocation, call);
+    }
+
+    #[test]
+    fn what_a_host_is_handed_survives_the_wire(
+        actor in id(), action in "[a-z]{0,5}", state in option::of(any()), tags in text(),
+        metadata in text(), caller in option::of(id()), payload in payload(), has_parent in proptest::bool::ANY,
+    ) {
+        // An actor without parent has the same `self` either way.
+        let self_has_parent = has_parent || actor.parent.is_empty();
+        let handed = ActorInvocation {
+            host: host(), actor: Arc::new(actor), action, state, tags, metadata, caller, self_has_parent, payload,
+            traceparent: String::new(),
+        };
+        let read = read_action_request(action_request(handed.clone()), host()).unwrap();
+        prop_assert_eq!(format!("{read:?}"), format!("{handed:?}"));
+    }
+
+    #[test]
+    fn what_a_host_answers_survives_the_wire(
+        state in option::of(any()), tags in text(), payload in payload(), workflow in workflow(),
+        checkpoint in proptest::bool::ANY,
+    ) {
+        let response = ActorInvocationResponse { state, tags, payload, workflow, checkpoint };
+        let bytes = encode_action_response(ActorId::default(), response.clone());
+        prop_assert_eq!(action_response(bytes).unwrap(), response);
+    }
+
+    #[test]
+    fn no_bytes_panic_the_decoders(bytes in vec(proptest::num::u8::ANY, 0..200)) {
+        let bytes = Bytes::from(bytes);
+        let _ = invocation(bytes.clone()).is_ok();
+        let _ = registration(bytes.clone(), &host()).is_ok();
+        let _ = spawn(bytes.clone(), None).is_ok();
+        let _ = action_response(bytes).is_ok();
+    }
+}
+
+/// A call as the Go SDK sends it, recorded.
+#[test]
+fn a_recorded_call_is_read_as_it_was_meant_and_echoed_byte_for_byte() {
+    let system = hex("0a0c737061776e2d73797374656d");
+    let actor = hex("0a1e0a0e636f756e7465722d7265632d676f120c737061776e2d73797374656d");
+    let mut body = vec![0x0a, system.len() as u8];
+    body.extend_from_slice(&system);
+    body.extend([0x12, actor.len() as u8]);
+    body.extend_from_slice(&actor);
+    body.extend_from_slice(&hex("1a03416464"));
+    let called = invocation(body.into()).unwrap();
+    assert_eq!(called.invocation.actor.to_string(), "spawn-system/counter-rec-go");
+    assert_eq!(called.invocation.action, "Add");
+    assert_eq!(called.echo, Echo { system: system.clone(), actor: actor.clone() });
+    let answer = invoked(called.echo, Payload::Noop);
+    let expected = [&hex("0a020801120e")[..], &system, &hex("1a20"), &actor, &hex("2a00")].concat();
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn an_empty_any_is_never_handed_to_a_host() {
+    let handed = ActorInvocation {
+        host: host(),
+        actor: Arc::new(ActorId { name: "a".into(), system: "s".into(), parent: String::new() }),
+        action: "act".into(),
+        state: Some(Any::default()),
+        tags: [].into(),
+        metadata: [].into(),
+        caller: None,
+        self_has_parent: true,
+        payload: Payload::Value(Any::default()),
+        traceparent: String::new(),
+    };
+    // actor { name, system }, action_name, current_context { self { name, system } }: nothing else.
+    assert_eq!(action_request(handed), hex("0a060a016112017312036163741a081a060a0161120173"));
+}
+
+#[test]
+fn a_type_url_without_bytes_is_a_state() {
+    let state = Any { type_url: "type.googleapis.com/x.Empty".into(), value: Bytes::new() };
+    let response = ActorInvocationResponse { state: Some(state.clone()), ..Default::default() };
+    let bytes = encode_action_response(ActorId::default(), response);
+    assert_eq!(action_response(bytes).unwrap().state, Some(state));
+}
+
+#[test]
+fn an_answer_without_context_is_refused() {
+    let bytes = proto::ActorInvocationResponse { actor_name: "a".into(), ..Default::default() };
+    let error = action_response(bytes.encode_to_vec().into()).unwrap_err();
+    assert_eq!(error.to_string(), "ActorInvocationResponse.updated_context is missing");
+}
+
+#[test]
+fn a_missing_part_is_named() {
+    let named = |request: proto::InvocationRequest| {
+        invocation(request.encode_to_vec().into()).unwrap_err().to_string()
+    };
+    let system = Some(proto::actors::ActorSystem { name: "s".into(), registry: None });
+    assert_eq!(named(proto::InvocationRequest::default()), "InvocationRequest.system is missing");
+    let mut request = proto::InvocationRequest { system, ..Default::default() };
+    assert_eq!(named(request.clone()), "InvocationRequest.actor is missing");
+    request.actor = Some(proto::actors::Actor::default());
+    assert_eq!(named(request), "InvocationRequest.actor.id is missing");
+}
+
+fn actor() -> proto::actors::Actor {
+    proto::actors::Actor {
+        id: Some(proto::actors::ActorId {
+            name: "a".into(),
+            system: "s".into(),
+            parent: String::new(),
+        }),
+        settings: Some(proto::actors::ActorSettings { stateful: true, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+fn defined(actor: &proto::actors::Actor) -> Result<tidegate_stages::actor::Definition, String> {
+    definition(actor.encode_to_vec().into(), host(), "s")
+}
+
+#[test]
+fn a_channel_may_be_a_message_or_a_bare_string() {
+    let message = proto::actors::Channel { topic: "news".into(), action: "read".into() };
+    let bare = proto::actors::Channel { topic: "bare".into(), action: String::new() };
+    // "abcdefghi" also parses as a message: field 12, eight bytes, unknown.
+    let texts = [Bytes::from("orders"), Bytes::from("abcdefghi"), Bytes::new()];
+    let groups =
+        [message.encode_to_vec().into(), bare.encode_to_vec().into()].into_iter().chain(texts);
+    let mut actor = actor();
+    actor.metadata =
+        Some(proto::actors::Metadata { channel_group: groups.collect(), ..Default::default() });
+    let channels = defined(&actor).unwrap().channels.unwrap();
+    let bound: Vec<_> =
+        channels.iter().map(|bound| (bound.topic.as_str(), bound.action.as_str())).collect();
+    assert_eq!(
+        bound,
+        [("news", "read"), ("bare", "receive"), ("orders", "receive"), ("abcdefghi", "receive")]
+    );
+}
+
+#[test]
+fn unknown_kinds_survive() {
+    for (number, kind) in [
+        (0, Kind::Named),
+        (1, Kind::Named),
+        (2, Kind::Unnamed),
+        (3, Kind::Pooled),
+        (6, Kind::Other(6)),
+        (-9, Kind::Other(-9)),
+    ] {
+        let mut actor = actor();
+        actor.settings.as_mut().unwrap().kind = number;
+        assert_eq!(defined(&actor).unwrap().kind, kind);
+    }
+}
+
+#[test]
+fn settings_of_later_protocols_are_skipped_whatever_their_shape() {
+    // ActorSettings 7 as a varint, as a message and as text; 8 as text.
+    for later in ["3801", "3a020a00", "3a0161", "42036f6e65"] {
+        let raw = [
+            hex("0a06"),
+            hex("0a0161120173"),
+            hex("1a"),
+            Bytes::from(vec![later.len() as u8 / 2]),
+            hex(later),
+        ]
+        .concat();
+        let definition = definition(raw.clone().into(), host(), "s").unwrap();
+        assert_eq!(definition.raw, raw, "kept byte for byte");
+    }
+}
+
+#[test]
+fn a_strategy_without_time_means_the_default_and_an_absent_one_means_never() {
+    let mut actor = actor();
+    assert_eq!(defined(&actor).unwrap().deactivate_after, None);
+    let settings = actor.settings.as_mut().unwrap();
+    settings.deactivation_strategy = Some(proto::actors::ActorDeactivationStrategy::default());
+    settings.snapshot_strategy = Some(proto::actors::ActorSnapshotStrategy {
+        strategy: Some(proto::actors::actor_snapshot_strategy::Strategy::Timeout(
+            proto::actors::TimeoutStrategy { timeout: 0 },
+        )),
+    });
+    let definition = defined(&actor).unwrap();
+    assert_eq!(definition.deactivate_after, Some(Duration::from_secs(10)));
+    assert_eq!(definition.snapshot_every, Some(Duration::from_secs(2)));
+}
+
+#[test]
+fn an_actor_without_settings_is_named_in_the_refusal() {
+    let registry = proto::actors::Registry {
+        actors: [("joe".to_owned(), proto::actors::Actor { settings: None, ..actor() })].into(),
+    };
+    let request = proto::RegistrationRequest {
+        service_info: Some(proto::ServiceInfo::default()),
+        actor_system: Some(proto::actors::ActorSystem {
+            name: "s".into(),
+            registry: Some(registry),
+        }),
+    };
+    let error = registration(request.encode_to_vec().into(), &host()).unwrap_err();
+    assert_eq!(error.to_string(), "actor_system.registry.actors[\"joe\"] lacks settings");
+}
+
+#[test]
+fn a_registered_actor_is_kept_byte_for_byte_and_read_again_from_its_bytes() {
+    let mut actor = actor();
+    actor.id.as_mut().unwrap().system.clear();
+    let mut raw = actor.encode_to_vec();
+    raw.extend_from_slice(&hex("c23e0568656c6c6f")); // field 1000, unknown to this version
+    let entry = [hex("0a0161"), Bytes::from(vec![0x12, raw.len() as u8]), Bytes::from(raw.clone())]
+        .concat();
+    let registry = [&[0x0a, entry.len() as u8], &entry[..]].concat();
+    let system = [&hex("0a0173")[..], &[0x12, registry.len() as u8], &registry].concat();
+    let request = [&hex("0a00")[..], &[0x12, system.len() as u8], &system].concat();
+    let registration = registration(request.into(), &host()).unwrap();
+    assert_eq!(registration.definitions.len(), 1);
+    let read = &registration.definitions[0];
+    assert_eq!(read.raw, raw);
+    assert_eq!(read.id.system, "s", "an actor without system lives in the announced one");
+    assert_eq!(definition(read.raw.clone(), host(), "s").unwrap(), *read);
+}
+
+#[test]
+fn the_action_name_that_old_sdks_put_in_a_broadcast_is_skipped() {
+    // workflow { broadcast { channel_group "c", 2: "x", noop } }, updated_context {}
+    let bytes = hex("1a002a0a12080a01631201782200");
+    let response = action_response(bytes).unwrap();
+    let expected = Broadcast { channel: "c".into(), payload: Payload::Noop };
+    assert_eq!(response.workflow.broadcast, Some(expected));
+}

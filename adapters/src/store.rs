@@ -18,6 +18,7 @@ mod mark;
 mod queue;
 mod reader;
 mod records;
+mod space;
 mod writer;
 
 use std::io;
@@ -39,6 +40,7 @@ use tokio::time::{Instant, timeout};
 pub use damage::Damage;
 pub use layout::FORMAT;
 pub use records::DecodeDefinition;
+pub use space::FreeSpace;
 
 use engine::{Engine, Op, Space};
 use mark::{Acknowledged, Mark};
@@ -60,6 +62,8 @@ pub struct Options {
     /// Free space kept on the device, in bytes; at most an eighth of the device. Saves are refused as
     /// [`StoreError::Full`] below it.
     pub reserve_bytes: u64,
+    /// How free space is measured: [`FreeSpace::of`], unless a test says otherwise.
+    pub free_space: fn(&Path) -> io::Result<FreeSpace>,
     /// Cache of stored blocks, in bytes.
     pub cache_bytes: u64,
     /// Size at which what was written lately moves from memory into a table, in bytes; twice, for heads and for
@@ -77,6 +81,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             reserve_bytes: 64 << 20,
+            free_space: FreeSpace::of,
             cache_bytes: 32 << 20,
             memtable_bytes: 16 << 20,
             queue_events: 65_536,
@@ -420,5 +425,22 @@ impl Drop for AbortOnPanic {
             tracing::error!("the store's writer panicked, ending the process");
             std::process::abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_running_commit_counts_until_it_ends() {
+        let stall = Stall { base: Instant::now(), since: AtomicU64::new(0) };
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(stall.elapsed(), Duration::ZERO);
+        stall.start(Instant::now());
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert_eq!(stall.elapsed(), Duration::from_secs(6));
+        stall.end();
+        assert_eq!(stall.elapsed(), Duration::ZERO);
     }
 }

@@ -200,7 +200,8 @@ fn places(files: &Files, per_file: usize, rng: &mut StdRng) -> Vec<(PathBuf, usi
     let mut places = Vec::new();
     for (path, (bytes, _)) in &files.0 {
         if !bytes.is_empty() {
-            let spots = (0..per_file).map(|_| rng.random_range(0..bytes.len()));
+            let share = if path.extension().is_some_and(|end| end == "jnl") { 6 } else { 1 };
+            let spots = (0..per_file * share).map(|_| rng.random_range(0..bytes.len()));
             places.extend(spots.map(|at| (path.clone(), at)));
         }
     }

@@ -5,8 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use rustix::fs::statvfs;
-use tidegate_stages::ports::StoreError;
 
 use super::damage::Damage;
 use super::journal::{self, COMMIT_KEY, commit_number, commit_record};
@@ -208,26 +206,4 @@ impl Engine {
     pub(super) fn sync(&self) -> fjall::Result<()> {
         self.db.persist(PersistMode::SyncAll)
     }
-}
-
-/// Refuses a write that would leave less than the reserve free: the engine's own files need room to live,
-/// and running out inside a write stops it.
-pub(super) fn check_space(dir: &Path, reserve: u64, needed: usize) -> Result<(), StoreError> {
-    let space = statvfs(dir)
-        .map_err(|error| StoreError::Unavailable(format!("{}: {error}", dir.display())))?;
-    let free = space.f_bavail.saturating_mul(space.f_frsize);
-    let total = space.f_blocks.saturating_mul(space.f_frsize);
-    let reserve = reserve.min(total / 8);
-    // Twice: the journal, and the table that it becomes.
-    let needed = 2 * needed as u64;
-    if free < reserve.saturating_add(needed) {
-        let text = format!(
-            "{} has {} KiB free, {} KiB are kept in reserve",
-            dir.display(),
-            free >> 10,
-            reserve >> 10
-        );
-        return Err(StoreError::Full(text));
-    }
-    Ok(())
 }

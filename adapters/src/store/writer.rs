@@ -11,10 +11,11 @@ use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::engine::{Engine, Op, Readiness, Space, check_space};
+use super::engine::{Engine, Op, Readiness, Space};
 use super::keys::{self, EPOCH};
 use super::mark::{Acknowledged, Mark};
 use super::queue::{Answer, Job, Work, Write};
+use super::space;
 use crate::metrics::{STORE_COMMIT_SAVES, STORE_COMMIT_SECONDS};
 
 /// How old the mark may get before it is synced.
@@ -284,7 +285,7 @@ impl Writer {
 
     /// Waits until the engine takes a commit, opening it again when it has to be.
     fn make_ready(&mut self, bytes: usize) -> Result<(), StoreError> {
-        check_space(&self.shared.dir, self.shared.options.reserve_bytes, bytes)?;
+        space::check(&self.shared.dir, &self.shared.options, bytes)?;
         let deadline = Instant::now() + CATCH_UP;
         loop {
             let readiness = self.shared.engine.read().as_ref().map(Engine::readiness);

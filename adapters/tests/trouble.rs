@@ -1,0 +1,235 @@
+//! The store in trouble: no room, failing writes. It says what was not written, and recovers by itself.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use std::{fs, io};
+
+use bytes::Bytes;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tidegate::store::{EmbeddedStore, FreeSpace, Options};
+use tidegate_stages::ports::{StateStore, StoreError};
+use tidegate_stages::state::Any;
+use tidegate_stages::testkit::conformance::registries::plain_definition;
+use tidegate_stages::testkit::conformance::states::{id, keep, save};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
+
+/// Longer than the store takes to try again, by far.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+fn open(dir: &Path, options: Options) -> (Arc<EmbeddedStore>, Arc<dyn StateStore>) {
+    let store = EmbeddedStore::open(dir, options, plain_definition).unwrap();
+    (store.clone(), store)
+}
+
+async fn version(store: &Arc<dyn StateStore>, name: &str) -> Option<u64> {
+    store.load(&id("s", name, "")).await.unwrap().map(|head| head.version)
+}
+
+/// Saves until it works again.
+async fn keep_when_recovered(store: &Arc<dyn StateStore>, name: &str, version: u64) {
+    let deadline = Instant::now() + RECOVERY;
+    while let Err(error) = &store.save(vec![save(&id("s", name, ""), version, true)]).await[0] {
+        assert!(Instant::now() < deadline, "not recovered: {error}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_room_saves_are_refused_as_full_and_taken_again_when_there_is_some() {
+    static FREE: AtomicU64 = AtomicU64::new(u64::MAX / 4);
+    fn free_space(_: &Path) -> io::Result<FreeSpace> {
+        Ok(FreeSpace { free: FREE.load(Ordering::SeqCst), total: 100 << 30 })
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (_, store) = open(dir.path(), Options { free_space, ..Options::default() });
+    let a = id("s", "a", "");
+    keep(&store, vec![save(&a, 1, true)]).await;
+    FREE.store(64 << 20, Ordering::SeqCst);
+    let refused = &store.save(vec![save(&a, 2, true)]).await[0];
+    assert!(
+        matches!(refused, Err(StoreError::Full(text)) if text.contains("reserve")),
+        "{refused:?}"
+    );
+    assert!(matches!(store.delete(&a).await, Err(StoreError::Full(_))));
+    assert!(matches!(store.claim_epoch().await, Err(StoreError::Full(_))));
+    assert_eq!(version(&store, "a").await, Some(1), "reading goes on");
+    FREE.store(65 << 20, Ordering::SeqCst);
+    keep(&store, vec![save(&a, 2, true)]).await;
+}
+
+#[tokio::test]
+async fn what_was_called_behind_a_failed_save_of_its_actor_fails_with_it() {
+    static IS_HELD: AtomicBool = AtomicBool::new(false);
+    static REFUSALS: AtomicU64 = AtomicU64::new(0);
+    /// Holds the writer, then has no room once.
+    fn free_space(_: &Path) -> io::Result<FreeSpace> {
+        while IS_HELD.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        let is_refused = REFUSALS.load(Ordering::SeqCst) > 0;
+        if is_refused {
+            REFUSALS.fetch_sub(1, Ordering::SeqCst);
+        }
+        Ok(FreeSpace { free: if is_refused { 0 } else { 1 << 40 }, total: 1 << 40 })
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (_, store) = open(dir.path(), Options { free_space, ..Options::default() });
+    let (a, b) = (id("s", "a", ""), id("s", "b", ""));
+    REFUSALS.store(1, Ordering::SeqCst);
+    IS_HELD.store(true, Ordering::SeqCst);
+    let first = store.save(vec![save(&a, 1, false)]);
+    // A deletion is always alone in its commit: what comes after it is in another one than the first.
+    let other = store.delete(&id("s", "other", ""));
+    let behind = store.save(vec![save(&a, 2, false), save(&b, 1, false)]);
+    IS_HELD.store(false, Ordering::SeqCst);
+    other.await.unwrap();
+    // The first answer is there and was not taken: still nobody knows.
+    let unknowing = store.save(vec![save(&a, 3, false)]);
+    let unknowing_alone = unknowing.await;
+    assert!(matches!(first.await[0], Err(StoreError::Full(_))));
+    let behind = behind.await;
+    assert!(matches!(behind[..], [Err(StoreError::Full(_)), Ok(())]), "{behind:?}");
+    assert!(matches!(unknowing_alone[..], [Err(StoreError::Full(_))]), "{unknowing_alone:?}");
+    assert_eq!(version(&store, "a").await, None);
+    // Now the caller knows.
+    keep(&store, vec![save(&a, 1, false)]).await;
+    assert_eq!(version(&store, "a").await, Some(1));
+    assert_eq!(version(&store, "b").await, Some(1));
+}
+
+fn journal_end(dir: &Path) -> u64 {
+    let engine = fs::read_dir(dir.join("engine")).unwrap().map(|entry| entry.unwrap().path());
+    let journal =
+        engine.filter(|path| path.extension().is_some_and(|end| end == "jnl")).max().unwrap();
+    let bytes = fs::read(journal).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
+}
+
+fn limit_file_size(limit: Option<u64>) {
+    setrlimit(Resource::Fsize, Rlimit { current: limit, maximum: None }).unwrap();
+}
+
+/// Runs alone in a process of its own: the limit holds for all of it.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn inside_a_process_with_a_file_size_limit() {
+    // Instead of ending the process, a write beyond the limit fails.
+    let _fails = signal(SignalKind::from_raw(25)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (embedded, store) = open(dir.path(), Options::default());
+    let a = id("s", "a", "");
+    for round in 0..3 {
+        let base = round * 10;
+        keep(&store, vec![save(&a, base + 1, true)]).await;
+        limit_file_size(Some(journal_end(dir.path()) + 5_000));
+        let mut large = save(&a, base + 2, true);
+        let value = Bytes::from(vec![7; 100_000]);
+        large.head.content.state = Some(Any { type_url: "t".into(), value });
+        let failed = &store.save(vec![large]).await[0];
+        let Err(StoreError::Unavailable(text)) = failed else {
+            panic!("known not to be written: {failed:?}")
+        };
+        println!("{text}");
+        assert_eq!(version(&store, "a").await, Some(base + 1), "reading goes on, on the old state");
+        limit_file_size(None);
+        keep_when_recovered(&store, "a", base + 3).await;
+        assert!(embedded.is_healthy());
+    }
+    embedded.close().await.unwrap();
+    drop((embedded, store));
+    let (_, store) = open(dir.path(), Options::default());
+    assert_eq!(version(&store, "a").await, Some(23));
+    for kept in [1, 3, 11, 13, 21, 23] {
+        assert!(store.load_revision(&a, kept).await.unwrap().is_some());
+    }
+    for lost in [2, 12, 22] {
+        assert!(store.load_revision(&a, lost).await.unwrap().is_none());
+    }
+}
+
+/// Runs in a mount namespace of its own, in a working directory of 24 MiB.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn inside_a_small_device() {
+    let here = Path::new(".");
+    let (embedded, store) = open(&here.join("data"), Options::default());
+    let a = id("s", "a", "");
+    keep(&store, vec![save(&a, 1, true)]).await;
+    // Below the reserve, an eighth of the device.
+    fs::write(here.join("ballast"), vec![1; 22 << 20]).unwrap();
+    let refused = &store.save(vec![save(&a, 2, true)]).await[0];
+    assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+    fs::remove_file(here.join("ballast")).unwrap();
+    keep(&store, vec![save(&a, 2, true)]).await;
+    embedded.close().await.unwrap();
+    drop((embedded, store));
+
+    // The check is blind: the device runs full inside a write, or while a table is written.
+    let blind = |_: &Path| Ok(FreeSpace { free: 1 << 40, total: 1 << 40 });
+    let options = Options { free_space: blind, ..Options::default() };
+    let (embedded, store) = open(&here.join("data"), options);
+    for round in 1..=3 {
+        let mut version_ = round * 10_000;
+        let failed = loop {
+            version_ += 1;
+            let mut large = save(&a, version_, true);
+            let value = Bytes::from(vec![round as u8; 50_000]);
+            large.head.content.state = Some(Any { type_url: "t".into(), value });
+            if version_ == round * 10_000 + 20 {
+                let free = FreeSpace::of(here).unwrap().free;
+                fs::write(here.join("ballast"), vec![1; usize::try_from(free).unwrap() - 150_000])
+                    .unwrap();
+            }
+            if let Err(error) = &store.save(vec![large]).await[0] {
+                break error.clone();
+            }
+        };
+        println!("round {round}: {failed}");
+        assert!(!failed.may_have_happened(), "{failed:?}");
+        assert_eq!(version(&store, "a").await, Some(version_ - 1), "reading goes on");
+        fs::remove_file(here.join("ballast")).unwrap();
+        store.delete(&a).await.unwrap_or_else(|error| println!("not deleted: {error}"));
+        let started = Instant::now();
+        keep_when_recovered(&store, "a", version_ + 1).await;
+        println!("recovered after {:?}", started.elapsed());
+        assert_eq!(version(&store, "a").await, Some(version_ + 1));
+    }
+    embedded.close().await.unwrap();
+}
+
+fn run_alone(mut command: Command, name: &str) {
+    command.args(["--exact", name, "--ignored", "--nocapture"]);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    println!("{text}");
+    assert!(output.status.success() && text.contains("1 passed"), "{name} failed");
+}
+
+#[test]
+fn a_commit_that_fails_halfway_is_known_not_to_be_written_and_the_store_recovers() {
+    let this = Command::new(std::env::current_exe().unwrap());
+    run_alone(this, "inside_a_process_with_a_file_size_limit");
+}
+
+#[test]
+fn a_device_that_runs_full_loses_nothing_and_the_store_recovers() {
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+        command
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mount = "mount -t tmpfs -o size=24m none \"$0\" && cd \"$0\"";
+    let is_permitted = unshare(mount).arg(dir.path()).status().is_ok_and(|status| status.success());
+    if !is_permitted {
+        println!("NOT RUN: this system does not let a test mount a small device");
+        return;
+    }
+    let mut command = unshare(&format!("{mount} && exec \"$@\""));
+    command.arg(dir.path()).arg(std::env::current_exe().unwrap());
+    run_alone(command, "inside_a_small_device");
+}

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::{self, StartError};
 use crate::config::{self, Config, Flags};
+use crate::demo;
 
 /// Shown by `--version`; a build that does not sync says so.
 const VERSION: &str = if cfg!(feature = "unsynced") {
@@ -53,6 +54,9 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+    Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    DemoPart(demo::PartArgs),
     /// Removes an actor of a running proxy: its state, history and registration
     Delete(delete::Delete),
 }
@@ -63,6 +67,8 @@ pub fn run() -> ExitCode {
         Command::Serve(flags) => serve(&flags),
         Command::Config { markdown: true, .. } => print(&config::markdown()),
         Command::Config { flags, .. } => show(&flags),
+        Command::Demo(args) => on_runtime(async { Ok(demo::run(args).await?) }),
+        Command::DemoPart(part) => on_runtime(async { Ok(demo::part(part).await?) }),
         Command::Delete(delete) => on_runtime(async { Ok(delete.run().await?) }),
     };
     match done {

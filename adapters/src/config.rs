@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use settings::{
-    Bounds, Database, Drain, Durability, EmptyTags, HttpSettings, Listen, LogSettings, Revisions,
+    Bounds, Database, Drain, HttpSettings, Listen, LogSettings,
     Settings,
 };
 pub use show::{effective, help, markdown};

@@ -27,5 +27,6 @@ mod departure;
 mod worker;
 mod timer;
 pub mod topology;
+pub mod memory;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

@@ -2,6 +2,5 @@
 #![allow(clippy::missing_panics_doc, reason = "a failed check panics: that is its answer")]
 
 pub mod clock;
-pub mod memory;
 pub mod faulty;
 pub mod conformance;

@@ -16,7 +16,7 @@ use tidegate_stages::invocation::{
 };
 use tidegate_stages::ports::HostError;
 use tidegate_stages::reply::Deadlines;
-use tidegate_stages::testkit::memory::MemoryStore;
+use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::topology::Settings;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};

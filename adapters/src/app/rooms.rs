@@ -1,26 +1,56 @@
 //! Rooms: builds the store and the house of a running proxy, and ends them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_stages::topology::House;
+use tidegate_pipeline::{Bound, Full};
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::{Registry, StateStore};
+use tidegate_stages::reply::Deadlines;
+use tidegate_stages::side_effects::ChangeRules;
+use tidegate_stages::topology::{self, House, Ports};
+use tokio::time::Instant;
+use tracing::{error, warn};
 
 use super::StartError;
-use crate::config::Settings;
+use crate::clock::SystemClock;
+use crate::config::{Database, Settings};
 use crate::host::{HttpHost, SystemConnector};
+use crate::store::{EmbeddedStore, OpenError, Options};
+use crate::wire;
+
+/// The time that closing the store has at least, whatever the drain has used up.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// The house and what it stands on.
 #[derive(Debug)]
 pub(super) struct Rooms {
     house: House,
+    /// `None`: states are kept in memory only.
+    store: Option<Arc<EmbeddedStore>>,
 }
 
 impl Rooms {
     /// Opens the store, then the house on it.
     pub(super) async fn open(
-        _settings: &Settings,
-        _host: HttpHost<SystemConnector>,
+        settings: &Settings,
+        host: HttpHost<SystemConnector>,
     ) -> Result<Self, StartError> {
-        Ok(Self { house: House {} })
+        let (embedded, store, registry): (_, Arc<dyn StateStore>, Arc<dyn Registry>) =
+            match settings.database {
+                Database::Embedded => {
+                    let store = open_store(settings).await?;
+                    (Some(store.clone()), store.clone(), store)
+                }
+                Database::Memory => {
+                    warn!("PROXY_DATABASE_TYPE=memory: every state is lost when the proxy ends");
+                    let store = MemoryStore::new();
+                    (None, Arc::new(store.clone()), Arc::new(store))
+                }
+            };
+        let clock = Arc::new(SystemClock);
+        let house = House::open(plan(settings), Ports { host, store, registry, clock }).await;
+        Ok(Self { house: house.map_err(anyhow::Error::from)?, store: embedded })
     }
 
     /// The house, as the door calls it.
@@ -30,9 +60,87 @@ impl Rooms {
 
     /// Whether what the house stands on works, for readiness.
     pub(super) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        || true
+        let store = self.store.clone();
+        move || store.as_ref().is_none_or(|store| store.is_healthy())
     }
 
     /// Lets what was admitted finish within `limit`, then closes the store.
-    pub(super) async fn finish(self, _limit: Duration) {}
+    pub(super) async fn finish(self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let finished = self.house.drain(limit.saturating_sub(CLOSING)).await;
+        if !finished {
+            warn!("not everything finished in time; what was acknowledged is kept");
+        }
+        if let Some(store) = self.store {
+            let left = until.saturating_duration_since(Instant::now()).max(CLOSING);
+            match tokio::time::timeout(left, store.close()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => error!(%error, "the store was not closed in order"),
+                Err(_) => error!("the store was not closed in time"),
+            }
+        }
+    }
+}
+
+/// Opens the data directory; that reads its journals, so it runs beside the runtime's workers.
+async fn open_store(settings: &Settings) -> Result<Arc<EmbeddedStore>, StartError> {
+    let dir = settings.data_dir.clone();
+    let options = Options {
+        queue_bytes: usize_of(settings.bounds.checkpoint_bytes),
+        ..Options::default()
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        EmbeddedStore::open(&dir, options, wire::definition)
+    });
+    opened.await.map_err(anyhow::Error::from)?.map_err(|error| match error {
+        OpenError::Newer { .. } | OpenError::Damaged(_) | OpenError::Stranger { .. } => {
+            StartError::Format(error.to_string())
+        }
+        _ => StartError::DataDirectory(format!("{error}; TIDEGATE_DATA_DIR says where states are kept")),
+    })
+}
+
+/// The house's bounds and rules, as set.
+fn plan(settings: &Settings) -> topology::Settings {
+    let bounds = settings.bounds;
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let host_connections = usize_of(settings.host_connections.into());
+    let worker_demand = settings.max_demand.map_or(host_connections, |demand| usize_of(demand.into()));
+    let rules = ChangeRules {
+        durability: settings.durability,
+        revisions: settings.revisions,
+        empty_tags: settings.empty_tags,
+        max_state_bytes: usize_of(settings.max_state_bytes),
+        ..ChangeRules::default()
+    };
+    topology::Settings {
+        // What waits comes on top of what workers have in hand.
+        door: Bound {
+            events: usize_of(bounds.door_events) + worker_demand,
+            bytes: usize_of(bounds.door_bytes),
+        },
+        full: Full::Shed,
+        worker_demand,
+        workers,
+        host_connections,
+        checkpoint: Bound {
+            events: usize_of(bounds.checkpoint_events),
+            bytes: usize_of(bounds.checkpoint_bytes),
+        },
+        effects: Bound {
+            events: usize_of(bounds.effects_events),
+            bytes: usize_of(bounds.door_bytes),
+        },
+        deadlines: Deadlines {
+            start: settings.start_limit,
+            host: settings.host_limit,
+            ..Deadlines::default()
+        },
+        rules,
+        max_live: usize_of(settings.max_live_actors),
+    }
+}
+
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

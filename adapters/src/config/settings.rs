@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_stages::actor::HostAddress;
+use tidegate_stages::side_effects::{Durability, EmptyTags, Revisions};
 
 use super::value::{Kind, Value};
 use super::{Config, Mistake, Mistakes, Source};
@@ -82,33 +83,6 @@ pub enum Database {
     Embedded,
     /// Nowhere: gone with the process.
     Memory,
-}
-
-/// When a change is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Before its reply leaves.
-    Acknowledged,
-    /// On the snapshot timer and on deactivation, as upstream.
-    Snapshot,
-}
-
-/// When history is appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Revisions {
-    /// When the snapshot strategy or a checkpoint says so.
-    Snapshot,
-    /// With every durable change.
-    Every,
-}
-
-/// What an empty map of tags from a host means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EmptyTags {
-    /// The tags stay.
-    Keep,
-    /// The tags are gone, as upstream.
-    Replace,
 }
 
 /// Bounds of buffers; bytes count payloads, names and metadata.

@@ -71,7 +71,7 @@ macro_rules! store_conformance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testkit::memory::MemoryStore;
+    use crate::memory::MemoryStore;
 
     struct Memory(MemoryStore);
 

@@ -189,7 +189,7 @@ impl StateStore for FaultyStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testkit::memory::MemoryStore;
+    use crate::memory::MemoryStore;
 
     fn save(version: u64) -> Vec<Save> {
         let actor = Arc::new(ActorId { name: "a".into(), ..ActorId::default() });

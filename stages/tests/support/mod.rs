@@ -17,7 +17,7 @@ use tidegate_stages::ports::{HostError, StateStore};
 use tidegate_stages::state::{Any, Tags, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::faulty::FaultyStore;
-use tidegate_stages::testkit::memory::MemoryStore;
+use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::topology::{House, Ports, Settings};
 use tower::util::BoxCloneSyncService;
 

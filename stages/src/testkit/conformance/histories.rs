@@ -8,7 +8,7 @@ use super::states::{id, keep, save};
 use crate::actor::ActorId;
 use crate::ports::StateStore;
 use crate::state::Timestamp;
-use crate::testkit::memory::revision_of;
+use crate::memory::revision_of;
 
 async fn found(
     store: &Arc<dyn StateStore>,

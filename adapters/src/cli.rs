@@ -74,8 +74,8 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The log may not have been started.
-            let _: Result<(), _> = writeln!(std::io::stderr(), "tidegate: {error}");
+            // The log may not have been started; nothing is left to do when stderr is closed.
+            writeln!(std::io::stderr(), "tidegate: {error}").unwrap_or_default();
             ExitCode::from(error.exit_code())
         }
     }

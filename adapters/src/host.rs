@@ -4,6 +4,8 @@
 //! connection: whoever has taken a connection out of the pool drives it, so an answer wakes the call that waits for it and
 //! nothing else. A call is sent again only when hyper hands it back unsent (decision 4).
 
+#![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
+
 mod connect;
 mod connection;
 mod pool;
@@ -219,18 +221,12 @@ fn understood(address: &HostAddress, reply: Reply) -> Result<ActorInvocationResp
         return Err(garbled("an empty body".into()));
     }
     let bytes = reply.body.len();
-    wire::action_response(reply.body).map_err(|malformed| match malformed {
-        wire::Malformed::Missing { .. } => garbled(
-            "a response that lacks updated_context: the host failed or does not know the action"
-                .into(),
-        ),
-        _ => {
-            let of = reply.content_type.as_ref().and_then(|of| of.to_str().ok());
-            garbled(format!(
-                "{bytes} bytes of {}, no ActorInvocationResponse",
-                of.unwrap_or("no type")
-            ))
+    wire::action_response(reply.body).map_err(|malformed| {
+        if let wire::Malformed::Missing { .. } = malformed {
+            return garbled("no updated_context: it failed, or does not know the action".into());
         }
+        let of = reply.content_type.as_ref().and_then(|of| of.to_str().ok()).unwrap_or("no type");
+        garbled(format!("{bytes} bytes of {of}, no ActorInvocationResponse"))
     })
 }
 

@@ -4,6 +4,8 @@
 //! within limits, asks the house through [`Calls`] and answers. Every failure has a status, a text and an encoded body, made in
 //! one place, [`http`]. A client that goes away drops the future of its request, which is how the house learns of it.
 
+#![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
+
 pub mod lifecycle;
 mod listener;
 mod pace;

@@ -4,6 +4,8 @@
 //! lenient where SDKs differ (decision 27): unknown enum numbers survive, unknown fields are skipped, a channel may be a bare
 //! string, and what a host registered is kept byte for byte beside the decoded form.
 
+#![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
+
 mod parts;
 mod definition;
 mod request;

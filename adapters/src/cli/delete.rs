@@ -29,7 +29,7 @@ pub(super) struct Delete {
     /// The actor, as SYSTEM/NAME
     #[arg(value_name = "SYSTEM/NAME")]
     actor: String,
-    /// Where the proxy listens, as host:port or unix:/path; else the settings say so
+    /// Where the proxy listens, as `host:port` or `unix:/path`; else the settings say so
     #[arg(long, value_name = "ADDRESS")]
     proxy: Option<String>,
     #[command(flatten)]

@@ -40,7 +40,7 @@ impl fmt::Display for Source {
 /// What the command line says.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Flags {
-    /// A TOML file of settings, such as PROXY_HTTP_PORT = 9001
+    /// A TOML file of settings, such as `PROXY_HTTP_PORT = 9001`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Sets one of the settings below; may be given many times
@@ -133,7 +133,10 @@ pub(super) fn resolve(
             Ok(value) => {
                 found.insert(setting.name, Effective { value: Some(value), source });
             }
-            Err(text) => wrong(setting.hint.map_or(text.clone(), |hint| format!("{text}; {hint}"))),
+            Err(text) => wrong(match setting.hint {
+                Some(hint) => format!("{text}; {hint}"),
+                None => text,
+            }),
         }
     }
     if mistakes.is_empty() { Ok(Config(found)) } else { Err(Mistakes(mistakes)) }

@@ -123,10 +123,10 @@ impl<C: Calls> Connections<C> {
         Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         let limits = self.ingress.limits();
-        let pace =
+        let paced =
             Pace { idle: limits.idle_time, head: limits.head_time, write: limits.write_time };
         let progress = Arc::<Progress>::default();
-        let io = TokioIo::new(Paced::new(io, pace, Arc::clone(&progress)));
+        let io = TokioIo::new(Paced::new(io, paced, Arc::clone(&progress)));
         let (builder, ingress) = (self.builder.clone(), self.ingress.clone());
         // Tokens of its own: a connection looks at them at each turn, and would share their lock with all others.
         let (closing, killed) = (self.closing.child_token(), self.killed.child_token());
@@ -148,12 +148,11 @@ impl<C: Calls> Connections<C> {
                 ended = connection.as_mut() => Some(ended),
                 () = closing.cancelled() => None,
             };
-            let ended = match ended {
-                Some(ended) => Some(ended),
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    killed.run_until_cancelled(connection).await
-                }
+            let ended = if ended.is_some() {
+                ended
+            } else {
+                connection.as_mut().graceful_shutdown();
+                killed.run_until_cancelled(connection).await
             };
             if let Some(Err(error)) = ended {
                 debug!(%peer, error, "connection ended early");

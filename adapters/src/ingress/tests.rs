@@ -1,1 +1,359 @@
+//! The door in front of rooms that answer on command: no sockets, paused time.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use ::http::{Method, Request, StatusCode};
+use bytes::Bytes;
+use futures_util::future::pending;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame};
+use parking_lot::Mutex;
+use prost::Message;
+use tidegate_stages::state::Any;
+
+use super::*;
+use crate::net::Peer;
+use crate::proto::eigr::functions::protocol as proto;
+
+const HERE: Peer = Peer::Ip(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+const THERE: Peer = Peer::Ip(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7)));
+const INVOKE: &str = "/api/v1/system/ignored/actors/ignored/invoke";
+
+/// Answers `invoke` as the action says, and notes what it was asked.
+#[derive(Clone, Default)]
+struct Scripted {
+    registered: Arc<Mutex<Vec<Registration>>>,
+    spawned: Arc<Mutex<Vec<Spawn>>>,
+    invoked: Arc<Mutex<Vec<Invocation>>>,
+    deleted: Arc<Mutex<Vec<String>>>,
+}
+
+impl Calls for Scripted {
+    async fn register(&self, registration: Registration) -> Result<(), Error> {
+        self.registered.lock().push(registration);
+        Ok(())
+    }
+
+    async fn spawn(&self, spawn: Spawn) -> Result<(), Error> {
+        self.spawned.lock().push(spawn);
+        Ok(())
+    }
+
+    async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
+        let (action, payload) = (invocation.action.clone(), invocation.payload.clone());
+        self.invoked.lock().push(invocation);
+        match action.as_str() {
+            "echo" => Ok(payload),
+            "full" => {
+                let retry_after = Duration::from_millis(1_500);
+                Err(Error::Overloaded { reason: "the door is full".into(), retry_after })
+            }
+            "panic" => panic!("on command"),
+            action => Err(Error::ActionNotFound { actor: "joe".into(), action: action.into() }),
+        }
+    }
+
+    async fn state(&self, system: &str, name: &str) -> Result<ActorState, Error> {
+        if name == "a/b" {
+            let state = Some(Any { type_url: "type/x".into(), value: Bytes::from_static(b"1") });
+            return Ok(ActorState { tags: BTreeMap::new(), state });
+        }
+        Err(Error::ActorNotFound { system: system.into(), name: name.into() })
+    }
+
+    async fn delete(&self, system: &str, name: &str) -> Result<(), Error> {
+        self.deleted.lock().push(format!("{system}/{name}"));
+        Ok(())
+    }
+}
+
+fn door_of(hosts: Hosts, lifecycle: Lifecycle) -> (Ingress<Scripted>, Scripted) {
+    let calls = Scripted::default();
+    let limits = Limits {
+        connections: 8,
+        head_bytes: 65_536,
+        body_bytes: 1_000,
+        bodies_bytes: 1_500,
+        head_time: Duration::from_secs(10),
+        body_time: Duration::from_secs(30),
+        idle_time: Duration::from_secs(75),
+        write_time: Duration::from_secs(30),
+    };
+    let parts =
+        Parts { calls: calls.clone(), limits, hosts, admin_token: None, lifecycle, scrape: None };
+    (Ingress::new(parts), calls)
+}
+
+fn door() -> (Ingress<Scripted>, Scripted) {
+    let hosts = Hosts::Sidecar(HostAddress::new("127.0.0.1:8090"));
+    door_of(hosts, Lifecycle::default())
+}
+
+fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::post(path).body(Full::new(body.into())).unwrap()
+}
+
+fn call(action: &str) -> Vec<u8> {
+    let id =
+        proto::actors::ActorId { name: "joe".into(), system: "s".into(), parent: String::new() };
+    proto::InvocationRequest {
+        system: Some(proto::actors::ActorSystem { name: "s".into(), registry: None }),
+        actor: Some(proto::actors::Actor { id: Some(id), ..Default::default() }),
+        action_name: action.into(),
+        payload: Some(proto::invocation_request::Payload::Noop(proto::Noop {})),
+        ..Default::default()
+    }
+    .encode_to_vec()
+}
+
+fn registration() -> Vec<u8> {
+    let registry = proto::actors::Registry::default();
+    let system = proto::actors::ActorSystem { name: "s".into(), registry: Some(registry) };
+    proto::RegistrationRequest {
+        service_info: Some(proto::ServiceInfo::default()),
+        actor_system: Some(system),
+    }
+    .encode_to_vec()
+}
+
+/// Status, headers, and the body as an `InvocationResponse`.
+async fn ask<B>(
+    door: &Ingress<Scripted>,
+    request: Request<B>,
+    peer: Peer,
+) -> (StatusCode, ::http::HeaderMap, proto::InvocationResponse)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (head, body) = door.handle(request, peer).await.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    assert!(!body.is_empty(), "no answer is empty");
+    (head.status, head.headers, proto::InvocationResponse::decode(body).unwrap_or_default())
+}
+
+async fn refused(door: &Ingress<Scripted>, request: Request<Full<Bytes>>) -> (u16, i32, String) {
+    let (status, headers, answer) = ask(door, request, HERE).await;
+    assert_eq!(headers[CONTENT_TYPE], "application/octet-stream; charset=utf-8");
+    let told = answer.status.expect("a failure has a status");
+    assert!(!told.message.is_empty(), "a failure has a text");
+    (status.as_u16(), told.status, told.message)
+}
+
+const NOT_FOUND: i32 = proto::Status::ActorNotFound as i32;
+const ERROR: i32 = proto::Status::Error as i32;
+
+#[tokio::test]
+async fn a_call_is_answered_with_its_own_system_and_actor() {
+    let (door, calls) = door();
+    let mut request = post(INVOKE, call("echo"));
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    request.headers_mut().insert("traceparent", traceparent.parse().unwrap());
+    let (status, headers, answer) = ask(&door, request, HERE).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(headers[CONTENT_TYPE], "application/octet-stream; charset=utf-8");
+    assert_eq!(answer.status.unwrap().status, proto::Status::Ok as i32);
+    assert_eq!(answer.system.unwrap().name, "s");
+    assert_eq!(answer.actor.unwrap().id.unwrap().name, "joe");
+    assert!(matches!(answer.payload, Some(proto::invocation_response::Payload::Noop(_))));
+    let invoked = calls.invoked.lock();
+    assert_eq!(invoked[0].actor.to_string(), "s/joe", "the body decides, not the path");
+    assert_eq!(invoked[0].traceparent, traceparent);
+}
+
+#[tokio::test]
+async fn every_refusal_has_a_status_an_outcome_and_a_text() {
+    let (door, _) = door();
+    let get = |path: &str| Request::get(path).body(Full::default()).unwrap();
+    let (status, outcome, text) = refused(&door, post(INVOKE, call("nope"))).await;
+    assert_eq!(
+        (status, outcome, text.as_str()),
+        (404, ERROR, "Action [nope] not found for Actor [joe]")
+    );
+    let (status, outcome, text) = refused(&door, get("/api/v1/system/s/actors/nobody")).await;
+    assert_eq!(
+        (status, outcome, text.as_str()),
+        (404, NOT_FOUND, "Actor nobody not found on ActorSystem s")
+    );
+    assert_eq!(refused(&door, get("/nowhere")).await.0, 404);
+    assert_eq!(refused(&door, get(INVOKE)).await.0, 405);
+    assert_eq!(refused(&door, get("/api/v1/system/s/actors/%ff")).await.0, 400);
+    assert_eq!(refused(&door, post("/health", "")).await.0, 405);
+    assert_eq!(refused(&door, get("/metrics")).await.0, 404, "metrics are off");
+    let (status, _, text) = refused(&door, post(INVOKE, "")).await;
+    assert_eq!((status, text.as_str()), (400, "InvocationRequest.system is missing"));
+    let (status, _, text) = refused(&door, post(INVOKE, &b"\x0a\xff"[..])).await;
+    assert!(status == 400 && text.contains("not a InvocationRequest"), "{text}");
+    let spawn = "/api/v1/system/s/actors/spawn?revision=latest";
+    assert_eq!(refused(&door, post(spawn, "")).await.0, 400);
+    assert_eq!(refused(&door, post(INVOKE, vec![0; 1_001])).await.0, 413);
+}
+
+#[tokio::test]
+async fn an_overload_says_when_to_come_back() {
+    let (door, _) = door();
+    let (status, headers, answer) = ask(&door, post(INVOKE, call("full")), HERE).await;
+    assert_eq!((status.as_u16(), headers[RETRY_AFTER].to_str().unwrap()), (503, "2"));
+    assert_eq!(answer.status.unwrap().message, "the door is full; try again in 1.5s");
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_request_and_the_door_stays_open() {
+    let (door, _) = door();
+    assert_eq!(refused(&door, post(INVOKE, call("panic"))).await.0, 500);
+    assert_eq!(ask(&door, post(INVOKE, call("echo")), HERE).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_media_types_of_protobuf_are_understood_and_others_are_not() {
+    let (door, _) = door();
+    for (given, status) in [
+        (None, 200),
+        (Some("application/octet-stream"), 200),
+        (Some("Application/Octet-Stream; charset=utf-8"), 200),
+        (Some("application/protobuf"), 200),
+        (Some("application/x-protobuf"), 200),
+        (Some("application/json"), 415),
+        (Some("text/plain"), 415),
+        (Some(""), 415),
+    ] {
+        let mut request = post(INVOKE, call("echo"));
+        if let Some(given) = given {
+            request.headers_mut().insert(CONTENT_TYPE, given.parse().unwrap());
+        }
+        assert_eq!(ask(&door, request, HERE).await.0.as_u16(), status, "{given:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_arrive_is_given_up() {
+    let (door, _) = door();
+    let started = tokio::time::Instant::now();
+    let first = Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"\x0a")));
+    let slow = futures_util::stream::once(async { first });
+    let slow = futures_util::StreamExt::chain(slow, futures_util::stream::once(pending()));
+    let request = Request::post(INVOKE).body(StreamBody::new(Box::pin(slow))).unwrap();
+    let (status, _, _) = ask(&door, request, HERE).await;
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(started.elapsed().as_secs(), 60, "30 s for the body, 30 s for what is left of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_in_flight_share_their_room_and_give_it_back() {
+    let (door, _) = door();
+    let held = async {
+        let sent = Ok::<_, std::io::Error>(Frame::data(Bytes::from(vec![0; 1_000])));
+        let body = futures_util::stream::once(async { sent });
+        let body = futures_util::StreamExt::chain(body, futures_util::stream::once(pending()));
+        let request = Request::post(INVOKE).body(StreamBody::new(Box::pin(body))).unwrap();
+        ask(&door, request, HERE).await.0
+    };
+    let second = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ask(&door, post(INVOKE, vec![0; 600]), HERE).await.0
+    };
+    let (first, second) = tokio::join!(held, second);
+    assert_eq!((first.as_u16(), second.as_u16()), (408, 503));
+    let request = post(INVOKE, vec![0; 600]);
+    assert_eq!(ask(&door, request, HERE).await.0.as_u16(), 400, "there is room again");
+}
+
+#[tokio::test]
+async fn a_host_says_where_it_listens_or_the_setting_does() {
+    let (sidecar, calls) = door();
+    let register = |given: Option<&str>| {
+        let mut request = post("/api/v1/system", registration());
+        if let Some(given) = given {
+            request.headers_mut().insert("tidegate-host", given.parse().unwrap());
+        }
+        request
+    };
+    for (given, address) in [
+        (None, "127.0.0.1:8090"),
+        (Some("http://10.1.1.1:99"), "10.1.1.1:99"),
+        (Some("http://actors.local:99/"), "actors.local:99"),
+        (Some("http://[::1]:99"), "[::1]:99"),
+        (Some("unix:/run/host.sock"), "unix:/run/host.sock"),
+    ] {
+        assert_eq!(ask(&sidecar, register(given), THERE).await.0, StatusCode::OK);
+        assert_eq!(calls.registered.lock().pop().unwrap().host.as_str(), address);
+    }
+    for wrong in
+        ["", "10.1.1.1:99", "https://a:1", "http://a", "http://a:0", "http://u@a:1", "unix:x"]
+    {
+        assert_eq!(refused(&sidecar, register(Some(wrong))).await.0, 400, "{wrong}");
+    }
+    let (daemon, calls) = door_of(Hosts::Daemon { port: 8090 }, Lifecycle::default());
+    for (peer, address) in [
+        (THERE, "10.0.0.7:8090"),
+        (Peer::Ip("::ffff:10.0.0.8".parse().unwrap()), "10.0.0.8:8090"),
+        (Peer::Ip("fd00::1".parse().unwrap()), "[fd00::1]:8090"),
+        (Peer::Local, "127.0.0.1:8090"),
+    ] {
+        assert_eq!(ask(&daemon, register(None), peer).await.0, StatusCode::OK);
+        assert_eq!(calls.registered.lock().pop().unwrap().host.as_str(), address);
+    }
+}
+
+#[tokio::test]
+async fn a_spawn_carries_its_revision() {
+    let (door, calls) = door();
+    let path = "/api/v1/system/s/actors/spawn?revision=7";
+    assert_eq!(ask(&door, post(path, ""), HERE).await.0, StatusCode::OK);
+    assert_eq!(calls.spawned.lock()[0].revision, Some(7));
+}
+
+#[tokio::test]
+async fn the_state_of_an_actor_is_an_encoded_actor_state() {
+    let (door, _) = door();
+    let request =
+        Request::get("/api/v1/system/s/actors/a%2Fb").body(Full::<Bytes>::default()).unwrap();
+    let body = door.handle(request, HERE).await.into_body().collect().await.unwrap().to_bytes();
+    let state = proto::actors::ActorState::decode(body).unwrap().state.unwrap();
+    assert_eq!((state.type_url.as_str(), &state.value[..]), ("type/x", &b"1"[..]));
+}
+
+#[tokio::test]
+async fn only_a_local_client_deletes_without_a_token() {
+    let (door, calls) = door();
+    let delete = || {
+        let request = Request::builder().method(Method::DELETE).uri("/api/v1/system/s/actors/joe");
+        request.body(Full::<Bytes>::default()).unwrap()
+    };
+    assert_eq!(ask(&door, delete(), THERE).await.0, StatusCode::FORBIDDEN);
+    assert!(calls.deleted.lock().is_empty());
+    assert_eq!(ask(&door, delete(), HERE).await.0, StatusCode::OK);
+    assert_eq!(*calls.deleted.lock(), ["s/joe"]);
+}
+
+#[tokio::test]
+async fn readiness_ends_first_then_calls_while_liveness_stays() {
+    let lifecycle = Lifecycle::default();
+    let (door, _) = door_of(Hosts::Daemon { port: 1 }, lifecycle.clone());
+    let status = async |path: &str| {
+        let request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
+        ask(&door, request, HERE).await.0.as_u16()
+    };
+    let mut seen = Vec::new();
+    for phase in [Phase::Serving, Phase::Leaving, Phase::Draining] {
+        lifecycle.advance(phase);
+        let called = ask(&door, post(INVOKE, call("echo")), HERE).await.0.as_u16();
+        seen.push((status("/health/readiness").await, status("/health/liveness").await, called));
+    }
+    assert_eq!(seen, [(200, 200, 200), (503, 200, 200), (503, 200, 503)]);
+    lifecycle.advance(Phase::Serving);
+    assert_eq!(lifecycle.phase(), Phase::Draining, "there is no way back");
+}
+
+#[tokio::test]
+async fn what_the_house_depends_on_counts_for_readiness() {
+    let (door, _) = door_of(Hosts::Daemon { port: 1 }, Lifecycle::new(|| false));
+    let request = Request::get("/health/readiness").body(Full::<Bytes>::default()).unwrap();
+    let (status, headers, _) = ask(&door, request, HERE).await;
+    assert_eq!(status.as_u16(), 503);
+    assert!(!headers.contains_key(CONTENT_LENGTH), "hyper adds it");
+}
+
+mod simulated;

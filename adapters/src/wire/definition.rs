@@ -13,9 +13,9 @@ use super::parts::{actor_id, actor_state};
 use crate::proto::eigr::functions::protocol as wire;
 
 /// Time between two looks of the snapshot timer when a strategy gives none (decision 20).
-const DEFAULT_SNAPSHOT: Duration = Duration::from_millis(2_000);
+const DEFAULT_SNAPSHOT: Duration = Duration::from_secs(2);
 /// Idle time before deactivation when a strategy gives none (decision 20).
-const DEFAULT_DEACTIVATION: Duration = Duration::from_millis(10_000);
+const DEFAULT_DEACTIVATION: Duration = Duration::from_secs(10);
 /// The action of a channel that names none.
 const DEFAULT_CHANNEL_ACTION: &str = "receive";
 
@@ -70,12 +70,12 @@ pub fn registration(body: Bytes, host: &HostAddress) -> Result<Registration, Mal
         let definition = definition(actor, host.clone(), &system.name).map_err(|reason| {
             Malformed::wrong(format!("actor_system.registry.actors[{key:?}]"), reason)
         })?;
-        match places.get(&key) {
-            Some(&place) => definitions[place] = definition,
-            None => {
-                places.insert(key, definitions.len());
-                definitions.push(definition);
-            }
+        let place = places.get(&key).and_then(|place: &usize| definitions.get_mut(*place));
+        if let Some(place) = place {
+            *place = definition;
+        } else {
+            places.insert(key, definitions.len());
+            definitions.push(definition);
         }
     }
     Ok(Registration { system: system.name, host: host.clone(), definitions })

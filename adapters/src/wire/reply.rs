@@ -31,14 +31,14 @@ struct InvokedFrame {
     payload: Option<wire::invocation_response::Payload>,
 }
 
-fn status(status: wire::Status, message: impl Into<String>) -> Option<wire::RequestStatus> {
-    Some(wire::RequestStatus { status: status.into(), message: message.into() })
+fn status(status: wire::Status, message: impl Into<String>) -> wire::RequestStatus {
+    wire::RequestStatus { status: status.into(), message: message.into() }
 }
 
 /// `InvocationResponse` of a call that succeeded, or was accepted when it is asynchronous.
 pub fn invoked(echo: Echo, payload: Payload) -> Bytes {
     let frame = InvokedFrame {
-        status: status(wire::Status::Ok, ""),
+        status: Some(status(wire::Status::Ok, "")),
         system: Some(echo.system),
         actor: Some(echo.actor),
         payload: to_reply(payload),
@@ -49,7 +49,7 @@ pub fn invoked(echo: Echo, payload: Payload) -> Bytes {
 /// `RegistrationResponse` of a registration that was accepted.
 pub fn registered() -> Bytes {
     let message = wire::RegistrationResponse {
-        status: status(wire::Status::Ok, "Accepted"),
+        status: Some(status(wire::Status::Ok, "Accepted")),
         // SDKs know the original by these numbers (decision 25).
         proxy_info: Some(wire::ProxyInfo {
             protocol_major_version: 1,
@@ -63,7 +63,9 @@ pub fn registered() -> Bytes {
 
 /// `SpawnResponse` of a spawn that was accepted.
 pub fn accepted() -> Bytes {
-    wire::SpawnResponse { status: status(wire::Status::Ok, "Accepted") }.encode_to_vec().into()
+    wire::SpawnResponse { status: Some(status(wire::Status::Ok, "Accepted")) }
+        .encode_to_vec()
+        .into()
 }
 
 /// `ActorState`.
@@ -80,5 +82,5 @@ pub fn error(outcome: Outcome, text: impl Into<String>) -> Bytes {
         Outcome::ActorNotFound => wire::Status::ActorNotFound,
         Outcome::Error => wire::Status::Error,
     };
-    wire::SpawnResponse { status: status(outcome, text) }.encode_to_vec().into()
+    wire::SpawnResponse { status: Some(status(outcome, text)) }.encode_to_vec().into()
 }

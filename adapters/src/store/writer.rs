@@ -84,6 +84,9 @@ impl Writer {
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut next = None;
+        if let Err(error) = self.purge() {
+            tracing::warn!(%error, "history of deleted actors not removed yet");
+        }
         loop {
             let job = match next.take() {
                 Some(job) => Ok(job),
@@ -224,16 +227,20 @@ impl Writer {
 
     /// Writes one commit; when this returns `Ok` it is durable.
     fn commit(&mut self, ops: Vec<Op>) -> Result<(), StoreError> {
-        let bytes = ops.iter().map(Op::len).sum();
-        self.make_ready(bytes)?;
-        let number = self.mark.newest().commit + 1;
         let started = Instant::now();
         self.shared.stall.start(started);
+        let result = self.commit_when_ready(ops, started);
+        self.shared.stall.end();
+        result
+    }
+
+    fn commit_when_ready(&mut self, ops: Vec<Op>, started: Instant) -> Result<(), StoreError> {
+        self.make_ready(ops.iter().map(Op::len).sum())?;
+        let number = self.mark.newest().commit + 1;
         let result = match &*self.shared.engine.read() {
             Some(engine) => engine.commit(number, last_of_each_key(ops)).map_err(Some),
             None => Err(None),
         };
-        self.shared.stall.end();
         match result {
             Ok(seqno) => {
                 self.commit_seconds.record(started.elapsed());
@@ -292,6 +299,10 @@ impl Writer {
             match readiness {
                 Some(Readiness::Ready) => return Ok(()),
                 Some(Readiness::Behind) if Instant::now() >= deadline => {
+                    // An engine that stopped flushing (fjall issue 257) flushes again when it is opened again.
+                    if Instant::now() >= self.retry_at {
+                        self.reopen()?;
+                    }
                     let text = format!("tables were not written for {CATCH_UP:?}");
                     return Err(StoreError::Unavailable(text));
                 }

@@ -1,4 +1,6 @@
 //! Damage trials: whatever happens to a file, the store refuses to open, or says so on reading, or has lost nothing.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "what was struck is the report of a failure")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +23,9 @@ const ACTORS: u64 = 20;
 /// Commits before and after the store was closed and opened again: the first are mostly in tables.
 const CLOSED_AFTER: u64 = 250;
 const COMMITS: u64 = 300;
+/// Commits after those that the older mark knows of, as after a loss of power.
+const UNMARKED: usize = 10;
+const MARKED: u64 = COMMITS - UNMARKED as u64;
 
 fn options() -> Options {
     // Small enough that tables are written and compacted during the test.
@@ -107,9 +112,8 @@ impl Files {
 struct Base {
     closed: Files,
     killed: Files,
-    /// The mark as it was when only this many commits were acknowledged.
+    /// The mark as it was when only [`MARKED`] commits were acknowledged.
     old_mark: Vec<u8>,
-    old_mark_at: u64,
 }
 
 async fn base() -> Base {
@@ -125,10 +129,10 @@ async fn base() -> Base {
     drop((store, states));
     let store = open(dir.path()).unwrap();
     let states: Arc<dyn StateStore> = store.clone();
-    let (mut old_mark, old_mark_at) = (Vec::new(), COMMITS - 10);
+    let mut old_mark = Vec::new();
     for version in CLOSED_AFTER + 1..=COMMITS {
         keep(&states, vec![nth(version)]).await;
-        if version == old_mark_at {
+        if version == MARKED {
             old_mark = fs::read(dir.path().join("engine/MARK")).unwrap();
         }
     }
@@ -137,7 +141,7 @@ async fn base() -> Base {
     drop((store, states));
     let closed = Files::read_settled(dir.path());
     assert!(closed.0.keys().any(|path| path.to_str().unwrap().contains("1/tables/")), "no table");
-    Base { closed, killed, old_mark, old_mark_at }
+    Base { closed, killed, old_mark }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -252,10 +256,10 @@ async fn tails(base: &Base) {
     let mut rng = StdRng::seed_from_u64(SEED);
     let journal = base.killed.find(".jnl");
     let mut lost_power = base.killed.clone();
-    *lost_power.bytes(Path::new("engine/MARK")) = base.old_mark.clone();
+    lost_power.bytes(Path::new("engine/MARK")).clone_from(&base.old_mark);
     let len = lost_power.0[&journal].0.len();
     let starts = batch_starts(&lost_power.0[&journal].0);
-    let after_mark = starts[starts.len() - (COMMITS - base.old_mark_at) as usize];
+    let after_mark = starts[starts.len() - UNMARKED];
     let last = *starts.last().unwrap();
 
     for _ in 0..20 {
@@ -263,7 +267,7 @@ async fn tails(base: &Base) {
         let at = rng.random_range(after_mark..len);
         let mut torn = lost_power.clone();
         torn.bytes(&journal).truncate(at);
-        let (outcome_, text) = outcome(&torn, base.old_mark_at).await;
+        let (outcome_, text) = outcome(&torn, MARKED).await;
         assert_eq!(outcome_, Outcome::Whole, "cut at {at} of {len}: {text}");
 
         // A hole in the last commit: opens without it.

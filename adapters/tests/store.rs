@@ -1,10 +1,16 @@
 //! The embedded store passes the conformance suite, and holds its directory for itself.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unnecessary_wraps, reason = "free space has the shape of its port")]
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
-use tidegate::store::{EmbeddedStore, OpenError, Options};
+use tidegate::store::{EmbeddedStore, FreeSpace, OpenError, Options};
 use tidegate_stages::ports::{Registry, StateStore};
+use tidegate_stages::state::Timestamp;
 use tidegate_stages::testkit::conformance::Subject;
 use tidegate_stages::testkit::conformance::registries::plain_definition;
 use tidegate_stages::testkit::conformance::states::{id, keep, save};
@@ -111,4 +117,36 @@ async fn what_waits_when_the_store_is_closed_is_still_written() {
     drop(store);
     let head = subject.reopen().await.states().load(&actor).await.unwrap().unwrap();
     assert_eq!(head.version, 100);
+}
+
+#[tokio::test]
+async fn a_long_history_is_deleted_whole_even_when_that_was_interrupted() {
+    static COMMITS_LEFT: AtomicU64 = AtomicU64::new(u64::MAX);
+    fn free_space(_: &Path) -> io::Result<FreeSpace> {
+        let left = COMMITS_LEFT.fetch_sub(1, Ordering::SeqCst);
+        Ok(FreeSpace { free: if left == 0 { 0 } else { 1 << 40 }, total: 1 << 40 })
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { free_space, ..Options::default() };
+    let store = EmbeddedStore::open(dir.path(), options.clone(), plain_definition).unwrap();
+    let states: Arc<dyn StateStore> = store.clone();
+    let (actor, other) = (id("s", "a", ""), id("s", "b", ""));
+    for start in (1..=10_000).step_by(1_000) {
+        keep(&states, (start..start + 1_000).map(|version| save(&actor, version, true)).collect())
+            .await;
+    }
+    keep(&states, vec![save(&other, 1, true)]).await;
+    // The head goes, and a part of the history; then there is no room.
+    COMMITS_LEFT.store(2, Ordering::SeqCst);
+    assert!(states.delete(&actor).await.is_err());
+    assert_eq!(states.load(&actor).await.unwrap(), None);
+    assert!(states.load_revision(&actor, 10_000).await.unwrap().is_some());
+    store.close().await.unwrap();
+    drop((store, states));
+    let states: Arc<dyn StateStore> =
+        EmbeddedStore::open(dir.path(), options, plain_definition).unwrap();
+    keep(&states, vec![save(&actor, 1, true)]).await;
+    let all = states.load_by_interval(&actor, Timestamp(0), Timestamp(u64::MAX), 9).await.unwrap();
+    assert_eq!(all.iter().map(|entry| entry.revision).collect::<Vec<_>>(), [1]);
+    assert!(states.load_revision(&other, 1).await.unwrap().is_some());
 }

@@ -84,7 +84,7 @@ pub(super) fn check(dir: &Path, acknowledged: Acknowledged, limit: u64) -> Resul
         let rest = journal.rest().map_err(|error| Damage::io(&path, &error))?;
         match rest {
             Rest::Zeros => {}
-            Rest::Broken => cut = cut.or(Some((path.clone(), end))),
+            Rest::Broken => cut = cut.or_else(|| Some((path.clone(), end))),
             Rest::WholeBatchAt(later) => {
                 let what =
                     format!("broken at byte {end}, followed by a whole commit at byte {later}");

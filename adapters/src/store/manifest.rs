@@ -15,9 +15,10 @@ use super::damage::Damage;
 
 /// Ids that the engine gives: its own keyspace, `current`, `history`.
 const KEYSPACES: [&str; 3] = ["0", "1", "2"];
-/// `current`: version:u64, xxh3 of its file:u128, kind of checksum:u8; little-endian.
+/// `current`: number of the version (`u64`), xxh3 of its file (`u128`), kind of checksum (`u8`); little-endian.
 const CURRENT_BYTES: usize = 25;
-/// End of a version or table file: magic, version, kind of checksum, xxh3 of the directory:u128, its place:u64, its length:u64.
+/// End of a version or table file: magic, format, kind of checksum, then of its directory the xxh3 (`u128`),
+/// place and length (`u64`).
 const TRAILER_BYTES: usize = 38;
 const TRAILER_MAGIC: &[u8] = b"SFA!\x01\x00";
 /// No directory has more than a dozen short entries.

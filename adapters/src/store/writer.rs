@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use metrics::{Histogram, histogram};
@@ -10,24 +9,20 @@ use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
 
-use super::Shared;
-use super::engine::{Engine, Op, Readiness, Space};
+use super::committer::Committer;
+use super::damage::Damage;
+use super::engine::{Op, Space};
 use super::keys::{self, EPOCH};
-use super::mark::{Acknowledged, Mark};
+use super::mark::Mark;
 use super::queue::{Answer, Job, Work, Write};
-use super::space;
-use crate::metrics::{STORE_COMMIT_SAVES, STORE_COMMIT_SECONDS};
+use super::shared::Shared;
+use crate::metrics::STORE_COMMIT_SAVES;
 
 /// How old the mark may get before it is synced.
 const MARK_AGE: Duration = Duration::from_secs(1);
 /// A commit takes no more once it has this many changes or bytes.
 const COMMIT_EVENTS: usize = 4_096;
 const COMMIT_BYTES: usize = 4 << 20;
-/// How long a commit waits for flushing and compaction.
-const CATCH_UP: Duration = Duration::from_secs(10);
-/// Time between two attempts to open a broken engine again; doubles up to the longest.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// History entries removed by one commit when an actor is deleted.
 const PURGE_STEP: usize = 4_096;
 
@@ -35,16 +30,13 @@ const PURGE_STEP: usize = 4_096;
 pub(super) struct Writer {
     shared: Arc<Shared>,
     jobs: flume::Receiver<Job>,
-    mark: Mark,
+    committer: Committer,
     mark_due: Instant,
     /// Jobs up to this number that hold the actor were called without knowledge of its failure.
     behind: HashMap<Arc<ActorId>, (u64, StoreError)>,
     behind_until: u64,
     /// Keys of actors whose history is still to be removed.
     purging: Vec<Vec<u8>>,
-    retry_at: Instant,
-    retry_after: Duration,
-    commit_seconds: Histogram,
     commit_saves: Histogram,
 }
 
@@ -65,18 +57,14 @@ impl Writer {
         mark: Mark,
         purging: Vec<Vec<u8>>,
     ) -> Self {
-        let now = Instant::now();
         Self {
+            committer: Committer::new(shared.clone(), mark),
             shared,
             jobs,
-            mark,
-            mark_due: now + MARK_AGE,
+            mark_due: Instant::now() + MARK_AGE,
             behind: HashMap::new(),
             behind_until: 0,
             purging,
-            retry_at: now,
-            retry_after: FIRST_RETRY,
-            commit_seconds: histogram!(STORE_COMMIT_SECONDS),
             commit_saves: histogram!(STORE_COMMIT_SAVES),
         }
     }
@@ -84,6 +72,9 @@ impl Writer {
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut next = None;
+        if let Err(error) = self.purge() {
+            tracing::warn!(%error, "history of deleted actors not removed yet");
+        }
         loop {
             let job = match next.take() {
                 Some(job) => Ok(job),
@@ -100,23 +91,12 @@ impl Writer {
                 self.sync_mark();
             }
         }
-        self.close();
+        self.committer.close();
     }
 
     fn sync_mark(&mut self) {
-        if let Err(error) = self.mark.sync() {
-            tracing::warn!(%error, "mark of the store not synced");
-        }
+        self.committer.sync_mark();
         self.mark_due = Instant::now() + MARK_AGE;
-    }
-
-    fn close(&mut self) {
-        let engine = self.shared.engine.write().take();
-        if let Some(Err(error)) = engine.as_ref().map(Engine::sync) {
-            tracing::warn!(%error, "store not synced on closing");
-        }
-        drop(engine);
-        self.sync_mark();
     }
 
     /// Serves a job, together with those that wait behind it; returns the one that it stopped before.
@@ -179,8 +159,11 @@ impl Writer {
     fn finish(&mut self, group: Group) {
         let Group { ops, saves, applies, .. } = group;
         let count = saves.iter().map(|(writes, _)| writes.len()).sum::<usize>();
-        let result =
-            if ops.is_empty() { Ok(()) } else { self.purge().and_then(|()| self.commit(ops)) };
+        let result = if ops.is_empty() {
+            Ok(())
+        } else {
+            self.purge().and_then(|()| self.committer.commit(ops))
+        };
         if count > 0 && result.is_ok() {
             #[expect(
                 clippy::cast_precision_loss,
@@ -222,100 +205,15 @@ impl Writer {
         drop(answer.send(Answer { results, _untaken: untaken }));
     }
 
-    /// Writes one commit; when this returns `Ok` it is durable.
-    fn commit(&mut self, ops: Vec<Op>) -> Result<(), StoreError> {
-        let bytes = ops.iter().map(Op::len).sum();
-        self.make_ready(bytes)?;
-        let number = self.mark.newest().commit + 1;
-        let started = Instant::now();
-        self.shared.stall.start(started);
-        let result = match &*self.shared.engine.read() {
-            Some(engine) => engine.commit(number, last_of_each_key(ops)).map_err(Some),
-            None => Err(None),
-        };
-        self.shared.stall.end();
-        match result {
-            Ok(seqno) => {
-                self.commit_seconds.record(started.elapsed());
-                if Instant::now() > self.retry_at + LONGEST_RETRY {
-                    self.retry_after = FIRST_RETRY;
-                }
-                if let Err(error) = self.mark.note(Acknowledged { commit: number, seqno }) {
-                    // The commit is durable; only a loss of it would go unnoticed until the next mark.
-                    tracing::warn!(%error, "mark of the store not written");
-                }
-                Ok(())
-            }
-            Err(Some(error)) => Err(self.undo(&error)),
-            Err(None) => Err(StoreError::Unavailable("the engine is not open".into())),
-        }
-    }
-
-    /// A commit failed inside the engine: opens it again without that commit, so that it is known not to be written.
-    fn undo(&mut self, error: &fjall::Error) -> StoreError {
-        tracing::error!(%error, "commit failed, opening the engine again");
-        let text = format!("a commit failed: {error}");
-        match self.reopen() {
-            Ok(()) if is_full(error) => StoreError::Full(text),
-            Ok(()) => StoreError::Unavailable(text),
-            Err(_) => StoreError::Unknown(text),
-        }
-    }
-
-    fn reopen(&mut self) -> Result<(), StoreError> {
-        self.retry_at = Instant::now() + self.retry_after;
-        self.retry_after = (self.retry_after * 2).min(LONGEST_RETRY);
-        // Whoever reads meanwhile waits a little, see `Shared::read`.
-        let mut engine = self.shared.engine.write();
-        drop(engine.take());
-        let acknowledged = self.mark.newest();
-        let opened =
-            Engine::open(&self.shared.dir, &self.shared.options, acknowledged, acknowledged.commit);
-        match opened {
-            Ok((opened, _)) => {
-                *engine = Some(opened);
-                Ok(())
-            }
-            Err(damage) => {
-                tracing::error!(error = %damage, "engine not opened again");
-                Err(StoreError::Unavailable(damage.to_string()))
-            }
-        }
-    }
-
-    /// Waits until the engine takes a commit, opening it again when it has to be.
-    fn make_ready(&mut self, bytes: usize) -> Result<(), StoreError> {
-        space::check(&self.shared.dir, &self.shared.options, bytes)?;
-        let deadline = Instant::now() + CATCH_UP;
-        loop {
-            let readiness = self.shared.engine.read().as_ref().map(Engine::readiness);
-            match readiness {
-                Some(Readiness::Ready) => return Ok(()),
-                Some(Readiness::Behind) if Instant::now() >= deadline => {
-                    let text = format!("tables were not written for {CATCH_UP:?}");
-                    return Err(StoreError::Unavailable(text));
-                }
-                Some(Readiness::Behind) => thread::park_timeout(Duration::from_millis(2)),
-                Some(Readiness::Broken) | None if Instant::now() < self.retry_at => {
-                    let text = "the engine failed and will be opened again shortly";
-                    return Err(StoreError::Unavailable(text.into()));
-                }
-                Some(Readiness::Broken) | None => self.reopen()?,
-            }
-        }
-    }
-
     fn claim_epoch(&mut self) -> Result<u64, StoreError> {
         let newest = self.shared.read(|engine| {
             let value = engine.current.get(EPOCH).map_err(|error| engine.damage(&error))?;
             let value = value.map(|value| value.as_ref().try_into().map(u64::from_be_bytes));
-            value
-                .transpose()
-                .map_err(|_| super::Damage::new(engine.dir(), "the epoch is malformed"))
+            value.transpose().map_err(|_| Damage::new(engine.dir(), "the epoch is malformed"))
         })?;
         let epoch = newest.unwrap_or(0) + 1;
         let value = Some(epoch.to_be_bytes().to_vec());
-        self.commit(vec![Op { space: Space::Current, key: EPOCH.to_vec(), value }])?;
+        self.committer.commit(vec![Op { space: Space::Current, key: EPOCH.to_vec(), value }])?;
         Ok(epoch)
     }
 
@@ -325,7 +223,7 @@ impl Writer {
         let head = keys::actor(keys::HEAD, actor)?;
         let note = keys::actor(keys::PURGE, actor)?;
         let history = keys::history(actor)?;
-        self.commit(vec![
+        self.committer.commit(vec![
             Op { space: Space::Current, key: head, value: None },
             Op { space: Space::Current, key: note, value: Some(Vec::new()) },
         ])?;
@@ -349,39 +247,11 @@ impl Writer {
                 note.extend_from_slice(&history);
                 ops.push(Op { space: Space::Current, key: note, value: None });
             }
-            self.commit(ops)?;
+            self.committer.commit(ops)?;
             if is_last {
                 self.purging.pop();
             }
         }
         Ok(())
     }
-}
-
-/// Keeps the last change of each key: one commit gives one sequence number, under which a key must be unique.
-fn last_of_each_key(ops: Vec<Op>) -> Vec<Op> {
-    if ops.len() < 2 {
-        return ops;
-    }
-    let mut places: HashMap<(Space, &[u8]), usize> = HashMap::with_capacity(ops.len());
-    let mut is_repeated = false;
-    for (place, op) in ops.iter().enumerate() {
-        is_repeated |= places.insert((op.space, &op.key), place).is_some();
-    }
-    if !is_repeated {
-        return ops;
-    }
-    let mut last: Vec<_> = places.into_values().collect();
-    last.sort_unstable();
-    let mut last = last.into_iter().peekable();
-    let kept = ops.into_iter().enumerate().filter(|(place, _)| last.next_if_eq(place).is_some());
-    kept.map(|(_, op)| op).collect()
-}
-
-fn is_full(error: &fjall::Error) -> bool {
-    let io = match error {
-        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => error,
-        _ => return false,
-    };
-    matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }

@@ -1,0 +1,175 @@
+//! Committer: makes one commit durable, and opens the engine again when it failed.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use metrics::{Histogram, histogram};
+use tidegate_stages::ports::StoreError;
+use tokio::time::Instant;
+
+use super::engine::{Engine, Op, Readiness, Space};
+use super::mark::{Acknowledged, Mark};
+use super::shared::Shared;
+use super::space;
+use crate::metrics::STORE_COMMIT_SECONDS;
+
+/// How long a commit waits for flushing and compaction.
+const CATCH_UP: Duration = Duration::from_secs(10);
+/// Time between two attempts to open a broken engine again; doubles up to the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// The only one that writes to the engine; lives on the writer's thread.
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    mark: Mark,
+    retry_at: Instant,
+    retry_after: Duration,
+    commit_seconds: Histogram,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, mark: Mark) -> Self {
+        let commit_seconds = histogram!(STORE_COMMIT_SECONDS);
+        Self { shared, mark, retry_at: Instant::now(), retry_after: FIRST_RETRY, commit_seconds }
+    }
+
+    /// Makes the mark durable.
+    pub(super) fn sync_mark(&mut self) {
+        if let Err(error) = self.mark.sync() {
+            tracing::warn!(%error, "mark of the store not synced");
+        }
+    }
+
+    /// Closes the engine and marks the store as complete.
+    pub(super) fn close(&mut self) {
+        let engine = self.shared.engine.write().take();
+        if let Some(Err(error)) = engine.as_ref().map(Engine::sync) {
+            tracing::warn!(%error, "store not synced on closing");
+        }
+        drop(engine);
+        self.sync_mark();
+    }
+
+    /// Writes one commit; when this returns `Ok` it is durable.
+    pub(super) fn commit(&mut self, ops: Vec<Op>) -> Result<(), StoreError> {
+        let started = Instant::now();
+        self.shared.stall.start(started);
+        let result = self.commit_when_ready(ops, started);
+        self.shared.stall.end();
+        result
+    }
+
+    fn commit_when_ready(&mut self, ops: Vec<Op>, started: Instant) -> Result<(), StoreError> {
+        self.make_ready(ops.iter().map(Op::len).sum())?;
+        let number = self.mark.newest().commit + 1;
+        let result = match &*self.shared.engine.read() {
+            Some(engine) => engine.commit(number, last_of_each_key(ops)).map_err(Some),
+            None => Err(None),
+        };
+        match result {
+            Ok(seqno) => {
+                self.commit_seconds.record(started.elapsed());
+                if Instant::now() > self.retry_at + LONGEST_RETRY {
+                    self.retry_after = FIRST_RETRY;
+                }
+                if let Err(error) = self.mark.note(Acknowledged { commit: number, seqno }) {
+                    // The commit is durable; only a loss of it would go unnoticed until the next mark.
+                    tracing::warn!(%error, "mark of the store not written");
+                }
+                Ok(())
+            }
+            Err(Some(error)) => Err(self.undo(&error)),
+            Err(None) => Err(StoreError::Unavailable("the engine is not open".into())),
+        }
+    }
+
+    /// A commit failed inside the engine: opens it again without that commit, so that it is known not to be written.
+    fn undo(&mut self, error: &fjall::Error) -> StoreError {
+        tracing::error!(%error, "commit failed, opening the engine again");
+        let text = format!("a commit failed: {error}");
+        match self.reopen() {
+            Ok(()) if is_full(error) => StoreError::Full(text),
+            Ok(()) => StoreError::Unavailable(text),
+            Err(_) => StoreError::Unknown(text),
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.retry_at = Instant::now() + self.retry_after;
+        self.retry_after = (self.retry_after * 2).min(LONGEST_RETRY);
+        // Whoever reads meanwhile waits a little, see `Shared::read`.
+        let mut engine = self.shared.engine.write();
+        drop(engine.take());
+        let acknowledged = self.mark.newest();
+        let opened =
+            Engine::open(&self.shared.dir, &self.shared.options, acknowledged, acknowledged.commit);
+        match opened {
+            Ok((opened, _)) => {
+                *engine = Some(opened);
+                Ok(())
+            }
+            Err(damage) => {
+                tracing::error!(error = %damage, "engine not opened again");
+                Err(StoreError::Unavailable(damage.to_string()))
+            }
+        }
+    }
+
+    /// Waits until the engine takes a commit, opening it again when it has to be.
+    fn make_ready(&mut self, bytes: usize) -> Result<(), StoreError> {
+        space::check(&self.shared.dir, &self.shared.options, bytes)?;
+        let deadline = Instant::now() + CATCH_UP;
+        loop {
+            let readiness = self.shared.engine.read().as_ref().map(Engine::readiness);
+            match readiness {
+                Some(Readiness::Ready) => return Ok(()),
+                Some(Readiness::Behind) if Instant::now() >= deadline => {
+                    // An engine that stopped flushing (fjall issue 257) flushes again when it is opened again.
+                    if Instant::now() >= self.retry_at {
+                        self.reopen()?;
+                    }
+                    let text = format!("tables were not written for {CATCH_UP:?}");
+                    return Err(StoreError::Unavailable(text));
+                }
+                Some(Readiness::Behind) => thread::park_timeout(Duration::from_millis(2)),
+                Some(Readiness::Broken) | None if Instant::now() < self.retry_at => {
+                    let text = "the engine failed and will be opened again shortly";
+                    return Err(StoreError::Unavailable(text.into()));
+                }
+                Some(Readiness::Broken) | None => self.reopen()?,
+            }
+        }
+    }
+}
+
+/// Keeps the last change of each key: one commit gives one sequence number, under which a key must be unique.
+fn last_of_each_key(ops: Vec<Op>) -> Vec<Op> {
+    if ops.len() < 2 {
+        return ops;
+    }
+    let mut places: HashMap<(Space, &[u8]), usize> = HashMap::with_capacity(ops.len());
+    let mut is_repeated = false;
+    for (place, op) in ops.iter().enumerate() {
+        is_repeated |= places.insert((op.space, &op.key), place).is_some();
+    }
+    if !is_repeated {
+        return ops;
+    }
+    let mut last: Vec<_> = places.into_values().collect();
+    last.sort_unstable();
+    let mut last = last.into_iter().peekable();
+    let kept = ops.into_iter().enumerate().filter(|(place, _)| last.next_if_eq(place).is_some());
+    kept.map(|(_, op)| op).collect()
+}
+
+fn is_full(error: &fjall::Error) -> bool {
+    let (fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error))) = error
+    else {
+        return false;
+    };
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

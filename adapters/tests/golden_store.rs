@@ -1,0 +1,131 @@
+//! Stores written by earlier versions open and hold what was written.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate::store::{EmbeddedStore, Options};
+use tidegate_stages::actor::HostAddress;
+use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore};
+use tidegate_stages::state::{ActorState, Any, Head, Status, Tags, Timestamp};
+use tidegate_stages::testkit::conformance::registries::plain_definition;
+use tidegate_stages::testkit::conformance::states::{id, keep, save};
+
+const ACTORS: u64 = 40;
+const ROUNDS: u64 = 6;
+
+fn golden(format: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/store-v{format}"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else if entry.file_name() != "LOCK" {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// One head with something in every field.
+fn full_head() -> Head {
+    Head {
+        version: 70_000,
+        revision: 3,
+        incarnation: 5,
+        epoch: 2,
+        status: Status::Deactivated,
+        at: Timestamp(1_764_000_000_123_456),
+        content: ActorState {
+            tags: Tags::from([("colour".into(), "grün".into()), ("empty".into(), String::new())]),
+            state: Some(Any {
+                type_url: "type.googleapis.com/shop.Cart".into(),
+                value: Bytes::from_static(&[10, 3, 0, 255, 1]),
+            }),
+        },
+        outbox: vec![Bytes::from_static(b"effect"), Bytes::new()],
+    }
+}
+
+fn registered() -> Vec<Registered> {
+    let host = HostAddress::new("127.0.0.1:8090");
+    let definition = plain_definition(Bytes::from_static(b"cart"), host, "shop").unwrap();
+    vec![
+        Registered::Definition(Arc::new(definition)),
+        Registered::Spawned { id: id("shop", "cart-1", "cart"), revision: None },
+        Registered::Spawned { id: id("shop", "cart-2", "cart"), revision: Some(2) },
+    ]
+}
+
+/// Writes the golden store of this version's format; run by hand when a format is new.
+#[tokio::test]
+#[ignore = "writes into the source tree"]
+async fn write_the_golden_store() {
+    let dir = golden(tidegate::store::FORMAT);
+    assert!(!dir.exists(), "golden data is never overwritten");
+    // Small tables, so that a part of the data is in tables and a part in the journal.
+    let options = Options { memtable_bytes: 8 << 10, ..Options::default() };
+    let store = EmbeddedStore::open(&dir, options.clone(), plain_definition).unwrap();
+    let states: Arc<dyn StateStore> = store.clone();
+    assert_eq!(states.claim_epoch().await.unwrap(), 1);
+    store.apply(registered().into_iter().map(RegistryChange::Put).collect()).await.unwrap();
+    let full = Save { actor: id("shop", "full", "cart"), head: full_head(), append: true };
+    keep(&states, vec![full]).await;
+    for version in 1..=ROUNDS {
+        for number in 0..ACTORS {
+            keep(&states, vec![save(&actor(number), version, version.is_multiple_of(2))]).await;
+        }
+    }
+    states.delete(&actor(0)).await.unwrap();
+    drop(states);
+    store.close().await.unwrap();
+    drop(store);
+    // Opened again, the engine gives up the space that it had reserved for its journal.
+    let store = EmbeddedStore::open(&dir, options, plain_definition).unwrap();
+    let states: Arc<dyn StateStore> = store.clone();
+    keep(&states, vec![save(&actor(1), ROUNDS + 1, false)]).await;
+    store.close().await.unwrap();
+    drop((store, states));
+    fs::remove_file(dir.join("LOCK")).unwrap();
+}
+
+fn actor(number: u64) -> Arc<tidegate_stages::actor::ActorId> {
+    id("shop", &format!("actor-{number}"), "")
+}
+
+#[tokio::test]
+async fn a_store_of_format_1_opens_and_holds_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    copy(&golden(1), dir.path());
+    let store = EmbeddedStore::open(dir.path(), Options::default(), plain_definition).unwrap();
+    let mut entries = Registry::load(&*store).await.unwrap();
+    entries.sort_by_key(|entry| entry.id().name.clone());
+    assert_eq!(entries, registered());
+    let states: Arc<dyn StateStore> = store.clone();
+    let full = id("shop", "full", "cart");
+    assert_eq!(states.load(&full).await.unwrap(), Some(full_head()));
+    let revision = states.load_revision(&full, 3).await.unwrap().unwrap();
+    assert_eq!(
+        (revision.version, revision.status, revision.at, revision.content),
+        (70_000, Status::Deactivated, full_head().at, full_head().content)
+    );
+    for number in 2..ACTORS {
+        let newest = save(&actor(number), ROUNDS, true).head;
+        assert_eq!(states.load(&actor(number)).await.unwrap(), Some(newest));
+        let found = states.load_by_interval(&actor(number), Timestamp(3_000), Timestamp(9_000), 9);
+        let found: Vec<_> = found.await.unwrap().iter().map(|entry| entry.revision).collect();
+        assert_eq!(found, [4, 6]);
+    }
+    let newest = save(&actor(1), ROUNDS + 1, false).head;
+    assert_eq!(states.load(&actor(1)).await.unwrap(), Some(newest));
+    assert_eq!(states.load(&actor(0)).await.unwrap(), None, "was deleted");
+    assert_eq!(states.load_revision(&actor(0), 2).await.unwrap(), None, "was deleted");
+    assert_eq!(states.claim_epoch().await.unwrap(), 2);
+    keep(&states, vec![save(&actor(0), 1, true)]).await;
+}

@@ -14,6 +14,7 @@ mod guard;
 mod inbox;
 mod consumer;
 mod batcher;
+mod producer_consumer;
 mod drain;
 
 pub use batcher::BatchOptions;
@@ -26,6 +27,7 @@ pub use keyed_producer::{Hold, KeyedEvent, KeyedOptions, KeyedProducer, Parked, 
 pub use producer::{
     Call, CallDoor, CallError, CastDoor, Casting, Producer, ProducerOptions, Reply, Source,
 };
+pub use producer_consumer::ProducerConsumer;
 pub use subscription::{
     Cancel, DemandMode, MAX_DEMAND, Subscribe, SubscribeError, SubscribeOptions, Subscription,
 };

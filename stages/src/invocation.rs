@@ -64,7 +64,8 @@ pub struct Invocation {
 impl Invocation {
     /// Size in bytes as counted against bounds: the payload, names and metadata.
     pub fn bytes(&self) -> usize {
-        let metadata: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let metadata: usize =
+            self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.payload.len() + self.action.len() + self.actor.name.len() + metadata
     }
 }

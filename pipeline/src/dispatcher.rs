@@ -19,6 +19,8 @@ pub(crate) mod demand;
 pub(crate) mod broadcast;
 pub(crate) mod partition;
 pub(crate) mod keyed;
+#[cfg(test)]
+mod model;
 
 pub use broadcast::Broadcast;
 pub use demand::Demand;

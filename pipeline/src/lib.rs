@@ -17,6 +17,9 @@ mod batcher;
 mod producer_consumer;
 mod drain;
 
+#[cfg(pipeline_loom)]
+pub mod modelled;
+
 pub use batcher::BatchOptions;
 pub use buffer::{Bound, Full, Permit, Refused, Rejected};
 pub use consumer::{Consumer, ConsumerOptions};

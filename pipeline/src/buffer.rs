@@ -4,6 +4,7 @@
 //! event exists in the pipeline and is given back when its [`Permit`] is dropped, so a permit that
 //! travels inside an event bounds that event for as long as it lives, wherever it is.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,12 +49,18 @@ pub enum Refused {
 }
 
 /// An event that was handed back, with the reason.
-#[derive(Debug)]
 pub struct Rejected<T> {
     /// The event, untouched.
     pub event: T,
     /// Why.
     pub reason: Refused,
+}
+
+/// Without the event: it may be anything.
+impl<T> fmt::Debug for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("reason", &self.reason).finish_non_exhaustive()
+    }
 }
 
 /// A place in a bounded buffer, counted in events and bytes until it is dropped.
@@ -190,6 +197,7 @@ impl Room {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err by its name")]
 fn refused(error: TryAcquireError) -> Refused {
     match error {
         TryAcquireError::Closed => Refused::Closed,

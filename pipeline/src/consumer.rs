@@ -57,7 +57,7 @@ impl<E: Send + 'static> Consumer<E> {
         S::Error: Display,
     {
         let inbox = Inbox::new(drain, true);
-        let consumer = Consumer { arrivals: inbox.arrivals() };
+        let consumer = Consumer::of(&inbox);
         let worker = Worker {
             service,
             name: options.name,
@@ -85,9 +85,13 @@ impl<E: Send + 'static> Consumer<E> {
         S::Error: Display,
     {
         let inbox = Inbox::new(drain, true);
-        let consumer = Consumer { arrivals: inbox.arrivals() };
+        let consumer = Consumer::of(&inbox);
         drain.spawn(batcher::run(options, weigh, service, inbox));
         consumer
+    }
+
+    pub(crate) fn of(inbox: &Inbox<E>) -> Consumer<E> {
+        Consumer { arrivals: inbox.arrivals() }
     }
 
     /// Subscribes to one more producer.

@@ -11,7 +11,6 @@
 //!   machine behind [`KeyedProducer`](crate::KeyedProducer).
 
 use std::collections::VecDeque;
-use std::fmt::Debug;
 
 use crate::subscription::{Batch, SubscribeError};
 
@@ -20,6 +19,8 @@ pub(crate) mod demand;
 pub(crate) mod broadcast;
 pub(crate) mod partition;
 pub(crate) mod keyed;
+#[cfg(test)]
+mod model;
 
 pub use broadcast::Broadcast;
 pub use demand::Demand;
@@ -81,7 +82,7 @@ pub(crate) fn take<T>(waiting: &mut VecDeque<Entry<T>>, count: usize) -> (Batch<
 
 /// Decides who gets the next event; see the [module](self). Implemented by the dispatchers of this
 /// crate only.
-pub trait Dispatcher<T>: sealed::Sealed + Debug + Send + 'static {
+pub trait Dispatcher<T>: sealed::Sealed + Send + 'static {
     /// Which partition an event belongs to: asked before the producer's lock is taken.
     #[doc(hidden)]
     fn router(&self) -> Option<partition::Router<T>> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::subscription::Bell;
@@ -119,16 +119,12 @@ impl Drain {
             self.stop();
             self.shared.tracker.wait().await;
         };
-        let finished = match Instant::now().checked_add(limit) {
-            Some(deadline) => timeout_at(deadline, orderly).await.is_ok(),
-            None => {
-                orderly.await;
-                true
-            }
-        };
+        let finished = timeout(limit, orderly).await.is_ok();
         if !finished {
-            doors.iter().for_each(|door| door.close());
-            doors.iter().for_each(|door| door.end());
+            for door in &doors {
+                door.close();
+                door.end();
+            }
             self.stop();
             self.abort();
             // What is left after the grace is counted below.

@@ -14,7 +14,11 @@ mod guard;
 mod inbox;
 mod consumer;
 mod batcher;
+mod producer_consumer;
 mod drain;
+
+#[cfg(pipeline_loom)]
+pub mod modelled;
 
 pub use batcher::BatchOptions;
 pub use buffer::{Bound, Full, Permit, Refused, Rejected};
@@ -26,6 +30,7 @@ pub use keyed_producer::{Hold, KeyedEvent, KeyedOptions, KeyedProducer, Parked, 
 pub use producer::{
     Call, CallDoor, CallError, CastDoor, Casting, Producer, ProducerOptions, Reply, Source,
 };
+pub use producer_consumer::ProducerConsumer;
 pub use subscription::{
     Cancel, DemandMode, MAX_DEMAND, Subscribe, SubscribeError, SubscribeOptions, Subscription,
 };

@@ -69,7 +69,7 @@ fn turns(
     });
     let consumer =
         Consumer::spawn(ConsumerOptions { name: "test", concurrency: 1 }, service, drain);
-    consumer.subscribe(producer, demand(max_demand)).unwrap();
+    consumer.subscribe(producer, demand(max_demand)).expect("it is open");
     receiver
 }
 
@@ -276,7 +276,7 @@ async fn a_slow_key_delays_no_other_and_every_event_runs_once_in_order() {
         }
     }
     drain.door(producer.clone());
-    assert_eq!(drain.drain(Duration::from_secs(60)).await, Drained { finished: true, left: 0 });
+    assert_eq!(drain.drain(Duration::from_mins(1)).await, Drained { finished: true, left: 0 });
     let seen = seen.lock();
     assert_eq!(seen.len(), 25);
     assert!(seen[..20].iter().all(|(key, _)| *key != 0), "{seen:?}");

@@ -1,6 +1,7 @@
 //! Broadcast: each event to every subscriber; the slowest sets the pace.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use crate::demand::Ledger;
 use crate::dispatcher::{Dispatcher, Entry, Grant, Places, SubscriberId, sealed, take};
@@ -12,7 +13,6 @@ use crate::subscription::{Batch, SubscribeError};
 /// cheap to clone (`Arc`, `Bytes`). A subscriber's selector
 /// ([`subscribe_where`](crate::Consumer::subscribe_where)) is applied on its own side, where an event
 /// that it does not want costs no demand.
-#[derive(Debug)]
 pub struct Broadcast<T> {
     waiting: VecDeque<Entry<T>>,
     pairs: Vec<(SubscriberId, Ledger)>,
@@ -37,9 +37,15 @@ impl<T> Default for Broadcast<T> {
     }
 }
 
+impl<T> fmt::Debug for Broadcast<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broadcast").field("queued", &self.waiting.len()).finish_non_exhaustive()
+    }
+}
+
 impl<T> sealed::Sealed for Broadcast<T> {}
 
-impl<T: Clone + std::fmt::Debug + Send + 'static> Dispatcher<T> for Broadcast<T> {
+impl<T: Clone + Send + 'static> Dispatcher<T> for Broadcast<T> {
     fn subscribe(&mut self, id: SubscriberId, _: Option<u32>) -> Result<(), SubscribeError> {
         self.pairs.push((id, Ledger::default()));
         Ok(())

@@ -1,13 +1,13 @@
 //! Demand: each event to the subscriber that asked for most.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use crate::dispatcher::pairs::Pairs;
 use crate::dispatcher::{Dispatcher, Entry, Grant, SubscriberId, sealed, take};
 use crate::subscription::SubscribeError;
 
 /// First in, first out, to the subscriber with the largest outstanding demand.
-#[derive(Debug)]
 pub struct Demand<T> {
     waiting: VecDeque<Entry<T>>,
     pairs: Pairs,
@@ -26,9 +26,15 @@ impl<T> Default for Demand<T> {
     }
 }
 
+impl<T> fmt::Debug for Demand<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Demand").field("queued", &self.waiting.len()).finish_non_exhaustive()
+    }
+}
+
 impl<T> sealed::Sealed for Demand<T> {}
 
-impl<T: std::fmt::Debug + Send + 'static> Dispatcher<T> for Demand<T> {
+impl<T: Send + 'static> Dispatcher<T> for Demand<T> {
     fn subscribe(&mut self, id: SubscriberId, _: Option<u32>) -> Result<(), SubscribeError> {
         self.pairs.subscribe(id);
         Ok(())

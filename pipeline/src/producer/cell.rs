@@ -187,21 +187,21 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
     /// How many events subscribers wait for: the feeding task makes that many. `None` when the
     /// producer is closed.
     pub(crate) fn poll_wanted(&self, cx: &Context<'_>) -> Poll<Option<usize>> {
-        if let Some(answer) = self.demand() {
+        let look = || {
+            let state = self.state.lock();
+            if state.phase != Phase::Open {
+                return Poll::Ready(None);
+            }
+            match state.dispatcher.wanted() {
+                0 => Poll::Pending,
+                wanted => Poll::Ready(Some(wanted)),
+            }
+        };
+        if let Poll::Ready(answer) = look() {
             return Poll::Ready(answer);
         }
         self.feeder.listen(cx);
-        self.demand().map_or(Poll::Pending, Poll::Ready)
-    }
-
-    /// `None`: open and nothing wanted.
-    fn demand(&self) -> Option<Option<usize>> {
-        let state = self.state.lock();
-        if state.phase != Phase::Open {
-            return Some(None);
-        }
-        let wanted = state.dispatcher.wanted();
-        (wanted > 0).then_some(Some(wanted))
+        look()
     }
 
     /// Ready when the producer is closed.
@@ -232,6 +232,12 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
         self.changed.notify_waiters();
     }
 
+    /// Closes, and tells subscribers when they come to the end that it was not in good order.
+    pub(crate) fn close_failed(&self) {
+        self.with(|state| state.outputs.iter().for_each(|output| output.pair.0.fail()));
+        self.close();
+    }
+
     /// Ends at once; `failed` tells subscribers that it was not in good order.
     pub(crate) fn end(&self, failed: bool) {
         self.room.close();
@@ -243,7 +249,9 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
             state.dispatcher.clear()
         });
         let mut places = Places::default();
-        left.iter().for_each(|entry| places.add(entry.place));
+        for entry in &left {
+            places.add(entry.place);
+        }
         self.room.give_back(places.events, places.bytes);
         drop(left);
         self.changed.notify_waiters();

@@ -1,1 +1,304 @@
-//! Model.
+//! The keyed machine against a naive model, driven at random.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// An event: its key, its number within the run, its lane, and whether its caller has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Mail {
+    key: u8,
+    number: u32,
+    lane: u32,
+    gone: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push { key: u8, lane: u32, exempt: bool, gone: bool },
+    Sweep { key: u8 },
+    Limit { lane: u32, limit: usize },
+    Subscribe { max: usize, min: usize },
+    Cancel { which: usize },
+    Grant,
+    Release { which: usize },
+    Park { which: usize },
+    Resume { which: usize, lane: u32 },
+    Forget { which: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (key, lane, which) = (0u8..6, 0u32..4, 0usize..50);
+    let step = prop_oneof![
+        8 => (key.clone(), lane.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(key, lane, exempt, gone)| Step::Push { key, lane, exempt, gone }),
+        1 => key.prop_map(|key| Step::Sweep { key }),
+        1 => (lane.clone(), prop_oneof![Just(usize::MAX), 0usize..3])
+            .prop_map(|(lane, limit)| Step::Limit { lane, limit }),
+        1 => (1usize..6, 0usize..6)
+            .prop_map(|(max, min)| Step::Subscribe { max, min: min.min(max - 1) }),
+        1 => which.clone().prop_map(|which| Step::Cancel { which }),
+        8 => Just(Step::Grant),
+        6 => which.clone().prop_map(|which| Step::Release { which }),
+        2 => which.clone().prop_map(|which| Step::Park { which }),
+        2 => (which.clone(), lane).prop_map(|(which, lane)| Step::Resume { which, lane }),
+        1 => which.prop_map(|which| Step::Forget { which }),
+    ];
+    prop::collection::vec(step, 0..300)
+}
+
+const PER_KEY: usize = 4;
+
+/// The machine beside what must be true of it, kept as naively as possible.
+struct Model {
+    machine: Keyed<u8, Mail>,
+    /// Queued, per key, in order; with whether it counts against the bound.
+    queues: BTreeMap<u8, VecDeque<(Mail, bool)>>,
+    limits: BTreeMap<u32, usize>,
+    /// Subscriber, maximum, and what it has asked for and was not granted.
+    subscribers: Vec<(SubscriberId, usize, usize)>,
+    out: Vec<(KeyedGrant<Mail>, u32)>,
+    parked: Vec<(ParkedKey, Mail)>,
+    subscribed: u64,
+    numbers: u32,
+}
+
+impl Model {
+    fn new() -> Model {
+        Model {
+            machine: Keyed::new(PER_KEY),
+            queues: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            subscribers: Vec::new(),
+            out: Vec::new(),
+            parked: Vec::new(),
+            subscribed: 0,
+            numbers: 0,
+        }
+    }
+
+    fn held(&self) -> BTreeSet<u8> {
+        let out = self.out.iter().map(|(grant, _)| grant.event.key);
+        out.chain(self.parked.iter().map(|(_, mail)| mail.key)).collect()
+    }
+
+    fn in_flight(&self, lane: u32) -> usize {
+        self.out.iter().filter(|(_, out_lane)| *out_lane == lane).count()
+    }
+
+    /// Keys whose head could be granted, were there demand.
+    fn runnable(&self) -> BTreeSet<u8> {
+        let held = self.held();
+        let is_runnable = |(key, queue): (&u8, &VecDeque<(Mail, bool)>)| {
+            let (head, _) = queue.front()?;
+            let limit = self.limits.get(&head.lane).copied().unwrap_or(usize::MAX);
+            let is = !held.contains(key) && self.in_flight(head.lane) < limit;
+            is.then_some(*key)
+        };
+        self.queues.iter().filter_map(is_runnable).collect()
+    }
+
+    fn asked(&mut self, id: SubscriberId, again: usize) {
+        match self.subscribers.iter_mut().find(|(other, ..)| *other == id) {
+            Some((.., open)) => *open += again,
+            None => assert_eq!(again, 0, "a subscriber that has gone asks for nothing"),
+        }
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Push { key, lane, exempt, gone } => self.push(key, lane, exempt, gone),
+            Step::Sweep { key } => {
+                let swept = self.machine.sweep(&key, |mail| mail.gone);
+                let queue = self.queues.entry(key).or_default();
+                let expected: Vec<Mail> =
+                    queue.iter().map(|(mail, _)| *mail).filter(|mail| mail.gone).collect();
+                queue.retain(|(mail, _)| !mail.gone);
+                assert_eq!(swept, expected);
+            }
+            Step::Limit { lane, limit } => {
+                self.machine.set_lane_limit(lane, limit);
+                self.limits.insert(lane, limit);
+            }
+            Step::Subscribe { max, min } => {
+                let id = SubscriberId(self.subscribed);
+                self.subscribed += 1;
+                self.machine.subscribe(id, Account::new(max, min, true));
+                assert_eq!(self.machine.open(id), max);
+                self.subscribers.push((id, max, max));
+            }
+            Step::Cancel { which } if !self.subscribers.is_empty() => {
+                let (id, ..) = self.subscribers.remove(which % self.subscribers.len());
+                assert!(self.machine.cancel(id));
+            }
+            Step::Grant => self.grant(),
+            Step::Release { which } if !self.out.is_empty() => {
+                let (grant, _) = self.out.remove(which % self.out.len());
+                let again = self.machine.release(grant.held);
+                self.asked(grant.to, again);
+            }
+            Step::Park { which } if !self.out.is_empty() => {
+                let (grant, _) = self.out.remove(which % self.out.len());
+                let (parked, again) = self.machine.park(grant.held);
+                self.asked(grant.to, again);
+                self.parked.push((parked, grant.event));
+            }
+            Step::Resume { which, lane } if !self.parked.is_empty() => {
+                let (parked, mail) = self.parked.remove(which % self.parked.len());
+                let mail = Mail { lane, ..mail };
+                self.machine.resume(parked, mail, lane);
+                self.queues.entry(mail.key).or_default().push_front((mail, false));
+            }
+            Step::Forget { which } if !self.parked.is_empty() => {
+                let (parked, _) = self.parked.remove(which % self.parked.len());
+                self.machine.release_parked(parked);
+            }
+            _ => {}
+        }
+        self.check();
+    }
+
+    fn push(&mut self, key: u8, lane: u32, exempt: bool, gone: bool) {
+        let mail = Mail { key, number: self.numbers, lane, gone };
+        self.numbers += 1;
+        let queue = self.queues.entry(key).or_default();
+        let counted = queue.iter().filter(|(_, counts)| *counts).count();
+        let fits = exempt || counted < PER_KEY;
+        let pushed = self.machine.push(&key, mail, lane, exempt);
+        assert_eq!(pushed.is_ok(), fits, "the bound of a key, in the machine and in the model");
+        if fits {
+            queue.push_back((mail, !exempt));
+        }
+    }
+
+    fn grant(&mut self) {
+        let runnable = self.runnable();
+        let largest = self.subscribers.iter().map(|(.., open)| *open).max().unwrap_or(0);
+        let promised = self.machine.has_grant();
+        let Some(grant) = self.machine.grant() else {
+            assert!(largest == 0 || runnable.is_empty(), "starved: {runnable:?} could run");
+            assert!(!promised);
+            return;
+        };
+        assert!(promised);
+        assert!(runnable.contains(&grant.event.key), "{grant:?} is held, or its lane is full");
+        let queue = self.queues.get_mut(&grant.event.key).expect("it was queued");
+        let (head, _) = queue.pop_front().expect("it was queued");
+        assert_eq!(grant.event, head, "first in, first out per key");
+        let subscriber = self.subscribers.iter_mut().find(|(id, ..)| *id == grant.to);
+        let (.., open) = subscriber.expect("granted to a subscriber");
+        assert_eq!(*open, largest, "the largest demand first");
+        *open -= 1;
+        self.out.push((grant, head.lane));
+    }
+
+    fn check(&self) {
+        let queued: usize = self.queues.values().map(VecDeque::len).sum();
+        assert_eq!(self.machine.queued(), queued);
+        assert_eq!(self.machine.in_flight(), self.out.len());
+        let is_idle = queued == 0 && self.out.is_empty() && self.parked.is_empty();
+        assert_eq!(self.machine.is_idle(), is_idle);
+        let mut keys = self.held();
+        keys.extend(self.queues.iter().filter(|(_, queue)| !queue.is_empty()).map(|(key, _)| *key));
+        assert_eq!(self.machine.table.len(), keys.len(), "idle keys are removed");
+        assert_eq!(self.machine.slots.occupied().len(), keys.len());
+        for (id, max, open) in &self.subscribers {
+            let out = self.out.iter().filter(|(grant, _)| grant.to == *id).count();
+            assert!(open + out <= *max, "I1");
+        }
+    }
+}
+
+proptest! {
+    /// Grants are exactly those that the model allows, whatever happens in between; at the end
+    /// everything that was pushed and not swept comes out once, in order per key.
+    #[test]
+    fn the_machine_does_what_the_model_allows_and_starves_nobody(steps in steps()) {
+        let mut model = Model::new();
+        for step in steps {
+            model.apply(step);
+        }
+        for lane in 0..4 {
+            model.apply(Step::Limit { lane, limit: usize::MAX });
+        }
+        model.apply(Step::Subscribe { max: 3, min: 0 });
+        while !model.machine.is_idle() {
+            let before = (model.machine.queued(), model.out.len(), model.parked.len());
+            model.apply(Step::Grant);
+            model.apply(Step::Release { which: 0 });
+            model.apply(Step::Forget { which: 0 });
+            let after = (model.machine.queued(), model.out.len(), model.parked.len());
+            prop_assert_ne!(before, after, "nothing moves any more");
+        }
+        prop_assert!(model.queues.values().all(VecDeque::is_empty));
+    }
+
+    /// With all keys full and one worker, keys of a lane take turns, and so do lanes.
+    #[test]
+    fn keys_take_turns_within_a_lane_and_lanes_with_each_other(
+        keys in 1u32..5, lanes in 1u32..4, rounds in 1u32..5,
+    ) {
+        let mut machine: Keyed<(u32, u32), (u32, u32)> = Keyed::new(100);
+        for lane in 0..lanes {
+            for key in 0..keys {
+                for _ in 0..rounds {
+                    prop_assert!(machine.push(&(lane, key), (lane, key), lane, false).is_ok());
+                }
+            }
+        }
+        let id = SubscriberId(0);
+        machine.subscribe(id, Account::new(1, 0, true));
+        machine.open(id);
+        let mut seen = Vec::new();
+        while let Some(grant) = machine.grant() {
+            seen.push(grant.event);
+            machine.release(grant.held);
+        }
+        let mut expected = Vec::new();
+        for _ in 0..rounds {
+            for key in 0..keys {
+                expected.extend((0..lanes).map(|lane| (lane, key)));
+            }
+        }
+        prop_assert_eq!(seen, expected);
+    }
+
+    /// What is cleared comes back once, and what is still out can be let go of afterwards.
+    #[test]
+    fn clearing_hands_back_all_that_is_queued(steps in steps()) {
+        let mut model = Model::new();
+        for step in steps {
+            model.apply(step);
+        }
+        let mut cleared = model.machine.clear();
+        let queued = model.queues.values().flatten().map(|(mail, _)| *mail);
+        let mut expected: Vec<Mail> = queued.collect();
+        cleared.sort();
+        expected.sort();
+        prop_assert_eq!(cleared, expected);
+        for (grant, _) in model.out {
+            model.machine.release(grant.held);
+        }
+        for (parked, _) in model.parked {
+            model.machine.release_parked(parked);
+        }
+        prop_assert!(model.machine.is_idle());
+        prop_assert_eq!(model.machine.table.len(), 0);
+    }
+}
+
+#[test]
+fn a_burst_of_keys_leaves_no_memory_behind() {
+    let mut machine: Keyed<u32, u32> = Keyed::new(1);
+    for key in 0..10_000 {
+        machine.push(&key, key, key, false).unwrap();
+    }
+    for key in 0..10_000 {
+        assert_eq!(machine.sweep(&key, |_| true), [key]);
+    }
+    assert!(machine.is_idle());
+    assert!(machine.lanes.len() <= KEPT_LANES);
+    assert_eq!((machine.table.len(), machine.slots.occupied().len()), (0, 0));
+}

@@ -1,0 +1,429 @@
+//! The pipeline through its public API: ledger, dispatcher, bounded channel, one tower `Service`.
+//!
+//! Every payload is checked: events arrive in order, none twice, none missing. Each line is the
+//! median of several rounds on a runtime of two workers. `cargo bench -p tidegate-benches --bench
+//! pipeline [FILTER]`.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tidegate_pipeline::{
+    BatchOptions, Bound, Broadcast, Call, Consumer, ConsumerOptions, Demand, Drain, Full,
+    KeyedEvent, KeyedOptions, KeyedProducer, Partition, Producer, ProducerConsumer,
+    ProducerOptions, Source, SubscribeOptions, Turn,
+};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
+use tower::Service;
+
+const ROUNDS: usize = 7;
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime starts");
+    let bench = Bench { runtime, filter };
+    println!("{:<44} {:>14} {:>10}", "", "events/s", "ns/event");
+    bench.run("hop, demand 1000/500, service per event", 20_000_000, |n| hop(n, demand(1000, 500)));
+    bench.run("hop, demand 1000/500, service per batch", 20_000_000, hop_batched);
+    bench.run("hop, demand 1/0 (one at a time)", 1_000_000, |n| hop(n, demand(1, 0)));
+    bench.run("hop, cast by one task, demand 1000/500", 2_000_000, cast);
+    bench.run("chain of three, service per event", 10_000_000, |n| chain(n, false));
+    bench.run("chain of three, service per batch", 10_000_000, |n| chain(n, true));
+    bench.run("calls with a reply, 64 clients", 1_000_000, calls);
+    bench.run("keyed: push, grant, release; one key", 1_000_000, |n| keyed(n, 1));
+    bench.run("keyed: push, grant, release; 1000 keys", 1_000_000, |n| keyed(n, 1000));
+    bench.run("broadcast to 4, demand 1000/500", 4_000_000, broadcast);
+    bench.run("partition over 4, demand 1000/500", 8_000_000, partition);
+}
+
+struct Bench {
+    runtime: Runtime,
+    filter: String,
+}
+
+impl Bench {
+    fn run<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &str,
+        events: u64,
+        work: impl Fn(u64) -> F,
+    ) {
+        if !name.contains(&self.filter) {
+            return;
+        }
+        let mut nanos: Vec<f64> = (0..ROUNDS)
+            .map(|_| {
+                let started = Instant::now();
+                let work = work(events);
+                let done = self.runtime.block_on(async {
+                    // On a worker, as in production: not on the thread that waits.
+                    tokio::time::timeout(LIMIT, tokio_util::task::TaskTracker::new().spawn(work))
+                        .await
+                });
+                done.expect("ends within its limit").expect("does not panic");
+                started.elapsed().as_secs_f64() * 1e9 / events as f64
+            })
+            .collect();
+        nanos.sort_by(f64::total_cmp);
+        let median = nanos[ROUNDS / 2];
+        println!("{name:<44} {:>14.0} {median:>10.1}", 1e9 / median);
+    }
+}
+
+fn demand(max_demand: usize, min_demand: usize) -> SubscribeOptions {
+    SubscribeOptions { max_demand, min_demand, ..SubscribeOptions::default() }
+}
+
+/// Counts up to `end`.
+struct Counter {
+    next: u64,
+    end: u64,
+}
+
+impl Source for Counter {
+    type Event = u64;
+    fn events(&mut self, demand: usize) -> impl Future<Output = Option<Vec<u64>>> + Send {
+        let until = self.end.min(self.next + demand as u64);
+        let events: Vec<u64> = (self.next..until).collect();
+        self.next = until;
+        ready((!events.is_empty()).then_some(events))
+    }
+}
+
+fn count_to(end: u64, drain: &Drain) -> Producer<u64> {
+    Producer::from_source("counter", Demand::new(), Counter { next: 0, end }, drain)
+}
+
+/// Expects `step` between events and reports how many came.
+struct Check {
+    next: u64,
+    step: u64,
+    seen: Arc<AtomicU64>,
+}
+
+impl Check {
+    fn new(step: u64) -> (Check, Arc<AtomicU64>) {
+        let seen = Arc::new(AtomicU64::new(0));
+        (Check { next: 0, step, seen: Arc::clone(&seen) }, seen)
+    }
+
+    fn see(&mut self, event: u64) {
+        assert_eq!(event, self.next, "lost, twice or out of order");
+        self.next += self.step;
+    }
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.seen.store(self.next / self.step, Ordering::SeqCst);
+    }
+}
+
+impl Service<u64> for Check {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Ready<Result<(), Infallible>>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, event: u64) -> Self::Future {
+        self.see(event);
+        ready(Ok(()))
+    }
+}
+
+impl Service<Vec<u64>> for Check {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Ready<Result<(), Infallible>>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, events: Vec<u64>) -> Self::Future {
+        events.into_iter().for_each(|event| self.see(event));
+        ready(Ok(()))
+    }
+}
+
+const ONE: ConsumerOptions = ConsumerOptions { name: "check", concurrency: 1 };
+
+async fn hop(events: u64, demand: SubscribeOptions) {
+    let drain = Drain::new();
+    let (check, seen) = Check::new(1);
+    let consumer = Consumer::spawn(ONE, check, &drain);
+    consumer.subscribe(&count_to(events, &drain), demand).expect("open");
+    finish(consumer, drain, &seen, events).await;
+}
+
+async fn hop_batched(events: u64) {
+    let drain = Drain::new();
+    let (check, seen) = Check::new(1);
+    let options = BatchOptions::new("check", 500);
+    let consumer = Consumer::spawn_batched(options, |_| 8, check, &drain);
+    consumer.subscribe(&count_to(events, &drain), demand(1000, 500)).expect("open");
+    finish(consumer, drain, &seen, events).await;
+}
+
+async fn finish(consumer: Consumer<u64>, drain: Drain, seen: &AtomicU64, events: u64) {
+    consumer.ended().await;
+    drain.drain(LIMIT).await;
+    assert_eq!(seen.load(Ordering::SeqCst), events);
+}
+
+/// Doubles each event.
+#[derive(Clone)]
+struct Double;
+
+impl Service<u64> for Double {
+    type Response = Option<u64>;
+    type Error = Infallible;
+    type Future = Ready<Result<Option<u64>, Infallible>>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, event: u64) -> Self::Future {
+        ready(Ok(Some(event * 2)))
+    }
+}
+
+impl Service<Vec<u64>> for Double {
+    type Response = Vec<u64>;
+    type Error = Infallible;
+    type Future = Ready<Result<Vec<u64>, Infallible>>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, mut events: Vec<u64>) -> Self::Future {
+        events.iter_mut().for_each(|event| *event *= 2);
+        ready(Ok(events))
+    }
+}
+
+/// Counter, doubler, check: what Elixir's GenStage shows first.
+async fn chain(events: u64, batched: bool) {
+    let drain = Drain::new();
+    let (check, seen) = Check::new(2);
+    let first = count_to(events, &drain);
+    let consumer = if batched {
+        let middle = ProducerConsumer::spawn_batched("double", Demand::new(), Double, &drain);
+        middle.subscribe(&first, demand(1000, 500)).expect("open");
+        let last = Consumer::spawn_batched(BatchOptions::new("check", 500), |_| 8, check, &drain);
+        last.subscribe(&middle, demand(1000, 500)).expect("open");
+        last
+    } else {
+        let middle = ProducerConsumer::spawn("double", Demand::new(), Double, &drain);
+        middle.subscribe(&first, demand(1000, 500)).expect("open");
+        let last = Consumer::spawn(ONE, check, &drain);
+        last.subscribe(&middle, demand(1000, 500)).expect("open");
+        last
+    };
+    finish(consumer, drain, &seen, events).await;
+}
+
+async fn cast(events: u64) {
+    let drain = Drain::new();
+    let (check, seen) = Check::new(1);
+    let bound = Bound { events: 4096, bytes: 1 << 20 };
+    let options = ProducerOptions { name: "cast", bound, full: Full::Wait(LIMIT) };
+    let producer = Producer::new(options, Demand::new());
+    let consumer = Consumer::spawn(ONE, check, &drain);
+    consumer.subscribe(&producer, demand(1000, 500)).expect("open");
+    for event in 0..events {
+        let permit = producer.reserve(8).await.expect("room within the limit");
+        producer.cast(event, permit).expect("open");
+        if event % 128 == 0 {
+            tokio::task::consume_budget().await;
+        }
+    }
+    drop(producer);
+    finish(consumer, drain, &seen, events).await;
+}
+
+/// Answers a request with the next number.
+struct Answer;
+
+impl Service<Call<u64, u64>> for Answer {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Ready<Result<(), Infallible>>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, call: Call<u64, u64>) -> Self::Future {
+        call.reply.send(call.request + 1).expect("the client waits");
+        ready(Ok(()))
+    }
+}
+
+async fn calls(events: u64) {
+    const CLIENTS: u64 = 64;
+    let drain = Drain::new();
+    let bound = Bound { events: 1024, bytes: 1 << 20 };
+    let options = ProducerOptions { name: "calls", bound, full: Full::Wait(LIMIT) };
+    let producer: Producer<Call<u64, u64>> = Producer::new(options, Demand::new());
+    let consumer = Consumer::spawn(ONE, Answer, &drain);
+    consumer.subscribe(&producer, demand(1000, 500)).expect("open");
+    let clients = tokio_util::task::TaskTracker::new();
+    for client in 0..CLIENTS {
+        let producer = producer.clone();
+        clients.spawn(async move {
+            for number in 0..events / CLIENTS {
+                let permit = producer.reserve(8).await.expect("room within the limit");
+                let request = client + number;
+                let answer = producer.call(request, permit).await.expect("an answer");
+                assert_eq!(answer, request + 1);
+            }
+        });
+    }
+    clients.close();
+    clients.wait().await;
+    drop(producer);
+    consumer.ended().await;
+    drain.drain(LIMIT).await;
+}
+
+struct Mail {
+    key: u64,
+    number: u64,
+}
+
+impl KeyedEvent for Mail {
+    type Key = u64;
+    fn key(&self) -> &u64 {
+        &self.key
+    }
+    fn lane(&self) -> u32 {
+        0
+    }
+}
+
+/// Checks the order within each key.
+struct CheckKeys {
+    next: BTreeMap<u64, u64>,
+    done: Arc<AtomicU64>,
+}
+
+impl Service<Turn<Mail>> for CheckKeys {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Ready<Result<(), Infallible>>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, turn: Turn<Mail>) -> Self::Future {
+        let mail = turn.event();
+        let next = self.next.entry(mail.key).or_default();
+        assert_eq!(mail.number, *next, "lost, twice or out of order");
+        *next += 1;
+        self.done.fetch_add(1, Ordering::Relaxed);
+        ready(Ok(()))
+    }
+}
+
+async fn keyed(events: u64, keys: u64) {
+    let drain = Drain::new();
+    let producer = KeyedProducer::new(KeyedOptions {
+        name: "keyed",
+        bound: Bound { events: 4096, bytes: 1 << 20 },
+        per_key: 4096,
+        full: Full::Wait(LIMIT),
+    });
+    let done = Arc::new(AtomicU64::new(0));
+    let service = CheckKeys { next: BTreeMap::new(), done: Arc::clone(&done) };
+    let consumer = Consumer::spawn(ONE, service, &drain);
+    consumer.subscribe(&producer, demand(1000, 999)).expect("open");
+    let mut pending = std::collections::VecDeque::with_capacity(4096);
+    for number in 0..events {
+        if pending.len() >= 2048 {
+            pending.clear();
+            while producer.queued() > 1024 {
+                tokio::task::yield_now().await;
+            }
+        }
+        pending.push_back(number);
+        producer.push(Mail { key: number % keys, number: number / keys }).expect("open, and room");
+        if number % 128 == 0 {
+            tokio::task::consume_budget().await;
+        }
+    }
+    producer.idle().await;
+    drop(producer);
+    consumer.ended().await;
+    drain.drain(LIMIT).await;
+    assert_eq!(done.load(Ordering::SeqCst), events);
+}
+
+async fn broadcast(events: u64) {
+    const SUBSCRIBERS: u64 = 4;
+    let drain = Drain::new();
+    let producer = Producer::from_source(
+        "broadcast",
+        Broadcast::new(),
+        Started::new(Counter { next: 0, end: events / SUBSCRIBERS }),
+        &drain,
+    );
+    let mut running = Vec::new();
+    for _ in 0..SUBSCRIBERS {
+        let (check, seen) = Check::new(1);
+        let consumer = Consumer::spawn(ONE, check, &drain);
+        consumer.subscribe(&producer, demand(1000, 500)).expect("open");
+        running.push((consumer, seen));
+    }
+    for (consumer, _) in &running {
+        consumer.ended().await;
+    }
+    drain.drain(LIMIT).await;
+    let counts: Vec<u64> = running.iter().map(|(_, seen)| seen.load(Ordering::SeqCst)).collect();
+    assert_eq!(counts, vec![events / SUBSCRIBERS; 4]);
+}
+
+/// Waits a little before the first event, until everybody has subscribed.
+struct Started<S> {
+    source: S,
+    started: bool,
+}
+
+impl<S> Started<S> {
+    fn new(source: S) -> Started<S> {
+        Started { source, started: false }
+    }
+}
+
+impl<S: Source> Source for Started<S> {
+    type Event = S::Event;
+    async fn events(&mut self, demand: usize) -> Option<Vec<S::Event>> {
+        if !std::mem::replace(&mut self.started, true) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.source.events(demand).await
+    }
+}
+
+async fn partition(events: u64) {
+    const PARTITIONS: u32 = 4;
+    let drain = Drain::new();
+    let by_remainder = Partition::new(PARTITIONS, |event| *event);
+    let producer =
+        Producer::from_source("partition", by_remainder, Counter { next: 0, end: events }, &drain);
+    let mut running = Vec::new();
+    for partition in 0..PARTITIONS {
+        let (mut check, seen) = Check::new(u64::from(PARTITIONS));
+        check.next = u64::from(partition);
+        let consumer = Consumer::spawn(ONE, check, &drain);
+        consumer.subscribe_partition(&producer, partition, demand(1000, 500)).expect("open");
+        running.push((consumer, seen));
+    }
+    for (consumer, _) in &running {
+        consumer.ended().await;
+    }
+    drain.drain(LIMIT).await;
+    let total: u64 = running.iter().map(|(_, seen)| seen.load(Ordering::SeqCst)).sum();
+    assert_eq!(total, events);
+}

@@ -61,6 +61,9 @@ impl Layout {
                 sync_dir(&unfinished).map_err(io)?;
                 fs::rename(&unfinished, &engine).map_err(io)?;
                 write_format(dir).map_err(io)?;
+                // The directory itself may be new.
+                let parent = dir.parent().filter(|parent| *parent != Path::new(""));
+                sync_dir(parent.unwrap_or_else(|| Path::new("."))).map_err(io)?;
             }
             // Interrupted between the two last steps above: the engine is whole.
             (None, true) => write_format(dir).map_err(io)?,

@@ -15,10 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use settings::{
-    Bounds, Database, Drain, HttpSettings, Listen, LogSettings,
-    Settings,
-};
+pub use settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
 pub use show::{effective, help, markdown};
 pub use sources::{Flags, Source};
 pub use table::{Setting, TABLE};

@@ -11,11 +11,11 @@ use support::*;
 use tidegate_stages::actor::Definition;
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocationResponse, Payload, Spawn};
+use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, StateStore, StoreError};
 use tidegate_stages::side_effects::{ChangeRules, Durability, EmptyTags, Revisions};
 use tidegate_stages::state::{Status, Timestamp};
 use tidegate_stages::testkit::faulty::SaveFault;
-use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
 

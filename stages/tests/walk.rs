@@ -14,9 +14,9 @@ use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::invocation::{
     ActorInvocationResponse, Invocation, Payload, Routing, Workflow,
 };
+use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::HostError;
 use tidegate_stages::reply::Deadlines;
-use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::topology::Settings;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};

@@ -85,18 +85,17 @@ impl Rooms {
 /// Opens the data directory; that reads its journals, so it runs beside the runtime's workers.
 async fn open_store(settings: &Settings) -> Result<Arc<EmbeddedStore>, StartError> {
     let dir = settings.data_dir.clone();
-    let options = Options {
-        queue_bytes: usize_of(settings.bounds.checkpoint_bytes),
-        ..Options::default()
-    };
-    let opened = tokio::task::spawn_blocking(move || {
-        EmbeddedStore::open(&dir, options, wire::definition)
-    });
+    let options =
+        Options { queue_bytes: usize_of(settings.bounds.checkpoint_bytes), ..Options::default() };
+    let opened =
+        tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir, options, wire::definition));
     opened.await.map_err(anyhow::Error::from)?.map_err(|error| match error {
         OpenError::Newer { .. } | OpenError::Damaged(_) | OpenError::Stranger { .. } => {
             StartError::Format(error.to_string())
         }
-        _ => StartError::DataDirectory(format!("{error}; TIDEGATE_DATA_DIR says where states are kept")),
+        _ => StartError::DataDirectory(format!(
+            "{error}; TIDEGATE_DATA_DIR says where states are kept"
+        )),
     })
 }
 
@@ -105,7 +104,8 @@ fn plan(settings: &Settings) -> topology::Settings {
     let bounds = settings.bounds;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let host_connections = usize_of(settings.host_connections.into());
-    let worker_demand = settings.max_demand.map_or(host_connections, |demand| usize_of(demand.into()));
+    let worker_demand =
+        settings.max_demand.map_or(host_connections, |demand| usize_of(demand.into()));
     let rules = ChangeRules {
         durability: settings.durability,
         revisions: settings.revisions,

@@ -63,7 +63,7 @@ impl Layout {
                 write_format(dir).map_err(io)?;
                 // The directory itself may be new.
                 let parent = dir.parent().filter(|parent| *parent != Path::new(""));
-                sync_dir(parent.unwrap_or(Path::new("."))).map_err(io)?;
+                sync_dir(parent.unwrap_or_else(|| Path::new("."))).map_err(io)?;
             }
             // Interrupted between the two last steps above: the engine is whole.
             (None, true) => write_format(dir).map_err(io)?,

@@ -13,11 +13,11 @@ use tidegate_stages::error::Error;
 use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Invocation, Payload, Registration, Spawn,
 };
+use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, StateStore};
 use tidegate_stages::state::{Any, Tags, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::faulty::FaultyStore;
-use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::topology::{House, Ports, Settings};
 use tower::util::BoxCloneSyncService;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::Subject;
 use super::states::{id, keep, save};
 use crate::actor::ActorId;
+use crate::memory::revision_of;
 use crate::ports::StateStore;
 use crate::state::Timestamp;
-use crate::memory::revision_of;
 
 async fn found(
     store: &Arc<dyn StateStore>,

@@ -24,7 +24,7 @@ pub use settings::{
 pub use show::{effective, help, markdown};
 pub use sources::{Flags, Source};
 pub use table::{Setting, TABLE};
-pub use value::Value;
+pub use value::{Kind, Value};
 
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

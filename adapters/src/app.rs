@@ -42,6 +42,9 @@ pub enum StartError {
         /// The settings that decide it.
         setting: &'static str,
     },
+    /// The demo did not show what it is to show.
+    #[error("{0:#}")]
+    Demo(anyhow::Error),
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -51,6 +54,7 @@ impl StartError {
     /// The exit code, as `sysexits.h` has them.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Demo(_) => 1,
             Self::Config(_) => 64,
             Self::Format(_) => 65,
             Self::Bind { .. } => 69,

@@ -4,12 +4,14 @@
 //! Precedence: flag > environment > file (`--config`, `TIDEGATE_CONFIG`) > default; empty means unset (decision 31). All mistakes
 //! are reported at once.
 
+mod table;
+mod upstream;
+mod value;
+mod sources;
 mod memory;
+mod reader;
 mod settings;
 mod show;
-mod sources;
-mod table;
-mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +21,7 @@ pub use settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, S
 pub use show::{effective, help, markdown};
 pub use sources::{Flags, Source};
 pub use table::{Setting, TABLE};
-pub use value::Value;
+pub use value::{Kind, Value};
 
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +92,16 @@ impl Config {
     /// When values contradict each other.
     pub fn settings(&self) -> Result<Settings, Mistakes> {
         Settings::new(self)
+    }
+
+    /// Settings that are set and have no effect, with the reason.
+    pub fn without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.iter().filter_map(|(setting, effective)| match setting.kind {
+            value::Kind::Ignored(why) if effective.source != Source::Default => {
+                Some((setting.name, why))
+            }
+            _ => None,
+        })
     }
 
     /// Every setting, in the order of the table.

@@ -1,6 +1,6 @@
 //! Ingress: the HTTP door. Requests come in, the house's answers go out.
 //!
-//! [`serve`] accepts connections of any [`Listener`] and hands each request to an [`Ingress`], which finds its route, reads its body
+//! [`serve()`] accepts connections of any [`Listener`] and hands each request to an [`Ingress`], which finds its route, reads its body
 //! within limits, asks the house through [`Calls`] and answers. Every failure has a status, a text and an encoded body, made in
 //! one place, [`http`]. A client that goes away drops the future of its request, which is how the house learns of it.
 
@@ -173,7 +173,7 @@ struct Door<C> {
 }
 
 impl<C: Calls> Ingress<C> {
-    /// Builds the door; [`serve`] opens it.
+    /// Builds the door; [`serve()`] opens it.
     pub fn new(parts: Parts<C>) -> Self {
         let bodies = body::Room::new(parts.limits.bodies_bytes);
         Self(Arc::new(Door { parts, bodies, counted: metrics::Requests::default() }))

@@ -1,5 +1,7 @@
 //! The door of the built binary, seen from outside.
 
+#![allow(clippy::unwrap_used, reason = "it is test code")]
+
 mod raw;
 
 use std::io::{Read, Write};
@@ -227,7 +229,7 @@ fn the_effective_settings_are_shown_with_where_they_come_from() {
 
 #[test]
 fn a_signal_ends_readiness_first_and_the_process_with_success() {
-    let mut proxy = Proxy::start(&[("TIDEGATE_DRAIN_DELAY", "300ms")]);
+    let mut proxy = Proxy::start(&[("TIDEGATE_DRAIN_DELAY", "2s")]);
     let mut kept = proxy.connect();
     assert_eq!(proxy.get("/health/readiness").status, 200);
     proxy.signal(Signal::TERM);

@@ -2,6 +2,13 @@
 //!
 //! `SEED=n` repeats a run.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::let_underscore_must_use,
+    clippy::print_stdout,
+    reason = "it is test code"
+)]
+
 mod raw;
 
 use std::hash::{BuildHasher, Hasher};
@@ -45,6 +52,7 @@ impl Dice {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "a test may be told its seed")]
 fn seed() -> u64 {
     let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| std::hash::RandomState::new().build_hasher().finish()) | 1

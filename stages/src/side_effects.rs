@@ -268,9 +268,6 @@ impl SideEffects {
             }
             // Nobody waits for an effect, whatever its flag says.
             invocation.asynchronous = true;
-            if invocation.caller.is_none() {
-                invocation.caller = Some(ActorId { parent: String::new(), ..ActorId::clone(id) });
-            }
             let target = ActorRef::new(&invocation.actor.system, &invocation.actor.name);
             let Ok(permit) = self.sender.queue.try_reserve(invocation.bytes()) else {
                 return Err(Error::Overloaded {

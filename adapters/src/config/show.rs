@@ -47,7 +47,7 @@ pub fn help() -> String {
 pub fn markdown() -> String {
     let mut text =
         String::from("| setting | default | takes | meaning |\n| --- | --- | --- | --- |\n");
-    for setting in TABLE {
+    for setting in TABLE.iter() {
         let (name, default, takes) = (setting.name, default(setting), setting.kind.expected());
         line(&mut text, format_args!("| `{name}` | {default} | {takes} | {} |", setting.doc));
     }

@@ -1,5 +1,8 @@
 //! Table: every setting there is.
 
+use std::sync::LazyLock;
+
+use super::upstream::NO_EFFECT;
 use super::value::Kind;
 
 /// One setting.
@@ -54,13 +57,19 @@ const fn setting(name: &'static str, kind: Kind, default: Default, doc: &'static
     Setting { name, kind, default, doc, hint: None }
 }
 
-/// A setting of upstream that is accepted and has no effect here.
-const fn ignored(name: &'static str, why: &'static str) -> Setting {
-    setting(name, Kind::Ignored(why), Default::Unset, "No effect here.")
-}
+/// All settings: ours, then those of upstream that have no effect here.
+pub static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let ignored = NO_EFFECT.iter().flat_map(|(why, names)| {
+        let row = |name: &&'static str| {
+            setting(name, Kind::Ignored(why), Default::Unset, "No effect here.")
+        };
+        names.iter().map(row)
+    });
+    EFFECTIVE.iter().copied().chain(ignored).collect()
+});
 
-/// All settings, in the order in which they are shown.
-pub const TABLE: &[Setting] = &[
+/// Settings that have an effect, in the order in which they are shown.
+const EFFECTIVE: &[Setting] = &[
     setting(
         "PROXY_HTTP_PORT",
         Kind::Count { min: 0, max: PORT },
@@ -325,67 +334,4 @@ pub const TABLE: &[Setting] = &[
         Default::Unset,
         "Key that seals states at rest; not built yet.",
     ),
-    ignored("PROXY_ACTOR_SYSTEM_NAME", "every registered system is served"),
-    ignored("PROXY_APP_NAME", "there is no cluster yet"),
-    ignored("PROXY_HOST_INTERFACE", "TIDEGATE_HTTP_ADDRESS says where to listen"),
-    ignored("NODE_IP", "there is no cluster yet"),
-    ignored("PROXY_HTTP_CLIENT_ADAPTER", "there is one HTTP client"),
-    ignored("PROXY_HTTP_CLIENT_ADAPTER_POOL_SCHEDULERS", "there is one pool for all threads"),
-    ignored("PROXY_HTTP_NUM_ACCEPTORS", "connections are bounded by TIDEGATE_HTTP_CONNECTIONS"),
-    ignored("ACTORS_GLOBAL_BACKPRESSURE_ENABLED", "demand cannot be switched off"),
-    ignored("SPAWN_SUPERVISORS_ACTORS_MAX_RESTARTS", "a failing actor ends no other"),
-    ignored("SPAWN_SUPERVISORS_ACTORS_MAX_SECONDS", "a failing actor ends no other"),
-    ignored("SPAWN_DELAYED_INVOKES", "schedules are not built yet and answer 501"),
-    ignored("SPAWN_CONSOLE_METRICS", "metrics are not logged"),
-    ignored("SPAWN_USE_INTERNAL_NATS", "there is no cluster yet"),
-    ignored("SPAWN_INTERNAL_NATS_HOSTS", "there is no cluster yet"),
-    ignored("SPAWN_INTERNAL_NATS_TLS", "there is no cluster yet"),
-    ignored("SPAWN_INTERNAL_NATS_AUTH", "there is no cluster yet"),
-    ignored("SPAWN_INTERNAL_NATS_AUTH_TYPE", "there is no cluster yet"),
-    ignored("SPAWN_INTERNAL_NATS_AUTH_USER", "there is no cluster yet"),
-    ignored("SPAWN_INTERNAL_NATS_AUTH_PASS", "there is no cluster yet"),
-    ignored("SPAWN_INTERNAL_NATS_AUTH_JWT", "there is no cluster yet"),
-    ignored("SPAWN_PUBSUB_NATS_HOSTS", "there is no cluster yet"),
-    ignored("SPAWN_PUBSUB_NATS_TLS", "there is no cluster yet"),
-    ignored("SPAWN_PUBSUB_NATS_AUTH", "there is no cluster yet"),
-    ignored("SPAWN_PUBSUB_NATS_AUTH_TYPE", "there is no cluster yet"),
-    ignored("SPAWN_PUBSUB_NATS_AUTH_USER", "there is no cluster yet"),
-    ignored("SPAWN_PUBSUB_NATS_AUTH_PASS", "there is no cluster yet"),
-    ignored("SPAWN_PUBSUB_NATS_AUTH_JWT", "there is no cluster yet"),
-    ignored("SPAWN_INTERNAL_NATS_BACKOFF_PERIOD", "there is no cluster yet"),
-    ignored("SPAWN_PUBSUB_ADAPTER", "broadcasts are not built yet"),
-    ignored("PROXY_CLUSTER_STRATEGY", "there is no cluster yet"),
-    ignored("PROXY_HEADLESS_SERVICE", "there is no cluster yet"),
-    ignored("PROXY_CLUSTER_POLLING", "there is no cluster yet"),
-    ignored("PROXY_CLUSTER_GOSSIP_BROADCAST_ONLY", "there is no cluster yet"),
-    ignored("PROXY_CLUSTER_GOSSIP_REUSE_ADDRESS", "there is no cluster yet"),
-    ignored("PROXY_CLUSTER_GOSSIP_MULTICAST_ADDRESS", "there is no cluster yet"),
-    ignored("SPAWN_STATE_HANDOFF_SYNC_INTERVAL", "there is no cluster yet"),
-    ignored("SPAWN_CRDT_SHIP_INTERVAL", "there is no cluster yet"),
-    ignored("SPAWN_CRDT_SHIP_DEBOUNCE", "there is no cluster yet"),
-    ignored("SPAWN_CRDT_SYNC_INTERVAL", "there is no cluster yet"),
-    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_CONTROLLER", "there is no cluster yet"),
-    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MAX_RESTARTS", "there is no cluster yet"),
-    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MAX_SECONDS", "there is no cluster yet"),
-    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MANAGER_POOL_SIZE", "there is no cluster yet"),
-    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MANAGER_CALL_TIMEOUT", "there is no cluster yet"),
-    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MANAGER_CALL_POOL_MIN", "there is no cluster yet"),
-    ignored("SPAWN_SUPERVISORS_STATE_HANDOFF_MANAGER_CALL_POOL_MAX", "there is no cluster yet"),
-    ignored("PROXY_DATABASE_NAME", "the embedded store is a directory"),
-    ignored("PROXY_DATABASE_USERNAME", "the embedded store is a directory"),
-    ignored("PROXY_DATABASE_SECRET", "the embedded store is a directory"),
-    ignored("PROXY_DATABASE_HOST", "the embedded store is a directory"),
-    ignored("PROXY_DATABASE_PORT", "the embedded store is a directory"),
-    ignored("PROXY_DATABASE_POOL_SIZE", "the embedded store is a directory"),
-    ignored("PROXY_DATABASE_QUEUE_TARGET", "the embedded store is a directory"),
-    ignored("PROXY_DATABASE_SSL", "the embedded store is a directory"),
-    ignored("PROXY_DATABASE_SSL_VERIFY", "the embedded store is a directory"),
-    ignored("PROXY_GRPC_PORT", "there is no gRPC server"),
-    ignored("PROXY_GRPC_SERVER_ENABLED", "there is no gRPC server"),
-    ignored("PROXY_GRPC_REFLECTION_ENABLED", "there is no gRPC server"),
-    ignored("PROXY_GRPC_HTTP_TRANSCODING_ENABLED", "there is no gRPC server"),
-    ignored("PROXY_GRPC_ACTORS_PROTOS_PATH", "there is no gRPC server"),
-    ignored("PROXY_GRPC_INCLUDE_PROTOS_PATH", "there is no gRPC server"),
-    ignored("PROXY_GRPC_COMPILED_MODULES_PATH", "there is no gRPC server"),
-    ignored("PROXY_PROTO_DESCRIPTOR_PATH", "there is no gRPC server"),
 ];

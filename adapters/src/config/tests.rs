@@ -118,7 +118,7 @@ fn secrets_are_masked_and_what_has_no_effect_is_told() {
 #[test]
 fn the_help_and_the_table_name_every_setting() {
     let (help, table) = (help(), markdown());
-    for setting in TABLE {
+    for setting in TABLE.iter() {
         assert!(help.contains(setting.name), "{}", setting.name);
         assert!(table.contains(&format!("| `{}` |", setting.name)), "{}", setting.name);
     }

@@ -1,13 +1,17 @@
 //! The client against hosts that behave, misbehave and die, over in-memory connections.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::invocation::Payload;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
 use tower::ServiceExt;
 
 use super::*;
@@ -234,4 +238,111 @@ async fn an_answer_that_closes_the_connection_is_read_and_the_connection_dropped
         });
         answered.unwrap();
     }
+}
+
+/// A TCP connection that counts its writes.
+#[derive(Debug)]
+struct Counted(tokio::net::TcpStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl Connect for Counting {
+    type Io = Counted;
+
+    async fn connect(&self, address: &HostAddress) -> io::Result<Counted> {
+        let stream = tokio::net::TcpStream::connect(address.as_str()).await?;
+        Ok(Counted(stream, Arc::clone(&self.0)))
+    }
+}
+
+/// Node's server takes each piece of data that arrives for a whole message.
+#[tokio::test]
+async fn a_call_leaves_in_one_write() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = HostAddress::new(&listener.local_addr().unwrap().to_string());
+    let connector = Counting::default();
+    let host = HttpHost::new(connector.clone(), options());
+    let serve = async {
+        let (mut far, _) = listener.accept().await.unwrap();
+        for _ in 0..2 {
+            let (mut heard, mut buffer) = (0, vec![0; 64 * 1024]);
+            while heard < 40_000 {
+                heard += far.read(&mut buffer).await.unwrap();
+            }
+            far.write_all(&answer()).await.unwrap();
+        }
+    };
+    let calls = async {
+        for _ in 0..2 {
+            let value = Bytes::from(vec![7; 40_000]);
+            let payload =
+                Payload::Value(tidegate_stages::state::Any { type_url: "x".into(), value });
+            let called = ActorInvocation { host: address.clone(), payload, ..invocation() };
+            host.clone().oneshot(called).await.unwrap();
+        }
+    };
+    tokio::join!(serve, calls);
+    assert_eq!(connector.0.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_host_may_listen_on_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("host.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let host = HttpHost::new(SystemConnector, options());
+    let serve = async {
+        let (mut far, _) = listener.accept().await.unwrap();
+        let mut heard = [0; 1024];
+        assert!(far.read(&mut heard).await.unwrap() > 0);
+        assert!(String::from_utf8_lossy(&heard).contains("host: localhost"));
+        far.write_all(&answer()).await.unwrap();
+    };
+    let address = HostAddress::new(&format!("unix:{}", path.display()));
+    let called = ActorInvocation { host: address, ..invocation() };
+    let (answered, ()) = tokio::join!(host.oneshot(called), serve);
+    answered.unwrap();
 }

@@ -29,6 +29,17 @@ struct Scripted {
     spawned: Arc<Mutex<Vec<Spawn>>>,
     invoked: Arc<Mutex<Vec<Invocation>>>,
     deleted: Arc<Mutex<Vec<String>>>,
+    /// Told when a call that never ends is dropped.
+    gone: Arc<tokio::sync::Notify>,
+}
+
+/// Tells when it is dropped.
+struct Told(Arc<tokio::sync::Notify>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 impl Calls for Scripted {
@@ -52,6 +63,10 @@ impl Calls for Scripted {
                 Err(Error::Overloaded { reason: "the door is full".into(), retry_after })
             }
             "panic" => panic!("on command"),
+            "hang" => {
+                let _told = Told(Arc::clone(&self.gone));
+                pending().await
+            }
             action => Err(Error::ActionNotFound { actor: "joe".into(), action: action.into() }),
         }
     }

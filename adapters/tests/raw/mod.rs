@@ -1,6 +1,7 @@
 //! The built binary and raw bytes: what black-box tests of the door need, on blocking sockets.
 
 #![allow(dead_code, reason = "each test uses its own part")]
+#![allow(clippy::unwrap_used, clippy::let_underscore_must_use, reason = "it is test code")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -121,7 +122,8 @@ pub(crate) fn read_response(stream: &mut dyn Read, of_head: bool) -> Result<Resp
         .split("content-length: ")
         .nth(1)
         .map(|rest| rest.split('\r').next().unwrap().parse::<usize>().unwrap());
-    let length = if of_head { 0 } else { length.ok_or(format!("no content-length in {head}"))? };
+    let length =
+        if of_head { 0 } else { length.ok_or_else(|| format!("no content-length in {head}"))? };
     while bytes.len() < end + length {
         more(stream, &mut bytes)?;
     }

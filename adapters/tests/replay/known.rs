@@ -187,6 +187,20 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
+        because: Documented(
+            "decision 12: a definition spawned from itself stays what its host registered, its parent too",
+        ),
+        shows_in: &[Sdk::Go],
+        is: |_, difference| match difference {
+            Difference::Called { call, fields, observed } => {
+                fields == &["actor", "context.self"]
+                    && call.id().parent == call.id().name
+                    && observed.actor.as_ref().is_some_and(|id| id.name == call.id().name && id.parent.is_empty())
+            }
+            _ => false,
+        },
+    },
+    Known {
         because: Later("pools: the member that a call went to shows as its parent"),
         shows_in: &[Sdk::Node, Sdk::Go],
         is: |_, difference| match difference {

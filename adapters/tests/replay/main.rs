@@ -5,6 +5,7 @@ mod framings;
 mod known;
 mod play;
 mod recording;
+mod schedule;
 #[cfg(test)]
 mod self_check;
 mod stand_in;

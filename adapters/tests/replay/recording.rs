@@ -7,6 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use serde_json::Value;
 
+use crate::schedule::{postpone_effects, postpone_request};
 use crate::support::proto::{
     Actor, ActorId, ActorInvocation, ActorInvocationResponse, Any, InvocationRequest,
     RegistrationRequest, invocation_request,
@@ -207,10 +208,13 @@ fn unanswered(host_call: &HostCall) -> SdkCall {
 
 fn sdk_call(exchange: &Value) -> SdkCall {
     let path = text_of(exchange, "path").to_owned();
-    let body = body_of(exchange);
-    let invocation = path
-        .ends_with("/invoke")
-        .then(|| InvocationRequest::decode(body.clone()).expect("a recorded invocation decodes"));
+    let mut body = body_of(exchange);
+    let mut invocation = None;
+    if path.ends_with("/invoke") {
+        let recorded = InvocationRequest::decode(body.clone()).expect("a recorded invocation decodes");
+        let (postponed, bytes) = postpone_request(recorded, body);
+        (invocation, body) = (Some(postponed), bytes);
+    }
     SdkCall {
         number: exchange["n"].as_u64().expect("a number"),
         started_ms: exchange["started_ms"].as_f64().expect("a time"),
@@ -224,8 +228,13 @@ fn sdk_call(exchange: &Value) -> SdkCall {
 }
 
 fn host_call(exchange: &Value) -> HostCall {
-    let answer = answer_of(exchange);
+    let mut answer = answer_of(exchange);
     let response = ActorInvocationResponse::decode(answer.body.clone()).ok();
+    let response = response.map(|response| {
+        let (postponed, body) = postpone_effects(response, answer.body.clone());
+        answer.body = body;
+        postponed
+    });
     HostCall {
         number: exchange["n"].as_u64().expect("a number"),
         started_ms: exchange["started_ms"].as_f64().expect("a time"),

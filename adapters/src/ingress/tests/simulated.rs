@@ -108,3 +108,32 @@ fn a_host_that_is_cut_off_is_told_apart_from_one_that_may_have_run() {
     });
     network.run().unwrap();
 }
+
+#[test]
+fn a_client_that_goes_away_drops_its_call() {
+    let mut network = turmoil::Builder::new().build();
+    let (door, calls) = door();
+    network.host("proxy", move || {
+        let door = door.clone();
+        async move {
+            let serving = serve(TcpListener::bind("0.0.0.0:9001").await?, door);
+            pending::<()>().await;
+            serving.close(Duration::from_secs(1)).await;
+            Ok(())
+        }
+    });
+    network.client("sdk", async move {
+        let mut stream = TcpStream::connect("proxy:9001").await?;
+        let body = call("hang");
+        let head =
+            format!("POST {INVOKE} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &[head.as_bytes(), &body].concat())
+            .await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(calls.invoked.lock().len(), 1, "the call is in the house");
+        drop(stream);
+        calls.gone.notified().await;
+        Ok(())
+    });
+    network.run().unwrap();
+}

@@ -1,0 +1,201 @@
+//! Reader: checked values become [`Settings`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tidegate_stages::actor::HostAddress;
+
+use tidegate_stages::side_effects::{Durability, EmptyTags, Revisions};
+
+use super::settings::{
+    Bounds, Database, Drain, HttpSettings, Listen, LogSettings,
+    Settings,
+};
+use super::value::Value;
+use super::{Config, Mistake, Mistakes};
+use crate::host::HostOptions;
+use crate::ingress::{AdminToken, Hosts, Limits};
+use crate::net::UNIX_PREFIX;
+
+impl Settings {
+    pub(super) fn new(config: &Config) -> Result<Self, Mistakes> {
+        let read = Reader(config);
+        let drain = Drain {
+            delay: read.time("TIDEGATE_DRAIN_DELAY"),
+            timeout: read.time("TIDEGATE_DRAIN_TIMEOUT"),
+        };
+        if drain.delay > drain.timeout {
+            let text = "must not be longer than TIDEGATE_DRAIN_TIMEOUT, of which it is a part";
+            let setting = "TIDEGATE_DRAIN_DELAY".into();
+            return Err(Mistakes(vec![Mistake { setting, text: text.into() }]));
+        }
+        let host_connections = read
+            .some_demand("PROXY_HTTP_CLIENT_ADAPTER_POOL_SIZE")
+            .unwrap_or_else(|| read.small("TIDEGATE_HOST_CONNECTIONS"));
+        Ok(Self {
+            http: read.http(),
+            hosts: read.hosts(),
+            host: HostOptions {
+                connect_time: read.time("TIDEGATE_HOST_CONNECT_TIMEOUT"),
+                max_idle: read.time("PROXY_HTTP_CLIENT_ADAPTER_POOL_MAX_IDLE_TIMEOUT"),
+                connections: host_connections as usize,
+                body_bytes: read.size("TIDEGATE_HOST_BODY_BYTES"),
+            },
+            host_limit: read.time("TIDEGATE_HOST_TIMEOUT"),
+            start_limit: read.time("TIDEGATE_START_TIMEOUT"),
+            host_connections,
+            max_demand: read.some_demand("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND"),
+            min_demand: read.some_demand("ACTORS_GLOBAL_BACKPRESSURE_MIN_DEMAND"),
+            database: read.choose(
+                "PROXY_DATABASE_TYPE",
+                Database::Memory,
+                "memory",
+                Database::Embedded,
+            ),
+            data_dir: read.text("TIDEGATE_DATA_DIR").into(),
+            durability: read.choose(
+                "TIDEGATE_DURABILITY",
+                Durability::Snapshot,
+                "snapshot",
+                Durability::Acknowledged,
+            ),
+            revisions: read.choose(
+                "TIDEGATE_REVISIONS",
+                Revisions::Every,
+                "every",
+                Revisions::Snapshot,
+            ),
+            empty_tags: read.choose(
+                "TIDEGATE_EMPTY_TAGS",
+                EmptyTags::Replace,
+                "replace",
+                EmptyTags::Keep,
+            ),
+            max_state_bytes: read.bytes("TIDEGATE_MAX_STATE_BYTES"),
+            max_live_actors: read.count("TIDEGATE_MAX_LIVE_ACTORS"),
+            bounds: Bounds {
+                door_events: read.count("TIDEGATE_DOOR_EVENTS"),
+                door_bytes: read.bytes("TIDEGATE_DOOR_BYTES"),
+                checkpoint_events: read.count("TIDEGATE_CHECKPOINT_EVENTS"),
+                checkpoint_bytes: read.bytes("TIDEGATE_CHECKPOINT_BYTES"),
+                effects_events: read.count("TIDEGATE_EFFECTS_EVENTS"),
+            },
+            drain,
+            log: LogSettings {
+                level: level(&read.text("SPAWN_PROXY_LOGGER_LEVEL")),
+                json: read.text("TIDEGATE_LOG_FORMAT") == "json",
+            },
+        })
+    }
+}
+
+/// The levels of Elixir's logger, as tracing spells them.
+fn level(given: &str) -> &'static str {
+    match given {
+        "emergency" | "alert" | "critical" | "error" => "error",
+        "warning" | "warn" => "warn",
+        "debug" => "debug",
+        "trace" | "all" => "trace",
+        "none" | "off" => "off",
+        _ => "info",
+    }
+}
+
+/// Reads values whose kind the table fixes; a test reads them all.
+struct Reader<'a>(&'a Config);
+
+impl Reader<'_> {
+    fn value(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).value.as_ref()
+    }
+
+    fn switch(&self, name: &str) -> bool {
+        matches!(self.value(name), Some(Value::Switch(true)))
+    }
+
+    fn signed(&self, name: &str) -> Option<i64> {
+        match self.value(name) {
+            Some(Value::Count(count)) => Some(*count),
+            _ => None,
+        }
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        let count = self.signed(name).and_then(|count| u64::try_from(count).ok());
+        count.expect("a count of the table has a default and is not negative")
+    }
+
+    fn small(&self, name: &str) -> u32 {
+        u32::try_from(self.count(name)).expect("the table bounds it")
+    }
+
+    /// A demand of upstream: -1 asks for the default.
+    fn some_demand(&self, name: &str) -> Option<u32> {
+        self.signed(name).and_then(|given| u32::try_from(given).ok()).filter(|given| *given > 0)
+    }
+
+    fn bytes(&self, name: &str) -> u64 {
+        match self.value(name) {
+            Some(Value::Bytes(bytes)) => *bytes,
+            _ => unreachable!("{name} is a size with a default"),
+        }
+    }
+
+    fn size(&self, name: &str) -> usize {
+        usize::try_from(self.bytes(name)).unwrap_or(usize::MAX)
+    }
+
+    fn time(&self, name: &str) -> Duration {
+        match self.value(name) {
+            Some(Value::Time(time)) => *time,
+            _ => unreachable!("{name} is a time with a default"),
+        }
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.value(name).map(ToString::to_string).unwrap_or_default()
+    }
+
+    fn choose<T>(&self, name: &str, one: T, word: &str, other: T) -> T {
+        if self.text(name) == word { one } else { other }
+    }
+
+    fn http(&self) -> HttpSettings {
+        let port = u16::try_from(self.count("PROXY_HTTP_PORT")).expect("the table bounds it");
+        let address: IpAddr = self.text("TIDEGATE_HTTP_ADDRESS").parse().expect("it was checked");
+        let listen = if self.switch("PROXY_UDS_ENABLED") {
+            Listen::Unix(self.text("PROXY_UDS_ADDRESS").into())
+        } else {
+            Listen::Tcp(SocketAddr::new(address, port))
+        };
+        let limits = Limits {
+            connections: self.small("TIDEGATE_HTTP_CONNECTIONS") as usize,
+            head_bytes: self.size("TIDEGATE_HTTP_HEAD_BYTES"),
+            body_bytes: self.size("TIDEGATE_HTTP_BODY_BYTES"),
+            bodies_bytes: self.size("TIDEGATE_HTTP_BODIES_BYTES"),
+            head_time: self.time("TIDEGATE_HTTP_HEAD_TIMEOUT"),
+            body_time: self.time("TIDEGATE_HTTP_BODY_TIMEOUT"),
+            idle_time: self.time("TIDEGATE_HTTP_IDLE_TIMEOUT"),
+            write_time: self.time("TIDEGATE_HTTP_WRITE_TIMEOUT"),
+        };
+        let admin_token =
+            self.value("TIDEGATE_ADMIN_TOKEN").map(|token| AdminToken::new(token.to_string()));
+        HttpSettings { listen, limits, admin_token, metrics: !self.switch("SPAWN_DISABLE_METRICS") }
+    }
+
+    fn hosts(&self) -> Hosts {
+        let port = u16::try_from(self.count("USER_FUNCTION_PORT")).expect("the table bounds it");
+        if self.text("PROXY_DEPLOYMENT_MODE") == "daemon" {
+            return Hosts::Daemon { port };
+        }
+        let host = self.text("USER_FUNCTION_HOST");
+        let address = match host.as_str() {
+            // What a host listens on is no address to connect to.
+            "0.0.0.0" | "::" | "[::]" => format!("127.0.0.1:{port}"),
+            unix if unix.starts_with(UNIX_PREFIX) => unix.into(),
+            six if six.contains(':') && !six.starts_with('[') => format!("[{six}]:{port}"),
+            name => format!("{name}:{port}"),
+        };
+        Hosts::Sidecar(HostAddress::new(&address))
+    }
+}

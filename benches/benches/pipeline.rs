@@ -3,6 +3,8 @@
 //! Every payload is checked: events arrive in order, none twice, none missing. Each line is the
 //! median of several rounds on a runtime of two workers. `cargo bench -p tidegate-benches --bench
 //! pipeline [FILTER]`.
+#![allow(clippy::print_stdout, reason = "a benchmark prints")]
+#![allow(clippy::cast_precision_loss, reason = "counts of events are far below 2^52")]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -18,7 +20,8 @@ use tidegate_pipeline::{
     ProducerOptions, Source, SubscribeOptions, Turn,
 };
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 use tower::Service;
 
 const ROUNDS: usize = 7;
@@ -29,11 +32,12 @@ fn main() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime starts");
     let bench = Bench { runtime, filter };
-    println!("{:<44} {:>14} {:>10}", "", "events/s", "ns/event");
+    println!("{:<44} {:>14} {:>10} {:>14}", "", "events/s", "ns/event", "CPU ns/event");
     bench.run("hop, demand 1000/500, service per event", 20_000_000, |n| hop(n, demand(1000, 500)));
     bench.run("hop, demand 1000/500, service per batch", 20_000_000, hop_batched);
-    bench.run("hop, demand 1/0 (one at a time)", 1_000_000, |n| hop(n, demand(1, 0)));
-    bench.run("hop, cast by one task, demand 1000/500", 2_000_000, cast);
+    bench.run("one at a time: pulled, demand 1/0", 1_000_000, |n| hop(n, demand(1, 0)));
+    bench.run("one at a time: cast, demand 1/0", 1_000_000, |n| cast(n, demand(1, 0)));
+    bench.run("one at a time: cast, demand 1000/500", 2_000_000, |n| cast(n, demand(1000, 500)));
     bench.run("chain of three, service per event", 10_000_000, |n| chain(n, false));
     bench.run("chain of three, service per batch", 10_000_000, |n| chain(n, true));
     bench.run("calls with a reply, 64 clients", 1_000_000, calls);
@@ -58,23 +62,38 @@ impl Bench {
         if !name.contains(&self.filter) {
             return;
         }
-        let mut nanos: Vec<f64> = (0..ROUNDS)
-            .map(|_| {
-                let started = Instant::now();
-                let work = work(events);
-                let done = self.runtime.block_on(async {
-                    // On a worker, as in production: not on the thread that waits.
-                    tokio::time::timeout(LIMIT, tokio_util::task::TaskTracker::new().spawn(work))
-                        .await
-                });
-                done.expect("ends within its limit").expect("does not panic");
-                started.elapsed().as_secs_f64() * 1e9 / events as f64
-            })
-            .collect();
-        nanos.sort_by(f64::total_cmp);
-        let median = nanos[ROUNDS / 2];
-        println!("{name:<44} {:>14.0} {median:>10.1}", 1e9 / median);
+        let mut rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| self.round(events, &work)).collect();
+        rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let (median, _) = rounds[ROUNDS / 2];
+        rounds.sort_by(|one, other| one.1.total_cmp(&other.1));
+        let (_, cpu) = rounds[ROUNDS / 2];
+        println!("{name:<44} {:>14.0} {median:>10.1} {cpu:>14.1}", 1e9 / median);
     }
+
+    /// Nanoseconds per event: of time, and of CPU on all threads.
+    fn round<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        events: u64,
+        work: impl Fn(u64) -> F,
+    ) -> (f64, f64) {
+        let (started, cpu) = (Instant::now(), cpu_seconds());
+        // On a worker, as in production: not on the thread that waits.
+        let work = work(events);
+        let done = async { timeout(LIMIT, TaskTracker::new().spawn(work)).await };
+        let done = self.runtime.block_on(done);
+        done.expect("ends within its limit").expect("does not panic");
+        let per_event = 1e9 / events as f64;
+        (started.elapsed().as_secs_f64() * per_event, (cpu_seconds() - cpu) * per_event)
+    }
+}
+
+/// User and system time of this process, in steps of ten milliseconds.
+fn cpu_seconds() -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name in parentheses may hold spaces; user and system time are the 14th and 15th field.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
 }
 
 fn demand(max_demand: usize, min_demand: usize) -> SubscribeOptions {
@@ -227,19 +246,19 @@ async fn chain(events: u64, batched: bool) {
     finish(consumer, drain, &seen, events).await;
 }
 
-async fn cast(events: u64) {
+async fn cast(events: u64, demand: SubscribeOptions) {
     let drain = Drain::new();
     let (check, seen) = Check::new(1);
     let bound = Bound { events: 4096, bytes: 1 << 20 };
     let options = ProducerOptions { name: "cast", bound, full: Full::Wait(LIMIT) };
     let producer = Producer::new(options, Demand::new());
     let consumer = Consumer::spawn(ONE, check, &drain);
-    consumer.subscribe(&producer, demand(1000, 500)).expect("open");
+    consumer.subscribe(&producer, demand).expect("open");
     for event in 0..events {
         let permit = producer.reserve(8).await.expect("room within the limit");
         producer.cast(event, permit).expect("open");
         if event % 128 == 0 {
-            tokio::task::consume_budget().await;
+            tokio::task::coop::consume_budget().await;
         }
     }
     drop(producer);
@@ -270,7 +289,7 @@ async fn calls(events: u64) {
     let producer: Producer<Call<u64, u64>> = Producer::new(options, Demand::new());
     let consumer = Consumer::spawn(ONE, Answer, &drain);
     consumer.subscribe(&producer, demand(1000, 500)).expect("open");
-    let clients = tokio_util::task::TaskTracker::new();
+    let clients = TaskTracker::new();
     for client in 0..CLIENTS {
         let producer = producer.clone();
         clients.spawn(async move {
@@ -350,7 +369,7 @@ async fn keyed(events: u64, keys: u64) {
         pending.push_back(number);
         producer.push(Mail { key: number % keys, number: number / keys }).expect("open, and room");
         if number % 128 == 0 {
-            tokio::task::consume_budget().await;
+            tokio::task::coop::consume_budget().await;
         }
     }
     producer.idle().await;

@@ -1,6 +1,6 @@
 //! Buffer: how much may wait, in events and in bytes, and what happens when it is full (I5).
 //!
-//! A [`Room`] only counts: the events themselves wait in the dispatcher. A place is taken before an
+//! A room only counts: the events themselves wait in the dispatcher. A place is taken before an
 //! event exists in the pipeline and is given back when its [`Permit`] is dropped, so a permit that
 //! travels inside an event bounds that event for as long as it lives, wherever it is.
 

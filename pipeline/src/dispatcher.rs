@@ -1,6 +1,6 @@
 //! Dispatcher: who gets the next event. Pure state machines, without clocks, channels or locks.
 //!
-//! A dispatcher owns the events that wait and the [ledger](crate::demand) of every subscriber. It
+//! A dispatcher owns the events that wait and the ledger of every subscriber. It
 //! is told what happens (an event came, a subscriber asked, one left) and says what is to be sent.
 //!
 //! * [`Demand`]: each event to one subscriber, the one with the largest outstanding demand; of equal

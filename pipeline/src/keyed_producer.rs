@@ -1,7 +1,7 @@
 //! Keyed producer: a mailbox per key, one event of a key in flight at a time.
 //!
 //! It has no task: whoever pushes an event, asks for one or lets go of a key runs the
-//! [machine](crate::dispatcher::keyed) for a moment under one lock and then, outside the lock, hands
+//! machine (`dispatcher::keyed`) for a moment under one lock and then, outside the lock, hands
 //! what was granted to the subscribers.
 
 use std::fmt;

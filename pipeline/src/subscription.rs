@@ -2,7 +2,7 @@
 //!
 //! Each pair has its own bounded flume channel, whose capacity is the consumer's maximum demand: what
 //! is in it was asked for (I1), so sending never waits. One channel message is a batch of events that
-//! were granted together. All channels of a consumer ring one [`Bell`].
+//! were granted together. All channels of a consumer ring one bell.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -95,7 +95,8 @@ async fn what_many_cast_many_get_once_and_in_order() {
 struct Mail {
     key: u64,
     number: u64,
-    _permit: Permit,
+    #[allow(dead_code, reason = "held for its destructor")]
+    permit: Permit,
 }
 
 impl KeyedEvent for Mail {
@@ -158,8 +159,8 @@ async fn keys_stay_in_order_and_one_at_a_time_on_many_threads() {
         let producer = producer.clone();
         pushers.spawn(async move {
             for number in 0..EVENTS {
-                let _permit = producer.reserve(8).await.unwrap();
-                producer.push(Mail { key, number, _permit }).unwrap();
+                let permit = producer.reserve(8).await.unwrap();
+                producer.push(Mail { key, number, permit }).unwrap();
             }
         });
     }

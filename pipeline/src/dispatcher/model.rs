@@ -140,7 +140,7 @@ impl<D: Dispatcher<u64>> Model<D> {
                 self.waiting.retain(|(other, ..)| *other != event);
             }
         }
-        assert_eq!(self.waiting.is_empty() || !self.could_grant(), true, "nobody starves");
+        assert!(self.waiting.is_empty() || !self.could_grant(), "nobody starves");
     }
 
     fn could_grant(&self) -> bool {

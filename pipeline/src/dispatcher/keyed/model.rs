@@ -15,7 +15,7 @@ struct Mail {
     gone: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Push { key: u8, lane: u32, exempt: bool, gone: bool },
     Sweep { key: u8 },
@@ -90,11 +90,11 @@ impl Model {
 
     /// Keys whose head could be granted, were there demand.
     fn runnable(&self) -> BTreeSet<u8> {
-        let held = self.held();
+        let taken = self.held();
         let is_runnable = |(key, queue): (&u8, &VecDeque<(Mail, bool)>)| {
             let (head, _) = queue.front()?;
             let limit = self.limits.get(&head.lane).copied().unwrap_or(usize::MAX);
-            let is = !held.contains(key) && self.in_flight(head.lane) < limit;
+            let is = !taken.contains(key) && self.in_flight(head.lane) < limit;
             is.then_some(*key)
         };
         self.queues.iter().filter_map(is_runnable).collect()

@@ -1,0 +1,226 @@
+//! Retry: tries again what failed in a way that is safe to try again.
+//!
+//! The delays grow exponentially with jitter; a budget shared by all calls of a layer bounds retries
+//! to a part of the traffic, so that a failing neighbour is not buried under them. Everything that
+//! knows the `backoff` crate is in this file, behind `Delays`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff;
+use tokio::time::{Sleep, sleep};
+use tower::retry::Policy;
+use tower::retry::budget::{Budget, TpsBudget};
+
+/// An error that knows whether the same call may be made again.
+pub trait Retryable {
+    /// Whether the call certainly had no effect, or has the same effect when made twice.
+    fn is_retryable(&self) -> bool;
+}
+
+/// When to try again, and how often.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RetryOptions {
+    /// Most tries beyond the first.
+    pub retries: u32,
+    /// About how long the first delay is; each further one is half as long again.
+    pub first_delay: Duration,
+    /// About how long a delay is at most.
+    pub longest_delay: Duration,
+    /// Retries that are always allowed, per second over all calls of the layer.
+    pub budget_per_second: u32,
+    /// Retries beyond that, as a share of all calls: 0.2 is one retry for five calls.
+    pub budget_share: f32,
+}
+
+impl Default for RetryOptions {
+    /// 5 retries from 50 ms to 2 s apart, 10 a second and one for five calls.
+    fn default() -> RetryOptions {
+        RetryOptions {
+            retries: 5,
+            first_delay: Duration::from_millis(50),
+            longest_delay: Duration::from_secs(2),
+            budget_per_second: 10,
+            budget_share: 0.2,
+        }
+    }
+}
+
+/// tower's retry layer with this crate's policy. The request must be `Clone`, the error
+/// [`Retryable`].
+pub type RetryLayer = tower::retry::RetryLayer<RetryPolicy>;
+
+/// How long a budget remembers the calls that it was earned by.
+const BUDGET_MEMORY: Duration = Duration::from_secs(10);
+
+impl RetryOptions {
+    /// Makes the layer. Its clones, and the services made with it, share one budget.
+    pub fn layer(self) -> RetryLayer {
+        let budget = TpsBudget::new(
+            BUDGET_MEMORY,
+            self.budget_per_second,
+            self.budget_share.clamp(0.0, 1000.0),
+        );
+        RetryLayer::new(RetryPolicy {
+            options: self,
+            budget: Arc::new(budget),
+            tried: 0,
+            delays: None,
+        })
+    }
+}
+
+/// Computes delays; tokio sleeps them.
+trait Delays: Send + Sync {
+    fn next(&mut self) -> Option<Duration>;
+}
+
+impl Delays for ExponentialBackoff {
+    fn next(&mut self) -> Option<Duration> {
+        self.next_backoff()
+    }
+}
+
+fn delays(options: &RetryOptions) -> Box<dyn Delays> {
+    Box::new(ExponentialBackoff {
+        current_interval: options.first_delay,
+        initial_interval: options.first_delay,
+        max_interval: options.longest_delay,
+        // Its own clock is not tokio's; how long a call may take is a timeout layer's matter.
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    })
+}
+
+/// Decides for one call whether it is tried again; made by [`RetryOptions::layer`].
+pub struct RetryPolicy {
+    options: RetryOptions,
+    budget: Arc<TpsBudget>,
+    tried: u32,
+    delays: Option<Box<dyn Delays>>,
+}
+
+/// A clone starts a call of its own and shares the budget.
+impl Clone for RetryPolicy {
+    fn clone(&self) -> RetryPolicy {
+        RetryPolicy {
+            options: self.options,
+            budget: Arc::clone(&self.budget),
+            tried: 0,
+            delays: None,
+        }
+    }
+}
+
+impl fmt::Debug for RetryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("RetryPolicy");
+        text.field("options", &self.options).field("tried", &self.tried).finish_non_exhaustive()
+    }
+}
+
+impl<Q: Clone, R, E: Retryable> Policy<Q, R, E> for RetryPolicy {
+    type Future = Sleep;
+
+    fn retry(&mut self, _: &mut Q, result: &mut Result<R, E>) -> Option<Sleep> {
+        let is_retryable = match result {
+            Ok(_) => {
+                self.budget.deposit();
+                return None;
+            }
+            Err(error) => error.is_retryable(),
+        };
+        // Spent last: a call that is not tried again for another reason must cost nothing.
+        if !is_retryable || self.tried >= self.options.retries || !self.budget.withdraw() {
+            return None;
+        }
+        self.tried += 1;
+        let delays = self.delays.get_or_insert_with(|| delays(&self.options));
+        delays.next().map(sleep)
+    }
+
+    fn clone_request(&mut self, request: &Q) -> Option<Q> {
+        Some(request.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::time::Instant;
+    use tower::{Layer, Service, ServiceExt, service_fn};
+
+    #[derive(Debug, PartialEq)]
+    struct Failed {
+        safe: bool,
+    }
+
+    impl Retryable for Failed {
+        fn is_retryable(&self) -> bool {
+            self.safe
+        }
+    }
+
+    async fn try_it(
+        options: RetryOptions,
+        fails: u32,
+        safe: bool,
+    ) -> (Result<(), Failed>, u32, Duration) {
+        let tries = Arc::new(AtomicU32::new(0));
+        let service = {
+            let tries = Arc::clone(&tries);
+            service_fn(move |()| {
+                let before = tries.fetch_add(1, Ordering::SeqCst);
+                async move { if before < fails { Err(Failed { safe }) } else { Ok(()) } }
+            })
+        };
+        let started = Instant::now();
+        let outcome = options.layer().layer(service).oneshot(()).await;
+        (outcome, tries.load(Ordering::SeqCst), started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_safe_failure_is_tried_again_after_growing_delays() {
+        let (outcome, tries, took) = try_it(RetryOptions::default(), 3, true).await;
+        assert_eq!((outcome, tries), (Ok(()), 4));
+        // 50, 75 and 112 ms, each between half and one and a half of it.
+        assert!((118..=356).contains(&took.as_millis()), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unsafe_failure_is_never_tried_again() {
+        let (outcome, tries, took) = try_it(RetryOptions::default(), 1, false).await;
+        assert_eq!((outcome, tries, took), (Err(Failed { safe: false }), 1, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tries_end() {
+        let options = RetryOptions { retries: 2, ..RetryOptions::default() };
+        let (outcome, tries, _) = try_it(options, 100, true).await;
+        assert_eq!((outcome, tries), (Err(Failed { safe: true }), 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_budget_of_all_calls_together_bounds_retries() {
+        let tries = Arc::new(AtomicU32::new(0));
+        let service = {
+            let tries = Arc::clone(&tries);
+            service_fn(move |()| {
+                tries.fetch_add(1, Ordering::SeqCst);
+                async { Err::<(), _>(Failed { safe: true }) }
+            })
+        };
+        let options =
+            RetryOptions { budget_per_second: 1, budget_share: 0.0, ..RetryOptions::default() };
+        let mut service = options.layer().layer(service);
+        for _ in 0..100 {
+            let call = service.ready().await.unwrap().call(());
+            assert!(call.await.is_err());
+        }
+        let retries = tries.load(Ordering::SeqCst) - 100;
+        assert!(retries <= 20, "{retries} retries for 100 failing calls");
+    }
+}

@@ -1,0 +1,81 @@
+//! Timed: how long a service takes, as a histogram by stage and outcome.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use metrics::{Histogram, histogram};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use crate::metrics::STAGE_DURATION_SECONDS;
+
+/// Mounts [`Timed`].
+#[derive(Debug, Clone, Copy)]
+pub struct TimedLayer {
+    /// The label `stage`.
+    pub stage: &'static str,
+}
+
+impl<S> Layer<S> for TimedLayer {
+    type Service = Timed<S>;
+
+    fn layer(&self, inner: S) -> Timed<S> {
+        let duration = |outcome| histogram!(STAGE_DURATION_SECONDS, "stage" => self.stage, "outcome" => outcome);
+        Timed { inner, ok: duration("ok"), error: duration("error") }
+    }
+}
+
+/// Measures each call from `call` to its end; a call that is dropped before is not counted. Made by
+/// [`TimedLayer`].
+#[derive(Debug, Clone)]
+pub struct Timed<S> {
+    inner: S,
+    ok: Histogram,
+    error: Histogram,
+}
+
+impl<Q, S: Service<Q>> Service<Q> for Timed<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = TimedFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Q) -> TimedFuture<S::Future> {
+        let started = Instant::now();
+        TimedFuture {
+            inner: self.inner.call(request),
+            started,
+            ok: self.ok.clone(),
+            error: self.error.clone(),
+        }
+    }
+}
+
+pin_project! {
+    /// Future of [`Timed`].
+    #[derive(Debug)]
+    pub struct TimedFuture<F> {
+        #[pin]
+        inner: F,
+        started: Instant,
+        ok: Histogram,
+        error: Histogram,
+    }
+}
+
+impl<F: Future<Output = Result<R, E>>, R, E> Future for TimedFuture<F> {
+    type Output = Result<R, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, E>> {
+        let this = self.project();
+        let outcome = ready!(this.inner.poll(cx));
+        let duration = if outcome.is_ok() { this.ok } else { this.error };
+        duration.record(this.started.elapsed());
+        Poll::Ready(outcome)
+    }
+}

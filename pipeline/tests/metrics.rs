@@ -1,0 +1,121 @@
+//! What a stage tells of itself, under the names a dashboard asks for.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ::metrics::{
+    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+use parking_lot::Mutex;
+use tidegate_pipeline::layer::TimedLayer;
+use tidegate_pipeline::*;
+use tokio::time::sleep;
+use tower::{ServiceBuilder, service_fn};
+
+/// Keeps counters, and of histograms the sum in milliseconds.
+#[derive(Debug, Clone, Default)]
+struct Recorded {
+    values: Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>,
+}
+
+impl Recorded {
+    fn of(&self, key: &Key) -> Arc<AtomicU64> {
+        let labels: Vec<String> =
+            key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        let name = format!("{}{{{}}}", key.name(), labels.join(","));
+        Arc::clone(self.values.lock().entry(name).or_default())
+    }
+
+    fn get(&self, name: &str) -> Option<u64> {
+        self.values.lock().get(name).map(|value| value.load(Ordering::SeqCst))
+    }
+}
+
+impl Recorder for Recorded {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.of(key))
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(Arc::new(Sum(self.of(key))))
+    }
+}
+
+struct Sum(Arc<AtomicU64>);
+
+impl HistogramFn for Sum {
+    fn record(&self, value: f64) {
+        let millis = Duration::from_secs_f64(value).as_millis();
+        self.0.fetch_add(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn demand_grants_waiting_shed_calls_and_times_are_counted_per_stage() {
+    let recorded = Recorded::default();
+    let _guard = ::metrics::set_default_local_recorder(&recorded);
+    let drain = Drain::new();
+    let options = ProducerOptions {
+        name: "door",
+        bound: Bound { events: 2, bytes: 100 },
+        full: Full::Wait(Duration::from_millis(1500)),
+    };
+    let producer = Producer::new(options, Demand::new());
+    for event in 0..2u64 {
+        let permit = producer.reserve(8).await.unwrap();
+        producer.cast(event, permit).unwrap();
+    }
+    assert_eq!(producer.reserve(8).await.unwrap_err(), Refused::Full);
+    assert_eq!(producer.reserve(8).await.unwrap_err(), Refused::Full);
+    assert_eq!(producer.reserve(101).await.unwrap_err(), Refused::TooLarge);
+    let service = service_fn(|event: u64| async move {
+        sleep(Duration::from_secs(1)).await;
+        if event == 0 { Ok(()) } else { Err("not this one") }
+    });
+    let service = ServiceBuilder::new().layer(TimedLayer { stage: "work" }).service(service);
+    let options = ConsumerOptions { name: "work", concurrency: 1 };
+    Consumer::spawn(options, service, &drain)
+        .subscribe(&producer, SubscribeOptions::max_demand(10))
+        .unwrap();
+    let panicking = service_fn(|_: u64| {
+        assert_eq!(1, 2, "as told");
+        ready(Ok::<(), Infallible>(()))
+    });
+    let other = Producer::new(
+        ProducerOptions { name: "other", bound: Bound { events: 2, bytes: 100 }, full: Full::Shed },
+        Demand::new(),
+    );
+    other.cast(0, other.try_reserve(8).unwrap()).unwrap();
+    Consumer::spawn(ConsumerOptions { name: "panics", concurrency: 1 }, panicking, &drain)
+        .subscribe(&other, SubscribeOptions::max_demand(10))
+        .unwrap();
+    drain.door(producer.clone());
+    drain.door(other);
+    assert!(drain.drain(Duration::from_mins(1)).await.finished);
+    assert_eq!(producer.try_reserve(1).unwrap_err(), Refused::Closed);
+
+    let expected = [
+        ("tidegate_demand_asked_total{stage=door}", 10),
+        ("tidegate_demand_granted_total{stage=door}", 2),
+        ("tidegate_backpressure_seconds_total{stage=door}", 3),
+        ("tidegate_calls_shed_total{stage=door,reason=full}", 2),
+        ("tidegate_calls_shed_total{stage=door,reason=too_large}", 1),
+        ("tidegate_calls_shed_total{stage=door,reason=closed}", 1),
+        ("tidegate_stage_duration_seconds{stage=work,outcome=ok}", 1000),
+        ("tidegate_stage_duration_seconds{stage=work,outcome=error}", 1000),
+        ("tidegate_events_failed_total{stage=work}", 1),
+        ("tidegate_events_panicked_total{stage=panics}", 1),
+    ];
+    for (name, value) in expected {
+        assert_eq!(recorded.get(name), Some(value), "{name} of {recorded:?}");
+    }
+}

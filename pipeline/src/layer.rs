@@ -22,9 +22,11 @@
 //! [`LoadShedLayer`] answers a call with an error instead of being unready.
 
 pub mod retry;
+mod delays;
 pub mod rate_limit;
 pub mod timed;
 
+pub use delays::Delays;
 pub use rate_limit::{RateLimit, RateLimitError, RateLimitLayer, RateLimitOptions};
 pub use retry::{RetryLayer, RetryOptions, RetryPolicy, Retryable};
 pub use timed::{Timed, TimedLayer};

@@ -21,13 +21,13 @@ use futures_util::future::BoxFuture;
 use hashbrown::HashMap;
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
+use tidegate_pipeline::layer::Delays;
 use tidegate_pipeline::{Bound, Demand, Drain, Full, Permit, Producer, ProducerOptions, Refused};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tower::Service;
 use tracing::{error, info, warn};
 
-use crate::delays::ExponentialDelays;
 use crate::departure::{Departure, WayOut};
 use crate::directory::Entry;
 use crate::error::Error;
@@ -314,9 +314,9 @@ impl Checkpoint {
 
     /// Writes what is in doubt, and what gathered behind it, until the store acknowledges.
     async fn resolve(self, entry: Arc<Entry>, incarnation: Arc<Incarnation>) {
-        let mut delays = ExponentialDelays::new(GATE_FIRST, GATE_LONGEST);
+        let mut delays = Delays::new(GATE_FIRST, GATE_LONGEST);
         loop {
-            sleep(delays.next_delay().unwrap_or(GATE_LONGEST)).await;
+            sleep(delays.next_delay()).await;
             let (saves, count) = match &*incarnation.standing.lock() {
                 Standing::Doubtful(waiting) => {
                     let mut saves: Vec<Save> =

@@ -15,7 +15,6 @@ pub mod metrics;
 mod directory;
 mod registration;
 mod retries;
-mod delays;
 // The walk.
 mod caller;
 mod lookup;

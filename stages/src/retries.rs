@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
+use tidegate_pipeline::layer::Delays;
 use tokio::time::Instant;
-
-use crate::delays::ExponentialDelays;
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
@@ -14,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Retries {
     until: Instant,
-    delays: Option<Box<ExponentialDelays>>,
+    delays: Option<Box<Delays>>,
 }
 
 impl Retries {
@@ -31,8 +30,8 @@ impl Retries {
     /// The pause before the next try, or `None` when it would come too late.
     pub(crate) fn next(&mut self) -> Option<Duration> {
         let delays =
-            self.delays.get_or_insert_with(|| Box::new(ExponentialDelays::new(FIRST, LONGEST)));
-        let pause = delays.next_delay()?;
+            self.delays.get_or_insert_with(|| Box::new(Delays::new(FIRST, LONGEST)));
+        let pause = delays.next_delay();
         (Instant::now() + pause < self.until).then_some(pause)
     }
 }

@@ -1,18 +1,17 @@
 //! Retry: tries again what failed in a way that is safe to try again.
 //!
 //! The delays grow exponentially with jitter; a budget shared by all calls of a layer bounds retries
-//! to a part of the traffic, so that a failing neighbour is not buried under them. Everything that
-//! knows the `backoff` crate is in this file, behind `Delays`.
+//! to a part of the traffic, so that a failing neighbour is not buried under them.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backoff::ExponentialBackoff;
-use backoff::backoff::Backoff;
 use tokio::time::{Sleep, sleep};
 use tower::retry::Policy;
 use tower::retry::budget::{Budget, TpsBudget};
+
+use super::Delays;
 
 /// An error that knows whether the same call may be made again.
 pub trait Retryable {
@@ -72,34 +71,12 @@ impl RetryOptions {
     }
 }
 
-/// Computes delays; tokio sleeps them.
-trait Delays: Send + Sync {
-    fn next(&mut self) -> Option<Duration>;
-}
-
-impl Delays for ExponentialBackoff {
-    fn next(&mut self) -> Option<Duration> {
-        self.next_backoff()
-    }
-}
-
-fn delays(options: &RetryOptions) -> Box<dyn Delays> {
-    Box::new(ExponentialBackoff {
-        current_interval: options.first_delay,
-        initial_interval: options.first_delay,
-        max_interval: options.longest_delay,
-        // Its own clock is not tokio's; how long a call may take is a timeout layer's matter.
-        max_elapsed_time: None,
-        ..ExponentialBackoff::default()
-    })
-}
-
 /// Decides for one call whether it is tried again; made by [`RetryOptions::layer`].
 pub struct RetryPolicy {
     options: RetryOptions,
     budget: Arc<TpsBudget>,
     tried: u32,
-    delays: Option<Box<dyn Delays>>,
+    delays: Option<Box<Delays>>,
 }
 
 /// A clone starts a call of its own and shares the budget.
@@ -137,8 +114,10 @@ impl<Q: Clone, R, E: Retryable> Policy<Q, R, E> for RetryPolicy {
             return None;
         }
         self.tried += 1;
-        let delays = self.delays.get_or_insert_with(|| delays(&self.options));
-        delays.next().map(sleep)
+        let RetryOptions { first_delay, longest_delay, .. } = self.options;
+        let delays =
+            self.delays.get_or_insert_with(|| Box::new(Delays::new(first_delay, longest_delay)));
+        Some(sleep(delays.next_delay()))
     }
 
     fn clone_request(&mut self, request: &Q) -> Option<Q> {

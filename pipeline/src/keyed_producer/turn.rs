@@ -68,7 +68,7 @@ impl<T: KeyedEvent> Drop for Hold<T> {
 
 impl<T: KeyedEvent> Parked<T> {
     /// Makes this the next event of its key, granted again when there is demand and a permit. After
-    /// [`KeyedProducer::end`] it is dropped.
+    /// [`KeyedProducer::end`](crate::KeyedProducer::end) it is dropped.
     pub fn resume(mut self, event: T) {
         let Some(parked) = self.parked.take() else { return };
         let lane = event.lane();

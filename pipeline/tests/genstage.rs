@@ -561,6 +561,22 @@ async fn a_deadline_ends_what_does_not_finish() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_second_drain_without_a_limit_ends_everything_at_once() {
+    let drain = Drain::new();
+    let producer = buffered(100, Full::Shed, Demand::new());
+    let service = service_fn(|_: u64| pending::<Result<(), Infallible>>());
+    Consumer::spawn(ONE, service, &drain).subscribe(&producer, demand(10, 5)).unwrap();
+    drain.door(producer.clone());
+    cast(&producer, 0..20);
+    settle().await;
+    let started = Instant::now();
+    let first = tokio::time::timeout(Duration::from_secs(3), drain.drain(LIMIT));
+    assert!(first.await.is_err());
+    assert_eq!(drain.drain(Duration::ZERO).await, Drained { finished: false, left: 0 });
+    assert_eq!(started.elapsed(), Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_that_fails_its_events_goes_on_and_one_that_is_never_ready_again_ends() {
     struct Broken;
     impl Service<u64> for Broken {

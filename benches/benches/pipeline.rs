@@ -25,13 +25,15 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 const ROUNDS: usize = 7;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime starts");
-    let bench = Bench { runtime, filter };
+    let runtime = |workers| {
+        let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+        runtime.expect("a runtime starts")
+    };
+    let bench = Bench { runtime: runtime(2), filter };
     println!("{:<44} {:>14} {:>10} {:>14}", "", "events/s", "ns/event", "CPU ns/event");
     bench.run("hop, demand 1000/500, service per event", 20_000_000, |n| hop(n, demand(1000, 500)));
     bench.run("hop, demand 1000/500, service per batch", 20_000_000, hop_batched);
@@ -43,6 +45,8 @@ fn main() {
     bench.run("calls with a reply, 64 clients", 1_000_000, calls);
     bench.run("keyed: push, grant, release; one key", 1_000_000, |n| keyed(n, 1));
     bench.run("keyed: push, grant, release; 1000 keys", 1_000_000, |n| keyed(n, 1000));
+    let alone = Bench { runtime: runtime(1), filter: bench.filter.clone() };
+    alone.run("keyed: same, 1000 keys, one worker", 1_000_000, |n| keyed(n, 1000));
     bench.run("broadcast to 4, demand 1000/500", 4_000_000, broadcast);
     bench.run("partition over 4, demand 1000/500", 8_000_000, partition);
 }
@@ -166,7 +170,9 @@ impl Service<Vec<u64>> for Check {
         Poll::Ready(Ok(()))
     }
     fn call(&mut self, events: Vec<u64>) -> Self::Future {
-        events.into_iter().for_each(|event| self.see(event));
+        for event in events {
+            self.see(event);
+        }
         ready(Ok(()))
     }
 }
@@ -220,7 +226,9 @@ impl Service<Vec<u64>> for Double {
         Poll::Ready(Ok(()))
     }
     fn call(&mut self, mut events: Vec<u64>) -> Self::Future {
-        events.iter_mut().for_each(|event| *event *= 2);
+        for event in &mut events {
+            *event *= 2;
+        }
         ready(Ok(events))
     }
 }

@@ -151,6 +151,8 @@ struct Batcher<E> {
     rest: Option<Rest<E>>,
     /// The inbox has ended: what is left goes out, then the consumer ends.
     ended: Option<Ended>,
+    /// Whether the task has let others run since the batch began to fill.
+    gave_way: bool,
 }
 
 impl<E> Filling<E> {
@@ -174,7 +176,8 @@ impl<E> Filling<E> {
 
 impl<E> Batcher<E> {
     fn new(options: BatchOptions, weigh: fn(&E) -> usize) -> Batcher<E> {
-        Batcher { options, weigh, filling: Filling::new(), rest: None, ended: None }
+        let filling = Filling::new();
+        Batcher { options, weigh, filling, rest: None, ended: None, gave_way: false }
     }
 
     fn is_full(&self) -> bool {
@@ -194,6 +197,10 @@ impl<E> Batcher<E> {
         mut linger: Pin<&mut Sleep>,
         cx: &mut Context<'_>,
     ) -> Poll<Step<E>> {
+        if !may_send {
+            // What comes meanwhile gathers in the subscriptions, without a wake-up for each event.
+            return Poll::Pending;
+        }
         self.fill(inbox, cx);
         if self.filling.events.is_empty() {
             return match self.ended {
@@ -201,7 +208,10 @@ impl<E> Batcher<E> {
                 _ => Poll::Pending,
             };
         }
-        if !may_send {
+        if !self.is_full() && self.ended.is_none() && !std::mem::replace(&mut self.gave_way, true) {
+            // Once behind whoever is about to hand in an event: larger batches when the runtime is
+            // busy, no delay when it is not.
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         if !self.is_full() && self.ended.is_none() && !self.options.linger.is_zero() {
@@ -214,6 +224,7 @@ impl<E> Batcher<E> {
                 return Poll::Pending;
             }
         }
+        self.gave_way = false;
         Poll::Ready(Step::Send(std::mem::replace(&mut self.filling, Filling::new())))
     }
 

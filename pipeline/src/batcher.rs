@@ -137,6 +137,16 @@ fn refused<X: Display>(name: &'static str, ready: Result<Result<(), X>, Panic>) 
     Some(Ended::ServiceFailed)
 }
 
+/// How often the task has let others run since the batch began to fill, and what the batch held then.
+#[derive(Debug, Default)]
+struct GaveWay {
+    times: u32,
+    events: usize,
+}
+
+/// Most times that a batch lets others run before it goes out.
+const GIVE_WAY: u32 = 8;
+
 enum Step<E> {
     Again,
     Send(Filling<E>),
@@ -151,8 +161,7 @@ struct Batcher<E> {
     rest: Option<Rest<E>>,
     /// The inbox has ended: what is left goes out, then the consumer ends.
     ended: Option<Ended>,
-    /// Whether the task has let others run since the batch began to fill.
-    gave_way: bool,
+    gave_way: GaveWay,
 }
 
 impl<E> Filling<E> {
@@ -177,7 +186,7 @@ impl<E> Filling<E> {
 impl<E> Batcher<E> {
     fn new(options: BatchOptions, weigh: fn(&E) -> usize) -> Batcher<E> {
         let filling = Filling::new();
-        Batcher { options, weigh, filling, rest: None, ended: None, gave_way: false }
+        Batcher { options, weigh, filling, rest: None, ended: None, gave_way: GaveWay::default() }
     }
 
     fn is_full(&self) -> bool {
@@ -187,6 +196,15 @@ impl<E> Batcher<E> {
             || self.filling.bytes >= self.options.max_bytes.max(1)
             || (!self.filling.events.is_empty()
                 && self.filling.bytes.saturating_add(next_bytes) > self.options.max_bytes)
+    }
+
+    /// Whether to go behind whoever is about to hand in an event: once, and again as long as that
+    /// brings some. A busy runtime makes larger batches, an idle one makes no delay.
+    fn gives_way(&mut self) -> bool {
+        let events = self.filling.events.len();
+        let has_grown = events > std::mem::replace(&mut self.gave_way.events, events);
+        self.gave_way.times += 1;
+        has_grown && self.gave_way.times <= GIVE_WAY && !self.is_full() && self.ended.is_none()
     }
 
     fn poll(
@@ -208,9 +226,7 @@ impl<E> Batcher<E> {
                 _ => Poll::Pending,
             };
         }
-        if !self.is_full() && self.ended.is_none() && !std::mem::replace(&mut self.gave_way, true) {
-            // Once behind whoever is about to hand in an event: larger batches when the runtime is
-            // busy, no delay when it is not.
+        if self.gives_way() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -224,7 +240,7 @@ impl<E> Batcher<E> {
                 return Poll::Pending;
             }
         }
-        self.gave_way = false;
+        self.gave_way = GaveWay::default();
         Poll::Ready(Step::Send(std::mem::replace(&mut self.filling, Filling::new())))
     }
 

@@ -208,8 +208,8 @@ fn a_proxy_that_crashes_comes_back_with_every_acknowledged_call() {
 fn whatever_happens_each_call_ends_once_and_runs_at_most_once_and_in_order() {
     const ACTORS: [&str; 3] = ["a", "b", "brief"];
     const CLIENTS: u64 = 2;
-    const CONNECTIONS: u64 = 3;
-    const TROUBLE: Duration = millis(2_000);
+    const CONNECTIONS: u64 = 5;
+    const TROUBLE: Duration = millis(2_500);
     for seed in RANDOM_SEEDS {
         let mut scene = Scene::new(seed, &ACTORS);
         let mut random = StdRng::seed_from_u64(seed);

@@ -19,7 +19,8 @@ use tidegate::proto::eigr::functions::protocol::{
 use tidegate::proto::google::protobuf::Any as WireAny;
 use tidegate::wire::{self, Echo};
 use tidegate_benches::counter::{ACTION, name, state, value, value_in};
-use tidegate_benches::harness::{Bench, Case, Options, Unit, case};
+use tidegate_benches::harness::{Bench, Case, Unit, case};
+use tidegate_benches::options::Options;
 use tidegate_stages::actor::{ActorId, HostAddress};
 use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Invocation, Payload, Workflow,

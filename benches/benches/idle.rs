@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use tidegate_benches::callers::call_each;
 use tidegate_benches::counter::state;
-use tidegate_benches::harness::{Bench, Options, Sample, Unit};
+use tidegate_benches::harness::{Bench, Sample, Unit};
+use tidegate_benches::options::Options;
 use tidegate_benches::usage::resident;
 use tidegate_benches::world::{Keep, World};
 use tidegate_stages::memory::MemoryStore;

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tidegate_benches::harness::{Bench, Options, Unit};
+use tidegate_benches::harness::{Bench, Unit};
+use tidegate_benches::options::Options;
 use tidegate_pipeline::{
     BatchOptions, Bound, Broadcast, Call, Consumer, ConsumerOptions, Demand, Drain, Full,
     KeyedEvent, KeyedOptions, KeyedProducer, Partition, Producer, ProducerConsumer,

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidegate_benches::callers::call_at_random;
 use tidegate_benches::counter::increment;
-use tidegate_benches::harness::{Bench, Options, Unit, case};
+use tidegate_benches::harness::{Bench, Unit, case};
+use tidegate_benches::options::Options;
 use tidegate_benches::world::{Keep, World, counted_on_disk};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::side_effects::Durability;

@@ -2,6 +2,7 @@
 //!
 #![doc = include_str!("../README.md")]
 
+pub mod options;
 pub mod harness;
 pub mod usage;
 pub mod counter;

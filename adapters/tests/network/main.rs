@@ -251,7 +251,9 @@ fn whatever_happens_each_call_ends_once_and_runs_at_most_once_and_in_order() {
         let mut random = StdRng::seed_from_u64(seed);
         let until = scene.now() + TROUBLE;
         impatient_clients(&mut scene, &mut random, &["a", "b", "brief"], until);
-        scene.run(&weather::random(&mut random, scene.now(), until));
+        let weather = weather::random(&mut random, scene.now(), until);
+        eprintln!("{weather:?}");
+        scene.run(&weather);
         scene.facts().read(|known| {
             for outcome in known.calls.values().flat_map(|fate| &fate.outcomes) {
                 let end = match outcome {

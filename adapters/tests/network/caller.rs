@@ -102,7 +102,8 @@ impl Caller {
             Ok((status, response)) => {
                 let told = response.status.unwrap_or_default();
                 if told.status() != Status::Error || told.message.is_empty() {
-                    self.facts.complain(format!("{id:?}: {status} without a typed error: {told:?}"));
+                    self.facts
+                        .complain(format!("{id:?}: {status} without a typed error: {told:?}"));
                 }
                 Outcome::Refused(status, told.message)
             }

@@ -101,17 +101,16 @@ impl Facts {
         fate.took = took;
     }
 
-    /// What every client may complain about.
+    /// Something is wrong.
     pub(crate) fn complain(&self, complaint: String) {
         self.0.lock().complaints.push(complaint);
     }
 
     /// The proxy has been started.
-    pub(crate) fn live(&self) -> u32 {
+    pub(crate) fn begin_life(&self) {
         let mut known = self.0.lock();
         known.lives += 1;
         known.admitted = 0;
-        known.lives
     }
 
     /// Runs what crashes the proxy.

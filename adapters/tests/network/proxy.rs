@@ -12,7 +12,9 @@ use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::state::ActorState;
+use tidegate_stages::testkit::faulty::FaultyStore;
 use tidegate_stages::topology::{House, Ports, Settings};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use turmoil::net::TcpListener;
@@ -32,6 +34,9 @@ pub(crate) const CONNECT_TIME: Duration = Duration::from_millis(150);
 /// How long a connection to a host may wait for its next call.
 pub(crate) const MAX_IDLE: Duration = Duration::from_millis(400);
 
+/// How long writing to the store takes at most; a crash loses what is being written.
+const WRITE_TIME: Duration = Duration::from_millis(10);
+
 const LIMITS: Limits = Limits {
     connections: 64,
     head_bytes: 65_536,
@@ -43,9 +48,9 @@ const LIMITS: Limits = Limits {
     write_time: Duration::from_secs(30),
 };
 
-/// The machine's software. What is in `store` outlives a crash.
-pub(crate) async fn run(facts: Arc<Facts>, store: MemoryStore) -> turmoil::Result {
-    facts.live();
+/// The machine's software. What is in `disk` outlives a crash.
+pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result {
+    facts.begin_life();
     let options = HostOptions {
         connect_time: CONNECT_TIME,
         max_idle: MAX_IDLE,
@@ -55,12 +60,9 @@ pub(crate) async fn run(facts: Arc<Facts>, store: MemoryStore) -> turmoil::Resul
     let host = HttpHost::new(Wire, options);
     let background = TaskTracker::new();
     background.spawn(host.clone().trim(CancellationToken::new()));
-    let ports = Ports {
-        host,
-        store: Arc::new(store.clone()),
-        registry: Arc::new(store),
-        clock: Arc::new(SimulatedClock),
-    };
+    let store = Arc::new(FaultyStore::new(Arc::new(disk.clone())));
+    background.spawn(write_in_turns(store.clone()));
+    let ports = Ports { host, store, registry: Arc::new(disk), clock: Arc::new(SimulatedClock) };
     let settings = Settings { deadlines: DEADLINES, ..Settings::default() };
     let house = House::open(settings, ports).await?;
     let _serving = serve(
@@ -76,6 +78,15 @@ pub(crate) async fn run(facts: Arc<Facts>, store: MemoryStore) -> turmoil::Resul
     );
     // It ends in a crash, or with the simulation.
     pending().await
+}
+
+/// Writes what has gathered, again and again.
+async fn write_in_turns(store: Arc<FaultyStore>) {
+    loop {
+        store.hold_saves();
+        sleep(WRITE_TIME).await;
+        store.release_saves();
+    }
 }
 
 /// A house whose invocations are noted.

@@ -21,7 +21,7 @@ use crate::weather::{Event, LONGEST_CLIENT_HOLD, LONGEST_LATENCY};
 use crate::wires::{ACTORS, PROXY};
 
 /// A simulation that lasts longer hangs.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// After this long without use, actors whose name begins with `brief` leave memory.
 const BRIEF_MILLIS: i64 = 100;
 

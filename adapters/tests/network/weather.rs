@@ -30,11 +30,11 @@ pub(crate) enum Event {
     StopHost,
     /// It starts again.
     StartHost,
-    /// The host's machine is gone: nothing answers.
+    /// The host's machine goes down: its connections end, new ones are not answered.
     CrashHost,
     /// It is back.
     BounceHost,
-    /// The proxy's machine is gone.
+    /// The proxy's machine goes down, without a word to the proxy.
     CrashProxy,
     /// It is back.
     BounceProxy,

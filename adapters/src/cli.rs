@@ -67,7 +67,9 @@ pub fn run() -> ExitCode {
         Command::Serve(flags) => serve(&flags),
         Command::Config { markdown: true, .. } => print(&config::markdown()),
         Command::Config { flags, .. } => show(&flags),
-        Command::Demo(args) => on_runtime(async { demo::run(args).await.map_err(StartError::Demo) }),
+        Command::Demo(args) => {
+            on_runtime(async { demo::run(args).await.map_err(StartError::Demo) })
+        }
         Command::DemoPart(part) => on_runtime(async { Ok(demo::part(part).await?) }),
         Command::Delete(delete) => on_runtime(async { Ok(delete.run().await?) }),
     };

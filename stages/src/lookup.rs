@@ -127,6 +127,7 @@ impl Lookup {
             return Err(Halt::end(Error::NotStarted(waited, "the actor was busy".into())));
         }
         let entry = &work.entry;
+        entry.check_registered().map_err(Halt::end)?;
         let found = CheckedOut::take(entry).map_err(Halt::end)?;
         let stateful = found
             .as_ref()

@@ -29,8 +29,7 @@ impl Retries {
 
     /// The pause before the next try, or `None` when it would come too late.
     pub(crate) fn next(&mut self) -> Option<Duration> {
-        let delays =
-            self.delays.get_or_insert_with(|| Box::new(Delays::new(FIRST, LONGEST)));
+        let delays = self.delays.get_or_insert_with(|| Box::new(Delays::new(FIRST, LONGEST)));
         let pause = delays.next_delay();
         (Instant::now() + pause < self.until).then_some(pause)
     }

@@ -236,6 +236,7 @@ impl<H: Host> Worker<H> {
 
     /// Removes state, history and, when it was spawned, registration.
     async fn delete(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        entry.check_registered()?;
         let incarnation = {
             let mut cell = entry.cell.lock();
             cell.live = None;

@@ -7,10 +7,7 @@ use tidegate_stages::actor::HostAddress;
 
 use tidegate_stages::side_effects::{Durability, EmptyTags, Revisions};
 
-use super::settings::{
-    Bounds, Database, Drain, HttpSettings, Listen, LogSettings,
-    Settings,
-};
+use super::settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
 use super::value::Value;
 use super::{Config, Mistake, Mistakes};
 use crate::host::HostOptions;

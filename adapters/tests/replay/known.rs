@@ -195,7 +195,10 @@ pub(crate) const KNOWN: &[Known] = &[
             Difference::Called { call, fields, observed } => {
                 fields == &["actor", "context.self"]
                     && call.id().parent == call.id().name
-                    && observed.actor.as_ref().is_some_and(|id| id.name == call.id().name && id.parent.is_empty())
+                    && observed
+                        .actor
+                        .as_ref()
+                        .is_some_and(|id| id.name == call.id().name && id.parent.is_empty())
             }
             _ => false,
         },

@@ -211,7 +211,8 @@ fn sdk_call(exchange: &Value) -> SdkCall {
     let mut body = body_of(exchange);
     let mut invocation = None;
     if path.ends_with("/invoke") {
-        let recorded = InvocationRequest::decode(body.clone()).expect("a recorded invocation decodes");
+        let recorded =
+            InvocationRequest::decode(body.clone()).expect("a recorded invocation decodes");
         let (postponed, bytes) = postpone_request(recorded, body);
         (invocation, body) = (Some(postponed), bytes);
     }

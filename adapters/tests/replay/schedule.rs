@@ -9,7 +9,10 @@ use crate::support::proto::{ActorInvocationResponse, InvocationRequest};
 const LATER_MS: i64 = 100 * 365 * 24 * 3600 * 1000;
 
 /// A request as recorded, its time still to come.
-pub(crate) fn postpone_request(mut request: InvocationRequest, body: Bytes) -> (InvocationRequest, Bytes) {
+pub(crate) fn postpone_request(
+    mut request: InvocationRequest,
+    body: Bytes,
+) -> (InvocationRequest, Bytes) {
     if !postpone(&mut request) {
         return (request, body);
     }

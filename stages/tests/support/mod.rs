@@ -1,5 +1,5 @@
 //! A house with a scripted host and a store that fails on command.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,0 +1,65 @@
+//! Actors that come and go: delete, spawn again, register again, leave memory, drain.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use support::*;
+use tidegate_stages::actor::Definition;
+use tidegate_stages::error::ErrorKind;
+use tidegate_stages::invocation::{ActorInvocationResponse, Invocation};
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::StateStore;
+use tidegate_stages::state::Status;
+use tidegate_stages::topology::Settings;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+/// A counter whose action `slow` waits for a permit.
+fn gated(gate: &Arc<Semaphore>) -> BoxedHost {
+    let gate = gate.clone();
+    host(move |invocation| {
+        let gate = gate.clone();
+        async move {
+            if invocation.action == "slow" {
+                gate.acquire().await.unwrap().forget();
+            }
+            Ok(counted(&invocation))
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_behind_a_delete_does_not_bring_the_actor_back_nor_touch_its_successor() {
+    let gate = Arc::new(Semaphore::new(0));
+    let world = world(gated(&gate)).await;
+    world.register(vec![definition("template")]).await.unwrap();
+    world.spawn("joe", "template").await.unwrap();
+    let running = world.start(call("joe", "slow"));
+    settle().await;
+    let house = world.house.clone();
+    let delete = tokio::task::spawn(async move { house.delete("s", "joe").await });
+    settle().await;
+    let behind = world.start(call("joe", "add"));
+    settle().await;
+    let house = world.house.clone();
+    let again = tokio::task::spawn(async move { house.delete("s", "joe").await });
+    settle().await;
+    gate.add_permits(1);
+    running.await.unwrap().unwrap();
+    delete.await.unwrap().unwrap();
+    assert_eq!(again.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(behind.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
+    let stored = stored_id("joe", "template");
+    assert!(world.memory.load(&stored).await.unwrap().is_none());
+
+    world.spawn("joe", "template").await.unwrap();
+    for n in 1..=3 {
+        assert_eq!(world.add("joe").await.unwrap(), n);
+    }
+    assert!(world.house.drain(Duration::from_secs(5)).await);
+    let head = world.memory.load(&stored).await.unwrap().unwrap();
+    assert_eq!((number(head.content.state.as_ref()), head.status), (3, Status::Deactivated));
+}

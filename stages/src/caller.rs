@@ -47,16 +47,16 @@ pub(crate) struct Call {
 pub(crate) enum Task {
     /// Run an action.
     Call(Box<Call>),
-    /// Tell tags and state.
-    State(Reply<ActorState>),
+    /// Tell tags and state; holds its place in the house.
+    State(Reply<ActorState>, Permit),
     /// Be in memory.
     WarmUp(Reply<()>),
     /// Append the content to the history when it changed.
     Snapshot,
     /// Leave memory: when unused for that long, or in any case.
     Deactivate { idle: Option<Duration>, done: Reply<()> },
-    /// Forget state and history.
-    Delete(Reply<()>),
+    /// Forget state and history; holds its place in the house.
+    Delete(Reply<()>, Permit),
 }
 
 /// One turn of an actor: what waits in its mailbox.
@@ -73,8 +73,8 @@ impl Work {
     pub(crate) fn fail(self, error: Error) {
         match self.task {
             Task::Call(call) => call.reply.send(Err(error)),
-            Task::State(reply) => reply.send(Err(error)),
-            Task::WarmUp(reply) | Task::Delete(reply) | Task::Deactivate { done: reply, .. } => {
+            Task::State(reply, _) => reply.send(Err(error)),
+            Task::WarmUp(reply) | Task::Delete(reply, _) | Task::Deactivate { done: reply, .. } => {
                 reply.send(Err(error));
             }
             Task::Snapshot => debug!(actor = %self.entry.actor, %error, "snapshot skipped"),
@@ -100,7 +100,12 @@ impl KeyedEvent for Work {
     }
 
     fn is_abandoned(&self) -> bool {
-        matches!(&self.task, Task::Call(call) if call.reply.is_abandoned())
+        match &self.task {
+            Task::Call(call) => call.reply.is_abandoned(),
+            Task::State(reply, _) => reply.is_abandoned(),
+            Task::Delete(reply, _) => reply.is_abandoned(),
+            Task::WarmUp(_) | Task::Snapshot | Task::Deactivate { .. } => false,
+        }
     }
 }
 
@@ -193,7 +198,7 @@ impl Caller {
         &self,
         checked: Checked,
         origin: Origin,
-    ) -> Result<Option<Admitted>, Error> {
+    ) -> Result<Option<Admitted<Payload>>, Error> {
         let Checked { entry, lane, invocation } = checked;
         let permit = if origin == Origin::Inside && self.is_closed() {
             None
@@ -229,11 +234,7 @@ impl Caller {
         let pushed =
             if exempt { self.mailboxes.push_exempt(work) } else { self.mailboxes.push(work) };
         match pushed {
-            Ok(()) => Ok(waiting.map(|waiting| Admitted {
-                waiting,
-                mailboxes: self.mailboxes.clone(),
-                actor,
-            })),
+            Ok(()) => Ok(waiting.map(|waiting| self.admitted(waiting, actor))),
             Err(rejected) => {
                 let error = refusal(rejected.reason, &actor);
                 rejected.event.fail(error.clone());
@@ -242,14 +243,40 @@ impl Caller {
         }
     }
 
+    fn admitted<T>(&self, waiting: Waiting<T>, actor: ActorRef) -> Admitted<T> {
+        Admitted { waiting, mailboxes: self.mailboxes.clone(), actor }
+    }
+
+    /// Counts a question from outside in, as if it were a call, and queues it.
+    ///
+    /// # Errors
+    /// When the house or the actor's mailbox is full, or the house is draining.
+    pub(crate) async fn admit_task<T>(
+        &self,
+        entry: &Arc<Entry>,
+        task: impl FnOnce(Reply<T>, Permit) -> Task,
+    ) -> Result<Admitted<T>, Error> {
+        let actor = entry.actor.clone();
+        let reserved = self.mailboxes.reserve(0).await;
+        let permit = reserved.map_err(|refused| refusal(refused, &actor))?;
+        let (reply, waiting) = Reply::new(&Timing::new(self.deadlines, None));
+        let work = self.work(entry, task(reply, permit));
+        let pushed = self.mailboxes.push(work);
+        pushed.map_err(|rejected| refusal(rejected.reason, &actor))?;
+        Ok(self.admitted(waiting, actor))
+    }
+
+    fn work(&self, entry: &Arc<Entry>, task: Task) -> Work {
+        let lane = match task {
+            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(..) => 0,
+            Task::Call(_) | Task::State(..) | Task::WarmUp(_) => entry.spec().hosted.lane,
+        };
+        Work { entry: entry.clone(), lane, task, retries: Retries::within(self.deadlines.start) }
+    }
+
     /// Queues a task of the house itself: never refused for want of room, its number is bounded by its maker.
     pub(crate) fn ask(&self, entry: &Arc<Entry>, task: Task) {
-        let lane = match task {
-            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(_) => 0,
-            Task::Call(_) | Task::State(_) | Task::WarmUp(_) => entry.spec().hosted.lane,
-        };
-        let retries = Retries::within(self.deadlines.start);
-        self.requeue(Work { entry: entry.clone(), lane, task, retries });
+        self.requeue(self.work(entry, task));
     }
 
     /// Queues work that was admitted before, at the tail of its actor's mailbox.
@@ -282,18 +309,18 @@ fn refusal(refused: Refused, actor: &ActorRef) -> Error {
 /// A call that was let in and whose answer somebody waits for. Dropped before the answer, it removes
 /// the call from its mailbox unless it was started (decision 3).
 #[derive(Debug)]
-pub(crate) struct Admitted {
-    waiting: Waiting<Payload>,
+pub(crate) struct Admitted<T> {
+    waiting: Waiting<T>,
     mailboxes: KeyedProducer<Work>,
     actor: ActorRef,
 }
 
-impl Admitted {
+impl<T> Admitted<T> {
     /// Waits for the answer.
     ///
     /// # Errors
     /// The call's error, or that its time ran out.
-    pub(crate) async fn answer(self) -> Result<Payload, Error> {
+    pub(crate) async fn answer(self) -> Result<T, Error> {
         // Dropped at the await, the waiting end goes first, then the sweep finds the call abandoned.
         let mut sweep = Sweep { mailboxes: self.mailboxes, actor: self.actor, armed: true };
         let result = self.waiting.answer().await;

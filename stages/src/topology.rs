@@ -259,9 +259,7 @@ impl House {
     pub async fn state(&self, system: &str, name: &str) -> Result<ActorState, Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        let (reply, waiting) = Reply::new(&Timing::new(self.caller.deadlines(), None));
-        self.caller.ask(&entry, Task::State(reply));
-        let state = waiting.answer().await?;
+        let state = self.caller.admit_task(&entry, Task::State).await?.answer().await?;
         if state.state.is_none() && state.tags.is_empty() {
             return Err(Error::NotFound(format!(
                 "Actor {name} on ActorSystem {system} has no state"
@@ -277,9 +275,7 @@ impl House {
     pub async fn delete(&self, system: &str, name: &str) -> Result<(), Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        let (reply, waiting) = Reply::new(&Timing::new(self.caller.deadlines(), None));
-        self.caller.ask(&entry, Task::Delete(reply));
-        waiting.answer().await
+        self.caller.admit_task(&entry, Task::Delete).await?.answer().await
     }
 
     /// Whether calls from outside are refused.

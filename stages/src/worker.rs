@@ -47,14 +47,14 @@ impl<H: Host> Worker<H> {
     async fn turn(self: Arc<Self>, turn: Turn<Work>) {
         let (work, hold) = turn.into_parts();
         match work.task {
-            Task::Call(_) | Task::State(_) | Task::WarmUp(_) => {
+            Task::Call(_) | Task::State(..) | Task::WarmUp(_) => {
                 if let Err((work, halt)) = self.walk(work).await {
                     retry_or_fail(work, halt, hold).await;
                 }
             }
             Task::Snapshot => self.snapshot(&work.entry).await,
             Task::Deactivate { idle, done } => self.deactivate(&work.entry, idle, done).await,
-            Task::Delete(reply) => reply.send(self.delete(&work.entry).await),
+            Task::Delete(reply, _permit) => reply.send(self.delete(&work.entry).await),
         }
     }
 
@@ -78,9 +78,11 @@ impl<H: Host> Worker<H> {
                     }
                 };
             }
-            Task::State(reply) => Departure::State(reply, actor.live.content.clone()),
+            Task::State(reply, permit) => {
+                Departure::State(reply, actor.live.content.clone(), permit)
+            }
             Task::WarmUp(reply) => Departure::Done(reply),
-            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(_) => Departure::Nothing,
+            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(..) => Departure::Nothing,
         };
         self.submit(&mut actor, None, departure, Vec::new()).await;
         actor.check_in();

@@ -63,3 +63,33 @@ async fn a_call_behind_a_delete_does_not_bring_the_actor_back_nor_touch_its_succ
     let head = world.memory.load(&stored).await.unwrap().unwrap();
     assert_eq!((number(head.content.state.as_ref()), head.status), (3, Status::Deactivated));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_question_for_the_state_is_admitted_like_a_call() {
+    let gate = Arc::new(Semaphore::new(0));
+    let settings = Settings {
+        door: tidegate_pipeline::Bound { events: 64, bytes: 1 << 20 },
+        ..Settings::default()
+    };
+    let world = world_with(gated(&gate), settings, MemoryStore::new()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    let _running = world.start(call("joe", "slow"));
+    settle().await;
+    let asked: Vec<_> = (0..40)
+        .map(|_| {
+            let house = world.house.clone();
+            tokio::task::spawn(async move { house.state("s", "joe").await })
+        })
+        .collect();
+    settle().await;
+    let refused = asked.iter().filter(|asked| asked.is_finished()).count();
+    assert_eq!(refused, 40 - 64 / 8, "the mailbox bounds them");
+    // Those who have gone give their places back without a turn.
+    asked.iter().for_each(tokio::task::JoinHandle::abort);
+    settle().await;
+    let waiting = world.start(call("joe", "add"));
+    settle().await;
+    assert!(!waiting.is_finished());
+    gate.add_permits(1);
+    assert_eq!(answered(waiting.await.unwrap().unwrap()), 2);
+}

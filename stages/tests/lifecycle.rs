@@ -93,3 +93,21 @@ async fn a_question_for_the_state_is_admitted_like_a_call() {
     gate.add_permits(1);
     assert_eq!(answered(waiting.await.unwrap().unwrap()), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_activations_ends_at_the_cap() {
+    let settings = Settings { max_live: 10, ..Settings::default() };
+    let world = world_with(counter(), settings, MemoryStore::new()).await;
+    let names: Vec<String> = (0..500).map(|n| format!("a{n}")).collect();
+    world.register(names.iter().map(|name| definition(name)).collect()).await.unwrap();
+    let calls: Vec<_> = names.iter().map(|name| world.start(call(name, "add"))).collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    sleep(Duration::from_secs(1)).await;
+    let mut live = 0;
+    for name in &names {
+        live += usize::from(world.head(name).await.unwrap().status == Status::Activated);
+    }
+    assert!((5..=11).contains(&live), "{live} are in memory");
+}

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use metrics::counter;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use tracing::warn;
 use crate::actor::Definition;
 use crate::caller::{Caller, Task};
 use crate::directory::{Directory, Entry};
+use crate::error::Error;
 use crate::metrics::DEACTIVATIONS_TOTAL;
 use crate::ports::Clock;
 use crate::reply::{Reply, Timing, Waiting};
@@ -26,6 +28,9 @@ use crate::state::Timestamp;
 
 /// Arms that may wait for the timer task.
 const WAITING_ARMS: usize = 4096;
+
+/// Longest time for which the queue takes a timer; a longer idle time is slept in parts.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// Actors that are on their way out of memory at the same time because there are too many.
 const LEAVING: usize = 1024;
@@ -132,13 +137,14 @@ impl TimerTask {
         stop: CancellationToken,
     ) {
         let mut queue: DelayQueue<Arm> = DelayQueue::new();
-        let mut leaving = FuturesUnordered::new();
+        let mut leaving: FuturesUnordered<BoxFuture<'static, Result<(), Error>>> =
+            FuturesUnordered::new();
         let mut seed = 0;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Ok(arm) = self.arms.recv_async() => {
-                    let after = arm.after;
+                    let after = arm.after.min(LONGEST);
                     queue.insert(arm, after);
                     continue;
                 }
@@ -152,7 +158,7 @@ impl TimerTask {
                 Some(fired) = queue.next() => {
                     let arm = fired.into_inner();
                     if let Some(rest) = fire(&arm, &caller, &directory) {
-                        queue.insert(arm, rest);
+                        queue.insert(arm, rest.min(LONGEST));
                     }
                     continue;
                 }
@@ -162,7 +168,7 @@ impl TimerTask {
             {
                 seed += 1;
                 let Some(victim) = directory.eviction_candidate(seed) else { break };
-                leaving.push(evict(&caller, &victim).answer());
+                leaving.push(evict(&caller, &victim).answer().boxed());
             }
         }
     }

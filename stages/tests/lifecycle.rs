@@ -111,3 +111,21 @@ async fn a_burst_of_activations_ends_at_the_cap() {
     }
     assert!((5..=11).contains(&live), "{live} are in memory");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_strategy_that_never_comes_due_leaves_the_other_timers_running() {
+    let world = world(counter()).await;
+    let never = Duration::from_millis(i64::MAX as u64);
+    let patient = Definition {
+        deactivate_after: Some(never),
+        snapshot_every: Some(never),
+        ..definition("patient")
+    };
+    let short = Definition { deactivate_after: Some(Duration::from_secs(1)), ..definition("joe") };
+    world.register(vec![patient, short]).await.unwrap();
+    world.add("patient").await.unwrap();
+    world.add("joe").await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(world.head("joe").await.unwrap().status, Status::Deactivated);
+    assert_eq!(world.head("patient").await.unwrap().status, Status::Activated);
+}

@@ -83,9 +83,6 @@ const COMMIT_EVENTS: usize = 2_048;
 /// Effects under way at the same time.
 const EFFECTS_IN_FLIGHT: usize = 256;
 
-/// How long a side effect that finds no room is tried again.
-const EFFECT_PATIENCE: Duration = Duration::from_mins(1);
-
 /// The outside world, as the house needs it.
 #[derive(Debug)]
 pub struct Ports<H> {
@@ -176,6 +173,7 @@ impl House {
             way_out: WayOut { caller: caller.clone(), effects: effects.clone() },
             registrar: registrar.clone(),
             store: store.clone(),
+            tasks: drain.clone(),
         });
         let workers = settings.workers.max(1);
         for _ in 0..workers {
@@ -193,11 +191,8 @@ impl House {
         Consumer::spawn_batched(options, Settled::bytes, room, &drain)
             .subscribe(checkpoint.producer(), SubscribeOptions::max_demand(2 * COMMIT_EVENTS))
             .map_err(unsubscribed)?;
-        let deliver = Deliver {
-            caller: caller.clone(),
-            registrar: registrar.clone(),
-            patience: EFFECT_PATIENCE,
-        };
+        let deliver =
+            Deliver { caller: caller.clone(), registrar: registrar.clone(), tasks: drain.clone() };
         let options = ConsumerOptions { name: "side_effects", concurrency: EFFECTS_IN_FLIGHT };
         Consumer::spawn(options, deliver, &drain)
             .subscribe(&effects.queue, SubscribeOptions::max_demand(EFFECTS_IN_FLIGHT))

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use metrics::counter;
-use tidegate_pipeline::{Hold, Turn};
+use tidegate_pipeline::{Drain, Hold, Turn};
 use tokio::time::sleep;
 use tower::Service;
 use tracing::{info, warn};
@@ -41,6 +41,7 @@ pub(crate) struct Worker<H> {
     pub(crate) way_out: WayOut,
     pub(crate) registrar: Registrar,
     pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) tasks: Drain,
 }
 
 impl<H: Host> Worker<H> {
@@ -49,13 +50,30 @@ impl<H: Host> Worker<H> {
         match work.task {
             Task::Call(_) | Task::State(..) | Task::WarmUp(_) => {
                 if let Err((work, halt)) = self.walk(work).await {
-                    retry_or_fail(work, halt, hold).await;
+                    self.retry_or_fail(work, halt, hold);
                 }
             }
             Task::Snapshot => self.snapshot(&work.entry).await,
             Task::Deactivate { idle, done } => self.deactivate(&work.entry, idle, done).await,
             Task::Delete(reply, _permit) => reply.send(self.delete(&work.entry).await),
         }
+    }
+
+    /// Tries again later with the key parked and the worker's slot given back, or ends the work.
+    fn retry_or_fail(&self, mut work: Work, halt: Halt, hold: Hold<Work>) {
+        let pause = if halt.again { work.retries.next() } else { None };
+        let Some(pause) = pause else {
+            drop(hold);
+            return work.fail(halt.error);
+        };
+        let parked = hold.park();
+        // Another task sleeps: this one's place among the worker's is needed by others.
+        self.tasks.spawn(async move {
+            sleep(pause).await;
+            // The host may have moved meanwhile.
+            work.lane = work.entry.spec().hosted.lane;
+            parked.resume(work);
+        });
     }
 
     /// The walk of a call: lookup → invoke → side effects → checkpoint.
@@ -119,6 +137,8 @@ impl<H: Host> Worker<H> {
                 return Err((call, halt));
             }
         };
+        // A long action was a use until its end.
+        actor.entry.touch(self.lookup.directory.now_ms());
         if actor.live.incarnation.trouble() == Some(Trouble::Doomed) {
             // An older commit was lost while the host worked on a state that will never be.
             let lost =
@@ -254,18 +274,6 @@ impl<H: Host> Worker<H> {
         info!(actor = %entry.actor, "deleted");
         Ok(())
     }
-}
-
-/// Tries again later with the key parked and the worker's slot given back, or ends the work.
-async fn retry_or_fail(mut work: Work, halt: Halt, hold: Hold<Work>) {
-    let pause = if halt.again { work.retries.next() } else { None };
-    let Some(pause) = pause else {
-        drop(hold);
-        return work.fail(halt.error);
-    };
-    let parked = hold.park();
-    sleep(pause).await;
-    parked.resume(work);
 }
 
 /// [`Worker`] as the service that a consumer runs.

@@ -129,3 +129,43 @@ async fn a_strategy_that_never_comes_due_leaves_the_other_timers_running() {
     assert_eq!(world.head("joe").await.unwrap().status, Status::Deactivated);
     assert_eq!(world.head("patient").await.unwrap().status, Status::Activated);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_holds_no_worker_while_it_sleeps() {
+    let settings = Settings { worker_demand: 2, workers: 1, ..Settings::default() };
+    let refused = || {
+        let (address, reason) = ("h".into(), "connection refused".into());
+        Err(tidegate_stages::ports::HostError::Connect { address, reason })
+    };
+    let world = world_with(
+        host(move |invocation| async move {
+            match invocation.actor.name.as_str() {
+                "quick" => Ok(counted(&invocation)),
+                "source" => {
+                    let mut response: ActorInvocationResponse = counted(&invocation);
+                    let effects = (0..40).map(|n| Invocation {
+                        register_ref: String::new(),
+                        ..call(&format!("dead-{n}"), "add")
+                    });
+                    response.workflow.effects = effects.collect();
+                    Ok(response)
+                }
+                _ => refused(),
+            }
+        }),
+        settings,
+        MemoryStore::new(),
+    )
+    .await;
+    let names: Vec<_> = (0..40).map(|n| format!("dead-{n}")).collect();
+    let mut all: Vec<_> = names.iter().map(|name| definition(name)).collect();
+    all.extend(["quick", "source"].map(definition));
+    world.register(all).await.unwrap();
+    let _dead: Vec<_> = names.iter().map(|name| world.start(call(name, "add"))).collect();
+    sleep(Duration::from_secs(5)).await;
+    let began = tokio::time::Instant::now();
+    for n in 1..=20 {
+        assert_eq!(world.add("quick").await.unwrap(), n);
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}

@@ -144,7 +144,10 @@ impl Lookup {
         }
         entry.touch(self.directory.now_ms());
         match found {
-            Some(found) => Ok(found),
+            Some(found) => {
+                self.timers.used(entry, &found.spec.hosted.definition).await;
+                Ok(found)
+            }
             None => self.activate(entry).await,
         }
     }

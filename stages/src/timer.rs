@@ -87,11 +87,18 @@ impl Timers {
 
     /// An actor has come into memory; `live` actors are there now.
     pub(crate) async fn activated(&self, entry: &Arc<Entry>, definition: &Definition, live: usize) {
-        if let Some(idle) = definition.deactivate_after {
-            self.idle_after(entry, idle, idle).await;
-        }
+        self.used(entry, definition).await;
         if live > self.max_live {
             self.over_cap.notify_one();
+        }
+    }
+
+    /// An actor in memory is used; sees to it that its idle time runs, also when it has none only since it was activated.
+    pub(crate) async fn used(&self, entry: &Arc<Entry>, definition: &Definition) {
+        if let Some(idle) = definition.deactivate_after
+            && !entry.idle_armed.load(Ordering::Relaxed)
+        {
+            self.idle_after(entry, idle, idle).await;
         }
     }
 

@@ -169,3 +169,33 @@ async fn a_retry_holds_no_worker_while_it_sleeps() {
     }
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deactivation_strategy_that_came_later_holds_for_actors_in_memory() {
+    let world = world(counter()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    world.add("joe").await.unwrap();
+    let idle = Definition { deactivate_after: Some(Duration::from_secs(1)), ..definition("joe") };
+    world.register(vec![idle]).await.unwrap();
+    world.add("joe").await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(world.head("joe").await.unwrap().status, Status::Deactivated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_time_is_counted_from_the_end_of_the_last_call() {
+    let world = world(host(|invocation| async move {
+        if invocation.action == "slow" {
+            sleep(Duration::from_secs(5)).await;
+        }
+        Ok(counted(&invocation))
+    }))
+    .await;
+    let short = Definition { deactivate_after: Some(Duration::from_secs(2)), ..definition("joe") };
+    world.register(vec![short]).await.unwrap();
+    world.house.invoke(call("joe", "slow")).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.head("joe").await.unwrap().status, Status::Activated);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.head("joe").await.unwrap().status, Status::Deactivated);
+}

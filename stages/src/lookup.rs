@@ -143,6 +143,9 @@ impl Lookup {
             return Err(Halt::end(Error::Overloaded { reason, retry_after }));
         }
         entry.touch(self.directory.now_ms());
+        // Registered anew as another actor, or as stateful at last: what is in memory is not its state.
+        let found =
+            found.filter(|found| found.live.fits(&found.spec.id, &found.spec.hosted.definition));
         match found {
             Some(found) => {
                 self.timers.used(entry, &found.spec.hosted.definition).await;
@@ -171,9 +174,9 @@ impl Lookup {
         let mut live = Box::new(if spec.hosted.definition.stateful {
             self.load(entry, &spec, &incarnation).await?
         } else {
-            Live::fresh(incarnation.clone(), &spec.hosted.definition)
+            Live::fresh(incarnation.clone(), &spec.hosted.definition, None)
         });
-        if let Some(revision) = spec.revision {
+        if let Some(revision) = spec.revision.filter(|_| spec.hosted.definition.stateful) {
             self.restore(entry, &spec, &mut live, revision).await?;
         }
         debug!(actor = %entry.actor, incarnation = number, "activated");
@@ -192,7 +195,8 @@ impl Lookup {
         incarnation: &Arc<Incarnation>,
     ) -> Result<Live, Halt> {
         let Some(head) = self.store.load(&spec.id).await.map_err(Halt::again)? else {
-            return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition));
+            let stored_as = Some(spec.id.clone());
+            return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition, stored_as));
         };
         entry.newest_record_us.fetch_max(head.at.0, Ordering::Relaxed);
         let newest = if head.revision > 0 && head.status != Status::Deactivated {
@@ -200,7 +204,7 @@ impl Lookup {
         } else {
             None
         };
-        Ok(Live::loaded(incarnation.clone(), head, newest.as_ref()))
+        Ok(Live::loaded(incarnation.clone(), spec.id.clone(), head, newest.as_ref()))
     }
 
     /// Makes the revision that a spawn asked for the current state: durably, before any call sees it, and

@@ -199,3 +199,47 @@ async fn idle_time_is_counted_from_the_end_of_the_last_call() {
     sleep(Duration::from_secs(2)).await;
     assert_eq!(world.head("joe").await.unwrap().status, Status::Deactivated);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stateless_actor_is_never_written_whatever_its_spawn_asks_for() {
+    let world = world(counter()).await;
+    world.register(vec![Definition { stateful: false, ..definition("template") }]).await.unwrap();
+    let actors = vec![stored_id("joe", "template")];
+    let spawn = tidegate_stages::invocation::Spawn { actors, revision: Some(1) };
+    world.house.spawn(spawn).await.unwrap();
+    let revision = tidegate_stages::state::Head { revision: 1, version: 1, ..Default::default() };
+    let save = tidegate_stages::ports::Save {
+        actor: Arc::new(stored_id("joe", "template")),
+        head: revision,
+        append: true,
+    };
+    world.memory.save(vec![save]).await.pop().unwrap().unwrap();
+    world.add("joe").await.unwrap();
+    assert_eq!(world.store.saves(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stored_under_another_identity_or_skipped_as_stateless_is_loaded_not_overwritten()
+{
+    let world = world(counter()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+    assert_eq!(world.add("joe").await.unwrap(), 2);
+    // Another parent is another key in the store.
+    let mut other = definition("joe");
+    other.id.parent = "joe".into();
+    world.register(vec![other]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+    world.register(vec![definition("joe")]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 3);
+    // What happens while it is stateless lives in memory only.
+    let short = Some(Duration::from_millis(100));
+    let stateless = Definition { stateful: false, deactivate_after: short, ..definition("joe") };
+    world.register(vec![stateless]).await.unwrap();
+    world.add("joe").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+    world.register(vec![definition("joe")]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 4);
+    assert_eq!(world.head("joe").await.unwrap().version, 4);
+}

@@ -68,6 +68,8 @@ pub(crate) struct Entry {
     pub(crate) snapshot_armed: AtomicBool,
     /// Whether its idle timer runs.
     pub(crate) idle_armed: AtomicBool,
+    /// Whether its warm-up waits or runs.
+    pub(crate) warming: AtomicBool,
     /// Whether it was taken out of the directory: a successor of the same name is another entry.
     removed: AtomicBool,
     last_used_ms: AtomicU64,
@@ -86,6 +88,7 @@ impl Entry {
             pending_effects: AtomicU32::new(0),
             snapshot_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),
+            warming: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             last_used_ms: AtomicU64::new(0),
             live_place: AtomicUsize::new(NOT_LIVE),

@@ -4,6 +4,7 @@
 //! equal is not written again: a call that names its definition each time costs nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_pipeline::{Drain, KeyedProducer};
@@ -17,7 +18,7 @@ use crate::directory::{Directory, Entry, Hosted, Source};
 use crate::error::Error;
 use crate::invocation::{Invocation, Registration, Spawn};
 use crate::ports::{Registered, Registry, RegistryChange};
-use crate::reply::{Deadlines, Reply, Timing};
+use crate::reply::{Reply, Timing};
 
 /// Actors warmed up at the same time.
 const WARM_UPS: usize = 16;
@@ -241,20 +242,23 @@ impl Registrar {
     }
 
     fn warm_up(&self, entry: Arc<Entry>) {
-        if !entry.spec().hosted.definition.is_warmed_up() {
+        // One at a time for each actor: a host that registers again and again piles nothing up.
+        if !entry.spec().hosted.definition.is_warmed_up()
+            || entry.warming.swap(true, Ordering::AcqRel)
+        {
             return;
         }
         let (caller, warm_ups) = (self.caller.clone(), self.warm_ups.clone());
         self.tasks.spawn(async move {
             let Ok(_one_of_few) = warm_ups.acquire().await else { return };
-            if caller.is_closed() {
-                return;
+            if !caller.is_closed() {
+                let (reply, waiting) = Reply::new(&Timing::new(caller.deadlines(), None));
+                caller.ask(&entry, Task::WarmUp(reply));
+                if let Err(error) = waiting.answer().await {
+                    warn!(actor = %entry.actor, %error, "warm-up failed; the first call will try again");
+                }
             }
-            let (reply, waiting) = Reply::new(&Timing::new(Deadlines::default(), None));
-            caller.ask(&entry, Task::WarmUp(reply));
-            if let Err(error) = waiting.answer().await {
-                warn!(actor = %entry.actor, %error, "warm-up failed; the first call will try again");
-            }
+            entry.warming.store(false, Ordering::Release);
         });
     }
 }

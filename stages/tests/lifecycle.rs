@@ -11,7 +11,7 @@ use tidegate_stages::actor::Definition;
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocationResponse, Invocation};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::StateStore;
+use tidegate_stages::ports::{HostError, StateStore};
 use tidegate_stages::state::Status;
 use tidegate_stages::topology::Settings;
 use tokio::sync::Semaphore;
@@ -135,7 +135,7 @@ async fn a_retry_holds_no_worker_while_it_sleeps() {
     let settings = Settings { worker_demand: 2, workers: 1, ..Settings::default() };
     let refused = || {
         let (address, reason) = ("h".into(), "connection refused".into());
-        Err(tidegate_stages::ports::HostError::Connect { address, reason })
+        Err(HostError::Connect { address, reason })
     };
     let world = world_with(
         host(move |invocation| async move {
@@ -242,4 +242,26 @@ async fn what_was_stored_under_another_identity_or_skipped_as_stateless_is_loade
     world.register(vec![definition("joe")]).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 4);
     assert_eq!(world.head("joe").await.unwrap().version, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn registering_again_and_again_does_not_pile_up_warm_ups() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let seen = tries.clone();
+    let world = world(host(move |_| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        async { Err(HostError::Connect { address: "h".into(), reason: "refused".into() }) }
+    }))
+    .await;
+    let all: Vec<_> = (0..20)
+        .map(|n| Definition { actions: vec!["init".into()], ..warmed(&format!("a{n}")) })
+        .collect();
+    for _ in 0..50 {
+        world.register(all.clone()).await.unwrap();
+    }
+    // Two rounds, 16 at a time, each tries for ten seconds.
+    sleep(Duration::from_secs(25)).await;
+    let after_two_rounds = tries.load(Ordering::SeqCst);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(tries.load(Ordering::SeqCst), after_two_rounds);
 }

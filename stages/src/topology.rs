@@ -284,8 +284,13 @@ impl House {
         let deadline = Instant::now() + limit;
         self.caller.close();
         let finished = timeout_at(deadline, async {
-            self.finish_calls().await;
-            self.unload_all().await;
+            loop {
+                self.finish_calls().await;
+                self.unload_all().await;
+                if self.is_quiet() {
+                    return;
+                }
+            }
         });
         let finished = finished.await.is_ok();
         if !finished {
@@ -311,12 +316,20 @@ impl House {
         loop {
             self.mailboxes.idle().await;
             self.effects.queue.idle().await;
-            if self.mailboxes.is_idle() && self.mailboxes.admitted() == 0 {
+            if self.is_quiet() {
                 return;
             }
             // Commits on their way: there is nothing to be woken by.
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Whether no call and no effect is under way, counting those whose commit is.
+    fn is_quiet(&self) -> bool {
+        self.mailboxes.is_idle()
+            && self.mailboxes.admitted() == 0
+            && self.effects.queue.is_idle()
+            && self.effects.queue.admitted() == 0
     }
 
     async fn unload_all(&self) {

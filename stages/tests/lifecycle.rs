@@ -265,3 +265,39 @@ async fn registering_again_and_again_does_not_pile_up_warm_ups() {
     sleep(Duration::from_secs(60)).await;
     assert_eq!(tries.load(Ordering::SeqCst), after_two_rounds);
 }
+
+#[tokio::test(start_paused = true)]
+async fn effects_of_calls_that_finish_while_draining_are_delivered() {
+    let world = world(host(|invocation| async move {
+        sleep(Duration::from_millis(500)).await;
+        let mut response = counted(&invocation);
+        let next = match invocation.actor.name.as_str() {
+            "a" => Some("b"),
+            "b" => Some("c"),
+            "c" => Some("d"),
+            _ => None,
+        };
+        response.workflow.effects = next.map(|next| call(next, "add")).into_iter().collect();
+        Ok(response)
+    }))
+    .await;
+    world.register(["a", "b", "c", "d"].map(definition).to_vec()).await.unwrap();
+    let first = world.start(call("a", "add"));
+    settle().await;
+    world.store.hold_saves();
+    let house = world.house.clone();
+    let drain = tokio::task::spawn(async move { house.drain(Duration::from_secs(60)).await });
+    // Commits are slow: effects of permitless calls wait for theirs while every mailbox is empty.
+    for _ in 0..20 {
+        sleep(Duration::from_secs(1)).await;
+        world.store.release_saves();
+        world.store.hold_saves();
+    }
+    world.store.release_saves();
+    assert!(drain.await.unwrap());
+    first.await.unwrap().unwrap();
+    for name in ["a", "b", "c", "d"] {
+        let head = world.head(name).await.unwrap();
+        assert_eq!((number(head.content.state.as_ref()), head.status), (1, Status::Deactivated));
+    }
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use tidegate_pipeline::{KeyedEvent, KeyedProducer, Permit, Refused};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef, check_name};
 use crate::directory::{Directory, Entry};
@@ -43,6 +43,37 @@ pub(crate) struct Call {
     pub(crate) permit: Option<Permit>,
 }
 
+impl Call {
+    /// Whether nobody waits for it any more and it may be left out: not so once it was accepted
+    /// without waiting or was routed on (decision 3).
+    pub(crate) fn is_gone(&self) -> bool {
+        self.route.is_empty() && self.reply.is_abandoned()
+    }
+
+    /// Whether it can no longer be started in time; what nobody waits for has time.
+    pub(crate) fn is_late(&self) -> bool {
+        self.reply.is_wanted() && self.timing.is_late()
+    }
+
+    /// How long reaching its actor is tried.
+    pub(crate) fn retries(&self) -> Retries {
+        if self.reply.is_wanted() {
+            Retries::until(self.timing.start_by)
+        } else {
+            Retries::lasting(self.timing.patience())
+        }
+    }
+
+    /// Ends it with an error, which says so when an action of it has run.
+    pub(crate) fn fail(self, actor: &ActorRef, error: Error) {
+        let error = if self.route.is_empty() { error } else { error.after_action() };
+        if !self.reply.is_wanted() {
+            warn!(%actor, action = self.action, %error, "a call that nobody waits for has failed");
+        }
+        self.reply.send(Err(error));
+    }
+}
+
 /// What an actor is asked to do.
 pub(crate) enum Task {
     /// Run an action.
@@ -72,7 +103,7 @@ impl Work {
     /// Ends it with an error.
     pub(crate) fn fail(self, error: Error) {
         match self.task {
-            Task::Call(call) => call.reply.send(Err(error)),
+            Task::Call(call) => call.fail(&self.entry.actor, error),
             Task::State(reply, _) => reply.send(Err(error)),
             Task::WarmUp(reply) | Task::Delete(reply, _) | Task::Deactivate { done: reply, .. } => {
                 reply.send(Err(error));
@@ -101,7 +132,7 @@ impl KeyedEvent for Work {
 
     fn is_abandoned(&self) -> bool {
         match &self.task {
-            Task::Call(call) => call.reply.is_abandoned(),
+            Task::Call(call) => call.is_gone(),
             Task::State(reply, _) => reply.is_abandoned(),
             Task::Delete(reply, _) => reply.is_abandoned(),
             Task::WarmUp(_) | Task::Snapshot | Task::Deactivate { .. } => false,
@@ -216,7 +247,6 @@ impl Caller {
             let (reply, waiting) = Reply::new(&timing);
             (reply, Some(waiting))
         };
-        let retries = Retries::until(timing.start_by);
         let call = Call {
             action: invocation.action,
             payload: invocation.payload,
@@ -229,6 +259,7 @@ impl Caller {
             permit,
         };
         let exempt = call.permit.is_none();
+        let retries = call.retries();
         let actor = entry.actor.clone();
         let work = Work { entry, lane, task: Task::Call(Box::new(call)), retries };
         let pushed =

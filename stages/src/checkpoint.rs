@@ -158,7 +158,7 @@ impl Settled {
 
     fn fail(mut self, error: Error) {
         let (departure, _effects) = self.take();
-        departure.fail(error);
+        departure.fail(&self.entry.actor, error);
     }
 
     fn take(&mut self) -> (Departure, Vec<PlannedEffect>) {

@@ -2,7 +2,9 @@
 //! call, then the side effects (decision 18).
 
 use tidegate_pipeline::Permit;
+use tracing::warn;
 
+use crate::actor::ActorRef;
 use crate::caller::{Caller, Work};
 use crate::error::Error;
 use crate::invocation::Payload;
@@ -27,9 +29,15 @@ pub(crate) enum Departure {
 
 impl Departure {
     /// Ends it with an error instead.
-    pub(crate) fn fail(self, error: Error) {
+    pub(crate) fn fail(self, actor: &ActorRef, error: Error) {
         match self {
-            Departure::Reply(reply, ..) => reply.send(Err(error)),
+            Departure::Reply(reply, ..) => {
+                let error = error.after_action();
+                if !reply.is_wanted() {
+                    warn!(%actor, %error, "a call that nobody waits for has failed");
+                }
+                reply.send(Err(error));
+            }
             Departure::State(reply, ..) => reply.send(Err(error)),
             Departure::Route(work) => work.fail(error),
             Departure::Done(reply) => reply.send(Err(error)),

@@ -121,7 +121,7 @@ impl Lookup {
     /// [`invoke`](crate::invoke), which alone knows the host.
     pub(crate) async fn find(&self, work: &Work) -> Result<CheckedOut, Halt> {
         if let Task::Call(call) = &work.task
-            && call.timing.is_late()
+            && call.is_late()
         {
             let waited = call.timing.elapsed();
             return Err(Halt::end(Error::NotStarted(waited, "the actor was busy".into())));

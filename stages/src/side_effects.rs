@@ -275,10 +275,9 @@ impl SideEffects {
             invocation.asynchronous = true;
             let target = ActorRef::new(&invocation.actor.system, &invocation.actor.name);
             let Ok(permit) = self.sender.queue.try_reserve(invocation.bytes()) else {
-                return Err(Error::Overloaded {
-                    reason: "too many side effects wait to be sent; the action ran, its state was not kept".into(),
-                    retry_after: Duration::from_secs(1),
-                });
+                let reason = "too many side effects wait to be sent, its state was not kept".into();
+                let retry_after = Duration::from_secs(1);
+                return Err(Error::Overloaded { reason, retry_after }.after_action());
             };
             actor.entry.pending_effects.fetch_add(1, Ordering::Relaxed);
             let source = actor.entry.clone();
@@ -342,9 +341,9 @@ fn routed(
 ) -> Work {
     let caller = ActorId { parent: String::new(), ..ActorId::clone(&from.spec.id) };
     let timing = call.timing.routed();
-    let retries = Retries::until(timing.start_by);
     let payload = piped.unwrap_or(call.payload);
     let call = Call { action, payload, caller: Some(caller), timing, ..call };
+    let retries = call.retries();
     Work { entry, lane, task: Task::Call(Box::new(call)), retries }
 }
 

@@ -143,7 +143,8 @@ impl<H: Host> Worker<H> {
             // An older commit was lost while the host worked on a state that will never be.
             let lost =
                 "an older change of the actor could not be kept; this one was discarded with it";
-            return Err((call, Halt::end(StoreError::Unavailable(lost.into()).into())));
+            let error = Error::from(StoreError::Unavailable(lost.into()));
+            return Err((call, Halt::end(error.after_action())));
         }
         match self.side_effects.settle(&mut actor, call, response) {
             Ok(plan) => {
@@ -180,7 +181,7 @@ impl<H: Host> Worker<H> {
                 if save.is_some() {
                     incarnation.doom(error.clone());
                 }
-                departure.fail(Error::Store(error));
+                departure.fail(&actor.entry.actor, Error::Store(error));
                 return;
             }
         };

@@ -101,6 +101,12 @@ impl Live {
         changed
     }
 
+    /// Takes back that the content was handed out to be written.
+    pub(crate) fn unsaved(&mut self) {
+        self.dirty = true;
+        self.revised = None;
+    }
+
     /// Whether the content is newer than the newest head.
     pub(crate) fn is_dirty(&self) -> bool {
         self.dirty

@@ -183,7 +183,8 @@ impl House {
                 .subscribe(&mailboxes, SubscribeOptions::max_demand(demand))
                 .map_err(unsubscribed)?;
         }
-        let room = Checkpoint::new(store, clock, gate, drain.clone());
+        let durability = settings.rules.durability;
+        let room = Checkpoint::new(store, clock, gate, drain.clone(), durability);
         let options = BatchOptions {
             max_bytes: (settings.checkpoint.bytes / 2).max(1),
             ..BatchOptions::new("checkpoint", COMMIT_EVENTS)

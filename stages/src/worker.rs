@@ -14,7 +14,7 @@ use metrics::counter;
 use tidegate_pipeline::{Drain, Hold, Turn};
 use tokio::time::sleep;
 use tower::Service;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::activation::Live;
 use crate::caller::{Call, Task, Work};
@@ -28,7 +28,7 @@ use crate::metrics::DEACTIVATIONS_TOTAL;
 use crate::ports::{Host, Save, StateStore, StoreError};
 use crate::registration::Registrar;
 use crate::reply::{Deadlines, Reply, Timing};
-use crate::side_effects::{PlannedEffect, SideEffects};
+use crate::side_effects::{Durability, PlannedEffect, SideEffects};
 use crate::state::Status;
 
 /// The rooms behind the mailboxes; see the [module](self). Cheap to clone.
@@ -173,31 +173,42 @@ impl<H: Host> Worker<H> {
             return;
         }
         let bytes = save.as_ref().map_or(0, |save| save.head.content.bytes());
-        let permit = match self.checkpoint.reserve(bytes).await {
-            Ok(permit) => permit,
+        let (save, room) = match self.checkpoint.reserve(bytes).await {
+            Ok(permit) => (save, Ok(permit)),
             Err(refused) => {
-                // The change is in memory and will not be written: nothing may build on it.
-                let error = StoreError::Unavailable(format!("no room to write: {refused}"));
-                if save.is_some() {
-                    incarnation.doom(error.clone());
+                let keeps = self.side_effects.rules.durability == Durability::Snapshot;
+                if keeps && save.is_some() {
+                    // Memory is ahead of the store by its nature here: the next snapshot writes it.
+                    actor.live.unsaved();
+                    self.lookup.timers.changed(&actor.entry, &actor.spec.hosted.definition);
                 }
-                departure.fail(&actor.entry.actor, Error::Store(error));
-                return;
+                let error = StoreError::Unavailable(format!("no room to write: {refused}"));
+                (save.filter(|_| !keeps), Err(error))
             }
         };
         let settled = Settled::new(
             actor.entry.clone(),
-            incarnation.clone(),
+            actor.live.incarnation.clone(),
             save,
             (departure, effects),
             self.way_out.clone(),
         );
-        self.checkpoint.push(settled, permit);
+        match room {
+            Ok(permit) => self.checkpoint.push(settled, permit),
+            Err(error) => settled.refuse(error),
+        }
     }
 
     /// Appends the content to the history if it changed since the last time.
     async fn snapshot(&self, entry: &Arc<Entry>) {
-        let Ok(Some(mut actor)) = CheckedOut::take(entry) else { return };
+        let mut actor = match CheckedOut::take(entry) {
+            Ok(Some(actor)) => actor,
+            Ok(None) => return,
+            Err(in_doubt) => {
+                debug!(actor = %entry.actor, error = %in_doubt, "snapshot postponed");
+                return self.lookup.timers.changed(entry, &entry.spec().hosted.definition);
+            }
+        };
         if actor.live.is_dirty() || actor.live.is_unrevised() {
             let append = actor.live.is_unrevised();
             let save = self.save(&mut actor, Status::Activated, append);
@@ -220,7 +231,12 @@ impl<H: Host> Worker<H> {
                 self.lookup.left(entry);
                 return done.send(Ok(()));
             }
-            Err(error) => return done.send(Err(error)),
+            Err(in_doubt) => {
+                if let Some(idle) = idle {
+                    self.lookup.timers.idle_after(entry, idle, idle).await;
+                }
+                return done.send(Err(in_doubt));
+            }
         };
         if let Some(idle) = idle {
             let used = Duration::from_millis(

@@ -128,7 +128,9 @@ impl Lookup {
         }
         let entry = &work.entry;
         entry.check_registered().map_err(Halt::end)?;
-        let found = CheckedOut::take(entry).map_err(Halt::end)?;
+        // What nobody waits for can wait itself until the store works again.
+        let again = matches!(&work.task, Task::Call(call) if !call.reply.is_wanted());
+        let found = CheckedOut::take(entry).map_err(|error| Halt { error, again })?;
         let stateful = found
             .as_ref()
             .map_or_else(|| entry.spec(), |found| found.spec.clone())
@@ -140,7 +142,7 @@ impl Lookup {
                 found.check_in();
             }
             let reason = format!("the state store fails: {error}");
-            return Err(Halt::end(Error::Overloaded { reason, retry_after }));
+            return Err(Halt { error: Error::Overloaded { reason, retry_after }, again });
         }
         entry.touch(self.directory.now_ms());
         // Registered anew as another actor, or as stateful at last: what is in memory is not its state.

@@ -138,3 +138,15 @@ async fn an_actor_with_a_later_owner_closes_the_gate_to_nobody_else() {
     assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::StoreUnavailable);
     assert_eq!(world.add("moe").await.unwrap(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_nobody_waits_for_waits_for_the_store() {
+    let world = world(counter()).await;
+    world.register(["joe", "moe"].map(definition).to_vec()).await.unwrap();
+    world.store.fail_next_save(lost());
+    world.add("joe").await.unwrap_err();
+    let accepted = Invocation { asynchronous: true, ..call("moe", "add") };
+    world.house.invoke(accepted).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(number(world.head("moe").await.unwrap().content.state.as_ref()), 1);
+}

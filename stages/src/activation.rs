@@ -121,6 +121,11 @@ impl Live {
         self.revised != Some(fingerprint(&self.content))
     }
 
+    /// Whether a head was stored whose content the history does not have yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.status.is_some() && self.is_unrevised()
+    }
+
     /// Whether an orderly end has something to write.
     pub(crate) fn needs_farewell(&self) -> bool {
         self.dirty || self.is_unrevised() || self.status == Some(Status::Activated)

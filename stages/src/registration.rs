@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_pipeline::{Drain, KeyedProducer};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -112,7 +112,7 @@ impl Registrar {
         for definition in &registration.definitions {
             check_definition(definition)?;
         }
-        let _changing = self.changing.lock().await;
+        let _changing = self.turn().await?;
         let mut changes = Vec::new();
         let mut known = Vec::new();
         for definition in registration.definitions {
@@ -149,7 +149,7 @@ impl Registrar {
     /// Stores spawned identities durably; activates nothing.
     pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<(), Error> {
         let mut changes = Vec::new();
-        let _changing = self.changing.lock().await;
+        let _changing = self.turn().await?;
         for id in spawn.actors {
             if let Some(change) = self.spawned(id, spawn.revision)? {
                 changes.push(change);
@@ -213,6 +213,14 @@ impl Registrar {
         Ok(Some(Registered::Spawned { id: Arc::new(id), revision }))
     }
 
+    /// This one's turn to change what is registered.
+    async fn turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        timeout(CHANGE_LIMIT, self.changing.lock()).await.map_err(|_| Error::Overloaded {
+            reason: "older changes to what is registered are still being stored".into(),
+            retry_after: Duration::from_secs(1),
+        })
+    }
+
     async fn keep(&self, changes: &[Registered]) -> Result<(), Error> {
         if changes.is_empty() {
             return Ok(());
@@ -232,7 +240,7 @@ impl Registrar {
 
     /// Forgets a spawned identity; a host's own definition stays.
     pub(crate) async fn forget(&self, entry: &Arc<Entry>) -> Result<(), Error> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.turn().await?;
         if matches!(entry.source(), Source::Defined(_)) {
             return Ok(());
         }

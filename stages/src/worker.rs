@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use metrics::counter;
 use tidegate_pipeline::{Drain, Hold, Turn};
@@ -23,7 +24,7 @@ use crate::departure::{Departure, WayOut};
 use crate::directory::Entry;
 use crate::error::Error;
 use crate::invoke::Invoke;
-use crate::lookup::{CheckedOut, Halt, Lookup};
+use crate::lookup::{CheckedOut, Halt, Lookup, in_time};
 use crate::metrics::DEACTIVATIONS_TOTAL;
 use crate::ports::{Host, Save, StateStore, StoreError};
 use crate::registration::Registrar;
@@ -279,14 +280,16 @@ impl<H: Host> Worker<H> {
         let incarnation = {
             let mut cell = entry.cell.lock();
             cell.live = None;
-            cell.incarnation.take()
+            // Kept: if this fails, the next activation waits for what is on its way to the store.
+            cell.incarnation.clone()
         };
         if let Some(incarnation) = incarnation {
             incarnation.doom(StoreError::Unavailable("the actor was deleted".into()));
-            incarnation.settled().await;
+            let settled = incarnation.settled().map(Ok);
+            in_time(settled).await?;
         }
         self.lookup.left(entry);
-        self.store.delete(&entry.id()).await?;
+        in_time(self.store.delete(&entry.id())).await?;
         self.registrar.forget(entry).await?;
         info!(actor = %entry.actor, "deleted");
         Ok(())

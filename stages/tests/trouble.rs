@@ -150,3 +150,50 @@ async fn a_call_that_nobody_waits_for_waits_for_the_store() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(number(world.head("moe").await.unwrap().content.state.as_ref()), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_a_question_holds_no_actor_for_ever() {
+    let world = world(counter()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    world.store.hang_loads(true);
+    assert!(world.add("joe").await.is_err());
+    world.store.hang_loads(false);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_the_head_is_written_under_the_new_epoch_before_the_first_call() {
+    let memory = MemoryStore::new();
+    let first = world_with(counter(), Settings::default(), memory.clone()).await;
+    first.register(vec![definition("joe"), definition("moe")]).await.unwrap();
+    first.add("joe").await.unwrap();
+    first.add("moe").await.unwrap();
+    let crashed = first.head("joe").await.unwrap();
+    let world = world_with(counter(), Settings::default(), memory.clone()).await;
+    world.store.fail_next_save(lost());
+    assert_eq!(answered(world.house.invoke(call("joe", "get")).await.unwrap()), 1);
+    let head = world.head("joe").await.unwrap();
+    assert_eq!((head.epoch, head.version), (crashed.epoch + 1, crashed.version));
+    assert!(head.at > crashed.at && head.incarnation > 0);
+    assert_eq!(world.add("joe").await.unwrap(), 2);
+    // An orderly end needs none of it.
+    assert!(world.house.drain(Duration::from_secs(5)).await);
+    let again = world_with(counter(), Settings::default(), memory).await;
+    assert_eq!(answered(again.house.invoke(call("joe", "get")).await.unwrap()), 2);
+    assert_eq!(again.store.saves(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_a_crash_kept_from_the_history_gets_there_without_another_change() {
+    let memory = MemoryStore::new();
+    let timed = Definition { snapshot_every: Some(Duration::from_secs(2)), ..definition("joe") };
+    let first = world_with(counter(), Settings::default(), memory.clone()).await;
+    first.register(vec![definition("joe")]).await.unwrap();
+    first.add("joe").await.unwrap();
+    let world = world_with(counter(), Settings::default(), memory).await;
+    world.register(vec![timed]).await.unwrap();
+    world.house.invoke(call("joe", "get")).await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(history(&world, "joe").await, [1]);
+}

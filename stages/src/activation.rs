@@ -14,6 +14,8 @@ use crate::state::{ActorState, Head, Revision, Status, Timestamp};
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) incarnation: Arc<Incarnation>,
+    /// The key in the store that it was loaded from; `None` when it was made without looking there.
+    pub(crate) stored_as: Option<Arc<ActorId>>,
     /// Tags and state as the next action will see them.
     pub(crate) content: ActorState,
     /// Whether the init action has had its turn.
@@ -30,13 +32,18 @@ pub(crate) struct Live {
 
 impl Live {
     /// The memory of an actor that was never stored.
-    pub(crate) fn fresh(incarnation: Arc<Incarnation>, definition: &Definition) -> Self {
+    pub(crate) fn fresh(
+        incarnation: Arc<Incarnation>,
+        definition: &Definition,
+        stored_as: Option<Arc<ActorId>>,
+    ) -> Self {
         let content = ActorState {
             tags: definition.initial_tags.clone(),
             state: definition.initial_state.clone(),
         };
         Self {
             incarnation,
+            stored_as,
             content,
             initialised: false,
             version: 0,
@@ -51,6 +58,7 @@ impl Live {
     /// number; it tells whether the head's content is in the history already.
     pub(crate) fn loaded(
         incarnation: Arc<Incarnation>,
+        stored_as: Arc<ActorId>,
         head: Head,
         newest: Option<&Revision>,
     ) -> Self {
@@ -61,6 +69,7 @@ impl Live {
         };
         Self {
             incarnation,
+            stored_as: Some(stored_as),
             content: head.content,
             initialised: false,
             version: head.version,
@@ -69,6 +78,12 @@ impl Live {
             dirty: false,
             revised,
         }
+    }
+
+    /// Whether it is the memory of the actor as it is registered now: changes of a stateful one are
+    /// written over what the store has under its key, so that must have been looked at.
+    pub(crate) fn fits(&self, id: &ActorId, definition: &Definition) -> bool {
+        !definition.stateful || self.stored_as.as_deref() == Some(id)
     }
 
     /// Takes the content of an older revision as the current one: a change like any other.
@@ -86,6 +101,12 @@ impl Live {
         changed
     }
 
+    /// Takes back that the content was handed out to be written.
+    pub(crate) fn unsaved(&mut self) {
+        self.dirty = true;
+        self.revised = None;
+    }
+
     /// Whether the content is newer than the newest head.
     pub(crate) fn is_dirty(&self) -> bool {
         self.dirty
@@ -98,6 +119,11 @@ impl Live {
             return false;
         }
         self.revised != Some(fingerprint(&self.content))
+    }
+
+    /// Whether a head was stored whose content the history does not have yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.status.is_some() && self.is_unrevised()
     }
 
     /// Whether an orderly end has something to write.
@@ -171,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_same_content_again_is_no_change() {
-        let mut live = Live::fresh(incarnation(), &definition("a"));
+        let mut live = Live::fresh(incarnation(), &definition("a"), None);
         assert!(live.change(content("1")));
         assert!(!live.change(content("1")));
     }
@@ -185,7 +211,7 @@ mod tests {
             revision: 2,
             ..Head::default()
         };
-        let live = Live::loaded(incarnation(), head, None);
+        let live = Live::loaded(incarnation(), Arc::default(), head, None);
         assert!(!live.is_unrevised() && !live.needs_farewell());
     }
 
@@ -193,13 +219,15 @@ mod tests {
     fn a_head_newer_than_its_revision_is_appended_later() {
         let head = Head { content: content("2"), version: 4, revision: 2, ..Head::default() };
         let newest = Revision { content: content("1"), revision: 2, ..Revision::default() };
-        assert!(Live::loaded(incarnation(), head.clone(), Some(&newest)).is_unrevised());
+        assert!(
+            Live::loaded(incarnation(), Arc::default(), head.clone(), Some(&newest)).is_unrevised()
+        );
         let same = Revision { content: content("2"), revision: 2, ..Revision::default() };
-        assert!(!Live::loaded(incarnation(), head, Some(&same)).is_unrevised());
+        assert!(!Live::loaded(incarnation(), Arc::default(), head, Some(&same)).is_unrevised());
     }
 
     #[test]
     fn an_actor_without_state_has_nothing_to_append() {
-        assert!(!Live::fresh(incarnation(), &definition("a")).is_unrevised());
+        assert!(!Live::fresh(incarnation(), &definition("a"), None).is_unrevised());
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use tidegate_pipeline::{KeyedEvent, KeyedProducer, Permit, Refused};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef, check_name};
 use crate::directory::{Directory, Entry};
@@ -43,20 +43,51 @@ pub(crate) struct Call {
     pub(crate) permit: Option<Permit>,
 }
 
+impl Call {
+    /// Whether nobody waits for it any more and it may be left out: not so once it was accepted
+    /// without waiting or was routed on (decision 3).
+    pub(crate) fn is_gone(&self) -> bool {
+        self.route.is_empty() && self.reply.is_abandoned()
+    }
+
+    /// Whether it can no longer be started in time; what nobody waits for has time.
+    pub(crate) fn is_late(&self) -> bool {
+        self.reply.is_wanted() && self.timing.is_late()
+    }
+
+    /// How long reaching its actor is tried.
+    pub(crate) fn retries(&self) -> Retries {
+        if self.reply.is_wanted() {
+            Retries::until(self.timing.start_by)
+        } else {
+            Retries::lasting(self.timing.patience())
+        }
+    }
+
+    /// Ends it with an error, which says so when an action of it has run.
+    pub(crate) fn fail(self, actor: &ActorRef, error: Error) {
+        let error = if self.route.is_empty() { error } else { error.after_action() };
+        if !self.reply.is_wanted() {
+            warn!(%actor, action = self.action, %error, "a call that nobody waits for has failed");
+        }
+        self.reply.send(Err(error));
+    }
+}
+
 /// What an actor is asked to do.
 pub(crate) enum Task {
     /// Run an action.
     Call(Box<Call>),
-    /// Tell tags and state.
-    State(Reply<ActorState>),
+    /// Tell tags and state; holds its place in the house.
+    State(Reply<ActorState>, Permit),
     /// Be in memory.
     WarmUp(Reply<()>),
     /// Append the content to the history when it changed.
     Snapshot,
     /// Leave memory: when unused for that long, or in any case.
     Deactivate { idle: Option<Duration>, done: Reply<()> },
-    /// Forget state and history.
-    Delete(Reply<()>),
+    /// Forget state and history; holds its place in the house.
+    Delete(Reply<()>, Permit),
 }
 
 /// One turn of an actor: what waits in its mailbox.
@@ -72,9 +103,9 @@ impl Work {
     /// Ends it with an error.
     pub(crate) fn fail(self, error: Error) {
         match self.task {
-            Task::Call(call) => call.reply.send(Err(error)),
-            Task::State(reply) => reply.send(Err(error)),
-            Task::WarmUp(reply) | Task::Delete(reply) | Task::Deactivate { done: reply, .. } => {
+            Task::Call(call) => call.fail(&self.entry.actor, error),
+            Task::State(reply, _) => reply.send(Err(error)),
+            Task::WarmUp(reply) | Task::Delete(reply, _) | Task::Deactivate { done: reply, .. } => {
                 reply.send(Err(error));
             }
             Task::Snapshot => debug!(actor = %self.entry.actor, %error, "snapshot skipped"),
@@ -100,7 +131,12 @@ impl KeyedEvent for Work {
     }
 
     fn is_abandoned(&self) -> bool {
-        matches!(&self.task, Task::Call(call) if call.reply.is_abandoned())
+        match &self.task {
+            Task::Call(call) => call.is_gone(),
+            Task::State(reply, _) => reply.is_abandoned(),
+            Task::Delete(reply, _) => reply.is_abandoned(),
+            Task::WarmUp(_) | Task::Snapshot | Task::Deactivate { .. } => false,
+        }
     }
 }
 
@@ -193,7 +229,7 @@ impl Caller {
         &self,
         checked: Checked,
         origin: Origin,
-    ) -> Result<Option<Admitted>, Error> {
+    ) -> Result<Option<Admitted<Payload>>, Error> {
         let Checked { entry, lane, invocation } = checked;
         let permit = if origin == Origin::Inside && self.is_closed() {
             None
@@ -211,7 +247,6 @@ impl Caller {
             let (reply, waiting) = Reply::new(&timing);
             (reply, Some(waiting))
         };
-        let retries = Retries::until(timing.start_by);
         let call = Call {
             action: invocation.action,
             payload: invocation.payload,
@@ -224,16 +259,13 @@ impl Caller {
             permit,
         };
         let exempt = call.permit.is_none();
+        let retries = call.retries();
         let actor = entry.actor.clone();
         let work = Work { entry, lane, task: Task::Call(Box::new(call)), retries };
         let pushed =
             if exempt { self.mailboxes.push_exempt(work) } else { self.mailboxes.push(work) };
         match pushed {
-            Ok(()) => Ok(waiting.map(|waiting| Admitted {
-                waiting,
-                mailboxes: self.mailboxes.clone(),
-                actor,
-            })),
+            Ok(()) => Ok(waiting.map(|waiting| self.admitted(waiting, actor))),
             Err(rejected) => {
                 let error = refusal(rejected.reason, &actor);
                 rejected.event.fail(error.clone());
@@ -242,14 +274,40 @@ impl Caller {
         }
     }
 
+    fn admitted<T>(&self, waiting: Waiting<T>, actor: ActorRef) -> Admitted<T> {
+        Admitted { waiting, mailboxes: self.mailboxes.clone(), actor }
+    }
+
+    /// Counts a question from outside in, as if it were a call, and queues it.
+    ///
+    /// # Errors
+    /// When the house or the actor's mailbox is full, or the house is draining.
+    pub(crate) async fn admit_task<T>(
+        &self,
+        entry: &Arc<Entry>,
+        task: impl FnOnce(Reply<T>, Permit) -> Task,
+    ) -> Result<Admitted<T>, Error> {
+        let actor = entry.actor.clone();
+        let reserved = self.mailboxes.reserve(0).await;
+        let permit = reserved.map_err(|refused| refusal(refused, &actor))?;
+        let (reply, waiting) = Reply::new(&Timing::new(self.deadlines, None));
+        let work = self.work(entry, task(reply, permit));
+        let pushed = self.mailboxes.push(work);
+        pushed.map_err(|rejected| refusal(rejected.reason, &actor))?;
+        Ok(self.admitted(waiting, actor))
+    }
+
+    fn work(&self, entry: &Arc<Entry>, task: Task) -> Work {
+        let lane = match task {
+            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(..) => 0,
+            Task::Call(_) | Task::State(..) | Task::WarmUp(_) => entry.spec().hosted.lane,
+        };
+        Work { entry: entry.clone(), lane, task, retries: Retries::within(self.deadlines.start) }
+    }
+
     /// Queues a task of the house itself: never refused for want of room, its number is bounded by its maker.
     pub(crate) fn ask(&self, entry: &Arc<Entry>, task: Task) {
-        let lane = match task {
-            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(_) => 0,
-            Task::Call(_) | Task::State(_) | Task::WarmUp(_) => entry.spec().hosted.lane,
-        };
-        let retries = Retries::within(self.deadlines.start);
-        self.requeue(Work { entry: entry.clone(), lane, task, retries });
+        self.requeue(self.work(entry, task));
     }
 
     /// Queues work that was admitted before, at the tail of its actor's mailbox.
@@ -282,18 +340,18 @@ fn refusal(refused: Refused, actor: &ActorRef) -> Error {
 /// A call that was let in and whose answer somebody waits for. Dropped before the answer, it removes
 /// the call from its mailbox unless it was started (decision 3).
 #[derive(Debug)]
-pub(crate) struct Admitted {
-    waiting: Waiting<Payload>,
+pub(crate) struct Admitted<T> {
+    waiting: Waiting<T>,
     mailboxes: KeyedProducer<Work>,
     actor: ActorRef,
 }
 
-impl Admitted {
+impl<T> Admitted<T> {
     /// Waits for the answer.
     ///
     /// # Errors
     /// The call's error, or that its time ran out.
-    pub(crate) async fn answer(self) -> Result<Payload, Error> {
+    pub(crate) async fn answer(self) -> Result<T, Error> {
         // Dropped at the await, the waiting end goes first, then the sweep finds the call abandoned.
         let mut sweep = Sweep { mailboxes: self.mailboxes, actor: self.actor, armed: true };
         let result = self.waiting.answer().await;

@@ -5,7 +5,7 @@
 //! the new state meanwhile; its reply waits here behind the older commits of the same actor, as does
 //! every reply that tells of a state which is not durable yet (decision 13).
 //!
-//! A commit that is known not to be written dooms its incarnation: what it had pending fails and the
+//! A commit that is known not to be written, nor any later one of the same activation, dooms its incarnation: what it had pending fails and the
 //! next call loads the actor again. A commit of unknown outcome puts the incarnation in doubt: it is
 //! written again until the store acknowledges, and meanwhile calls of the actor are refused (decision 14).
 
@@ -33,7 +33,7 @@ use crate::directory::Entry;
 use crate::error::Error;
 use crate::metrics::COMMITS_TOTAL;
 use crate::ports::{Clock, Save, StateStore, StoreError};
-use crate::side_effects::PlannedEffect;
+use crate::side_effects::{Durability, PlannedEffect};
 
 /// One activation of an actor, shared by its live state and its commits (decision 13).
 pub(crate) struct Incarnation {
@@ -101,6 +101,21 @@ impl Incarnation {
         drop(former);
     }
 
+    /// Ends a doubt that nobody settles any more; what waited behind it fails.
+    fn give_up(&self, error: &StoreError) {
+        let mut standing = self.standing.lock();
+        if !matches!(*standing, Standing::Doubtful(_)) {
+            return;
+        }
+        let former = std::mem::replace(&mut *standing, Standing::Doomed(error.clone()));
+        drop(standing);
+        if let Standing::Doubtful(waiting) = former {
+            for settled in waiting {
+                settled.fail(Error::Store(error.clone()));
+            }
+        }
+    }
+
     fn settle(&self) {
         self.settled.fetch_add(1, Ordering::AcqRel);
         self.quiet.notify_waiters();
@@ -120,6 +135,32 @@ pub(crate) enum Trouble {
     InDoubt,
     /// A commit was lost.
     Doomed,
+}
+
+/// Keeps its activation unsettled while a write of it is under way.
+struct Underway(Arc<Incarnation>);
+
+impl Underway {
+    fn new(incarnation: &Arc<Incarnation>) -> Self {
+        incarnation.submitted.fetch_add(1, Ordering::AcqRel);
+        Self(incarnation.clone())
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.settle();
+    }
+}
+
+/// An activation in doubt, as the task that settles it holds it. When that task is ended before its
+/// time, what waits must not wait for ever.
+struct Doubt(Arc<Incarnation>);
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        self.0.give_up(&StoreError::Unknown("the proxy stopped before it was settled".into()));
+    }
 }
 
 /// A turn that is over in memory: what is to be written, and what leaves then.
@@ -151,6 +192,16 @@ impl Settled {
         self.save.as_ref().map_or(0, |save| save.head.content.bytes())
     }
 
+    /// Ends it for want of room to write. What it would have changed will not be written, so nothing may
+    /// build on it; unless an older write is in doubt, behind which it is written too.
+    pub(crate) fn refuse(self, error: StoreError) {
+        let Some(settled) = stand_in_line(self) else { return };
+        if settled.save.is_some() {
+            settled.incarnation.doom(error.clone());
+        }
+        settled.fail(Error::Store(error));
+    }
+
     fn depart(mut self) {
         let (departure, effects) = self.take();
         self.way_out.depart(departure, effects);
@@ -158,7 +209,7 @@ impl Settled {
 
     fn fail(mut self, error: Error) {
         let (departure, _effects) = self.take();
-        departure.fail(error);
+        departure.fail(&self.entry.actor, error);
     }
 
     fn take(&mut self) -> (Departure, Vec<PlannedEffect>) {
@@ -234,6 +285,10 @@ impl Gate {
 
     /// The store failed: closed for a while, longer each time, until it works again.
     fn close(&self, error: &StoreError) {
+        if matches!(error, StoreError::Fenced(_)) {
+            // That is one actor's matter.
+            return;
+        }
         let mut held = self.0.lock();
         let pause = match &*held {
             Some((opens, pause, _)) if *opens > Instant::now() => *pause,
@@ -261,6 +316,7 @@ pub(crate) struct Checkpoint {
     clock: Arc<dyn Clock>,
     gate: Arc<Gate>,
     tasks: Drain,
+    durability: Durability,
     written: Counter,
     lost: Counter,
 }
@@ -271,20 +327,24 @@ impl Checkpoint {
         clock: Arc<dyn Clock>,
         gate: Arc<Gate>,
         tasks: Drain,
+        durability: Durability,
     ) -> Self {
         let written = counter!(COMMITS_TOTAL, "outcome" => "written");
         let lost = counter!(COMMITS_TOTAL, "outcome" => "lost");
-        Self { store, clock, gate, tasks, written, lost }
+        Self { store, clock, gate, tasks, durability, written, lost }
     }
 
     async fn commit(self, batch: Vec<Settled>) {
         let batch: Vec<Settled> = batch.into_iter().filter_map(stand_in_line).collect();
         let (saves, covered_by) = gather(&batch);
-        let outcomes = if saves.is_empty() { Vec::new() } else { self.store.save(saves).await };
+        let count = saves.len();
+        let mut outcomes = if count == 0 { Vec::new() } else { self.store.save(saves).await };
+        outcomes.resize(count, Err(StoreError::Unknown("the store gave no answer".into())));
+        let reached = reached(&batch, &covered_by, &outcomes);
         for (settled, place) in batch.into_iter().zip(covered_by) {
             let outcome = place.and_then(|place| outcomes.get(place)).unwrap_or(&Ok(()));
-            // An older commit of the same activation may have failed in this very batch.
-            let Some(settled) = stand_in_line(settled) else { continue };
+            // An older commit of the same activation may be in doubt since this very batch.
+            let Some(settled) = wait_behind_doubt(settled) else { continue };
             match outcome {
                 Ok(()) => {
                     if settled.save.is_some() {
@@ -294,6 +354,15 @@ impl Checkpoint {
                     settled.depart();
                 }
                 Err(error) if error.may_have_happened() => self.doubt(settled, error),
+                // A later state was, or may have been, written, and it holds this change.
+                Err(error) if reached.get(&Arc::as_ptr(&settled.incarnation)).copied() > place => {
+                    self.doubt(settled, error);
+                }
+                // Memory holds more than this caller was told of: it is kept, and written when the store works again.
+                Err(error) if self.durability == Durability::Snapshot && !is_final(error) => {
+                    self.gate.close(error);
+                    self.doubt(settled, error);
+                }
                 Err(error) => {
                     self.lost.increment(1);
                     self.gate.close(error);
@@ -306,18 +375,29 @@ impl Checkpoint {
 
     /// Puts an activation in doubt and sees to it that the doubt ends.
     fn doubt(&self, settled: Settled, error: &StoreError) {
-        warn!(actor = %settled.entry.actor, %error, "commit of unknown outcome: writing it again");
         let (entry, incarnation) = (settled.entry.clone(), settled.incarnation.clone());
-        *incarnation.standing.lock() = Standing::Doubtful([settled].into());
-        self.tasks.spawn(self.clone().resolve(entry, incarnation));
+        {
+            let mut standing = incarnation.standing.lock();
+            match &mut *standing {
+                Standing::Sound => *standing = Standing::Doubtful([settled].into()),
+                Standing::Doubtful(waiting) => return waiting.push_back(settled),
+                Standing::Doomed(_) => {
+                    drop(standing);
+                    return settled.fail(Error::Store(error.clone()));
+                }
+            }
+        }
+        warn!(actor = %entry.actor, %error, "commit not confirmed: writing it again");
+        self.tasks.spawn(self.clone().resolve(entry, Doubt(incarnation)));
     }
 
     /// Writes what is in doubt, and what gathered behind it, until the store acknowledges.
-    async fn resolve(self, entry: Arc<Entry>, incarnation: Arc<Incarnation>) {
+    async fn resolve(self, entry: Arc<Entry>, doubt: Doubt) {
+        let incarnation = &doubt.0;
         let mut delays = Delays::new(GATE_FIRST, GATE_LONGEST);
         loop {
             sleep(delays.next_delay()).await;
-            let (saves, count) = match &*incarnation.standing.lock() {
+            let (saves, count, underway) = match &*incarnation.standing.lock() {
                 Standing::Doubtful(waiting) => {
                     let mut saves: Vec<Save> =
                         waiting.iter().filter_map(|settled| settled.save.clone()).collect();
@@ -325,29 +405,24 @@ impl Checkpoint {
                     for save in &mut saves {
                         save.head.at = entry.record_time(now);
                     }
-                    (saves, waiting.len())
+                    (saves, waiting.len(), Underway::new(incarnation))
                 }
                 _ => return,
             };
-            let outcomes = self.store.save(saves).await;
+            let asked = saves.len();
+            let mut outcomes = self.store.save(saves).await;
+            drop(underway);
+            outcomes.resize(asked, Err(StoreError::Unknown("the store gave no answer".into())));
             let Some(error) = outcomes.into_iter().find_map(Result::err) else {
-                if self.believe(&incarnation, count) {
+                self.gate.open();
+                if self.believe(incarnation, count) {
                     info!(actor = %entry.actor, "commit in doubt is durable now");
                     return;
                 }
                 continue;
             };
-            if matches!(error, StoreError::Fenced(_) | StoreError::Corrupt(_)) {
-                let standing = std::mem::replace(
-                    &mut *incarnation.standing.lock(),
-                    Standing::Doomed(error.clone()),
-                );
-                if let Standing::Doubtful(waiting) = standing {
-                    for settled in waiting {
-                        settled.fail(Error::Store(error.clone()));
-                    }
-                }
-                return;
+            if is_final(&error) {
+                return incarnation.give_up(&error);
             }
         }
     }
@@ -371,19 +446,54 @@ impl Checkpoint {
     }
 }
 
+/// Whether writing again is of no use.
+fn is_final(error: &StoreError) -> bool {
+    matches!(error, StoreError::Fenced(_) | StoreError::Corrupt(_))
+}
+
 /// Holds back what belongs to an activation in trouble; gives back what may go on.
 fn stand_in_line(settled: Settled) -> Option<Settled> {
+    let settled = wait_behind_doubt(settled)?;
     let incarnation = settled.incarnation.clone();
-    let error = match &mut *incarnation.standing.lock() {
-        Standing::Sound => return Some(settled),
-        Standing::Doubtful(waiting) => {
-            waiting.push_back(settled);
-            return None;
-        }
+    let error = match &*incarnation.standing.lock() {
         Standing::Doomed(error) => error.clone(),
+        _ => return Some(settled),
     };
     settled.fail(Error::Store(error));
     None
+}
+
+/// Holds back what belongs to an activation in doubt.
+fn wait_behind_doubt(settled: Settled) -> Option<Settled> {
+    let incarnation = settled.incarnation.clone();
+    let mut standing = incarnation.standing.lock();
+    if let Standing::Doubtful(waiting) = &mut *standing {
+        waiting.push_back(settled);
+        return None;
+    }
+    Some(settled)
+}
+
+/// The place of each activation's newest save that was, or may have been, written; only when one failed.
+fn reached(
+    batch: &[Settled],
+    covered_by: &[Option<usize>],
+    outcomes: &[Result<(), StoreError>],
+) -> HashMap<*const Incarnation, usize> {
+    let mut reached = HashMap::new();
+    if outcomes.iter().all(Result::is_ok) {
+        return reached;
+    }
+    for (settled, place) in batch.iter().zip(covered_by) {
+        let Some(place) = *place else { continue };
+        if outcomes
+            .get(place)
+            .is_some_and(|it| it.as_ref().map_or_else(StoreError::may_have_happened, |()| true))
+        {
+            reached.insert(Arc::as_ptr(&settled.incarnation), place);
+        }
+    }
+    reached
 }
 
 /// The saves of a batch, and for each of its members the place of the save that covers it. A head

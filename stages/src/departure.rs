@@ -2,7 +2,9 @@
 //! call, then the side effects (decision 18).
 
 use tidegate_pipeline::Permit;
+use tracing::warn;
 
+use crate::actor::ActorRef;
 use crate::caller::{Caller, Work};
 use crate::error::Error;
 use crate::invocation::Payload;
@@ -15,8 +17,8 @@ use crate::state::ActorState;
 pub(crate) enum Departure {
     /// The answer to a call, and the call's place in the house.
     Reply(Reply<Payload>, Result<Payload, Error>, Option<Permit>),
-    /// The answer to a question for the state.
-    State(Reply<ActorState>, ActorState),
+    /// The answer to a question for the state, and the question's place in the house.
+    State(Reply<ActorState>, ActorState, Permit),
     /// The call goes on to another actor, which will answer it.
     Route(Box<Work>),
     /// Word that it is done.
@@ -27,10 +29,16 @@ pub(crate) enum Departure {
 
 impl Departure {
     /// Ends it with an error instead.
-    pub(crate) fn fail(self, error: Error) {
+    pub(crate) fn fail(self, actor: &ActorRef, error: Error) {
         match self {
-            Departure::Reply(reply, ..) => reply.send(Err(error)),
-            Departure::State(reply, _) => reply.send(Err(error)),
+            Departure::Reply(reply, ..) => {
+                let error = error.after_action();
+                if !reply.is_wanted() {
+                    warn!(%actor, %error, "a call that nobody waits for has failed");
+                }
+                reply.send(Err(error));
+            }
+            Departure::State(reply, ..) => reply.send(Err(error)),
             Departure::Route(work) => work.fail(error),
             Departure::Done(reply) => reply.send(Err(error)),
             Departure::Nothing => {}
@@ -50,7 +58,7 @@ impl WayOut {
     pub(crate) fn depart(&self, departure: Departure, effects: Vec<PlannedEffect>) {
         match departure {
             Departure::Reply(reply, answer, _permit) => reply.send(answer),
-            Departure::State(reply, state) => reply.send(Ok(state)),
+            Departure::State(reply, state, _permit) => reply.send(Ok(state)),
             Departure::Route(work) => self.caller.requeue(*work),
             Departure::Done(reply) => reply.send(Ok(())),
             Departure::Nothing => {}

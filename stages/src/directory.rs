@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::activation::Live;
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
 use crate::checkpoint::Incarnation;
+use crate::error::Error;
 use crate::state::Timestamp;
 
 /// A definition and the lane of its host: calls of one lane share that host's bound on calls in flight.
@@ -67,6 +68,10 @@ pub(crate) struct Entry {
     pub(crate) snapshot_armed: AtomicBool,
     /// Whether its idle timer runs.
     pub(crate) idle_armed: AtomicBool,
+    /// Whether its warm-up waits or runs.
+    pub(crate) warming: AtomicBool,
+    /// Whether it was taken out of the directory: a successor of the same name is another entry.
+    removed: AtomicBool,
     last_used_ms: AtomicU64,
     live_place: AtomicUsize,
 }
@@ -83,6 +88,8 @@ impl Entry {
             pending_effects: AtomicU32::new(0),
             snapshot_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),
+            warming: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             last_used_ms: AtomicU64::new(0),
             live_place: AtomicUsize::new(NOT_LIVE),
         }
@@ -121,6 +128,18 @@ impl Entry {
     /// The last noted use.
     pub(crate) fn last_used_ms(&self) -> u64 {
         self.last_used_ms.load(Ordering::Relaxed)
+    }
+
+    /// Refuses an entry that is no longer registered: another one may be the actor of this name now.
+    ///
+    /// # Errors
+    /// When it was deleted.
+    pub(crate) fn check_registered(&self) -> Result<(), Error> {
+        if !self.removed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (system, name) = (self.actor.system().into(), self.actor.name().into());
+        Err(Error::ActorNotFound { system, name })
     }
 
     /// Whether it is counted among the actors in memory.
@@ -206,10 +225,11 @@ impl Directory {
         entry
     }
 
-    /// Removes an entry; calls that hold it end as they would have.
+    /// Removes an entry; calls that wait for it find no actor.
     pub(crate) fn remove(&self, entry: &Entry) {
         let hash = entry.actor.precomputed_hash();
         let mut shard = self.shard(hash).write();
+        entry.removed.store(true, Ordering::Release);
         if let Ok(found) = shard.find_entry(hash, |other| other.actor == entry.actor) {
             found.remove();
         }

@@ -97,6 +97,9 @@ pub enum Error {
     /// The protocol has it, this version does not yet; nothing was done unless the text says so.
     #[error("{0}")]
     Unsupported(String),
+    /// As the source, but an action of this call has run: trying again would run it twice.
+    #[error("{0}; an action of this call has run")]
+    ActionRan(Box<Error>),
     /// A defect of the proxy; the action may have run.
     #[error("internal error: {0}")]
     Internal(String),
@@ -118,7 +121,21 @@ impl Error {
             Error::Host(_) => ErrorKind::HostFailed,
             Error::NotStarted(..) | Error::NoAnswer(_) => ErrorKind::DeadlineExceeded,
             Error::Unsupported(_) => ErrorKind::Unsupported,
+            Error::ActionRan(source) => source.kind(),
             Error::Internal(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// The same failure, of a call that has run an action.
+    #[must_use]
+    pub(crate) fn after_action(self) -> Self {
+        match self {
+            Error::Store(_)
+            | Error::Overloaded { .. }
+            | Error::Draining
+            | Error::NotStarted(..)
+            | Error::Host(_) => Error::ActionRan(Box::new(self)),
+            says_so_or_is_final => says_so_or_is_final,
         }
     }
 

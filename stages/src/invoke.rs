@@ -82,11 +82,20 @@ impl<H: Host> Invoke<H> {
             traceparent: call.traceparent.clone(),
             ..request(actor, call.action.clone(), call.metadata.clone())
         };
-        call.timing.start();
+        // Its client may have gone, or given it up, while the actor was activated.
+        if call.is_gone() || !call.timing.start() {
+            let why = "it was given up before".into();
+            return Err(Halt::end(Error::NotStarted(call.timing.elapsed(), why)));
+        }
         let span = debug_span!("invoke", actor = %actor.entry.actor, action = call.action);
         match self.host(invocation).instrument(span).await {
             Ok(response) => Ok(response),
-            Err(Error::Host(error)) if error.is_unsent() => Err(Halt::again(error)),
+            Err(Error::Host(error)) if error.is_unsent() => {
+                if call.route.is_empty() {
+                    call.timing.unsent();
+                }
+                Err(Halt::again(error))
+            }
             Err(error) => Err(Halt::end(error)),
         }
     }

@@ -16,13 +16,26 @@ use crate::caller::{Task, Work};
 use crate::checkpoint::{Gate, Incarnation, Trouble};
 use crate::directory::{Directory, Entry, Source, Spec};
 use crate::error::Error;
+use crate::memory::revision_of;
 use crate::metrics::{ACTIVATIONS_TOTAL, LIVE_ACTORS};
-use crate::ports::{Registered, Registry, RegistryChange, StateStore};
-use crate::state::Status;
+use crate::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
+use crate::state::{Head, Status};
 use crate::timer::Timers;
 
 /// How long an activation waits for the commits of an earlier one.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the store or the registry may take to answer.
+pub(crate) const STORE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the store or the registry answers within [`STORE_LIMIT`].
+pub(crate) async fn in_time<T>(
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(STORE_LIMIT, answer).await.unwrap_or_else(|_| {
+        Err(StoreError::Unknown(format!("the state store gave no answer within {STORE_LIMIT:?}")))
+    })
+}
 
 /// Why a turn does not go on.
 #[derive(Debug)]
@@ -121,13 +134,16 @@ impl Lookup {
     /// [`invoke`](crate::invoke), which alone knows the host.
     pub(crate) async fn find(&self, work: &Work) -> Result<CheckedOut, Halt> {
         if let Task::Call(call) = &work.task
-            && call.timing.is_late()
+            && call.is_late()
         {
             let waited = call.timing.elapsed();
             return Err(Halt::end(Error::NotStarted(waited, "the actor was busy".into())));
         }
         let entry = &work.entry;
-        let found = CheckedOut::take(entry).map_err(Halt::end)?;
+        entry.check_registered().map_err(Halt::end)?;
+        // What nobody waits for can wait itself until the store works again.
+        let again = matches!(&work.task, Task::Call(call) if !call.reply.is_wanted());
+        let found = CheckedOut::take(entry).map_err(|error| Halt { error, again })?;
         let stateful = found
             .as_ref()
             .map_or_else(|| entry.spec(), |found| found.spec.clone())
@@ -139,11 +155,17 @@ impl Lookup {
                 found.check_in();
             }
             let reason = format!("the state store fails: {error}");
-            return Err(Halt::end(Error::Overloaded { reason, retry_after }));
+            return Err(Halt { error: Error::Overloaded { reason, retry_after }, again });
         }
         entry.touch(self.directory.now_ms());
+        // Registered anew as another actor, or as stateful at last: what is in memory is not its state.
+        let found =
+            found.filter(|found| found.live.fits(&found.spec.id, &found.spec.hosted.definition));
         match found {
-            Some(found) => Ok(found),
+            Some(found) => {
+                self.timers.used(entry, &found.spec.hosted.definition).await;
+                Ok(found)
+            }
             None => self.activate(entry).await,
         }
     }
@@ -167,9 +189,9 @@ impl Lookup {
         let mut live = Box::new(if spec.hosted.definition.stateful {
             self.load(entry, &spec, &incarnation).await?
         } else {
-            Live::fresh(incarnation.clone(), &spec.hosted.definition)
+            Live::fresh(incarnation.clone(), &spec.hosted.definition, None)
         });
-        if let Some(revision) = spec.revision {
+        if let Some(revision) = spec.revision.filter(|_| spec.hosted.definition.stateful) {
             self.restore(entry, &spec, &mut live, revision).await?;
         }
         debug!(actor = %entry.actor, incarnation = number, "activated");
@@ -178,25 +200,54 @@ impl Lookup {
         let count = self.directory.add_live(entry);
         self.live_actors.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         self.timers.activated(entry, &spec.hosted.definition, count).await;
+        if live.is_behind() {
+            self.timers.changed(entry, &spec.hosted.definition);
+        }
         Ok(CheckedOut { entry: entry.clone(), spec, live })
     }
 
+    /// What the store has of an actor. After a crash it is written once more under this start's epoch, so
+    /// that nothing of the former start can come after it; so is a revision that is missing (decisions 14 and 16).
     async fn load(
         &self,
         entry: &Entry,
         spec: &Spec,
         incarnation: &Arc<Incarnation>,
     ) -> Result<Live, Halt> {
-        let Some(head) = self.store.load(&spec.id).await.map_err(Halt::again)? else {
-            return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition));
+        let Some(head) = in_time(self.store.load(&spec.id)).await.map_err(Halt::again)? else {
+            let stored_as = Some(spec.id.clone());
+            return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition, stored_as));
         };
         entry.newest_record_us.fetch_max(head.at.0, Ordering::Relaxed);
-        let newest = if head.revision > 0 && head.status != Status::Deactivated {
-            self.store.load_revision(&spec.id, head.revision).await.map_err(Halt::again)?
-        } else {
-            None
-        };
-        Ok(Live::loaded(incarnation.clone(), head, newest.as_ref()))
+        if head.status == Status::Deactivated {
+            return Ok(Live::loaded(incarnation.clone(), spec.id.clone(), head, None));
+        }
+        let mut newest = None;
+        if head.revision > 0 {
+            let loading = self.store.load_revision(&spec.id, head.revision);
+            newest = in_time(loading).await.map_err(Halt::again)?;
+        }
+        let missing = head.revision > 0 && newest.is_none();
+        if head.epoch != self.epoch || missing {
+            let again = Head {
+                epoch: self.epoch,
+                incarnation: incarnation.number,
+                at: entry.record_time(self.timers.now()),
+                ..head.clone()
+            };
+            if missing {
+                newest = Some(revision_of(&again));
+            }
+            self.write(Save { actor: spec.id.clone(), head: again, append: missing }).await?;
+        }
+        Ok(Live::loaded(incarnation.clone(), spec.id.clone(), head, newest.as_ref()))
+    }
+
+    /// Writes before any call sees what is written.
+    async fn write(&self, save: Save) -> Result<(), Halt> {
+        let saving = self.store.save(vec![save]);
+        let answer = in_time(async { saving.await.pop().unwrap_or_else(no_answer) });
+        answer.await.map_err(Halt::again)
     }
 
     /// Makes the revision that a spawn asked for the current state: durably, before any call sees it, and
@@ -208,18 +259,19 @@ impl Lookup {
         live: &mut Live,
         number: u64,
     ) -> Result<(), Halt> {
-        let found = self.store.load_revision(&spec.id, number).await.map_err(Halt::again)?;
+        let loading = self.store.load_revision(&spec.id, number);
+        let found = in_time(loading).await.map_err(Halt::again)?;
         if let Some(revision) = found {
             live.restore(revision);
             let now = self.timers.now();
             let save = live.save(entry, &spec.id, Status::Activated, true, now);
-            let outcome = self.store.save(vec![save]).await.pop().unwrap_or(Ok(()));
-            outcome.map_err(Halt::again)?;
+            self.write(save).await?;
         } else {
             warn!(actor = %entry.actor, revision = number, "no such revision: going on with the current state");
         }
         let spawned = Registered::Spawned { id: spec.id.clone(), revision: None };
-        self.registry.apply(vec![RegistryChange::Put(spawned)]).await.map_err(Halt::again)?;
+        let noting = self.registry.apply(vec![RegistryChange::Put(spawned)]);
+        in_time(noting).await.map_err(Halt::again)?;
         if let Source::Spawned { parent, .. } = entry.source() {
             self.directory.put(spec.id.clone(), Source::Spawned { parent, revision: None });
         }
@@ -231,4 +283,8 @@ impl Lookup {
         let count = self.directory.remove_live(entry);
         self.live_actors.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
     }
+}
+
+fn no_answer() -> Result<(), StoreError> {
+    Err(StoreError::Unknown("the state store gave no answer".into()))
 }

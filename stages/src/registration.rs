@@ -4,10 +4,11 @@
 //! equal is not written again: a call that names its definition each time costs nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_pipeline::{Drain, KeyedProducer};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -17,7 +18,7 @@ use crate::directory::{Directory, Entry, Hosted, Source};
 use crate::error::Error;
 use crate::invocation::{Invocation, Registration, Spawn};
 use crate::ports::{Registered, Registry, RegistryChange};
-use crate::reply::{Deadlines, Reply, Timing};
+use crate::reply::{Reply, Timing};
 
 /// Actors warmed up at the same time.
 const WARM_UPS: usize = 16;
@@ -111,7 +112,7 @@ impl Registrar {
         for definition in &registration.definitions {
             check_definition(definition)?;
         }
-        let _changing = self.changing.lock().await;
+        let _changing = self.turn().await?;
         let mut changes = Vec::new();
         let mut known = Vec::new();
         for definition in registration.definitions {
@@ -148,7 +149,7 @@ impl Registrar {
     /// Stores spawned identities durably; activates nothing.
     pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<(), Error> {
         let mut changes = Vec::new();
-        let _changing = self.changing.lock().await;
+        let _changing = self.turn().await?;
         for id in spawn.actors {
             if let Some(change) = self.spawned(id, spawn.revision)? {
                 changes.push(change);
@@ -212,6 +213,14 @@ impl Registrar {
         Ok(Some(Registered::Spawned { id: Arc::new(id), revision }))
     }
 
+    /// This one's turn to change what is registered.
+    async fn turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        timeout(CHANGE_LIMIT, self.changing.lock()).await.map_err(|_| Error::Overloaded {
+            reason: "older changes to what is registered are still being stored".into(),
+            retry_after: Duration::from_secs(1),
+        })
+    }
+
     async fn keep(&self, changes: &[Registered]) -> Result<(), Error> {
         if changes.is_empty() {
             return Ok(());
@@ -231,7 +240,7 @@ impl Registrar {
 
     /// Forgets a spawned identity; a host's own definition stays.
     pub(crate) async fn forget(&self, entry: &Arc<Entry>) -> Result<(), Error> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.turn().await?;
         if matches!(entry.source(), Source::Defined(_)) {
             return Ok(());
         }
@@ -241,20 +250,23 @@ impl Registrar {
     }
 
     fn warm_up(&self, entry: Arc<Entry>) {
-        if !entry.spec().hosted.definition.is_warmed_up() {
+        // One at a time for each actor: a host that registers again and again piles nothing up.
+        if !entry.spec().hosted.definition.is_warmed_up()
+            || entry.warming.swap(true, Ordering::AcqRel)
+        {
             return;
         }
         let (caller, warm_ups) = (self.caller.clone(), self.warm_ups.clone());
         self.tasks.spawn(async move {
             let Ok(_one_of_few) = warm_ups.acquire().await else { return };
-            if caller.is_closed() {
-                return;
+            if !caller.is_closed() {
+                let (reply, waiting) = Reply::new(&Timing::new(caller.deadlines(), None));
+                caller.ask(&entry, Task::WarmUp(reply));
+                if let Err(error) = waiting.answer().await {
+                    warn!(actor = %entry.actor, %error, "warm-up failed; the first call will try again");
+                }
             }
-            let (reply, waiting) = Reply::new(&Timing::new(Deadlines::default(), None));
-            caller.ask(&entry, Task::WarmUp(reply));
-            if let Err(error) = waiting.answer().await {
-                warn!(actor = %entry.actor, %error, "warm-up failed; the first call will try again");
-            }
+            entry.warming.store(false, Ordering::Release);
         });
     }
 }

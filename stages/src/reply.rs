@@ -5,7 +5,7 @@
 //! call's deadline, which ends the reply only, never the call (decision 2).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -34,11 +34,17 @@ impl Default for Deadlines {
     }
 }
 
+const QUEUED: u8 = 0;
+const STARTED: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
 /// What both ends of a reply see of the call's progress.
 #[derive(Debug)]
 struct Progress {
     admitted: Instant,
-    started: AtomicBool,
+    /// [`QUEUED`], [`STARTED`] or [`GIVEN_UP`]: a caller is told that its call was not started, or the
+    /// call is started, never both.
+    phase: AtomicU8,
     /// When the caller stops waiting, in microseconds after `admitted`.
     ends_after_us: AtomicU64,
     /// Whether the caller itself bounded the whole call.
@@ -58,24 +64,48 @@ impl Timing {
     /// Starts a call's clock; `whole` is the caller's own bound on the whole call.
     pub fn new(limits: Deadlines, whole: Option<Duration>) -> Self {
         let admitted = Instant::now();
-        let start_by = admitted + whole.map_or(limits.start, |whole| whole.min(limits.start));
-        let ends_after = whole.unwrap_or(limits.start);
+        // A bound beyond what can be counted is none.
+        let ends_after_us = micros(whole.unwrap_or(limits.start));
+        let start_by = admitted + Duration::from_micros(ends_after_us);
         let progress = Progress {
             admitted,
-            started: AtomicBool::new(false),
-            ends_after_us: AtomicU64::new(micros(ends_after)),
+            phase: AtomicU8::new(QUEUED),
+            ends_after_us: AtomicU64::new(ends_after_us),
             bounded: whole.is_some(),
         };
         Self { progress: Arc::new(progress), start_by, limits }
     }
 
-    /// Notes that the host is about to get the call: from now on it may have run.
-    pub fn start(&self) {
+    /// Notes that the host is about to get the call: from now on it may have run. Not so when its caller
+    /// was told already that it was not started; then it must not be.
+    #[must_use]
+    pub fn start(&self) -> bool {
+        let Progress { phase, .. } = &*self.progress;
+        // Before the phase: a caller that sees it started sees its new end.
+        self.extend(self.limits.host + self.limits.commit);
+        let began = phase.compare_exchange(QUEUED, STARTED, Ordering::AcqRel, Ordering::Acquire);
+        began != Err(GIVEN_UP)
+    }
+
+    /// Notes that the host was not reached: the call waits as before.
+    pub fn unsent(&self) {
         if !self.progress.bounded {
-            let ends = self.progress.admitted.elapsed() + self.limits.host + self.limits.commit;
+            let ends = self.start_by.saturating_duration_since(self.progress.admitted);
             self.progress.ends_after_us.store(micros(ends), Ordering::Release);
         }
-        self.progress.started.store(true, Ordering::Release);
+        self.progress.phase.store(QUEUED, Ordering::Release);
+    }
+
+    fn extend(&self, phase: Duration) {
+        if !self.progress.bounded {
+            let ends = self.progress.admitted.elapsed() + phase;
+            self.progress.ends_after_us.store(micros(ends), Ordering::Release);
+        }
+    }
+
+    /// How long reaching a host is tried when nobody waits for the call.
+    pub fn patience(&self) -> Duration {
+        self.limits.start
     }
 
     /// The same call's time at its next actor: a caller's own bound stays, otherwise the phases begin anew.
@@ -83,6 +113,7 @@ impl Timing {
     pub fn routed(mut self) -> Self {
         if !self.progress.bounded {
             self.start_by = Instant::now() + self.limits.start;
+            self.extend(self.limits.start + self.limits.commit);
         }
         self
     }
@@ -130,6 +161,11 @@ impl<T> Reply<T> {
         self.0.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 
+    /// Whether somebody was to wait for it.
+    pub fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Answers. A caller that has gone is no error.
     pub fn send(mut self, answer: Result<T, Error>) {
         if let Some(sender) = self.0.take() {
@@ -164,16 +200,16 @@ impl<T> Waiting<T> {
                     Err(Error::Internal("the call was lost; the action may have run".into()))
                 });
             }
-            let started = timing.progress.started.load(Ordering::Acquire);
-            let latest = timing.progress.ends_after_us.load(Ordering::Acquire);
-            if Duration::from_micros(latest) > ends_after {
-                continue;
+            let phase = &timing.progress.phase;
+            if phase.compare_exchange(QUEUED, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            {
+                let why = "the actor was busy or not reachable".into();
+                return Err(Error::NotStarted(ends_after, why));
             }
-            return Err(if started {
-                Error::NoAnswer(ends_after)
-            } else {
-                Error::NotStarted(ends_after, "the actor was busy or not reachable".into())
-            });
+            let latest = timing.progress.ends_after_us.load(Ordering::Acquire);
+            if Duration::from_micros(latest) <= ends_after {
+                return Err(Error::NoAnswer(ends_after));
+            }
         }
     }
 }
@@ -207,7 +243,7 @@ mod tests {
         let began = Instant::now();
         let waiting = tokio::join!(waiting.answer(), async {
             tokio::time::sleep(Duration::from_secs(4)).await;
-            timing.start();
+            assert!(timing.start());
         });
         assert!(matches!(waiting.0, Err(Error::NoAnswer(_))));
         assert_eq!(began.elapsed(), Duration::from_secs(4 + 60 + 30));
@@ -217,7 +253,7 @@ mod tests {
     async fn the_caller_s_own_bound_holds_for_the_whole_call() {
         let timing = Timing::new(Deadlines::default(), Some(Duration::from_millis(700)));
         let (_reply, waiting) = Reply::<()>::new(&timing);
-        timing.start();
+        assert!(timing.start());
         let began = Instant::now();
         assert!(matches!(waiting.answer().await, Err(Error::NoAnswer(_))));
         assert_eq!(began.elapsed(), Duration::from_millis(700));

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use metrics::counter;
-use tidegate_pipeline::{KeyedEvent, KeyedProducer, Permit, Turn};
+use tidegate_pipeline::{Drain, Hold, KeyedEvent, KeyedProducer, Permit, Turn};
 use tokio::time::sleep;
 use tower::Service;
 use tracing::warn;
@@ -90,11 +90,16 @@ impl Default for ChangeRules {
     }
 }
 
+/// How long a side effect that finds no room is tried again.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// An effect with its place in the sender's buffer.
 pub(crate) struct PlannedEffect {
     invocation: Invocation,
     target: ActorRef,
     source: Arc<Entry>,
+    /// How long and how often it is tried again when it finds no room.
+    retries: Retries,
     _permit: Permit,
 }
 
@@ -270,14 +275,14 @@ impl SideEffects {
             invocation.asynchronous = true;
             let target = ActorRef::new(&invocation.actor.system, &invocation.actor.name);
             let Ok(permit) = self.sender.queue.try_reserve(invocation.bytes()) else {
-                return Err(Error::Overloaded {
-                    reason: "too many side effects wait to be sent; the action ran, its state was not kept".into(),
-                    retry_after: Duration::from_secs(1),
-                });
+                let reason = "too many side effects wait to be sent, its state was not kept".into();
+                let retry_after = Duration::from_secs(1);
+                return Err(Error::Overloaded { reason, retry_after }.after_action());
             };
             actor.entry.pending_effects.fetch_add(1, Ordering::Relaxed);
             let source = actor.entry.clone();
-            planned.push(PlannedEffect { invocation, target, source, _permit: permit });
+            let retries = Retries::lasting(PATIENCE);
+            planned.push(PlannedEffect { invocation, target, source, retries, _permit: permit });
         }
         Ok(planned)
     }
@@ -336,9 +341,9 @@ fn routed(
 ) -> Work {
     let caller = ActorId { parent: String::new(), ..ActorId::clone(&from.spec.id) };
     let timing = call.timing.routed();
-    let retries = Retries::until(timing.start_by);
     let payload = piped.unwrap_or(call.payload);
     let call = Call { action, payload, caller: Some(caller), timing, ..call };
+    let retries = call.retries();
     Work { entry, lane, task: Task::Call(Box::new(call)), retries }
 }
 
@@ -347,31 +352,28 @@ fn routed(
 pub(crate) struct Deliver {
     pub(crate) caller: Caller,
     pub(crate) registrar: Registrar,
-    /// How long an effect that finds no room is tried again.
-    pub(crate) patience: Duration,
+    pub(crate) tasks: Drain,
 }
 
 impl Deliver {
-    async fn deliver(self, effect: PlannedEffect) {
-        let mut retries = Retries::within(self.patience);
-        loop {
-            match self.admit(effect.invocation.clone()).await {
-                Ok(()) => {
-                    counter!(EFFECTS_TOTAL, "outcome" => "sent").increment(1);
-                    return;
-                }
-                Err(error) => {
-                    let again = matches!(error, Error::Overloaded { .. } | Error::Store(_));
-                    if let Some(pause) = retries.next().filter(|_| again) {
-                        sleep(pause).await;
-                        continue;
-                    }
-                    counter!(EFFECTS_TOTAL, "outcome" => "failed").increment(1);
-                    warn!(source = %effect.source.actor, target = %effect.target, %error, "side effect not delivered");
-                    return;
-                }
-            }
+    async fn deliver(self, mut effect: PlannedEffect, hold: Hold<PlannedEffect>) {
+        let Err(error) = self.admit(effect.invocation.clone()).await else {
+            counter!(EFFECTS_TOTAL, "outcome" => "sent").increment(1);
+            return;
+        };
+        // Draining: the doors closed in between; next time it is exempt.
+        let again = matches!(error, Error::Overloaded { .. } | Error::Store(_) | Error::Draining);
+        if let Some(pause) = effect.retries.next().filter(|_| again) {
+            // The target's effects keep their order, those of other targets go on meanwhile.
+            let parked = hold.park();
+            self.tasks.spawn(async move {
+                sleep(pause).await;
+                parked.resume(effect);
+            });
+            return;
         }
+        counter!(EFFECTS_TOTAL, "outcome" => "failed").increment(1);
+        warn!(source = %effect.source.actor, target = %effect.target, %error, "side effect not delivered");
     }
 
     async fn admit(&self, invocation: Invocation) -> Result<(), Error> {
@@ -393,8 +395,8 @@ impl Service<Turn<PlannedEffect>> for Deliver {
     fn call(&mut self, turn: Turn<PlannedEffect>) -> Self::Future {
         let room = self.clone();
         Box::pin(async move {
-            let (effect, _hold) = turn.into_parts();
-            room.deliver(effect).await;
+            let (effect, hold) = turn.into_parts();
+            room.deliver(effect, hold).await;
             Ok(())
         })
     }

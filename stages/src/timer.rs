@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use metrics::counter;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 use tracing::warn;
@@ -17,13 +20,20 @@ use tracing::warn;
 use crate::actor::Definition;
 use crate::caller::{Caller, Task};
 use crate::directory::{Directory, Entry};
+use crate::error::Error;
 use crate::metrics::DEACTIVATIONS_TOTAL;
 use crate::ports::Clock;
-use crate::reply::Reply;
+use crate::reply::{Reply, Timing, Waiting};
 use crate::state::Timestamp;
 
 /// Arms that may wait for the timer task.
 const WAITING_ARMS: usize = 4096;
+
+/// Longest time for which the queue takes a timer; a longer idle time is slept in parts.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
+
+/// Actors that are on their way out of memory at the same time because there are too many.
+const LEAVING: usize = 1024;
 
 /// What is to happen to an actor, and after which time.
 #[derive(Debug)]
@@ -46,14 +56,15 @@ pub(crate) struct Timers {
     clock: Arc<dyn Clock>,
     directory: Arc<Directory>,
     max_live: usize,
-    evictions: flume::Sender<Arc<Entry>>,
+    over_cap: Arc<Notify>,
 }
 
 /// The receiving side, to be [run](Self::run).
 #[derive(Debug)]
 pub(crate) struct TimerTask {
     arms: flume::Receiver<Arm>,
-    evictions: flume::Receiver<Arc<Entry>>,
+    max_live: usize,
+    over_cap: Arc<Notify>,
 }
 
 impl Timers {
@@ -64,9 +75,9 @@ impl Timers {
         max_live: usize,
     ) -> (Self, TimerTask) {
         let (arms, armed) = flume::bounded(WAITING_ARMS);
-        let (evictions, evicted) = flume::bounded(WAITING_ARMS);
-        let task = TimerTask { arms: armed, evictions: evicted };
-        (Self { arms, clock, directory, max_live, evictions }, task)
+        let over_cap = Arc::new(Notify::new());
+        let task = TimerTask { arms: armed, max_live, over_cap: over_cap.clone() };
+        (Self { arms, clock, directory, max_live, over_cap }, task)
     }
 
     /// Wall-clock time, for records.
@@ -76,16 +87,18 @@ impl Timers {
 
     /// An actor has come into memory; `live` actors are there now.
     pub(crate) async fn activated(&self, entry: &Arc<Entry>, definition: &Definition, live: usize) {
-        if let Some(idle) = definition.deactivate_after {
-            self.idle_after(entry, idle, idle).await;
-        }
+        self.used(entry, definition).await;
         if live > self.max_live {
-            let seed = entry.actor.precomputed_hash() ^ self.directory.now_ms();
-            let candidate = self.directory.eviction_candidate(seed);
-            if let Some(victim) = candidate.filter(|victim| !Arc::ptr_eq(victim, entry)) {
-                // When the line is full the next activation tries again.
-                drop(self.evictions.try_send(victim));
-            }
+            self.over_cap.notify_one();
+        }
+    }
+
+    /// An actor in memory is used; sees to it that its idle time runs, also when it has none only since it was activated.
+    pub(crate) async fn used(&self, entry: &Arc<Entry>, definition: &Definition) {
+        if let Some(idle) = definition.deactivate_after
+            && !entry.idle_armed.load(Ordering::Relaxed)
+        {
+            self.idle_after(entry, idle, idle).await;
         }
     }
 
@@ -131,27 +144,50 @@ impl TimerTask {
         stop: CancellationToken,
     ) {
         let mut queue: DelayQueue<Arm> = DelayQueue::new();
+        let mut leaving: FuturesUnordered<BoxFuture<'static, Result<(), Error>>> =
+            FuturesUnordered::new();
+        let mut seed = 0;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Ok(arm) = self.arms.recv_async() => {
-                    let after = arm.after;
+                    let after = arm.after.min(LONGEST);
                     queue.insert(arm, after);
+                    continue;
                 }
-                Ok(victim) = self.evictions.recv_async() => {
-                    counter!(DEACTIVATIONS_TOTAL, "reason" => "evicted").increment(1);
-                    let task = Task::Deactivate { idle: None, done: Reply::unwanted() };
-                    caller.ask(&victim, task);
+                () = self.over_cap.notified() => {}
+                Some(left) = leaving.next() => {
+                    if left.is_err() {
+                        // The store fails: the next activation looks again.
+                        continue;
+                    }
                 }
                 Some(fired) = queue.next() => {
                     let arm = fired.into_inner();
                     if let Some(rest) = fire(&arm, &caller, &directory) {
-                        queue.insert(arm, rest);
+                        queue.insert(arm, rest.min(LONGEST));
                     }
+                    continue;
                 }
+            }
+            // Looked at again whenever one has left: two picks may have been the same actor.
+            while leaving.len() < LEAVING && directory.live_count() > self.max_live + leaving.len()
+            {
+                seed += 1;
+                let Some(victim) = directory.eviction_candidate(seed) else { break };
+                leaving.push(evict(&caller, &victim).answer().boxed());
             }
         }
     }
+}
+
+/// Asks an actor to leave; the word that it has, or could not.
+fn evict(caller: &Caller, victim: &Arc<Entry>) -> Waiting<()> {
+    counter!(DEACTIVATIONS_TOTAL, "reason" => "evicted").increment(1);
+    let deadlines = caller.deadlines();
+    let (done, waiting) = Reply::new(&Timing::new(deadlines, Some(deadlines.host)));
+    caller.ask(victim, Task::Deactivate { idle: None, done });
+    waiting
 }
 
 /// What a timer does when it fires; the time to sleep on, if it was too early.
@@ -165,6 +201,8 @@ fn fire(arm: &Arm, caller: &Caller, directory: &Directory) -> Option<Duration> {
         What::Idle(idle) => {
             let used =
                 Duration::from_millis(directory.now_ms().saturating_sub(entry.last_used_ms()));
+            // The strategy may have been replaced while this slept.
+            let idle = entry.spec().hosted.definition.deactivate_after.unwrap_or(idle);
             if used < idle && entry.is_live() {
                 return Some(idle.saturating_sub(used));
             }

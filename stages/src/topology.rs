@@ -83,9 +83,6 @@ const COMMIT_EVENTS: usize = 2_048;
 /// Effects under way at the same time.
 const EFFECTS_IN_FLIGHT: usize = 256;
 
-/// How long a side effect that finds no room is tried again.
-const EFFECT_PATIENCE: Duration = Duration::from_mins(1);
-
 /// The outside world, as the house needs it.
 #[derive(Debug)]
 pub struct Ports<H> {
@@ -176,6 +173,7 @@ impl House {
             way_out: WayOut { caller: caller.clone(), effects: effects.clone() },
             registrar: registrar.clone(),
             store: store.clone(),
+            tasks: drain.clone(),
         });
         let workers = settings.workers.max(1);
         for _ in 0..workers {
@@ -185,7 +183,8 @@ impl House {
                 .subscribe(&mailboxes, each_slot(demand))
                 .map_err(unsubscribed)?;
         }
-        let room = Checkpoint::new(store, clock, gate, drain.clone());
+        let durability = settings.rules.durability;
+        let room = Checkpoint::new(store, clock, gate, drain.clone(), durability);
         let options = BatchOptions {
             max_bytes: (settings.checkpoint.bytes / 2).max(1),
             ..BatchOptions::new("checkpoint", COMMIT_EVENTS)
@@ -193,11 +192,8 @@ impl House {
         Consumer::spawn_batched(options, Settled::bytes, room, &drain)
             .subscribe(checkpoint.producer(), SubscribeOptions::max_demand(2 * COMMIT_EVENTS))
             .map_err(unsubscribed)?;
-        let deliver = Deliver {
-            caller: caller.clone(),
-            registrar: registrar.clone(),
-            patience: EFFECT_PATIENCE,
-        };
+        let deliver =
+            Deliver { caller: caller.clone(), registrar: registrar.clone(), tasks: drain.clone() };
         let options = ConsumerOptions { name: "side_effects", concurrency: EFFECTS_IN_FLIGHT };
         Consumer::spawn(options, deliver, &drain)
             .subscribe(&effects.queue, each_slot(EFFECTS_IN_FLIGHT))
@@ -259,9 +255,7 @@ impl House {
     pub async fn state(&self, system: &str, name: &str) -> Result<ActorState, Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        let (reply, waiting) = Reply::new(&Timing::new(self.caller.deadlines(), None));
-        self.caller.ask(&entry, Task::State(reply));
-        let state = waiting.answer().await?;
+        let state = self.caller.admit_task(&entry, Task::State).await?.answer().await?;
         if state.state.is_none() && state.tags.is_empty() {
             return Err(Error::NotFound(format!(
                 "Actor {name} on ActorSystem {system} has no state"
@@ -277,9 +271,7 @@ impl House {
     pub async fn delete(&self, system: &str, name: &str) -> Result<(), Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        let (reply, waiting) = Reply::new(&Timing::new(self.caller.deadlines(), None));
-        self.caller.ask(&entry, Task::Delete(reply));
-        waiting.answer().await
+        self.caller.admit_task(&entry, Task::Delete).await?.answer().await
     }
 
     /// Whether calls from outside are refused.
@@ -293,8 +285,13 @@ impl House {
         let deadline = Instant::now() + limit;
         self.caller.close();
         let finished = timeout_at(deadline, async {
-            self.finish_calls().await;
-            self.unload_all().await;
+            loop {
+                self.finish_calls().await;
+                self.unload_all().await;
+                if self.is_quiet() {
+                    return;
+                }
+            }
         });
         let finished = finished.await.is_ok();
         if !finished {
@@ -320,12 +317,20 @@ impl House {
         loop {
             self.mailboxes.idle().await;
             self.effects.queue.idle().await;
-            if self.mailboxes.is_idle() && self.mailboxes.admitted() == 0 {
+            if self.is_quiet() {
                 return;
             }
             // Commits on their way: there is nothing to be woken by.
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Whether no call and no effect is under way, counting those whose commit is.
+    fn is_quiet(&self) -> bool {
+        self.mailboxes.is_idle()
+            && self.mailboxes.admitted() == 0
+            && self.effects.queue.is_idle()
+            && self.effects.queue.admitted() == 0
     }
 
     async fn unload_all(&self) {

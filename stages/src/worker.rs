@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use metrics::counter;
-use tidegate_pipeline::{Hold, Turn};
+use tidegate_pipeline::{Drain, Hold, Turn};
 use tokio::time::sleep;
 use tower::Service;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::activation::Live;
 use crate::caller::{Call, Task, Work};
@@ -23,12 +24,12 @@ use crate::departure::{Departure, WayOut};
 use crate::directory::Entry;
 use crate::error::Error;
 use crate::invoke::Invoke;
-use crate::lookup::{CheckedOut, Halt, Lookup};
+use crate::lookup::{CheckedOut, Halt, Lookup, in_time};
 use crate::metrics::DEACTIVATIONS_TOTAL;
 use crate::ports::{Host, Save, StateStore, StoreError};
 use crate::registration::Registrar;
 use crate::reply::{Deadlines, Reply, Timing};
-use crate::side_effects::{PlannedEffect, SideEffects};
+use crate::side_effects::{Durability, PlannedEffect, SideEffects};
 use crate::state::Status;
 
 /// The rooms behind the mailboxes; see the [module](self). Cheap to clone.
@@ -41,21 +42,39 @@ pub(crate) struct Worker<H> {
     pub(crate) way_out: WayOut,
     pub(crate) registrar: Registrar,
     pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) tasks: Drain,
 }
 
 impl<H: Host> Worker<H> {
     async fn turn(self: Arc<Self>, turn: Turn<Work>) {
         let (work, hold) = turn.into_parts();
         match work.task {
-            Task::Call(_) | Task::State(_) | Task::WarmUp(_) => {
+            Task::Call(_) | Task::State(..) | Task::WarmUp(_) => {
                 if let Err((work, halt)) = self.walk(work).await {
-                    retry_or_fail(work, halt, hold).await;
+                    self.retry_or_fail(work, halt, hold);
                 }
             }
             Task::Snapshot => self.snapshot(&work.entry).await,
             Task::Deactivate { idle, done } => self.deactivate(&work.entry, idle, done).await,
-            Task::Delete(reply) => reply.send(self.delete(&work.entry).await),
+            Task::Delete(reply, _permit) => reply.send(self.delete(&work.entry).await),
         }
+    }
+
+    /// Tries again later with the key parked and the worker's slot given back, or ends the work.
+    fn retry_or_fail(&self, mut work: Work, halt: Halt, hold: Hold<Work>) {
+        let pause = if halt.again { work.retries.next() } else { None };
+        let Some(pause) = pause else {
+            drop(hold);
+            return work.fail(halt.error);
+        };
+        let parked = hold.park();
+        // Another task sleeps: this one's place among the worker's is needed by others.
+        self.tasks.spawn(async move {
+            sleep(pause).await;
+            // The host may have moved meanwhile.
+            work.lane = work.entry.spec().hosted.lane;
+            parked.resume(work);
+        });
     }
 
     /// The walk of a call: lookup → invoke → side effects → checkpoint.
@@ -78,9 +97,11 @@ impl<H: Host> Worker<H> {
                     }
                 };
             }
-            Task::State(reply) => Departure::State(reply, actor.live.content.clone()),
+            Task::State(reply, permit) => {
+                Departure::State(reply, actor.live.content.clone(), permit)
+            }
             Task::WarmUp(reply) => Departure::Done(reply),
-            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(_) => Departure::Nothing,
+            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(..) => Departure::Nothing,
         };
         self.submit(&mut actor, None, departure, Vec::new()).await;
         actor.check_in();
@@ -117,11 +138,14 @@ impl<H: Host> Worker<H> {
                 return Err((call, halt));
             }
         };
+        // A long action was a use until its end.
+        actor.entry.touch(self.lookup.directory.now_ms());
         if actor.live.incarnation.trouble() == Some(Trouble::Doomed) {
             // An older commit was lost while the host worked on a state that will never be.
             let lost =
                 "an older change of the actor could not be kept; this one was discarded with it";
-            return Err((call, Halt::end(StoreError::Unavailable(lost.into()).into())));
+            let error = Error::from(StoreError::Unavailable(lost.into()));
+            return Err((call, Halt::end(error.after_action())));
         }
         match self.side_effects.settle(&mut actor, call, response) {
             Ok(plan) => {
@@ -150,31 +174,42 @@ impl<H: Host> Worker<H> {
             return;
         }
         let bytes = save.as_ref().map_or(0, |save| save.head.content.bytes());
-        let permit = match self.checkpoint.reserve(bytes).await {
-            Ok(permit) => permit,
+        let (save, room) = match self.checkpoint.reserve(bytes).await {
+            Ok(permit) => (save, Ok(permit)),
             Err(refused) => {
-                // The change is in memory and will not be written: nothing may build on it.
-                let error = StoreError::Unavailable(format!("no room to write: {refused}"));
-                if save.is_some() {
-                    incarnation.doom(error.clone());
+                let keeps = self.side_effects.rules.durability == Durability::Snapshot;
+                if keeps && save.is_some() {
+                    // Memory is ahead of the store by its nature here: the next snapshot writes it.
+                    actor.live.unsaved();
+                    self.lookup.timers.changed(&actor.entry, &actor.spec.hosted.definition);
                 }
-                departure.fail(Error::Store(error));
-                return;
+                let error = StoreError::Unavailable(format!("no room to write: {refused}"));
+                (save.filter(|_| !keeps), Err(error))
             }
         };
         let settled = Settled::new(
             actor.entry.clone(),
-            incarnation.clone(),
+            actor.live.incarnation.clone(),
             save,
             (departure, effects),
             self.way_out.clone(),
         );
-        self.checkpoint.push(settled, permit);
+        match room {
+            Ok(permit) => self.checkpoint.push(settled, permit),
+            Err(error) => settled.refuse(error),
+        }
     }
 
     /// Appends the content to the history if it changed since the last time.
     async fn snapshot(&self, entry: &Arc<Entry>) {
-        let Ok(Some(mut actor)) = CheckedOut::take(entry) else { return };
+        let mut actor = match CheckedOut::take(entry) {
+            Ok(Some(actor)) => actor,
+            Ok(None) => return,
+            Err(in_doubt) => {
+                debug!(actor = %entry.actor, error = %in_doubt, "snapshot postponed");
+                return self.lookup.timers.changed(entry, &entry.spec().hosted.definition);
+            }
+        };
         if actor.live.is_dirty() || actor.live.is_unrevised() {
             let append = actor.live.is_unrevised();
             let save = self.save(&mut actor, Status::Activated, append);
@@ -197,7 +232,12 @@ impl<H: Host> Worker<H> {
                 self.lookup.left(entry);
                 return done.send(Ok(()));
             }
-            Err(error) => return done.send(Err(error)),
+            Err(in_doubt) => {
+                if let Some(idle) = idle {
+                    self.lookup.timers.idle_after(entry, idle, idle).await;
+                }
+                return done.send(Err(in_doubt));
+            }
         };
         if let Some(idle) = idle {
             let used = Duration::from_millis(
@@ -236,33 +276,20 @@ impl<H: Host> Worker<H> {
 
     /// Removes state, history and, when it was spawned, registration.
     async fn delete(&self, entry: &Arc<Entry>) -> Result<(), Error> {
-        let incarnation = {
-            let mut cell = entry.cell.lock();
-            cell.live = None;
-            cell.incarnation.take()
-        };
+        entry.check_registered()?;
+        let incarnation = entry.cell.lock().incarnation.clone();
         if let Some(incarnation) = incarnation {
+            // Calls before the delete are answered as if it had not come yet.
+            in_time(incarnation.settled().map(Ok)).await?;
             incarnation.doom(StoreError::Unavailable("the actor was deleted".into()));
-            incarnation.settled().await;
         }
+        entry.cell.lock().live = None;
         self.lookup.left(entry);
-        self.store.delete(&entry.id()).await?;
+        in_time(self.store.delete(&entry.id())).await?;
         self.registrar.forget(entry).await?;
         info!(actor = %entry.actor, "deleted");
         Ok(())
     }
-}
-
-/// Tries again later with the key parked and the worker's slot given back, or ends the work.
-async fn retry_or_fail(mut work: Work, halt: Halt, hold: Hold<Work>) {
-    let pause = if halt.again { work.retries.next() } else { None };
-    let Some(pause) = pause else {
-        drop(hold);
-        return work.fail(halt.error);
-    };
-    let parked = hold.park();
-    sleep(pause).await;
-    parked.resume(work);
 }
 
 /// [`Worker`] as the service that a consumer runs.

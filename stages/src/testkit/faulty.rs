@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::{BoxFuture, pending, ready};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -23,6 +23,8 @@ pub enum SaveFault {
     WriteAndFail(StoreError),
     /// The first `usize` saves of the batch are written, the others are lost; the caller gets this error for all.
     Tear(usize, StoreError),
+    /// The first save of the batch is lost with this error, the others are written.
+    LoseFirst(StoreError),
 }
 
 type Answers = Vec<Result<(), StoreError>>;
@@ -44,6 +46,7 @@ struct Script {
     saves: VecDeque<SaveFault>,
     loads: VecDeque<StoreError>,
     holding: bool,
+    hanging: bool,
     held: VecDeque<Held>,
 }
 
@@ -93,6 +96,11 @@ impl FaultyStore {
         }
     }
 
+    /// Whether questions for a head or a revision get no answer at all from now on.
+    pub fn hang_loads(&self, hanging: bool) {
+        self.script.lock().hanging = hanging;
+    }
+
     /// How many calls of `save` wait.
     pub fn held_saves(&self) -> usize {
         self.script.lock().held.len()
@@ -120,6 +128,11 @@ fn run(
         Some(SaveFault::Lose(error)) => (0, error),
         Some(SaveFault::WriteAndFail(error)) => (count, error),
         Some(SaveFault::Tear(written, error)) => (written.min(count), error),
+        Some(SaveFault::LoseFirst(error)) => {
+            batch.drain(..count.min(1));
+            let rest = below.save(batch);
+            return rest.map(|rest| std::iter::once(Err(error)).chain(rest).collect()).boxed();
+        }
     };
     batch.truncate(written);
     let answers = vec![Err(error); count];
@@ -153,9 +166,14 @@ impl StateStore for FaultyStore {
 
     fn load(&self, actor: &ActorId) -> BoxFuture<'static, Result<Option<Head>, StoreError>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
-        if let Some(error) = self.script.lock().loads.pop_front() {
+        let mut script = self.script.lock();
+        if script.hanging {
+            return pending().boxed();
+        }
+        if let Some(error) = script.loads.pop_front() {
             return ready(Err(error)).boxed();
         }
+        drop(script);
         self.below.load(actor)
     }
 
@@ -164,6 +182,9 @@ impl StateStore for FaultyStore {
         actor: &ActorId,
         revision: u64,
     ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
+        if self.script.lock().hanging {
+            return pending().boxed();
+        }
         self.below.load_revision(actor, revision)
     }
 

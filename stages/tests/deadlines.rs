@@ -1,0 +1,166 @@
+//! What a call's time means: a caller is told the truth about whether its action ran.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use support::*;
+use tidegate_stages::actor::Definition;
+use tidegate_stages::error::{Error, ErrorKind};
+use tidegate_stages::invocation::{ActorInvocationResponse, Invocation, Routing};
+use tidegate_stages::ports::HostError;
+use tokio::time::{Instant, sleep};
+
+fn bounded(invocation: Invocation, ms: u64) -> Invocation {
+    let metadata = [("request-timeout".to_owned(), ms.to_string())].into();
+    Invocation { metadata, ..invocation }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_said_not_to_be_started_never_runs() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let seen = runs.clone();
+    let world = world(host(move |invocation| {
+        let seen = seen.clone();
+        async move {
+            if invocation.action == "init" {
+                sleep(Duration::from_secs(15)).await;
+                return Ok(ActorInvocationResponse::default());
+            }
+            seen.fetch_add(1, Ordering::SeqCst);
+            Ok(counted(&invocation))
+        }
+    }))
+    .await;
+    let actions = vec!["init".into(), "add".into()];
+    world.register(vec![Definition { actions, ..definition("joe") }]).await.unwrap();
+    let gone = world.start(call("joe", "add"));
+    settle().await;
+    gone.abort();
+    let error = world.add("joe").await.unwrap_err();
+    assert!(matches!(error, Error::NotStarted(..)), "{error}");
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_never_reached_its_host_is_said_not_to_be_started() {
+    let world = world(host(|_| async {
+        Err(HostError::Connect { address: "h".into(), reason: "refused".into() })
+    }))
+    .await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    let began = Instant::now();
+    let error = world.house.invoke(bounded(call("joe", "add"), 500)).await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    assert!(began.elapsed() <= Duration::from_millis(500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_s_own_bound_is_for_the_whole_call_waiting_included() {
+    let world = world(host(|invocation| async move {
+        sleep(Duration::from_secs(20)).await;
+        Ok(counted(&invocation))
+    }))
+    .await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    let first = world.start(bounded(call("joe", "add"), 50_000));
+    settle().await;
+    let second = world.start(bounded(call("joe", "add"), 50_000));
+    let endless = world.start(bounded(call("joe", "add"), u64::MAX));
+    assert_eq!(answered(first.await.unwrap().unwrap()), 1);
+    assert_eq!(answered(second.await.unwrap().unwrap()), 2);
+    assert_eq!(answered(endless.await.unwrap().unwrap()), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bounded_call_goes_on_to_its_next_actor_within_its_bound() {
+    let world = world(host(|invocation| async move {
+        sleep(Duration::from_secs(15)).await;
+        let mut response = counted(&invocation);
+        if invocation.actor.name == "first" {
+            let (actor, action) = ("second".into(), "add".into());
+            response.workflow.routing = Some(Routing::Forward { actor, action });
+        }
+        Ok(response)
+    }))
+    .await;
+    world.register(["first", "second"].map(definition).to_vec()).await.unwrap();
+    assert_eq!(
+        answered(world.house.invoke(bounded(call("first", "add"), 40_000)).await.unwrap()),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_asynchronous_call_runs_however_long_it_waits() {
+    let world = world(host(|invocation| async move {
+        sleep(Duration::from_secs(4)).await;
+        Ok(counted(&invocation))
+    }))
+    .await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    for _ in 0..10 {
+        let accepted = Invocation { asynchronous: true, ..call("joe", "add") };
+        world.house.invoke(accepted).await.unwrap();
+    }
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_routed_call_is_not_cancelled_when_its_client_and_another_one_go() {
+    let world = world(host(|invocation| async move {
+        let mut response = counted(&invocation);
+        if invocation.actor.name == "first" {
+            let (actor, action) = ("second".into(), "add".into());
+            response.workflow.routing = Some(Routing::Forward { actor, action });
+        } else {
+            sleep(Duration::from_secs(3)).await;
+        }
+        Ok(response)
+    }))
+    .await;
+    world.register(["first", "second"].map(definition).to_vec()).await.unwrap();
+    let running = world.start(call("second", "add"));
+    settle().await;
+    let routed = world.start(call("first", "add"));
+    let other = world.start(call("second", "add"));
+    settle().await;
+    routed.abort();
+    settle().await;
+    other.abort();
+    running.await.unwrap().unwrap();
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(number(world.head("second").await.unwrap().content.state.as_ref()), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_after_the_action_ran_does_not_invite_to_run_it_again() {
+    use tidegate_stages::ports::StoreError;
+    use tidegate_stages::testkit::faulty::SaveFault;
+    let world = world(host(|invocation| async move {
+        let mut response = counted(&invocation);
+        if invocation.actor.name == "first" {
+            let (actor, action) = ("second".into(), "add".into());
+            response.workflow.routing = Some(Routing::Forward { actor, action });
+            return Ok(response);
+        }
+        if invocation.actor.name == "second" {
+            return Err(HostError::Connect { address: "h".into(), reason: "refused".into() });
+        }
+        Ok(response)
+    }))
+    .await;
+    world.register(["first", "second", "joe"].map(definition).to_vec()).await.unwrap();
+    let error = world.house.invoke(call("first", "add")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HostFailed);
+    assert!(!error.is_retryable(), "{error}");
+    let lost = StoreError::Unavailable("as the test wants it".into());
+    world.store.fail_next_save(SaveFault::Lose(lost));
+    let error = world.add("joe").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable);
+    assert!(!error.is_retryable(), "{error}");
+}

@@ -1,0 +1,201 @@
+//! A store in trouble: nothing acknowledged is lost, nobody hangs, and what can wait does.
+
+mod support;
+
+use std::time::Duration;
+
+use support::*;
+use tidegate_stages::actor::Definition;
+use tidegate_stages::error::ErrorKind;
+use tidegate_stages::invocation::{ActorInvocationResponse, Invocation};
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::{StateStore, StoreError};
+use tidegate_stages::side_effects::{ChangeRules, Durability, Revisions};
+use tidegate_stages::state::{Status, Timestamp};
+use tidegate_stages::testkit::faulty::SaveFault;
+use tidegate_stages::topology::Settings;
+use tokio::time::{Instant, sleep};
+
+fn rules(change: impl FnOnce(&mut ChangeRules)) -> Settings {
+    let mut settings = Settings::default();
+    change(&mut settings.rules);
+    settings
+}
+
+fn unknown() -> SaveFault {
+    SaveFault::Lose(StoreError::Unknown("as the test wants it".into()))
+}
+
+fn lost() -> SaveFault {
+    SaveFault::Lose(StoreError::Unavailable("as the test wants it".into()))
+}
+
+async fn history(world: &World, name: &str) -> Vec<u64> {
+    let all = world.memory.load_by_interval(&id(name), Timestamp(0), Timestamp(u64::MAX), 100);
+    all.await.unwrap().iter().map(|revision| number(revision.content.state.as_ref())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_in_doubt_ends_at_its_limit_and_every_caller_gets_an_answer() {
+    let world = world(counter()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    for _ in 0..1000 {
+        world.store.fail_next_save(unknown());
+    }
+    let doubtful = world.start(call("joe", "add"));
+    sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    assert!(!world.house.drain(Duration::from_secs(5)).await);
+    assert!(doubtful.await.unwrap().is_err());
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_postpones_snapshots_and_idle_ends_and_cancels_none() {
+    let world = world_with(
+        counter(),
+        rules(|rules| rules.durability = Durability::Snapshot),
+        MemoryStore::new(),
+    )
+    .await;
+    let timed = Definition {
+        snapshot_every: Some(Duration::from_secs(1)),
+        deactivate_after: Some(Duration::from_secs(3)),
+        ..definition("joe")
+    };
+    let often = Definition {
+        snapshot_every: Some(Duration::from_secs(1)),
+        actions: vec!["add".into(), "other".into()],
+        ..definition("moe")
+    };
+    world.register(vec![timed, often]).await.unwrap();
+    world.add("joe").await.unwrap();
+    world.add("moe").await.unwrap();
+    for _ in 0..20 {
+        world.store.fail_next_save(unknown());
+    }
+    sleep(Duration::from_secs(120)).await;
+    let head = world.head("joe").await.unwrap();
+    assert_eq!((number(head.content.state.as_ref()), head.status), (1, Status::Deactivated));
+    world.add("moe").await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(history(&world, "moe").await, [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_cannot_be_written_loses_nothing_that_memory_has() {
+    let world = world_with(
+        host(|invocation| async move {
+            let checkpoint = invocation.action == "other";
+            Ok(ActorInvocationResponse { checkpoint, ..counted(&invocation) })
+        }),
+        rules(|rules| rules.durability = Durability::Snapshot),
+        MemoryStore::new(),
+    )
+    .await;
+    let timed = Definition { snapshot_every: Some(Duration::from_secs(2)), ..definition("joe") };
+    world.register(vec![timed]).await.unwrap();
+    for n in 1..=5 {
+        assert_eq!(world.add("joe").await.unwrap(), n);
+    }
+    world.store.fail_next_save(lost());
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.add("joe").await.unwrap(), 6);
+    world.store.fail_next_save(lost());
+    // Its caller waits until it is written.
+    assert_eq!(answered(world.house.invoke(call("joe", "other")).await.unwrap()), 7);
+    assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_commit_below_a_written_one_is_settled_not_denied() {
+    let world = world_with(
+        counter(),
+        rules(|rules| rules.revisions = Revisions::Every),
+        MemoryStore::new(),
+    )
+    .await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    world.store.hold_saves();
+    let first = world.start(call("joe", "add"));
+    sleep(Duration::from_millis(10)).await;
+    let calls = [first, world.start(call("joe", "add")), world.start(call("joe", "add"))];
+    sleep(Duration::from_millis(10)).await;
+    world.store.release_saves();
+    // The second batch holds the other two; the state of the third tells of the second.
+    let error = StoreError::Unavailable("as the test wants it".into());
+    world.store.fail_next_save(SaveFault::LoseFirst(error));
+    for (n, call) in (1..).zip(calls) {
+        assert_eq!(answered(call.await.unwrap().unwrap()), n);
+    }
+    assert_eq!(world.add("joe").await.unwrap(), 4);
+    assert_eq!(history(&world, "joe").await, [1, 2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_with_a_later_owner_closes_the_gate_to_nobody_else() {
+    let world = world(counter()).await;
+    world.register(["joe", "moe"].map(definition).to_vec()).await.unwrap();
+    world.store.fail_next_save(SaveFault::Lose(StoreError::Fenced(7)));
+    assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::StoreUnavailable);
+    assert_eq!(world.add("moe").await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_nobody_waits_for_waits_for_the_store() {
+    let world = world(counter()).await;
+    world.register(["joe", "moe"].map(definition).to_vec()).await.unwrap();
+    world.store.fail_next_save(lost());
+    world.add("joe").await.unwrap_err();
+    let accepted = Invocation { asynchronous: true, ..call("moe", "add") };
+    world.house.invoke(accepted).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(number(world.head("moe").await.unwrap().content.state.as_ref()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_a_question_holds_no_actor_for_ever() {
+    let world = world(counter()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    world.store.hang_loads(true);
+    assert!(world.add("joe").await.is_err());
+    world.store.hang_loads(false);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_the_head_is_written_under_the_new_epoch_before_the_first_call() {
+    let memory = MemoryStore::new();
+    let first = world_with(counter(), Settings::default(), memory.clone()).await;
+    first.register(vec![definition("joe"), definition("moe")]).await.unwrap();
+    first.add("joe").await.unwrap();
+    first.add("moe").await.unwrap();
+    let crashed = first.head("joe").await.unwrap();
+    let world = world_with(counter(), Settings::default(), memory.clone()).await;
+    world.store.fail_next_save(lost());
+    assert_eq!(answered(world.house.invoke(call("joe", "get")).await.unwrap()), 1);
+    let head = world.head("joe").await.unwrap();
+    assert_eq!((head.epoch, head.version), (crashed.epoch + 1, crashed.version));
+    assert!(head.at > crashed.at && head.incarnation > 0);
+    assert_eq!(world.add("joe").await.unwrap(), 2);
+    // An orderly end needs none of it.
+    assert!(world.house.drain(Duration::from_secs(5)).await);
+    let again = world_with(counter(), Settings::default(), memory).await;
+    assert_eq!(answered(again.house.invoke(call("joe", "get")).await.unwrap()), 2);
+    assert_eq!(again.store.saves(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_a_crash_kept_from_the_history_gets_there_without_another_change() {
+    let memory = MemoryStore::new();
+    let timed = Definition { snapshot_every: Some(Duration::from_secs(2)), ..definition("joe") };
+    let first = world_with(counter(), Settings::default(), memory.clone()).await;
+    first.register(vec![definition("joe")]).await.unwrap();
+    first.add("joe").await.unwrap();
+    let world = world_with(counter(), Settings::default(), memory).await;
+    world.register(vec![timed]).await.unwrap();
+    world.house.invoke(call("joe", "get")).await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(history(&world, "joe").await, [1]);
+}

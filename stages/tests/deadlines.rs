@@ -106,7 +106,7 @@ async fn an_accepted_asynchronous_call_runs_however_long_it_waits() {
         let accepted = Invocation { asynchronous: true, ..call("joe", "add") };
         world.house.invoke(accepted).await.unwrap();
     }
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 10);
 }
 

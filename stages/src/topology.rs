@@ -137,8 +137,13 @@ impl House {
             }),
         };
         let checkpoint = CheckpointQueue::new(settings.checkpoint, settings.deadlines.start);
-        let caller =
-            Caller::new(directory.clone(), mailboxes.clone(), clock.clone(), settings.deadlines);
+        let caller = Caller::new(
+            directory.clone(),
+            mailboxes.clone(),
+            clock.clone(),
+            settings.deadlines,
+            settings.rules.max_pending_effects,
+        );
         let (timers, timer_task) = Timers::new(directory.clone(), clock.clone(), settings.max_live);
         let registrar = Registrar::new(
             directory.clone(),

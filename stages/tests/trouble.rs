@@ -197,3 +197,40 @@ async fn a_change_that_a_crash_kept_from_the_history_gets_there_without_another_
     sleep(Duration::from_secs(3)).await;
     assert_eq!(history(&world, "joe").await, [1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_with_too_many_pending_effects_answers_that_it_is_overloaded() {
+    let runs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = runs.clone();
+    let world = world_with(
+        host(move |invocation| {
+            let seen = seen.clone();
+            async move {
+                let mut response = counted(&invocation);
+                if invocation.actor.name == "source" {
+                    seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    response.workflow.effects =
+                        (0..4).map(|n| call(&format!("sink-{n}"), "add")).collect();
+                }
+                Ok(response)
+            }
+        }),
+        rules(|rules| rules.max_pending_effects = 4),
+        MemoryStore::new(),
+    )
+    .await;
+    let mut all: Vec<_> = (0..4).map(|n| definition(&format!("sink-{n}"))).collect();
+    all.push(definition("source"));
+    world.register(all).await.unwrap();
+    world.store.hold_saves();
+    let first = world.start(call("source", "add"));
+    sleep(Duration::from_millis(10)).await;
+    let error = world.add("source").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded);
+    assert!(error.is_retryable());
+    world.store.release_saves();
+    first.await.unwrap().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.add("source").await.unwrap(), 2);
+    assert_eq!(runs.load(std::sync::atomic::Ordering::SeqCst), 2);
+}

@@ -62,7 +62,8 @@ const CLOSING: Duration = Duration::from_secs(30);
 
 /// States and registrations on disk; made by [`open`](EmbeddedStore::open), ended by [`close`](EmbeddedStore::close).
 ///
-/// Implements [`StateStore`] and [`Registry`]. Dropping it closes it too, but blocks until that is done.
+/// Implements the ports [`StateStore`](tidegate_stages::ports::StateStore) and
+/// [`Registry`](tidegate_stages::ports::Registry). Dropping it closes it too, but blocks until that is done.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     shared: Arc<Shared>,

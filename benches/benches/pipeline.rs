@@ -2,9 +2,7 @@
 //!
 //! Every payload is checked: events arrive in order, none twice, none missing. Each line is the
 //! median of several rounds on a runtime of two workers. `cargo bench -p tidegate-benches --bench
-//! pipeline [FILTER]`.
-#![allow(clippy::print_stdout, reason = "a benchmark prints")]
-#![allow(clippy::cast_precision_loss, reason = "counts of events are far below 2^52")]
+//! pipeline [-- [--quick] [FILTER]]`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,86 +12,34 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tidegate_benches::harness::{Bench, Unit};
+use tidegate_benches::options::Options;
 use tidegate_pipeline::{
     BatchOptions, Bound, Broadcast, Call, Consumer, ConsumerOptions, Demand, Drain, Full,
     KeyedEvent, KeyedOptions, KeyedProducer, Partition, Producer, ProducerConsumer,
     ProducerOptions, Source, SubscribeOptions, Turn,
 };
-use tokio::runtime::{Builder, Runtime};
-use tokio::time::{Instant, timeout};
-use tokio_util::task::TaskTracker;
+use tokio::task::JoinSet;
 use tower::Service;
 
-const ROUNDS: usize = 7;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() {
-    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime starts");
-    let bench = Bench { runtime, filter };
-    println!("{:<44} {:>14} {:>10} {:>14}", "", "events/s", "ns/event", "CPU ns/event");
-    bench.run("hop, demand 1000/500, service per event", 20_000_000, |n| hop(n, demand(1000, 500)));
-    bench.run("hop, demand 1000/500, service per batch", 20_000_000, hop_batched);
-    bench.run("one at a time: pulled, demand 1/0", 1_000_000, |n| hop(n, demand(1, 0)));
-    bench.run("one at a time: cast, demand 1/0", 1_000_000, |n| cast(n, demand(1, 0)));
-    bench.run("one at a time: cast, demand 1000/500", 2_000_000, |n| cast(n, demand(1000, 500)));
-    bench.run("chain of three, service per event", 10_000_000, |n| chain(n, false));
-    bench.run("chain of three, service per batch", 10_000_000, |n| chain(n, true));
-    bench.run("calls with a reply, 64 clients", 1_000_000, calls);
-    bench.run("keyed: push, grant, release; one key", 1_000_000, |n| keyed(n, 1));
-    bench.run("keyed: push, grant, release; 1000 keys", 1_000_000, |n| keyed(n, 1000));
-    bench.run("broadcast to 4, demand 1000/500", 4_000_000, broadcast);
-    bench.run("partition over 4, demand 1000/500", 8_000_000, partition);
-}
-
-struct Bench {
-    runtime: Runtime,
-    filter: String,
-}
-
-impl Bench {
-    fn run<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        name: &str,
-        events: u64,
-        work: impl Fn(u64) -> F,
-    ) {
-        if !name.contains(&self.filter) {
-            return;
-        }
-        let mut rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| self.round(events, &work)).collect();
-        rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
-        let (median, _) = rounds[ROUNDS / 2];
-        rounds.sort_by(|one, other| one.1.total_cmp(&other.1));
-        let (_, cpu) = rounds[ROUNDS / 2];
-        println!("{name:<44} {:>14.0} {median:>10.1} {cpu:>14.1}", 1e9 / median);
-    }
-
-    /// Nanoseconds per event: of time, and of CPU on all threads.
-    fn round<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        events: u64,
-        work: impl Fn(u64) -> F,
-    ) -> (f64, f64) {
-        let (started, cpu) = (Instant::now(), cpu_seconds());
-        // On a worker, as in production: not on the thread that waits.
-        let work = work(events);
-        let done = async { timeout(LIMIT, TaskTracker::new().spawn(work)).await };
-        let done = self.runtime.block_on(done);
-        done.expect("ends within its limit").expect("does not panic");
-        let per_event = 1e9 / events as f64;
-        (started.elapsed().as_secs_f64() * per_event, (cpu_seconds() - cpu) * per_event)
-    }
-}
-
-/// User and system time of this process, in steps of ten milliseconds.
-fn cpu_seconds() -> f64 {
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name in parentheses may hold spaces; user and system time are the 14th and 15th field.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
+    let bench = Bench::new("event", Unit::Nanoseconds, Options::from_args());
+    bench.run("hop, demand 1000/500, service per event", |n| hop(n, demand(1000, 500)));
+    bench.run("hop, demand 1000/500, service per batch", hop_batched);
+    bench.run("one at a time: pulled, demand 1/0", |n| hop(n, demand(1, 0)));
+    bench.run("one at a time: cast, demand 1/0", |n| cast(n, demand(1, 0)));
+    bench.run("one at a time: cast, demand 1000/500", |n| cast(n, demand(1000, 500)));
+    bench.run("chain of three, service per event", |n| chain(n, false));
+    bench.run("chain of three, service per batch", |n| chain(n, true));
+    bench.run("calls with a reply, 64 clients", calls);
+    bench.run("keyed: push, grant, release; one key", |n| keyed(n, 1));
+    bench.run("keyed: push, grant, release; 1000 keys", |n| keyed(n, 1000));
+    let alone = bench.with_workers(1);
+    alone.run("keyed: same, 1000 keys, one worker", |n| keyed(n, 1000));
+    bench.run("broadcast to 4, demand 1000/500", broadcast);
+    bench.run("partition over 4, demand 1000/500", partition);
 }
 
 fn demand(max_demand: usize, min_demand: usize) -> SubscribeOptions {
@@ -166,7 +112,9 @@ impl Service<Vec<u64>> for Check {
         Poll::Ready(Ok(()))
     }
     fn call(&mut self, events: Vec<u64>) -> Self::Future {
-        events.into_iter().for_each(|event| self.see(event));
+        for event in events {
+            self.see(event);
+        }
         ready(Ok(()))
     }
 }
@@ -220,7 +168,9 @@ impl Service<Vec<u64>> for Double {
         Poll::Ready(Ok(()))
     }
     fn call(&mut self, mut events: Vec<u64>) -> Self::Future {
-        events.iter_mut().for_each(|event| *event *= 2);
+        for event in &mut events {
+            *event *= 2;
+        }
         ready(Ok(events))
     }
 }
@@ -289,7 +239,7 @@ async fn calls(events: u64) {
     let producer: Producer<Call<u64, u64>> = Producer::new(options, Demand::new());
     let consumer = Consumer::spawn(ONE, Answer, &drain);
     consumer.subscribe(&producer, demand(1000, 500)).expect("open");
-    let clients = TaskTracker::new();
+    let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         let producer = producer.clone();
         clients.spawn(async move {
@@ -301,8 +251,7 @@ async fn calls(events: u64) {
             }
         });
     }
-    clients.close();
-    clients.wait().await;
+    clients.join_all().await;
     drop(producer);
     consumer.ended().await;
     drain.drain(LIMIT).await;

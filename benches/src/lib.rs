@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What the benchmarks share.
+//!
+#![doc = include_str!("../README.md")]
+
+pub mod options;
+pub mod harness;
+pub mod usage;
+pub mod counter;
+pub mod callers;
+pub mod world;
+mod forgetful;

@@ -137,6 +137,16 @@ fn refused<X: Display>(name: &'static str, ready: Result<Result<(), X>, Panic>) 
     Some(Ended::ServiceFailed)
 }
 
+/// How often the task has let others run since the batch began to fill, and what the batch held then.
+#[derive(Debug, Default)]
+struct GaveWay {
+    times: u32,
+    events: usize,
+}
+
+/// Most times that a batch lets others run before it goes out.
+const GIVE_WAY: u32 = 8;
+
 enum Step<E> {
     Again,
     Send(Filling<E>),
@@ -151,6 +161,7 @@ struct Batcher<E> {
     rest: Option<Rest<E>>,
     /// The inbox has ended: what is left goes out, then the consumer ends.
     ended: Option<Ended>,
+    gave_way: GaveWay,
 }
 
 impl<E> Filling<E> {
@@ -174,7 +185,8 @@ impl<E> Filling<E> {
 
 impl<E> Batcher<E> {
     fn new(options: BatchOptions, weigh: fn(&E) -> usize) -> Batcher<E> {
-        Batcher { options, weigh, filling: Filling::new(), rest: None, ended: None }
+        let filling = Filling::new();
+        Batcher { options, weigh, filling, rest: None, ended: None, gave_way: GaveWay::default() }
     }
 
     fn is_full(&self) -> bool {
@@ -186,6 +198,15 @@ impl<E> Batcher<E> {
                 && self.filling.bytes.saturating_add(next_bytes) > self.options.max_bytes)
     }
 
+    /// Whether to go behind whoever is about to hand in an event: once, and again as long as that
+    /// brings some. A busy runtime makes larger batches, an idle one makes no delay.
+    fn gives_way(&mut self) -> bool {
+        let events = self.filling.events.len();
+        let has_grown = events > std::mem::replace(&mut self.gave_way.events, events);
+        self.gave_way.times += 1;
+        has_grown && self.gave_way.times <= GIVE_WAY && !self.is_full() && self.ended.is_none()
+    }
+
     fn poll(
         &mut self,
         inbox: &mut Inbox<E>,
@@ -194,6 +215,10 @@ impl<E> Batcher<E> {
         mut linger: Pin<&mut Sleep>,
         cx: &mut Context<'_>,
     ) -> Poll<Step<E>> {
+        if !may_send {
+            // What comes meanwhile gathers in the subscriptions, without a wake-up for each event.
+            return Poll::Pending;
+        }
         self.fill(inbox, cx);
         if self.filling.events.is_empty() {
             return match self.ended {
@@ -201,7 +226,8 @@ impl<E> Batcher<E> {
                 _ => Poll::Pending,
             };
         }
-        if !may_send {
+        if self.gives_way() {
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         if !self.is_full() && self.ended.is_none() && !self.options.linger.is_zero() {
@@ -214,6 +240,7 @@ impl<E> Batcher<E> {
                 return Poll::Pending;
             }
         }
+        self.gave_way = GaveWay::default();
         Poll::Ready(Step::Send(std::mem::replace(&mut self.filling, Filling::new())))
     }
 

@@ -221,7 +221,10 @@ impl<S, F> Worker<S, F> {
     {
         let mut tally = Tally::new(claim);
         for (count, event) in (1..).zip(events) {
-            self.ready().await?;
+            if let Some(slots) = &self.slots {
+                vacancy(slots, &mut tally).await;
+            }
+            self.ready(&mut tally).await?;
             match guard::run(|| self.service.call(event)) {
                 Err(panic) => self.note::<S::Error>(Err(panic)),
                 Ok(answer) if self.slots.is_none() => {
@@ -242,13 +245,21 @@ impl<S, F> Worker<S, F> {
         Ok(())
     }
 
-    async fn ready<E>(&mut self) -> Result<(), Ended>
+    async fn ready<E>(&mut self, tally: &mut Tally) -> Result<(), Ended>
     where
         S: Service<E, Response = (), Future = F>,
         S::Error: Display,
     {
         let service = &mut self.service;
-        match guard::catch(poll_fn(|cx| service.poll_ready(cx))).await {
+        let ready = poll_fn(|cx| {
+            let ready = service.poll_ready(cx);
+            if ready.is_pending() {
+                // What is done is told before a wait that may be long.
+                tally.tell();
+            }
+            ready
+        });
+        match guard::catch(ready).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 error!(consumer = self.name, %error, "the service takes no more events");
@@ -279,12 +290,8 @@ impl<S, F> Worker<S, F> {
             self.spare = Some(place);
             return true;
         }
-        // What is done is told before a wait that may be long.
-        tally.tell();
-        let slot = match &self.slots {
-            Some(slots) => Arc::clone(slots).acquire_owned().await.ok(),
-            None => None,
-        };
+        // There is one: see `vacancy`.
+        let slot = self.slots.as_ref().and_then(|slots| Arc::clone(slots).try_acquire_owned().ok());
         let (name, metrics) = (self.name, Arc::clone(&self.metrics));
         let mut tally = Tally::new(Arc::clone(&tally.claim));
         tally.add(1);
@@ -301,6 +308,17 @@ impl<S, F> Worker<S, F> {
 
     fn note<X: Display>(&self, outcome: Result<Result<(), X>, Panic>) {
         note(self.name, &self.metrics, outcome);
+    }
+}
+
+/// Waits until one more answer may move to a task of its own. Only the consumer takes slots, so what
+/// is free now is free later.
+async fn vacancy(slots: &Semaphore, tally: &mut Tally) {
+    if slots.available_permits() == 0 {
+        // What is done is told before a wait that may be long.
+        tally.tell();
+        // Given back at once; the semaphore is never closed.
+        drop(slots.acquire().await);
     }
 }
 

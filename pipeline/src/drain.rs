@@ -69,7 +69,8 @@ impl Drain {
         Drain::default()
     }
 
-    /// Registers a producer; in the order in which events walk.
+    /// Registers a producer; in the order in which events walk. Those that pull from a source or are
+    /// pushed to need it, the inner stages of a chain end with what they are subscribed to.
     pub fn door(&self, door: impl Door) {
         self.shared.doors.lock().push(Arc::new(door));
     }
@@ -108,6 +109,9 @@ impl Drain {
 
     /// Closes the doors one after the other, lets what was admitted finish and joins all tasks.
     /// What is not done after `limit` is ended: queued events are dropped, tasks aborted.
+    ///
+    /// Dropping the future stops waiting and leaves the doors closed; draining again, with a limit of
+    /// zero for an end at once, goes on from there.
     pub async fn drain(&self, limit: Duration) -> Drained {
         let doors = self.shared.doors.lock().clone();
         let orderly = async {

@@ -45,6 +45,22 @@ pub(crate) fn poll<F: Future>(
     }
 }
 
+/// Runs what keeps an invariant, under a lock: a panic in it ends the process, because a restart beats
+/// a broken invariant that goes on working.
+pub(crate) fn or_abort<R>(work: impl FnOnce() -> R) -> R {
+    struct Abort;
+    impl Drop for Abort {
+        fn drop(&mut self) {
+            tracing::error!("a dispatcher panicked: the process ends");
+            std::process::abort();
+        }
+    }
+    let abort = Abort;
+    let result = work();
+    std::mem::forget(abort);
+    result
+}
+
 /// A future that ends in an error when the work panics.
 pub(crate) async fn catch<F: Future>(work: F) -> Result<F::Output, Panic> {
     let mut work = pin!(work);

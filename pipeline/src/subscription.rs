@@ -5,15 +5,15 @@
 //! were granted together. All channels of a consumer ring one bell.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Context;
-
-use futures_util::task::AtomicWaker;
 
 use crate::demand::Account;
-use crate::dispatcher::SubscriberId;
-use crate::sync::Mutex;
+
+mod claim;
+mod pair;
+
+pub(crate) use claim::{Claim, Upstream};
+pub(crate) use pair::{Batch, Bell, Output, Pair, channel};
 
 /// What a consumer does when a subscription ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -115,204 +115,6 @@ pub enum SubscribeError {
     /// The partition has a subscriber.
     #[error("partition {0} has a subscriber already")]
     PartitionTaken(u32),
-}
-
-/// What a consumer asks of its producer, whatever the events are.
-pub(crate) trait Upstream: Send + Sync {
-    /// Books the first demand of a subscriber that keeps its account here.
-    fn open(&self, id: SubscriberId);
-    /// Books demand; returns how much was booked.
-    fn ask(&self, id: SubscriberId, events: usize) -> usize;
-    /// Grants no more; what was granted stays granted. Idempotent.
-    fn cancel(&self, id: SubscriberId);
-    /// The consumer has let go of the subscription and of everything it was granted.
-    fn detached(&self, id: SubscriberId);
-}
-
-/// Wakes a consumer's task. One per consumer, rung by each of its producers.
-#[derive(Debug, Default)]
-pub(crate) struct Bell(AtomicWaker);
-
-impl Bell {
-    pub(crate) fn ring(&self) {
-        self.0.wake();
-    }
-
-    pub(crate) fn listen(&self, cx: &Context<'_>) {
-        self.0.register(cx.waker());
-    }
-}
-
-/// What both sides of a pair share.
-#[derive(Debug)]
-pub(crate) struct Pair {
-    pub(crate) bell: Arc<Bell>,
-    /// Set before the channel is closed when the producer failed.
-    failed: AtomicBool,
-}
-
-impl Pair {
-    pub(crate) fn new(bell: &Arc<Bell>) -> Arc<Pair> {
-        Arc::new(Pair { bell: Arc::clone(bell), failed: AtomicBool::new(false) })
-    }
-
-    pub(crate) fn fail(&self) {
-        self.failed.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
-    }
-}
-
-/// One channel message: events that were granted together.
-#[derive(Debug, Clone)]
-pub(crate) enum Batch<E> {
-    /// The common case of calls that come one by one, without an allocation.
-    One(E),
-    /// At most the subscriber's demand.
-    Many(Vec<E>),
-}
-
-impl<E> Batch<E> {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Batch::One(_) => 1,
-            Batch::Many(events) => events.len(),
-        }
-    }
-
-    pub(crate) fn retain(self, mut wanted: impl FnMut(&E) -> bool) -> Option<Batch<E>> {
-        match self {
-            Batch::One(event) => wanted(&event).then_some(Batch::One(event)),
-            Batch::Many(mut events) => {
-                events.retain(wanted);
-                (!events.is_empty()).then_some(Batch::Many(events))
-            }
-        }
-    }
-}
-
-impl<E> IntoIterator for Batch<E> {
-    type Item = E;
-    type IntoIter = std::iter::Chain<std::option::IntoIter<E>, std::vec::IntoIter<E>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        let (one, many) = match self {
-            Batch::One(event) => (Some(event), Vec::new()),
-            Batch::Many(events) => (None, events),
-        };
-        one.into_iter().chain(many)
-    }
-}
-
-/// The producer's end of a pair's channel. When the last one is dropped the subscription ends, after
-/// what is in the channel. The order of the fields matters: the channel closes, then the bell rings.
-#[derive(Debug)]
-pub(crate) struct Output<E> {
-    sender: flume::Sender<Batch<E>>,
-    pub(crate) pair: RingOnDrop,
-    pub(crate) id: SubscriberId,
-}
-
-/// Rings when the producer lets go of the pair.
-#[derive(Debug)]
-pub(crate) struct RingOnDrop(pub(crate) Arc<Pair>);
-
-impl Drop for RingOnDrop {
-    fn drop(&mut self) {
-        self.0.bell.ring();
-    }
-}
-
-impl<E> Output<E> {
-    /// Sends what was asked for. Hands it back when the consumer has gone.
-    pub(crate) fn send(&self, batch: Batch<E>) -> Result<(), Batch<E>> {
-        self.sender.try_send(batch).map_err(|error| {
-            debug_assert!(
-                !matches!(error, flume::TrySendError::Full(_)),
-                "I1: more than asked for"
-            );
-            error.into_inner()
-        })
-    }
-}
-
-/// Makes the channel of a pair; it holds as many messages as events may be out.
-pub(crate) fn channel<E>(
-    id: SubscriberId,
-    pair: &Arc<Pair>,
-    max_demand: usize,
-) -> (Output<E>, flume::Receiver<Batch<E>>) {
-    let (sender, receiver) = flume::bounded(max_demand);
-    (Output { sender, pair: RingOnDrop(Arc::clone(pair)), id }, receiver)
-}
-
-/// The consumer's account with a producer, shared by everything that was granted through it.
-pub(crate) struct Claim {
-    pub(crate) id: SubscriberId,
-    pub(crate) upstream: Arc<dyn Upstream>,
-    /// `None` when the producer keeps it, because its events give demand back by themselves.
-    pub(crate) account: Option<Mutex<Account>>,
-    /// How many events to finish before [`done`](Claim::done) is worth telling.
-    pub(crate) stride: usize,
-}
-
-impl Claim {
-    /// Starts the demand.
-    pub(crate) fn open(&self) {
-        match &self.account {
-            Some(account) => self.pass_on(account.lock().open()),
-            None => self.upstream.open(self.id),
-        }
-    }
-
-    /// Notes that events are done, and asks again when it is time.
-    pub(crate) fn done(&self, events: usize) {
-        if let Some(account) = &self.account
-            && events > 0
-        {
-            let again = account.lock().give_back(events);
-            self.pass_on(again);
-        }
-    }
-
-    /// Notes that events were not wanted: asks again for each of them at once.
-    pub(crate) fn unwanted(&self, events: usize) {
-        if self.account.is_some() {
-            self.pass_on(events);
-        }
-    }
-
-    fn ask(&self, events: usize) -> usize {
-        match &self.account {
-            Some(account) => {
-                let events = account.lock().ask(events);
-                self.pass_on(events);
-                events
-            }
-            None => self.upstream.ask(self.id, events),
-        }
-    }
-
-    fn pass_on(&self, events: usize) {
-        if events > 0 {
-            self.upstream.ask(self.id, events);
-        }
-    }
-}
-
-impl fmt::Debug for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.upstream.cancel(self.id);
-        self.upstream.detached(self.id);
-    }
 }
 
 /// Says which events a subscriber wants.

@@ -185,7 +185,7 @@ impl House {
             let demand = settings.worker_demand.div_ceil(workers);
             let options = ConsumerOptions { name: "worker", concurrency: demand };
             Consumer::spawn(options, Turns(worker.clone()), &drain)
-                .subscribe(&mailboxes, SubscribeOptions::max_demand(demand))
+                .subscribe(&mailboxes, each_slot(demand))
                 .map_err(unsubscribed)?;
         }
         let durability = settings.rules.durability;
@@ -201,7 +201,7 @@ impl House {
             Deliver { caller: caller.clone(), registrar: registrar.clone(), tasks: drain.clone() };
         let options = ConsumerOptions { name: "side_effects", concurrency: EFFECTS_IN_FLIGHT };
         Consumer::spawn(options, deliver, &drain)
-            .subscribe(&effects.queue, SubscribeOptions::max_demand(EFFECTS_IN_FLIGHT))
+            .subscribe(&effects.queue, each_slot(EFFECTS_IN_FLIGHT))
             .map_err(unsubscribed)?;
         let stop_timers = CancellationToken::new();
         drain.spawn(timer_task.run(caller.clone(), directory.clone(), stop_timers.clone()));
@@ -362,6 +362,12 @@ impl House {
     fn refuse_while_closed(&self) -> Result<(), Error> {
         if self.caller.is_closed() { Err(Error::Draining) } else { Ok(()) }
     }
+}
+
+/// Demand for turns: a slot is asked for again as soon as it is free, whatever the others do.
+fn each_slot(demand: usize) -> SubscribeOptions {
+    let min_demand = demand.saturating_sub(1);
+    SubscribeOptions { min_demand, ..SubscribeOptions::max_demand(demand) }
 }
 
 /// Subscribing to a stage that was just made fails only on demand out of range.

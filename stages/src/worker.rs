@@ -277,17 +277,13 @@ impl<H: Host> Worker<H> {
     /// Removes state, history and, when it was spawned, registration.
     async fn delete(&self, entry: &Arc<Entry>) -> Result<(), Error> {
         entry.check_registered()?;
-        let incarnation = {
-            let mut cell = entry.cell.lock();
-            cell.live = None;
-            // Kept: if this fails, the next activation waits for what is on its way to the store.
-            cell.incarnation.clone()
-        };
+        let incarnation = entry.cell.lock().incarnation.clone();
         if let Some(incarnation) = incarnation {
+            // Calls before the delete are answered as if it had not come yet.
+            in_time(incarnation.settled().map(Ok)).await?;
             incarnation.doom(StoreError::Unavailable("the actor was deleted".into()));
-            let settled = incarnation.settled().map(Ok);
-            in_time(settled).await?;
         }
+        entry.cell.lock().live = None;
         self.lookup.left(entry);
         in_time(self.store.delete(&entry.id())).await?;
         self.registrar.forget(entry).await?;

@@ -14,7 +14,7 @@ use tidegate_stages::invocation::{ActorInvocationResponse, Payload, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, StateStore, StoreError};
 use tidegate_stages::side_effects::{ChangeRules, Durability, EmptyTags, Revisions};
-use tidegate_stages::state::{Status, Timestamp};
+use tidegate_stages::state::{Status, Tags, Timestamp};
 use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
@@ -25,6 +25,7 @@ fn rules(change: impl FnOnce(&mut ChangeRules)) -> Settings {
     settings
 }
 
+#[allow(clippy::unwrap_used, reason = "a helper of tests")]
 async fn history(world: &World, name: &str) -> Vec<u64> {
     let all = world.memory.load_by_interval(&id(name), Timestamp(0), Timestamp(u64::MAX), 100);
     all.await.unwrap().iter().map(|revision| number(revision.content.state.as_ref())).collect()
@@ -229,7 +230,7 @@ async fn a_snapshot_is_appended_when_something_changed_and_only_then() {
     sleep(Duration::from_secs(3)).await;
     assert_eq!(history(&world, "joe").await, [2]);
     let saves = world.store.saves();
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(world.store.saves(), saves);
     world.add("joe").await.unwrap();
     sleep(Duration::from_secs(3)).await;
@@ -327,7 +328,7 @@ async fn an_empty_map_of_tags_keeps_them_unless_told_otherwise() {
             let tags = if invocation.action == "other" {
                 [("k".to_owned(), "v".to_owned())].into()
             } else {
-                Default::default()
+                Tags::new()
             };
             Ok(ActorInvocationResponse { tags, ..counted(&invocation) })
         })

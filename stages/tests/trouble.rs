@@ -117,7 +117,9 @@ async fn a_lost_commit_below_a_written_one_is_settled_not_denied() {
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     world.store.hold_saves();
-    let calls = [0, 1, 2].map(|_| world.start(call("joe", "add")));
+    let first = world.start(call("joe", "add"));
+    sleep(Duration::from_millis(10)).await;
+    let calls = [first, world.start(call("joe", "add")), world.start(call("joe", "add"))];
     sleep(Duration::from_millis(10)).await;
     world.store.release_saves();
     // The second batch holds the other two; the state of the third tells of the second.

@@ -117,7 +117,10 @@ async fn a_slow_actor_delays_nobody_else() {
     let calls: Vec<_> = names.iter().map(|name| world.start(call(name, "slow"))).collect();
     settle().await;
     let began = Instant::now();
-    assert_eq!(world.add("quick").await.unwrap(), 1);
+    // More quick calls than there are slots left: each slot is free again at once.
+    for n in 1..=3000 {
+        assert_eq!(world.add("quick").await.unwrap(), n);
+    }
     assert!(began.elapsed() < Duration::from_secs(1));
     for call in calls {
         call.await.unwrap().unwrap();
@@ -210,7 +213,7 @@ async fn a_silent_host_ends_at_the_host_limit_and_the_actor_lives_on() {
     let began = Instant::now();
     let error = world.house.invoke(call("joe", "slow")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
-    assert_eq!(began.elapsed(), Duration::from_secs(60));
+    assert_eq!(began.elapsed(), Duration::from_mins(1));
     assert_eq!(world.add("joe").await.unwrap(), 1);
 }
 
@@ -546,14 +549,14 @@ async fn a_drain_finishes_what_was_admitted_and_refuses_the_rest() {
     world.register(vec![definition("joe")]).await.unwrap();
     let calls = [world.start(call("joe", "add")), world.start(call("joe", "add"))];
     settle().await;
-    let house = world.house.clone();
-    let drain = tokio::task::spawn(async move { house.drain(Duration::from_secs(20)).await });
-    settle().await;
-    assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::Draining);
-    for call in calls {
-        call.await.unwrap().unwrap();
-    }
-    assert!(drain.await.unwrap());
+    let (drained, ()) = tokio::join!(world.house.drain(Duration::from_secs(20)), async {
+        settle().await;
+        assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::Draining);
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+    });
+    assert!(drained);
     assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 2);
 }
 

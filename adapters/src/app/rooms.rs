@@ -102,7 +102,7 @@ async fn open_store(settings: &Settings) -> Result<Arc<EmbeddedStore>, StartErro
 /// The house's bounds and rules, as set.
 fn plan(settings: &Settings) -> topology::Settings {
     let bounds = settings.bounds;
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let host_connections = usize_of(settings.host_connections.into());
     let worker_demand =
         settings.max_demand.map_or(host_connections, |demand| usize_of(demand.into()));
@@ -121,7 +121,7 @@ fn plan(settings: &Settings) -> topology::Settings {
         },
         full: Full::Shed,
         worker_demand,
-        workers,
+        workers: cores.min(worker_demand),
         host_connections,
         checkpoint: Bound {
             events: usize_of(bounds.checkpoint_events),

@@ -42,7 +42,6 @@ impl Settings {
             start_limit: read.time("TIDEGATE_START_TIMEOUT"),
             host_connections,
             max_demand: read.some_demand("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND"),
-            min_demand: read.some_demand("ACTORS_GLOBAL_BACKPRESSURE_MIN_DEMAND"),
             database: read.choose(
                 "PROXY_DATABASE_TYPE",
                 Database::Memory,

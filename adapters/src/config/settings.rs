@@ -26,8 +26,6 @@ pub struct Settings {
     pub host_connections: u32,
     /// Calls that workers have in hand at once; `None`: as many as the hosts' connections allow.
     pub max_demand: Option<u32>,
-    /// What is left in hand when workers ask for more; `None`: half of the former.
-    pub min_demand: Option<u32>,
     /// Where states are kept.
     pub database: Database,
     /// Directory of the embedded store.

@@ -212,12 +212,6 @@ const EFFECTIVE: &[Setting] = &[
         "Calls that workers have in hand at once; unset or -1: as many as connections to hosts.",
     ),
     setting(
-        "ACTORS_GLOBAL_BACKPRESSURE_MIN_DEMAND",
-        Kind::Count { min: -1, max: 1_000_000 },
-        Default::Unset,
-        "Calls left in hand when workers ask for more; unset or -1: half of the former.",
-    ),
-    setting(
         "TIDEGATE_DOOR_EVENTS",
         Kind::Count { min: 8, max: 100_000_000 },
         Default::Is("16384"),

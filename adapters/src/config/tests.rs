@@ -148,8 +148,17 @@ fn names_of_the_protocol_set_what_they_set_upstream() {
         ("PROXY_UDS_ENABLED", "true"),
         ("SPAWN_PROXY_LOGGER_LEVEL", "warning"),
     ]);
-    assert_eq!((settings.max_demand, settings.min_demand), (Some(70), None));
+    assert_eq!(settings.max_demand, Some(70));
     assert_eq!((settings.host_connections, settings.host.connections), (30, 30));
     assert_eq!(settings.http.listen, Listen::Unix("/var/run/spawn.sock".into()));
     assert_eq!(settings.log.level, "warn");
+}
+
+#[test]
+fn the_readme_shows_the_table_of_settings() {
+    let readme = include_str!("../../../README.md");
+    assert!(
+        readme.contains(markdown().trim()),
+        "put the output of `tidegate config --markdown` into README.md"
+    );
 }

@@ -3,6 +3,7 @@
 /// Why they have none, and their names.
 pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
     ("every registered system is served", &["PROXY_ACTOR_SYSTEM_NAME"]),
+    ("a free slot is asked for at once", &["ACTORS_GLOBAL_BACKPRESSURE_MIN_DEMAND"]),
     (
         "there is no cluster yet",
         &[

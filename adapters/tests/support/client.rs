@@ -8,6 +8,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -53,11 +54,20 @@ pub(crate) struct Client {
 impl Client {
     /// Connects to `host:port`.
     pub(crate) async fn connect(address: &str) -> Result<Self, NoAnswer> {
-        let connection = |error: &dyn std::error::Error| NoAnswer::Connection(error.to_string());
-        let stream = TcpStream::connect(address).await.map_err(|error| connection(&error))?;
-        stream.set_nodelay(true).map_err(|error| connection(&error))?;
-        let (sender, driving) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| connection(&error))?;
+        let connection = |error: std::io::Error| NoAnswer::Connection(error.to_string());
+        let stream = TcpStream::connect(address).await.map_err(connection)?;
+        stream.set_nodelay(true).map_err(connection)?;
+        Self::over(stream).await
+    }
+
+    /// Speaks over a connection that was made.
+    pub(crate) async fn over<Io>(stream: Io) -> Result<Self, NoAnswer>
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, driving) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| NoAnswer::Connection(error.to_string()))?;
         let mut driver = JoinSet::new();
         driver.spawn(async move {
             // The error also reaches the request that was in flight.

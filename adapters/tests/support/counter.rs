@@ -27,7 +27,7 @@ use super::proto::{
 /// The system that all of them live in.
 pub(crate) const SYSTEM: &str = "counting";
 /// The action that adds one.
-const ADD: &str = "add";
+pub(crate) const ADD: &str = "add";
 
 /// The text that stands for an actor's nth value.
 pub(crate) fn mark(actor: &str, value: u32) -> String {

@@ -62,3 +62,29 @@ impl Pairs {
         self.ordered.insert(to, pair);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_demands_the_one_that_has_waited_longest_is_served() {
+        let (one, two, three) = (SubscriberId(1), SubscriberId(2), SubscriberId(3));
+        let mut pairs = Pairs::default();
+        for id in [one, two, three] {
+            pairs.subscribe(id);
+            pairs.ask(id, 1);
+        }
+        assert_eq!(pairs.grant(5), Some((one, 1)));
+        // Asking again at once does not put it before those who wait.
+        pairs.ask(one, 1);
+        assert_eq!(pairs.grant(5), Some((two, 1)));
+        assert_eq!(pairs.grant(5), Some((three, 1)));
+        pairs.ask(three, 2);
+        assert_eq!((pairs.largest(), pairs.total()), (2, 3));
+        assert_eq!(pairs.grant(1), Some((three, 1)));
+        assert_eq!(pairs.grant(5), Some((one, 1)), "it has had its one for longer");
+        assert!(pairs.cancel(three));
+        assert_eq!(pairs.grant(5), None);
+    }
+}

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::buffer::{Permit, Room};
 use crate::dispatcher::partition::Router;
 use crate::dispatcher::{Dispatcher, Entry, Places, SubscriberId};
+use crate::guard;
 use crate::metrics::ProducerMetrics;
 use crate::producer::ProducerOptions;
 use crate::subscription::{
@@ -122,11 +123,11 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
     }
 
     fn with<R>(&self, change: impl FnOnce(&mut State<T, D>) -> R) -> R {
-        let (result, after) = {
+        let (result, after) = guard::or_abort(|| {
             let mut state = self.state.lock();
             let result = change(&mut state);
             (result, state.settle())
-        };
+        });
         self.finish(after);
         result
     }

@@ -1,13 +1,12 @@
 //! A house with a scripted host and a store that fails on command.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use tidegate_stages::actor::{ActorId, Channel, Definition, HostAddress, Kind};
 use tidegate_stages::error::Error;
 use tidegate_stages::invocation::{
@@ -135,6 +134,7 @@ impl World {
     }
 
     /// Starts a call in the background.
+    #[allow(clippy::disallowed_methods, reason = "the test awaits or aborts it")]
     pub fn start(&self, invocation: Invocation) -> tokio::task::JoinHandle<Result<Payload, Error>> {
         let house = self.house.clone();
         tokio::task::spawn(async move { house.invoke(invocation).await })
@@ -160,10 +160,4 @@ pub async fn wait_until(mut condition: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     panic!("the condition never became true");
-}
-
-pub fn boxed<T: Send + 'static>(
-    future: impl Future<Output = T> + Send + 'static,
-) -> BoxFuture<'static, T> {
-    future.boxed()
 }

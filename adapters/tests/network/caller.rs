@@ -1,0 +1,130 @@
+//! Caller: a client on a simulated machine, one call at a time, that notes how each of them ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use turmoil::net::TcpStream;
+
+use crate::call::{CallId, calls_of, request};
+use crate::facts::{Facts, Outcome};
+use crate::support::client::{Client, NoAnswer};
+use crate::support::counter::SYSTEM;
+use crate::support::proto::{ActorState, InvocationResponse, Status, invocation_response};
+use crate::wires::PROXY_ADDRESS;
+
+/// How long one attempt to reach the proxy may take, and the pause after it.
+const CONNECT_TIME: Duration = Duration::from_millis(300);
+const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+/// How often it is tried.
+const CONNECT_ATTEMPTS: u32 = 100;
+
+/// One connection at a time; see the [module](self).
+pub(crate) struct Caller {
+    facts: Arc<Facts>,
+    /// With the crashes that the proxy had had when it was made.
+    connection: Option<(Client, u32)>,
+}
+
+impl Caller {
+    pub(crate) fn new(facts: &Arc<Facts>) -> Self {
+        Self { facts: facts.clone(), connection: None }
+    }
+
+    /// Calls an action that takes that long, and waits for its end.
+    pub(crate) async fn add(&mut self, actor: &str, takes: Duration) -> Outcome {
+        self.connect().await;
+        let (id, began) = (self.facts.attempt(actor), Instant::now());
+        let outcome = self.send(id, actor, takes).await;
+        self.facts.outcome(id, outcome.clone(), began.elapsed());
+        outcome
+    }
+
+    /// Calls an action and hangs up unless it has ended within `patience`.
+    pub(crate) async fn add_within(
+        &mut self,
+        actor: &str,
+        takes: Duration,
+        patience: Duration,
+    ) -> (CallId, Outcome) {
+        self.connect().await;
+        let (id, began) = (self.facts.attempt(actor), Instant::now());
+        let outcome = if let Ok(outcome) = timeout(patience, self.send(id, actor, takes)).await {
+            outcome
+        } else {
+            self.facts.abandon(id);
+            self.connection = None;
+            Outcome::Abandoned
+        };
+        self.facts.outcome(id, outcome.clone(), began.elapsed());
+        (id, outcome)
+    }
+
+    /// The calls that an actor's state tells of.
+    pub(crate) async fn look(&mut self, actor: &str) -> Vec<CallId> {
+        let client = self.client().await;
+        let path = format!("/api/v1/system/{SYSTEM}/actors/{actor}");
+        let reply = client.get(&path).await.expect("a GET is answered");
+        match reply.status {
+            200 => calls_of(reply.decode::<ActorState>().state.as_ref()),
+            404 => Vec::new(),
+            status => panic!("GET of a state answers {status}"),
+        }
+    }
+
+    /// The connection, made first if need be.
+    pub(crate) async fn client(&mut self) -> &mut Client {
+        self.connect().await;
+        &mut self.connection.as_mut().expect("just connected").0
+    }
+
+    async fn connect(&mut self) {
+        for _ in 0..CONNECT_ATTEMPTS {
+            if self.connection.is_some() {
+                return;
+            }
+            let crashes = self.facts.crashes();
+            if let Ok(Ok(stream)) = timeout(CONNECT_TIME, TcpStream::connect(PROXY_ADDRESS)).await {
+                let client = Client::over(stream).await.expect("HTTP/1.1 begins without a word");
+                self.connection = Some((client, crashes));
+            } else {
+                sleep(CONNECT_PAUSE).await;
+            }
+        }
+        assert!(self.connection.is_some(), "the proxy cannot be reached");
+    }
+
+    async fn send(&mut self, id: CallId, actor: &str, takes: Duration) -> Outcome {
+        let (client, crashes) = self.connection.as_mut().expect("connected by its callers");
+        let crashes = *crashes;
+        match client.invoke(&request(actor, id, takes)).await {
+            Ok((200, response)) => self.acknowledged(id, response),
+            Ok((status, response)) => {
+                let told = response.status.unwrap_or_default();
+                if told.status() != Status::Error || told.message.is_empty() {
+                    self.facts
+                        .complain(format!("{id:?}: {status} without a typed error: {told:?}"));
+                }
+                Outcome::Refused(status, told.message)
+            }
+            Err(error) => {
+                self.connection = None;
+                if matches!(error, NoAnswer::Silence) || self.facts.crashes() == crashes {
+                    self.facts.complain(format!("{id:?} has no answer (I2): {error:?}"));
+                }
+                Outcome::Lost
+            }
+        }
+    }
+
+    fn acknowledged(&self, id: CallId, response: InvocationResponse) -> Outcome {
+        let Some(invocation_response::Payload::Value(state)) = response.payload else {
+            panic!("{id:?}: a success without a value");
+        };
+        let calls = calls_of(Some(&state));
+        if calls.last() != Some(&id) {
+            self.facts.complain(format!("{id:?} has the answer of another call: {calls:?}"));
+        }
+        Outcome::Acknowledged(calls.len())
+    }
+}

@@ -1,0 +1,230 @@
+//! Facts: what happened to every call, as its client, the proxy's door and the actor host saw it.
+//!
+//! One book that all simulated machines write, which only a simulation can have: so an execution can be
+//! held against the answer that its caller got, and against the order in which the door let calls in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::call::CallId;
+
+/// How a call ended for its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Success; the call is the so-manieth that the actor's state tells of.
+    Acknowledged(usize),
+    /// A typed error.
+    Refused(u16, String),
+    /// The connection ended first.
+    Lost,
+    /// The client hung up first.
+    Abandoned,
+}
+
+/// How the door's future of a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// With an answer.
+    Answered,
+    /// Dropped, as for a client that is gone.
+    Dropped,
+    /// Lost with the proxy.
+    Crashed,
+}
+
+/// One start of the proxy, and the number of the call in it.
+pub(crate) type Admission = (u32, u32);
+
+/// Everything that is known of a call.
+#[derive(Debug, Default)]
+pub(crate) struct Fate {
+    pub(crate) actor: String,
+    /// When the door let it in; more than one: it was sent twice.
+    pub(crate) admissions: Vec<Admission>,
+    pub(crate) releases: Vec<Release>,
+    pub(crate) executions: u32,
+    pub(crate) outcomes: Vec<Outcome>,
+    /// From the first byte sent to the outcome.
+    pub(crate) took: Duration,
+    /// Whether the client hung up, whatever the answer.
+    pub(crate) abandoned: bool,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) calls: BTreeMap<CallId, Fate>,
+    /// Executions, in the order in which they began.
+    pub(crate) executed: Vec<CallId>,
+    /// The final states: the calls that each actor tells of, oldest first.
+    pub(crate) states: BTreeMap<String, Vec<CallId>>,
+    /// What was wrong the moment it was seen.
+    pub(crate) complaints: Vec<String>,
+    running: BTreeMap<String, BTreeSet<CallId>>,
+    lives: u32,
+    admitted: u32,
+    crashes: u32,
+    crashing: bool,
+}
+
+/// The book; see the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Facts(Mutex<Known>);
+
+impl Facts {
+    /// Everything, once all is over.
+    pub(crate) fn read<R>(&self, reader: impl FnOnce(&Known) -> R) -> R {
+        reader(&self.0.lock())
+    }
+
+    /// A client is about to call.
+    pub(crate) fn attempt(&self, actor: &str) -> CallId {
+        let mut known = self.0.lock();
+        let id = CallId(u32::try_from(known.calls.len()).expect("few calls"));
+        known.calls.insert(id, Fate { actor: actor.into(), ..Fate::default() });
+        id
+    }
+
+    /// A client hangs up.
+    pub(crate) fn abandon(&self, id: CallId) {
+        self.0.lock().fate(id).abandoned = true;
+    }
+
+    /// A client's call has ended.
+    pub(crate) fn outcome(&self, id: CallId, outcome: Outcome, took: Duration) {
+        let mut known = self.0.lock();
+        let fate = known.fate(id);
+        fate.outcomes.push(outcome);
+        fate.took = took;
+    }
+
+    /// Something is wrong.
+    pub(crate) fn complain(&self, complaint: String) {
+        self.0.lock().complaints.push(complaint);
+    }
+
+    /// The proxy has been started.
+    pub(crate) fn begin_life(&self) {
+        let mut known = self.0.lock();
+        known.lives += 1;
+        known.admitted = 0;
+    }
+
+    /// Runs what crashes the proxy.
+    pub(crate) fn crash(&self, crash: impl FnOnce()) {
+        {
+            let mut known = self.0.lock();
+            known.crashes += 1;
+            known.crashing = true;
+        }
+        crash();
+        self.0.lock().crashing = false;
+    }
+
+    /// How often the proxy has crashed so far.
+    pub(crate) fn crashes(&self) -> u32 {
+        self.0.lock().crashes
+    }
+
+    /// The door lets a call in.
+    pub(crate) fn admit(self: &Arc<Self>, id: CallId) -> Stay {
+        let mut known = self.0.lock();
+        known.admitted += 1;
+        let admission = (known.lives, known.admitted);
+        known.fate(id).admissions.push(admission);
+        Stay { facts: self.clone(), id, answered: false }
+    }
+
+    /// The host begins to run a call on a state that tells of `applied`.
+    pub(crate) fn execute(self: &Arc<Self>, id: CallId, applied: &[CallId]) -> Execution {
+        let mut known = self.0.lock();
+        known.executed.push(id);
+        let fate = known.fate(id);
+        fate.executions += 1;
+        let (actor, life) = (fate.actor.clone(), fate.life());
+        let mut complaints = Vec::new();
+        // A proxy that was restarted knows nothing of what the one before has sent.
+        let running = known.running.get(&actor).into_iter().flatten();
+        for other in running.filter(|other| known.calls[other].life() == life) {
+            complaints.push(format!("{actor}: {id:?} runs beside {other:?} (I3)"));
+        }
+        for (other, fate) in known.calls.iter().filter(|(_, fate)| fate.actor == actor) {
+            let acknowledged = fate.acknowledged().is_some() && fate.life() <= life;
+            if acknowledged && !applied.contains(other) {
+                complaints.push(format!("{actor}: {id:?} runs without acknowledged {other:?}"));
+            }
+        }
+        known.complaints.append(&mut complaints);
+        known.running.entry(actor.clone()).or_default().insert(id);
+        Execution { facts: self.clone(), actor, id }
+    }
+
+    /// What an actor says in the end.
+    pub(crate) fn state(&self, actor: &str, calls: Vec<CallId>) {
+        self.0.lock().states.insert(actor.into(), calls);
+    }
+}
+
+impl Known {
+    fn fate(&mut self, id: CallId) -> &mut Fate {
+        self.calls.get_mut(&id).expect("a call is attempted first")
+    }
+}
+
+impl Fate {
+    /// The start of the proxy that let it in; 0 for none.
+    pub(crate) fn life(&self) -> u32 {
+        self.admissions.first().map_or(0, |(life, _)| *life)
+    }
+
+    /// Its place in the actor's state, if its client was told of success.
+    pub(crate) fn acknowledged(&self) -> Option<usize> {
+        self.outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Acknowledged(place) => Some(*place),
+            _ => None,
+        })
+    }
+}
+
+/// A call inside the door.
+pub(crate) struct Stay {
+    facts: Arc<Facts>,
+    id: CallId,
+    answered: bool,
+}
+
+impl Stay {
+    /// It has its answer.
+    pub(crate) fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut known = self.facts.0.lock();
+        let release = match (self.answered, known.crashing) {
+            (true, _) => Release::Answered,
+            (false, true) => Release::Crashed,
+            (false, false) => Release::Dropped,
+        };
+        known.fate(self.id).releases.push(release);
+    }
+}
+
+/// A call that the host runs.
+pub(crate) struct Execution {
+    facts: Arc<Facts>,
+    actor: String,
+    id: CallId,
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        let mut known = self.facts.0.lock();
+        known.running.get_mut(&self.actor).expect("it was entered").remove(&self.id);
+    }
+}

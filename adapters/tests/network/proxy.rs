@@ -1,0 +1,129 @@
+//! Proxy: the whole of it on a simulated machine, with a door that notes who comes in and who goes.
+
+use std::future::{Future, pending};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::host::{HostOptions, HttpHost};
+use tidegate::ingress::{Calls, Hosts, Ingress, Lifecycle, Limits, Parts, serve};
+use tidegate_stages::actor::HostAddress;
+use tidegate_stages::error::Error;
+use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::reply::Deadlines;
+use tidegate_stages::state::ActorState;
+use tidegate_stages::testkit::faulty::FaultyStore;
+use tidegate_stages::topology::{House, Ports, Settings};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use turmoil::net::TcpListener;
+
+use crate::call::id_of;
+use crate::facts::Facts;
+use crate::wires::{ACTORS_ADDRESS, Door, SimulatedClock, Wire};
+
+/// Short, so that a simulation is: every one of them is reached.
+pub(crate) const DEADLINES: Deadlines = Deadlines {
+    start: Duration::from_secs(1),
+    host: Duration::from_millis(700),
+    commit: Duration::from_millis(300),
+};
+/// How long connecting to a host may take.
+pub(crate) const CONNECT_TIME: Duration = Duration::from_millis(150);
+/// How long a connection to a host may wait for its next call.
+pub(crate) const MAX_IDLE: Duration = Duration::from_millis(400);
+
+/// How long writing to the store takes at most; a crash loses what is being written.
+const WRITE_TIME: Duration = Duration::from_millis(10);
+
+const LIMITS: Limits = Limits {
+    connections: 64,
+    head_bytes: 65_536,
+    body_bytes: 65_536,
+    bodies_bytes: 1 << 20,
+    head_time: Duration::from_secs(10),
+    body_time: Duration::from_secs(30),
+    idle_time: Duration::from_secs(75),
+    write_time: Duration::from_secs(30),
+};
+
+/// The machine's software. What is in `disk` outlives a crash.
+pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result {
+    facts.begin_life();
+    let options = HostOptions {
+        connect_time: CONNECT_TIME,
+        max_idle: MAX_IDLE,
+        connections: 16,
+        body_bytes: 65_536,
+    };
+    let host = HttpHost::new(Wire, options);
+    let background = TaskTracker::new();
+    background.spawn(host.clone().trim(CancellationToken::new()));
+    let store = Arc::new(FaultyStore::new(Arc::new(disk.clone())));
+    background.spawn(write_in_turns(store.clone()));
+    let ports = Ports { host, store, registry: Arc::new(disk), clock: Arc::new(SimulatedClock) };
+    let settings = Settings { deadlines: DEADLINES, ..Settings::default() };
+    let house = House::open(settings, ports).await?;
+    let _serving = serve(
+        Door(TcpListener::bind("0.0.0.0:9001").await?),
+        Ingress::new(Parts {
+            calls: Watched { house, facts },
+            limits: LIMITS,
+            hosts: Hosts::Sidecar(HostAddress::new(ACTORS_ADDRESS)),
+            admin_token: None,
+            lifecycle: Lifecycle::default(),
+            scrape: None,
+        }),
+    );
+    // It ends in a crash, or with the simulation.
+    pending().await
+}
+
+/// Writes what has gathered, again and again.
+async fn write_in_turns(store: Arc<FaultyStore>) {
+    loop {
+        store.hold_saves();
+        sleep(WRITE_TIME).await;
+        store.release_saves();
+    }
+}
+
+/// A house whose invocations are noted.
+#[derive(Clone)]
+struct Watched {
+    house: House,
+    facts: Arc<Facts>,
+}
+
+impl Calls for Watched {
+    fn register(&self, it: Registration) -> impl Future<Output = Result<(), Error>> + Send {
+        self.house.register(it)
+    }
+
+    fn spawn(&self, spawn: Spawn) -> impl Future<Output = Result<(), Error>> + Send {
+        self.house.spawn(spawn)
+    }
+
+    async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
+        // Noted in the same turn in which the house lets it in, so in the same order.
+        let stay = id_of(&invocation).map(|id| self.facts.admit(id));
+        let answer = self.house.invoke(invocation).await;
+        if let Some(stay) = stay {
+            stay.answered();
+        }
+        answer
+    }
+
+    fn state(
+        &self,
+        system: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<ActorState, Error>> + Send {
+        self.house.state(system, name)
+    }
+
+    fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {
+        self.house.delete(system, name)
+    }
+}

@@ -1,0 +1,168 @@
+//! Scene: a proxy, an actor host and their clients on a simulated network, from the registration to the verdict.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_stages::memory::MemoryStore;
+use tokio::sync::watch;
+use turmoil::{Builder, Sim};
+
+use crate::actors::{self, Switch};
+use crate::caller::Caller;
+use crate::facts::{Facts, Outcome};
+use crate::proxy::{self, DEADLINES, MAX_IDLE};
+use crate::support::counter::{definition, register};
+use crate::support::proto::{
+    Actor, ActorDeactivationStrategy, Kind, TimeoutStrategy, actor_deactivation_strategy,
+};
+use crate::verdict::complaints;
+use crate::weather::{Event, LONGEST_CLIENT_HOLD, LONGEST_LATENCY};
+use crate::wires::{ACTORS, PROXY};
+
+/// A simulation that lasts longer hangs.
+const LONGEST: Duration = Duration::from_mins(1);
+/// After this long without use, actors whose name begins with `brief` leave memory.
+const BRIEF_MILLIS: i64 = 100;
+
+/// See the [module](self).
+pub(crate) struct Scene {
+    sim: Sim<'static>,
+    facts: Arc<Facts>,
+    host: Switch,
+    actors: Vec<String>,
+    clients: Vec<String>,
+    seed: u64,
+}
+
+impl Scene {
+    /// Starts both machines and registers these actors. The seed decides how long each message takes.
+    pub(crate) fn new(seed: u64, actors: &[&str]) -> Self {
+        eprintln!("seed {seed}");
+        let mut sim = Builder::new()
+            .rng_seed(seed)
+            .simulation_duration(LONGEST)
+            .min_message_latency(Duration::from_millis(1))
+            .max_message_latency(LONGEST_LATENCY)
+            .tcp_capacity(1_024)
+            .enable_random_order()
+            .build();
+        let facts = Arc::<Facts>::default();
+        let (host, is_up) = watch::channel(true);
+        let known = facts.clone();
+        sim.host(ACTORS, move || actors::run(known.clone(), is_up.clone()));
+        let (known, store) = (facts.clone(), MemoryStore::new());
+        sim.host(PROXY, move || proxy::run(known.clone(), store.clone()));
+        let actors: Vec<String> = actors.iter().map(ToString::to_string).collect();
+        let mut scene = Self { sim, facts, host, actors, clients: Vec::new(), seed };
+        let definitions = scene.actors.iter().map(|name| remembering(name)).collect();
+        scene.client("registrar", async |caller| {
+            register(caller.client().await, definitions).await;
+        });
+        scene.run(&[]);
+        scene
+    }
+
+    /// Adds a client: `script` is what it does with its connection.
+    pub(crate) fn client<F>(&mut self, name: &str, script: F)
+    where
+        F: AsyncFnOnce(&mut Caller) + 'static,
+    {
+        let mut caller = Caller::new(&self.facts);
+        self.machine(name, async move { script(&mut caller).await });
+    }
+
+    /// Adds a machine with software that comes to an end.
+    pub(crate) fn machine(&mut self, name: &str, software: impl Future<Output = ()> + 'static) {
+        self.clients.push(name.into());
+        self.sim.client(name, async move {
+            software.await;
+            Ok(())
+        });
+    }
+
+    /// What has been noted so far.
+    pub(crate) fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+
+    /// Time since the simulation's start.
+    pub(crate) fn now(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
+    /// Runs until all clients and the weather are done.
+    pub(crate) fn run(&mut self, weather: &[(Duration, Event)]) {
+        let mut weather = weather.iter().peekable();
+        loop {
+            while let Some((_, event)) = weather.next_if(|(at, _)| *at <= self.sim.elapsed()) {
+                self.happen(*event);
+            }
+            let is_done = self.sim.step().expect("every machine runs as it should");
+            if is_done && weather.peek().is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Runs on, then calls every actor once more, looks at its state and judges: whatever has happened, actors go on.
+    pub(crate) fn judge(mut self) {
+        let quiet = DEADLINES.start + DEADLINES.host + DEADLINES.commit + MAX_IDLE;
+        let calm = self.sim.elapsed() + quiet;
+        while self.sim.elapsed() < calm {
+            self.sim.step().expect("every machine runs as it should");
+        }
+        let (facts, actors) = (self.facts.clone(), self.actors.clone());
+        self.client("auditor", async move |caller| {
+            for actor in actors {
+                let outcome = caller.add(&actor, Duration::ZERO).await;
+                if !matches!(outcome, Outcome::Acknowledged(_)) {
+                    facts.complain(format!("{actor} does not go on: {outcome:?}"));
+                }
+                facts.state(&actor, caller.look(&actor).await);
+            }
+        });
+        self.run(&[]);
+        let found = complaints(&self.facts, 2 * (LONGEST_CLIENT_HOLD + LONGEST_LATENCY));
+        assert!(found.is_empty(), "seed {}:\n{}", self.seed, found.join("\n"));
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Partition => self.sim.partition(PROXY, ACTORS),
+            Event::PartitionToHost => self.sim.partition_oneway(PROXY, ACTORS),
+            Event::PartitionFromHost => self.sim.partition_oneway(ACTORS, PROXY),
+            Event::Repair => self.sim.repair(PROXY, ACTORS),
+            Event::Hold => self.sim.hold(PROXY, ACTORS),
+            Event::Release => self.sim.release(PROXY, ACTORS),
+            Event::Slow(latency) => self.sim.set_link_latency(PROXY, ACTORS, latency),
+            Event::HoldClients => {
+                self.clients.iter().for_each(|client| self.sim.hold(PROXY, client.as_str()));
+            }
+            Event::ReleaseClients => {
+                self.clients.iter().for_each(|client| self.sim.release(PROXY, client.as_str()));
+            }
+            Event::StopHost => self.host.send_modify(|is_up| *is_up = false),
+            Event::StartHost => self.host.send_modify(|is_up| *is_up = true),
+            Event::CrashHost => self.sim.crash(ACTORS),
+            Event::BounceHost => self.sim.bounce(ACTORS),
+            Event::CrashProxy => {
+                let facts = self.facts.clone();
+                facts.crash(|| self.sim.crash(PROXY));
+            }
+            Event::BounceProxy => self.sim.bounce(PROXY),
+        }
+    }
+}
+
+fn remembering(name: &str) -> Actor {
+    let mut actor = definition(name, Kind::Named);
+    if name.starts_with("brief")
+        && let Some(settings) = &mut actor.settings
+    {
+        let timeout = TimeoutStrategy { timeout: BRIEF_MILLIS };
+        let strategy = Some(actor_deactivation_strategy::Strategy::Timeout(timeout));
+        settings.deactivation_strategy = Some(ActorDeactivationStrategy { strategy });
+    }
+    actor
+}

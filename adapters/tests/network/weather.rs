@@ -1,0 +1,99 @@
+//! Weather: what the network and the machines on it go through, and when.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt};
+
+/// Something happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The link between proxy and host loses everything.
+    Partition,
+    /// It loses what the proxy sends.
+    PartitionToHost,
+    /// It loses what the host sends.
+    PartitionFromHost,
+    /// It is whole again; what was lost stays lost.
+    Repair,
+    /// It keeps everything back.
+    Hold,
+    /// It delivers what it kept back.
+    Release,
+    /// It takes this long from now on.
+    Slow(Duration),
+    /// The links between proxy and clients keep everything back.
+    HoldClients,
+    /// They deliver what they kept back.
+    ReleaseClients,
+    /// The host's process ends: its connections are reset, new ones refused.
+    StopHost,
+    /// It starts again.
+    StartHost,
+    /// The host's machine goes down: its connections end, new ones are not answered.
+    CrashHost,
+    /// It is back.
+    BounceHost,
+    /// The proxy's machine goes down, without a word to the proxy.
+    CrashProxy,
+    /// It is back.
+    BounceProxy,
+}
+
+/// Events and when they happen, since the simulation's start; in that order.
+pub(crate) type Weather = Vec<(Duration, Event)>;
+
+/// How long the links between proxy and clients are held at most.
+pub(crate) const LONGEST_CLIENT_HOLD: Duration = Duration::from_millis(200);
+/// How long a message takes at most on a link that is well.
+pub(crate) const LONGEST_LATENCY: Duration = Duration::from_millis(20);
+
+fn millis(random: &mut impl Rng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(random.random_range(range))
+}
+
+/// Trouble between `from` and `until`; everything is well at the end.
+///
+/// A call of an actor may begin when the host limit of the one before has passed, so no trouble delays a request by as much as that:
+/// the network would deliver both at once, and nobody could call that the proxy's doing.
+pub(crate) fn random(random: &mut StdRng, from: Duration, until: Duration) -> Weather {
+    let mut weather = Vec::new();
+    trouble(random, &mut weather, from, until, (50..250, 50..300), |random| {
+        match random.random_range(0..7) {
+            0 => (Event::Partition, Event::Repair),
+            1 => (Event::PartitionToHost, Event::Repair),
+            2 => (Event::PartitionFromHost, Event::Repair),
+            3 => (Event::Hold, Event::Release),
+            4 => (Event::Slow(Duration::from_millis(100)), Event::Slow(LONGEST_LATENCY)),
+            5 => (Event::StopHost, Event::StartHost),
+            _ => (Event::CrashHost, Event::BounceHost),
+        }
+    });
+    let longest = u64::try_from(LONGEST_CLIENT_HOLD.as_millis()).expect("short");
+    trouble(random, &mut weather, from, until, (20..longest, 300..900), |_| {
+        (Event::HoldClients, Event::ReleaseClients)
+    });
+    trouble(random, &mut weather, from, until, (100..200, 500..3_000), |_| {
+        (Event::CrashProxy, Event::BounceProxy)
+    });
+    weather.sort_by_key(|(at, _)| *at);
+    weather
+}
+
+/// Adds troubles that do not overlap: each with its end, how long they last and what lies between them in milliseconds.
+fn trouble(
+    random: &mut StdRng,
+    weather: &mut Weather,
+    from: Duration,
+    until: Duration,
+    (lasting, apart): (std::ops::Range<u64>, std::ops::Range<u64>),
+    mut kind: impl FnMut(&mut StdRng) -> (Event, Event),
+) {
+    let mut begin = from + millis(random, 0..apart.end);
+    while begin < until {
+        let end = begin + millis(random, lasting.clone());
+        let (trouble, relief) = kind(random);
+        weather.extend([(begin, trouble), (end, relief)]);
+        begin = end + millis(random, apart.clone());
+    }
+}

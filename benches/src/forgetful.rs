@@ -1,0 +1,59 @@
+//! Forgetful: a store that keeps nothing, so that what a process weighs is its house alone.
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
+use tidegate_stages::state::{Head, Revision, Timestamp};
+
+/// Says yes to every write and has nothing to read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forgetful;
+
+type Answer<T> = BoxFuture<'static, Result<T, StoreError>>;
+
+fn answer<T: Send + 'static>(value: T) -> Answer<T> {
+    ready(Ok(value)).boxed()
+}
+
+impl StateStore for Forgetful {
+    fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Vec<Result<(), StoreError>>> {
+        ready(batch.iter().map(|_| Ok(())).collect()).boxed()
+    }
+
+    fn load(&self, _: &ActorId) -> Answer<Option<Head>> {
+        answer(None)
+    }
+
+    fn load_revision(&self, _: &ActorId, _: u64) -> Answer<Option<Revision>> {
+        answer(None)
+    }
+
+    fn load_by_interval(
+        &self,
+        _: &ActorId,
+        _: Timestamp,
+        _: Timestamp,
+        _: usize,
+    ) -> Answer<Vec<Revision>> {
+        answer(Vec::new())
+    }
+
+    fn delete(&self, _: &ActorId) -> Answer<()> {
+        answer(())
+    }
+
+    fn claim_epoch(&self) -> Answer<u64> {
+        answer(1)
+    }
+}
+
+impl Registry for Forgetful {
+    fn load(&self) -> Answer<Vec<Registered>> {
+        answer(Vec::new())
+    }
+
+    fn apply(&self, _: Vec<RegistryChange>) -> Answer<()> {
+        answer(())
+    }
+}

@@ -1,0 +1,213 @@
+//! World: a whole house in this process, with counters in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tidegate::clock::SystemClock;
+use tidegate::proto::eigr::functions::protocol::RegistrationRequest;
+use tidegate::proto::eigr::functions::protocol::actors::{
+    Action, Actor, ActorId as WireId, ActorSettings, ActorSnapshotStrategy, ActorState,
+    ActorSystem, Kind, Registry as WireRegistry, TimeoutStrategy, actor_snapshot_strategy,
+};
+use tidegate::store::{EmbeddedStore, Options};
+use tidegate::wire;
+use tidegate_stages::actor::{ActorId, HostAddress};
+use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::{Registry, StateStore};
+use tidegate_stages::side_effects::{ChangeRules, Durability};
+use tidegate_stages::topology::{House, Ports, Settings};
+
+use crate::callers::call_at_random;
+use crate::counter::{ACTION, CounterHost, count_in, name, value, value_in};
+use crate::forgetful::Forgetful;
+
+const SYSTEM: &str = "benches";
+const TEMPLATE: &str = "counter";
+/// How long a house may take to finish.
+const DRAIN_LIMIT: Duration = Duration::from_mins(1);
+/// Actors spawned with one request.
+const SPAWNED_TOGETHER: u64 = 1000;
+
+/// Where states are kept.
+#[derive(Debug, Clone)]
+pub enum Keep {
+    /// In this process.
+    Memory(MemoryStore),
+    /// In a directory.
+    Embedded(PathBuf),
+    /// Nowhere.
+    Nowhere,
+}
+
+/// A running house and how often its actors were called.
+#[derive(Debug)]
+pub struct World {
+    house: House,
+    embedded: Option<Arc<EmbeddedStore>>,
+    actors: u64,
+    calls: AtomicU64,
+}
+
+impl World {
+    /// Opens a house with one template in it, from which this many actors were or will be [spawned](Self::spawn).
+    ///
+    /// # Panics
+    /// When it does not open.
+    pub async fn open(keep: Keep, durability: Durability, actors: u64) -> Arc<World> {
+        let embedded = match &keep {
+            Keep::Embedded(directory) => Some(open_store(directory).await),
+            Keep::Memory(_) | Keep::Nowhere => None,
+        };
+        let (store, registry): (Arc<dyn StateStore>, Arc<dyn Registry>) = match (&keep, &embedded) {
+            (Keep::Memory(memory), _) => (Arc::new(memory.clone()), Arc::new(memory.clone())),
+            (_, Some(embedded)) => (embedded.clone(), embedded.clone()),
+            (_, None) => (Arc::new(Forgetful), Arc::new(Forgetful)),
+        };
+        let rules = ChangeRules { durability, ..ChangeRules::default() };
+        let settings = Settings { rules, ..Settings::default() };
+        let ports = Ports { host: CounterHost, store, registry, clock: Arc::new(SystemClock) };
+        let house = House::open(settings, ports).await.expect("the house opens");
+        house.register(registration()).await.expect("the template is registered");
+        Arc::new(World { house, embedded, actors, calls: AtomicU64::new(0) })
+    }
+
+    /// Spawns the actors; none of them is in memory yet.
+    ///
+    /// # Panics
+    /// When they cannot be spawned.
+    pub async fn spawn(&self) {
+        for first in (0..self.actors).step_by(usize::try_from(SPAWNED_TOGETHER).expect("small")) {
+            let some = first..self.actors.min(first + SPAWNED_TOGETHER);
+            let spawn = Spawn { actors: some.map(identity).collect(), revision: None };
+            self.house.spawn(spawn).await.expect("the actors are spawned");
+        }
+    }
+
+    /// Calls an actor; its count after that.
+    ///
+    /// # Panics
+    /// When the call fails.
+    pub async fn call(&self, actor: u64) -> u64 {
+        let invocation = Invocation {
+            actor: ActorId { parent: String::new(), ..identity(actor) },
+            action: ACTION.into(),
+            payload: Payload::Value(value(actor)),
+            ..Invocation::default()
+        };
+        let answer = self.house.invoke(invocation).await.expect("an answer");
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        value_in(&answer)
+    }
+
+    /// Calls actors from [64 tasks](crate::callers).
+    pub async fn call_at_random(self: Arc<World>, calls: u64) {
+        let actors = self.actors;
+        call_at_random(actors, calls, move |actor| {
+            let world = Arc::clone(&self);
+            async move { world.call(actor).await }
+        })
+        .await;
+    }
+
+    /// Lets everything finish and closes the store.
+    ///
+    /// # Panics
+    /// When the actors have not counted every call of this world exactly once, or do not finish in time.
+    pub async fn close(self: Arc<World>) {
+        self.finish(true).await;
+    }
+
+    /// Like [`close`](Self::close), for a world whose actors have counted before.
+    ///
+    /// # Panics
+    /// When the actors do not finish in time.
+    pub async fn leave(self: Arc<World>) {
+        self.finish(false).await;
+    }
+
+    async fn finish(self: Arc<World>, counted: bool) {
+        if counted {
+            assert_eq!(self.counted().await, self.calls(), "calls that were counted");
+        }
+        assert!(self.house.drain(DRAIN_LIMIT).await, "the house finishes in time");
+        let world = Arc::into_inner(self).expect("nobody else has it");
+        let Some(store) = world.embedded else { return };
+        store.close().await.expect("the store closes");
+    }
+
+    /// Calls answered so far.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    async fn counted(&self) -> u64 {
+        let mut counted = 0;
+        for actor in 0..self.actors {
+            match self.house.state(SYSTEM, &name(actor)).await {
+                Ok(held) => counted += count_in(actor, held.state.as_ref()),
+                // A short round does not reach everybody.
+                Err(error) => assert!(error.to_string().contains("has no state"), "{error}"),
+            }
+        }
+        counted
+    }
+}
+
+/// What the actors of a closed directory have counted, read from the disk.
+///
+/// # Panics
+/// When it cannot be read.
+pub async fn counted_on_disk(directory: &Path, actors: u64) -> u64 {
+    let store = open_store(directory).await;
+    let mut counted = 0;
+    for actor in 0..actors {
+        let head = StateStore::load(&*store, &identity(actor)).await.expect("it is read");
+        counted += head.map_or(0, |head| count_in(actor, head.content.state.as_ref()));
+    }
+    store.close().await.expect("the store closes");
+    counted
+}
+
+async fn open_store(directory: &Path) -> Arc<EmbeddedStore> {
+    let directory = directory.to_owned();
+    let open = move || EmbeddedStore::open(&directory, Options::default(), wire::definition);
+    let opened = tokio::task::spawn_blocking(open).await.expect("it does not panic");
+    opened.expect("the store opens")
+}
+
+fn identity(actor: u64) -> ActorId {
+    ActorId { name: name(actor), system: SYSTEM.into(), parent: TEMPLATE.into() }
+}
+
+/// What a host would send: a template of stateful actors with a snapshot every ten seconds.
+fn registration() -> Registration {
+    let timeout = TimeoutStrategy { timeout: 10_000 };
+    let snapshots = ActorSnapshotStrategy {
+        strategy: Some(actor_snapshot_strategy::Strategy::Timeout(timeout)),
+    };
+    let template = Actor {
+        id: Some(WireId { name: TEMPLATE.into(), system: SYSTEM.into(), ..WireId::default() }),
+        state: Some(ActorState::default()),
+        settings: Some(ActorSettings {
+            kind: Kind::Unnamed.into(),
+            stateful: true,
+            snapshot_strategy: Some(snapshots),
+            ..ActorSettings::default()
+        }),
+        actions: vec![Action { name: ACTION.into() }],
+        ..Actor::default()
+    };
+    let registry = WireRegistry { actors: [(TEMPLATE.into(), template)].into() };
+    let request = RegistrationRequest {
+        service_info: Some(tidegate::proto::eigr::functions::protocol::ServiceInfo::default()),
+        actor_system: Some(ActorSystem { name: SYSTEM.into(), registry: Some(registry) }),
+    };
+    let body = Bytes::from(request.encode_to_vec());
+    let host = HostAddress::new("127.0.0.1:8090");
+    wire::registration(body, &host).expect("a registration")
+}

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::caller::{Caller, Origin, Task};
 use crate::checkpoint::{Checkpoint, CheckpointQueue, Gate, Settled};
+use crate::clock::WatchedClock;
 use crate::departure::WayOut;
 use crate::directory::Directory;
 use crate::error::Error;
@@ -116,6 +117,7 @@ impl House {
     /// When the store or the registry cannot be read.
     pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<House, Error> {
         let Ports { host, store, registry, clock } = ports;
+        let clock: Arc<dyn Clock> = Arc::new(WatchedClock::new(clock));
         let epoch = store.claim_epoch().await?;
         let drain = Drain::new();
         let directory = Arc::new(Directory::new());

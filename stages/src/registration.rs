@@ -115,6 +115,7 @@ impl Registrar {
         let _changing = self.turn().await?;
         let mut changes = Vec::new();
         let mut known = Vec::new();
+        let mut moved = Vec::new();
         for definition in registration.definitions {
             let definition = Arc::new(definition);
             let id = &definition.id;
@@ -124,7 +125,12 @@ impl Registrar {
                         known.push(entry);
                         continue;
                     }
-                    Source::Defined(hosted) => note_change(&hosted.definition, &definition),
+                    Source::Defined(hosted) => {
+                        note_change(&hosted.definition, &definition);
+                        if hosted.definition.host != definition.host {
+                            moved.push(hosted);
+                        }
+                    }
                     Source::Spawned { .. } if entry.id().parent != id.parent => {
                         return Err(Error::Conflict(format!(
                             "Actor {} on ActorSystem {} exists already, spawned from {:?}",
@@ -140,6 +146,14 @@ impl Registrar {
         }
         self.keep(&changes).await?;
         let fresh: Vec<_> = changes.into_iter().filter_map(|one| self.adopt(one)).collect();
+        moved.sort_unstable_by_key(|hosted: &Hosted| hosted.lane);
+        moved.dedup_by_key(|hosted| hosted.lane);
+        for former in moved {
+            if self.directory.forget_lane(&former) {
+                // Without a limit it is forgotten when it is quiet.
+                self.mailboxes.set_lane_limit(former.lane, usize::MAX);
+            }
+        }
         for entry in fresh.into_iter().chain(known) {
             self.warm_up(entry);
         }

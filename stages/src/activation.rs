@@ -169,6 +169,8 @@ fn fingerprint(content: &ActorState) -> u128 {
         hash.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(bytes);
     };
+    // A state is not to be taken for a tag.
+    part(&[u8::from(content.state.is_some())]);
     if let Some(state) = &content.state {
         part(state.type_url.as_bytes());
         part(&state.value);
@@ -184,7 +186,7 @@ fn fingerprint(content: &ActorState) -> u128 {
 mod tests {
     use super::*;
     use crate::actor::tests::definition;
-    use crate::state::Any;
+    use crate::state::{Any, Tags};
 
     fn content(text: &'static str) -> ActorState {
         let state = Any { type_url: "t".into(), value: text.as_bytes().into() };
@@ -224,6 +226,14 @@ mod tests {
         );
         let same = Revision { content: content("2"), revision: 2, ..Revision::default() };
         assert!(!Live::loaded(incarnation(), Arc::default(), head, Some(&same)).is_unrevised());
+    }
+
+    #[test]
+    fn a_state_and_a_tag_of_the_same_bytes_differ() {
+        let tag = ActorState { tags: [("t".to_owned(), "1".to_owned())].into(), state: None };
+        let state = Any { type_url: "t".into(), value: "1".into() };
+        let state = ActorState { tags: Tags::new(), state: Some(state) };
+        assert_ne!(fingerprint(&tag), fingerprint(&state));
     }
 
     #[test]

@@ -164,6 +164,7 @@ pub(crate) struct Caller {
     mailboxes: KeyedProducer<Work>,
     clock: Arc<dyn Clock>,
     deadlines: Deadlines,
+    max_pending_effects: u32,
     draining: Arc<AtomicBool>,
 }
 
@@ -173,8 +174,10 @@ impl Caller {
         mailboxes: KeyedProducer<Work>,
         clock: Arc<dyn Clock>,
         deadlines: Deadlines,
+        max_pending_effects: u32,
     ) -> Self {
-        Self { directory, mailboxes, clock, deadlines, draining: Arc::default() }
+        let draining = Arc::default();
+        Self { directory, mailboxes, clock, deadlines, max_pending_effects, draining }
     }
 
     /// Refuses calls from outside from now on.
@@ -231,6 +234,12 @@ impl Caller {
         origin: Origin,
     ) -> Result<Option<Admitted<Payload>>, Error> {
         let Checked { entry, lane, invocation } = checked;
+        if origin == Origin::Outside
+            && entry.pending_effects.load(Ordering::Relaxed) >= self.max_pending_effects
+        {
+            let reason = format!("too many side effects of {} wait to be sent", entry.actor);
+            return Err(overloaded("effects", reason));
+        }
         let permit = if origin == Origin::Inside && self.is_closed() {
             None
         } else {
@@ -333,6 +342,10 @@ fn refusal(refused: Refused, actor: &ActorRef) -> Error {
         Refused::KeyFull => ("mailbox", format!("the mailbox of {actor} is full")),
         Refused::Full => ("door", "the proxy has no room for another call".to_owned()),
     };
+    overloaded(label, reason)
+}
+
+fn overloaded(label: &'static str, reason: String) -> Error {
     counter!(CALLS_REFUSED_TOTAL, "reason" => label).increment(1);
     Error::Overloaded { reason, retry_after: RETRY_AFTER }
 }

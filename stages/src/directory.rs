@@ -167,9 +167,16 @@ const SHARDS: usize = 64;
 /// All entries; see the [module](self).
 pub(crate) struct Directory {
     shards: Vec<RwLock<HashTable<Arc<Entry>>>>,
-    lanes: Mutex<HashMap<HostAddress, u32>>,
+    lanes: Mutex<Lanes>,
     live: Mutex<Vec<Arc<Entry>>>,
     began: Instant,
+}
+
+/// A lane per host; a number is never given twice, since calls of a former lane may still be queued.
+#[derive(Debug, Default)]
+struct Lanes {
+    by_host: HashMap<HostAddress, u32>,
+    newest: u32,
 }
 
 impl fmt::Debug for Directory {
@@ -238,13 +245,25 @@ impl Directory {
     /// The lane of a host, and whether it is a new one.
     pub(crate) fn lane(&self, host: &HostAddress) -> (u32, bool) {
         let mut lanes = self.lanes.lock();
-        if let Some(lane) = lanes.get(host) {
+        if let Some(lane) = lanes.by_host.get(host) {
             return (*lane, false);
         }
         // Lane 0 is that of work which needs no host.
-        let lane = u32::try_from(lanes.len() + 1).unwrap_or(u32::MAX);
-        lanes.insert(host.clone(), lane);
+        lanes.newest += 1;
+        let lane = lanes.newest;
+        lanes.by_host.insert(host.clone(), lane);
         (lane, true)
+    }
+
+    /// Forgets the lane of a host that no definition names any more; answers whether it did. It looks
+    /// at every entry, which is rare: only when a host has moved.
+    pub(crate) fn forget_lane(&self, hosted: &Hosted) -> bool {
+        let is_used = self.shards.iter().any(|shard| {
+            shard.read().iter().any(|entry| {
+                matches!(entry.source(), Source::Defined(other) if other.lane == hosted.lane)
+            })
+        });
+        !is_used && self.lanes.lock().by_host.remove(&hosted.definition.host).is_some()
     }
 
     /// Notes that an actor is in memory; answers how many are.
@@ -327,6 +346,21 @@ mod tests {
         directory.put(id, Source::Defined(Hosted { definition: changed.into(), lane: 1 }));
         assert!(joe.spec().hosted.definition.knows("new"));
         assert_eq!(joe.spec().id.parent, "template");
+    }
+
+    #[test]
+    fn a_lane_is_kept_while_a_definition_names_its_host_and_never_given_twice() {
+        let directory = Directory::new();
+        let (id, Source::Defined(old)) = hosted(&directory, "joe") else { panic!("defined") };
+        directory.put(id.clone(), Source::Defined(old.clone()));
+        assert!(!directory.forget_lane(&old));
+        let elsewhere = HostAddress::new("127.0.0.1:8091");
+        let (lane, _) = directory.lane(&elsewhere);
+        let definition = Definition { host: elsewhere, ..definition("joe") };
+        directory.put(id, Source::Defined(Hosted { definition: definition.into(), lane }));
+        assert!(directory.forget_lane(&old));
+        let (back, is_new) = directory.lane(&old.definition.host);
+        assert!(is_new && back != old.lane && back != lane);
     }
 
     #[test]

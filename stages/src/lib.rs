@@ -11,6 +11,7 @@ pub mod error;
 // What the rooms ask of the outside.
 pub mod ports;
 pub mod metrics;
+mod clock;
 // Who is there.
 mod directory;
 mod registration;

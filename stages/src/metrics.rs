@@ -1,5 +1,9 @@
 //! Names of the metrics of the rooms, spelled as scraped.
 
+use std::time::Duration;
+
+use metrics::{Histogram, histogram};
+
 /// Time from admission to answer, seconds, by outcome.
 pub const INVOCATION_DURATION_SECONDS: &str = "tidegate_invocation_duration_seconds";
 /// Time a host took for one action, seconds.
@@ -16,3 +20,22 @@ pub const CALLS_REFUSED_TOTAL: &str = "tidegate_calls_refused_total";
 pub const COMMITS_TOTAL: &str = "tidegate_commits_total";
 /// Side effects, by outcome.
 pub const EFFECTS_TOTAL: &str = "tidegate_effects_total";
+
+/// How long invocations take, from their admission to their answer.
+#[derive(Debug, Clone)]
+pub(crate) struct InvocationDurations {
+    ok: Histogram,
+    error: Histogram,
+}
+
+impl InvocationDurations {
+    pub(crate) fn new() -> Self {
+        let of = |outcome| histogram!(INVOCATION_DURATION_SECONDS, "outcome" => outcome);
+        Self { ok: of("ok"), error: of("error") }
+    }
+
+    pub(crate) fn record(&self, took: Duration, is_ok: bool) {
+        let duration = if is_ok { &self.ok } else { &self.error };
+        duration.record(took);
+    }
+}

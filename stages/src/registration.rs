@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_pipeline::{Drain, KeyedProducer};
-use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -109,6 +109,29 @@ impl Registrar {
 
     /// Stores a host's definitions durably, then warms eligible actors up in the background.
     pub(crate) async fn register(&self, registration: Registration) -> Result<(), Error> {
+        let room = self.clone();
+        self.whole(async move { room.register_now(registration).await }).await
+    }
+
+    /// Stores spawned identities durably; activates nothing.
+    pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<(), Error> {
+        let room = self.clone();
+        self.whole(async move { room.spawn_now(spawn).await }).await
+    }
+
+    /// Runs a change in a task of its own: when its client goes meanwhile, memory and registry still
+    /// tell the same story.
+    async fn whole(
+        &self,
+        change: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) -> Result<(), Error> {
+        let (done, outcome) = oneshot::channel();
+        self.tasks.spawn(async move { drop(done.send(change.await)) });
+        let lost = "the change was dropped on its way; it may have been stored";
+        outcome.await.unwrap_or_else(|_| Err(Error::Internal(lost.into())))
+    }
+
+    async fn register_now(&self, registration: Registration) -> Result<(), Error> {
         for definition in &registration.definitions {
             check_definition(definition)?;
             note_unbuilt(definition);
@@ -116,6 +139,7 @@ impl Registrar {
         let _changing = self.turn().await?;
         let mut changes = Vec::new();
         let mut known = Vec::new();
+        let mut moved = Vec::new();
         for definition in registration.definitions {
             let definition = Arc::new(definition);
             let id = &definition.id;
@@ -125,7 +149,12 @@ impl Registrar {
                         known.push(entry);
                         continue;
                     }
-                    Source::Defined(hosted) => note_change(&hosted.definition, &definition),
+                    Source::Defined(hosted) => {
+                        note_change(&hosted.definition, &definition);
+                        if hosted.definition.host != definition.host {
+                            moved.push(hosted);
+                        }
+                    }
                     Source::Spawned { .. } if entry.id().parent != id.parent => {
                         return Err(Error::Conflict(format!(
                             "Actor {} on ActorSystem {} exists already, spawned from {:?}",
@@ -141,14 +170,21 @@ impl Registrar {
         }
         self.keep(&changes).await?;
         let fresh: Vec<_> = changes.into_iter().filter_map(|one| self.adopt(one)).collect();
+        moved.sort_unstable_by_key(|hosted: &Hosted| hosted.lane);
+        moved.dedup_by_key(|hosted| hosted.lane);
+        for former in moved {
+            if self.directory.forget_lane(&former) {
+                // Without a limit it is forgotten when it is quiet.
+                self.mailboxes.set_lane_limit(former.lane, usize::MAX);
+            }
+        }
         for entry in fresh.into_iter().chain(known) {
             self.warm_up(entry);
         }
         Ok(())
     }
 
-    /// Stores spawned identities durably; activates nothing.
-    pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<(), Error> {
+    async fn spawn_now(&self, spawn: Spawn) -> Result<(), Error> {
         let mut changes = Vec::new();
         let _changing = self.turn().await?;
         for id in spawn.actors {

@@ -11,7 +11,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Histogram, histogram};
 use tidegate_pipeline::layer::TimedLayer;
 use tidegate_pipeline::{
     BatchOptions, Bound, Consumer, ConsumerOptions, Drain, Full, KeyedOptions, KeyedProducer,
@@ -23,17 +22,18 @@ use tower::ServiceBuilder;
 use tower::layer::util::{Identity, Stack};
 use tracing::{info, warn};
 
-use crate::caller::{Caller, Origin, Task};
+use crate::caller::{Caller, Origin, Task, Work};
 use crate::checkpoint::{Checkpoint, CheckpointQueue};
+use crate::clock::WatchedClock;
 use crate::departure::WayOut;
-use crate::directory::Directory;
+use crate::directory::{Directory, Entry};
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::incarnation::Settled;
 use crate::invocation::{Invocation, Payload, Registration, Spawn};
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
-use crate::metrics::INVOCATION_DURATION_SECONDS;
+use crate::metrics::InvocationDurations;
 use crate::ports::{Clock, Host, Registry, StateStore};
 use crate::registration::Registrar;
 use crate::reply::{Deadlines, Reply, Timing};
@@ -84,6 +84,25 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// The mailboxes: a queue per actor, one invocation per actor at a time.
+    fn mailboxes(&self) -> KeyedProducer<Work> {
+        KeyedProducer::new(KeyedOptions {
+            name: "caller",
+            bound: self.door,
+            per_key: (self.door.events / 8).max(1),
+            full: self.full,
+        })
+    }
+
+    /// Where effects wait: a queue per target, shed when there is no room, so that no worker waits for it.
+    fn effects_sender(&self) -> EffectsSender {
+        let (name, bound, full) = ("side_effects", self.effects, Full::Shed);
+        let options = KeyedOptions { name, bound, per_key: bound.events, full };
+        EffectsSender { queue: KeyedProducer::new(options) }
+    }
+}
+
 /// Events that one commit holds at most.
 const COMMIT_EVENTS: usize = 2_048;
 
@@ -109,31 +128,12 @@ pub struct House {
     caller: Caller,
     registrar: Registrar,
     directory: Arc<Directory>,
-    mailboxes: KeyedProducer<crate::caller::Work>,
+    mailboxes: KeyedProducer<Work>,
     effects: EffectsSender,
     checkpoint: CheckpointQueue,
     drain: Drain,
     stop_timers: CancellationToken,
-    durations: Durations,
-}
-
-/// How long invocations take, from their admission to their answer.
-#[derive(Debug, Clone)]
-struct Durations {
-    ok: Histogram,
-    error: Histogram,
-}
-
-impl Durations {
-    fn new() -> Self {
-        let of = |outcome| histogram!(INVOCATION_DURATION_SECONDS, "outcome" => outcome);
-        Self { ok: of("ok"), error: of("error") }
-    }
-
-    fn record(&self, took: Duration, is_ok: bool) {
-        let duration = if is_ok { &self.ok } else { &self.error };
-        duration.record(took);
-    }
+    durations: InvocationDurations,
 }
 
 impl House {
@@ -143,29 +143,22 @@ impl House {
     /// When the store or the registry cannot be read.
     pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<House, Error> {
         let Ports { host, store, registry, clock } = ports;
+        let clock: Arc<dyn Clock> = Arc::new(WatchedClock::new(clock));
         let epoch = store.claim_epoch().await?;
         let drain = Drain::new();
         let directory = Arc::new(Directory::new());
         let gate = Arc::new(Gate::default());
 
-        // The mailboxes: a queue per actor, one invocation per actor at a time.
-        let mailboxes = KeyedProducer::new(KeyedOptions {
-            name: "caller",
-            bound: settings.door,
-            per_key: (settings.door.events / 8).max(1),
-            full: settings.full,
-        });
-        let effects = EffectsSender {
-            queue: KeyedProducer::new(KeyedOptions {
-                name: "side_effects",
-                bound: settings.effects,
-                per_key: settings.effects.events,
-                full: Full::Shed,
-            }),
-        };
+        let mailboxes = settings.mailboxes();
+        let effects = settings.effects_sender();
         let checkpoint = CheckpointQueue::new(settings.checkpoint, settings.deadlines.start);
-        let caller =
-            Caller::new(directory.clone(), mailboxes.clone(), clock.clone(), settings.deadlines);
+        let caller = Caller::new(
+            directory.clone(),
+            mailboxes.clone(),
+            clock.clone(),
+            settings.deadlines,
+            settings.rules.max_pending_effects,
+        );
         let (timers, timer_task) = Timers::new(directory.clone(), clock.clone(), settings.max_live);
         let registrar = Registrar::new(
             directory.clone(),
@@ -206,8 +199,8 @@ impl House {
         for _ in 0..workers {
             let demand = settings.worker_demand.div_ceil(workers);
             let options = ConsumerOptions { name: "worker", concurrency: demand };
-            let turns = timed("worker").service(Turns(worker.clone()));
-            Consumer::spawn(options, turns, &drain)
+            // Not timed: the invocation and its host call are.
+            Consumer::spawn(options, Turns(worker.clone()), &drain)
                 .subscribe(&mailboxes, each_slot(demand))
                 .map_err(unsubscribed)?;
         }
@@ -240,7 +233,7 @@ impl House {
             checkpoint,
             drain,
             stop_timers,
-            durations: Durations::new(),
+            durations: InvocationDurations::new(),
         })
     }
 
@@ -386,7 +379,7 @@ impl House {
         }
     }
 
-    fn find(&self, system: &str, name: &str) -> Result<Arc<crate::directory::Entry>, Error> {
+    fn find(&self, system: &str, name: &str) -> Result<Arc<Entry>, Error> {
         self.directory
             .find(system, name)
             .ok_or_else(|| Error::ActorNotFound { system: system.into(), name: name.into() })
@@ -397,7 +390,7 @@ impl House {
     }
 }
 
-/// What every stage wears.
+/// What the stages behind the workers wear.
 fn timed(stage: &'static str) -> ServiceBuilder<Stack<TimedLayer, Identity>> {
     ServiceBuilder::new().layer(TimedLayer { stage })
 }

@@ -1,4 +1,5 @@
 //! Actors that come and go: delete, spawn again, register again, leave memory, drain.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
 
@@ -6,14 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use support::*;
-use tidegate_stages::actor::Definition;
+use tidegate_stages::actor::{Definition, HostAddress};
 use tidegate_stages::error::ErrorKind;
-use tidegate_stages::invocation::{ActorInvocationResponse, Invocation};
+use tidegate_stages::invocation::{ActorInvocationResponse, Invocation, Registration};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::{HostError, StateStore};
-use tidegate_stages::state::Status;
-use tidegate_stages::topology::Settings;
+use tidegate_stages::ports::{
+    HostError, Registered, Registry, RegistryChange, StateStore, StoreError,
+};
+use tidegate_stages::state::{Status, Timestamp};
+use tidegate_stages::testkit::clock::SetClock;
+use tidegate_stages::topology::{House, Ports, Settings};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
@@ -53,14 +58,14 @@ async fn a_call_behind_a_delete_does_not_bring_the_actor_back_nor_touch_its_succ
     assert_eq!(again.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
     assert_eq!(behind.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
     let stored = stored_id("joe", "template");
-    assert!(world.memory.load(&stored).await.unwrap().is_none());
+    assert!(StateStore::load(&world.memory, &stored).await.unwrap().is_none());
 
     world.spawn("joe", "template").await.unwrap();
     for n in 1..=3 {
         assert_eq!(world.add("joe").await.unwrap(), n);
     }
     assert!(world.house.drain(Duration::from_secs(5)).await);
-    let head = world.memory.load(&stored).await.unwrap().unwrap();
+    let head = StateStore::load(&world.memory, &stored).await.unwrap().unwrap();
     assert_eq!((number(head.content.state.as_ref()), head.status), (3, Status::Deactivated));
 }
 
@@ -262,7 +267,7 @@ async fn registering_again_and_again_does_not_pile_up_warm_ups() {
     // Two rounds, 16 at a time, each tries for ten seconds.
     sleep(Duration::from_secs(25)).await;
     let after_two_rounds = tries.load(Ordering::SeqCst);
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(tries.load(Ordering::SeqCst), after_two_rounds);
 }
 
@@ -286,7 +291,7 @@ async fn effects_of_calls_that_finish_while_draining_are_delivered() {
     settle().await;
     world.store.hold_saves();
     let house = world.house.clone();
-    let drain = tokio::task::spawn(async move { house.drain(Duration::from_secs(60)).await });
+    let drain = tokio::task::spawn(async move { house.drain(Duration::from_mins(1)).await });
     // Commits are slow: effects of permitless calls wait for theirs while every mailbox is empty.
     for _ in 0..20 {
         sleep(Duration::from_secs(1)).await;
@@ -299,5 +304,51 @@ async fn effects_of_calls_that_finish_while_draining_are_delivered() {
     for name in ["a", "b", "c", "d"] {
         let head = world.head(name).await.unwrap();
         assert_eq!((number(head.content.state.as_ref()), head.status), (1, Status::Deactivated));
+    }
+}
+
+/// A registry that answers a second after it has written.
+#[derive(Debug)]
+struct SlowRegistry(MemoryStore);
+
+impl Registry for SlowRegistry {
+    fn load(&self) -> BoxFuture<'static, Result<Vec<Registered>, StoreError>> {
+        Registry::load(&self.0)
+    }
+
+    fn apply(&self, changes: Vec<RegistryChange>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let applied = self.0.apply(changes);
+        Box::pin(async move {
+            sleep(Duration::from_secs(1)).await;
+            applied.await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_whose_client_has_gone_is_complete_all_the_same() {
+    let memory = MemoryStore::new();
+    let ports = Ports {
+        host: counter(),
+        store: Arc::new(memory.clone()),
+        registry: Arc::new(SlowRegistry(memory)),
+        clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
+    };
+    let house = House::open(Settings::default(), ports).await.unwrap();
+    let (registering, definitions) = (house.clone(), vec![definition("joe")]);
+    let host = HostAddress::new("127.0.0.1:8090");
+    let registration = Registration { system: "s".into(), host, definitions };
+    let gone = tokio::task::spawn(async move { registering.register(registration).await });
+    settle().await;
+    gone.abort();
+    sleep(Duration::from_secs(2)).await;
+    let by_reference = Invocation { register_ref: "joe".into(), ..call("moe", "add") };
+    let calling = house.clone();
+    let gone = tokio::task::spawn(async move { calling.invoke(by_reference).await });
+    settle().await;
+    gone.abort();
+    sleep(Duration::from_secs(2)).await;
+    for name in ["joe", "moe"] {
+        assert_eq!(answered(house.invoke(call(name, "add")).await.unwrap()), 1);
     }
 }

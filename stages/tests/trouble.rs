@@ -1,4 +1,5 @@
 //! A store in trouble: nothing acknowledged is lost, nobody hangs, and what can wait does.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
 
@@ -74,7 +75,7 @@ async fn a_doubt_postpones_snapshots_and_idle_ends_and_cancels_none() {
     for _ in 0..20 {
         world.store.fail_next_save(unknown());
     }
-    sleep(Duration::from_secs(120)).await;
+    sleep(Duration::from_mins(2)).await;
     let head = world.head("joe").await.unwrap();
     assert_eq!((number(head.content.state.as_ref()), head.status), (1, Status::Deactivated));
     world.add("moe").await.unwrap();
@@ -198,4 +199,41 @@ async fn a_change_that_a_crash_kept_from_the_history_gets_there_without_another_
     world.house.invoke(call("joe", "get")).await.unwrap();
     sleep(Duration::from_secs(3)).await;
     assert_eq!(history(&world, "joe").await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_with_too_many_pending_effects_answers_that_it_is_overloaded() {
+    let runs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = runs.clone();
+    let world = world_with(
+        host(move |invocation| {
+            let seen = seen.clone();
+            async move {
+                let mut response = counted(&invocation);
+                if invocation.actor.name == "source" {
+                    seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    response.workflow.effects =
+                        (0..4).map(|n| call(&format!("sink-{n}"), "add")).collect();
+                }
+                Ok(response)
+            }
+        }),
+        rules(|rules| rules.max_pending_effects = 4),
+        MemoryStore::new(),
+    )
+    .await;
+    let mut all: Vec<_> = (0..4).map(|n| definition(&format!("sink-{n}"))).collect();
+    all.push(definition("source"));
+    world.register(all).await.unwrap();
+    world.store.hold_saves();
+    let first = world.start(call("source", "add"));
+    sleep(Duration::from_millis(10)).await;
+    let error = world.add("source").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded);
+    assert!(error.is_retryable());
+    world.store.release_saves();
+    first.await.unwrap().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.add("source").await.unwrap(), 2);
+    assert_eq!(runs.load(std::sync::atomic::Ordering::SeqCst), 2);
 }

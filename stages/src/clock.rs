@@ -1,0 +1,84 @@
+//! Clock: the wall clock as records see it, watched for jumps (decision 15).
+//!
+//! Records never run backwards whatever the clock does; a jump of more than a minute is logged, so
+//! that odd times in a history have an explanation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::ports::Clock;
+use crate::state::Timestamp;
+
+/// Largest difference between wall clock and monotonic clock that is nobody's business, microseconds.
+const UNREMARKABLE_US: i64 = 60_000_000;
+
+/// A [`Clock`] that logs the jumps of another one.
+#[derive(Debug)]
+pub(crate) struct WatchedClock {
+    clock: Arc<dyn Clock>,
+    began: Instant,
+    /// Wall clock less monotonic clock, at the last look.
+    offset_us: AtomicI64,
+}
+
+impl WatchedClock {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let offset_us = AtomicI64::new(signed(clock.now().0));
+        Self { clock, began: Instant::now(), offset_us }
+    }
+
+    /// Notes a look at both clocks; answers by how much the wall clock has jumped since the last one.
+    fn jumped(&self, now: Timestamp, elapsed_us: i64) -> Option<i64> {
+        let offset = signed(now.0) - elapsed_us;
+        let jump = offset - self.offset_us.load(Ordering::Relaxed);
+        if jump.abs() <= UNREMARKABLE_US {
+            // Drift is not summed up to a jump: where it stands is the new normal.
+            self.offset_us.store(offset, Ordering::Relaxed);
+            return None;
+        }
+        // Of several that see it at once, one says so.
+        let before = self.offset_us.swap(offset, Ordering::Relaxed);
+        let jump = offset - before;
+        (jump.abs() > UNREMARKABLE_US).then_some(jump)
+    }
+}
+
+impl Clock for WatchedClock {
+    fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        let elapsed_us = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        if let Some(jump) = self.jumped(now, elapsed_us) {
+            let seconds = jump / 1_000_000;
+            warn!(seconds, "the wall clock has jumped; times of records go on from the newest one");
+        }
+        now
+    }
+}
+
+fn signed(micros: u64) -> i64 {
+    i64::try_from(micros).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::clock::SetClock;
+
+    const SECOND: i64 = 1_000_000;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_of_more_than_a_minute_is_noticed_once_in_either_direction() {
+        let start = Timestamp(1_000_000_000_000);
+        let clock = WatchedClock::new(Arc::new(SetClock::at(start)));
+        let at = |seconds: i64| Timestamp(start.0.saturating_add_signed(seconds * SECOND));
+        assert_eq!(clock.jumped(at(10), 10 * SECOND), None);
+        assert_eq!(clock.jumped(at(60), 20 * SECOND), None, "forty seconds are no jump");
+        assert_eq!(clock.jumped(at(170), 30 * SECOND), Some(100 * SECOND));
+        assert_eq!(clock.jumped(at(171), 31 * SECOND), None);
+        assert_eq!(clock.jumped(at(-500), 32 * SECOND), Some(-672 * SECOND));
+        assert_eq!(clock.jumped(at(-499), 33 * SECOND), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! Random interleavings of calls, failures of the store, panics, refused connections, evictions, unloading,
+//! and abandoned callers, against the plainest model of a counter: what was acknowledged is there
+//! after a reload, no acknowledged number is ever given twice, and there are never more than attempts.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use support::*;
+use tidegate_stages::actor::Definition;
+use tidegate_stages::error::Error;
+use tidegate_stages::invocation::{ActorInvocationResponse, Invocation, Payload};
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::{HostError, StateStore, StoreError};
+use tidegate_stages::side_effects::{Durability, Revisions};
+use tidegate_stages::state::Timestamp;
+use tidegate_stages::testkit::faulty::SaveFault;
+use tidegate_stages::topology::Settings;
+use tokio::time::sleep;
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const STEPS: u64 = 120;
+const SEEDS: u64 = 150;
+
+/// xorshift64*: seeded, so that a failure can be run again.
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
+    }
+}
+
+/// What is known of one actor from outside.
+#[derive(Default)]
+struct Known {
+    /// Calls that may have counted: not those whose error says that nothing is kept of them.
+    attempts: u64,
+    acknowledged: BTreeSet<u64>,
+    doubled: Vec<u64>,
+}
+
+fn fault(dice: &mut Dice) -> SaveFault {
+    let text = "as the test wants it".to_owned();
+    match dice.below(5) {
+        0 => SaveFault::Lose(StoreError::Unavailable(text)),
+        1 => SaveFault::Lose(StoreError::Unknown(text)),
+        2 => SaveFault::WriteAndFail(StoreError::Unknown(text)),
+        3 => SaveFault::LoseFirst(StoreError::Full(text)),
+        _ => {
+            let written = usize::try_from(dice.below(3)).unwrap();
+            SaveFault::Tear(written, StoreError::Unknown(text))
+        }
+    }
+}
+
+/// A counter whose payload's number says how it behaves.
+fn moody(may_panic: bool) -> BoxedHost {
+    host(move |invocation| async move {
+        let Payload::Value(any) = &invocation.payload else { return Ok(counted(&invocation)) };
+        let mood = number(Some(any));
+        sleep(Duration::from_millis(mood % 7)).await;
+        match mood % 20 {
+            0 if may_panic => panic!("as the test wants it"),
+            1 => Err(HostError::Connect { address: "h".into(), reason: "refused".into() }),
+            2 => Err(HostError::Broken { address: "h".into(), reason: "gone".into() }),
+            3 => Ok(ActorInvocationResponse { checkpoint: true, ..counted(&invocation) }),
+            _ => Ok(counted(&invocation)),
+        }
+    })
+}
+
+/// Whether the error says that nothing of the call is kept; this host counts only when it answers.
+fn is_denial(error: &Error) -> bool {
+    match error {
+        Error::ActionRan(source) => is_denial(source),
+        Error::Store(error) => !error.may_have_happened(),
+        Error::Overloaded { .. } | Error::NotStarted(..) | Error::Host(_) => true,
+        _ => false,
+    }
+}
+
+async fn run(seed: u64, durability: Durability) {
+    let mut dice = Dice::new(seed);
+    let mut settings = Settings { max_live: 2, ..Settings::default() };
+    settings.rules.durability = durability;
+    settings.deadlines.start = Duration::from_secs(2);
+    if dice.below(2) == 0 {
+        settings.rules.revisions = Revisions::Every;
+    }
+    let memory = MemoryStore::new();
+    // With snapshots a panic may cost what was not written yet, so there is none.
+    let may_panic = durability == Durability::Acknowledged;
+    let world = world_with(moody(may_panic), settings, memory.clone()).await;
+    let timed = |name| Definition {
+        snapshot_every: Some(Duration::from_millis(40)),
+        deactivate_after: Some(Duration::from_millis(60)),
+        ..definition(name)
+    };
+    world.register(NAMES.map(timed).to_vec()).await.unwrap();
+
+    let known: Arc<[Mutex<Known>; 3]> = Arc::default();
+    let mut calls = Vec::new();
+    for _ in 0..STEPS {
+        match dice.below(12) {
+            0 => world.store.fail_next_save(fault(&mut dice)),
+            1 => world.store.hold_saves(),
+            2 | 3 => world.store.release_saves(),
+            4 => sleep(Duration::from_millis(dice.below(150))).await,
+            5 if !calls.is_empty() => {
+                let gone = dice.below(calls.len() as u64);
+                let call: &tokio::task::JoinHandle<()> = &calls[usize::try_from(gone).unwrap()];
+                call.abort();
+            }
+            _ => {
+                let at = usize::try_from(dice.below(3)).unwrap();
+                let payload = Payload::Value(any(dice.below(1000)));
+                let asynchronous = dice.below(8) == 0;
+                let invocation = Invocation { payload, asynchronous, ..call(NAMES[at], "add") };
+                let (house, known) = (world.house.clone(), known.clone());
+                known[at].lock().attempts += 1;
+                calls.push(tokio::task::spawn(async move {
+                    let answer = house.invoke(invocation).await;
+                    let mut known = known[at].lock();
+                    match answer {
+                        Ok(Payload::Value(any)) => {
+                            let value = number(Some(&any));
+                            if !known.acknowledged.insert(value) {
+                                known.doubled.push(value);
+                            }
+                        }
+                        Err(error) if is_denial(&error) => known.attempts -= 1,
+                        _ => {}
+                    }
+                }));
+            }
+        }
+        if dice.below(3) == 0 {
+            sleep(Duration::from_millis(dice.below(10))).await;
+        }
+    }
+    world.store.release_saves();
+    for call in calls {
+        // An aborted caller is one that has gone.
+        drop(call.await);
+    }
+    assert!(world.house.drain(Duration::from_mins(2)).await, "seed {seed}: drain");
+
+    let again = world_with(counter(), Settings::default(), memory).await;
+    for (name, known) in NAMES.iter().zip(&*known) {
+        let known = std::mem::take(&mut *known.lock());
+        let state = again.house.state("s", name).await;
+        let value = state.map_or(0, |state| number(state.state.as_ref()));
+        let newest = known.acknowledged.last().copied().unwrap_or(0);
+        assert!(known.doubled.is_empty(), "seed {seed}, {name}: twice {:?}", known.doubled);
+        assert!(newest <= value, "seed {seed}, {name}: {newest} acknowledged, {value} kept");
+        assert!(value <= known.attempts, "seed {seed}, {name}: {value} of {}", known.attempts);
+        let history =
+            again.memory.load_by_interval(&id(name), Timestamp(0), Timestamp(u64::MAX), 999);
+        let history = history.await.unwrap();
+        let numbers: Vec<_> = history.iter().map(|one| (one.revision, one.version)).collect();
+        let ascends = |pair: &[(u64, u64)]| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1;
+        assert!(numbers.windows(2).all(ascends), "seed {seed}, {name}: {numbers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_is_kept_whatever_goes_wrong() {
+    for seed in 0..SEEDS {
+        run(seed, Durability::Acknowledged).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_snapshots_what_memory_told_is_kept_through_every_failure_of_the_store() {
+    for seed in 0..SEEDS {
+        run(seed, Durability::Snapshot).await;
+    }
+}

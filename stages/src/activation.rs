@@ -5,8 +5,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::actor::{ActorId, Definition};
-use crate::checkpoint::Incarnation;
 use crate::directory::Entry;
+use crate::incarnation::Incarnation;
 use crate::ports::Save;
 use crate::state::{ActorState, Head, Revision, Status, Timestamp};
 

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::activation::Live;
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
-use crate::checkpoint::Incarnation;
 use crate::error::Error;
+use crate::incarnation::Incarnation;
 use crate::state::Timestamp;
 
 /// A definition and the lane of its host: calls of one lane share that host's bound on calls in flight.

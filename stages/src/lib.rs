@@ -22,6 +22,8 @@ mod lookup;
 mod activation;
 mod invoke;
 pub mod side_effects;
+mod incarnation;
+mod gate;
 mod checkpoint;
 mod departure;
 mod worker;

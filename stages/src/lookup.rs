@@ -13,9 +13,10 @@ use tracing::{debug, warn};
 
 use crate::activation::Live;
 use crate::caller::{Task, Work};
-use crate::checkpoint::{Gate, Incarnation, Trouble};
 use crate::directory::{Directory, Entry, Source, Spec};
 use crate::error::Error;
+use crate::gate::Gate;
+use crate::incarnation::{Incarnation, Trouble};
 use crate::memory::revision_of;
 use crate::metrics::{ACTIVATIONS_TOTAL, LIVE_ACTORS};
 use crate::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, MutexGuard, Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::actor::{ActorId, Definition, check_name};
+use crate::actor::{ActorId, Definition, Kind, check_name};
 use crate::caller::{Caller, Task, Work};
 use crate::directory::{Directory, Entry, Hosted, Source};
 use crate::error::Error;
@@ -134,6 +134,7 @@ impl Registrar {
     async fn register_now(&self, registration: Registration) -> Result<(), Error> {
         for definition in &registration.definitions {
             check_definition(definition)?;
+            note_unbuilt(definition);
         }
         let _changing = self.turn().await?;
         let mut changes = Vec::new();
@@ -312,6 +313,18 @@ fn note_change(old: &Definition, new: &Definition) {
         info!(actor = %new.id, "definition replaced");
     } else {
         info!(actor = %new.id, from = %old.host, to = %new.host, "host address replaced");
+    }
+}
+
+/// Says what a definition asks for and does not get yet.
+fn note_unbuilt(definition: &Definition) {
+    let unbuilt = [
+        (!definition.timers.is_empty(), "its timers do not fire"),
+        (definition.channels.iter().flatten().next().is_some(), "its channels deliver nothing"),
+        (definition.kind == Kind::Pooled, "it is one actor, not a pool"),
+    ];
+    for (_, what) in unbuilt.iter().filter(|(asked, _)| *asked) {
+        warn!(actor = %definition.id, "not built yet: {what}");
     }
 }
 

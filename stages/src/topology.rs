@@ -11,23 +11,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{Histogram, histogram};
+use tidegate_pipeline::layer::TimedLayer;
 use tidegate_pipeline::{
     BatchOptions, Bound, Consumer, ConsumerOptions, Drain, Full, KeyedOptions, KeyedProducer,
     SubscribeError, SubscribeOptions,
 };
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+use tower::layer::util::{Identity, Stack};
 use tracing::{info, warn};
 
 use crate::caller::{Caller, Origin, Task};
-use crate::checkpoint::{Checkpoint, CheckpointQueue, Gate, Settled};
+use crate::checkpoint::{Checkpoint, CheckpointQueue};
 use crate::clock::WatchedClock;
 use crate::departure::WayOut;
 use crate::directory::Directory;
 use crate::error::Error;
+use crate::gate::Gate;
+use crate::incarnation::Settled;
 use crate::invocation::{Invocation, Payload, Registration, Spawn};
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
+use crate::metrics::INVOCATION_DURATION_SECONDS;
 use crate::ports::{Clock, Host, Registry, StateStore};
 use crate::registration::Registrar;
 use crate::reply::{Deadlines, Reply, Timing};
@@ -108,6 +115,26 @@ pub struct House {
     checkpoint: CheckpointQueue,
     drain: Drain,
     stop_timers: CancellationToken,
+    durations: Durations,
+}
+
+/// How long invocations take, from their admission to their answer.
+#[derive(Debug, Clone)]
+struct Durations {
+    ok: Histogram,
+    error: Histogram,
+}
+
+impl Durations {
+    fn new() -> Self {
+        let of = |outcome| histogram!(INVOCATION_DURATION_SECONDS, "outcome" => outcome);
+        Self { ok: of("ok"), error: of("error") }
+    }
+
+    fn record(&self, took: Duration, is_ok: bool) {
+        let duration = if is_ok { &self.ok } else { &self.error };
+        duration.record(took);
+    }
 }
 
 impl House {
@@ -130,14 +157,7 @@ impl House {
             per_key: (settings.door.events / 8).max(1),
             full: settings.full,
         });
-        let effects = EffectsSender {
-            queue: KeyedProducer::new(KeyedOptions {
-                name: "side_effects",
-                bound: settings.effects,
-                per_key: settings.effects.events,
-                full: Full::Shed,
-            }),
-        };
+        let effects = EffectsSender::new(settings.effects);
         let checkpoint = CheckpointQueue::new(settings.checkpoint, settings.deadlines.start);
         let caller = Caller::new(
             directory.clone(),
@@ -186,7 +206,8 @@ impl House {
         for _ in 0..workers {
             let demand = settings.worker_demand.div_ceil(workers);
             let options = ConsumerOptions { name: "worker", concurrency: demand };
-            Consumer::spawn(options, Turns(worker.clone()), &drain)
+            let turns = timed("worker").service(Turns(worker.clone()));
+            Consumer::spawn(options, turns, &drain)
                 .subscribe(&mailboxes, each_slot(demand))
                 .map_err(unsubscribed)?;
         }
@@ -196,13 +217,15 @@ impl House {
             max_bytes: (settings.checkpoint.bytes / 2).max(1),
             ..BatchOptions::new("checkpoint", COMMIT_EVENTS)
         };
-        Consumer::spawn_batched(options, Settled::bytes, room, &drain)
+        let commits = timed("checkpoint").service(room);
+        Consumer::spawn_batched(options, Settled::bytes, commits, &drain)
             .subscribe(checkpoint.producer(), SubscribeOptions::max_demand(2 * COMMIT_EVENTS))
             .map_err(unsubscribed)?;
         let deliver =
             Deliver { caller: caller.clone(), registrar: registrar.clone(), tasks: drain.clone() };
         let options = ConsumerOptions { name: "side_effects", concurrency: EFFECTS_IN_FLIGHT };
-        Consumer::spawn(options, deliver, &drain)
+        let deliveries = timed("side_effects").service(deliver);
+        Consumer::spawn(options, deliveries, &drain)
             .subscribe(&effects.queue, each_slot(EFFECTS_IN_FLIGHT))
             .map_err(unsubscribed)?;
         let stop_timers = CancellationToken::new();
@@ -217,6 +240,7 @@ impl House {
             checkpoint,
             drain,
             stop_timers,
+            durations: Durations::new(),
         })
     }
 
@@ -244,6 +268,13 @@ impl House {
     /// # Errors
     /// See [`Error`]; each variant says whether the action may have run.
     pub async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
+        let began = Instant::now();
+        let outcome = self.run(invocation).await;
+        self.durations.record(began.elapsed(), outcome.is_ok());
+        outcome
+    }
+
+    async fn run(&self, invocation: Invocation) -> Result<Payload, Error> {
         self.refuse_while_closed()?;
         if !invocation.register_ref.is_empty() {
             self.registrar.spawn_referenced(&invocation).await?;
@@ -364,6 +395,11 @@ impl House {
     fn refuse_while_closed(&self) -> Result<(), Error> {
         if self.caller.is_closed() { Err(Error::Draining) } else { Ok(()) }
     }
+}
+
+/// What every stage wears.
+fn timed(stage: &'static str) -> ServiceBuilder<Stack<TimedLayer, Identity>> {
+    ServiceBuilder::new().layer(TimedLayer { stage })
 }
 
 /// Demand for turns: a slot is asked for again as soon as it is free, whatever the others do.

@@ -19,10 +19,11 @@ use tracing::{debug, info, warn};
 
 use crate::activation::Live;
 use crate::caller::{Call, Task, Work};
-use crate::checkpoint::{CheckpointQueue, Settled, Trouble};
+use crate::checkpoint::CheckpointQueue;
 use crate::departure::{Departure, WayOut};
 use crate::directory::Entry;
 use crate::error::Error;
+use crate::incarnation::{Settled, Trouble};
 use crate::invoke::Invoke;
 use crate::lookup::{CheckedOut, Halt, Lookup, in_time};
 use crate::metrics::DEACTIVATIONS_TOTAL;

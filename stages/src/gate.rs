@@ -1,0 +1,54 @@
+//! Gate: stands before stateful calls while the store fails.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use crate::ports::StoreError;
+
+/// Keeps stateful calls away from a store that just failed, so that no action runs whose state is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(Mutex<Option<(Instant, Duration, StoreError)>>);
+
+/// How long a failing store is left alone at first.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How long it is left alone at most.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+impl Gate {
+    /// Why stateful calls are refused now, and when to come back.
+    pub(crate) fn closed(&self) -> Option<(StoreError, Duration)> {
+        let held = self.0.lock();
+        let (opens, _, error) = held.as_ref()?;
+        let left = opens.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| (error.clone(), left))
+    }
+
+    /// The store failed: closed for a while, longer each time, until it works again.
+    pub(crate) fn close(&self, error: &StoreError) {
+        if matches!(error, StoreError::Fenced(_)) {
+            // That is one actor's matter.
+            return;
+        }
+        let mut held = self.0.lock();
+        let pause = match &*held {
+            Some((opens, pause, _)) if *opens > Instant::now() => *pause,
+            Some((_, pause, _)) => (*pause * 2).min(LONGEST_PAUSE),
+            None => FIRST_PAUSE,
+        };
+        if held.is_none() {
+            error!(%error, "the state store fails; stateful calls are refused until it works again");
+        }
+        *held = Some((Instant::now() + pause, pause, error.clone()));
+    }
+
+    /// The store works.
+    pub(crate) fn open(&self) {
+        let mut held = self.0.lock();
+        if held.take().is_some() {
+            info!("the state store works again");
+        }
+    }
+}

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use metrics::counter;
-use tidegate_pipeline::{Drain, Hold, KeyedEvent, KeyedProducer, Permit, Turn};
+use tidegate_pipeline::{
+    Bound, Drain, Full, Hold, KeyedEvent, KeyedOptions, KeyedProducer, Permit, Turn,
+};
 use tokio::time::sleep;
 use tower::Service;
 use tracing::warn;
@@ -134,6 +136,13 @@ pub(crate) struct EffectsSender {
 }
 
 impl EffectsSender {
+    /// A sender with room for that many effects.
+    pub(crate) fn new(bound: Bound) -> Self {
+        let (name, per_key) = ("side_effects", bound.events);
+        let options = KeyedOptions { name, bound, per_key, full: Full::Shed };
+        Self { queue: KeyedProducer::new(options) }
+    }
+
     /// Queues an effect that has its place already.
     pub(crate) fn send(&self, effect: PlannedEffect) {
         if let Err(rejected) = self.queue.push_exempt(effect) {

@@ -94,13 +94,6 @@ impl Settings {
             full: self.full,
         })
     }
-
-    /// Where effects wait: a queue per target, shed when there is no room, so that no worker waits for it.
-    fn effects_sender(&self) -> EffectsSender {
-        let (name, bound, full) = ("side_effects", self.effects, Full::Shed);
-        let options = KeyedOptions { name, bound, per_key: bound.events, full };
-        EffectsSender { queue: KeyedProducer::new(options) }
-    }
 }
 
 /// Events that one commit holds at most.
@@ -150,7 +143,7 @@ impl House {
         let gate = Arc::new(Gate::default());
 
         let mailboxes = settings.mailboxes();
-        let effects = settings.effects_sender();
+        let effects = EffectsSender::new(settings.effects);
         let checkpoint = CheckpointQueue::new(settings.checkpoint, settings.deadlines.start);
         let caller = Caller::new(
             directory.clone(),

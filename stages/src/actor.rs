@@ -202,6 +202,8 @@ pub struct Definition {
     pub initial_state: Option<Any>,
     /// Initial tags.
     pub initial_tags: Tags,
+    /// Whether its host has registered since without it: its timers and channels are gone, its state stays.
+    pub retired: bool,
     /// The bytes as registered, kept verbatim so that nothing unknown is lost (decision 27).
     pub raw: Bytes,
 }
@@ -224,6 +226,12 @@ impl Definition {
     pub fn is_default_action(&self, action: &str) -> bool {
         DEFAULT_ACTIONS.contains(&action)
             && !self.actions.iter().any(|known| DEFAULT_ACTIONS.contains(&known.as_str()))
+    }
+
+    /// What is left of it once its host has registered without it (decision 28): no timers, no channels.
+    #[must_use]
+    pub fn retire(&self) -> Self {
+        Self { timers: Vec::new(), channels: None, retired: true, ..self.clone() }
     }
 
     /// The first registered action that is run on every activation.
@@ -256,6 +264,7 @@ pub(crate) mod tests {
             channels: Some(Vec::new()),
             initial_state: None,
             initial_tags: Tags::new(),
+            retired: false,
             raw: Bytes::new(),
         }
     }

@@ -266,6 +266,21 @@ impl Directory {
         !is_used && self.lanes.lock().by_host.remove(&hosted.definition.host).is_some()
     }
 
+    /// The definitions that a host has announced in a system.
+    pub(crate) fn defined_by(&self, host: &HostAddress, system: &str) -> Vec<Arc<Definition>> {
+        let defined = |entry: &Arc<Entry>| match entry.source() {
+            Source::Defined(Hosted { definition, .. }) => {
+                let is_meant = definition.host == *host && definition.id.system == system;
+                is_meant.then_some(definition)
+            }
+            Source::Spawned { .. } => None,
+        };
+        let of = |shard: &RwLock<HashTable<Arc<Entry>>>| -> Vec<_> {
+            shard.read().iter().filter_map(defined).collect()
+        };
+        self.shards.iter().flat_map(of).collect()
+    }
+
     /// Notes that an actor is in memory; answers how many are.
     pub(crate) fn add_live(&self, entry: &Arc<Entry>) -> usize {
         let mut live = self.live.lock();

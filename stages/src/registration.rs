@@ -3,6 +3,7 @@
 //! A change is durable before it is answered and before any call sees it. What is already known and
 //! equal is not written again: a call that names its definition each time costs nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -140,6 +141,7 @@ impl Registrar {
         let mut changes = Vec::new();
         let mut known = Vec::new();
         let mut moved = Vec::new();
+        let retired = self.retired(&registration);
         for definition in registration.definitions {
             let definition = Arc::new(definition);
             let id = &definition.id;
@@ -168,6 +170,7 @@ impl Registrar {
             }
             changes.push(Registered::Definition(definition));
         }
+        changes.extend(retired);
         self.keep(&changes).await?;
         let fresh: Vec<_> = changes.into_iter().filter_map(|one| self.adopt(one)).collect();
         moved.sort_unstable_by_key(|hosted: &Hosted| hosted.lane);
@@ -182,6 +185,20 @@ impl Registrar {
             self.warm_up(entry);
         }
         Ok(())
+    }
+
+    /// What the same host registered before in this system and does not any more.
+    fn retired(&self, registration: &Registration) -> Vec<Registered> {
+        let Registration { system, host, definitions } = registration;
+        let names: HashSet<&str> =
+            definitions.iter().map(|definition| definition.id.name.as_str()).collect();
+        let former = self.directory.defined_by(host, system).into_iter();
+        let gone = former.filter(|one| !one.retired && !names.contains(one.id.name.as_str()));
+        gone.map(|definition| {
+            info!(actor = %definition.id, "its host has registered without it: timers and channels are gone, its state stays");
+            Registered::Definition(Arc::new(definition.retire()))
+        })
+        .collect()
     }
 
     async fn spawn_now(&self, spawn: Spawn) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use support::*;
-use tidegate_stages::actor::{Definition, HostAddress};
+use tidegate_stages::actor::{Definition, HostAddress, Timer};
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocationResponse, Invocation, Registration};
 use tidegate_stages::memory::MemoryStore;
@@ -351,4 +351,41 @@ async fn a_registration_whose_client_has_gone_is_complete_all_the_same() {
     for name in ["joe", "moe"] {
         assert_eq!(answered(house.invoke(call(name, "add")).await.unwrap()), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_registers_without_an_actor_takes_its_timers_and_channels_and_leaves_its_state()
+{
+    let timed = |name| {
+        let action = "add".to_owned();
+        let timer = Timer { action, period: Duration::from_secs(1) };
+        Definition { timers: vec![timer], ..warmed(name) }
+    };
+    let memory = MemoryStore::new();
+    let world = world_with(counter(), Settings::default(), memory.clone()).await;
+    let mut elsewhere = timed("elsewhere");
+    elsewhere.host = HostAddress::new("127.0.0.1:9999");
+    world.register(vec![timed("joe"), timed("moe"), elsewhere]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+    world.register(vec![timed("moe")]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 2, "its host may still serve it");
+
+    let timers = |registered: &Registered| match registered {
+        Registered::Definition(definition) => {
+            definition.timers.len() + usize::from(!definition.retired)
+        }
+        Registered::Spawned { .. } => 0,
+    };
+    let kept = |name: &'static str| {
+        let memory = memory.clone();
+        async move {
+            let all = Registry::load(&memory).await.unwrap();
+            all.iter().find(|one| one.id().name == name).map(timers)
+        }
+    };
+    assert_eq!(kept("joe").await, Some(0));
+    assert_eq!((kept("moe").await, kept("elsewhere").await), (Some(2), Some(2)));
+    world.register(vec![timed("joe"), timed("moe")]).await.unwrap();
+    assert_eq!(kept("joe").await, Some(2));
+    assert_eq!(world.add("joe").await.unwrap(), 3);
 }

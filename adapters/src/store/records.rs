@@ -138,6 +138,7 @@ pub(super) fn encode_registered(entry: &Registered) -> Vec<u8> {
                 raw: definition.raw.clone(),
                 host: definition.host.as_str().into(),
                 system: definition.id.system.clone(),
+                retired: definition.retired,
             })
         }
         Registered::Spawned { id, revision } => {
@@ -161,7 +162,9 @@ pub(super) fn decode_registered(
     match entry.entry {
         Some(stored::registered::Entry::Definition(kept)) => {
             let host = HostAddress::new(&kept.host);
-            Ok(Registered::Definition(Arc::new(definition(kept.raw, host, &kept.system)?)))
+            let registered = definition(kept.raw, host, &kept.system)?;
+            let registered = if kept.retired { registered.retire() } else { registered };
+            Ok(Registered::Definition(Arc::new(registered)))
         }
         Some(stored::registered::Entry::Spawned(kept)) => {
             let id = ActorId { name: kept.name, system: kept.system, parent: kept.parent };

@@ -111,6 +111,7 @@ pub fn definition(raw: Bytes, host: HostAddress, system: &str) -> Result<Definit
         channels,
         initial_state: initial.state,
         initial_tags: initial.tags,
+        retired: false,
         raw,
     })
 }

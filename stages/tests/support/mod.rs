@@ -99,6 +99,7 @@ pub fn definition(name: &str) -> Definition {
         channels: None,
         initial_state: None,
         initial_tags: Tags::new(),
+        retired: false,
         raw: Bytes::new(),
     }
 }

@@ -31,6 +31,7 @@ pub fn plain_definition(raw: Bytes, host: HostAddress, system: &str) -> Result<D
         channels: None,
         initial_state: None,
         initial_tags: Tags::new(),
+        retired: false,
         raw: raw.clone(),
     })
 }
@@ -38,6 +39,13 @@ pub fn plain_definition(raw: Bytes, host: HostAddress, system: &str) -> Result<D
 fn definition(system: &str, raw: &'static str, host: &str) -> Registered {
     let definition = plain_definition(raw.into(), HostAddress::new(host), system);
     Registered::Definition(Arc::new(definition.expect("plain text")))
+}
+
+fn retired(registered: Registered) -> Registered {
+    match registered {
+        Registered::Definition(definition) => Registered::Definition(Arc::new(definition.retire())),
+        spawned @ Registered::Spawned { .. } => spawned,
+    }
 }
 
 fn spawned(system: &str, name: &str, parent: &str, revision: Option<u64>) -> Registered {
@@ -67,6 +75,7 @@ pub async fn what_was_put_is_loaded_whole(subject: impl Subject) {
     let registry = subject.registry();
     let entries = [
         definition("s", "a", "127.0.0.1:8090"),
+        retired(definition("s", "aa", "127.0.0.1:8090")),
         spawned("s", "b", "a", None),
         spawned("s", "c", "a", Some(0)),
         spawned("s", "d", "a", Some(u64::MAX)),

@@ -1,6 +1,6 @@
 //! Lookup: finds the actor's live state, or activates it: loads what is stored and runs its init action.
 //!
-//! In a [`Work`] with its key held, out an [`Activated`]. Reaching the store or the host is tried
+//! In a [`Work`] with its key held, out a [`CheckedOut`]. Reaching the store or the host is tried
 //! again with the key parked; everything else ends the call here, before its action was started.
 
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use crate::directory::{Directory, Entry, Source, Spec};
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::incarnation::{Incarnation, Trouble};
-use crate::memory::revision_of;
 use crate::metrics::{ACTIVATIONS_TOTAL, LIVE_ACTORS};
 use crate::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
 use crate::state::{Head, Status};
@@ -237,7 +236,7 @@ impl Lookup {
                 ..head.clone()
             };
             if missing {
-                newest = Some(revision_of(&again));
+                newest = Some(again.as_revision());
             }
             self.write(Save { actor: spec.id.clone(), head: again, append: missing }).await?;
         }

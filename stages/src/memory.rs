@@ -35,19 +35,6 @@ impl MemoryStore {
     }
 }
 
-/// The revision that a head becomes when it is appended.
-pub(crate) fn revision_of(head: &Head) -> Revision {
-    Revision {
-        revision: head.revision,
-        version: head.version,
-        incarnation: head.incarnation,
-        epoch: head.epoch,
-        status: head.status,
-        at: head.at,
-        content: head.content.clone(),
-    }
-}
-
 fn done<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
     ready(value).boxed()
 }
@@ -58,7 +45,7 @@ impl StateStore for MemoryStore {
         let results = batch.into_iter().map(|save| {
             let kept = content.actors.entry(save.actor.as_ref().clone()).or_default();
             if save.append {
-                kept.history.insert(save.head.revision, revision_of(&save.head));
+                kept.history.insert(save.head.revision, save.head.as_revision());
             }
             kept.head = save.head;
             Ok(())

@@ -98,6 +98,21 @@ pub struct Head {
     pub outbox: Vec<Bytes>,
 }
 
+impl Head {
+    /// The entry of the history that it becomes when it is appended.
+    pub fn as_revision(&self) -> Revision {
+        Revision {
+            revision: self.revision,
+            version: self.version,
+            incarnation: self.incarnation,
+            epoch: self.epoch,
+            status: self.status,
+            at: self.at,
+            content: self.content.clone(),
+        }
+    }
+}
+
 /// One entry of an actor's history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revision {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::Subject;
 use super::states::{id, keep, save};
 use crate::actor::ActorId;
-use crate::memory::revision_of;
 use crate::ports::StateStore;
 use crate::state::Timestamp;
 
@@ -36,9 +35,9 @@ pub async fn a_revision_holds_what_its_head_held(subject: impl Subject) {
     keep(&store, vec![first.clone()]).await;
     keep(&store, vec![save(&actor, 2, true)]).await;
     let revision = store.load_revision(&actor, 1).await.expect("loads");
-    assert_eq!(revision, Some(revision_of(&first.head)));
+    assert_eq!(revision, Some(first.head.as_revision()));
     let found = store.load_by_interval(&actor, Timestamp(0), first.head.at, 9).await;
-    assert_eq!(found.expect("loads"), [revision_of(&first.head)]);
+    assert_eq!(found.expect("loads"), [first.head.as_revision()]);
 }
 
 pub async fn appending_a_revision_again_replaces_it(subject: impl Subject) {
@@ -49,7 +48,7 @@ pub async fn appending_a_revision_again_replaces_it(subject: impl Subject) {
     again.head.epoch = 2;
     keep(&store, vec![again.clone()]).await;
     let revision = store.load_revision(&actor, 2).await.expect("loads");
-    assert_eq!(revision, Some(revision_of(&again.head)));
+    assert_eq!(revision, Some(again.head.as_revision()));
     assert_eq!(found(&store, &actor, (0, u64::MAX), 9).await, [1, 2]);
     assert_eq!(found(&store, &actor, (2_000, 2_000), 9).await, [0; 0]);
 }

@@ -13,23 +13,11 @@ use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocationResponse, Payload, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, StateStore, StoreError};
-use tidegate_stages::side_effects::{ChangeRules, Durability, EmptyTags, Revisions};
+use tidegate_stages::side_effects::{Durability, EmptyTags, Revisions};
 use tidegate_stages::state::{Status, Tags, Timestamp};
 use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
-
-fn rules(change: impl FnOnce(&mut ChangeRules)) -> Settings {
-    let mut settings = Settings::default();
-    change(&mut settings.rules);
-    settings
-}
-
-#[allow(clippy::unwrap_used, reason = "a helper of tests")]
-async fn history(world: &World, name: &str) -> Vec<u64> {
-    let all = world.memory.load_by_interval(&id(name), Timestamp(0), Timestamp(u64::MAX), 100);
-    all.await.unwrap().iter().map(|revision| number(revision.content.state.as_ref())).collect()
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_waits_until_its_change_is_durable_while_the_next_call_runs() {

@@ -10,18 +10,12 @@ use tidegate_stages::actor::Definition;
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocationResponse, Invocation};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::{StateStore, StoreError};
-use tidegate_stages::side_effects::{ChangeRules, Durability, Revisions};
-use tidegate_stages::state::{Status, Timestamp};
+use tidegate_stages::ports::StoreError;
+use tidegate_stages::side_effects::{Durability, Revisions};
+use tidegate_stages::state::Status;
 use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;
 use tokio::time::{Instant, sleep};
-
-fn rules(change: impl FnOnce(&mut ChangeRules)) -> Settings {
-    let mut settings = Settings::default();
-    change(&mut settings.rules);
-    settings
-}
 
 fn unknown() -> SaveFault {
     SaveFault::Lose(StoreError::Unknown("as the test wants it".into()))
@@ -29,11 +23,6 @@ fn unknown() -> SaveFault {
 
 fn lost() -> SaveFault {
     SaveFault::Lose(StoreError::Unavailable("as the test wants it".into()))
-}
-
-async fn history(world: &World, name: &str) -> Vec<u64> {
-    let all = world.memory.load_by_interval(&id(name), Timestamp(0), Timestamp(u64::MAX), 100);
-    all.await.unwrap().iter().map(|revision| number(revision.content.state.as_ref())).collect()
 }
 
 #[tokio::test(start_paused = true)]

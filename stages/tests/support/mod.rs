@@ -14,6 +14,7 @@ use tidegate_stages::invocation::{
 };
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, StateStore};
+use tidegate_stages::side_effects::ChangeRules;
 use tidegate_stages::state::{Any, Tags, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::faulty::FaultyStore;
@@ -83,6 +84,19 @@ pub async fn world_with(host: BoxedHost, settings: Settings, memory: MemoryStore
     };
     let house = House::open(settings, ports).await.unwrap();
     World { house, store, memory, clock }
+}
+
+/// The default settings with other rules of change.
+pub fn rules(change: impl FnOnce(&mut ChangeRules)) -> Settings {
+    let mut settings = Settings::default();
+    change(&mut settings.rules);
+    settings
+}
+
+/// The counts in an actor's history, oldest first.
+pub async fn history(world: &World, name: &str) -> Vec<u64> {
+    let all = world.memory.load_by_interval(&id(name), Timestamp(0), Timestamp(u64::MAX), 100);
+    all.await.unwrap().iter().map(|revision| number(revision.content.state.as_ref())).collect()
 }
 
 pub fn definition(name: &str) -> Definition {

@@ -1,0 +1,115 @@
+//! Where a call goes next: pipes, forwards and side effects.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use support::*;
+use tidegate_stages::error::ErrorKind;
+use tidegate_stages::invocation::{
+    ActorInvocationResponse, Invocation, Payload, Routing, Workflow,
+};
+use tokio::time::sleep;
+
+fn route(to: &str, pipe: bool) -> Workflow {
+    let (actor, action) = (to.to_owned(), "add".to_owned());
+    let routing =
+        if pipe { Routing::Pipe { actor, action } } else { Routing::Forward { actor, action } };
+    Workflow { routing: Some(routing), ..Workflow::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_hands_on_the_answer_and_a_forward_the_request() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let world = world(host(move |invocation| {
+        log.lock().push((
+            invocation.actor.name.clone(),
+            invocation.payload.clone(),
+            invocation.caller.clone(),
+        ));
+        async move {
+            let payload = Payload::Value(any(77));
+            let workflow = match invocation.actor.name.as_str() {
+                "piper" => route("target", true),
+                "forwarder" => route("target", false),
+                _ => Workflow::default(),
+            };
+            Ok(ActorInvocationResponse { payload, workflow, ..ActorInvocationResponse::default() })
+        }
+    }))
+    .await;
+    world.register(["piper", "forwarder", "target"].map(definition).to_vec()).await.unwrap();
+    for name in ["piper", "forwarder"] {
+        let payload = Payload::Value(any(5));
+        let answer = world.house.invoke(Invocation { payload, ..call(name, "add") }).await.unwrap();
+        assert_eq!(answered(answer), 77);
+    }
+    let seen = seen.lock();
+    assert_eq!(seen[1], ("target".into(), Payload::Value(any(77)), Some(id("piper"))));
+    assert_eq!(seen[3], ("target".into(), Payload::Value(any(5)), Some(id("forwarder"))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_through_the_same_actor_works_and_a_circle_ends_with_its_path() {
+    let world = world(host(|invocation| async move {
+        let hop = if invocation.actor.name == "a" { "b" } else { "a" };
+        let seen = number(invocation.state.as_ref());
+        let mut response = counted(&invocation);
+        // `other` stops after each actor has had two turns; `add` never stops.
+        if invocation.action == "add" || seen < 1 {
+            response.workflow.routing =
+                Some(Routing::Forward { actor: hop.into(), action: invocation.action.clone() });
+        }
+        Ok(response)
+    }))
+    .await;
+    world.register(["a", "b"].map(definition).to_vec()).await.unwrap();
+    let answer = world.house.invoke(call("a", "other")).await.unwrap();
+    assert_eq!(answered(answer), 2);
+    let error = world.house.invoke(call("a", "add")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert!(error.to_string().contains("a → b → a"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn routing_to_an_unknown_actor_is_the_caller_s_error_and_the_state_stays() {
+    let world = world(host(|invocation| async move {
+        Ok(ActorInvocationResponse { workflow: route("nobody", true), ..counted(&invocation) })
+    }))
+    .await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn side_effects_are_sent_after_the_commit_each_for_itself_and_in_order() {
+    let world = world(host(|invocation| async move {
+        let mut response = counted(&invocation);
+        if invocation.actor.name == "source" {
+            response.workflow.effects = vec![
+                call("nobody", "add"),
+                call("sink", "add"),
+                call("sink", "fly"),
+                call("sink", "add"),
+            ];
+        } else {
+            // As the host sent it: the proxy adds nothing to an effect.
+            assert_eq!(invocation.caller, None);
+        }
+        Ok(response)
+    }))
+    .await;
+    world.register(["source", "sink"].map(definition).to_vec()).await.unwrap();
+    world.store.hold_saves();
+    let source = world.start(call("source", "add"));
+    sleep(Duration::from_millis(10)).await;
+    assert!(!source.is_finished() && world.head("sink").await.is_none());
+    world.store.release_saves();
+    assert_eq!(answered(source.await.unwrap().unwrap()), 1);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(number(world.head("sink").await.unwrap().content.state.as_ref()), 2);
+}

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use super::engine::{Op, Space};
 use super::queue::{Work, Write};
-use super::{EmbeddedStore, keys, reader, records, unknown};
+use super::{EmbeddedStore, keys, reader, unknown};
+use crate::store::records;
 
 fn write(save: Save) -> Write {
     let Save { actor, head, append } = save;

@@ -6,7 +6,7 @@ use tidegate_stages::state::{Head, Revision, Timestamp};
 use super::damage::Damage;
 use super::engine::Engine;
 use super::keys;
-use super::records::{self, DecodeDefinition};
+use crate::store::records::{self, DecodeDefinition};
 
 fn malformed(engine: &Engine, what: &str, error: &str) -> Damage {
     Damage::new(engine.dir(), format!("{what} cannot be decoded: {error}"))

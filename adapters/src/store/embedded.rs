@@ -1,0 +1,195 @@
+//! Embedded: states and registrations in one directory, without a server.
+//!
+//! [`EmbeddedStore`] keeps them in [fjall](https://docs.rs/fjall), an LSM tree, and watches over it: see
+//! `docs/decisions/001-embedded-engine.md`. All writing is done by one thread, which turns what waits into one
+//! commit and one `fdatasync`. Reading runs beside it on tokio's blocking threads: most reads are served from
+//! memory in microseconds, but one that is not may take a disk's milliseconds, and would hold up a worker.
+//!
+//! There is no check of a save's epoch against the stored head's: the directory is held exclusively from open to
+//! close, so no other owner can have written, and comparing would cost every save a read.
+
+mod committer;
+mod damage;
+mod engine;
+mod error;
+mod journal;
+mod keys;
+mod layout;
+mod manifest;
+mod mark;
+mod options;
+mod ports;
+mod queue;
+mod reader;
+mod shared;
+mod space;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use parking_lot::{Mutex, RwLock};
+use tidegate_stages::ports::StoreError;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+
+pub use damage::Damage;
+pub use error::OpenError;
+pub use layout::FORMAT;
+pub use options::Options;
+pub use space::FreeSpace;
+
+use super::records::DecodeDefinition;
+use engine::Engine;
+use mark::{Acknowledged, Mark};
+use queue::{Bounds, Queue, Work};
+use shared::{Shared, Stall};
+
+/// Whether commits are synced; off only in the build against which the sync test proves itself.
+pub const SYNCED: bool = !cfg!(feature = "unsynced");
+
+/// A commit that takes longer than this makes the store unhealthy.
+const SLOW_COMMIT: Duration = Duration::from_secs(5);
+/// How long a read waits for its turn.
+const READ_TURN: Duration = Duration::from_secs(5);
+/// How long closing waits for what is still to be written.
+const CLOSING: Duration = Duration::from_secs(30);
+
+/// States and registrations on disk; made by [`open`](EmbeddedStore::open), ended by [`close`](EmbeddedStore::close).
+///
+/// Implements the ports [`StateStore`](tidegate_stages::ports::StateStore) and
+/// [`Registry`](tidegate_stages::ports::Registry). Dropping it closes it too, but blocks until that is done.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    shared: Arc<Shared>,
+    reads: Arc<Semaphore>,
+    decode: DecodeDefinition,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    // Held until the writer is joined.
+    _layout: layout::Layout,
+}
+
+impl EmbeddedStore {
+    /// Opens a data directory, making a new store when there is none, and holds it until closed. Blocks.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        dir: &Path,
+        options: Options,
+        decode: DecodeDefinition,
+    ) -> Result<Arc<Self>, OpenError> {
+        let layout = layout::Layout::open(dir, |place| Engine::create(place, &options))?;
+        let dir = layout.engine();
+        let mut mark = Mark::open(&dir)?;
+        let (engine, newest) = Engine::open(&dir, &options, mark.newest(), u64::MAX)?;
+        // From here on what was found counts as acknowledged: readers may tell of it.
+        let io = |source| OpenError::Io { path: dir.join(mark::MARK), source };
+        mark.note(Acknowledged { commit: newest, seqno: engine.next_seqno() }).map_err(io)?;
+        mark.sync().map_err(io)?;
+        let purging = reader::unfinished_purges(&engine)?;
+        let bounds = Bounds { events: options.queue_events, bytes: options.queue_bytes };
+        let (queue, jobs) = Queue::new(bounds);
+        let reads = Arc::new(Semaphore::new(options.reads.max(1)));
+        let engine = RwLock::new(Some(engine));
+        let stall = Stall::new();
+        let shared = Arc::new(Shared { queue, engine, stall, dir: dir.clone(), options });
+        let writer = writer::Writer::new(shared.clone(), jobs, mark, purging);
+        let thread = std::thread::Builder::new().name("tidegate-store".into());
+        let thread = thread.spawn(move || {
+            // The writer's invariants are gone: a restart is safer than going on (decision 5).
+            let _abort = AbortOnPanic;
+            writer.run();
+        });
+        let thread = thread.map_err(|source| OpenError::Io { path: dir, source })?;
+        let writer = Mutex::new(Some(thread));
+        Ok(Arc::new(Self { shared, reads, decode, writer, _layout: layout }))
+    }
+
+    /// Writes what waits, marks the store as complete and closes it; later calls are refused.
+    ///
+    /// # Errors
+    /// When that took longer than 30 s; it goes on in the background.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.shared.queue.close();
+        let writer = self.writer.lock().take();
+        let Some(writer) = writer else { return Ok(()) };
+        let joined = tokio::task::spawn_blocking(move || writer.join());
+        match timeout(CLOSING, joined).await {
+            Ok(_joined) => Ok(()),
+            Err(_) => Err(StoreError::Unavailable(format!("not closed within {CLOSING:?}"))),
+        }
+    }
+
+    /// Whether the engine is open and no commit has been running for more than 5 s.
+    pub fn is_healthy(&self) -> bool {
+        self.stalled_for() <= SLOW_COMMIT
+            && self.shared.engine.try_read().is_some_and(|engine| engine.is_some())
+    }
+
+    /// How long the running commit has been running; zero when none is.
+    pub fn stalled_for(&self) -> Duration {
+        self.shared.stall.elapsed()
+    }
+
+    /// Puts work in line now, so that the order of calls is the order of writing, and awaits its answer later.
+    fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Result<Work, StoreError>,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let (answer, answered) = oneshot::channel();
+        match work(answer).and_then(|work| self.shared.queue.put(work)) {
+            Ok(()) => answered.map(|answer| answer.unwrap_or_else(|_| Err(unknown()))).boxed(),
+            Err(error) => ready(Err(error)).boxed(),
+        }
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Engine) -> Result<T, Damage> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let (shared, reads) = (self.shared.clone(), self.reads.clone());
+        async move {
+            let Ok(Ok(turn)) = timeout(READ_TURN, reads.acquire_owned()).await else {
+                return Err(StoreError::Unavailable(format!("no read within {READ_TURN:?}")));
+            };
+            let read = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                shared.read(read)
+            });
+            read.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+        }
+        .boxed()
+    }
+}
+
+/// The writer ended without an answer, which it does only when the process ends.
+fn unknown() -> StoreError {
+    StoreError::Unknown("the writer ended without an answer".into())
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(writer) = self.writer.lock().take() {
+            // It never panics without ending the process.
+            drop(writer.join());
+        }
+    }
+}
+
+/// Ends the process when it is dropped by a panic.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the store's writer panicked, ending the process");
+            std::process::abort();
+        }
+    }
+}

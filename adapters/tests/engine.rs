@@ -13,8 +13,9 @@ use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
 use tidegate::store::{EmbeddedStore, OpenError, Options};
 use tidegate_stages::actor::ActorId;
+use tidegate_stages::history::Interval;
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
-use tidegate_stages::state::{Any, Timestamp};
+use tidegate_stages::state::Any;
 use tidegate_stages::testkit::conformance::registries::plain_definition;
 use tidegate_stages::testkit::conformance::states::{id, keep, save};
 
@@ -190,8 +191,7 @@ async fn compare(store: &Arc<EmbeddedStore>, from: u64) -> Result<(), StoreError
         let revision = revision.expect("SILENT LOSS of a revision");
         assert_eq!(revision.content, nth(version).head.content, "SILENT CHANGE of a revision");
     }
-    let all = (Timestamp(0), Timestamp(u64::MAX));
-    let history = states.load_by_interval(&actor(3), all.0, all.1, 1_000).await?;
+    let history = states.load_by_interval(&actor(3), Interval::ALL, 1_000).await?.items;
     let expected = (1..=newest).filter(|v| v % 3 == 0 && v % ACTORS == 3).count();
     assert_eq!(history.len(), expected, "SILENT LOSS in an interval");
     let registered = Registry::load(&**store).await?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate::store::{EmbeddedStore, Options};
 use tidegate_stages::actor::HostAddress;
+use tidegate_stages::history::Interval;
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore};
 use tidegate_stages::state::{ActorState, Any, Head, Status, Tags, Timestamp};
 use tidegate_stages::testkit::conformance::registries::plain_definition;
@@ -118,8 +119,12 @@ async fn a_store_of_format_1_opens_and_holds_what_was_written() {
     for number in 2..ACTORS {
         let newest = save(&actor(number), ROUNDS, true).head;
         assert_eq!(states.load(&actor(number)).await.unwrap(), Some(newest));
-        let found = states.load_by_interval(&actor(number), Timestamp(3_000), Timestamp(9_000), 9);
-        let found: Vec<_> = found.await.unwrap().iter().map(|entry| entry.revision).collect();
+        let found = states.load_by_interval(
+            &actor(number),
+            Interval::between(Timestamp(3_000), Timestamp(9_000)),
+            9,
+        );
+        let found: Vec<_> = found.await.unwrap().items.iter().map(|entry| entry.revision).collect();
         assert_eq!(found, [4, 6]);
     }
     let newest = save(&actor(1), ROUNDS + 1, false).head;
@@ -127,5 +132,7 @@ async fn a_store_of_format_1_opens_and_holds_what_was_written() {
     assert_eq!(states.load(&actor(0)).await.unwrap(), None, "was deleted");
     assert_eq!(states.load_revision(&actor(0), 2).await.unwrap(), None, "was deleted");
     assert_eq!(states.claim_epoch().await.unwrap(), 2);
-    keep(&states, vec![save(&actor(0), 1, true)]).await;
+    let mut first = save(&actor(0), 1, true);
+    first.head.epoch = 2;
+    keep(&states, vec![first]).await;
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
 use tidegate::store::{EmbeddedStore, FreeSpace, OpenError, Options};
+use tidegate_stages::history::Interval;
 use tidegate_stages::ports::{Registry, StateStore};
-use tidegate_stages::state::Timestamp;
 use tidegate_stages::testkit::conformance::Subject;
 use tidegate_stages::testkit::conformance::registries::plain_definition;
 use tidegate_stages::testkit::conformance::states::{id, keep, save};
@@ -146,7 +146,7 @@ async fn a_long_history_is_deleted_whole_even_when_that_was_interrupted() {
     let states: Arc<dyn StateStore> =
         EmbeddedStore::open(dir.path(), options, plain_definition).unwrap();
     keep(&states, vec![save(&actor, 1, true)]).await;
-    let all = states.load_by_interval(&actor, Timestamp(0), Timestamp(u64::MAX), 9).await.unwrap();
+    let all = states.load_by_interval(&actor, Interval::ALL, 9).await.unwrap().items;
     assert_eq!(all.iter().map(|entry| entry.revision).collect::<Vec<_>>(), [1]);
     assert!(states.load_revision(&other, 1).await.unwrap().is_some());
 }

@@ -1,8 +1,11 @@
 //! Forgetful: a store that keeps nothing, so that what a process weighs is its house alone.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tidegate_stages::actor::ActorId;
+use tidegate_stages::history::{Interval, Keep, Page};
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
 use tidegate_stages::state::{Head, Revision, Timestamp};
 
@@ -29,14 +32,24 @@ impl StateStore for Forgetful {
         answer(None)
     }
 
-    fn load_by_interval(
-        &self,
-        _: &ActorId,
-        _: Timestamp,
-        _: Timestamp,
-        _: usize,
-    ) -> Answer<Vec<Revision>> {
-        answer(Vec::new())
+    fn append(&self, _: Arc<ActorId>, _: Vec<Revision>) -> Answer<()> {
+        answer(())
+    }
+
+    fn load_at(&self, _: &ActorId, _: Timestamp) -> Answer<Option<Revision>> {
+        answer(None)
+    }
+
+    fn load_by_interval(&self, _: &ActorId, _: Interval, _: usize) -> Answer<Page<Revision>> {
+        answer(Page::EMPTY)
+    }
+
+    fn actors(&self, _: &str, _: Option<&ActorId>, _: usize) -> Answer<Page<Arc<ActorId>>> {
+        answer(Page::EMPTY)
+    }
+
+    fn prune(&self, _: &ActorId, _: Keep) -> Answer<u64> {
+        answer(0)
     }
 
     fn delete(&self, _: &ActorId) -> Answer<()> {

@@ -30,7 +30,7 @@ use crate::incarnation::{
     Doubt, Incarnation, Settled, Standing, Underway, stand_in_line, wait_behind_doubt,
 };
 use crate::metrics::COMMITS_TOTAL;
-use crate::ports::{Clock, Save, StateStore, StoreError};
+use crate::ports::{Save, StateStore, StoreError};
 use crate::side_effects::Durability;
 
 /// Where turns hand their outcome in: bounded, and when it is full the workers wait, so that demand
@@ -67,7 +67,6 @@ impl CheckpointQueue {
 #[derive(Debug, Clone)]
 pub(crate) struct Checkpoint {
     store: Arc<dyn StateStore>,
-    clock: Arc<dyn Clock>,
     gate: Arc<Gate>,
     tasks: Drain,
     durability: Durability,
@@ -78,14 +77,13 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     pub(crate) fn new(
         store: Arc<dyn StateStore>,
-        clock: Arc<dyn Clock>,
         gate: Arc<Gate>,
         tasks: Drain,
         durability: Durability,
     ) -> Self {
         let written = counter!(COMMITS_TOTAL, "outcome" => "written");
         let lost = counter!(COMMITS_TOTAL, "outcome" => "lost");
-        Self { store, clock, gate, tasks, durability, written, lost }
+        Self { store, gate, tasks, durability, written, lost }
     }
 
     async fn commit(self, batch: Vec<Settled>) {
@@ -107,13 +105,15 @@ impl Checkpoint {
                     }
                     settled.depart();
                 }
-                Err(error) if error.may_have_happened() => self.doubt(settled, error),
+                Err(error) if error.may_have_happened() && !error.is_final() => {
+                    self.doubt(settled, error);
+                }
                 // A later state was, or may have been, written, and it holds this change.
                 Err(error) if reached.get(&Arc::as_ptr(&settled.incarnation)).copied() > place => {
                     self.doubt(settled, error);
                 }
                 // Memory holds more than this caller was told of: it is kept, and written when the store works again.
-                Err(error) if self.durability == Durability::Snapshot && !is_final(error) => {
+                Err(error) if self.durability == Durability::Snapshot && !error.is_final() => {
                     self.gate.close(error);
                     self.doubt(settled, error);
                 }
@@ -153,12 +153,10 @@ impl Checkpoint {
             sleep(delays.next_delay()).await;
             let (saves, count, underway) = match &*incarnation.standing.lock() {
                 Standing::Doubtful(waiting) => {
-                    let mut saves: Vec<Save> =
+                    // With their first times: where a store keeps revisions by time, the same one
+                    // written again is the same record.
+                    let saves: Vec<Save> =
                         waiting.iter().filter_map(|settled| settled.save.clone()).collect();
-                    let now = self.clock.now();
-                    for save in &mut saves {
-                        save.head.at = entry.record_time(now);
-                    }
                     (saves, waiting.len(), Underway::new(incarnation))
                 }
                 _ => return,
@@ -175,7 +173,7 @@ impl Checkpoint {
                 }
                 continue;
             };
-            if is_final(&error) {
+            if error.is_final() {
                 return incarnation.give_up(&error);
             }
         }
@@ -198,11 +196,6 @@ impl Checkpoint {
         departing.into_iter().for_each(Settled::depart);
         sound
     }
-}
-
-/// Whether writing again is of no use.
-fn is_final(error: &StoreError) -> bool {
-    matches!(error, StoreError::Fenced(_) | StoreError::Corrupt(_))
 }
 
 /// The saves of a batch, and for each of its members the place of the save that covers it. A head

@@ -116,6 +116,7 @@ impl Error {
             Error::Conflict(_) => ErrorKind::Conflict,
             Error::TooLarge(_) => ErrorKind::TooLarge,
             Error::Overloaded { .. } => ErrorKind::Overloaded,
+            Error::Store(StoreError::TooLarge(_)) => ErrorKind::TooLarge,
             Error::Store(_) => ErrorKind::StoreUnavailable,
             Error::Draining => ErrorKind::Draining,
             Error::Host(_) => ErrorKind::HostFailed,
@@ -144,7 +145,7 @@ impl Error {
         match self {
             Error::Overloaded { .. } | Error::Draining | Error::NotStarted(..) => true,
             Error::Host(error) => error.is_unsent(),
-            Error::Store(error) => !error.may_have_happened(),
+            Error::Store(error) => !error.may_have_happened() && !error.is_final(),
             _ => false,
         }
     }

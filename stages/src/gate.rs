@@ -28,7 +28,8 @@ impl Gate {
 
     /// The store failed: closed for a while, longer each time, until it works again.
     pub(crate) fn close(&self, error: &StoreError) {
-        if matches!(error, StoreError::Fenced(_)) {
+        if matches!(error, StoreError::Fenced(_) | StoreError::TooLarge(_) | StoreError::Sealed(_))
+        {
             // That is one actor's matter.
             return;
         }

@@ -6,6 +6,7 @@
 pub mod actor;
 pub mod invocation;
 pub mod state;
+pub mod history;
 pub mod reply;
 pub mod error;
 // What the rooms ask of the outside.

@@ -229,12 +229,7 @@ impl Lookup {
         }
         let missing = head.revision > 0 && newest.is_none();
         if head.epoch != self.epoch || missing {
-            let again = Head {
-                epoch: self.epoch,
-                incarnation: incarnation.number,
-                at: entry.record_time(self.timers.now()),
-                ..head.clone()
-            };
+            let again = Head { epoch: self.epoch, incarnation: incarnation.number, ..head.clone() };
             if missing {
                 newest = Some(again.as_revision());
             }

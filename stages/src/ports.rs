@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 
 use crate::actor::{ActorId, Definition};
+use crate::history::{Interval, Keep, Page};
 use crate::invocation::{ActorInvocation, ActorInvocationResponse};
 use crate::state::{Head, Revision, Timestamp};
 
@@ -93,21 +94,39 @@ pub enum StoreError {
     /// The device has no room (its reserve included); nothing was written.
     #[error("the state store is out of space: {0}")]
     Full(String),
+    /// Larger than the store can take in one write; nothing was written, and trying again is of no use.
+    #[error("too large for the state store: {0}")]
+    TooLarge(String),
     /// A write was handed over and its outcome is unknown: it may have happened.
     #[error("the outcome of a write to the state store is unknown: {0}")]
     Unknown(String),
     /// Stored bytes are damaged; nothing was written. The text names the file.
     #[error("the state store is damaged: {0}")]
     Corrupt(String),
-    /// A later owner has written this actor; nothing was written.
-    #[error("a later owner holds the actor (epoch {0})")]
+    /// A stored state is sealed with a key that was not given; nothing was written.
+    #[error("a stored state cannot be opened: {0}")]
+    Sealed(String),
+    /// A later owner has claimed the store (its epoch): a write under this one was not acknowledged, and
+    /// the later owner may or may not have seen it.
+    #[error("a later owner holds the state store (epoch {0})")]
     Fenced(u64),
 }
 
 impl StoreError {
     /// Whether the write may have happened all the same.
     pub fn may_have_happened(&self) -> bool {
-        matches!(self, StoreError::Unknown(_))
+        matches!(self, StoreError::Unknown(_) | StoreError::Fenced(_))
+    }
+
+    /// Whether trying again is of no use, however long one waits.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Fenced(_)
+                | StoreError::Corrupt(_)
+                | StoreError::Sealed(_)
+                | StoreError::TooLarge(_)
+        )
     }
 }
 
@@ -116,7 +135,7 @@ impl StoreError {
 pub struct Save {
     /// The actor: (system, name, parent).
     pub actor: Arc<ActorId>,
-    /// The new head.
+    /// The new head. Its epoch is that of the owner that writes.
     pub head: Head,
     /// Whether the head's content is also appended to the history as revision `head.revision`.
     pub append: bool,
@@ -124,11 +143,25 @@ pub struct Save {
 
 /// Keeps states. Futures are owned: they borrow neither the store nor the arguments.
 ///
-/// Saves of one actor are applied in the order in which `save` was called, also across calls.
+/// Saves of one actor are applied in the order in which `save` was called, also across calls. When one fails, so do
+/// those of the same actor that were called before its answer was taken.
+///
+/// Writers have epochs: a save under an epoch older than the newest [claimed](Self::claim_epoch) is answered with
+/// [`StoreError::Fenced`] and never replaces what was written under a later one. Numbers and times are below 2^63.
 pub trait StateStore: Debug + Send + Sync + 'static {
     /// Makes a batch durable: when an entry of the answer is `Ok`, that save survives the loss of power.
-    /// Each save is atomic by itself (head and revision together). The answer has one entry per save, in order.
+    /// Each save is atomic by itself: when head and revision are kept apart, the revision is there before the answer,
+    /// and one that a crash kept away is missed by [`load_revision`](Self::load_revision) under the head's number.
+    /// The answer has one entry per save, in order.
     fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Vec<Result<(), StoreError>>>;
+
+    /// Adds revisions to an actor's history without touching its head, durably; those of the same number and time are
+    /// replaced. For moving and repairing histories: ascending, and of an actor that is not running.
+    fn append(
+        &self,
+        actor: Arc<ActorId>,
+        revisions: Vec<Revision>,
+    ) -> BoxFuture<'static, Result<(), StoreError>>;
 
     /// The latest durable state of an actor, `None` when it never had one.
     fn load(&self, actor: &ActorId) -> BoxFuture<'static, Result<Option<Head>, StoreError>>;
@@ -140,14 +173,33 @@ pub trait StateStore: Debug + Send + Sync + 'static {
         revision: u64,
     ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>>;
 
-    /// History between two times, both inclusive, ascending, at most `limit` entries.
+    /// The newest entry of the history at or before a time.
+    fn load_at(
+        &self,
+        actor: &ActorId,
+        at: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>>;
+
+    /// History within an interval, ascending: a page of at most `limit` entries, fewer when they are large.
+    /// All of it as a stream: [`history::stream`](crate::history::stream).
     fn load_by_interval(
         &self,
         actor: &ActorId,
-        from: Timestamp,
-        to: Timestamp,
+        interval: Interval,
         limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Revision>, StoreError>>;
+    ) -> BoxFuture<'static, Result<Page<Revision>, StoreError>>;
+
+    /// Actors of a system that have a head, in an order of the store's own: a page of at most `limit`, of those that
+    /// come after `after`.
+    fn actors(
+        &self,
+        system: &str,
+        after: Option<&ActorId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>>;
+
+    /// Drops revisions that retention does not ask to keep, never the newest one; answers how many.
+    fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>>;
 
     /// Removes an actor's head and history, durably.
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>>;

@@ -198,7 +198,7 @@ impl House {
                 .map_err(unsubscribed)?;
         }
         let durability = settings.rules.durability;
-        let room = Checkpoint::new(store, clock, gate, drain.clone(), durability);
+        let room = Checkpoint::new(store, gate, drain.clone(), durability);
         let options = BatchOptions {
             max_bytes: (settings.checkpoint.bytes / 2).max(1),
             ..BatchOptions::new("checkpoint", COMMIT_EVENTS)

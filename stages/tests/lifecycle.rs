@@ -212,7 +212,8 @@ async fn a_stateless_actor_is_never_written_whatever_its_spawn_asks_for() {
     let actors = vec![stored_id("joe", "template")];
     let spawn = tidegate_stages::invocation::Spawn { actors, revision: Some(1) };
     world.house.spawn(spawn).await.unwrap();
-    let revision = tidegate_stages::state::Head { revision: 1, version: 1, ..Default::default() };
+    let revision =
+        tidegate_stages::state::Head { revision: 1, version: 1, epoch: 1, ..Default::default() };
     let save = tidegate_stages::ports::Save {
         actor: Arc::new(stored_id("joe", "template")),
         head: revision,

@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 use support::*;
 use tidegate_stages::actor::Definition;
 use tidegate_stages::error::Error;
+use tidegate_stages::history::Interval;
 use tidegate_stages::invocation::{ActorInvocationResponse, Invocation, Payload};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, StateStore, StoreError};
 use tidegate_stages::side_effects::{Durability, Revisions};
-use tidegate_stages::state::Timestamp;
 use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
@@ -166,9 +166,8 @@ async fn run(seed: u64, durability: Durability) {
         assert!(known.doubled.is_empty(), "seed {seed}, {name}: twice {:?}", known.doubled);
         assert!(newest <= value, "seed {seed}, {name}: {newest} acknowledged, {value} kept");
         assert!(value <= known.attempts, "seed {seed}, {name}: {value} of {}", known.attempts);
-        let history =
-            again.memory.load_by_interval(&id(name), Timestamp(0), Timestamp(u64::MAX), 999);
-        let history = history.await.unwrap();
+        let history = again.memory.load_by_interval(&id(name), Interval::ALL, 999);
+        let history = history.await.unwrap().items;
         let numbers: Vec<_> = history.iter().map(|one| (one.revision, one.version)).collect();
         let ascends = |pair: &[(u64, u64)]| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1;
         assert!(numbers.windows(2).all(ascends), "seed {seed}, {name}: {numbers:?}");

@@ -5,8 +5,8 @@
 //! commit and one `fdatasync`. Reading runs beside it on tokio's blocking threads: most reads are served from
 //! memory in microseconds, but one that is not may take a disk's milliseconds, and would hold up a worker.
 //!
-//! There is no check of a save's epoch against the stored head's: the directory is held exclusively from open to
-//! close, so no other owner can have written, and comparing would cost every save a read.
+//! A save's epoch is compared with the newest one claimed, which the writer knows, not with the stored head's: the
+//! directory is held exclusively from open to close, so no other owner can have written.
 
 mod committer;
 mod damage;
@@ -92,13 +92,14 @@ impl EmbeddedStore {
         mark.note(Acknowledged { commit: newest, seqno: engine.next_seqno() }).map_err(io)?;
         mark.sync().map_err(io)?;
         let purging = reader::unfinished_purges(&engine)?;
+        let epoch = reader::epoch(&engine)?;
         let bounds = Bounds { events: options.queue_events, bytes: options.queue_bytes };
         let (queue, jobs) = Queue::new(bounds);
         let reads = Arc::new(Semaphore::new(options.reads.max(1)));
         let engine = RwLock::new(Some(engine));
         let stall = Stall::new();
         let shared = Arc::new(Shared { queue, engine, stall, dir: dir.clone(), options });
-        let writer = writer::Writer::new(shared.clone(), jobs, mark, purging);
+        let writer = writer::Writer::new(shared.clone(), jobs, mark, purging, epoch);
         let thread = std::thread::Builder::new().name("tidegate-store".into());
         let thread = thread.spawn(move || {
             // The writer's invariants are gone: a restart is safer than going on (decision 5).

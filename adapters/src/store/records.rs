@@ -94,6 +94,19 @@ pub(super) fn encode_head(head: Head, append: bool) -> (Vec<u8>, Option<Vec<u8>>
     (encoded, appended)
 }
 
+/// Encodes a revision.
+pub(super) fn encode_revision(revision: Revision) -> Vec<u8> {
+    encode(&stored::Revision {
+        revision: revision.revision,
+        version: revision.version,
+        incarnation: revision.incarnation,
+        epoch: revision.epoch,
+        status: status_out(revision.status),
+        at_us: revision.at.0,
+        content: Some(content_out(revision.content)),
+    })
+}
+
 /// Decodes a head.
 pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, String> {
     let head: stored::Head = decode(bytes)?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::ports::{Registry, StateStore};
 
+pub mod faults;
 pub mod histories;
 pub mod registries;
 pub mod states;
@@ -41,6 +42,8 @@ macro_rules! store_conformance {
             what_was_acknowledged_is_there_after_reopening,
             deleting_removes_head_and_history,
             deleting_keeps_its_place_among_saves,
+            actors_of_a_system_are_listed_page_by_page,
+            an_older_owner_replaces_nothing,
             every_epoch_is_higher_than_the_ones_before);
         $crate::store_conformance!(@each $open; histories:
             only_appended_revisions_are_history,
@@ -49,7 +52,19 @@ macro_rules! store_conformance {
             an_interval_is_inclusive_ascending_and_limited,
             an_interval_finds_its_entries_in_a_long_history,
             a_history_with_gaps_is_searched_all_the_same,
+            pages_of_an_interval_follow_each_other,
+            a_stream_brings_all_of_it,
+            the_newest_at_a_time_is_found,
+            histories_are_appended_without_a_head,
+            retention_by_number_keeps_the_newest,
+            retention_by_age_keeps_the_newest,
             histories_never_mix);
+        $crate::store_conformance!(@each $open; faults:
+            a_lost_write_leaves_what_was_there,
+            a_late_write_keeps_its_place,
+            a_write_repeated_after_a_timeout_is_there_once,
+            a_torn_batch_is_completed_by_repeating_it,
+            a_store_that_was_cut_off_goes_on);
         $crate::store_conformance!(@each $open; registries:
             an_empty_registry_has_nothing,
             what_was_put_is_loaded_whole,

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::actor::ActorId;
+use crate::history::{Interval, Keep, Page};
 use crate::ports::{Save, StateStore, StoreError};
 use crate::state::{Head, Revision, Timestamp};
 
@@ -164,6 +165,14 @@ impl StateStore for FaultyStore {
         .boxed()
     }
 
+    fn append(
+        &self,
+        actor: Arc<ActorId>,
+        revisions: Vec<Revision>,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.below.append(actor, revisions)
+    }
+
     fn load(&self, actor: &ActorId) -> BoxFuture<'static, Result<Option<Head>, StoreError>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let mut script = self.script.lock();
@@ -188,14 +197,34 @@ impl StateStore for FaultyStore {
         self.below.load_revision(actor, revision)
     }
 
+    fn load_at(
+        &self,
+        actor: &ActorId,
+        at: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
+        self.below.load_at(actor, at)
+    }
+
     fn load_by_interval(
         &self,
         actor: &ActorId,
-        from: Timestamp,
-        to: Timestamp,
+        interval: Interval,
         limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Revision>, StoreError>> {
-        self.below.load_by_interval(actor, from, to, limit)
+    ) -> BoxFuture<'static, Result<Page<Revision>, StoreError>> {
+        self.below.load_by_interval(actor, interval, limit)
+    }
+
+    fn actors(
+        &self,
+        system: &str,
+        after: Option<&ActorId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>> {
+        self.below.actors(system, after, limit)
+    }
+
+    fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.below.prune(actor, keep)
     }
 
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_stages::actor::{ActorId, Channel, Definition, HostAddress, Kind};
 use tidegate_stages::error::Error;
+use tidegate_stages::history::Interval;
 use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Invocation, Payload, Registration, Spawn,
 };
@@ -95,8 +96,13 @@ pub fn rules(change: impl FnOnce(&mut ChangeRules)) -> Settings {
 
 /// The counts in an actor's history, oldest first.
 pub async fn history(world: &World, name: &str) -> Vec<u64> {
-    let all = world.memory.load_by_interval(&id(name), Timestamp(0), Timestamp(u64::MAX), 100);
-    all.await.unwrap().iter().map(|revision| number(revision.content.state.as_ref())).collect()
+    let all = world.memory.load_by_interval(&id(name), Interval::ALL, 100);
+    all.await
+        .unwrap()
+        .items
+        .iter()
+        .map(|revision| number(revision.content.state.as_ref()))
+        .collect()
 }
 
 pub fn definition(name: &str) -> Definition {

@@ -40,6 +40,27 @@ pub(super) fn actor(prefix: u8, id: &ActorId) -> Result<Vec<u8>, StoreError> {
     Ok(key)
 }
 
+/// What the keys of all actors of a system begin with, under a prefix of `current`.
+pub(super) fn system(prefix: u8, system: &str) -> Result<Vec<u8>, StoreError> {
+    let mut key = vec![prefix];
+    push(&mut key, system)?;
+    Ok(key)
+}
+
+/// The actor that a key under a prefix of `current` names; `None` when it is not such a key.
+pub(super) fn parse_actor(key: &[u8]) -> Option<ActorId> {
+    fn part<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+        let (len, tail) = rest.split_first_chunk()?;
+        let (part, tail) = tail.split_at_checked(u16::from_be_bytes(*len).into())?;
+        *rest = tail;
+        str::from_utf8(part).ok()
+    }
+    let mut rest = key.get(1..)?;
+    let (system, name, parent) = (part(&mut rest)?, part(&mut rest)?, part(&mut rest)?);
+    let id = ActorId { name: name.into(), system: system.into(), parent: parent.into() };
+    rest.is_empty().then_some(id)
+}
+
 /// What all of an actor's keys in `history` begin with.
 pub(super) fn history(id: &ActorId) -> Result<Vec<u8>, StoreError> {
     let mut key = Vec::with_capacity(14 + id.system.len() + id.name.len() + id.parent.len());
@@ -82,6 +103,15 @@ mod tests {
             assert!(matches!(actor(HEAD, &too_long), Err(StoreError::Unavailable(_))));
             assert!(matches!(history(&too_long), Err(StoreError::Unavailable(_))));
         }
+    }
+
+    #[test]
+    fn a_key_tells_its_actor() {
+        let joe = id("Zürich", "joe", "");
+        let key = actor(HEAD, &joe).unwrap();
+        assert_eq!(parse_actor(&key), Some(joe));
+        assert_eq!(parse_actor(&key[..key.len() - 1]), None);
+        assert_eq!(parse_actor(b""), None);
     }
 
     #[test]

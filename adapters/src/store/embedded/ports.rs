@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tidegate_stages::actor::ActorId;
+use tidegate_stages::history::{Interval, Keep, Page};
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
 use tidegate_stages::state::{Head, Revision, Timestamp};
 use tokio::sync::oneshot;
@@ -16,6 +17,7 @@ use crate::store::records;
 
 fn write(save: Save) -> Write {
     let Save { actor, head, append } = save;
+    let epoch = head.epoch;
     let ops = keys::actor(keys::HEAD, &actor).and_then(|key| {
         let history = append.then(|| keys::history(&actor)).transpose()?;
         let revision = head.revision;
@@ -28,7 +30,7 @@ fn write(save: Save) -> Write {
         }
         Ok(ops)
     });
-    Write { actor, ops }
+    Write { actor, epoch, ops }
 }
 
 impl StateStore for EmbeddedStore {
@@ -51,6 +53,24 @@ impl StateStore for EmbeddedStore {
         .boxed()
     }
 
+    fn append(
+        &self,
+        actor: Arc<ActorId>,
+        revisions: Vec<Revision>,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        if revisions.is_empty() {
+            return ready(Ok(())).boxed();
+        }
+        self.ask(|answer| {
+            let history = keys::history(&actor)?;
+            let op = |entry: Revision| {
+                let key = keys::revision(history.clone(), entry.revision);
+                Op { space: Space::History, key, value: Some(records::encode_revision(entry)) }
+            };
+            Ok(Work::Apply(revisions.into_iter().map(op).collect(), answer))
+        })
+    }
+
     fn load(&self, actor: &ActorId) -> BoxFuture<'static, Result<Option<Head>, StoreError>> {
         match keys::actor(keys::HEAD, actor) {
             Ok(key) => self.read(move |engine| reader::head(engine, &key)),
@@ -69,19 +89,62 @@ impl StateStore for EmbeddedStore {
         }
     }
 
+    fn load_at(
+        &self,
+        actor: &ActorId,
+        at: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
+        match keys::history(actor) {
+            Ok(history) => self.read(move |engine| reader::newest_at(engine, &history, at)),
+            Err(error) => ready(Err(error)).boxed(),
+        }
+    }
+
     fn load_by_interval(
         &self,
         actor: &ActorId,
-        from: Timestamp,
-        to: Timestamp,
+        interval: Interval,
         limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Revision>, StoreError>> {
+    ) -> BoxFuture<'static, Result<Page<Revision>, StoreError>> {
         match keys::history(actor) {
             Ok(history) => {
-                self.read(move |engine| reader::interval(engine, &history, from, to, limit))
+                self.read(move |engine| reader::interval(engine, &history, &interval, limit))
             }
             Err(error) => ready(Err(error)).boxed(),
         }
+    }
+
+    fn actors(
+        &self,
+        system: &str,
+        after: Option<&ActorId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>> {
+        let after = after.map(|after| keys::actor(keys::HEAD, after)).transpose();
+        match keys::system(keys::HEAD, system).and_then(|system| Ok((system, after?))) {
+            Ok((system, after)) => {
+                self.read(move |engine| reader::actors(engine, &system, after, limit))
+            }
+            Err(error) => ready(Err(error)).boxed(),
+        }
+    }
+
+    fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>> {
+        let (queue, actor) = (self.shared.queue.clone(), Arc::new(actor.clone()));
+        async move {
+            // Step by step, so that saves go on in between.
+            let mut dropped = 0;
+            loop {
+                let (answer, answered) = oneshot::channel();
+                queue.put(Work::Prune(actor.clone(), keep, answer))?;
+                let step = answered.await.unwrap_or_else(|_| Err(unknown()))?;
+                if step == 0 {
+                    return Ok(dropped);
+                }
+                dropped += step;
+            }
+        }
+        .boxed()
     }
 
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidegate_stages::actor::ActorId;
+use tidegate_stages::history::Keep;
 use tidegate_stages::ports::StoreError;
 use tokio::sync::oneshot;
 
@@ -19,6 +20,8 @@ use super::engine::Op;
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) actor: Arc<ActorId>,
+    /// The owner that writes.
+    pub(super) epoch: u64,
     pub(super) ops: Result<Vec<Op>, StoreError>,
 }
 
@@ -35,6 +38,8 @@ pub(super) enum Work {
     Save(Vec<Write>, oneshot::Sender<Answer>),
     Apply(Vec<Op>, oneshot::Sender<Result<(), StoreError>>),
     Delete(Arc<ActorId>, oneshot::Sender<Result<(), StoreError>>),
+    /// One step of dropping what need not be kept of an actor's history; its answer is how many went, 0 when none is left.
+    Prune(Arc<ActorId>, Keep, oneshot::Sender<Result<u64, StoreError>>),
     ClaimEpoch(oneshot::Sender<Result<u64, StoreError>>),
 }
 
@@ -156,7 +161,7 @@ fn size(work: &Work) -> (usize, usize) {
             (writes.len().max(1), ops.map(Op::len).sum())
         }
         Work::Apply(ops, _) => (ops.len().max(1), ops.iter().map(Op::len).sum()),
-        Work::Delete(..) | Work::ClaimEpoch(_) => (1, 0),
+        Work::Delete(..) | Work::Prune(..) | Work::ClaimEpoch(_) => (1, 0),
     }
 }
 
@@ -195,7 +200,7 @@ mod tests {
         let actor = Arc::new(ActorId { name: name.into(), ..ActorId::default() });
         let op =
             Op { space: super::super::engine::Space::Current, key: vec![0; bytes], value: None };
-        (Work::Save(vec![Write { actor, ops: Ok(vec![op]) }], answer), answered)
+        (Work::Save(vec![Write { actor, epoch: 0, ops: Ok(vec![op]) }], answer), answered)
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! Reader: heads, revisions and registered entries out of the engine. Blocks.
 
+use std::ops::Bound;
+use std::sync::Arc;
+
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::history::{Interval, Keep, PAGE_BYTES, Page};
 use tidegate_stages::ports::Registered;
 use tidegate_stages::state::{Head, Revision, Timestamp};
 
@@ -31,60 +36,178 @@ pub(super) fn revision(
     revision.map_err(|error| malformed(engine, "a revision", &error))
 }
 
-/// Revisions between two times. Times of an actor never run backwards, so the first is searched for by halves:
-/// at most 64 seeks however long the history is, then one step per entry of the interval.
+/// One actor's history: its entries in the order of their numbers, which is that of their times.
+struct History<'a> {
+    engine: &'a Engine,
+    prefix: &'a [u8],
+}
+
+impl History<'_> {
+    fn key(&self, revision: u64) -> Vec<u8> {
+        keys::revision(self.prefix.to_vec(), revision)
+    }
+
+    /// Entries with at least this number.
+    fn from(&self, revision: u64) -> fjall::Iter {
+        self.engine.history.range(self.key(revision)..=self.key(u64::MAX))
+    }
+
+    fn number(&self, key: &[u8]) -> Result<u64, Damage> {
+        let number = key.get(self.prefix.len()..).and_then(|suffix| suffix.try_into().ok());
+        let number = number.map(u64::from_be_bytes);
+        number.ok_or_else(|| malformed(self.engine, "a revision's key", "its length"))
+    }
+
+    /// Number and time of the first entry with at least this number.
+    fn first_from(&self, revision: u64) -> Result<Option<(u64, Timestamp)>, Damage> {
+        let Some(entry) = self.from(revision).next() else { return Ok(None) };
+        let (key, value) = entry.into_inner().map_err(|error| self.engine.damage(&error))?;
+        let at = records::decode_revision_time(&value);
+        let at = at.map_err(|error| malformed(self.engine, "a revision", &error))?;
+        Ok(Some((self.number(&key)?, at)))
+    }
+
+    fn newest(&self) -> Result<Option<u64>, Damage> {
+        let Some(entry) = self.from(0).next_back() else { return Ok(None) };
+        let key = entry.key().map_err(|error| self.engine.damage(&error))?;
+        self.number(&key).map(Some)
+    }
+
+    /// A number below which every entry is before `time`, and from which on none is. Times never run backwards, so it
+    /// is searched for by halves: at most 64 seeks however long the history is.
+    fn boundary(&self, time: Timestamp) -> Result<u64, Damage> {
+        let Some((mut low, _)) = self.first_from(0)? else { return Ok(0) };
+        let Some(newest) = self.newest()? else { return Ok(0) };
+        let mut high = newest.saturating_add(1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.first_from(middle)? {
+                Some((number, at)) if at < time => low = number.saturating_add(1),
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    fn decode(&self, entry: fjall::Guard) -> Result<Revision, Damage> {
+        let value = entry.value().map_err(|error| self.engine.damage(&error))?;
+        let revision = records::decode_revision(&value);
+        revision.map_err(|error| malformed(self.engine, "a revision", &error))
+    }
+}
+
+/// A page of the revisions of an interval: one search for its beginning, then one step per entry.
 pub(super) fn interval(
     engine: &Engine,
     history: &[u8],
-    from: Timestamp,
-    to: Timestamp,
+    interval: &Interval,
     limit: usize,
-) -> Result<Vec<Revision>, Damage> {
-    let mut found = Vec::new();
-    if from > to || limit == 0 {
-        return Ok(found);
-    }
-    let last = keys::revision(history.to_vec(), u64::MAX);
-    let entries_from = |revision: u64| {
-        let first = keys::revision(history.to_vec(), revision);
-        engine.history.range(first..=last.clone())
+) -> Result<Page<Revision>, Damage> {
+    let history = History { engine, prefix: history };
+    let first = match (interval.after, interval.from) {
+        (Some(after), _) => after.revision.saturating_add(1),
+        (None, Some(from)) => history.boundary(from)?,
+        (None, None) => 0,
     };
-    // Number and time of the first entry with at least this number.
-    let entry_at = |revision: u64| -> Result<Option<(u64, Timestamp)>, Damage> {
-        let Some(entry) = entries_from(revision).next() else { return Ok(None) };
-        let (key, value) = entry.into_inner().map_err(|error| engine.damage(&error))?;
-        let number = key.get(history.len()..).and_then(|suffix| suffix.try_into().ok());
-        let number = number.map(u64::from_be_bytes);
-        let number = number.ok_or_else(|| malformed(engine, "a revision's key", "its length"))?;
-        let at = records::decode_revision_time(&value);
-        Ok(Some((number, at.map_err(|error| malformed(engine, "a revision", &error))?)))
-    };
-    let Some((mut low, _)) = entry_at(0)? else { return Ok(found) };
-    let newest = engine.history.range(history.to_vec()..=last.clone()).next_back();
-    let newest =
-        newest.map(|entry| entry.key().map_err(|error| engine.damage(&error))).transpose()?;
-    let newest = newest.and_then(|key| key.get(history.len()..)?.try_into().ok());
-    let mut high = newest.map_or(u64::MAX, u64::from_be_bytes);
-    // Entries below `low` are before `from`; the first entry from `high` on, if any, is not.
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match entry_at(middle)? {
-            Some((number, at)) if at < from => low = number.saturating_add(1),
-            _ => high = middle,
-        }
-    }
-    for entry in entries_from(low) {
-        let value = entry.value().map_err(|error| engine.damage(&error))?;
-        let revision = records::decode_revision(&value);
-        let revision = revision.map_err(|error| malformed(engine, "a revision", &error))?;
-        if revision.at > to || found.len() == limit {
+    let mut page = Page { items: Vec::new(), more: false };
+    let mut bytes = 0;
+    for entry in history.from(first) {
+        if page.items.len() >= limit || bytes >= PAGE_BYTES {
+            page.more = !page.items.is_empty();
             break;
         }
-        if revision.at >= from {
-            found.push(revision);
+        let revision = history.decode(entry)?;
+        if interval.to.is_some_and(|to| revision.at > to) {
+            break;
+        }
+        if interval.holds(&revision) {
+            bytes += revision.content.bytes();
+            page.items.push(revision);
         }
     }
-    Ok(found)
+    Ok(page)
+}
+
+/// The newest revision at or before a time.
+pub(super) fn newest_at(
+    engine: &Engine,
+    history: &[u8],
+    at: Timestamp,
+) -> Result<Option<Revision>, Damage> {
+    let history = History { engine, prefix: history };
+    let after = match at.0.checked_add(1) {
+        Some(later) => history.boundary(Timestamp(later))?,
+        None => u64::MAX,
+    };
+    let before = engine.history.range(history.key(0)..history.key(after)).next_back();
+    before.map(|entry| history.decode(entry)).transpose()
+}
+
+/// Keys of the oldest revisions that need not be kept, at most `limit`.
+pub(super) fn surplus(
+    engine: &Engine,
+    history: &[u8],
+    keep: Keep,
+    limit: usize,
+) -> Result<Vec<Vec<u8>>, Damage> {
+    let history = History { engine, prefix: history };
+    let Some(newest) = history.newest()? else { return Ok(Vec::new()) };
+    let mut end = match keep.since {
+        Some(since) => history.boundary(since)?,
+        None => 0,
+    };
+    if let Some(count) = keep.newest {
+        let nth = usize::try_from(count.max(1) - 1).unwrap_or(usize::MAX);
+        if let Some(first_kept) = history.from(0).rev().nth(nth) {
+            let key = first_kept.key().map_err(|error| engine.damage(&error))?;
+            end = end.max(history.number(&key)?);
+        }
+    }
+    let keys = engine.history.range(history.key(0)..history.key(end.min(newest)));
+    let keys = keys.take(limit).map(|entry| entry.key().map(|key| key.to_vec()));
+    keys.collect::<Result<_, _>>().map_err(|error| engine.damage(&error))
+}
+
+/// Actors under a prefix, in the order of their keys.
+pub(super) fn actors(
+    engine: &Engine,
+    system: &[u8],
+    after: Option<Vec<u8>>,
+    limit: usize,
+) -> Result<Page<Arc<ActorId>>, Damage> {
+    let mut page = Page { items: Vec::new(), more: false };
+    let first = after.map_or_else(
+        || Bound::Included(system.to_vec()),
+        |after| {
+            if after.starts_with(system) {
+                Bound::Excluded(after)
+            } else {
+                Bound::Included(system.to_vec())
+            }
+        },
+    );
+    for entry in engine.current.range::<Vec<u8>, _>((first, Bound::Unbounded)) {
+        let key = entry.key().map_err(|error| engine.damage(&error))?;
+        if !key.starts_with(system) {
+            break;
+        }
+        if page.items.len() >= limit {
+            page.more = !page.items.is_empty();
+            break;
+        }
+        let actor = keys::parse_actor(&key);
+        page.items
+            .push(Arc::new(actor.ok_or_else(|| malformed(engine, "a head's key", "its parts"))?));
+    }
+    Ok(page)
+}
+
+/// The newest epoch claimed; 0: none.
+pub(super) fn epoch(engine: &Engine) -> Result<u64, Damage> {
+    let value = engine.current.get(keys::EPOCH).map_err(|error| engine.damage(&error))?;
+    let value = value.map(|value| value.as_ref().try_into().map(u64::from_be_bytes));
+    let epoch = value.transpose();
+    Ok(epoch.map_err(|_| Damage::new(engine.dir(), "the epoch is malformed"))?.unwrap_or(0))
 }
 
 /// Everything registered.

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use metrics::{Histogram, histogram};
 use tidegate_stages::actor::ActorId;
+use tidegate_stages::history::Keep;
 use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
 
 use super::committer::Committer;
-use super::damage::Damage;
 use super::engine::{Op, Space};
 use super::keys::{self, EPOCH};
 use super::mark::Mark;
 use super::queue::{Answer, Job, Work, Write};
+use super::reader;
 use super::shared::Shared;
 use crate::metrics::STORE_COMMIT_SAVES;
 
@@ -37,6 +38,8 @@ pub(super) struct Writer {
     behind_until: u64,
     /// Keys of actors whose history is still to be removed.
     purging: Vec<Vec<u8>>,
+    /// The newest epoch claimed: older owners write nothing any more.
+    epoch: u64,
     commit_saves: Histogram,
 }
 
@@ -56,6 +59,7 @@ impl Writer {
         jobs: flume::Receiver<Job>,
         mark: Mark,
         purging: Vec<Vec<u8>>,
+        epoch: u64,
     ) -> Self {
         Self {
             committer: Committer::new(shared.clone(), mark),
@@ -65,6 +69,7 @@ impl Writer {
             behind: HashMap::new(),
             behind_until: 0,
             purging,
+            epoch,
             commit_saves: histogram!(STORE_COMMIT_SAVES),
         }
     }
@@ -104,7 +109,8 @@ impl Writer {
         let mut group = Group::default();
         let mut next = Some(first);
         while let Some(job) = next.take() {
-            let is_alone = matches!(job.work, Work::Delete(..) | Work::ClaimEpoch(_));
+            let is_alone =
+                matches!(job.work, Work::Delete(..) | Work::Prune(..) | Work::ClaimEpoch(_));
             if is_alone && group.events > 0 {
                 next = Some(job);
                 break;
@@ -122,6 +128,7 @@ impl Writer {
                 }
                 // The caller may have gone: its job is done all the same.
                 Work::Delete(actor, answer) => drop(answer.send(self.delete(&actor))),
+                Work::Prune(actor, keep, answer) => drop(answer.send(self.prune(&actor, keep))),
                 Work::ClaimEpoch(answer) => drop(answer.send(self.claim_epoch())),
             }
             if is_alone || group.events >= COMMIT_EVENTS || group.bytes >= COMMIT_BYTES {
@@ -147,6 +154,9 @@ impl Writer {
                 && number < *until
             {
                 write.ops = Err(error.clone());
+            }
+            if write.epoch < self.epoch {
+                write.ops = Err(StoreError::Fenced(self.epoch));
             }
             if let Ok(ops) = &mut write.ops {
                 group.ops.append(ops);
@@ -187,7 +197,7 @@ impl Writer {
     ) {
         let mut failed = Vec::new();
         let mut results = Vec::with_capacity(writes.len());
-        for Write { actor, ops } in writes {
+        for Write { actor, ops, .. } in writes {
             let result = ops.and_then(|_written| committed.clone());
             if let Err(error) = &result {
                 failed.push((actor, error.clone()));
@@ -206,15 +216,25 @@ impl Writer {
     }
 
     fn claim_epoch(&mut self) -> Result<u64, StoreError> {
-        let newest = self.shared.read(|engine| {
-            let value = engine.current.get(EPOCH).map_err(|error| engine.damage(&error))?;
-            let value = value.map(|value| value.as_ref().try_into().map(u64::from_be_bytes));
-            value.transpose().map_err(|_| Damage::new(engine.dir(), "the epoch is malformed"))
-        })?;
-        let epoch = newest.unwrap_or(0) + 1;
+        let epoch = self.epoch + 1;
         let value = Some(epoch.to_be_bytes().to_vec());
         self.committer.commit(vec![Op { space: Space::Current, key: EPOCH.to_vec(), value }])?;
+        self.epoch = epoch;
         Ok(epoch)
+    }
+
+    /// Drops the first of the revisions that need not be kept.
+    fn prune(&mut self, actor: &ActorId, keep: Keep) -> Result<u64, StoreError> {
+        self.purge()?;
+        let history = keys::history(actor)?;
+        let keys =
+            self.shared.read(|engine| reader::surplus(engine, &history, keep, PURGE_STEP))?;
+        let count = keys.len() as u64;
+        if count > 0 {
+            let remove = |key| Op { space: Space::History, key, value: None };
+            self.committer.commit(keys.into_iter().map(remove).collect())?;
+        }
+        Ok(count)
     }
 
     /// Removes the head at once and the history step by step; a note says so until it is done, across a crash.

@@ -6,6 +6,7 @@
 
 mod table;
 mod upstream;
+mod forms;
 mod value;
 mod sources;
 mod memory;

@@ -1,6 +1,7 @@
 //! History: which revisions of an actor are asked for, and which are kept.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
@@ -77,6 +78,31 @@ pub struct Keep {
     pub newest: Option<u64>,
     /// Those at or after this time; `None`: from any time.
     pub since: Option<Timestamp>,
+}
+
+/// How much of each actor's history is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// So many of the newest revisions; `None`: any number.
+    pub revisions: Option<u64>,
+    /// Those of at most this age; `None`: of any age.
+    pub age: Option<Duration>,
+}
+
+impl Retention {
+    /// Whether everything is kept.
+    pub fn is_endless(&self) -> bool {
+        self.revisions.is_none() && self.age.is_none()
+    }
+
+    /// What it keeps now.
+    pub fn keep(&self, now: Timestamp) -> Keep {
+        let since = |age: Duration| {
+            let age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+            Timestamp(now.0.saturating_sub(age_us))
+        };
+        Keep { newest: self.revisions, since: self.age.map(since) }
+    }
 }
 
 /// Revisions that one page of a [`stream`] holds at most.

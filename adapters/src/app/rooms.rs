@@ -37,10 +37,15 @@ impl Rooms {
         host: HttpHost<SystemConnector>,
     ) -> Result<Self, StartError> {
         let (embedded, store, registry): (_, Arc<dyn StateStore>, Arc<dyn Registry>) =
-            match settings.database {
+            match &settings.database {
                 Database::Embedded => {
                     let store = open_store(settings).await?;
                     (Some(store.clone()), store.clone(), store)
+                }
+                Database::Scylla(_) => {
+                    return Err(
+                        anyhow::anyhow!("PROXY_DATABASE_TYPE=scylla is not built yet").into()
+                    );
                 }
                 Database::Memory => {
                     warn!("PROXY_DATABASE_TYPE=memory: every state is lost when the proxy ends");
@@ -85,8 +90,11 @@ impl Rooms {
 /// Opens the data directory; that reads its journals, so it runs beside the runtime's workers.
 async fn open_store(settings: &Settings) -> Result<Arc<EmbeddedStore>, StartError> {
     let dir = settings.data_dir.clone();
-    let options =
-        Options { queue_bytes: usize_of(settings.bounds.checkpoint_bytes), ..Options::default() };
+    let options = Options {
+        queue_bytes: usize_of(settings.bounds.checkpoint_bytes),
+        vault: settings.vault.clone(),
+        ..Options::default()
+    };
     let opened =
         tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir, options, wire::definition));
     opened.await.map_err(anyhow::Error::from)?.map_err(|error| match error {

@@ -1,18 +1,21 @@
 //! Reader: checked values become [`Settings`].
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_stages::actor::HostAddress;
+use tidegate_stages::history::Retention;
 
 use tidegate_stages::side_effects::{Durability, EmptyTags, Revisions};
 
 use super::settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
 use super::value::Value;
-use super::{Config, Mistake, Mistakes};
+use super::{Config, Mistake, Mistakes, forms};
 use crate::host::HostOptions;
 use crate::ingress::{AdminToken, Hosts, Limits};
 use crate::net::UNIX_PREFIX;
+use crate::store::{CqlOptions, Tls, Vault};
 
 impl Settings {
     pub(super) fn new(config: &Config) -> Result<Self, Mistakes> {
@@ -29,6 +32,7 @@ impl Settings {
         let host_connections = read
             .some_demand("PROXY_HTTP_CLIENT_ADAPTER_POOL_SIZE")
             .unwrap_or_else(|| read.small("TIDEGATE_HOST_CONNECTIONS"));
+        let vault = read.vault();
         Ok(Self {
             http: read.http(),
             hosts: read.hosts(),
@@ -42,13 +46,10 @@ impl Settings {
             start_limit: read.time("TIDEGATE_START_TIMEOUT"),
             host_connections,
             max_demand: read.some_demand("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND"),
-            database: read.choose(
-                "PROXY_DATABASE_TYPE",
-                Database::Memory,
-                "memory",
-                Database::Embedded,
-            ),
+            database: read.database(&vault),
             data_dir: read.text("TIDEGATE_DATA_DIR").into(),
+            vault,
+            retention: read.retention(),
             durability: read.choose(
                 "TIDEGATE_DURABILITY",
                 Durability::Snapshot,
@@ -177,6 +178,58 @@ impl Reader<'_> {
         let admin_token =
             self.value("TIDEGATE_ADMIN_TOKEN").map(|token| AdminToken::new(token.to_string()));
         HttpSettings { listen, limits, admin_token, metrics: !self.switch("SPAWN_DISABLE_METRICS") }
+    }
+
+    /// The keys were checked when they were read.
+    fn vault(&self) -> Arc<Vault> {
+        let of = |name| self.value(name).map(|keys| forms::parse_keys(&keys.to_string()));
+        let keys = ["SPAWN_STATESTORE_KEY", "TIDEGATE_STATESTORE_OLD_KEYS"].into_iter();
+        let keys: Vec<_> = keys.filter_map(of).flat_map(Result::unwrap_or_default).collect();
+        Arc::new(Vault::new(&keys))
+    }
+
+    fn retention(&self) -> Retention {
+        let revisions = self.count("TIDEGATE_RETENTION_REVISIONS");
+        let age = self.time("TIDEGATE_RETENTION_AGE");
+        Retention {
+            revisions: (revisions > 0).then_some(revisions),
+            age: (!age.is_zero()).then_some(age),
+        }
+    }
+
+    fn database(&self, vault: &Arc<Vault>) -> Database {
+        match self.text("PROXY_DATABASE_TYPE").as_str() {
+            "memory" => Database::Memory,
+            "scylla" => Database::Scylla(Box::new(self.cql(vault.clone()))),
+            _ => Database::Embedded,
+        }
+    }
+
+    fn cql(&self, vault: Arc<Vault>) -> CqlOptions {
+        let hosts = self.text("PROXY_DATABASE_HOST");
+        let hosts = hosts.split(',').map(str::trim).filter(|host| !host.is_empty());
+        let user = self.value("PROXY_DATABASE_USERNAME").map(ToString::to_string);
+        let tls = self.switch("PROXY_DATABASE_SSL").then(|| Tls {
+            verify: self.switch("PROXY_DATABASE_SSL_VERIFY"),
+            ca: self.value("TIDEGATE_DATABASE_CA").map(|path| path.to_string().into()),
+        });
+        let connections = self.signed("PROXY_DATABASE_POOL_SIZE");
+        CqlOptions {
+            hosts: hosts.map(str::to_owned).collect(),
+            port: u16::try_from(self.count("PROXY_DATABASE_PORT")).expect("the table bounds it"),
+            keyspace: self.text("PROXY_DATABASE_NAME"),
+            credentials: user.map(|user| (user, self.text("PROXY_DATABASE_SECRET"))),
+            tls,
+            connections: connections.and_then(|count| u32::try_from(count).ok()),
+            consistency: forms::consistency(&self.text("TIDEGATE_DATABASE_CONSISTENCY")),
+            replication: forms::parse_replication(&self.text("TIDEGATE_DATABASE_REPLICATION"))
+                .expect("it was checked"),
+            request_time: self.time("TIDEGATE_DATABASE_TIMEOUT"),
+            time_to_live: self.retention().age,
+            max_state_bytes: self.size("TIDEGATE_MAX_STATE_BYTES"),
+            writes: self.small("TIDEGATE_DATABASE_WRITES") as usize,
+            vault,
+        }
     }
 
     fn hosts(&self) -> Hosts {

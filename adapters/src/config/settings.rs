@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_stages::history::Retention;
 use tidegate_stages::side_effects::{Durability, EmptyTags, Revisions};
 
 use crate::host::HostOptions;
 use crate::ingress::{AdminToken, Hosts, Limits};
+use crate::store::{CqlOptions, Vault};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -30,6 +33,10 @@ pub struct Settings {
     pub database: Database,
     /// Directory of the embedded store.
     pub data_dir: PathBuf,
+    /// Seals states at rest.
+    pub vault: Arc<Vault>,
+    /// Which revisions are kept.
+    pub retention: Retention,
     /// When a change is durable.
     pub durability: Durability,
     /// When history is appended.
@@ -71,10 +78,12 @@ pub enum Listen {
 }
 
 /// Where states are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Database {
     /// In a directory of this machine.
     Embedded,
+    /// In ScyllaDB or Apache Cassandra.
+    Scylla(Box<CqlOptions>),
     /// Nowhere: gone with the process.
     Memory,
 }

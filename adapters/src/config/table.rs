@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use super::forms;
 use super::upstream::NO_EFFECT;
 use super::value::Kind;
 
@@ -122,9 +123,9 @@ const EFFECTIVE: &[Setting] = &[
         hint: Some("states of another store have to be imported, nothing is used in its place"),
         ..setting(
             "PROXY_DATABASE_TYPE",
-            Kind::Choice(&["embedded", "memory"]),
+            Kind::Choice(&["embedded", "scylla", "memory"]),
             Default::Is("embedded"),
-            "Where states are kept: in a directory, or nowhere.",
+            "Where states are kept: in a directory, in ScyllaDB or Apache Cassandra, or nowhere.",
         )
     },
     setting(
@@ -132,6 +133,92 @@ const EFFECTIVE: &[Setting] = &[
         Kind::Text,
         Default::Is("./tidegate-data"),
         "Directory of the embedded store.",
+    ),
+    setting(
+        "PROXY_DATABASE_HOST",
+        Kind::Text,
+        Default::Is("127.0.0.1"),
+        "Nodes of the database to begin with, separated by commas; each may name its port.",
+    ),
+    setting(
+        "PROXY_DATABASE_PORT",
+        Kind::Count { min: 1, max: PORT },
+        Default::Is("9042"),
+        "Port of nodes that name none.",
+    ),
+    setting(
+        "PROXY_DATABASE_NAME",
+        Kind::Form(
+            "a keyspace's name: a letter, then letters, digits and _, at most 48",
+            forms::keyspace,
+        ),
+        Default::Is("tidegate"),
+        "Keyspace; made when it is missing.",
+    ),
+    setting("PROXY_DATABASE_USERNAME", Kind::Text, Default::Unset, "User of the database."),
+    setting("PROXY_DATABASE_SECRET", Kind::Secret, Default::Unset, "Its password."),
+    setting(
+        "PROXY_DATABASE_POOL_SIZE",
+        Kind::Count { min: 1, max: 1_000 },
+        Default::Unset,
+        "Connections to each node; unset: one to each of its shards.",
+    ),
+    setting(
+        "PROXY_DATABASE_SSL",
+        Kind::Switch,
+        Default::Is("false"),
+        "Whether connections to the database are encrypted.",
+    ),
+    setting(
+        "PROXY_DATABASE_SSL_VERIFY",
+        Kind::Switch,
+        Default::Is("true"),
+        "Whether its nodes have to show a certificate that is trusted and names their address.",
+    ),
+    setting(
+        "TIDEGATE_DATABASE_CA",
+        Kind::Text,
+        Default::Unset,
+        "A PEM file of certificates to trust; unset: those that the system trusts.",
+    ),
+    setting(
+        "TIDEGATE_DATABASE_CONSISTENCY",
+        Kind::Choice(forms::CONSISTENCIES),
+        Default::Is("local_quorum"),
+        "How many replicas acknowledge a write or answer a read.",
+    ),
+    setting(
+        "TIDEGATE_DATABASE_REPLICATION",
+        Kind::Form(
+            "a number of replicas, or one for each data centre: dc1:3,dc2:3",
+            forms::replication,
+        ),
+        Default::Is("1"),
+        "Replication of a keyspace that is made; an existing one keeps its own.",
+    ),
+    setting(
+        "TIDEGATE_DATABASE_TIMEOUT",
+        Kind::Time { min: 100, max: MINUTE },
+        Default::Is("4s"),
+        "How long one request to the database may take.",
+    ),
+    setting(
+        "TIDEGATE_DATABASE_WRITES",
+        Kind::Count { min: 1, max: 100_000 },
+        Default::Is("1024"),
+        "Writes to the database under way at once.",
+    ),
+    setting(
+        "TIDEGATE_RETENTION_REVISIONS",
+        Kind::Count { min: 0, max: 1_000_000_000 },
+        Default::Is("1000"),
+        "Newest revisions kept of each actor; 0 keeps all.",
+    ),
+    setting(
+        "TIDEGATE_RETENTION_AGE",
+        Kind::Time { min: 0, max: 20 * 365 * 24 * 60 * MINUTE },
+        Default::Is("0"),
+        "Age up to which revisions are kept, the newest in any case; 0 keeps all.",
     ),
     setting(
         "TIDEGATE_DURABILITY",
@@ -322,10 +409,14 @@ const EFFECTIVE: &[Setting] = &[
     setting("TIDEGATE_CONFIG", Kind::Text, Default::Unset, "A TOML file of settings, as --config."),
     setting(
         "SPAWN_STATESTORE_KEY",
-        Kind::Refused(
-            "states cannot be sealed at rest yet, and are not kept unsealed when a key is set: unset it to start",
-        ),
+        Kind::SecretForm("32 bytes in base64", forms::key),
         Default::Unset,
-        "Key that seals states at rest; not built yet.",
+        "Key that seals states at rest; unset: they are kept in the clear.",
+    ),
+    setting(
+        "TIDEGATE_STATESTORE_OLD_KEYS",
+        Kind::SecretForm("such keys separated by commas", forms::keys),
+        Default::Unset,
+        "Former keys, that open what they sealed until `tidegate reseal` has been run.",
     ),
 ];

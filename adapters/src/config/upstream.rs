@@ -57,18 +57,8 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
     ("metrics are not logged", &["SPAWN_CONSOLE_METRICS"]),
     ("broadcasts are not built yet", &["SPAWN_PUBSUB_ADAPTER"]),
     (
-        "the embedded store is a directory",
-        &[
-            "PROXY_DATABASE_NAME",
-            "PROXY_DATABASE_USERNAME",
-            "PROXY_DATABASE_SECRET",
-            "PROXY_DATABASE_HOST",
-            "PROXY_DATABASE_PORT",
-            "PROXY_DATABASE_POOL_SIZE",
-            "PROXY_DATABASE_QUEUE_TARGET",
-            "PROXY_DATABASE_SSL",
-            "PROXY_DATABASE_SSL_VERIFY",
-        ],
+        "what waits for the database is bounded by TIDEGATE_CHECKPOINT_EVENTS",
+        &["PROXY_DATABASE_QUEUE_TARGET"],
     ),
     (
         "there is no gRPC server",

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// What a setting holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Kind {
     /// `true` or `false`.
     Switch,
@@ -23,7 +23,7 @@ pub enum Kind {
         /// Most.
         max: u64,
     },
-    /// A time: a number of milliseconds, or one with `ms`, `s` or `m`.
+    /// A time: a number of milliseconds, or one with `ms`, `s`, `m`, `h` or `d`.
     Time {
         /// Least, in milliseconds.
         min: u64,
@@ -36,12 +36,14 @@ pub enum Kind {
     Address,
     /// Any text.
     Text,
+    /// Text of a form that only its meaning tells; says the form.
+    Form(&'static str, fn(&str) -> Result<(), String>),
     /// Any text, never shown.
     Secret,
+    /// As [`Form`](Self::Form), never shown.
+    SecretForm(&'static str, fn(&str) -> Result<(), String>),
     /// Accepted for the sake of existing deployments; says why it has no effect.
     Ignored(&'static str),
-    /// Refused when set; says why.
-    Refused(&'static str),
 }
 
 /// A checked value.
@@ -118,7 +120,9 @@ impl Kind {
                 .map(|address| Value::Text(address.to_string()))
                 .map_err(|_| wrong()),
             Self::Text | Self::Secret | Self::Ignored(_) => Ok(Value::Text(given.into())),
-            Self::Refused(why) => Err(why.into()),
+            Self::Form(_, check) | Self::SecretForm(_, check) => {
+                check(given).map(|()| Value::Text(given.into()))
+            }
         }
     }
 
@@ -132,14 +136,15 @@ impl Kind {
             }
             Self::Time { min, max } => {
                 let text = |milliseconds| time_text(Duration::from_millis(milliseconds));
-                format!("milliseconds or ms, s, m, from {} to {}", text(min), text(max))
+                format!("milliseconds or ms, s, m, h, d, from {} to {}", text(min), text(max))
             }
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Address => "an IP address".into(),
             Self::Text => "text".into(),
             Self::Secret => "text, never shown".into(),
             Self::Ignored(why) => format!("anything: no effect, {why}"),
-            Self::Refused(_) => "unset".into(),
+            Self::Form(form, _) => form.into(),
+            Self::SecretForm(form, _) => format!("{form}, never shown"),
         }
     }
 }
@@ -168,6 +173,8 @@ fn milliseconds(given: &str) -> Option<u64> {
         "" | "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 24 * 3_600_000,
         _ => return None,
     };
     number.checked_mul(factor)
@@ -194,6 +201,7 @@ mod tests {
             ("6s", 6_000, "6 s"),
             ("2 m", 120_000, "120 s"),
             ("0", 0, "0 ms"),
+            ("0h", 0, "0 ms"),
         ] {
             let value = time.parse(given).unwrap();
             assert_eq!(value, Value::Time(Duration::from_millis(milliseconds)));
@@ -213,6 +221,7 @@ mod tests {
             (Kind::Bytes { min: 0, max: 9 }, "MiB"),
             (Kind::Time { min: 0, max: 9 }, "-1"),
             (Kind::Time { min: 0, max: 9_999 }, "1h"),
+            (Kind::Time { min: 0, max: 9_999 }, "1w"),
             (Kind::Choice(&["a", "b"]), "c"),
             (Kind::Address, "localhost"),
         ] {

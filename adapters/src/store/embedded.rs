@@ -44,6 +44,7 @@ pub use options::Options;
 pub use space::FreeSpace;
 
 use super::records::DecodeDefinition;
+use damage::ReadError;
 use engine::Engine;
 use mark::{Acknowledged, Mark};
 use queue::{Bounds, Queue, Work};
@@ -151,7 +152,7 @@ impl EmbeddedStore {
 
     fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Engine) -> Result<T, Damage> + Send + 'static,
+        read: impl FnOnce(&Engine) -> Result<T, ReadError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         let (shared, reads) = (self.shared.clone(), self.reads.clone());
         async move {

@@ -8,6 +8,7 @@ use tidegate_stages::actor::{ActorId, Definition, HostAddress};
 use tidegate_stages::ports::Registered;
 use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Timestamp};
 
+use super::vault::{SealError, Vault};
 use crate::proto::tidegate::store::v1 as stored;
 
 /// Leading byte of every value.
@@ -15,6 +16,23 @@ const FORMAT: u8 = 1;
 
 /// Rebuilds a definition from its registered bytes, the address of its host and its system.
 pub type DecodeDefinition = fn(Bytes, HostAddress, &str) -> Result<Definition, String>;
+
+/// Why a stored record was not understood.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecordError {
+    /// Its bytes are not what was written.
+    #[error("{0}")]
+    Malformed(String),
+    /// Its state is sealed with a key that is not there.
+    #[error("{0}")]
+    Sealed(#[from] SealError),
+}
+
+impl From<String> for RecordError {
+    fn from(text: String) -> Self {
+        Self::Malformed(text)
+    }
+}
 
 fn encode(message: &impl Message) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + message.encoded_len());
@@ -56,19 +74,27 @@ fn status_in(status: i32) -> Status {
     }
 }
 
-fn content_out(content: ActorState) -> stored::Content {
-    let state = content.state.map(|any| stored::State { type_url: any.type_url, value: any.value });
+fn content_out(content: ActorState, vault: &Vault) -> stored::Content {
+    let state = content.state.map(|Any { type_url, value }| match vault.seal(&value) {
+        Some(value) => stored::State { type_url, value, sealed: true },
+        None => stored::State { type_url, value, sealed: false },
+    });
     stored::Content { tags: content.tags, state }
 }
 
-fn content_in(content: Option<stored::Content>) -> ActorState {
+fn content_in(content: Option<stored::Content>, vault: &Vault) -> Result<ActorState, RecordError> {
     let content = content.unwrap_or_default();
-    let state = content.state.map(|state| Any { type_url: state.type_url, value: state.value });
-    ActorState { tags: content.tags, state }
+    let opened = |stored::State { type_url, value, sealed }| {
+        let value = if sealed { vault.open(&value)? } else { value };
+        Ok::<_, RecordError>(Any { type_url, value })
+    };
+    Ok(ActorState { tags: content.tags, state: content.state.map(opened).transpose()? })
 }
 
 /// Encodes a head, and the revision that it becomes when it is `appended`.
-pub(super) fn encode_head(head: Head, append: bool) -> (Vec<u8>, Option<Vec<u8>>) {
+pub(super) fn encode_head(head: Head, append: bool, vault: &Vault) -> (Vec<u8>, Option<Vec<u8>>) {
+    let outbox_sealed = vault.seals() && !head.outbox.is_empty();
+    let seal = |entry: Bytes| vault.seal(&entry).unwrap_or(entry);
     let message = stored::Head {
         version: head.version,
         revision: head.revision,
@@ -76,8 +102,9 @@ pub(super) fn encode_head(head: Head, append: bool) -> (Vec<u8>, Option<Vec<u8>>
         epoch: head.epoch,
         status: status_out(head.status),
         at_us: head.at.0,
-        content: Some(content_out(head.content)),
-        outbox: head.outbox,
+        content: Some(content_out(head.content, vault)),
+        outbox: head.outbox.into_iter().map(seal).collect(),
+        outbox_sealed,
     };
     let encoded = encode(&message);
     let appended = append.then(|| {
@@ -95,7 +122,7 @@ pub(super) fn encode_head(head: Head, append: bool) -> (Vec<u8>, Option<Vec<u8>>
 }
 
 /// Encodes a revision.
-pub(super) fn encode_revision(revision: Revision) -> Vec<u8> {
+pub(super) fn encode_revision(revision: Revision, vault: &Vault) -> Vec<u8> {
     encode(&stored::Revision {
         revision: revision.revision,
         version: revision.version,
@@ -103,13 +130,14 @@ pub(super) fn encode_revision(revision: Revision) -> Vec<u8> {
         epoch: revision.epoch,
         status: status_out(revision.status),
         at_us: revision.at.0,
-        content: Some(content_out(revision.content)),
+        content: Some(content_out(revision.content, vault)),
     })
 }
 
 /// Decodes a head.
-pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, String> {
+pub(super) fn decode_head(bytes: &[u8], vault: &Vault) -> Result<Head, RecordError> {
     let head: stored::Head = decode(bytes)?;
+    let open = |entry: Bytes| if head.outbox_sealed { vault.open(&entry) } else { Ok(entry) };
     Ok(Head {
         version: head.version,
         revision: head.revision,
@@ -117,13 +145,13 @@ pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, String> {
         epoch: head.epoch,
         status: status_in(head.status),
         at: Timestamp(head.at_us),
-        content: content_in(head.content),
-        outbox: head.outbox,
+        content: content_in(head.content, vault)?,
+        outbox: head.outbox.into_iter().map(open).collect::<Result<_, _>>()?,
     })
 }
 
 /// Decodes a revision.
-pub(super) fn decode_revision(bytes: &[u8]) -> Result<Revision, String> {
+pub(super) fn decode_revision(bytes: &[u8], vault: &Vault) -> Result<Revision, RecordError> {
     let revision: stored::Revision = decode(bytes)?;
     Ok(Revision {
         revision: revision.revision,
@@ -132,7 +160,7 @@ pub(super) fn decode_revision(bytes: &[u8]) -> Result<Revision, String> {
         epoch: revision.epoch,
         status: status_in(revision.status),
         at: Timestamp(revision.at_us),
-        content: content_in(revision.content),
+        content: content_in(revision.content, vault)?,
     })
 }
 
@@ -189,20 +217,45 @@ pub(super) fn decode_registered(
 
 #[cfg(test)]
 mod tests {
+    use super::super::vault::Key;
     use super::*;
 
     #[test]
     fn a_value_of_another_format_is_refused_by_its_number() {
-        let error = decode_head(&[2, 0]).unwrap_err();
+        let clear = Vault::default();
+        let error = decode_head(&[2, 0], &clear).unwrap_err().to_string();
         assert!(error.contains("format 2"), "{error}");
-        assert!(decode_head(&[]).is_err());
-        assert!(decode_head(&[FORMAT, 0xff]).is_err());
+        assert!(decode_head(&[], &clear).is_err());
+        assert!(decode_head(&[FORMAT, 0xff], &clear).is_err());
+    }
+
+    #[test]
+    fn a_sealed_record_shows_neither_state_nor_workflow_and_opens_with_its_key_only() {
+        let key = Key::parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        let vault = Vault::new(&[key]);
+        let state = Any { type_url: "t/Cart".into(), value: Bytes::from_static(b"secret state") };
+        let content = ActorState { state: Some(state), ..ActorState::default() };
+        let outbox = vec![Bytes::from_static(b"secret effect")];
+        let head = Head { content, outbox, revision: 1, ..Head::default() };
+        let (sealed, revision) = encode_head(head.clone(), true, &vault);
+        let revision = revision.unwrap();
+        for record in [&sealed, &revision, &encode_revision(head.as_revision(), &vault)] {
+            assert!(!record.windows(6).any(|bytes| bytes == b"secret"));
+            assert!(record.windows(6).any(|bytes| bytes == b"t/Cart"));
+        }
+        assert_eq!(decode_head(&sealed, &vault).unwrap(), head);
+        assert_eq!(decode_revision(&revision, &vault).unwrap(), head.as_revision());
+        let without = decode_head(&sealed, &Vault::default());
+        assert!(matches!(without, Err(RecordError::Sealed(SealError::NoKey))), "{without:?}");
+        // What was written before there was a key stays readable.
+        let (clear, _) = encode_head(head.clone(), false, &Vault::default());
+        assert_eq!(decode_head(&clear, &vault).unwrap(), head);
     }
 
     #[test]
     fn the_time_of_a_revision_is_read_without_the_rest() {
         let head = Head { at: Timestamp(77), revision: 1, ..Head::default() };
-        let (_, revision) = encode_head(head, true);
+        let (_, revision) = encode_head(head, true, &Vault::default());
         assert_eq!(decode_revision_time(&revision.unwrap()).unwrap(), Timestamp(77));
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tidegate_stages::ports::StoreError;
+
 /// Stored bytes are not what was written; says where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {what}", path.display())]
@@ -20,5 +22,25 @@ impl Damage {
 
     pub(super) fn io(path: &Path, error: &io::Error) -> Self {
         Self::new(path, format!("cannot be read: {error}"))
+    }
+}
+
+/// Why stored bytes were not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// They are damaged.
+    #[error("{0}")]
+    Damaged(#[from] Damage),
+    /// They are sealed with a key that is not there.
+    #[error("{0}")]
+    Sealed(String),
+}
+
+impl From<ReadError> for StoreError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged(damage) => StoreError::Corrupt(damage.to_string()),
+            ReadError::Sealed(what) => StoreError::Sealed(what),
+        }
     }
 }

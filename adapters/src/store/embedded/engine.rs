@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -10,6 +11,7 @@ use super::damage::Damage;
 use super::journal::{self, COMMIT_KEY, commit_number, commit_record};
 use super::mark::Acknowledged;
 use super::{OpenError, Options, manifest};
+use crate::store::vault::Vault;
 
 const CURRENT: &str = "current";
 const HISTORY: &str = "history";
@@ -47,6 +49,8 @@ pub(super) struct Engine {
     db: Database,
     pub(super) current: Keyspace,
     pub(super) history: Keyspace,
+    /// Opens what is read.
+    pub(super) vault: Arc<Vault>,
     dir: PathBuf,
 }
 
@@ -81,14 +85,14 @@ fn keyspace(db: &Database, name: &str, options: &Options) -> fjall::Result<Keysp
 }
 
 /// Runs what reads stored bytes inside the engine, which panics on some damage instead of reporting it.
-pub(super) fn guarded<T>(
+pub(super) fn guarded<T, E: From<Damage>>(
     dir: &Path,
-    read: impl FnOnce() -> Result<T, Damage>,
-) -> Result<T, Damage> {
+    read: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked");
-        Err(Damage::new(dir, format!("the engine gave up: {text}")))
+        Err(Damage::new(dir, format!("the engine gave up: {text}")).into())
     })
 }
 
@@ -151,7 +155,8 @@ impl Engine {
                 format!("commit {acknowledged} was acknowledged, the newest found is {newest}");
             return Err(Damage::new(dir, what));
         }
-        Ok((Self { db, current, history, dir: dir.into() }, newest))
+        let vault = options.vault.clone();
+        Ok((Self { db, current, history, vault, dir: dir.into() }, newest))
     }
 
     /// Where its files are.

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::space::FreeSpace;
+use crate::store::vault::Vault;
 
 /// Settings of an [`EmbeddedStore`](super::EmbeddedStore).
 #[derive(Debug, Clone)]
@@ -24,6 +26,8 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Reads at a time; more wait.
     pub reads: usize,
+    /// Seals states.
+    pub vault: Arc<Vault>,
 }
 
 impl Default for Options {
@@ -36,6 +40,7 @@ impl Default for Options {
             queue_events: 65_536,
             queue_bytes: 64 << 20,
             reads: 16,
+            vault: Arc::default(),
         }
     }
 }

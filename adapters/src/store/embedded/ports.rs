@@ -14,14 +14,15 @@ use super::engine::{Op, Space};
 use super::queue::{Work, Write};
 use super::{EmbeddedStore, keys, reader, unknown};
 use crate::store::records;
+use crate::store::vault::Vault;
 
-fn write(save: Save) -> Write {
+fn write(save: Save, vault: &Vault) -> Write {
     let Save { actor, head, append } = save;
     let epoch = head.epoch;
     let ops = keys::actor(keys::HEAD, &actor).and_then(|key| {
         let history = append.then(|| keys::history(&actor)).transpose()?;
         let revision = head.revision;
-        let (value, appended) = records::encode_head(head, append);
+        let (value, appended) = records::encode_head(head, append, vault);
         let mut ops = Vec::with_capacity(2);
         ops.push(Op { space: Space::Current, key, value: Some(value) });
         if let Some(history) = history {
@@ -40,7 +41,8 @@ impl StateStore for EmbeddedStore {
         }
         let count = batch.len();
         let (answer, answered) = oneshot::channel();
-        let work = Work::Save(batch.into_iter().map(write).collect(), answer);
+        let vault = &self.shared.options.vault;
+        let work = Work::Save(batch.into_iter().map(|save| write(save, vault)).collect(), answer);
         if let Err(error) = self.shared.queue.put(work) {
             return ready(vec![Err(error); count]).boxed();
         }
@@ -62,10 +64,14 @@ impl StateStore for EmbeddedStore {
             return ready(Ok(())).boxed();
         }
         self.ask(|answer| {
-            let history = keys::history(&actor)?;
+            let (history, vault) = (keys::history(&actor)?, &self.shared.options.vault);
             let op = |entry: Revision| {
                 let key = keys::revision(history.clone(), entry.revision);
-                Op { space: Space::History, key, value: Some(records::encode_revision(entry)) }
+                Op {
+                    space: Space::History,
+                    key,
+                    value: Some(records::encode_revision(entry, vault)),
+                }
             };
             Ok(Work::Apply(revisions.into_iter().map(op).collect(), answer))
         })
@@ -123,7 +129,7 @@ impl StateStore for EmbeddedStore {
         let after = after.map(|after| keys::actor(keys::HEAD, after)).transpose();
         match keys::system(keys::HEAD, system).and_then(|system| Ok((system, after?))) {
             Ok((system, after)) => {
-                self.read(move |engine| reader::actors(engine, &system, after, limit))
+                self.read(move |engine| Ok(reader::actors(engine, &system, after, limit)?))
             }
             Err(error) => ready(Err(error)).boxed(),
         }
@@ -162,7 +168,7 @@ impl StateStore for EmbeddedStore {
 impl Registry for EmbeddedStore {
     fn load(&self) -> BoxFuture<'static, Result<Vec<Registered>, StoreError>> {
         let decode = self.decode;
-        self.read(move |engine| reader::registered(engine, decode))
+        self.read(move |engine| Ok(reader::registered(engine, decode)?))
     }
 
     fn apply(&self, changes: Vec<RegistryChange>) -> BoxFuture<'static, Result<(), StoreError>> {

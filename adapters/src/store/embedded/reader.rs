@@ -8,20 +8,28 @@ use tidegate_stages::history::{Interval, Keep, PAGE_BYTES, Page};
 use tidegate_stages::ports::Registered;
 use tidegate_stages::state::{Head, Revision, Timestamp};
 
-use super::damage::Damage;
+use super::damage::{Damage, ReadError};
 use super::engine::Engine;
 use super::keys;
-use crate::store::records::{self, DecodeDefinition};
+use crate::store::records::{self, DecodeDefinition, RecordError};
 
 fn malformed(engine: &Engine, what: &str, error: &str) -> Damage {
     Damage::new(engine.dir(), format!("{what} cannot be decoded: {error}"))
 }
 
+/// As [`malformed`], unless it is sealed.
+fn unreadable(engine: &Engine, what: &str, error: RecordError) -> ReadError {
+    match error {
+        RecordError::Malformed(text) => malformed(engine, what, &text).into(),
+        RecordError::Sealed(error) => ReadError::Sealed(format!("{what}: {error}")),
+    }
+}
+
 /// The head under a key.
-pub(super) fn head(engine: &Engine, key: &[u8]) -> Result<Option<Head>, Damage> {
+pub(super) fn head(engine: &Engine, key: &[u8]) -> Result<Option<Head>, ReadError> {
     let value = engine.current.get(key).map_err(|error| engine.damage(&error))?;
-    let head = value.map(|value| records::decode_head(&value)).transpose();
-    head.map_err(|error| malformed(engine, "a head", &error))
+    let head = value.map(|value| records::decode_head(&value, &engine.vault)).transpose();
+    head.map_err(|error| unreadable(engine, "a head", error))
 }
 
 /// One revision.
@@ -29,11 +37,11 @@ pub(super) fn revision(
     engine: &Engine,
     history: Vec<u8>,
     revision: u64,
-) -> Result<Option<Revision>, Damage> {
+) -> Result<Option<Revision>, ReadError> {
     let value = engine.history.get(keys::revision(history, revision));
     let value = value.map_err(|error| engine.damage(&error))?;
-    let revision = value.map(|value| records::decode_revision(&value)).transpose();
-    revision.map_err(|error| malformed(engine, "a revision", &error))
+    let revision = value.map(|value| records::decode_revision(&value, &engine.vault)).transpose();
+    revision.map_err(|error| unreadable(engine, "a revision", error))
 }
 
 /// One actor's history: its entries in the order of their numbers, which is that of their times.
@@ -89,10 +97,10 @@ impl History<'_> {
         Ok(low)
     }
 
-    fn decode(&self, entry: fjall::Guard) -> Result<Revision, Damage> {
+    fn decode(&self, entry: fjall::Guard) -> Result<Revision, ReadError> {
         let value = entry.value().map_err(|error| self.engine.damage(&error))?;
-        let revision = records::decode_revision(&value);
-        revision.map_err(|error| malformed(self.engine, "a revision", &error))
+        let revision = records::decode_revision(&value, &self.engine.vault);
+        revision.map_err(|error| unreadable(self.engine, "a revision", error))
     }
 }
 
@@ -102,7 +110,7 @@ pub(super) fn interval(
     history: &[u8],
     interval: &Interval,
     limit: usize,
-) -> Result<Page<Revision>, Damage> {
+) -> Result<Page<Revision>, ReadError> {
     let history = History { engine, prefix: history };
     let first = match (interval.after, interval.from) {
         (Some(after), _) => after.revision.saturating_add(1),
@@ -133,7 +141,7 @@ pub(super) fn newest_at(
     engine: &Engine,
     history: &[u8],
     at: Timestamp,
-) -> Result<Option<Revision>, Damage> {
+) -> Result<Option<Revision>, ReadError> {
     let history = History { engine, prefix: history };
     let after = match at.0.checked_add(1) {
         Some(later) => history.boundary(Timestamp(later))?,

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
 
-use super::damage::Damage;
+use super::damage::ReadError;
 use super::engine::{self, Engine};
 use super::options::Options;
 use super::queue::{Queue, closed};
@@ -62,14 +62,13 @@ impl Shared {
     /// Reads from the engine; what it panics on is damage.
     pub(super) fn read<T>(
         &self,
-        read: impl FnOnce(&Engine) -> Result<T, Damage>,
+        read: impl FnOnce(&Engine) -> Result<T, ReadError>,
     ) -> Result<T, StoreError> {
         let Some(engine) = self.engine.try_read_for(READ_TURN) else {
             return Err(StoreError::Unavailable("the engine is being opened again".into()));
         };
         let Some(engine) = &*engine else { return Err(closed()) };
-        engine::guarded(engine.dir(), || read(engine))
-            .map_err(|damage| StoreError::Corrupt(damage.to_string()))
+        engine::guarded(engine.dir(), || read(engine)).map_err(StoreError::from)
     }
 }
 

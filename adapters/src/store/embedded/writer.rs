@@ -228,7 +228,7 @@ impl Writer {
         self.purge()?;
         let history = keys::history(actor)?;
         let keys =
-            self.shared.read(|engine| reader::surplus(engine, &history, keep, PURGE_STEP))?;
+            self.shared.read(|engine| Ok(reader::surplus(engine, &history, keep, PURGE_STEP)?))?;
         let count = keys.len() as u64;
         if count > 0 {
             let remove = |key| Op { space: Space::History, key, value: None };
@@ -257,7 +257,7 @@ impl Writer {
             let keys = self.shared.read(|engine| {
                 let entries = engine.history.prefix(&history).take(PURGE_STEP);
                 let keys = entries.map(|entry| entry.key().map(|key| key.to_vec()));
-                keys.collect::<Result<Vec<_>, _>>().map_err(|error| engine.damage(&error))
+                Ok(keys.collect::<Result<Vec<_>, _>>().map_err(|error| engine.damage(&error))?)
             })?;
             let is_last = keys.len() < PURGE_STEP;
             let remove = |key| Op { space: Space::History, key, value: None };

@@ -1,0 +1,89 @@
+//! Forms: values whose text has a form of its own.
+
+use crate::store::{Consistency, Key, Replication};
+
+/// The words of [`consistency`].
+pub(super) const CONSISTENCIES: &[&str] =
+    &["one", "local_one", "local_quorum", "quorum", "each_quorum", "all"];
+
+/// A consistency, by its word.
+pub(super) fn consistency(word: &str) -> Consistency {
+    match word {
+        "one" => Consistency::One,
+        "local_one" => Consistency::LocalOne,
+        "quorum" => Consistency::Quorum,
+        "each_quorum" => Consistency::EachQuorum,
+        "all" => Consistency::All,
+        _ => Consistency::LocalQuorum,
+    }
+}
+
+/// Checks the name of a keyspace: it becomes part of statements.
+pub(super) fn keyspace(name: &str) -> Result<(), String> {
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let goes_on = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if begins && goes_on && name.len() <= 48 {
+        return Ok(());
+    }
+    Err(format!("must be a letter, then letters, digits and _, at most 48 in all, not {name:?}"))
+}
+
+pub(super) fn replication(text: &str) -> Result<(), String> {
+    parse_replication(text).map(|_| ())
+}
+
+/// A number, or `centre:number` for each data centre.
+pub(super) fn parse_replication(text: &str) -> Result<Replication, String> {
+    let wrong = || format!("must be a number of replicas, or dc1:3,dc2:3, not {text:?}");
+    let number = |text: &str| text.trim().parse().ok().filter(|number| *number > 0);
+    if let Some(number) = number(text) {
+        return Ok(Replication::Everywhere(number));
+    }
+    let centre = |part: &str| {
+        let (name, factor) = part.rsplit_once(':')?;
+        let name = name.trim();
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let is_plain = !name.is_empty() && name.chars().all(plain);
+        Some((is_plain.then(|| name.to_owned())?, number(factor)?))
+    };
+    let centres: Option<Vec<_>> = text.split(',').map(centre).collect();
+    centres.map(Replication::Centres).ok_or_else(wrong)
+}
+
+pub(super) fn key(text: &str) -> Result<(), String> {
+    Key::parse(text).map(|_| ())
+}
+
+pub(super) fn keys(text: &str) -> Result<(), String> {
+    parse_keys(text).map(|_| ())
+}
+
+/// Keys separated by commas.
+pub(super) fn parse_keys(text: &str) -> Result<Vec<Key>, String> {
+    let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty()).map(Key::parse);
+    keys.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replication_is_a_number_or_one_for_each_data_centre() {
+        assert_eq!(parse_replication("3"), Ok(Replication::Everywhere(3)));
+        let two = vec![("dc1".to_owned(), 3), ("eu-west".to_owned(), 2)];
+        assert_eq!(parse_replication("dc1:3, eu-west:2"), Ok(Replication::Centres(two)));
+        for wrong in ["0", "", "dc1", "dc1:0", "dc1:x", "dc'1:3", ":3", "dc1:3,"] {
+            assert!(parse_replication(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_keyspace_is_a_plain_name() {
+        assert!(keyspace("tidegate_2").is_ok());
+        let long = "a".repeat(49);
+        for wrong in ["", "2a", "a-b", "a b", "a;drop", "ä", &long] {
+            assert!(keyspace(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -57,6 +57,9 @@ pub struct Settings {
     pub host_connections: usize,
     /// Outcomes on their way to the store.
     pub checkpoint: Bound,
+    /// Commits that the store has in hand at once: one for a store that makes one of all that waits, more for one
+    /// that is far away.
+    pub commits_in_flight: usize,
     /// Side effects on their way to their targets.
     pub effects: Bound,
     /// How long a call may take, phase by phase.
@@ -76,6 +79,7 @@ impl Default for Settings {
             workers: 2,
             host_connections: 4_096,
             checkpoint: Bound { events: 8_192, bytes: 128 << 20 },
+            commits_in_flight: 1,
             effects: Bound { events: 8_192, bytes: 64 << 20 },
             deadlines: Deadlines::default(),
             rules: ChangeRules::default(),
@@ -199,9 +203,11 @@ impl House {
         }
         let durability = settings.rules.durability;
         let room = Checkpoint::new(store, gate, drain.clone(), durability);
+        let in_flight = settings.commits_in_flight.max(1);
         let options = BatchOptions {
-            max_bytes: (settings.checkpoint.bytes / 2).max(1),
-            ..BatchOptions::new("checkpoint", COMMIT_EVENTS)
+            max_bytes: (settings.checkpoint.bytes / (in_flight + 1)).max(1),
+            in_flight,
+            ..BatchOptions::new("checkpoint", COMMIT_EVENTS.div_ceil(in_flight))
         };
         let commits = timed("checkpoint").service(room);
         Consumer::spawn_batched(options, Settled::bytes, commits, &drain)

@@ -29,8 +29,9 @@ use crate::directory::Entry;
 use crate::error::Error;
 use crate::gate::{FIRST_PAUSE, Gate, LONGEST_PAUSE};
 use crate::incarnation::{Doubt, Incarnation, Settled, Standing, Underway};
-use crate::metrics::COMMITS_TOTAL;
+use crate::metrics::{COMMITS_TOTAL, REVISIONS_APPENDED_BYTES_TOTAL, REVISIONS_APPENDED_TOTAL};
 use crate::ports::{Save, StateStore, StoreError};
+use crate::retention::Growth;
 use crate::side_effects::Durability;
 
 /// Where turns hand their outcome in: bounded, and when it is full the workers wait, so that demand
@@ -70,8 +71,11 @@ pub(crate) struct Checkpoint {
     gate: Arc<Gate>,
     tasks: Drain,
     durability: Durability,
+    growth: Growth,
     written: Counter,
     lost: Counter,
+    appended: Counter,
+    appended_bytes: Counter,
 }
 
 impl Checkpoint {
@@ -80,10 +84,19 @@ impl Checkpoint {
         gate: Arc<Gate>,
         tasks: Drain,
         durability: Durability,
+        growth: Growth,
     ) -> Self {
-        let written = counter!(COMMITS_TOTAL, "outcome" => "written");
-        let lost = counter!(COMMITS_TOTAL, "outcome" => "lost");
-        Self { store, gate, tasks, durability, written, lost }
+        Self {
+            store,
+            gate,
+            tasks,
+            durability,
+            growth,
+            written: counter!(COMMITS_TOTAL, "outcome" => "written"),
+            lost: counter!(COMMITS_TOTAL, "outcome" => "lost"),
+            appended: counter!(REVISIONS_APPENDED_TOTAL),
+            appended_bytes: counter!(REVISIONS_APPENDED_BYTES_TOTAL),
+        }
     }
 
     async fn commit(self, batch: Vec<Settled>) {
@@ -131,9 +144,14 @@ impl Checkpoint {
 
     /// A turn whose state, if it changed, is durable.
     fn written(&self, settled: Settled) {
-        if settled.save.is_some() {
+        if let Some(save) = &settled.save {
             self.written.increment(1);
             self.gate.open();
+            if save.append {
+                self.appended.increment(1);
+                self.appended_bytes.increment(save.head.content.bytes() as u64);
+                self.growth.grew(&settled.entry, save.head.revision);
+            }
         }
         settled.depart();
     }
@@ -141,7 +159,7 @@ impl Checkpoint {
     /// The oldest of these was not written, and none after it.
     fn lost(&self, incarnation: &Incarnation, turns: VecDeque<Settled>, error: &StoreError) {
         self.gate.close(error);
-        incarnation.doom(error.clone());
+        incarnation.doom(error);
         for settled in turns {
             self.lost.increment(1);
             settled.fail(Error::Store(error.clone()));
@@ -178,7 +196,6 @@ impl Checkpoint {
             drop(underway);
             outcomes.resize(asked, Err(StoreError::Unknown("the store gave no answer".into())));
             let Some(error) = outcomes.into_iter().find_map(Result::err) else {
-                self.gate.open();
                 if self.believe(incarnation, count) {
                     info!(actor = %entry.actor, "commit in doubt is durable now");
                     return;
@@ -204,8 +221,9 @@ impl Checkpoint {
             }
             sound
         };
-        self.written.increment(departing.len() as u64);
-        departing.into_iter().for_each(Settled::depart);
+        for settled in departing {
+            self.written(settled);
+        }
         sound
     }
 }

@@ -132,18 +132,18 @@ impl Incarnation {
     }
 
     /// Ends this activation: nothing of it will be written any more, and what waits fails.
-    pub(crate) fn doom(&self, error: StoreError) {
+    pub(crate) fn doom(&self, error: &StoreError) {
         let former = std::mem::replace(&mut *self.standing.lock(), Standing::Doomed(error.clone()));
         // Outside the lock: what waited there takes the same lock when it is dropped.
         if let Standing::Writing(waiting) | Standing::Doubtful(waiting) = former {
-            fail_all(waiting, &error);
+            fail_all(waiting, error);
         }
     }
 
     /// Ends a doubt that nobody settles any more; what waited behind it fails.
     pub(crate) fn give_up(&self, error: &StoreError) {
         if self.trouble() == Some(Trouble::InDoubt) {
-            self.doom(error.clone());
+            self.doom(error);
         }
     }
 
@@ -231,7 +231,7 @@ impl Settled {
             return waiting.push_back(self);
         }
         if self.save.is_some() {
-            incarnation.doom(error.clone());
+            incarnation.doom(&error);
         }
         self.fail(Error::Store(error));
     }
@@ -261,7 +261,7 @@ impl Drop for Settled {
     fn drop(&mut self) {
         // Dropped undecided (a panic, the end of a drain), its write may have happened: nothing may build on this activation.
         if !self.decided {
-            self.incarnation.doom(StoreError::Unknown("the commit was abandoned".into()));
+            self.incarnation.doom(&StoreError::Unknown("the commit was abandoned".into()));
         }
         self.incarnation.settle();
     }

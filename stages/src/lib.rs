@@ -27,6 +27,7 @@ mod incarnation;
 mod gate;
 mod checkpoint;
 mod departure;
+mod retention;
 mod worker;
 mod timer;
 pub mod topology;

@@ -3,10 +3,10 @@
 //! ```text
 //! caller ══▶ worker: lookup → invoke → side effects ══▶ checkpoint ─▶ reply | next actor
 //!  (keyed producer:   (consumers: one turn per demand)   (batch consumer) └▶ effects sender (keyed producer, consumer)
-//!   one mailbox per actor)
+//!   one mailbox per actor)                                                  └▶ retention (producers, consumer)
 //! ```
 //! Demand crosses the double arrows: from mailboxes to workers (concurrency), from workers to the
-//! checkpoint (batching), from durable commits to the effects sender (isolation).
+//! checkpoint (batching), from durable commits to the effects sender and to retention (isolation).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,7 @@ use crate::departure::WayOut;
 use crate::directory::{Directory, Entry};
 use crate::error::Error;
 use crate::gate::Gate;
+use crate::history::Retention;
 use crate::incarnation::Settled;
 use crate::invocation::{Invocation, Payload, Registration, Spawn};
 use crate::invoke::Invoke;
@@ -37,6 +38,7 @@ use crate::metrics::InvocationDurations;
 use crate::ports::{Clock, Host, Registry, StateStore};
 use crate::registration::Registrar;
 use crate::reply::{Deadlines, Reply, Timing};
+use crate::retention::Growth;
 use crate::side_effects::{ChangeRules, Deliver, EffectsSender, SideEffects};
 use crate::state::ActorState;
 use crate::timer::Timers;
@@ -66,6 +68,8 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// How a response changes an actor.
     pub rules: ChangeRules,
+    /// How much of each history is kept.
+    pub retention: Retention,
     /// Actors in memory, beyond which the least recently used leave.
     pub max_live: usize,
 }
@@ -83,6 +87,7 @@ impl Default for Settings {
             effects: Bound { events: 8_192, bytes: 64 << 20 },
             deadlines: Deadlines::default(),
             rules: ChangeRules::default(),
+            retention: Retention::default(),
             max_live: 1_000_000,
         }
     }
@@ -128,6 +133,7 @@ pub struct House {
     mailboxes: KeyedProducer<Work>,
     effects: EffectsSender,
     checkpoint: CheckpointQueue,
+    growth: Growth,
     drain: Drain,
     stop_timers: CancellationToken,
     durations: InvocationDurations,
@@ -201,8 +207,11 @@ impl House {
                 .subscribe(&mailboxes, each_slot(demand))
                 .map_err(unsubscribed)?;
         }
+        let growth =
+            Growth::start(settings.retention, directory.clone(), store.clone(), clock, &drain)
+                .map_err(unsubscribed)?;
         let durability = settings.rules.durability;
-        let room = Checkpoint::new(store, gate, drain.clone(), durability);
+        let room = Checkpoint::new(store, gate, drain.clone(), durability, growth.clone());
         let in_flight = settings.commits_in_flight.max(1);
         let options = BatchOptions {
             max_bytes: (settings.checkpoint.bytes / (in_flight + 1)).max(1),
@@ -230,6 +239,7 @@ impl House {
             mailboxes,
             effects,
             checkpoint,
+            growth,
             drain,
             stop_timers,
             durations: InvocationDurations::new(),
@@ -336,6 +346,7 @@ impl House {
         self.mailboxes.end();
         self.effects.queue.end();
         self.checkpoint.producer().close();
+        self.growth.end();
         let drained = self.drain.drain(deadline.saturating_duration_since(Instant::now())).await;
         finished && drained.finished
     }

@@ -282,7 +282,7 @@ impl<H: Host> Worker<H> {
         if let Some(incarnation) = incarnation {
             // Calls before the delete are answered as if it had not come yet.
             in_time(incarnation.settled().map(Ok)).await?;
-            incarnation.doom(StoreError::Unavailable("the actor was deleted".into()));
+            incarnation.doom(&StoreError::Unavailable("the actor was deleted".into()));
         }
         entry.cell.lock().live = None;
         self.lookup.left(entry);

@@ -29,6 +29,7 @@ mod checkpoint;
 mod departure;
 mod worker;
 mod timer;
+pub mod past;
 pub mod topology;
 pub mod memory;
 #[cfg(any(test, feature = "testkit"))]

@@ -2,6 +2,7 @@
 
 mod end;
 mod rooms;
+pub(crate) mod stores;
 
 use std::io::Write;
 use std::time::Duration;

@@ -30,6 +30,7 @@ mod departure;
 mod retention;
 mod worker;
 mod timer;
+pub mod past;
 pub mod topology;
 pub mod memory;
 #[cfg(any(test, feature = "testkit"))]

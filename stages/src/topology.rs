@@ -8,6 +8,8 @@
 //! Demand crosses the double arrows: from mailboxes to workers (concurrency), from workers to the
 //! checkpoint (batching), from durable commits to the effects sender and to retention (isolation).
 
+mod history;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +37,7 @@ use crate::invocation::{Invocation, Payload, Registration, Spawn};
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
 use crate::metrics::InvocationDurations;
+use crate::past::Past;
 use crate::ports::{Clock, Host, Registry, StateStore};
 use crate::registration::Registrar;
 use crate::reply::{Deadlines, Reply, Timing};
@@ -137,6 +140,7 @@ pub struct House {
     drain: Drain,
     stop_timers: CancellationToken,
     durations: InvocationDurations,
+    past: Past,
 }
 
 impl House {
@@ -171,6 +175,7 @@ impl House {
             drain.clone(),
             settings.host_connections,
         );
+        let past = Past::new(store.clone(), clock.clone());
         let recalled = registrar.recall().await?;
         info!(epoch, recalled, "house open");
 
@@ -243,6 +248,7 @@ impl House {
             drain,
             stop_timers,
             durations: InvocationDurations::new(),
+            past,
         })
     }
 
@@ -295,7 +301,7 @@ impl House {
     pub async fn state(&self, system: &str, name: &str) -> Result<ActorState, Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        let state = self.caller.admit_task(&entry, Task::State).await?.answer().await?;
+        let state = self.caller.admit_task(&entry, |asked| Task::State(asked.reply, asked.permit)).await?.answer().await?;
         if state.state.is_none() && state.tags.is_empty() {
             return Err(Error::NotFound(format!(
                 "Actor {name} on ActorSystem {system} has no state"
@@ -311,7 +317,7 @@ impl House {
     pub async fn delete(&self, system: &str, name: &str) -> Result<(), Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        self.caller.admit_task(&entry, Task::Delete).await?.answer().await
+        self.caller.admit_task(&entry, |asked| Task::Delete(asked.reply, asked.permit)).await?.answer().await
     }
 
     /// Whether calls from outside are refused.

@@ -4,20 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_pipeline::{Bound, Full};
-use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::{Registry, StateStore};
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::side_effects::ChangeRules;
 use tidegate_stages::topology::{self, House, Ports};
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::StartError;
+use super::stores::{self, OpenStore};
 use crate::clock::SystemClock;
-use crate::config::{Database, Settings};
+use crate::config::Settings;
 use crate::host::{HttpHost, SystemConnector};
-use crate::store::{EmbeddedStore, OpenError, Options};
-use crate::wire;
 
 /// The time that closing the store has at least, whatever the drain has used up.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -29,8 +26,7 @@ const CQL_COMMITS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Rooms {
     house: House,
-    /// `None`: states are kept in memory only.
-    store: Option<Arc<EmbeddedStore>>,
+    store: OpenStore,
 }
 
 impl Rooms {
@@ -39,26 +35,12 @@ impl Rooms {
         settings: &Settings,
         host: HttpHost<SystemConnector>,
     ) -> Result<Self, StartError> {
-        let (embedded, store, registry): (_, Arc<dyn StateStore>, Arc<dyn Registry>) =
-            match &settings.database {
-                Database::Embedded => {
-                    let store = open_store(settings).await?;
-                    (Some(store.clone()), store.clone(), store)
-                }
-                Database::Scylla(_) => {
-                    return Err(
-                        anyhow::anyhow!("PROXY_DATABASE_TYPE=scylla is not built yet").into()
-                    );
-                }
-                Database::Memory => {
-                    warn!("PROXY_DATABASE_TYPE=memory: every state is lost when the proxy ends");
-                    let store = MemoryStore::new();
-                    (None, Arc::new(store.clone()), Arc::new(store))
-                }
-            };
+        let store = stores::open(settings).await?;
         let clock = Arc::new(SystemClock);
-        let house = House::open(plan(settings), Ports { host, store, registry, clock }).await;
-        Ok(Self { house: house.map_err(anyhow::Error::from)?, store: embedded })
+        let (states, registry) = (store.states.clone(), store.registry.clone());
+        let ports = Ports { host, store: states, registry, clock };
+        let house = House::open(plan(settings), ports).await;
+        Ok(Self { house: house.map_err(anyhow::Error::from)?, store })
     }
 
     /// The house, as the door calls it.
@@ -68,8 +50,7 @@ impl Rooms {
 
     /// Whether what the house stands on works, for readiness.
     pub(super) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        let store = self.store.clone();
-        move || store.as_ref().is_none_or(|store| store.is_healthy())
+        self.store.health()
     }
 
     /// Lets what was admitted finish within `limit`, then closes the store.
@@ -79,35 +60,8 @@ impl Rooms {
         if !finished {
             warn!("not everything finished in time; what was acknowledged is kept");
         }
-        if let Some(store) = self.store {
-            let left = until.saturating_duration_since(Instant::now()).max(CLOSING);
-            match tokio::time::timeout(left, store.close()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => error!(%error, "the store was not closed in order"),
-                Err(_) => error!("the store was not closed in time"),
-            }
-        }
+        self.store.close(until.saturating_duration_since(Instant::now()).max(CLOSING)).await;
     }
-}
-
-/// Opens the data directory; that reads its journals, so it runs beside the runtime's workers.
-async fn open_store(settings: &Settings) -> Result<Arc<EmbeddedStore>, StartError> {
-    let dir = settings.data_dir.clone();
-    let options = Options {
-        queue_bytes: usize_of(settings.bounds.checkpoint_bytes),
-        vault: settings.vault.clone(),
-        ..Options::default()
-    };
-    let opened =
-        tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir, options, wire::definition));
-    opened.await.map_err(anyhow::Error::from)?.map_err(|error| match error {
-        OpenError::Newer { .. } | OpenError::Damaged(_) | OpenError::Stranger { .. } => {
-            StartError::Format(error.to_string())
-        }
-        _ => StartError::DataDirectory(format!(
-            "{error}; TIDEGATE_DATA_DIR says where states are kept"
-        )),
-    })
 }
 
 /// The house's bounds and rules, as set.

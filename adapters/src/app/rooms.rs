@@ -13,7 +13,7 @@ use tracing::warn;
 use super::StartError;
 use super::stores::{self, OpenStore};
 use crate::clock::SystemClock;
-use crate::config::Settings;
+use crate::config::{Database, Settings};
 use crate::host::{HttpHost, SystemConnector};
 
 /// The time that closing the store has at least, whatever the drain has used up.

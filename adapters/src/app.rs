@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::config::{Config, Drain, Listen, Mistakes, Settings};
 use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{self, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket};
+use crate::offline::OfflineError;
 use crate::store::KeyError;
 use crate::telemetry;
 use end::Signals;
@@ -42,6 +43,9 @@ pub enum StartError {
     /// What is asked for cannot be done with these settings.
     #[error("{0}")]
     Usage(String),
+    /// Work on a stopped store was not done.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
     /// The door cannot be opened.
     #[error("{error}; {setting} says where to listen")]
     Bind {
@@ -69,6 +73,7 @@ impl StartError {
             Self::Other(_) => 70,
             Self::DataDirectory(_) => 73,
             Self::Key(_) => 78,
+            Self::Offline(error) => error.exit_code(),
         }
     }
 }

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::StartError;
 use crate::config::{Database, Settings};
+use crate::offline;
 use crate::store::{EmbeddedStore, KeyError, Notes, OpenError, Options, Vault};
 use crate::wire;
 
@@ -34,6 +35,8 @@ pub(crate) enum Purpose {
     Write,
     /// Nothing is written.
     Read,
+    /// As `Write`; what an earlier import left undone is no obstacle.
+    Import,
 }
 
 /// Which store it is: what the ports do not tell.
@@ -57,22 +60,33 @@ pub(crate) async fn open_for(
     purpose: Purpose,
 ) -> Result<OpenStore, StartError> {
     let store = connect(settings).await?;
-    match check_keys(&store, &settings.vault, purpose).await {
+    match check(&store, &settings.vault, purpose).await {
         Ok(()) => Ok(store),
         Err(error) => {
             store.close(CLOSING).await;
-            Err(match error {
-                KeyError::Damaged(_) => StartError::Format(error.to_string()),
-                KeyError::Store(error) => anyhow::Error::from(error).into(),
-                error => StartError::Key(error),
-            })
+            Err(error)
         }
     }
 }
 
-/// Compares the keys that are set with those that the store was sealed with, and says how states are kept.
-async fn check_keys(store: &OpenStore, vault: &Vault, purpose: Purpose) -> Result<(), KeyError> {
+async fn check(store: &OpenStore, vault: &Vault, purpose: Purpose) -> Result<(), StartError> {
     let Some(notes) = store.notes.as_deref() else { return Ok(()) };
+    if purpose != Purpose::Import
+        && offline::is_unfinished(notes).await.map_err(anyhow::Error::from)?
+    {
+        let text = "an import into this store was not finished: run `tidegate import` again with the same file, or \
+                    `tidegate import --give-up` to go on with what is there";
+        return Err(StartError::Format(text.into()));
+    }
+    check_keys(notes, vault, purpose).await.map_err(|error| match error {
+        KeyError::Damaged(_) => StartError::Format(error.to_string()),
+        KeyError::Store(error) => anyhow::Error::from(error).into(),
+        error => StartError::Key(error),
+    })
+}
+
+/// Compares the keys that are set with those that the store was sealed with, and says how states are kept.
+async fn check_keys(notes: &dyn Notes, vault: &Vault, purpose: Purpose) -> Result<(), KeyError> {
     let checked = crate::store::check(notes, vault).await?;
     if purpose == Purpose::Read {
         return Ok(());

@@ -15,6 +15,8 @@ use tracing::{info, warn};
 use crate::config::{Config, Drain, Listen, Mistakes, Settings};
 use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{self, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket};
+use crate::offline::OfflineError;
+use crate::store::KeyError;
 use crate::telemetry;
 use end::Signals;
 use rooms::Rooms;
@@ -35,6 +37,15 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error("{0}")]
     DataDirectory(String),
+    /// The keys that are set are not those that the store was sealed with.
+    #[error("{0}")]
+    Key(KeyError),
+    /// What is asked for cannot be done with these settings.
+    #[error("{0}")]
+    Usage(String),
+    /// Work on a stopped store was not done.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
     /// The door cannot be opened.
     #[error("{error}; {setting} says where to listen")]
     Bind {
@@ -56,11 +67,13 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Demo(_) => 1,
-            Self::Config(_) => 64,
+            Self::Config(_) | Self::Usage(_) => 64,
             Self::Format(_) => 65,
             Self::Bind { .. } => 69,
             Self::Other(_) => 70,
             Self::DataDirectory(_) => 73,
+            Self::Key(_) => 78,
+            Self::Offline(error) => error.exit_code(),
         }
     }
 }

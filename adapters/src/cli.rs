@@ -1,6 +1,10 @@
 //! Command line: what `tidegate` can do.
 
 mod delete;
+mod export;
+mod import;
+mod offline;
+mod reseal;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -59,6 +63,9 @@ enum Command {
     DemoPart(demo::PartArgs),
     /// Removes an actor of a running proxy: its state, history and registration
     Delete(delete::Delete),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    Reseal(reseal::ResealArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -72,6 +79,9 @@ pub fn run() -> ExitCode {
         }
         Command::DemoPart(part) => on_runtime(async { Ok(demo::part(part).await?) }),
         Command::Delete(delete) => on_runtime(async { Ok(delete.run().await?) }),
+        Command::Export(export) => on_runtime(export.run()),
+        Command::Import(import) => on_runtime(import.run()),
+        Command::Reseal(reseal) => on_runtime(reseal.run()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

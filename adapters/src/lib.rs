@@ -19,3 +19,4 @@ pub mod proto {
 pub mod demo;
 pub mod metrics;
 pub mod store;
+pub mod offline;

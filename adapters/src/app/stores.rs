@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{Registry, StateStore};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::StartError;
 use crate::config::{Database, Settings};
-use crate::store::{EmbeddedStore, OpenError, Options};
+use crate::offline;
+use crate::store::{EmbeddedStore, KeyError, Notes, OpenError, Options, Vault};
 use crate::wire;
+
+/// How long closing a store may take that is not used after all.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// A store that is open; ended by [`close`](Self::close).
 #[derive(Debug)]
@@ -19,7 +23,20 @@ pub(crate) struct OpenStore {
     pub(crate) states: Arc<dyn StateStore>,
     /// Its registrations.
     pub(crate) registry: Arc<dyn Registry>,
+    /// What it keeps about itself; `None`: it ends with the process.
+    pub(crate) notes: Option<Arc<dyn Notes>>,
     kind: Kind,
+}
+
+/// What a store is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// States may be sealed and written.
+    Write,
+    /// Nothing is written.
+    Read,
+    /// As `Write`; what an earlier import left undone is no obstacle.
+    Import,
 }
 
 /// Which store it is: what the ports do not tell.
@@ -29,17 +46,67 @@ enum Kind {
     Memory,
 }
 
-/// Opens the store that the settings name.
+/// Opens the store that the settings name, to read and write, after its keys were checked.
 ///
 /// # Errors
 /// When it cannot be used; nothing was written then.
 pub(crate) async fn open(settings: &Settings) -> Result<OpenStore, StartError> {
+    open_for(settings, Purpose::Write).await
+}
+
+/// As [`open`], for a purpose.
+pub(crate) async fn open_for(
+    settings: &Settings,
+    purpose: Purpose,
+) -> Result<OpenStore, StartError> {
+    let store = connect(settings).await?;
+    match check(&store, &settings.vault, purpose).await {
+        Ok(()) => Ok(store),
+        Err(error) => {
+            store.close(CLOSING).await;
+            Err(error)
+        }
+    }
+}
+
+async fn check(store: &OpenStore, vault: &Vault, purpose: Purpose) -> Result<(), StartError> {
+    let Some(notes) = store.notes.as_deref() else { return Ok(()) };
+    if purpose != Purpose::Import
+        && offline::is_unfinished(notes).await.map_err(anyhow::Error::from)?
+    {
+        let text = "an import into this store was not finished: run `tidegate import` again with the same file, or \
+                    `tidegate import --give-up` to go on with what is there";
+        return Err(StartError::Format(text.into()));
+    }
+    check_keys(notes, vault, purpose).await.map_err(|error| match error {
+        KeyError::Damaged(_) => StartError::Format(error.to_string()),
+        KeyError::Store(error) => anyhow::Error::from(error).into(),
+        error => StartError::Key(error),
+    })
+}
+
+/// Compares the keys that are set with those that the store was sealed with, and says how states are kept.
+async fn check_keys(notes: &dyn Notes, vault: &Vault, purpose: Purpose) -> Result<(), KeyError> {
+    let checked = crate::store::check(notes, vault).await?;
+    if purpose == Purpose::Read {
+        return Ok(());
+    }
+    checked.note_current(notes, vault).await?;
+    match vault.keys() {
+        0 => info!("states are kept in the clear: SPAWN_STATESTORE_KEY is not set"),
+        keys => info!(old_keys = keys - 1, "states are sealed at rest"),
+    }
+    Ok(())
+}
+
+async fn connect(settings: &Settings) -> Result<OpenStore, StartError> {
     match &settings.database {
         Database::Embedded => {
             let store = open_embedded(settings).await?;
             Ok(OpenStore {
                 states: store.clone(),
                 registry: store.clone(),
+                notes: Some(store.clone()),
                 kind: Kind::Embedded(store),
             })
         }
@@ -52,6 +119,7 @@ pub(crate) async fn open(settings: &Settings) -> Result<OpenStore, StartError> {
             Ok(OpenStore {
                 states: Arc::new(store.clone()),
                 registry: Arc::new(store),
+                notes: None,
                 kind: Kind::Memory,
             })
         }

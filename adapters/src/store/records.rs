@@ -85,7 +85,7 @@ fn content_out(content: ActorState, vault: &Vault) -> stored::Content {
 fn content_in(content: Option<stored::Content>, vault: &Vault) -> Result<ActorState, RecordError> {
     let content = content.unwrap_or_default();
     let opened = |stored::State { type_url, value, sealed }| {
-        let value = if sealed { vault.open(&value)? } else { value };
+        let value = if sealed { vault.open(&value)? } else { vault.pass(value) };
         Ok::<_, RecordError>(Any { type_url, value })
     };
     Ok(ActorState { tags: content.tags, state: content.state.map(opened).transpose()? })
@@ -137,7 +137,9 @@ pub(super) fn encode_revision(revision: Revision, vault: &Vault) -> Vec<u8> {
 /// Decodes a head.
 pub(super) fn decode_head(bytes: &[u8], vault: &Vault) -> Result<Head, RecordError> {
     let head: stored::Head = decode(bytes)?;
-    let open = |entry: Bytes| if head.outbox_sealed { vault.open(&entry) } else { Ok(entry) };
+    let open = |entry: Bytes| {
+        if head.outbox_sealed { vault.open(&entry) } else { Ok(vault.pass(entry)) }
+    };
     Ok(Head {
         version: head.version,
         revision: head.revision,
@@ -213,6 +215,16 @@ pub(super) fn decode_registered(
         }
         None => Err("an entry of the registry that this version does not know".into()),
     }
+}
+
+/// Encodes the check records of keys.
+pub(super) fn encode_checks(checks: Vec<Bytes>) -> Bytes {
+    encode(&stored::Keys { checks }).into()
+}
+
+/// Decodes the check records of keys.
+pub(super) fn decode_checks(bytes: &[u8]) -> Result<Vec<Bytes>, String> {
+    decode(bytes).map(|keys: stored::Keys| keys.checks)
 }
 
 #[cfg(test)]

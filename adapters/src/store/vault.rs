@@ -8,6 +8,7 @@
 //! names, tags, type URLs, numbers and times stay readable, as in the original.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aes_gcm::aead::consts::U16;
 use aes_gcm::aes::Aes256;
@@ -68,6 +69,8 @@ pub enum SealError {
 #[derive(Default)]
 pub struct Vault {
     ciphers: Vec<Cipher>,
+    /// Values that were read and are not sealed with the first key, though there is one.
+    stale: AtomicU64,
 }
 
 impl fmt::Debug for Vault {
@@ -79,7 +82,19 @@ impl fmt::Debug for Vault {
 impl Vault {
     /// Seals with the first key, opens with any of them; without keys nothing is sealed.
     pub fn new(keys: &[Key]) -> Self {
-        Self { ciphers: keys.iter().map(|key| Cipher::new((&key.0).into())).collect() }
+        let ciphers = keys.iter().map(|key| Cipher::new((&key.0).into())).collect();
+        Self { ciphers, stale: AtomicU64::new(0) }
+    }
+
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.ciphers.len()
+    }
+
+    /// How many values were read until now that would be sealed otherwise if they were written again: those that an old
+    /// key opened, and those in the clear while there is a key.
+    pub fn stale(&self) -> u64 {
+        self.stale.load(Ordering::SeqCst)
     }
 
     /// Whether what is written is sealed.
@@ -111,7 +126,19 @@ impl Vault {
     /// # Errors
     /// When no key opens it.
     pub fn open(&self, sealed: &[u8]) -> Result<Bytes, SealError> {
-        self.open_with(sealed).map(|(value, _)| value)
+        let (value, place) = self.open_with(sealed)?;
+        if place > 0 {
+            self.stale.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(value)
+    }
+
+    /// A value that was stored in the clear.
+    pub fn pass(&self, value: Bytes) -> Bytes {
+        if self.seals() {
+            self.stale.fetch_add(1, Ordering::SeqCst);
+        }
+        value
     }
 
     /// Whether a sealed value is sealed with the key that is written with now.
@@ -176,6 +203,11 @@ mod tests {
         assert!(!rotated.is_current(&sealed).unwrap());
         let again = rotated.seal(b"state").unwrap();
         assert!(rotated.is_current(&again).unwrap());
+        assert_eq!(rotated.stale(), 1);
+        rotated.open(&again).unwrap();
+        assert_eq!(rotated.stale(), 1, "sealed with the current key");
+        rotated.pass(Bytes::new());
+        assert_eq!(rotated.stale(), 2, "in the clear");
         assert_eq!(Vault::new(&[key(1)]).open(&again), Err(SealError::NoneFits(1)));
         assert_eq!(Vault::default().open(&again), Err(SealError::NoKey));
         assert_eq!(Vault::default().seal(b"state"), None);

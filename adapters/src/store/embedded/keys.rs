@@ -14,6 +14,8 @@ pub(super) const REGISTERED: u8 = b'r';
 pub(super) const PURGE: u8 = b'p';
 /// The newest epoch claimed, in `current`.
 pub(super) const EPOCH: &[u8] = b"m/epoch";
+/// What a note's key begins with, in `current`.
+const NOTE: &[u8] = b"m/note/";
 
 /// Longest key that is ever written: prefix, three parts, revision.
 pub(super) const MAX_KEY_BYTES: usize = 1 + 3 * (2 + MAX_NAME_BYTES) + 8;
@@ -74,6 +76,11 @@ pub(super) fn history(id: &ActorId) -> Result<Vec<u8>, StoreError> {
 pub(super) fn revision(mut history: Vec<u8>, revision: u64) -> Vec<u8> {
     history.extend_from_slice(&revision.to_be_bytes());
     history
+}
+
+/// Key of a note.
+pub(super) fn note(name: &str) -> Vec<u8> {
+    [NOTE, name.as_bytes()].concat()
 }
 
 /// Key of a registered (system, name).

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tidegate_stages::actor::ActorId;
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use super::engine::{Op, Space};
 use super::queue::{Work, Write};
 use super::{EmbeddedStore, keys, reader, unknown};
+use crate::store::notes::Notes;
 use crate::store::records;
 use crate::store::vault::Vault;
 
@@ -183,5 +185,22 @@ impl Registry for EmbeddedStore {
             let ops = changes.into_iter().map(op).collect::<Result<_, StoreError>>()?;
             Ok(Work::Apply(ops, answer))
         })
+    }
+}
+
+impl Notes for EmbeddedStore {
+    fn note(&self, name: &str) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>> {
+        let key = keys::note(name);
+        self.read(move |engine| Ok(reader::note(engine, &key)?))
+    }
+
+    fn put_note(
+        &self,
+        name: &str,
+        value: Option<Bytes>,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let value = value.map(|value| value.to_vec());
+        let op = Op { space: Space::Current, key: keys::note(name), value };
+        self.ask(|answer| Ok(Work::Apply(vec![op], answer)))
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::{Interval, Keep, PAGE_BYTES, Page};
 use tidegate_stages::ports::Registered;
@@ -216,6 +217,12 @@ pub(super) fn epoch(engine: &Engine) -> Result<u64, Damage> {
     let value = value.map(|value| value.as_ref().try_into().map(u64::from_be_bytes));
     let epoch = value.transpose();
     Ok(epoch.map_err(|_| Damage::new(engine.dir(), "the epoch is malformed"))?.unwrap_or(0))
+}
+
+/// The note under a key.
+pub(super) fn note(engine: &Engine, key: &[u8]) -> Result<Option<Bytes>, Damage> {
+    let value = engine.current.get(key).map_err(|error| engine.damage(&error))?;
+    Ok(value.map(|value| Bytes::copy_from_slice(&value)))
 }
 
 /// Everything registered.

@@ -1,0 +1,34 @@
+//! What the commands share that work on the store of a stopped proxy.
+
+use std::time::Duration;
+
+use crate::app::StartError;
+use crate::app::stores::{self, OpenStore, Purpose};
+use crate::config::{Config, Database, Flags, Settings};
+use crate::telemetry;
+
+/// How long closing the store may take.
+const CLOSING: Duration = Duration::from_mins(1);
+
+/// Reads the settings and starts the log.
+pub(super) fn settings(flags: &Flags) -> Result<Settings, StartError> {
+    let settings = Config::load(flags)?.settings()?;
+    telemetry::log(&settings.log)?;
+    if matches!(settings.database, Database::Memory) {
+        let text = "PROXY_DATABASE_TYPE=memory keeps nothing that another process could read";
+        return Err(StartError::Usage(text.into()));
+    }
+    Ok(settings)
+}
+
+/// Opens the store, does the work, and closes it whatever came of that.
+pub(super) async fn with_store<T>(
+    settings: &Settings,
+    purpose: Purpose,
+    work: impl AsyncFnOnce(&OpenStore) -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    let store = stores::open_for(settings, purpose).await?;
+    let done = work(&store).await;
+    store.close(CLOSING).await;
+    done
+}

@@ -1,0 +1,62 @@
+//! `tidegate reseal`: everything is sealed with the current key.
+
+use clap::Args;
+
+use super::offline::{settings, with_store};
+use super::print;
+use crate::app::StartError;
+use crate::app::stores::Purpose;
+use crate::config::Flags;
+use crate::offline::{OfflineError, Progress, Resealed, reseal, systems};
+use crate::store::only_current;
+
+/// Seals with the current key what is in the clear or sealed with a former key, in the store of a stopped proxy
+///
+/// May be interrupted and repeated. Once it has been through all systems, former keys need not be set any more.
+#[derive(Debug, Args)]
+pub(super) struct ResealArgs {
+    /// Only this system; former keys are still needed then
+    #[arg(long)]
+    system: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl ResealArgs {
+    pub(super) async fn run(self) -> Result<(), StartError> {
+        let settings = settings(&self.flags)?;
+        let vault = &settings.vault;
+        let text = with_store(&settings, Purpose::Write, async |store| {
+            if !vault.seals() {
+                let text = "there is no key to seal with: SPAWN_STATESTORE_KEY is not set";
+                return Err(StartError::Usage(text.into()));
+            }
+            let registered = store.registry.load().await.map_err(anyhow::Error::from)?;
+            let mut systems = systems(&registered);
+            if let Some(system) = &self.system {
+                systems.retain(|known| known == system);
+                if systems.is_empty() {
+                    let text = format!("nothing is registered in system {system}");
+                    return Err(StartError::Usage(text));
+                }
+            }
+            let mut progress = Progress::new("sealing", registered.len() as u64);
+            let done = reseal(store.states.clone(), vault, systems, &mut progress).await;
+            progress.end();
+            let Resealed { actors, revisions, heads_written, revisions_written } = done?;
+            let mut text = format!(
+                "sealed again {heads_written} of {actors} states and {revisions_written} of {revisions} revisions\n"
+            );
+            if self.system.is_some() {
+                text +=
+                    "other systems were left out: TIDEGATE_STATESTORE_OLD_KEYS is still needed\n";
+            } else if let Some(notes) = &store.notes {
+                let noting = |error| OfflineError::Store { doing: "noting the key".into(), error };
+                only_current(&**notes, vault).await.map_err(noting)?;
+                text += "everything is sealed with SPAWN_STATESTORE_KEY: TIDEGATE_STATESTORE_OLD_KEYS can be dropped\n";
+            }
+            Ok(text)
+        });
+        print(&text.await?)
+    }
+}

@@ -1,0 +1,27 @@
+//! Offline: what is done to a store while its proxy is stopped.
+//!
+//! An installation is [exported](export) into a file of [lines](format) and [imported](import) into another store, and
+//! states are [sealed again](reseal) with the current key. All of it holds a page in memory at a time, can be
+//! interrupted at any moment, and goes on where it stopped when it is run again.
+
+mod error;
+mod progress;
+mod steady;
+mod walk;
+mod reseal;
+mod format;
+mod grammar;
+mod lines;
+mod export;
+mod unfinished;
+mod check;
+mod import;
+
+pub use check::{Checked, check};
+pub use error::OfflineError;
+pub use export::{Export, Exported, export};
+pub use import::{Import, Imported, import};
+pub use progress::Progress;
+pub use reseal::{Resealed, reseal};
+pub use unfinished::{give_up, is_unfinished};
+pub use walk::systems;

@@ -1,0 +1,338 @@
+//! Format: the lines of an export, one JSON object each.
+//!
+//! ```text
+//! {"tidegate_export":{"format":1,"by":"0.1.0","at":"2026-01-31T12:00:00Z","seal":null},"sum":"…"}
+//! {"definition":{"system":"shop","name":"cart","host":"127.0.0.1:8090","retired":false,"raw":"…"},"sum":"…"}
+//! {"spawned":{"system":"shop","name":"cart-1","parent":"cart","revision":null},"sum":"…"}
+//! {"actor":{"system":"shop","name":"cart-1","parent":"cart"},"sum":"…"}
+//! {"revision":{"revision":1,"version":3,"incarnation":1,"epoch":1,"status":"ACTIVATED","at_us":1764000000123456,
+//!              "tags":{},"state":{"type_url":"…","value":"…"}},"sum":"…"}
+//! {"head":{"revision":1,"version":4,…,"state":null,"outbox":["…"]},"sum":"…"}
+//! {"end":{"registered":2,"actors":1,"revisions":1},"sum":"…"}
+//! ```
+//! In this order: the header; what is registered; of each actor its name, its revisions ascending and its head; the end, with
+//! counts. Values are base64, times are microseconds since the Unix epoch, numbers are below 2^63. `raw` is the registered
+//! `Actor` message. With `seal`, values of states and entries of outboxes are sealed (see [`Vault`](crate::store::Vault)), and
+//! `seal` is a text sealed with the same key.
+//!
+//! `sum` is the last member of a line: XXH3-64, in hex, of the line's bytes before `,"sum"`, seeded with the sum of the line
+//! before it (0 at first), so that a line that was changed, lost or moved is known. A file written by hand may leave all
+//! of them away.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tidegate_stages::actor::{ActorId, HostAddress};
+use tidegate_stages::ports::Registered;
+use tidegate_stages::state::{self, ActorState, Any, Tags, Timestamp};
+
+use crate::store::{SealError, Vault};
+use crate::wire;
+
+/// The format that this version writes, and the newest that it reads.
+pub(super) const FORMAT: u32 = 1;
+/// What `seal` holds, sealed.
+const SEAL_TEXT: &[u8] = b"exported by tidegate";
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Line {
+    TidegateExport(Header),
+    Definition(Definition),
+    Spawned(Spawned),
+    Actor(Actor),
+    Revision(Revision),
+    Head(Head),
+    End(Counts),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Header {
+    pub(super) format: u32,
+    /// The version that wrote it.
+    pub(super) by: String,
+    /// When it was begun.
+    pub(super) at: String,
+    /// A known text, sealed as values are; `None`: they are in the clear.
+    pub(super) seal: Option<Base64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Definition {
+    system: String,
+    name: String,
+    host: String,
+    retired: bool,
+    raw: Base64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spawned {
+    system: String,
+    name: String,
+    parent: String,
+    revision: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Actor {
+    system: String,
+    name: String,
+    parent: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Status {
+    Activated,
+    Deactivated,
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    type_url: String,
+    value: Base64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revision {
+    #[serde(rename = "revision")]
+    number: u64,
+    version: u64,
+    incarnation: u64,
+    epoch: u64,
+    status: Status,
+    at_us: u64,
+    tags: Tags,
+    state: Option<State>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Head {
+    revision: u64,
+    version: u64,
+    incarnation: u64,
+    epoch: u64,
+    status: Status,
+    at_us: u64,
+    tags: Tags,
+    state: Option<State>,
+    outbox: Vec<Base64>,
+}
+
+/// How much of each there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Counts {
+    pub(super) registered: u64,
+    pub(super) actors: u64,
+    pub(super) revisions: u64,
+}
+
+/// Bytes, as base64 in JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Base64(pub(super) Bytes);
+
+impl Serialize for Base64 {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)?;
+        Ok(Self(bytes.into()))
+    }
+}
+
+/// How values are turned into what a file holds, and back.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seal<'a> {
+    /// In the clear.
+    Clear,
+    /// Sealed with the vault's current key, opened with any of them.
+    With(&'a Vault),
+}
+
+impl Seal<'_> {
+    /// What the header says of it.
+    pub(super) fn text(self) -> Option<Base64> {
+        match self {
+            Seal::Clear => None,
+            Seal::With(vault) => vault.seal(SEAL_TEXT).map(Base64),
+        }
+    }
+
+    fn out(self, value: Bytes) -> Base64 {
+        match self {
+            Seal::Clear => Base64(value),
+            Seal::With(vault) => Base64(vault.seal(&value).unwrap_or(value)),
+        }
+    }
+
+    fn open(self, value: Base64) -> Result<Bytes, String> {
+        match self {
+            Seal::Clear => Ok(value.0),
+            Seal::With(vault) => vault.open(&value.0).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+impl Header {
+    /// Whether the keys open what the file holds.
+    pub(super) fn check_seal(&self, vault: &Vault) -> Result<(), SealError> {
+        match &self.seal {
+            Some(seal) => vault.open(&seal.0).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// How its values are opened.
+    pub(super) fn seal<'a>(&self, vault: &'a Vault) -> Seal<'a> {
+        if self.seal.is_some() { Seal::With(vault) } else { Seal::Clear }
+    }
+}
+
+/// A registered entry as a line.
+pub(super) fn registered_out(entry: &Registered) -> Line {
+    match entry {
+        Registered::Definition(definition) => Line::Definition(Definition {
+            system: definition.id.system.clone(),
+            name: definition.id.name.clone(),
+            host: definition.host.as_str().into(),
+            retired: definition.retired,
+            raw: Base64(definition.raw.clone()),
+        }),
+        Registered::Spawned { id, revision } => Line::Spawned(Spawned {
+            system: id.system.clone(),
+            name: id.name.clone(),
+            parent: id.parent.clone(),
+            revision: *revision,
+        }),
+    }
+}
+
+/// The definition of a line.
+pub(super) fn definition_in(line: Definition) -> Result<Registered, String> {
+    let host = HostAddress::new(&line.host);
+    let definition = wire::definition(line.raw.0, host, &line.system)
+        .map_err(|error| format!("`raw` {error}"))?;
+    if definition.id.system != line.system || definition.id.name != line.name {
+        return Err(format!("`raw` is the definition of {}", definition.id));
+    }
+    let definition = if line.retired { definition.retire() } else { definition };
+    Ok(Registered::Definition(Arc::new(definition)))
+}
+
+/// The spawned instance of a line.
+pub(super) fn spawned_in(line: Spawned) -> Registered {
+    let id = ActorId { name: line.name, system: line.system, parent: line.parent };
+    Registered::Spawned { id: Arc::new(id), revision: line.revision }
+}
+
+/// An actor's name as a line.
+pub(super) fn actor_out(id: &ActorId) -> Line {
+    let ActorId { name, system, parent } = id.clone();
+    Line::Actor(Actor { system, name, parent })
+}
+
+/// The actor of a line.
+pub(super) fn actor_in(line: Actor) -> ActorId {
+    ActorId { name: line.name, system: line.system, parent: line.parent }
+}
+
+fn status_out(status: state::Status) -> Status {
+    match status {
+        state::Status::Activated => Status::Activated,
+        state::Status::Deactivated => Status::Deactivated,
+        state::Status::Unknown => Status::Unknown,
+    }
+}
+
+fn status_in(status: Status) -> state::Status {
+    match status {
+        Status::Activated => state::Status::Activated,
+        Status::Deactivated => state::Status::Deactivated,
+        Status::Unknown => state::Status::Unknown,
+    }
+}
+
+fn state_out(state: Option<Any>, seal: Seal<'_>) -> Option<State> {
+    state.map(|Any { type_url, value }| State { type_url, value: seal.out(value) })
+}
+
+fn content_in(tags: Tags, state: Option<State>, seal: Seal<'_>) -> Result<ActorState, String> {
+    let opened =
+        |State { type_url, value }| Ok::<_, String>(Any { type_url, value: seal.open(value)? });
+    Ok(ActorState { tags, state: state.map(opened).transpose()? })
+}
+
+/// A revision as a line.
+pub(super) fn revision_out(revision: state::Revision, seal: Seal<'_>) -> Line {
+    Line::Revision(Revision {
+        number: revision.revision,
+        version: revision.version,
+        incarnation: revision.incarnation,
+        epoch: revision.epoch,
+        status: status_out(revision.status),
+        at_us: revision.at.0,
+        tags: revision.content.tags,
+        state: state_out(revision.content.state, seal),
+    })
+}
+
+/// The revision of a line.
+pub(super) fn revision_in(line: Revision, seal: Seal<'_>) -> Result<state::Revision, String> {
+    Ok(state::Revision {
+        revision: line.number,
+        version: line.version,
+        incarnation: line.incarnation,
+        epoch: line.epoch,
+        status: status_in(line.status),
+        at: Timestamp(line.at_us),
+        content: content_in(line.tags, line.state, seal)?,
+    })
+}
+
+/// A head as a line.
+pub(super) fn head_out(head: state::Head, seal: Seal<'_>) -> Line {
+    Line::Head(Head {
+        revision: head.revision,
+        version: head.version,
+        incarnation: head.incarnation,
+        epoch: head.epoch,
+        status: status_out(head.status),
+        at_us: head.at.0,
+        tags: head.content.tags,
+        state: state_out(head.content.state, seal),
+        outbox: head.outbox.into_iter().map(|entry| seal.out(entry)).collect(),
+    })
+}
+
+/// The head of a line.
+pub(super) fn head_in(line: Head, seal: Seal<'_>) -> Result<state::Head, String> {
+    Ok(state::Head {
+        version: line.version,
+        revision: line.revision,
+        incarnation: line.incarnation,
+        epoch: line.epoch,
+        status: status_in(line.status),
+        at: Timestamp(line.at_us),
+        content: content_in(line.tags, line.state, seal)?,
+        outbox: line.outbox.into_iter().map(|entry| seal.open(entry)).collect::<Result<_, _>>()?,
+    })
+}

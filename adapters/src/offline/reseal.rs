@@ -1,0 +1,145 @@
+//! Reseal: seals with the current key what is in the clear or sealed with a former one.
+//!
+//! Everything is read, and only pages in which the vault met such a value are written again, with the same content
+//! under the same numbers. So it may be interrupted and repeated at will, and once it came to its end, every state has been
+//! opened.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::{FutureExt, TryStreamExt};
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::history::{self, Interval};
+use tidegate_stages::ports::{Save, StateStore, StoreError};
+use tidegate_stages::state::{Head, Revision};
+
+use super::steady::{UnderWay, steadily};
+use super::{OfflineError, Progress, walk};
+use crate::store::Vault;
+
+/// Bytes of states that are being written at once, at most.
+const WINDOW_BYTES: usize = 8 << 20;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// Actors that were looked at.
+    pub actors: u64,
+    /// Revisions that were looked at.
+    pub revisions: u64,
+    /// Heads that were written again.
+    pub heads_written: u64,
+    /// Revisions that were written again, with the others of their pages.
+    pub revisions_written: u64,
+}
+
+/// One pass through a store.
+struct Pass<'a> {
+    states: Arc<dyn StateStore>,
+    vault: &'a Vault,
+    /// Claimed when the first head is written.
+    epoch: Option<u64>,
+    under_way: UnderWay,
+    done: Resealed,
+}
+
+/// Seals everything of these systems again that is not sealed with the vault's first key; the store's own vault is to be
+/// the same one.
+///
+/// # Errors
+/// When the store fails; what was written before is complete.
+pub async fn reseal(
+    states: Arc<dyn StateStore>,
+    vault: &Vault,
+    systems: impl IntoIterator<Item = String>,
+    progress: &mut Progress,
+) -> Result<Resealed, OfflineError> {
+    let under_way = UnderWay::new(WINDOW_BYTES);
+    let mut pass =
+        Pass { states: states.clone(), vault, epoch: None, under_way, done: Resealed::default() };
+    for system in systems {
+        let listing = || OfflineError::store(format!("the actors of system {system}"));
+        let mut pages = pin!(walk::actors(states.clone(), system.clone(), None));
+        while let Some(page) = pages.try_next().await.map_err(listing())? {
+            for actor in page {
+                pass.actor(&actor).await?;
+                let done = pass.done;
+                progress.at(done.actors, || {
+                    let Resealed { actors, revisions, .. } = done;
+                    let written = done.heads_written + done.revisions_written;
+                    format!("{actors} actors, {revisions} revisions; {written} written again")
+                });
+            }
+        }
+    }
+    pass.under_way.finish().await?;
+    Ok(pass.done)
+}
+
+impl Pass<'_> {
+    async fn actor(&mut self, actor: &Arc<ActorId>) -> Result<(), OfflineError> {
+        let reading = || OfflineError::store(format!("the state of {actor}"));
+        let known = self.vault.stale();
+        let head = self.states.load(actor).await.map_err(reading())?;
+        if let Some(head) = head
+            && self.vault.stale() > known
+        {
+            self.head(actor.clone(), head).await?;
+        }
+        let mut pages = pin!(history::stream(self.states.clone(), actor.clone(), Interval::ALL));
+        loop {
+            let known = self.vault.stale();
+            let Some(page) = pages.try_next().await.map_err(reading())? else { break };
+            self.done.revisions += page.len() as u64;
+            if self.vault.stale() > known {
+                self.page(actor.clone(), page).await?;
+            }
+        }
+        self.done.actors += 1;
+        Ok(())
+    }
+
+    async fn head(&mut self, actor: Arc<ActorId>, head: Head) -> Result<(), OfflineError> {
+        let epoch = match self.epoch {
+            Some(epoch) => epoch,
+            None => claim(&self.states).await?,
+        };
+        self.epoch = Some(epoch);
+        self.done.heads_written += 1;
+        let bytes = head.content.bytes();
+        let save = Save { actor, head: Head { epoch, ..head }, append: false };
+        self.under_way.put(bytes, save_head(self.states.clone(), save).boxed()).await
+    }
+
+    async fn page(&mut self, actor: Arc<ActorId>, page: Vec<Revision>) -> Result<(), OfflineError> {
+        self.done.revisions_written += page.len() as u64;
+        let bytes = page.iter().map(|revision| revision.content.bytes()).sum();
+        self.under_way.put(bytes, append(self.states.clone(), actor, page).boxed()).await
+    }
+}
+
+/// Claims an epoch to write heads under.
+pub(super) async fn claim(states: &Arc<dyn StateStore>) -> Result<u64, OfflineError> {
+    steadily(|| states.claim_epoch()).await.map_err(OfflineError::store("claiming the store"))
+}
+
+/// Saves one head.
+pub(super) async fn save_head(states: Arc<dyn StateStore>, save: Save) -> Result<(), OfflineError> {
+    let saving = OfflineError::store(format!("saving the state of {}", save.actor));
+    let saved = steadily(|| {
+        let saved = states.save(vec![save.clone()]);
+        let none = || Err(StoreError::Unknown("a save without an answer".into()));
+        async move { saved.await.pop().unwrap_or_else(none) }.boxed()
+    });
+    saved.await.map_err(saving)
+}
+
+/// Appends a page of revisions.
+pub(super) async fn append(
+    states: Arc<dyn StateStore>,
+    actor: Arc<ActorId>,
+    page: Vec<Revision>,
+) -> Result<(), OfflineError> {
+    let saving = OfflineError::store(format!("saving the history of {actor}"));
+    steadily(|| states.append(actor.clone(), page.clone())).await.map_err(saving)
+}

@@ -1,0 +1,132 @@
+//! Steady: writes to a store, many at a time within bounds, each tried again while the store is only busy.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tidegate_stages::ports::StoreError;
+use tokio::time::{Instant, sleep};
+
+use super::OfflineError;
+
+/// How long a store that fails is tried again.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Time between two attempts.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Writes that are under way at once, at most.
+const WRITES: usize = 64;
+
+/// Does what may be done twice, again while the store is unavailable, for at most 30 s.
+pub(super) async fn steadily<T>(
+    work: impl Fn() -> BoxFuture<'static, Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match work().await {
+            Err(error) if !error.is_final() && Instant::now() < until => sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+}
+
+/// Writes under way, with how many bytes each holds.
+pub(super) struct UnderWay {
+    writes: FuturesUnordered<BoxFuture<'static, (usize, Result<(), OfflineError>)>>,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl UnderWay {
+    /// None, of which at most `max_bytes` may be under way; a larger one goes alone.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { writes: FuturesUnordered::new(), bytes: 0, max_bytes }
+    }
+
+    /// Waits until there is room, and puts a write under way.
+    ///
+    /// # Errors
+    /// With that of an earlier write.
+    pub(super) async fn put(
+        &mut self,
+        bytes: usize,
+        write: BoxFuture<'static, Result<(), OfflineError>>,
+    ) -> Result<(), OfflineError> {
+        while !self.writes.is_empty()
+            && (self.writes.len() >= WRITES || self.bytes + bytes > self.max_bytes)
+        {
+            self.take().await?;
+        }
+        self.bytes += bytes;
+        self.writes.push(Box::pin(async move { (bytes, write.await) }));
+        Ok(())
+    }
+
+    /// Waits until all are done.
+    ///
+    /// # Errors
+    /// With that of the first write that failed.
+    pub(super) async fn finish(&mut self) -> Result<(), OfflineError> {
+        while !self.writes.is_empty() {
+            self.take().await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self) -> Result<(), OfflineError> {
+        let Some((bytes, done)) = self.writes.next().await else { return Ok(()) };
+        self.bytes -= bytes;
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_store_is_tried_again_for_a_while_and_a_broken_one_is_not() {
+        let tried = Arc::new(AtomicU32::new(0));
+        let count = tried.clone();
+        let busy = steadily(move || {
+            let nth = count.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if nth < 3 { Err(StoreError::Unavailable("busy".into())) } else { Ok(nth) }
+            }
+            .boxed()
+        });
+        assert_eq!(busy.await.unwrap(), 3);
+        let started = Instant::now();
+        let never = || async { Err::<(), _>(StoreError::Unknown("cut".into())) }.boxed();
+        assert!(steadily(never).await.is_err());
+        assert!(started.elapsed() >= PATIENCE);
+        let count = tried.clone();
+        let broken = steadily(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            async { Err::<(), _>(StoreError::Corrupt("x".into())) }.boxed()
+        });
+        assert!(broken.await.is_err());
+        assert_eq!(tried.load(Ordering::SeqCst), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writes_are_under_way_together_within_their_bounds() {
+        let started = Instant::now();
+        let mut under_way = UnderWay::new(10);
+        for bytes in [4, 4, 4, 100] {
+            let write = async {
+                sleep(Duration::from_secs(1)).await;
+                Ok(())
+            };
+            under_way.put(bytes, write.boxed()).await.unwrap();
+        }
+        under_way.finish().await.unwrap();
+        // Two together, the third beside the second's end, the giant alone.
+        assert_eq!(started.elapsed(), Duration::from_secs(3));
+    }
+}

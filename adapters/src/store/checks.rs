@@ -1,0 +1,180 @@
+//! Checks: whether the keys that are set are those that a store was sealed with, known before anything is written.
+//!
+//! A store keeps, as the [note](Notes) `keys`, a known text sealed with every key that it was ever sealed with. The
+//! current key's is there before anything is sealed with it; those of former keys go when everything was sealed again.
+
+use bytes::Bytes;
+use tidegate_stages::ports::StoreError;
+
+use super::notes::Notes;
+use super::records;
+use super::vault::{SealError, Vault};
+
+/// The note's name.
+const NAME: &str = "keys";
+/// What is sealed.
+const TEXT: &[u8] = b"sealed by tidegate";
+
+/// The keys that are set are not those of the store, or that cannot be known; nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// There is no key.
+    #[error(
+        "the states in this store are sealed and no key is set: SPAWN_STATESTORE_KEY is to hold the key"
+    )]
+    NoKey,
+    /// There are keys, none of which opens something.
+    #[error(
+        "{failed} of the {known} keys that the states in this store are sealed with {} not among the {given} that are \
+         set: SPAWN_STATESTORE_KEY seals, TIDEGATE_STATESTORE_OLD_KEYS holds former keys until `tidegate reseal` has \
+         been run",
+        if *failed == 1 { "is" } else { "are" }
+    )]
+    WrongKey {
+        /// How many keys are missing.
+        failed: usize,
+        /// How many keys the store was sealed with.
+        known: usize,
+        /// How many keys are set.
+        given: usize,
+    },
+    /// The note is damaged.
+    #[error("what the store notes of its keys is damaged: {0}")]
+    Damaged(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A store's check records, all of which the given keys open.
+#[derive(Debug)]
+pub struct Checked(Vec<Bytes>);
+
+/// Compares the keys that are set with those of the store.
+///
+/// # Errors
+/// When the store was sealed with a key that is not among them, or cannot say.
+pub async fn check(notes: &dyn Notes, vault: &Vault) -> Result<Checked, KeyError> {
+    let Some(note) = notes.note(NAME).await? else { return Ok(Checked(Vec::new())) };
+    let checks = records::decode_checks(&note).map_err(KeyError::Damaged)?;
+    let mut failed = 0;
+    for check in &checks {
+        match vault.open(check) {
+            Ok(text) if text == TEXT => {}
+            Ok(_) => return Err(KeyError::Damaged("a check record holds another text".into())),
+            Err(SealError::NoKey) => return Err(KeyError::NoKey),
+            Err(SealError::NoneFits(_)) => failed += 1,
+            Err(error @ SealError::Layout) => return Err(KeyError::Damaged(error.to_string())),
+        }
+    }
+    if failed > 0 {
+        return Err(KeyError::WrongKey { failed, known: checks.len(), given: vault.keys() });
+    }
+    Ok(Checked(checks))
+}
+
+impl Checked {
+    /// Whether states in the store are sealed, some at least.
+    pub fn is_sealed(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Notes the current key, to be done before anything is sealed with it; without a key there is nothing to note.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_current(mut self, notes: &dyn Notes, vault: &Vault) -> Result<(), KeyError> {
+        let is_current = |check: &Bytes| vault.is_current(check) == Ok(true);
+        if self.0.iter().any(is_current) {
+            return Ok(());
+        }
+        let Some(check) = vault.seal(TEXT) else { return Ok(()) };
+        self.0.push(check);
+        Ok(notes.put_note(NAME, Some(records::encode_checks(self.0))).await?)
+    }
+}
+
+/// Notes that everything is sealed with the current key: former keys are no keys of the store any more.
+///
+/// # Errors
+/// When the store fails.
+pub async fn only_current(notes: &dyn Notes, vault: &Vault) -> Result<(), StoreError> {
+    let note = vault.seal(TEXT).map(|check| records::encode_checks(vec![check]));
+    notes.put_note(NAME, note).await
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::{BoxFuture, ready};
+    use parking_lot::Mutex;
+
+    use super::super::vault::Key;
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct One(Mutex<Option<Bytes>>);
+
+    impl Notes for One {
+        fn note(&self, _: &str) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>> {
+            ready(Ok(self.0.lock().clone())).boxed()
+        }
+        fn put_note(
+            &self,
+            _: &str,
+            value: Option<Bytes>,
+        ) -> BoxFuture<'static, Result<(), StoreError>> {
+            *self.0.lock() = value;
+            ready(Ok(())).boxed()
+        }
+    }
+
+    fn vault(keys: &str) -> Vault {
+        let key = |letter: char| Key::parse(&format!("{}=", letter.to_string().repeat(43)));
+        Vault::new(&keys.chars().map(|letter| key(letter).unwrap()).collect::<Vec<_>>())
+    }
+
+    async fn open(notes: &One, keys: &str) -> Result<(), KeyError> {
+        let vault = vault(keys);
+        check(notes, &vault).await?.note_current(notes, &vault).await
+    }
+
+    #[tokio::test]
+    async fn every_key_that_was_ever_used_is_asked_for_until_all_is_sealed_again() {
+        let notes = One::default();
+        open(&notes, "").await.unwrap();
+        assert_eq!(*notes.0.lock(), None);
+        open(&notes, "A").await.unwrap();
+        let kept = notes.0.lock().clone();
+        open(&notes, "A").await.unwrap();
+        assert_eq!(*notes.0.lock(), kept, "one record per key");
+        assert!(matches!(open(&notes, "").await, Err(KeyError::NoKey)));
+        let wrong = open(&notes, "Q").await.unwrap_err();
+        assert!(matches!(wrong, KeyError::WrongKey { failed: 1, known: 1, given: 1 }), "{wrong}");
+        assert_eq!(*notes.0.lock(), kept, "a refusal writes nothing");
+        open(&notes, "QA").await.unwrap();
+        let wrong = open(&notes, "Q").await.unwrap_err();
+        assert!(matches!(wrong, KeyError::WrongKey { failed: 1, known: 2, given: 1 }), "{wrong}");
+        open(&notes, "AQ").await.unwrap();
+        only_current(&notes, &vault("QA")).await.unwrap();
+        open(&notes, "Q").await.unwrap();
+        assert!(matches!(open(&notes, "A").await, Err(KeyError::WrongKey { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_note_that_is_not_what_was_written_is_damage() {
+        let notes = One::default();
+        let forged = vault("A").seal(b"another text").unwrap();
+        for note in [
+            Bytes::from_static(b""),
+            Bytes::from_static(b"\x09"),
+            records::encode_checks(vec![Bytes::from_static(b"short")]),
+            records::encode_checks(vec![forged]),
+        ] {
+            notes.put_note(NAME, Some(note)).await.unwrap();
+            let error = open(&notes, "A").await.unwrap_err();
+            assert!(matches!(error, KeyError::Damaged(_)), "{error}");
+        }
+    }
+}

@@ -48,6 +48,12 @@ impl Ledger {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
+    /// How many calls of each actor were acknowledged so far.
+    pub(crate) fn acknowledged_of_each(&self) -> BTreeMap<String, usize> {
+        let known = self.known.lock();
+        known.iter().map(|(actor, known)| (actor.clone(), known.acknowledged.len())).collect()
+    }
+
     /// One caller for each entry of `actors`, until its connection fails or it is refused. The answers that were refusals.
     pub(crate) fn load(self: &Arc<Self>, address: &str, actors: &[String]) -> JoinSet<Option<u16>> {
         let mut callers = JoinSet::new();

@@ -44,6 +44,6 @@ fn run(mut command: Command, name: &str) {
     command.args(["--exact", name, "--ignored", "--nocapture"]);
     let output = command.output().expect("it starts");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    println!("{text}");
+    eprintln!("{text}");
     assert!(output.status.success() && text.contains("1 passed"), "{name} failed");
 }

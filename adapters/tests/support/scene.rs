@@ -48,21 +48,20 @@ pub(crate) struct Scene {
 
 impl Scene {
     /// A scene whose proxies have these settings.
-    pub(crate) fn new<'a>(store: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    pub(crate) fn new<S: Into<String>>(store: impl IntoIterator<Item = (S, S)>) -> Self {
         Self::with(Counter { takes: Duration::from_millis(1), ..Counter::default() }, store)
     }
 
     /// The same with a host of its own kind.
-    pub(crate) fn with<'a>(
+    pub(crate) fn with<S: Into<String>>(
         counter: Counter,
-        store: impl IntoIterator<Item = (&'a str, &'a str)>,
+        store: impl IntoIterator<Item = (S, S)>,
     ) -> Self {
         let counter = Arc::new(counter);
         let host = Host::start(Arc::clone(&counter));
         let name = |number: u32| format!("a{number:02}");
         let callers = (0..ACTORS).map(name).chain((0..HOT_CALLERS).map(|_| name(0))).collect();
-        let store =
-            store.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let store = store.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Self { counter, host, store, ledger: Arc::default(), callers }
     }
 
@@ -86,8 +85,8 @@ impl Scene {
         let mut names = self.callers.clone();
         names.truncate(ACTORS as usize);
         names.push(PROBED.into());
-        let named = names.iter().map(|name| definition(name, Kind::Named));
-        register(&mut client, named.chain([stateless(STATELESS)]).collect()).await;
+        let stateful = names.iter().map(|name| definition(name, Kind::Named));
+        register(&mut client, stateful.chain([stateless(STATELESS)]).collect()).await;
     }
 
     /// One caller for each actor and more for the first, until they are refused; see [`Ledger::load`].
@@ -158,12 +157,12 @@ impl Scene {
         ends: impl Future<Output = ()>,
     ) {
         let callers = self.insist(proxy);
-        self.gone_on(self.ledger.acknowledged()).await;
+        self.gone_on().await;
         begins.await;
         self.refused(proxy).await;
         self.stateless_served(proxy).await;
         ends.await;
-        self.gone_on(self.ledger.acknowledged()).await;
+        self.gone_on().await;
         self.probe_until(proxy, "served again", |added| matches!(added, Added::To(_))).await;
         let refusals = callers.stop().await;
         assert!(refusals.contains(&503), "the callers were refused with {refusals:?}");
@@ -177,14 +176,21 @@ impl Scene {
         Insisting { callers, stopped }
     }
 
-    /// Waits until enough calls were acknowledged since their count stood at `before`.
-    pub(crate) async fn gone_on(&self, before: u32) {
+    /// Waits until every actor has more calls acknowledged than it has now, and all of them enough.
+    pub(crate) async fn gone_on(&self) {
+        let before = self.ledger.acknowledged_of_each();
+        let total = self.ledger.acknowledged();
+        let has_gone_on = || {
+            let now = self.ledger.acknowledged_of_each();
+            self.ledger.acknowledged() >= total + ACKNOWLEDGED
+                && self.callers.iter().all(|actor| now.get(actor) > before.get(actor))
+        };
         let gone_on = timeout(OUTAGE_LIMIT, async {
-            while self.ledger.acknowledged() < before + ACKNOWLEDGED {
-                sleep(Duration::from_millis(1)).await;
+            while !has_gone_on() {
+                sleep(Duration::from_millis(5)).await;
             }
         });
-        gone_on.await.expect("calls go on");
+        gone_on.await.expect("calls of every actor go on");
     }
 
     /// Waits until a stateful call is refused with 503.

@@ -113,6 +113,14 @@ impl Committer {
         }
     }
 
+    /// Opens the engine again when that failed before: reads wait for it, and while they fail no commit may come.
+    pub(super) fn recover(&mut self) {
+        let is_closed = self.shared.engine.read().is_none();
+        if is_closed && Instant::now() >= self.retry_at && self.reopen().is_ok() {
+            tracing::info!("engine opened again");
+        }
+    }
+
     fn reopen(&mut self) -> Result<(), StoreError> {
         self.retry_at = Instant::now() + self.retry_after;
         self.retry_after = (self.retry_after * 2).min(LONGEST_RETRY);

@@ -103,7 +103,8 @@ impl Past {
                 "the history of Actor {name} on ActorSystem {system} has no revision at or before that time"
             ))
         })?;
-        let next = in_time(self.store.load_revision(id, revision.revision.saturating_add(1))).await?;
+        let next =
+            in_time(self.store.load_revision(id, revision.revision.saturating_add(1))).await?;
         let exact = if let Some(next) = next {
             follows(&revision, next.version, next.at, at)
         } else {

@@ -285,7 +285,12 @@ impl House {
     pub async fn state(&self, system: &str, name: &str) -> Result<ActorState, Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        let state = self.caller.admit_task(&entry, |asked| Task::State(asked.reply, asked.permit)).await?.answer().await?;
+        let state = self
+            .caller
+            .admit_task(&entry, |asked| Task::State(asked.reply, asked.permit))
+            .await?
+            .answer()
+            .await?;
         if state.state.is_none() && state.tags.is_empty() {
             return Err(Error::NotFound(format!(
                 "Actor {name} on ActorSystem {system} has no state"
@@ -301,7 +306,11 @@ impl House {
     pub async fn delete(&self, system: &str, name: &str) -> Result<(), Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        self.caller.admit_task(&entry, |asked| Task::Delete(asked.reply, asked.permit)).await?.answer().await
+        self.caller
+            .admit_task(&entry, |asked| Task::Delete(asked.reply, asked.permit))
+            .await?
+            .answer()
+            .await
     }
 
     /// Whether calls from outside are refused.

@@ -226,7 +226,8 @@ async fn a_restore_needs_no_host_and_the_init_action_runs_before_the_first_call(
         }
     });
     let memory = MemoryStore::new();
-    let with_init = || Definition { actions: vec!["init".into(), "add".into()], ..definition("joe") };
+    let with_init =
+        || Definition { actions: vec!["init".into(), "add".into()], ..definition("joe") };
     let first = world_with(flaky.clone(), every(), memory.clone()).await;
     first.register(vec![with_init()]).await.unwrap();
     assert_eq!(first.add("joe").await.unwrap(), 2, "one of them was its init action's");

@@ -71,7 +71,12 @@ impl House {
     /// # Errors
     /// When the actor is unknown, stateless or owned by another proxy, its history has no such revision, or
     /// the store fails.
-    pub async fn restore(&self, system: &str, name: &str, number: u64) -> Result<Checkpoint, Error> {
+    pub async fn restore(
+        &self,
+        system: &str,
+        name: &str,
+        number: u64,
+    ) -> Result<Checkpoint, Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
         let task = |asked| Task::Restore(number, asked);

@@ -87,11 +87,7 @@ impl<H: Host> Worker<H> {
     }
 }
 
-fn unanswered(
-    actor: CheckedOut,
-    asked: Asked<Checkpoint>,
-    halt: Halt,
-) -> Result<(), Unanswered> {
+fn unanswered(actor: CheckedOut, asked: Asked<Checkpoint>, halt: Halt) -> Result<(), Unanswered> {
     actor.check_in();
     Err((asked, halt))
 }

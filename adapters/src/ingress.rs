@@ -14,7 +14,7 @@ mod route;
 mod body;
 mod answer;
 mod admin;
-mod past;
+pub(crate) mod past;
 mod accept;
 pub mod http;
 mod metrics;

@@ -47,6 +47,11 @@ impl Refusal {
         Self { allow: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, text) }
     }
 
+    /// What it says.
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+
     /// The answer; its body is never empty.
     pub(super) fn into_answer(self, form: Form) -> Answer {
         let mut answer = match form {

@@ -13,7 +13,7 @@ use super::route::Part;
 use super::{Calls, Parts, accept, admin};
 use crate::net::Peer;
 use crate::wire::{Entry, Form, Listing};
-use query::{Query, Span};
+pub(crate) use query::{Query, Span};
 
 /// Answers a question for the past of the actor `(system, name)`, or a change that makes some.
 pub(super) async fn answer<C: Calls>(
@@ -82,7 +82,8 @@ fn outcome(kept: &Result<Checkpoint, Error>) -> String {
     }
 }
 
-fn listing(page: Page<Revision>, span: &Span) -> Listing {
+/// A page as it is answered.
+pub(crate) fn listing(page: Page<Revision>, span: &Span) -> Listing {
     let last = page.items.last().filter(|_| page.more).map(Place::of);
     Listing {
         revisions: page.items.into_iter().map(Entry::from).collect(),

@@ -16,11 +16,11 @@ const LIMIT: usize = 100;
 const MOST: usize = 1_000;
 
 /// The parameters, percent-decoded.
-pub(super) struct Query<'a>(Vec<(&'a str, Cow<'a, str>)>);
+pub(crate) struct Query<'a>(Vec<(&'a str, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
     /// Takes a query apart.
-    pub(super) fn read(query: Option<&'a str>) -> Result<Self, Refusal> {
+    pub(crate) fn read(query: Option<&'a str>) -> Result<Self, Refusal> {
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -72,13 +72,13 @@ pub(super) fn number(what: &str, given: &str) -> Result<u64, Refusal> {
 
 /// Which part of a history is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) interval: Interval,
-    pub(super) limit: usize,
+pub(crate) struct Span {
+    pub(crate) interval: Interval,
+    pub(crate) limit: usize,
 }
 
 impl Span {
-    pub(super) fn of(query: &Query<'_>) -> Result<Self, Refusal> {
+    pub(crate) fn of(query: &Query<'_>) -> Result<Self, Refusal> {
         query.knows(&["from", "to", "limit", "next"])?;
         let (from, to) = (query.time("from")?, query.time("to")?);
         if from.zip(to).is_some_and(|(from, to)| from > to) {

@@ -4,11 +4,12 @@
 //! kept as text is laid out without reading its numbers. Control characters never reach the terminal.
 
 use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use prost::Message;
-use prost_reflect::prost_types::FileDescriptorSet;
+use prost_reflect::prost_types::{FileDescriptorProto, FileDescriptorSet};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 
 use crate::proto::eigr::functions::protocol::JsonType;
@@ -43,15 +44,13 @@ impl Decoder {
     /// # Errors
     /// When the file cannot be read or is no such set.
     pub(super) fn new(descriptor: Option<&Path>) -> anyhow::Result<Self> {
-        let mut pool = DescriptorPool::global();
-        if let Some(path) = descriptor {
-            let bytes =
-                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            add(&mut pool, &bytes).with_context(|| {
-                let path = path.display();
-                format!("{path} is no usable FileDescriptorSet (protoc --include_imports --descriptor_set_out={path} …)")
-            })?;
-        }
+        let well_known = DescriptorPool::global();
+        let Some(path) = descriptor else { return Ok(Self(well_known)) };
+        let shown = path.display();
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+        let pool = with_set(&well_known, &bytes).with_context(|| {
+            format!("{shown} is no usable FileDescriptorSet (protoc --include_imports --descriptor_set_out={shown} …)")
+        })?;
         Ok(Self(pool))
     }
 
@@ -123,12 +122,22 @@ impl Decoder {
     }
 }
 
-/// Adds a set's files; those of the well-known types, which are there, need not be added.
-fn add(pool: &mut DescriptorPool, bytes: &[u8]) -> anyhow::Result<()> {
+/// The well-known types and those of a set, which may hold the well-known ones again.
+fn with_set(well_known: &DescriptorPool, bytes: &[u8]) -> anyhow::Result<DescriptorPool> {
     let mut set = FileDescriptorSet::decode(bytes)?;
-    set.file.retain(|file| pool.get_file_by_name(file.name()).is_none());
-    pool.add_file_descriptor_set(set)?;
-    Ok(())
+    set.file.retain(|file| well_known.get_file_by_name(file.name()).is_none());
+    let is_known = |file: &&FileDescriptorProto| matches!(file.syntax(), "" | "proto2" | "proto3");
+    if let Some(other) = set.file.iter().find(|file| !is_known(file)) {
+        bail!(
+            "{:?} has syntax {:?}; proto2 and proto3 are understood",
+            other.name(),
+            other.syntax()
+        );
+    }
+    set.file.extend(well_known.file_descriptor_protos().cloned());
+    // The library panics over some sets that contradict themselves (prost-reflect 0.16.5).
+    let built = catch_unwind(AssertUnwindSafe(|| DescriptorPool::from_file_descriptor_set(set)));
+    Ok(built.map_err(|_| anyhow::anyhow!("it contradicts itself"))??)
 }
 
 fn json_type(bytes: &[u8]) -> Result<String, String> {

@@ -145,6 +145,11 @@ fn a_descriptor_tells_the_user_s_own_types() {
     std::fs::write(&path, b"\xff\xff").unwrap();
     let error = format!("{:#}", Decoder::new(Some(&path)).unwrap_err());
     assert!(error.contains("is no usable FileDescriptorSet"), "{error}");
+    let syntax = Some("editions".into());
+    let file = FileDescriptorProto { syntax, ..FileDescriptorProto::default() };
+    std::fs::write(&path, FileDescriptorSet { file: vec![file] }.encode_to_vec()).unwrap();
+    let error = format!("{:#}", Decoder::new(Some(&path)).unwrap_err());
+    assert!(error.contains(r#"has syntax "editions""#), "{error}");
     assert!(Decoder::new(Some(Path::new("/nowhere/at/all"))).is_err());
 }
 
@@ -191,16 +196,18 @@ proptest! {
     #[test]
     fn laying_out_keeps_what_is_said(text in ".{0,20}", number in any::<f64>(), flag in any::<bool>()) {
         let value = serde_json::json!({ &text: [number, flag, null, { "x": &text }], "": &text });
-        let laid_out = lay_out(&value.to_string()).unwrap();
-        prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&laid_out).unwrap(), value);
+        let text = value.to_string();
+        let laid_out = lay_out(&text).unwrap();
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        prop_assert_eq!(read(&laid_out), read(&text));
     }
 
     #[test]
     fn no_descriptor_set_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in any::<usize>(), byte: u8) {
-        drop(add(&mut DescriptorPool::global(), &bytes));
+        drop(with_set(&DescriptorPool::global(), &bytes));
         let mut changed = user_types();
         let place = at % changed.len();
         changed[place] = byte;
-        drop(add(&mut DescriptorPool::global(), &changed));
+        drop(with_set(&DescriptorPool::global(), &changed));
     }
 }

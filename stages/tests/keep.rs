@@ -298,6 +298,21 @@ async fn while_a_write_is_under_way_the_newest_is_not_exact() {
     assert!(world.house.state_at("s", "joe", asked).await.unwrap().exact);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_history_that_cannot_be_read_ends_the_question_and_holds_no_actor() {
+    let world = counting(every()).await;
+    world.add("joe").await.unwrap();
+    world.store.hang_loads(true);
+    let restoring = world.house.restore("s", "joe", 1).await.unwrap_err();
+    assert!(matches!(restoring, Error::NotStarted(..)), "{restoring}");
+    let asking = world.house.revision("s", "joe", 1).await.unwrap_err();
+    assert_eq!(asking.kind(), ErrorKind::StoreUnavailable);
+    world.store.hang_loads(false);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(world.add("joe").await.unwrap(), 2);
+    assert_eq!(history(&world, "joe").await, [1, 2], "what was given up is not done later");
+}
+
 /// What happens to an actor.
 #[derive(Debug, Clone, Copy)]
 enum Step {

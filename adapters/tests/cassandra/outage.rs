@@ -45,7 +45,7 @@ async fn stateful_calls_are_refused_while_the_only_node_is_dead_or_silent_and_no
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_go_on_while_one_node_of_three_is_dead_and_nothing_is_lost() {
+async fn calls_go_on_while_one_node_of_three_is_dead_or_silent_and_nothing_is_lost() {
     let ring = Cassandra::start("ring", 3, "320M").await;
     let mut store = on(&ring.addresses);
     for (name, value) in
@@ -69,6 +69,13 @@ async fn calls_go_on_while_one_node_of_three_is_dead_and_nothing_is_lost() {
         eprintln!("node {node} is back after {:?}", killed.elapsed());
         scene.gone_on().await;
     }
+    ring.pause(3).await;
+    let paused = Instant::now();
+    scene.gone_on().await;
+    eprintln!("node 3 is silent, every actor was served within {:?}", paused.elapsed());
+    scene.gone_on().await;
+    ring.resume(3).await;
+    scene.gone_on().await;
     eprintln!("refusals: {:?}", callers.stop().await);
     scene.ledger.check(proxy.address(), false).await;
     proxy.kill().await;

@@ -156,5 +156,6 @@ async fn a_long_history_is_deleted_whole_even_when_that_was_interrupted() {
 
 #[tokio::test]
 async fn histories_keep_their_order_when_the_clock_is_set_back() {
-    clock::histories_keep_their_order_when_the_clock_is_set_back(open().await).await;
+    clock::histories_keep_their_order_when_the_clock_is_set_back(open().await, Arc::default())
+        .await;
 }

@@ -9,6 +9,7 @@ mod support;
 #[path = "../support/cassandra.rs"]
 mod cassandra;
 
+mod clock;
 mod crash;
 mod outage;
 mod secure;

@@ -16,9 +16,14 @@ pub(crate) fn told(name: &str) -> String {
     told.unwrap_or_else(|| panic!("{name} is not set: `./test cql` starts the servers and sets it"))
 }
 
+/// A keyspace that nobody else has.
+pub(crate) fn keyspace() -> String {
+    format!("test_{:016x}", rand::random::<u64>())
+}
+
 /// Settings of a proxy on a keyspace of its own on nodes with these addresses (`host:port`).
 pub(crate) fn on(addresses: &[String]) -> Vec<(String, String)> {
-    let keyspace = format!("test_{:016x}", rand::random::<u64>());
+    let keyspace = keyspace();
     let hosts = addresses.join(",");
     let settings = [
         ("PROXY_DATABASE_TYPE", "scylla"),

@@ -31,15 +31,19 @@ const LIVES: [&[u64]; 4] = [
     &[NOON - 4 * DAY],
 ];
 
+/// The clock is the house's, and the store's if it has one.
+///
 /// # Panics
 /// When numbers or times of a history are out of order, or a time does not find its revision.
 pub(crate) async fn histories_keep_their_order_when_the_clock_is_set_back<S: Subject>(
     mut subject: S,
+    clock: Arc<SetClock>,
 ) {
     let actor = id();
     let mut called = 0;
     for times in LIVES {
-        let clock = Arc::new(SetClock::at(Timestamp(times[0])));
+        clock.set(Timestamp(times[0]));
+        subject = subject.reopen().await;
         let house = open(&subject, clock.clone()).await;
         for time in times {
             clock.set(Timestamp(*time));
@@ -59,7 +63,6 @@ pub(crate) async fn histories_keep_their_order_when_the_clock_is_set_back<S: Sub
         }
         assert!(house.drain(Duration::from_secs(10)).await);
         drop(house);
-        subject = subject.reopen().await;
     }
 
     let states = subject.states();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
@@ -73,10 +73,15 @@ impl Scene {
     /// Starts the proxy, with more settings.
     pub(crate) async fn start(&self, more: &[(&str, &str)]) -> Proxy {
         let port = self.host.port();
-        let store = self.store.iter().map(|(name, value)| (&name[..], &value[..]));
-        let host = [("USER_FUNCTION_HOST", "127.0.0.1"), ("USER_FUNCTION_PORT", &port[..])];
-        let settings: Vec<_> = store.chain(host).chain(more.iter().copied()).collect();
+        let mut settings = self.settings();
+        settings.extend([("USER_FUNCTION_HOST", "127.0.0.1"), ("USER_FUNCTION_PORT", &port)]);
+        settings.extend(more);
         Proxy::start(&settings).await
+    }
+
+    /// Where states are kept, as settings.
+    pub(crate) fn settings(&self) -> Vec<(&str, &str)> {
+        self.store.iter().map(|(name, value)| (&name[..], &value[..])).collect()
     }
 
     /// Registers the actors, for good.
@@ -159,10 +164,14 @@ impl Scene {
         let callers = self.insist(proxy);
         self.gone_on().await;
         begins.await;
+        let began = Instant::now();
         self.refused(proxy).await;
+        let refused = began.elapsed();
         self.stateless_served(proxy).await;
         ends.await;
+        let ended = Instant::now();
         self.gone_on().await;
+        eprintln!("refused after {refused:?}; served again {:?} after the end", ended.elapsed());
         self.probe_until(proxy, "served again", |added| matches!(added, Added::To(_))).await;
         let refusals = callers.stop().await;
         assert!(refusals.contains(&503), "the callers were refused with {refusals:?}");

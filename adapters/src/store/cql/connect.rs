@@ -6,6 +6,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileBuilder};
@@ -19,6 +20,9 @@ use tracing::info;
 use super::error::CqlOpenError;
 use super::options::{Consistency, CqlOptions};
 use super::tls;
+
+/// Shortest time between two questions whether a node is still there.
+const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(1);
 
 impl CqlOptions {
     /// The contact points, each with its port.
@@ -77,6 +81,9 @@ pub(super) async fn session(options: &CqlOptions) -> Result<Session, CqlOpenErro
     let mut builder = SessionBuilder::new()
         .known_nodes(&addresses)
         .connection_timeout(options.request_time)
+        // A node that is silent is given up as soon as its requests are, not after the driver's minute.
+        .keepalive_interval((options.request_time / 2).max(SHORTEST_KEEPALIVE))
+        .keepalive_timeout(options.request_time)
         .keyspaces_to_fetch([options.keyspace_name()])
         .pool_size(pool_size(options.connections))
         .default_execution_profile_handle(profile.clone());

@@ -35,6 +35,8 @@ pub(super) enum Work {
     Save(Result<Save, StoreError>, oneshot::Sender<Answer>),
     /// Anything else, which answers itself.
     Other(BoxFuture<'static, ()>),
+    /// Nothing: says that its turn has come.
+    Reached(oneshot::Sender<()>),
 }
 
 /// Who writes.
@@ -107,6 +109,15 @@ impl Lanes {
         Ok(())
     }
 
+    /// Resolves when what is in a line now is done; `None` when nothing is.
+    pub(super) fn behind(&self, line: &Line) -> Option<oneshot::Receiver<()>> {
+        let mut inner = self.inner.lock();
+        let lane = inner.lanes.get_mut(line).filter(|lane| lane.is_running)?;
+        let (reached, behind) = oneshot::channel();
+        lane.waiting.push_back(Work::Reached(reached));
+        Some(behind)
+    }
+
     /// Lets nothing more in; what waits is still done.
     pub(super) fn close(&self) {
         self.inner.lock().is_closed = true;
@@ -119,6 +130,8 @@ impl Lanes {
         while let Some(work) = self.next(&line) {
             match work {
                 Work::Other(work) => work.await,
+                // Dropped when nobody waits for it.
+                Work::Reached(reached) => reached.send(()).unwrap_or_default(),
                 Work::Save(save, answer) => {
                     let result = match save {
                         Ok(save) => saver.save(save).await,

@@ -57,6 +57,26 @@ impl CqlStore {
         }
         .boxed()
     }
+
+    /// As [`read`](Self::read), behind what was asked for this actor before.
+    fn read_of<T, F>(
+        &self,
+        actor: &ActorId,
+        read: impl FnOnce(Arc<Shared>, Arc<ActorId>) -> F + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let actor = Arc::new(actor.clone());
+        let behind = self.lanes.behind(&Line::Actor(actor.clone()));
+        self.read(async move |shared: Arc<Shared>| {
+            if let Some(behind) = behind {
+                behind.await.map_err(|_| StoreError::Unavailable("it is closed".into()))?;
+            }
+            read(shared, actor).await
+        })
+    }
 }
 
 impl Notes for CqlStore {
@@ -126,8 +146,7 @@ impl StateStore for CqlStore {
     }
 
     fn load(&self, actor: &ActorId) -> BoxFuture<'static, Result<Option<Head>, StoreError>> {
-        let actor = actor.clone();
-        self.read(async move |shared: Arc<Shared>| shared.load(&actor).await)
+        self.read_of(actor, async |shared, actor| shared.load(&actor).await)
     }
 
     fn load_revision(
@@ -135,8 +154,7 @@ impl StateStore for CqlStore {
         actor: &ActorId,
         revision: u64,
     ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
-        let actor = actor.clone();
-        self.read(async move |shared: Arc<Shared>| shared.load_revision(&actor, revision).await)
+        self.read_of(actor, async move |shared, actor| shared.load_revision(&actor, revision).await)
     }
 
     fn load_at(
@@ -144,8 +162,7 @@ impl StateStore for CqlStore {
         actor: &ActorId,
         at: Timestamp,
     ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
-        let actor = actor.clone();
-        self.read(async move |shared: Arc<Shared>| shared.load_at(&actor, at).await)
+        self.read_of(actor, async move |shared, actor| shared.load_at(&actor, at).await)
     }
 
     fn load_by_interval(
@@ -154,8 +171,7 @@ impl StateStore for CqlStore {
         interval: Interval,
         limit: usize,
     ) -> BoxFuture<'static, Result<Page<Revision>, StoreError>> {
-        let actor = actor.clone();
-        self.read(async move |shared: Arc<Shared>| {
+        self.read_of(actor, async move |shared, actor| {
             shared.load_by_interval(&actor, interval, limit).await
         })
     }

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod counter;
 pub(crate) mod host;
 pub(crate) mod proxy;
+pub(crate) mod tool;
 
 /// Messages of the protocol, under short names.
 pub(crate) mod proto {

@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "eigr/functions/protocol/actors/actor.proto",
         "eigr/functions/protocol/actors/protocol.proto",
         "eigr/functions/protocol/actors/state.proto",
+        "tidegate/api/v1/history.proto",
         "tidegate/store/v1/store.proto",
     ];
     let files = files.map(|file| root.join(file)).into_iter().filter(|file| file.exists());

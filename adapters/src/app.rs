@@ -37,6 +37,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error("{0}")]
     DataDirectory(String),
+    /// The database cannot be used.
+    #[error("{0}")]
+    Database(String),
     /// The keys that are set are not those that the store was sealed with.
     #[error("{0}")]
     Key(KeyError),
@@ -69,7 +72,7 @@ impl StartError {
             Self::Demo(_) => 1,
             Self::Config(_) | Self::Usage(_) => 64,
             Self::Format(_) => 65,
-            Self::Bind { .. } => 69,
+            Self::Bind { .. } | Self::Database(_) => 69,
             Self::Other(_) => 70,
             Self::DataDirectory(_) => 73,
             Self::Key(_) => 78,

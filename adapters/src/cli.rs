@@ -1,10 +1,17 @@
 //! Command line: what `tidegate` can do.
 
+mod actor;
+mod client;
+mod decode;
 mod delete;
+mod diff;
 mod export;
 mod import;
 mod offline;
 mod reseal;
+mod restore;
+mod source;
+mod state;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -63,6 +70,14 @@ enum Command {
     DemoPart(demo::PartArgs),
     /// Removes an actor of a running proxy: its state, history and registration
     Delete(delete::Delete),
+    /// Shows an actor's state: the latest, of a revision, or at a time
+    State(state::State),
+    /// Lists an actor's revisions
+    History(state::History),
+    /// Compares two states, line by line
+    Diff(diff::Diff),
+    /// Makes an older revision of an actor's state the current one
+    Restore(restore::Restore),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
     Reseal(reseal::ResealArgs),
@@ -78,16 +93,23 @@ pub fn run() -> ExitCode {
             on_runtime(async { demo::run(args).await.map_err(StartError::Demo) })
         }
         Command::DemoPart(part) => on_runtime(async { Ok(demo::part(part).await?) }),
-        Command::Delete(delete) => on_runtime(async { Ok(delete.run().await?) }),
+        Command::Delete(delete) => on_runtime(delete.run()),
+        Command::State(state) => on_runtime(state.run()),
+        Command::History(history) => on_runtime(history.run()),
+        Command::Restore(restore) => on_runtime(restore.run()),
+        Command::Diff(diff) => return ended(on_runtime(diff.run())),
         Command::Export(export) => on_runtime(export.run()),
         Command::Import(import) => on_runtime(import.run()),
         Command::Reseal(reseal) => on_runtime(reseal.run()),
     };
+    ended(done.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(done: Result<ExitCode, StartError>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
-            // The log may not have been started; nothing is left to do when stderr is closed.
-            writeln!(std::io::stderr(), "tidegate: {error}").unwrap_or_default();
+            say(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }
@@ -105,13 +127,21 @@ fn show(flags: &Flags) -> Result<(), StartError> {
 }
 
 fn print(text: &str) -> Result<(), StartError> {
-    std::io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .map_err(|error| StartError::Other(error.into()))
+    let mut stdout = std::io::stdout().lock();
+    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match printed {
+        // Whoever reads has seen enough: `tidegate history … | head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(|error| StartError::Other(error.into())),
+    }
 }
 
-fn on_runtime(work: impl Future<Output = Result<(), StartError>>) -> Result<(), StartError> {
+/// A line on stderr. The log may not have been started; nothing is left to do when stderr is closed.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "tidegate: {text}").unwrap_or_default();
+}
+
+fn on_runtime<T>(work: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(anyhow::Error::from)?.block_on(work)
 }

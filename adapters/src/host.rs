@@ -27,11 +27,10 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::wire;
-use connection::Reply;
 use pool::Pool;
 
 pub use connect::{Connect, SystemConnector};
-pub(crate) use connection::{Connection, Failed};
+pub(crate) use connection::{Connection, Failed, Reply};
 pub use metrics::{CONNECTS_TOTAL, IDLE_CONNECTIONS};
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");

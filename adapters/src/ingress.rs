@@ -14,6 +14,8 @@ mod route;
 mod body;
 mod answer;
 mod admin;
+pub(crate) mod past;
+mod accept;
 pub mod http;
 mod metrics;
 
@@ -24,8 +26,10 @@ use std::time::Duration;
 
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
+use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
-use tidegate_stages::state::ActorState;
+use tidegate_stages::past::Then;
+use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 use tidegate_stages::topology::House;
 
 pub use admin::AdminToken;
@@ -54,6 +58,47 @@ pub trait Calls: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<ActorState, Error>> + Send;
     /// See [`House::delete`].
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send;
+    /// See [`House::revisions`].
+    fn revisions(
+        &self,
+        system: &str,
+        name: &str,
+        interval: Interval,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<Revision>, Error>> + Send;
+    /// See [`House::revision`].
+    fn revision(
+        &self,
+        system: &str,
+        name: &str,
+        number: u64,
+    ) -> impl Future<Output = Result<Revision, Error>> + Send;
+    /// See [`House::state_at`].
+    fn state_at(
+        &self,
+        system: &str,
+        name: &str,
+        at: Timestamp,
+    ) -> impl Future<Output = Result<Then, Error>> + Send;
+    /// See [`House::latest`].
+    fn latest(
+        &self,
+        system: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Revision, Error>> + Send;
+    /// See [`House::checkpoint`].
+    fn checkpoint(
+        &self,
+        system: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Checkpoint, Error>> + Send;
+    /// See [`House::restore`].
+    fn restore(
+        &self,
+        system: &str,
+        name: &str,
+        number: u64,
+    ) -> impl Future<Output = Result<Checkpoint, Error>> + Send;
 }
 
 impl Calls for House {
@@ -85,6 +130,59 @@ impl Calls for House {
 
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {
         House::delete(self, system, name)
+    }
+
+    fn revisions(
+        &self,
+        system: &str,
+        name: &str,
+        interval: Interval,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<Revision>, Error>> + Send {
+        House::revisions(self, system, name, interval, limit)
+    }
+
+    fn revision(
+        &self,
+        system: &str,
+        name: &str,
+        number: u64,
+    ) -> impl Future<Output = Result<Revision, Error>> + Send {
+        House::revision(self, system, name, number)
+    }
+
+    fn state_at(
+        &self,
+        system: &str,
+        name: &str,
+        at: Timestamp,
+    ) -> impl Future<Output = Result<Then, Error>> + Send {
+        House::state_at(self, system, name, at)
+    }
+
+    fn latest(
+        &self,
+        system: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Revision, Error>> + Send {
+        House::latest(self, system, name)
+    }
+
+    fn checkpoint(
+        &self,
+        system: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Checkpoint, Error>> + Send {
+        House::checkpoint(self, system, name)
+    }
+
+    fn restore(
+        &self,
+        system: &str,
+        name: &str,
+        number: u64,
+    ) -> impl Future<Output = Result<Checkpoint, Error>> + Send {
+        House::restore(self, system, name, number)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod config;
 pub mod app;
 pub mod telemetry;
 pub mod clock;
+pub mod moment;
 pub mod net;
 pub mod ingress;
 pub mod wire;

@@ -11,9 +11,11 @@ mod definition;
 mod request;
 mod action;
 mod reply;
+mod history;
 
 pub use action::{action_request, action_response, encode_action_response, read_action_request};
 pub use definition::{definition, registration};
+pub use history::{Blob, Entry, Form, Listing, json_error};
 pub use parts::{actor_id, actor_state, proto_actor_id};
 pub use reply::{Outcome, accepted, error, invoked, registered, state};
 pub use request::{Called, Echo, invocation, invocation_request, spawn};

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::unnecessary_wraps, reason = "free space has the shape of its port")]
 
+#[path = "support/clock.rs"]
+mod clock;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -149,4 +152,9 @@ async fn a_long_history_is_deleted_whole_even_when_that_was_interrupted() {
     let all = states.load_by_interval(&actor, Interval::ALL, 9).await.unwrap().items;
     assert_eq!(all.iter().map(|entry| entry.revision).collect::<Vec<_>>(), [1]);
     assert!(states.load_revision(&other, 1).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn histories_keep_their_order_when_the_clock_is_set_back() {
+    clock::histories_keep_their_order_when_the_clock_is_set_back(open().await).await;
 }

@@ -6,14 +6,17 @@
     reason = "free space has the shape of its port; a child tells its story"
 )]
 
+#[path = "support/namespace.rs"]
+mod namespace;
+
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fs, io};
 
 use bytes::Bytes;
+use namespace::{run_alone, run_on_device};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tidegate::store::{EmbeddedStore, FreeSpace, Options};
 use tidegate_stages::ports::{StateStore, StoreError};
@@ -207,39 +210,12 @@ async fn inside_a_small_device() {
     embedded.close().await.unwrap();
 }
 
-fn run_alone(mut command: Command, name: &str) {
-    command.args(["--exact", name, "--ignored", "--nocapture"]);
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    println!("{text}");
-    assert!(output.status.success() && text.contains("1 passed"), "{name} failed");
-}
-
 #[test]
 fn a_commit_that_fails_halfway_is_known_not_to_be_written_and_the_store_recovers() {
-    let this = Command::new(std::env::current_exe().unwrap());
-    run_alone(this, "inside_a_process_with_a_file_size_limit");
+    run_alone("inside_a_process_with_a_file_size_limit");
 }
 
 #[test]
 fn a_device_that_runs_full_loses_nothing_and_the_store_recovers() {
-    let unshare = |rights: &[&str], script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(rights).args(["--mount", "sh", "-c", script]);
-        command
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let mount = "mount -t tmpfs -o size=24m none \"$0\" && cd \"$0\"";
-    // As any user where user namespaces are allowed, else as root.
-    let rights: [&[&str]; 2] = [&["--user", "--map-root-user"], &[]];
-    let permits = |rights: &&&[&str]| {
-        unshare(rights, mount).arg(dir.path()).status().is_ok_and(|status| status.success())
-    };
-    let rights = rights
-        .iter()
-        .find(permits)
-        .expect("root, or a kernel with user namespaces, to mount a small device");
-    let mut command = unshare(rights, &format!("{mount} && exec \"$@\""));
-    command.arg(dir.path()).arg(std::env::current_exe().unwrap());
-    run_alone(command, "inside_a_small_device");
+    run_on_device("24m", "inside_a_small_device");
 }

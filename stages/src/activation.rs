@@ -8,7 +8,7 @@ use crate::actor::{ActorId, Definition};
 use crate::directory::Entry;
 use crate::incarnation::Incarnation;
 use crate::ports::Save;
-use crate::state::{ActorState, Head, Revision, Status, Timestamp};
+use crate::state::{ActorState, Checkpoint, Head, Revision, Status, Timestamp};
 
 /// An active actor's memory; taken by the call in flight.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Live {
     dirty: bool,
     /// Fingerprint of the content that the newest revision holds.
     revised: Option<u128>,
+    /// Time of the newest revision, as far as that was looked at.
+    revised_at: Option<Timestamp>,
 }
 
 impl Live {
@@ -51,6 +53,7 @@ impl Live {
             status: None,
             dirty: false,
             revised: None,
+            revised_at: None,
         }
     }
 
@@ -77,6 +80,7 @@ impl Live {
             status: Some(head.status),
             dirty: false,
             revised,
+            revised_at: newest.map(|revision| revision.at),
         }
     }
 
@@ -121,6 +125,24 @@ impl Live {
         self.revised != Some(fingerprint(&self.content))
     }
 
+    /// The number of the newest revision when only that is known of it.
+    pub(crate) fn unseen_revision(&self) -> Option<u64> {
+        let is_unseen = self.revised.is_some() && self.revised_at.is_none();
+        is_unseen.then_some(self.revision)
+    }
+
+    /// Takes in what the history holds under the newest number; nothing there: it is appended anew.
+    pub(crate) fn see_revision(&mut self, newest: Option<&Revision>) {
+        self.revised = newest.map(|revision| fingerprint(&revision.content));
+        self.revised_at = newest.map(|revision| revision.at);
+    }
+
+    /// What the history holds as the newest, once what was handed out to be written is.
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        let (revision, at) = (self.revision, self.revised_at);
+        Checkpoint { revision, at, content: self.content.clone() }
+    }
+
     /// Whether a head was stored whose content the history does not have yet.
     pub(crate) fn is_behind(&self) -> bool {
         self.status.is_some() && self.is_unrevised()
@@ -141,10 +163,12 @@ impl Live {
         append: bool,
         now: Timestamp,
     ) -> Save {
+        let at = entry.record_time(now);
         self.version += 1;
         if append {
             self.revision += 1;
             self.revised = Some(fingerprint(&self.content));
+            self.revised_at = Some(at);
         }
         self.status = Some(status);
         self.dirty = false;
@@ -154,7 +178,7 @@ impl Live {
             incarnation: self.incarnation.number,
             epoch: self.incarnation.epoch,
             status,
-            at: entry.record_time(now),
+            at,
             content: self.content.clone(),
             outbox: Vec::new(),
         };

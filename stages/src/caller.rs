@@ -20,7 +20,7 @@ use crate::metrics::CALLS_REFUSED_TOTAL;
 use crate::ports::Clock;
 use crate::reply::{Deadlines, Reply, Timing, Waiting};
 use crate::retries::Retries;
-use crate::state::ActorState;
+use crate::state::{ActorState, Checkpoint};
 
 /// Longest chain of pipes and forwards (decision 10).
 pub(crate) const MAX_ROUTE: usize = 32;
@@ -88,6 +88,24 @@ pub(crate) enum Task {
     Deactivate { idle: Option<Duration>, done: Reply<()> },
     /// Forget state and history; holds its place in the house.
     Delete(Reply<()>, Permit),
+    /// Have the content in the history.
+    Checkpoint(Asked<Checkpoint>),
+    /// Make the content of an older revision the current one, as a new revision.
+    Restore(u64, Asked<Checkpoint>),
+}
+
+impl Task {
+    /// Whether the actor's host has a part in it.
+    pub(crate) fn needs_host(&self) -> bool {
+        matches!(self, Task::Call(_) | Task::State(..) | Task::WarmUp(_))
+    }
+}
+
+/// A question from outside: who waits for its answer, its time, and its place in the house.
+pub(crate) struct Asked<T> {
+    pub(crate) reply: Reply<T>,
+    pub(crate) timing: Timing,
+    pub(crate) permit: Permit,
 }
 
 /// One turn of an actor: what waits in its mailbox.
@@ -105,6 +123,7 @@ impl Work {
         match self.task {
             Task::Call(call) => call.fail(&self.entry.actor, error),
             Task::State(reply, _) => reply.send(Err(error)),
+            Task::Checkpoint(asked) | Task::Restore(_, asked) => asked.reply.send(Err(error)),
             Task::WarmUp(reply) | Task::Delete(reply, _) | Task::Deactivate { done: reply, .. } => {
                 reply.send(Err(error));
             }
@@ -135,6 +154,7 @@ impl KeyedEvent for Work {
             Task::Call(call) => call.is_gone(),
             Task::State(reply, _) => reply.is_abandoned(),
             Task::Delete(reply, _) => reply.is_abandoned(),
+            Task::Checkpoint(asked) | Task::Restore(_, asked) => asked.reply.is_abandoned(),
             Task::WarmUp(_) | Task::Snapshot | Task::Deactivate { .. } => false,
         }
     }
@@ -294,23 +314,21 @@ impl Caller {
     pub(crate) async fn admit_task<T>(
         &self,
         entry: &Arc<Entry>,
-        task: impl FnOnce(Reply<T>, Permit) -> Task,
+        task: impl FnOnce(Asked<T>) -> Task,
     ) -> Result<Admitted<T>, Error> {
         let actor = entry.actor.clone();
         let reserved = self.mailboxes.reserve(0).await;
         let permit = reserved.map_err(|refused| refusal(refused, &actor))?;
-        let (reply, waiting) = Reply::new(&Timing::new(self.deadlines, None));
-        let work = self.work(entry, task(reply, permit));
+        let timing = Timing::new(self.deadlines, None);
+        let (reply, waiting) = Reply::new(&timing);
+        let work = self.work(entry, task(Asked { reply, timing, permit }));
         let pushed = self.mailboxes.push(work);
         pushed.map_err(|rejected| refusal(rejected.reason, &actor))?;
         Ok(self.admitted(waiting, actor))
     }
 
     fn work(&self, entry: &Arc<Entry>, task: Task) -> Work {
-        let lane = match task {
-            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(..) => 0,
-            Task::Call(_) | Task::State(..) | Task::WarmUp(_) => entry.spec().hosted.lane,
-        };
+        let lane = if task.needs_host() { entry.spec().hosted.lane } else { 0 };
         Work { entry: entry.clone(), lane, task, retries: Retries::within(self.deadlines.start) }
     }
 

@@ -1,7 +1,8 @@
 //! Checkpoint: makes states durable, many actors in one commit, and lets go what waited for it.
 //!
 //! In [`Settled`], out through the [way out](crate::departure). The batch in hand is the group
-//! commit: while the store works on it, the next one gathers. An actor's next invocation runs on
+//! commit: while the store works on it, the next one gathers; a store that is far away gets several at once, none of
+//! which holds an actor that another one holds. An actor's next invocation runs on
 //! the new state meanwhile; its reply waits here behind the older commits of the same actor, as does
 //! every reply that tells of a state which is not durable yet (decision 13).
 //!
@@ -9,6 +10,7 @@
 //! next call loads the actor again. A commit of unknown outcome puts the incarnation in doubt: it is
 //! written again until the store acknowledges, and meanwhile calls of the actor are refused (decision 14).
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,11 +28,10 @@ use tracing::{info, warn};
 use crate::directory::Entry;
 use crate::error::Error;
 use crate::gate::{FIRST_PAUSE, Gate, LONGEST_PAUSE};
-use crate::incarnation::{
-    Doubt, Incarnation, Settled, Standing, Underway, stand_in_line, wait_behind_doubt,
-};
-use crate::metrics::COMMITS_TOTAL;
+use crate::incarnation::{Doubt, Incarnation, Settled, Standing, Underway};
+use crate::metrics::{COMMITS_TOTAL, REVISIONS_APPENDED_BYTES_TOTAL, REVISIONS_APPENDED_TOTAL};
 use crate::ports::{Save, StateStore, StoreError};
+use crate::retention::Growth;
 use crate::side_effects::Durability;
 
 /// Where turns hand their outcome in: bounded, and when it is full the workers wait, so that demand
@@ -70,8 +71,11 @@ pub(crate) struct Checkpoint {
     gate: Arc<Gate>,
     tasks: Drain,
     durability: Durability,
+    growth: Growth,
     written: Counter,
     lost: Counter,
+    appended: Counter,
+    appended_bytes: Counter,
 }
 
 impl Checkpoint {
@@ -80,69 +84,95 @@ impl Checkpoint {
         gate: Arc<Gate>,
         tasks: Drain,
         durability: Durability,
+        growth: Growth,
     ) -> Self {
-        let written = counter!(COMMITS_TOTAL, "outcome" => "written");
-        let lost = counter!(COMMITS_TOTAL, "outcome" => "lost");
-        Self { store, gate, tasks, durability, written, lost }
+        Self {
+            store,
+            gate,
+            tasks,
+            durability,
+            growth,
+            written: counter!(COMMITS_TOTAL, "outcome" => "written"),
+            lost: counter!(COMMITS_TOTAL, "outcome" => "lost"),
+            appended: counter!(REVISIONS_APPENDED_TOTAL),
+            appended_bytes: counter!(REVISIONS_APPENDED_BYTES_TOTAL),
+        }
     }
 
     async fn commit(self, batch: Vec<Settled>) {
-        let batch: Vec<Settled> = batch.into_iter().filter_map(stand_in_line).collect();
-        let (saves, covered_by) = gather(&batch);
-        let count = saves.len();
-        let mut outcomes = if count == 0 { Vec::new() } else { self.store.save(saves).await };
-        outcomes.resize(count, Err(StoreError::Unknown("the store gave no answer".into())));
-        let reached = reached(&batch, &covered_by, &outcomes);
-        for (settled, place) in batch.into_iter().zip(covered_by) {
+        let mut groups = Group::arrange(batch);
+        while !groups.is_empty() {
+            let saves = gather(&mut groups);
+            let count = saves.len();
+            let mut outcomes = if count == 0 { Vec::new() } else { self.store.save(saves).await };
+            outcomes.resize(count, Err(StoreError::Unknown("the store gave no answer".into())));
+            groups = groups.into_iter().filter_map(|group| self.decide(group, &outcomes)).collect();
+        }
+    }
+
+    /// Lets go, fails or doubts what one activation had in a batch; answers what has come meanwhile.
+    fn decide(&self, group: Group, outcomes: &[Outcome]) -> Option<Group> {
+        let Group { incarnation, turns } = group;
+        let reached = reached(&turns, outcomes);
+        let mut turns: VecDeque<_> = turns.into();
+        while let Some((settled, place)) = turns.pop_front() {
             let outcome = place.and_then(|place| outcomes.get(place)).unwrap_or(&Ok(()));
-            // An older commit of the same activation may be in doubt since this very batch.
-            let Some(settled) = wait_behind_doubt(settled) else { continue };
-            match outcome {
-                Ok(()) => {
-                    if settled.save.is_some() {
-                        self.written.increment(1);
-                        self.gate.open();
-                    }
-                    settled.depart();
-                }
-                Err(error) if error.may_have_happened() && !error.is_final() => {
-                    self.doubt(settled, error);
-                }
-                // A later state was, or may have been, written, and it holds this change.
-                Err(error) if reached.get(&Arc::as_ptr(&settled.incarnation)).copied() > place => {
-                    self.doubt(settled, error);
-                }
-                // Memory holds more than this caller was told of: it is kept, and written when the store works again.
-                Err(error) if self.durability == Durability::Snapshot && !error.is_final() => {
-                    self.gate.close(error);
-                    self.doubt(settled, error);
-                }
-                Err(error) => {
-                    self.lost.increment(1);
-                    self.gate.close(error);
-                    settled.incarnation.doom(error.clone());
-                    settled.fail(Error::Store(error.clone()));
-                }
+            let Err(error) = outcome else {
+                self.written(settled);
+                continue;
+            };
+            // A later state was, or may have been, written, and it holds this change.
+            let is_held = reached > place;
+            // Memory holds more than this caller was told of: it is kept, and written when the store works again.
+            let is_kept = self.durability == Durability::Snapshot && !error.is_final();
+            let is_unsure = error.may_have_happened() && !error.is_final();
+            if is_kept && !is_unsure && !is_held {
+                self.gate.close(error);
             }
+            turns.push_front((settled, place));
+            let turns = turns.into_iter().map(|(settled, _)| settled).collect();
+            if is_unsure || is_held || is_kept {
+                self.doubt(&incarnation, turns, error);
+            } else {
+                self.lost(&incarnation, turns, error);
+            }
+            return None;
+        }
+        let next = incarnation.written();
+        (!next.is_empty()).then(|| Group::new(incarnation, next))
+    }
+
+    /// A turn whose state, if it changed, is durable.
+    fn written(&self, settled: Settled) {
+        if let Some(save) = &settled.save {
+            self.written.increment(1);
+            self.gate.open();
+            if save.append {
+                self.appended.increment(1);
+                self.appended_bytes.increment(save.head.content.bytes() as u64);
+                self.growth.grew(&settled.entry, save.head.revision);
+            }
+        }
+        settled.depart();
+    }
+
+    /// The oldest of these was not written, and none after it.
+    fn lost(&self, incarnation: &Incarnation, turns: VecDeque<Settled>, error: &StoreError) {
+        self.gate.close(error);
+        incarnation.doom(error);
+        for settled in turns {
+            self.lost.increment(1);
+            settled.fail(Error::Store(error.clone()));
         }
     }
 
     /// Puts an activation in doubt and sees to it that the doubt ends.
-    fn doubt(&self, settled: Settled, error: &StoreError) {
-        let (entry, incarnation) = (settled.entry.clone(), settled.incarnation.clone());
-        {
-            let mut standing = incarnation.standing.lock();
-            match &mut *standing {
-                Standing::Sound => *standing = Standing::Doubtful([settled].into()),
-                Standing::Doubtful(waiting) => return waiting.push_back(settled),
-                Standing::Doomed(_) => {
-                    drop(standing);
-                    return settled.fail(Error::Store(error.clone()));
-                }
-            }
+    fn doubt(&self, incarnation: &Arc<Incarnation>, turns: VecDeque<Settled>, error: &StoreError) {
+        let Some(entry) = turns.front().map(|settled| settled.entry.clone()) else { return };
+        if incarnation.doubt(turns) {
+            warn!(actor = %entry.actor, %error, "commit not confirmed: writing it again");
+            self.tasks.spawn(self.clone().resolve(entry, Doubt(incarnation.clone())));
         }
-        warn!(actor = %entry.actor, %error, "commit not confirmed: writing it again");
-        self.tasks.spawn(self.clone().resolve(entry, Doubt(incarnation)));
     }
 
     /// Writes what is in doubt, and what gathered behind it, until the store acknowledges.
@@ -166,7 +196,6 @@ impl Checkpoint {
             drop(underway);
             outcomes.resize(asked, Err(StoreError::Unknown("the store gave no answer".into())));
             let Some(error) = outcomes.into_iter().find_map(Result::err) else {
-                self.gate.open();
                 if self.believe(incarnation, count) {
                     info!(actor = %entry.actor, "commit in doubt is durable now");
                     return;
@@ -192,56 +221,76 @@ impl Checkpoint {
             }
             sound
         };
-        self.written.increment(departing.len() as u64);
-        departing.into_iter().for_each(Settled::depart);
+        for settled in departing {
+            self.written(settled);
+        }
         sound
     }
 }
 
-/// The saves of a batch, and for each of its members the place of the save that covers it. A head
-/// overwritten in the same batch need not be written, unless a revision is appended from it.
-fn gather(batch: &[Settled]) -> (Vec<Save>, Vec<Option<usize>>) {
-    let mut saves: Vec<Save> = Vec::with_capacity(batch.len());
-    let mut newest: HashMap<*const Incarnation, usize> = HashMap::with_capacity(batch.len());
-    let places = batch.iter().map(|settled| {
-        let key = Arc::as_ptr(&settled.incarnation);
-        let Some(save) = &settled.save else { return newest.get(&key).copied() };
-        match newest.get(&key) {
-            Some(&place) if saves.get(place).is_some_and(|older| !older.append) => {
-                saves[place] = save.clone();
-                Some(place)
-            }
-            _ => {
-                saves.push(save.clone());
-                newest.insert(key, saves.len() - 1);
-                Some(saves.len() - 1)
-            }
-        }
-    });
-    let places = places.collect();
-    (saves, places)
+/// What the store says of one save.
+type Outcome = Result<(), StoreError>;
+
+/// The turns of one activation in a batch, in order, each with the place of the save that covers it.
+struct Group {
+    incarnation: Arc<Incarnation>,
+    turns: Vec<(Settled, Option<usize>)>,
 }
 
-/// The place of each activation's newest save that was, or may have been, written; only when one failed.
-fn reached(
-    batch: &[Settled],
-    covered_by: &[Option<usize>],
-    outcomes: &[Result<(), StoreError>],
-) -> HashMap<*const Incarnation, usize> {
-    let mut reached = HashMap::new();
-    if outcomes.iter().all(Result::is_ok) {
-        return reached;
+impl Group {
+    fn new(incarnation: Arc<Incarnation>, turns: Vec<Settled>) -> Self {
+        Self { incarnation, turns: turns.into_iter().map(|settled| (settled, None)).collect() }
     }
-    for (settled, place) in batch.iter().zip(covered_by) {
-        let Some(place) = *place else { continue };
-        if outcomes
-            .get(place)
-            .is_some_and(|it| it.as_ref().map_or_else(StoreError::may_have_happened, |()| true))
-        {
-            reached.insert(Arc::as_ptr(&settled.incarnation), place);
+
+    /// Takes a batch apart; what belongs to an activation that another batch is writing waits there.
+    fn arrange(batch: Vec<Settled>) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::with_capacity(batch.len());
+        let mut places: HashMap<*const Incarnation, usize> = HashMap::with_capacity(batch.len());
+        for settled in batch {
+            let incarnation = settled.incarnation.clone();
+            let key = Arc::as_ptr(&incarnation);
+            if let Some(group) = places.get(&key).and_then(|place| groups.get_mut(*place)) {
+                group.turns.push((settled, None));
+            } else if let Some(settled) = incarnation.claim(settled) {
+                places.insert(key, groups.len());
+                groups.push(Self::new(incarnation, vec![settled]));
+            }
+        }
+        groups
+    }
+}
+
+/// The saves of all groups, and for each turn the place of the save that covers it. A head overwritten in the same
+/// batch need not be written, unless a revision is appended from it.
+fn gather(groups: &mut [Group]) -> Vec<Save> {
+    let mut saves: Vec<Save> = Vec::with_capacity(groups.len());
+    for group in groups {
+        let mut newest: Option<usize> = None;
+        for (settled, covered_by) in &mut group.turns {
+            if let Some(save) = &settled.save {
+                match newest.and_then(|place| saves.get_mut(place)) {
+                    Some(older) if !older.append => *older = save.clone(),
+                    _ => {
+                        newest = Some(saves.len());
+                        saves.push(save.clone());
+                    }
+                }
+            }
+            *covered_by = newest;
         }
     }
-    reached
+    saves
+}
+
+/// The place of a group's newest save that was, or may have been, written.
+fn reached(turns: &[(Settled, Option<usize>)], outcomes: &[Outcome]) -> Option<usize> {
+    let places = turns.iter().rev().filter_map(|(_, place)| *place);
+    let mut written = places.filter(|place| match outcomes.get(*place) {
+        Some(Ok(())) => true,
+        Some(Err(error)) => error.may_have_happened(),
+        None => false,
+    });
+    written.next()
 }
 
 impl Service<Vec<Settled>> for Checkpoint {

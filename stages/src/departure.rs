@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::invocation::Payload;
 use crate::reply::Reply;
 use crate::side_effects::{EffectsSender, PlannedEffect};
-use crate::state::ActorState;
+use crate::state::{ActorState, Checkpoint};
 
 /// What leaves first.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) enum Departure {
     Reply(Reply<Payload>, Result<Payload, Error>, Option<Permit>),
     /// The answer to a question for the state, and the question's place in the house.
     State(Reply<ActorState>, ActorState, Permit),
+    /// The answer to a checkpoint or a restore, and the question's place in the house.
+    Kept(Reply<Checkpoint>, Box<Checkpoint>, Permit),
     /// The call goes on to another actor, which will answer it.
     Route(Box<Work>),
     /// Word that it is done.
@@ -39,6 +41,7 @@ impl Departure {
                 reply.send(Err(error));
             }
             Departure::State(reply, ..) => reply.send(Err(error)),
+            Departure::Kept(reply, ..) => reply.send(Err(error)),
             Departure::Route(work) => work.fail(error),
             Departure::Done(reply) => reply.send(Err(error)),
             Departure::Nothing => {}
@@ -59,6 +62,7 @@ impl WayOut {
         match departure {
             Departure::Reply(reply, answer, _permit) => reply.send(answer),
             Departure::State(reply, state, _permit) => reply.send(Ok(state)),
+            Departure::Kept(reply, kept, _permit) => reply.send(Ok(*kept)),
             Departure::Route(work) => self.caller.requeue(*work),
             Departure::Done(reply) => reply.send(Ok(())),
             Departure::Nothing => {}

@@ -266,6 +266,11 @@ impl Directory {
         !is_used && self.lanes.lock().by_host.remove(&hosted.definition.host).is_some()
     }
 
+    /// The entries of one shard, all of them counting from 0; `None` after the last.
+    pub(crate) fn shard_entries(&self, shard: usize) -> Option<Vec<Arc<Entry>>> {
+        Some(self.shards.get(shard)?.read().iter().cloned().collect())
+    }
+
     /// The definitions that a host has announced in a system.
     pub(crate) fn defined_by(&self, host: &HostAddress, system: &str) -> Vec<Arc<Definition>> {
         let defined = |entry: &Arc<Entry>| match entry.source() {

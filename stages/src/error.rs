@@ -65,7 +65,7 @@ pub enum Error {
     /// The caller may not do this; nothing was done.
     #[error("{0}")]
     Forbidden(String),
-    /// The request collides with what is registered or running; nothing was done.
+    /// The request collides with what is registered or running; nothing was done unless the text says so.
     #[error("{0}")]
     Conflict(String),
     /// Too large; the old state stays. When the action ran, the text says so.
@@ -124,6 +124,13 @@ impl Error {
             Error::ActionRan(source) => source.kind(),
             Error::Internal(_) => ErrorKind::Internal,
         }
+    }
+
+    /// A history has no such revision.
+    pub(crate) fn no_revision(system: &str, name: &str, number: u64) -> Self {
+        Error::NotFound(format!(
+            "the history of Actor {name} on ActorSystem {system} has no revision {number}"
+        ))
     }
 
     /// The same failure, of a call that has run an action.

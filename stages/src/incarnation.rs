@@ -1,7 +1,8 @@
 //! Incarnation: one activation of an actor, and the turns of it whose outcome is on its way to the store.
 //!
-//! It is sound, in doubt (a commit's outcome is unknown, and what came after it waits behind it) or
-//! doomed (a commit was lost, and nothing of it will be written any more).
+//! It is sound, being written (a commit is with the store, and what came after it waits), in doubt (that commit's
+//! outcome is unknown, and what came after it waits still) or doomed (a commit was lost, and nothing of it will be
+//! written any more). One commit at a time: however many the store has in hand, an actor's changes reach it in order.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -33,6 +34,8 @@ pub(crate) struct Incarnation {
 pub(crate) enum Standing {
     #[default]
     Sound,
+    /// A commit is with the store; these wait for it.
+    Writing(VecDeque<Settled>),
     /// A commit's outcome is unknown; these wait behind it.
     Doubtful(VecDeque<Settled>),
     /// A commit was lost: nothing of this activation will be written any more.
@@ -70,31 +73,77 @@ impl Incarnation {
     /// Why calls cannot use this activation.
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         match &*self.standing.lock() {
-            Standing::Sound => None,
+            Standing::Sound | Standing::Writing(_) => None,
             Standing::Doubtful(_) => Some(Trouble::InDoubt),
             Standing::Doomed(_) => Some(Trouble::Doomed),
         }
     }
 
-    /// Ends this activation: nothing of it will be written any more.
-    pub(crate) fn doom(&self, error: StoreError) {
-        let former = std::mem::replace(&mut *self.standing.lock(), Standing::Doomed(error));
+    /// Takes a turn to be written now; `None` when it waits behind an older one, or failed because nothing of this
+    /// activation is written any more. Who gets it back writes, and then [lets go](Self::written).
+    pub(crate) fn claim(&self, settled: Settled) -> Option<Settled> {
+        let mut standing = self.standing.lock();
+        let error = match &mut *standing {
+            Standing::Sound => {
+                *standing = Standing::Writing(VecDeque::new());
+                return Some(settled);
+            }
+            Standing::Writing(waiting) | Standing::Doubtful(waiting) => {
+                waiting.push_back(settled);
+                return None;
+            }
+            Standing::Doomed(error) => error.clone(),
+        };
+        drop(standing);
+        settled.fail(Error::Store(error));
+        None
+    }
+
+    /// What was claimed is written; answers what has come meanwhile and is to be written now, still claimed.
+    pub(crate) fn written(&self) -> Vec<Settled> {
+        let mut standing = self.standing.lock();
+        let Standing::Writing(waiting) = &mut *standing else { return Vec::new() };
+        let next = std::mem::take(waiting);
+        if next.is_empty() {
+            *standing = Standing::Sound;
+        }
+        next.into()
+    }
+
+    /// Whether what was claimed is in doubt now: `unsure`, the oldest first, with what waits behind it. Otherwise the
+    /// activation was doomed meanwhile, and they have failed.
+    pub(crate) fn doubt(&self, mut unsure: VecDeque<Settled>) -> bool {
+        let mut standing = self.standing.lock();
+        let error = match &mut *standing {
+            Standing::Doomed(error) => error.clone(),
+            Standing::Sound => {
+                *standing = Standing::Doubtful(unsure);
+                return true;
+            }
+            Standing::Writing(waiting) | Standing::Doubtful(waiting) => {
+                unsure.append(waiting);
+                *standing = Standing::Doubtful(unsure);
+                return true;
+            }
+        };
+        drop(standing);
+        fail_all(unsure, &error);
+        false
+    }
+
+    /// Ends this activation: nothing of it will be written any more, and what waits fails.
+    pub(crate) fn doom(&self, error: &StoreError) {
+        let former = std::mem::replace(&mut *self.standing.lock(), Standing::Doomed(error.clone()));
         // Outside the lock: what waited there takes the same lock when it is dropped.
-        drop(former);
+        if let Standing::Writing(waiting) | Standing::Doubtful(waiting) = former {
+            fail_all(waiting, error);
+        }
     }
 
     /// Ends a doubt that nobody settles any more; what waited behind it fails.
     pub(crate) fn give_up(&self, error: &StoreError) {
-        let mut standing = self.standing.lock();
-        if !matches!(*standing, Standing::Doubtful(_)) {
-            return;
-        }
-        let former = std::mem::replace(&mut *standing, Standing::Doomed(error.clone()));
-        drop(standing);
-        if let Standing::Doubtful(waiting) = former {
-            for settled in waiting {
-                settled.fail(Error::Store(error.clone()));
-            }
+        if self.trouble() == Some(Trouble::InDoubt) {
+            self.doom(error);
         }
     }
 
@@ -177,11 +226,14 @@ impl Settled {
     /// Ends it for want of room to write. What it would have changed will not be written, so nothing may
     /// build on it; unless an older write is in doubt, behind which it is written too.
     pub(crate) fn refuse(self, error: StoreError) {
-        let Some(settled) = stand_in_line(self) else { return };
-        if settled.save.is_some() {
-            settled.incarnation.doom(error.clone());
+        let incarnation = self.incarnation.clone();
+        if let Standing::Doubtful(waiting) = &mut *incarnation.standing.lock() {
+            return waiting.push_back(self);
         }
-        settled.fail(Error::Store(error));
+        if self.save.is_some() {
+            incarnation.doom(&error);
+        }
+        self.fail(Error::Store(error));
     }
 
     /// Lets everything go.
@@ -209,7 +261,7 @@ impl Drop for Settled {
     fn drop(&mut self) {
         // Dropped undecided (a panic, the end of a drain), its write may have happened: nothing may build on this activation.
         if !self.decided {
-            self.incarnation.doom(StoreError::Unknown("the commit was abandoned".into()));
+            self.incarnation.doom(&StoreError::Unknown("the commit was abandoned".into()));
         }
         self.incarnation.settle();
     }
@@ -221,25 +273,8 @@ impl fmt::Debug for Settled {
     }
 }
 
-/// Holds back what belongs to an activation in trouble; gives back what may go on.
-pub(crate) fn stand_in_line(settled: Settled) -> Option<Settled> {
-    let settled = wait_behind_doubt(settled)?;
-    let incarnation = settled.incarnation.clone();
-    let error = match &*incarnation.standing.lock() {
-        Standing::Doomed(error) => error.clone(),
-        _ => return Some(settled),
-    };
-    settled.fail(Error::Store(error));
-    None
-}
-
-/// Holds back what belongs to an activation in doubt.
-pub(crate) fn wait_behind_doubt(settled: Settled) -> Option<Settled> {
-    let incarnation = settled.incarnation.clone();
-    let mut standing = incarnation.standing.lock();
-    if let Standing::Doubtful(waiting) = &mut *standing {
-        waiting.push_back(settled);
-        return None;
+fn fail_all(waiting: VecDeque<Settled>, error: &StoreError) {
+    for settled in waiting {
+        settled.fail(Error::Store(error.clone()));
     }
-    Some(settled)
 }

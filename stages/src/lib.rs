@@ -27,8 +27,10 @@ mod incarnation;
 mod gate;
 mod checkpoint;
 mod departure;
+mod retention;
 mod worker;
 mod timer;
+pub mod past;
 pub mod topology;
 pub mod memory;
 #[cfg(any(test, feature = "testkit"))]

@@ -18,6 +18,12 @@ pub const DEACTIVATIONS_TOTAL: &str = "tidegate_deactivations_total";
 pub const CALLS_REFUSED_TOTAL: &str = "tidegate_calls_refused_total";
 /// Commits of states, by outcome.
 pub const COMMITS_TOTAL: &str = "tidegate_commits_total";
+/// Revisions appended to histories.
+pub const REVISIONS_APPENDED_TOTAL: &str = "tidegate_revisions_appended_total";
+/// Bytes of the states that were appended.
+pub const REVISIONS_APPENDED_BYTES_TOTAL: &str = "tidegate_revisions_appended_bytes_total";
+/// Revisions dropped from histories by retention.
+pub const REVISIONS_DROPPED_TOTAL: &str = "tidegate_revisions_dropped_total";
 /// Side effects, by outcome.
 pub const EFFECTS_TOTAL: &str = "tidegate_effects_total";
 

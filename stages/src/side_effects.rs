@@ -74,7 +74,7 @@ pub struct ChangeRules {
     pub revisions: Revisions,
     /// What an empty map of tags means.
     pub empty_tags: EmptyTags,
-    /// Largest state in bytes, type URL included.
+    /// Largest state in bytes, type URL and tags included.
     pub max_state_bytes: usize,
     /// Most effects of one actor that are planned and not yet sent.
     pub max_pending_effects: u32,
@@ -238,15 +238,16 @@ impl SideEffects {
             tags
         };
         let state = state.or_else(|| current.state.clone());
-        let bytes = state.as_ref().map_or(0, Any::len);
+        let content = ActorState { tags, state };
+        let bytes = content.bytes();
         if bytes > self.rules.max_state_bytes {
             return Err(Error::TooLarge(format!(
-                "the new state has {bytes} bytes, at most {} are allowed (TIDEGATE_MAX_STATE_BYTES); \
+                "the new state has {bytes} bytes with its tags, at most {} are allowed (TIDEGATE_MAX_STATE_BYTES); \
                  the action ran, the old state stays",
                 self.rules.max_state_bytes
             )));
         }
-        Ok(ActorState { tags, state })
+        Ok(content)
     }
 
     /// What has to be written before anything leaves.

@@ -76,6 +76,17 @@ impl ActorState {
     }
 }
 
+/// What an actor's history now holds as the newest: the answer to a checkpoint and to a restore.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Number of the newest revision; 0: none.
+    pub revision: u64,
+    /// When that revision was written; `None` when there is none.
+    pub at: Option<Timestamp>,
+    /// Tags and state, as that revision holds them.
+    pub content: ActorState,
+}
+
 /// The latest durable state of an actor: one record, overwritten by each durable change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Head {

@@ -3,10 +3,12 @@
 //! ```text
 //! caller ══▶ worker: lookup → invoke → side effects ══▶ checkpoint ─▶ reply | next actor
 //!  (keyed producer:   (consumers: one turn per demand)   (batch consumer) └▶ effects sender (keyed producer, consumer)
-//!   one mailbox per actor)
+//!   one mailbox per actor)                                                  └▶ retention (producers, consumer)
 //! ```
 //! Demand crosses the double arrows: from mailboxes to workers (concurrency), from workers to the
-//! checkpoint (batching), from durable commits to the effects sender (isolation).
+//! checkpoint (batching), from durable commits to the effects sender and to retention (isolation).
+
+mod history;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,14 +31,17 @@ use crate::departure::WayOut;
 use crate::directory::{Directory, Entry};
 use crate::error::Error;
 use crate::gate::Gate;
+use crate::history::Retention;
 use crate::incarnation::Settled;
 use crate::invocation::{Invocation, Payload, Registration, Spawn};
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
 use crate::metrics::InvocationDurations;
+use crate::past::Past;
 use crate::ports::{Clock, Host, Registry, StateStore};
 use crate::registration::Registrar;
 use crate::reply::{Deadlines, Reply, Timing};
+use crate::retention::Growth;
 use crate::side_effects::{ChangeRules, Deliver, EffectsSender, SideEffects};
 use crate::state::ActorState;
 use crate::timer::Timers;
@@ -57,12 +62,17 @@ pub struct Settings {
     pub host_connections: usize,
     /// Outcomes on their way to the store.
     pub checkpoint: Bound,
+    /// Commits that the store has in hand at once: one for a store that makes one of all that waits, more for one
+    /// that is far away.
+    pub commits_in_flight: usize,
     /// Side effects on their way to their targets.
     pub effects: Bound,
     /// How long a call may take, phase by phase.
     pub deadlines: Deadlines,
     /// How a response changes an actor.
     pub rules: ChangeRules,
+    /// How much of each history is kept.
+    pub retention: Retention,
     /// Actors in memory, beyond which the least recently used leave.
     pub max_live: usize,
 }
@@ -76,9 +86,11 @@ impl Default for Settings {
             workers: 2,
             host_connections: 4_096,
             checkpoint: Bound { events: 8_192, bytes: 128 << 20 },
+            commits_in_flight: 1,
             effects: Bound { events: 8_192, bytes: 64 << 20 },
             deadlines: Deadlines::default(),
             rules: ChangeRules::default(),
+            retention: Retention::default(),
             max_live: 1_000_000,
         }
     }
@@ -124,9 +136,11 @@ pub struct House {
     mailboxes: KeyedProducer<Work>,
     effects: EffectsSender,
     checkpoint: CheckpointQueue,
+    growth: Growth,
     drain: Drain,
     stop_timers: CancellationToken,
     durations: InvocationDurations,
+    past: Past,
 }
 
 impl House {
@@ -161,6 +175,7 @@ impl House {
             drain.clone(),
             settings.host_connections,
         );
+        let past = Past::new(store.clone(), clock.clone());
         let recalled = registrar.recall().await?;
         info!(epoch, recalled, "house open");
 
@@ -197,11 +212,16 @@ impl House {
                 .subscribe(&mailboxes, each_slot(demand))
                 .map_err(unsubscribed)?;
         }
+        let growth =
+            Growth::start(settings.retention, directory.clone(), store.clone(), clock, &drain)
+                .map_err(unsubscribed)?;
         let durability = settings.rules.durability;
-        let room = Checkpoint::new(store, gate, drain.clone(), durability);
+        let room = Checkpoint::new(store, gate, drain.clone(), durability, growth.clone());
+        let in_flight = settings.commits_in_flight.max(1);
         let options = BatchOptions {
-            max_bytes: (settings.checkpoint.bytes / 2).max(1),
-            ..BatchOptions::new("checkpoint", COMMIT_EVENTS)
+            max_bytes: (settings.checkpoint.bytes / (in_flight + 1)).max(1),
+            in_flight,
+            ..BatchOptions::new("checkpoint", COMMIT_EVENTS.div_ceil(in_flight))
         };
         let commits = timed("checkpoint").service(room);
         Consumer::spawn_batched(options, Settled::bytes, commits, &drain)
@@ -224,9 +244,11 @@ impl House {
             mailboxes,
             effects,
             checkpoint,
+            growth,
             drain,
             stop_timers,
             durations: InvocationDurations::new(),
+            past,
         })
     }
 
@@ -279,7 +301,12 @@ impl House {
     pub async fn state(&self, system: &str, name: &str) -> Result<ActorState, Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        let state = self.caller.admit_task(&entry, Task::State).await?.answer().await?;
+        let state = self
+            .caller
+            .admit_task(&entry, |asked| Task::State(asked.reply, asked.permit))
+            .await?
+            .answer()
+            .await?;
         if state.state.is_none() && state.tags.is_empty() {
             return Err(Error::NotFound(format!(
                 "Actor {name} on ActorSystem {system} has no state"
@@ -295,7 +322,11 @@ impl House {
     pub async fn delete(&self, system: &str, name: &str) -> Result<(), Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        self.caller.admit_task(&entry, Task::Delete).await?.answer().await
+        self.caller
+            .admit_task(&entry, |asked| Task::Delete(asked.reply, asked.permit))
+            .await?
+            .answer()
+            .await
     }
 
     /// Whether calls from outside are refused.
@@ -330,6 +361,7 @@ impl House {
         self.mailboxes.end();
         self.effects.queue.end();
         self.checkpoint.producer().close();
+        self.growth.end();
         let drained = self.drain.drain(deadline.saturating_duration_since(Instant::now())).await;
         finished && drained.finished
     }

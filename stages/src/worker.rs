@@ -4,6 +4,8 @@
 //! does (I6). The key is free again as soon as the answer is applied in memory; the reply follows when
 //! the checkpoint has made it durable.
 
+mod keep;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -50,7 +52,11 @@ impl<H: Host> Worker<H> {
     async fn turn(self: Arc<Self>, turn: Turn<Work>) {
         let (work, hold) = turn.into_parts();
         match work.task {
-            Task::Call(_) | Task::State(..) | Task::WarmUp(_) => {
+            Task::Call(_)
+            | Task::State(..)
+            | Task::WarmUp(_)
+            | Task::Checkpoint(_)
+            | Task::Restore(..) => {
                 if let Err((work, halt)) = self.walk(work).await {
                     self.retry_or_fail(work, halt, hold);
                 }
@@ -81,8 +87,8 @@ impl<H: Host> Worker<H> {
     /// The walk of a call: lookup → invoke → side effects → checkpoint.
     async fn walk(&self, work: Work) -> Result<(), (Work, Halt)> {
         let found = match self.lookup.find(&work).await {
-            Ok(found) => self.initialise(found).await,
-            Err(halt) => Err(halt),
+            Ok(found) if work.task.needs_host() => self.initialise(found).await,
+            found => found,
         };
         let mut actor = match found {
             Ok(actor) => actor,
@@ -102,6 +108,16 @@ impl<H: Host> Worker<H> {
                 Departure::State(reply, actor.live.content.clone(), permit)
             }
             Task::WarmUp(reply) => Departure::Done(reply),
+            Task::Checkpoint(asked) => {
+                return self.checkpoint(actor, asked).await.map_err(|(asked, halt)| {
+                    (Work { entry, lane, task: Task::Checkpoint(asked), retries }, halt)
+                });
+            }
+            Task::Restore(number, asked) => {
+                return self.restore(actor, number, asked).await.map_err(|(asked, halt)| {
+                    (Work { entry, lane, task: Task::Restore(number, asked), retries }, halt)
+                });
+            }
             Task::Snapshot | Task::Deactivate { .. } | Task::Delete(..) => Departure::Nothing,
         };
         self.submit(&mut actor, None, departure, Vec::new()).await;
@@ -282,7 +298,7 @@ impl<H: Host> Worker<H> {
         if let Some(incarnation) = incarnation {
             // Calls before the delete are answered as if it had not come yet.
             in_time(incarnation.settled().map(Ok)).await?;
-            incarnation.doom(StoreError::Unavailable("the actor was deleted".into()));
+            incarnation.doom(&StoreError::Unavailable("the actor was deleted".into()));
         }
         entry.cell.lock().live = None;
         self.lookup.left(entry);

@@ -53,11 +53,12 @@ struct Known {
 
 fn fault(dice: &mut Dice) -> SaveFault {
     let text = "as the test wants it".to_owned();
-    match dice.below(5) {
+    match dice.below(8) {
         0 => SaveFault::Lose(StoreError::Unavailable(text)),
         1 => SaveFault::Lose(StoreError::Unknown(text)),
         2 => SaveFault::WriteAndFail(StoreError::Unknown(text)),
         3 => SaveFault::LoseFirst(StoreError::Full(text)),
+        4..=6 => SaveFault::Late(Duration::from_millis(dice.below(40))),
         _ => {
             let written = usize::try_from(dice.below(3)).unwrap();
             SaveFault::Tear(written, StoreError::Unknown(text))
@@ -95,6 +96,7 @@ async fn run(seed: u64, durability: Durability) {
     let mut dice = Dice::new(seed);
     let mut settings = Settings { max_live: 2, ..Settings::default() };
     settings.rules.durability = durability;
+    settings.commits_in_flight = usize::try_from(1 + dice.below(4)).unwrap();
     settings.deadlines.start = Duration::from_secs(2);
     if dice.below(2) == 0 {
         settings.rules.revisions = Revisions::Every;

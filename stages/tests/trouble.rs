@@ -41,6 +41,43 @@ async fn a_drain_in_doubt_ends_at_its_limit_and_every_caller_gets_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_commit_of_one_actor_delays_no_other_and_its_own_next_one_waits() {
+    let settings = Settings { commits_in_flight: 2, ..Settings::default() };
+    let world = world_with(counter(), settings, MemoryStore::new()).await;
+    world.register(vec![definition("joe"), definition("moe")]).await.unwrap();
+    world.store.fail_next_save(SaveFault::Late(Duration::from_secs(5)));
+    let slow = world.start(call("joe", "add"));
+    sleep(Duration::from_millis(1)).await;
+    let behind = world.start(call("joe", "add"));
+    let began = Instant::now();
+    assert_eq!(world.add("moe").await.unwrap(), 1);
+    assert!(began.elapsed() < Duration::from_secs(1), "moe waited {:?}", began.elapsed());
+    assert_eq!(world.store.saves(), 2, "joe's second change is not with the store yet");
+    assert_eq!(answered(slow.await.unwrap().unwrap()), 1);
+    assert_eq!(answered(behind.await.unwrap().unwrap()), 2);
+    assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_a_commit_that_is_lost_fails_with_it() {
+    let settings = Settings { commits_in_flight: 2, ..Settings::default() };
+    let world = world_with(counter(), settings, MemoryStore::new()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    world.add("joe").await.unwrap();
+    world.store.hold_saves();
+    world.store.fail_next_save(lost());
+    let calls: Vec<_> = (0..3).map(|_| world.start(call("joe", "add"))).collect();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.store.held_saves(), 1);
+    world.store.release_saves();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::StoreUnavailable);
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.add("joe").await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_doubt_postpones_snapshots_and_idle_ends_and_cancels_none() {
     let world = world_with(
         counter(),

@@ -13,11 +13,14 @@ use tracing::warn;
 use super::StartError;
 use super::stores::{self, OpenStore};
 use crate::clock::SystemClock;
-use crate::config::Settings;
+use crate::config::{Database, Settings};
 use crate::host::{HttpHost, SystemConnector};
 
 /// The time that closing the store has at least, whatever the drain has used up.
 const CLOSING: Duration = Duration::from_secs(2);
+
+/// Commits that a database has in hand at once.
+const CQL_COMMITS: usize = 16;
 
 /// The house and what it stands on.
 #[derive(Debug)]
@@ -93,12 +96,18 @@ fn plan(settings: &Settings) -> topology::Settings {
             events: usize_of(bounds.effects_events),
             bytes: usize_of(bounds.door_bytes),
         },
+        commits_in_flight: match &settings.database {
+            // A store over a network answers each write in its own time.
+            Database::Scylla(_) => CQL_COMMITS,
+            Database::Embedded | Database::Memory => 1,
+        },
         deadlines: Deadlines {
             start: settings.start_limit,
             host: settings.host_limit,
             ..Deadlines::default()
         },
         rules,
+        retention: settings.retention,
         max_live: usize_of(settings.max_live_actors),
     }
 }

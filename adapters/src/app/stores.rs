@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{Registry, StateStore};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::StartError;
+use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::offline;
-use crate::store::{EmbeddedStore, KeyError, Notes, OpenError, Options, Vault};
+use crate::store::{
+    CqlOpenError, CqlOptions, CqlStore, EmbeddedStore, KeyError, Notes, OpenError, Options, Vault,
+};
 use crate::wire;
 
 /// How long closing a store may take that is not used after all.
@@ -40,9 +44,10 @@ pub(crate) enum Purpose {
 }
 
 /// Which store it is: what the ports do not tell.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Kind {
     Embedded(Arc<EmbeddedStore>),
+    Cql(CqlStore),
     Memory,
 }
 
@@ -110,8 +115,14 @@ async fn connect(settings: &Settings) -> Result<OpenStore, StartError> {
                 kind: Kind::Embedded(store),
             })
         }
-        Database::Scylla(_) => {
-            Err(anyhow::anyhow!("PROXY_DATABASE_TYPE=scylla is not built yet").into())
+        Database::Scylla(options) => {
+            let store = open_cql(options).await?;
+            Ok(OpenStore {
+                states: Arc::new(store.clone()),
+                registry: Arc::new(store.clone()),
+                notes: Some(Arc::new(store.clone())),
+                kind: Kind::Cql(store),
+            })
         }
         Database::Memory => {
             warn!("PROXY_DATABASE_TYPE=memory: every state is lost when the proxy ends");
@@ -129,24 +140,38 @@ async fn connect(settings: &Settings) -> Result<OpenStore, StartError> {
 impl OpenStore {
     /// Whether it works, for readiness.
     pub(crate) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        let embedded = match &self.kind {
-            Kind::Embedded(store) => Some(store.clone()),
-            Kind::Memory => None,
-        };
-        move || embedded.as_ref().is_none_or(|store| store.is_healthy())
+        let kind = self.kind.clone();
+        move || match &kind {
+            Kind::Embedded(store) => store.is_healthy(),
+            Kind::Cql(store) => store.is_healthy(),
+            Kind::Memory => true,
+        }
     }
 
     /// Writes what waits and closes it, within `limit`.
     pub(crate) async fn close(self, limit: Duration) {
-        match self.kind {
-            Kind::Embedded(store) => match tokio::time::timeout(limit, store.close()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => error!(%error, "the store was not closed in order"),
-                Err(_) => error!("the store was not closed in time"),
-            },
-            Kind::Memory => {}
+        let closing = async {
+            match &self.kind {
+                Kind::Embedded(store) => store.close().await,
+                Kind::Cql(store) => store.close().await,
+                Kind::Memory => Ok(()),
+            }
+        };
+        match timeout(limit, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, "the store was not closed in order"),
+            Err(_) => error!("the store was not closed in time"),
         }
     }
+}
+
+/// Connects to the database.
+async fn open_cql(options: &CqlOptions) -> Result<CqlStore, StartError> {
+    let opened = CqlStore::open(options, Arc::new(SystemClock), wire::definition).await;
+    opened.map_err(|error| match error {
+        CqlOpenError::Newer { .. } => StartError::Format(error.to_string()),
+        _ => StartError::Database(error.to_string()),
+    })
 }
 
 /// Opens the data directory; that reads its journals, so it runs beside the runtime's workers.

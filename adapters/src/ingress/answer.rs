@@ -12,14 +12,13 @@ use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tracing::{error, info};
 
-use super::http::{Answer, Refusal, octets, of_type};
+use super::http::{Answer, JSON, Refusal, octets, of_type};
 use super::lifecycle::Phase;
 use super::route::{NoResource, Resource, revision};
-use super::{Calls, Door, Ingress, Limits, admin, body};
+use super::{Calls, Door, Ingress, Limits, accept, admin, body, past};
 use crate::net::Peer;
-use crate::wire;
+use crate::wire::{self, Form};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 const UP: Bytes = Bytes::from_static(br#"{"status":"up"}"#);
 const DOWN: Bytes = Bytes::from_static(br#"{"status":"down"}"#);
@@ -43,14 +42,20 @@ impl<C: Calls> Ingress<C> {
         let door = &*self.0;
         let resource = Resource::find(head.uri.path()).map(|found| found.under(&head.method));
         let label = resource.as_ref().map_or("none", Resource::label);
+        // Errors of the routes that speak JSON speak it too.
+        let form = match &resource {
+            Ok(Resource::Past { .. }) => accept::form(&head.headers).unwrap_or(Form::Json),
+            _ => Form::Protobuf,
+        };
         let answered = AssertUnwindSafe(door.answer(resource, &head, &mut body, peer));
         let answer = match answered.catch_unwind().await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(refusal)) => refusal.into_answer(),
+            Ok(Err(refusal)) => refusal.into_answer(form),
             Err(_) => {
                 // The panic hook has logged where and why.
                 error!(route = label, "a request ended in a panic");
-                Refusal::from(Error::Internal("a defect ended this request".into())).into_answer()
+                let error = Error::Internal("a defect ended this request".into());
+                Refusal::from(error).into_answer(form)
             }
         };
         if !body.is_end_stream() {
@@ -90,6 +95,9 @@ impl<C: Calls> Door<C> {
             }
             _ => {}
         }
+        if let Resource::Past { system, name, part } = resource {
+            return past::answer(&self.parts, (&system, &name), part, head, peer).await;
+        }
         if head.method == Method::POST {
             check_media_type(&head.headers)?;
         }
@@ -126,9 +134,11 @@ impl<C: Calls> Door<C> {
             Resource::Actor { system, name } => {
                 Ok(octets(wire::state(calls.state(&system, &name).await?)))
             }
-            Resource::Health | Resource::Liveness | Resource::Readiness | Resource::Metrics => {
-                unreachable!("answered above")
-            }
+            Resource::Past { .. }
+            | Resource::Health
+            | Resource::Liveness
+            | Resource::Readiness
+            | Resource::Metrics => unreachable!("answered above"),
         }
     }
 

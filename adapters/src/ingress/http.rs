@@ -7,10 +7,13 @@ use http_body_util::Full;
 use tidegate_stages::error::{Error, ErrorKind};
 
 use super::body::BodyError;
-use crate::wire::{self, Malformed, Outcome};
+use crate::wire::{self, Form, Malformed, Outcome};
 
 const OCTET_STREAM: HeaderValue =
     HeaderValue::from_static("application/octet-stream; charset=utf-8");
+
+/// JSON, as every endpoint that speaks it labels it.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Seconds after which a refusal that names no time may be tried again.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -44,9 +47,17 @@ impl Refusal {
         Self { allow: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, text) }
     }
 
+    /// What it says.
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+
     /// The answer; its body is never empty.
-    pub(super) fn into_answer(self) -> Answer {
-        let mut answer = octets(wire::error(self.outcome, self.text));
+    pub(super) fn into_answer(self, form: Form) -> Answer {
+        let mut answer = match form {
+            Form::Protobuf => octets(wire::error(self.outcome, self.text)),
+            Form::Json => of_type(JSON, wire::json_error(&self.text, self.outcome.name())),
+        };
         *answer.status_mut() = self.status;
         if let Some(seconds) = self.retry_after {
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
@@ -167,7 +178,7 @@ mod tests {
         for (millis, seconds) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2")] {
             let retry_after = Duration::from_millis(millis);
             let error = Error::Overloaded { reason: "full".into(), retry_after };
-            let answer = Refusal::from(error).into_answer();
+            let answer = Refusal::from(error).into_answer(Form::Protobuf);
             assert_eq!(answer.headers()[RETRY_AFTER], seconds);
         }
     }

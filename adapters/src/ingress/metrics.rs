@@ -10,8 +10,22 @@ pub const CONNECTIONS: &str = "tidegate_http_connections";
 /// Requests answered, by route and status.
 pub const REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
 
-const ROUTES: [&str; 7] = ["invoke", "register", "spawn", "actor", "health", "metrics", "none"];
-const STATUSES: [u16; 14] = [200, 400, 403, 404, 405, 408, 409, 413, 415, 500, 501, 502, 503, 504];
+const ROUTES: [&str; 12] = [
+    "invoke",
+    "register",
+    "spawn",
+    "actor",
+    "revisions",
+    "revision",
+    "state",
+    "restore",
+    "checkpoint",
+    "health",
+    "metrics",
+    "none",
+];
+const STATUSES: [u16; 15] =
+    [200, 400, 403, 404, 405, 406, 408, 409, 413, 415, 500, 501, 502, 503, 504];
 
 /// Counters of [`REQUESTS_TOTAL`], each made when it is first needed.
 #[derive(Debug, Default)]

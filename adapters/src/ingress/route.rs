@@ -16,10 +16,31 @@ pub(super) enum Resource<'a> {
         system: Cow<'a, str>,
         name: Cow<'a, str>,
     },
+    /// One actor's past; the names are percent-decoded.
+    Past {
+        system: Cow<'a, str>,
+        name: Cow<'a, str>,
+        part: Part<'a>,
+    },
     Health,
     Liveness,
     Readiness,
     Metrics,
+}
+
+/// What is asked of an actor's past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    /// Its history.
+    Revisions,
+    /// One entry of it, by its number as it was written.
+    Revision(&'a str),
+    /// The state at a time.
+    State,
+    /// That an entry becomes the current state.
+    Restore,
+    /// That the current state becomes an entry.
+    Checkpoint,
 }
 
 /// Why a path names nothing.
@@ -32,7 +53,7 @@ pub(super) enum NoResource {
 }
 
 /// Most segments that a path of ours has.
-const SEGMENTS: usize = 7;
+const SEGMENTS: usize = 8;
 
 impl<'a> Resource<'a> {
     /// Finds what a path names. Empty segments do not count, as upstream has it.
@@ -50,6 +71,17 @@ impl<'a> Resource<'a> {
             ["api", "v1", "system", system, "actors", name] => {
                 // `spawn` under a POST is the endpoint; an actor of that name is reached with any other method.
                 Ok(Self::Actor { system: decoded(system)?, name: decoded(name)? })
+            }
+            ["api", "v1", "system", system, "actors", name, part @ ..] => {
+                let part = match part {
+                    ["revisions"] => Part::Revisions,
+                    ["revisions", number] => Part::Revision(number),
+                    ["state"] => Part::State,
+                    ["restore"] => Part::Restore,
+                    ["checkpoint"] => Part::Checkpoint,
+                    _ => return Err(NoResource::Unknown),
+                };
+                Ok(Self::Past { system: decoded(system)?, name: decoded(name)?, part })
             }
             ["api", "v1", "system"] => Ok(Self::Register),
             ["health"] => Ok(Self::Health),
@@ -71,9 +103,14 @@ impl<'a> Resource<'a> {
     /// Methods that it knows, as an `Allow` header lists them.
     pub(super) fn allowed(&self) -> &'static str {
         match self {
-            Self::Register | Self::Spawn | Self::Invoke => "POST",
+            Self::Register
+            | Self::Spawn
+            | Self::Invoke
+            | Self::Past { part: Part::Restore | Part::Checkpoint, .. } => "POST",
             Self::Actor { .. } => "GET, HEAD, DELETE",
-            Self::Health | Self::Liveness | Self::Readiness | Self::Metrics => "GET, HEAD",
+            Self::Past { .. } | Self::Health | Self::Liveness | Self::Readiness | Self::Metrics => {
+                "GET, HEAD"
+            }
         }
     }
 
@@ -89,8 +126,22 @@ impl<'a> Resource<'a> {
             Self::Spawn => "spawn",
             Self::Invoke => "invoke",
             Self::Actor { .. } => "actor",
+            Self::Past { part, .. } => part.label(),
             Self::Health | Self::Liveness | Self::Readiness => "health",
             Self::Metrics => "metrics",
+        }
+    }
+}
+
+impl Part<'_> {
+    /// Its name in metrics.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Revisions => "revisions",
+            Self::Revision(_) => "revision",
+            Self::State => "state",
+            Self::Restore => "restore",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }
@@ -137,6 +188,25 @@ mod tests {
         assert_eq!(Resource::find(path).unwrap().under(&Method::POST), Resource::Spawn);
         let actor = Resource::Actor { system: "s".into(), name: "spawn".into() };
         assert_eq!(Resource::find(path).unwrap().under(&Method::GET), actor);
+    }
+
+    #[test]
+    fn an_actor_has_a_past() {
+        let part = |path: &'static str| match Resource::find(path) {
+            Ok(Resource::Past { system, name, part }) if (&*system, &*name) == ("s", "a/b") => {
+                Some(part)
+            }
+            _ => None,
+        };
+        assert_eq!(part("/api/v1/system/s/actors/a%2Fb/revisions"), Some(Part::Revisions));
+        assert_eq!(part("/api/v1/system/s/actors/a%2Fb/revisions/7"), Some(Part::Revision("7")));
+        assert_eq!(part("/api/v1/system/s/actors/a%2Fb/state/"), Some(Part::State));
+        assert_eq!(part("/api/v1/system/s/actors/a%2Fb/restore"), Some(Part::Restore));
+        assert_eq!(part("/api/v1/system/s/actors/a%2Fb/checkpoint"), Some(Part::Checkpoint));
+        for unknown in ["", "/state/1", "/revisions/1/2", "/past"] {
+            let path = format!("/api/v1/system/s/actors/a/b{unknown}");
+            assert_eq!(Resource::find(&path), Err(NoResource::Unknown), "{path}");
+        }
     }
 
     #[test]

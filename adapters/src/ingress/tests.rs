@@ -29,6 +29,8 @@ struct Scripted {
     spawned: Arc<Mutex<Vec<Spawn>>>,
     invoked: Arc<Mutex<Vec<Invocation>>>,
     deleted: Arc<Mutex<Vec<String>>>,
+    /// What was asked of an actor's past, as text.
+    past: Arc<Mutex<Vec<String>>>,
     /// Told when a call that never ends is dropped.
     gone: Arc<tokio::sync::Notify>,
 }
@@ -82,6 +84,49 @@ impl Calls for Scripted {
     async fn delete(&self, system: &str, name: &str) -> Result<(), Error> {
         self.deleted.lock().push(format!("{system}/{name}"));
         Ok(())
+    }
+
+    async fn revisions(
+        &self,
+        system: &str,
+        name: &str,
+        interval: Interval,
+        limit: usize,
+    ) -> Result<Page<Revision>, Error> {
+        self.past.lock().push(format!("{system}/{name} {interval:?} {limit}"));
+        Ok(Page { items: vec![past::revision(1), past::revision(2)], more: true })
+    }
+
+    async fn revision(&self, system: &str, name: &str, number: u64) -> Result<Revision, Error> {
+        self.past.lock().push(format!("{system}/{name} revision {number}"));
+        if number == 99 {
+            return Err(Error::NotFound("no revision 99".into()));
+        }
+        Ok(past::revision(number))
+    }
+
+    async fn state_at(&self, system: &str, name: &str, at: Timestamp) -> Result<Then, Error> {
+        self.past.lock().push(format!("{system}/{name} at {at}"));
+        Ok(Then { revision: past::revision(3), exact: false })
+    }
+
+    async fn latest(&self, system: &str, name: &str) -> Result<Revision, Error> {
+        self.past.lock().push(format!("{system}/{name} latest"));
+        Ok(past::revision(4))
+    }
+
+    async fn checkpoint(&self, system: &str, name: &str) -> Result<Checkpoint, Error> {
+        self.past.lock().push(format!("{system}/{name} checkpoint"));
+        match name {
+            "panic" => panic!("on command"),
+            _ => Ok(Checkpoint::default()),
+        }
+    }
+
+    async fn restore(&self, system: &str, name: &str, number: u64) -> Result<Checkpoint, Error> {
+        self.past.lock().push(format!("{system}/{name} restore {number}"));
+        let Revision { at, content, .. } = past::revision(number);
+        Ok(Checkpoint { revision: 9, at: Some(at), content })
     }
 }
 
@@ -371,4 +416,5 @@ async fn what_the_house_depends_on_counts_for_readiness() {
     assert!(!headers.contains_key(CONTENT_LENGTH), "hyper adds it");
 }
 
+mod past;
 mod simulated;

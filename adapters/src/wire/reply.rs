@@ -18,6 +18,20 @@ pub enum Outcome {
     Error,
 }
 
+impl Outcome {
+    fn status(self) -> wire::Status {
+        match self {
+            Outcome::ActorNotFound => wire::Status::ActorNotFound,
+            Outcome::Error => wire::Status::Error,
+        }
+    }
+
+    /// As the protocol spells it.
+    pub fn name(self) -> &'static str {
+        self.status().as_str_name()
+    }
+}
+
 /// `InvocationResponse`, with the echoed parts as the bytes that the caller sent.
 #[derive(Clone, PartialEq, Message)]
 struct InvokedFrame {
@@ -78,9 +92,5 @@ pub fn state(state: ActorState) -> Bytes {
 /// Field 1 of `InvocationResponse`, `SpawnResponse` and `RegistrationResponse` is the same `RequestStatus`, so these bytes are an
 /// error of whichever of them the route answers with (decision 24).
 pub fn error(outcome: Outcome, text: impl Into<String>) -> Bytes {
-    let outcome = match outcome {
-        Outcome::ActorNotFound => wire::Status::ActorNotFound,
-        Outcome::Error => wire::Status::Error,
-    };
-    wire::SpawnResponse { status: Some(status(outcome, text)) }.encode_to_vec().into()
+    wire::SpawnResponse { status: Some(status(outcome.status(), text)) }.encode_to_vec().into()
 }

@@ -8,10 +8,12 @@ use tidegate::host::{HostOptions, HttpHost};
 use tidegate::ingress::{Calls, Hosts, Ingress, Lifecycle, Limits, Parts, serve};
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
+use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::past::Then;
 use tidegate_stages::reply::Deadlines;
-use tidegate_stages::state::ActorState;
+use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 use tidegate_stages::testkit::faulty::FaultyStore;
 use tidegate_stages::topology::{House, Ports, Settings};
 use tokio::time::sleep;
@@ -125,5 +127,58 @@ impl Calls for Watched {
 
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {
         self.house.delete(system, name)
+    }
+
+    fn revisions(
+        &self,
+        system: &str,
+        name: &str,
+        interval: Interval,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<Revision>, Error>> + Send {
+        self.house.revisions(system, name, interval, limit)
+    }
+
+    fn revision(
+        &self,
+        system: &str,
+        name: &str,
+        number: u64,
+    ) -> impl Future<Output = Result<Revision, Error>> + Send {
+        self.house.revision(system, name, number)
+    }
+
+    fn state_at(
+        &self,
+        system: &str,
+        name: &str,
+        at: Timestamp,
+    ) -> impl Future<Output = Result<Then, Error>> + Send {
+        self.house.state_at(system, name, at)
+    }
+
+    fn latest(
+        &self,
+        system: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Revision, Error>> + Send {
+        self.house.latest(system, name)
+    }
+
+    fn checkpoint(
+        &self,
+        system: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Checkpoint, Error>> + Send {
+        self.house.checkpoint(system, name)
+    }
+
+    fn restore(
+        &self,
+        system: &str,
+        name: &str,
+        number: u64,
+    ) -> impl Future<Output = Result<Checkpoint, Error>> + Send {
+        self.house.restore(system, name, number)
     }
 }

@@ -1,18 +1,16 @@
-//! Actors that count: a host whose every action adds one, and callers that remember what they were told.
+//! Actors that count: a host whose every action adds one, and what callers ask of them.
 //!
 //! A state is a text that no other state shares, a [`mark`], so that a trace of system calls shows which
 //! state a write carried.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::client::{Client, NoAnswer};
@@ -50,9 +48,9 @@ fn value_of(state: Option<&Any>) -> u32 {
     marks(text).next().expect("a state holds its mark").1
 }
 
-/// Three copies of its mark: a store that splits a write somewhere leaves one whole.
-fn state_of(actor: &str, value: u32) -> Any {
-    let text = mark(actor, value).repeat(3);
+/// Three copies of its mark, and more: a store that splits a write somewhere leaves one whole.
+fn state_of(actor: &str, value: u32, padding: usize) -> Any {
+    let text = mark(actor, value).repeat(3) + &" ".repeat(padding);
     Any { type_url: "type.googleapis.com/tidegate.test.Mark".into(), value: text.into() }
 }
 
@@ -61,6 +59,8 @@ fn state_of(actor: &str, value: u32) -> Any {
 pub(crate) struct Counter {
     /// How long an action takes.
     pub(crate) takes: Duration,
+    /// Bytes that its states have besides their marks.
+    pub(crate) padding: usize,
     /// The identities that were called, by name.
     pub(crate) called: Mutex<BTreeMap<String, ActorId>>,
 }
@@ -71,7 +71,8 @@ impl Script for Counter {
             let invocation = ActorInvocation::decode(call.body).expect("an invocation");
             let id = invocation.actor.expect("an actor");
             let context = invocation.current_context.expect("a context");
-            let now = state_of(&id.name, value_of(context.state.as_ref()) + 1);
+            let value = value_of(context.state.as_ref()) + 1;
+            let now = state_of(&id.name, value, self.padding);
             self.called.lock().insert(id.name.clone(), id.clone());
             sleep(self.takes).await;
             Some(Answer::message(&ActorInvocationResponse {
@@ -102,6 +103,13 @@ pub(crate) fn definition(name: &str, kind: Kind) -> Actor {
         metadata: Some(Metadata::default()),
         ..Actor::default()
     }
+}
+
+/// The same of one whose state is nowhere but in memory.
+pub(crate) fn stateless(name: &str) -> Actor {
+    let mut actor = definition(name, Kind::Named);
+    actor.settings.as_mut().expect("it has settings").stateful = false;
+    actor
 }
 
 /// Registers definitions.
@@ -156,7 +164,22 @@ pub(crate) enum Added {
 
 /// Adds one.
 pub(crate) async fn add(client: &mut Client, actor: &str) -> Result<Added, NoAnswer> {
-    let (http, response) = client.invoke(&call(actor, ADD)).await?;
+    sum(client, &call(actor, ADD)).await
+}
+
+/// Adds one, and waits no longer for it than this.
+pub(crate) async fn add_within(
+    client: &mut Client,
+    actor: &str,
+    patience: Duration,
+) -> Result<Added, NoAnswer> {
+    let mut call = call(actor, ADD);
+    call.metadata.insert("request-timeout".into(), patience.as_millis().to_string());
+    sum(client, &call).await
+}
+
+async fn sum(client: &mut Client, call: &InvocationRequest) -> Result<Added, NoAnswer> {
+    let (http, response) = client.invoke(call).await?;
     if http != 200 {
         let status = response.status.expect("a failure has a status");
         assert!(!status.message.is_empty(), "a failure has a text");
@@ -186,95 +209,5 @@ pub(crate) async fn get_state(client: &mut Client, actor: &str) -> u32 {
         200 => value_of(reply.decode::<ActorState>().state.as_ref()),
         404 => 0,
         status => panic!("GET of a state answers {status}: {:?}", Bytes::clone(&reply.body)),
-    }
-}
-
-/// What is known of one actor.
-#[derive(Debug, Default)]
-struct Known {
-    /// Values that were acknowledged; each may be so only once.
-    acknowledged: BTreeSet<u32>,
-    /// Calls that were sent since the last look.
-    attempted: u32,
-    /// Value at the last look.
-    looked: u32,
-}
-
-/// Callers of counting actors, and what they were told.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    known: Mutex<BTreeMap<String, Known>>,
-    in_flight: AtomicU32,
-    acknowledged: AtomicU32,
-}
-
-impl Ledger {
-    /// How many calls wait for their answer now.
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::SeqCst)
-    }
-
-    /// How many calls were acknowledged so far.
-    pub(crate) fn acknowledged(&self) -> u32 {
-        self.acknowledged.load(Ordering::SeqCst)
-    }
-
-    /// One caller for each entry of `actors`, until its connection fails or it is refused. The answers that were refusals.
-    pub(crate) fn load(self: &Arc<Self>, address: &str, actors: &[String]) -> JoinSet<Option<u16>> {
-        let mut callers = JoinSet::new();
-        for actor in actors {
-            let (ledger, address, actor) = (Arc::clone(self), address.to_owned(), actor.clone());
-            callers.spawn(async move { ledger.call_until_refused(&address, &actor).await });
-        }
-        callers
-    }
-
-    async fn call_until_refused(&self, address: &str, actor: &str) -> Option<u16> {
-        let mut client = Client::connect(address).await.ok()?;
-        loop {
-            self.known.lock().entry(actor.to_owned()).or_default().attempted += 1;
-            self.in_flight.fetch_add(1, Ordering::SeqCst);
-            let added = add(&mut client, actor).await;
-            self.in_flight.fetch_sub(1, Ordering::SeqCst);
-            match added {
-                Ok(Added::To(value)) => self.acknowledge(actor, value),
-                Ok(Added::Refused(status, _)) => return Some(status),
-                Err(NoAnswer::Connection(_)) => return None,
-                Err(NoAnswer::Silence) => panic!("a call of {actor} was never answered"),
-            }
-        }
-    }
-
-    fn acknowledge(&self, actor: &str, value: u32) {
-        let mut known = self.known.lock();
-        let new = known.get_mut(actor).expect("it was called").acknowledged.insert(value);
-        assert!(new, "{actor} acknowledged {value} twice: an update was lost");
-        self.acknowledged.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Compares what every actor says with what its callers know, and starts over from there.
-    ///
-    /// # Panics
-    /// When an acknowledged value is gone, or a value appeared that nobody asked for.
-    pub(crate) async fn check(&self, address: &str, by_get_state: bool) {
-        let mut client = Client::connect(address).await.expect("the proxy is there");
-        let names: Vec<String> = self.known.lock().keys().cloned().collect();
-        for actor in names {
-            let value = if by_get_state {
-                get_state(&mut client, &actor).await
-            } else {
-                get(&mut client, &actor).await
-            };
-            let mut known = self.known.lock();
-            let known = known.get_mut(&actor).expect("it was listed");
-            let acknowledged = known.acknowledged.last().copied().unwrap_or_default();
-            assert!(
-                value >= acknowledged,
-                "{actor} is at {value}, {acknowledged} was acknowledged"
-            );
-            let attempted = known.looked + known.attempted;
-            assert!(value <= attempted, "{actor} is at {value}, at most {attempted} was attempted");
-            (known.looked, known.attempted) = (value, 0);
-        }
     }
 }

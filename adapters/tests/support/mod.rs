@@ -5,7 +5,10 @@
 pub(crate) mod client;
 pub(crate) mod counter;
 pub(crate) mod host;
+pub(crate) mod ledger;
+pub(crate) mod namespace;
 pub(crate) mod proxy;
+pub(crate) mod scene;
 pub(crate) mod tool;
 
 /// Messages of the protocol, under short names.

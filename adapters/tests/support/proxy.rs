@@ -47,20 +47,7 @@ impl Proxy {
     ///
     /// A launcher that keeps a process of its own (a tracer) must make its child print `pid N` first: signals go there.
     pub(crate) async fn spawn(mut command: Command, settings: &[(&str, &str)]) -> Self {
-        command.env_clear();
-        for inherited in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
-            if let Some(value) = std::env::var_os(inherited) {
-                command.env(inherited, value);
-            }
-        }
-        command
-            .env("PROXY_HTTP_PORT", "0")
-            .env("TIDEGATE_HTTP_ADDRESS", "127.0.0.1")
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+        set(&mut command, settings);
         let mut child = command.spawn().expect("the command starts");
         let own = i32::try_from(child.id().expect("not reaped yet")).expect("a pid fits");
 
@@ -89,6 +76,15 @@ impl Proxy {
         let listens = started.await.expect("the binary says where it listens within its limit");
         assert!(listens, "the binary ended before it said where it listens");
         proxy
+    }
+
+    /// Starts `tidegate serve` with settings on which it ends by itself: its exit code, and what it says on stderr.
+    pub(crate) async fn refused(settings: &[(&str, &str)]) -> (Option<i32>, String) {
+        let mut command = Command::new(BINARY);
+        set(command.arg("serve"), settings);
+        let ended = timeout(START_LIMIT, command.output()).await;
+        let output = ended.expect("the binary ends within its limit").expect("the binary starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// `host:port` of its ingress.
@@ -135,6 +131,24 @@ impl Drop for Proxy {
             }
         }
     }
+}
+
+/// Nothing of this process's environment but what a program needs; these settings.
+fn set(command: &mut Command, settings: &[(&str, &str)]) {
+    command.env_clear();
+    for inherited in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
+        if let Some(value) = std::env::var_os(inherited) {
+            command.env(inherited, value);
+        }
+    }
+    command
+        .env("PROXY_HTTP_PORT", "0")
+        .env("TIDEGATE_HTTP_ADDRESS", "127.0.0.1")
+        .envs(settings.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
 }
 
 async fn read_lines(

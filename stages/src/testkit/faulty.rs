@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending, ready};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use crate::actor::ActorId;
 use crate::history::{Interval, Keep, Page};
@@ -26,6 +28,8 @@ pub enum SaveFault {
     Tear(usize, StoreError),
     /// The first save of the batch is lost with this error, the others are written.
     LoseFirst(StoreError),
+    /// The store below gets it only after this time, when later calls may have passed it.
+    Late(Duration),
 }
 
 type Answers = Vec<Result<(), StoreError>>;
@@ -129,6 +133,14 @@ fn run(
         Some(SaveFault::Lose(error)) => (0, error),
         Some(SaveFault::WriteAndFail(error)) => (count, error),
         Some(SaveFault::Tear(written, error)) => (written.min(count), error),
+        Some(SaveFault::Late(by)) => {
+            let below = below.clone();
+            return async move {
+                sleep(by).await;
+                below.save(batch).await
+            }
+            .boxed();
+        }
         Some(SaveFault::LoseFirst(error)) => {
             batch.drain(..count.min(1));
             let rest = below.save(batch);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use metrics::{Histogram, histogram};
+use metrics::{Gauge, Histogram, gauge, histogram};
 use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ use super::engine::{Engine, Op, Readiness, Space};
 use super::mark::{Acknowledged, Mark};
 use super::shared::Shared;
 use super::space;
-use crate::metrics::STORE_COMMIT_SECONDS;
+use crate::metrics::{STORE_BYTES, STORE_COMMIT_SECONDS};
 
 /// How long a commit waits for flushing and compaction.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -29,16 +29,31 @@ pub(super) struct Committer {
     retry_at: Instant,
     retry_after: Duration,
     commit_seconds: Histogram,
+    current_bytes: Gauge,
+    history_bytes: Gauge,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, mark: Mark) -> Self {
         let commit_seconds = histogram!(STORE_COMMIT_SECONDS);
-        Self { shared, mark, retry_at: Instant::now(), retry_after: FIRST_RETRY, commit_seconds }
+        Self {
+            shared,
+            mark,
+            retry_at: Instant::now(),
+            retry_after: FIRST_RETRY,
+            commit_seconds,
+            current_bytes: gauge!(STORE_BYTES, "part" => "current"),
+            history_bytes: gauge!(STORE_BYTES, "part" => "history"),
+        }
     }
 
-    /// Makes the mark durable.
+    /// Makes the mark durable, and tells how large the tables are.
     pub(super) fn sync_mark(&mut self) {
+        if let Some(engine) = &*self.shared.engine.read() {
+            let (current, history) = engine.table_bytes();
+            self.current_bytes.set(current);
+            self.history_bytes.set(history);
+        }
         if let Err(error) = self.mark.sync() {
             tracing::warn!(%error, "mark of the store not synced");
         }
@@ -95,6 +110,14 @@ impl Committer {
             Ok(()) if is_full(error) => StoreError::Full(text),
             Ok(()) => StoreError::Unavailable(text),
             Err(_) => StoreError::Unknown(text),
+        }
+    }
+
+    /// Opens the engine again when that failed before: reads wait for it, and while they fail no commit may come.
+    pub(super) fn recover(&mut self) {
+        let is_closed = self.shared.engine.read().is_none();
+        if is_closed && Instant::now() >= self.retry_at && self.reopen().is_ok() {
+            tracing::info!("engine opened again");
         }
     }
 

@@ -202,6 +202,13 @@ impl Engine {
         Ok(self.db.seqno())
     }
 
+    /// Bytes on disk of the tables of `current` and of `history`.
+    pub(super) fn table_bytes(&self) -> (f64, f64) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; disks have fewer than 2^52 bytes")]
+        let bytes = |space: &Keyspace| space.disk_space() as f64;
+        (bytes(&self.current), bytes(&self.history))
+    }
+
     /// The sequence number that the next change gets.
     pub(super) fn next_seqno(&self) -> u64 {
         self.db.seqno()

@@ -94,6 +94,7 @@ impl Writer {
             }
             if Instant::now() >= self.mark_due {
                 self.sync_mark();
+                self.committer.recover();
             }
         }
         self.committer.close();

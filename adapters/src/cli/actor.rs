@@ -1,0 +1,99 @@
+//! Actor: how the command line names an actor, and a point in its past.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tidegate_stages::state::Timestamp;
+
+use crate::moment;
+
+/// An actor, as SYSTEM/ACTOR.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ActorName {
+    pub(super) system: String,
+    pub(super) name: String,
+}
+
+impl FromStr for ActorName {
+    type Err = String;
+
+    fn from_str(given: &str) -> Result<Self, String> {
+        match given.split_once('/') {
+            Some((system, name)) if !system.is_empty() && !name.is_empty() => {
+                Ok(Self { system: system.into(), name: name.into() })
+            }
+            _ => Err("the actor must be given as SYSTEM/ACTOR".into()),
+        }
+    }
+}
+
+impl fmt::Display for ActorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.system, self.name)
+    }
+}
+
+/// Which of an actor's states is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// The latest durable one.
+    Latest,
+    /// That of a revision.
+    Revision(u64),
+    /// That of a time.
+    At(Timestamp),
+}
+
+/// An actor and which of its states, as SYSTEM/ACTOR, SYSTEM/ACTOR@REVISION or SYSTEM/ACTOR@TIME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Point {
+    pub(super) actor: ActorName,
+    pub(super) which: Which,
+}
+
+impl FromStr for Point {
+    type Err = String;
+
+    /// What follows the last `@` counts when it is a number or a time; else it is part of the name.
+    fn from_str(given: &str) -> Result<Self, String> {
+        let parted = given.rsplit_once('@').and_then(|(actor, which)| {
+            let which = if moment::is_rfc_3339(which) {
+                Which::At(moment::parse(which).ok()?)
+            } else {
+                Which::Revision(revision(which).ok()?)
+            };
+            Some((actor, which))
+        });
+        let (actor, which) = parted.unwrap_or((given, Which::Latest));
+        Ok(Self { actor: actor.parse()?, which })
+    }
+}
+
+/// Reads the number of a revision.
+pub(super) fn revision(given: &str) -> Result<u64, String> {
+    let number = given.parse::<u64>().ok().filter(|number| (1..1 << 63).contains(number));
+    number.ok_or_else(|| "must be a whole number from 1".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_an_actor_and_a_revision_or_a_time() {
+        let actor = |name: &str| ActorName { system: "s".into(), name: name.into() };
+        for (given, name, which) in [
+            ("s/a", "a", Which::Latest),
+            ("s/a@7", "a", Which::Revision(7)),
+            ("s/a@1970-01-01T00:00:01Z", "a", Which::At(Timestamp(1_000_000))),
+            ("s/joe@example.com", "joe@example.com", Which::Latest),
+            ("s/joe@example.com@7", "joe@example.com", Which::Revision(7)),
+            ("s/a/b@0", "a/b@0", Which::Latest),
+        ] {
+            assert_eq!(given.parse(), Ok(Point { actor: actor(name), which }), "{given}");
+        }
+        for wrong in ["", "a", "/a", "s/", "s@7", "s/@7"] {
+            assert!(wrong.parse::<Point>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Client: asks the running proxy over HTTP, as the settings say where it listens.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::Args;
+use http::header::{ACCEPT, AUTHORIZATION, HOST};
+use http::{Method, Request};
+use http_body_util::Full;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use prost::Message;
+use tokio::time::timeout;
+
+use super::actor::ActorName;
+use crate::config::{Config, Flags, Listen, Settings};
+use crate::host::{Connection, Failed, Reply};
+use crate::net::{Stream, UNIX_PREFIX};
+use crate::proto::eigr::functions::protocol::SpawnResponse;
+
+/// How long all of one question may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Bytes of an answer that are read at most, beyond what states may have.
+const ANSWER_BYTES: usize = 32 << 20;
+
+/// Where the proxy is, and the settings.
+#[derive(Debug, Args)]
+pub(super) struct Whom {
+    /// Where the proxy listens, as `host:port` or `unix:/path`; else the settings say so
+    #[arg(long, value_name = "ADDRESS")]
+    proxy: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// A proxy that can be asked.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) settings: Settings,
+    pub(super) address: String,
+    /// Whether the address was given, and with it which proxy is meant.
+    pub(super) is_given: bool,
+    token: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// Nobody listens there.
+    Nobody(anyhow::Error),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl From<Unanswered> for anyhow::Error {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Nobody(error) | Unanswered::Other(error) => error,
+        }
+    }
+}
+
+impl Client {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// With what is wrong with them.
+    pub(super) fn new(whom: &Whom) -> Result<Self, crate::config::Mistakes> {
+        let config = Config::load(&whom.flags)?;
+        let settings = config.settings()?;
+        let address = whom.proxy.clone().unwrap_or_else(|| match &settings.http.listen {
+            Listen::Tcp(address) => format!("127.0.0.1:{}", address.port()),
+            Listen::Unix(path) => format!("{UNIX_PREFIX}{}", path.display()),
+        });
+        let token = config.secret("TIDEGATE_ADMIN_TOKEN");
+        Ok(Self { settings, address, is_given: whom.proxy.is_some(), token })
+    }
+
+    /// Asks once; the answer's body, when its status is one of success.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        actor: &ActorName,
+        rest: &str,
+    ) -> Result<Bytes, Unanswered> {
+        let Self { address, .. } = self;
+        let request = self.request(method, actor, rest).map_err(Unanswered::Other)?;
+        let states = usize::try_from(self.settings.max_state_bytes).unwrap_or(usize::MAX);
+        let most = states.saturating_mul(2).saturating_add(ANSWER_BYTES);
+        let asking = async {
+            let stream = Stream::connect(address).await.map_err(|error| {
+                let nobody = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
+                let is_nobody = nobody.contains(&error.kind());
+                let error = anyhow::Error::from(error);
+                if is_nobody { Unanswered::Nobody(error) } else { Unanswered::Other(error) }
+            })?;
+            let mut connection =
+                Connection::new(stream).await.map_err(|error| Unanswered::Other(error.into()))?;
+            let answered = connection.exchange(request, most).await;
+            answered.map_err(|failed| {
+                Unanswered::Other(match failed {
+                    Failed::Unsent(_, reason) | Failed::Broken(reason) => anyhow::anyhow!(reason),
+                    Failed::TooLarge(limit) => {
+                        anyhow::anyhow!("the answer is larger than {limit} bytes")
+                    }
+                })
+            })
+        };
+        let answered = timeout(LIMIT, asking).await.unwrap_or_else(|_| {
+            Err(Unanswered::Other(anyhow::anyhow!("no answer within {LIMIT:?}")))
+        });
+        let whom = format!("cannot ask the proxy at {address}");
+        let reply = answered.map_err(|unanswered| match unanswered {
+            Unanswered::Nobody(error) => Unanswered::Nobody(error.context(whom)),
+            Unanswered::Other(error) => Unanswered::Other(error.context(whom)),
+        })?;
+        success(reply).map_err(Unanswered::Other)
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        ActorName { system, name }: &ActorName,
+        rest: &str,
+    ) -> anyhow::Result<Request<Full<Bytes>>> {
+        let encoded = |name| utf8_percent_encode(name, NON_ALPHANUMERIC);
+        let path = format!("/api/v1/system/{}/actors/{}{rest}", encoded(system), encoded(name));
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse()?;
+        request.headers_mut().insert(HOST, "tidegate".parse()?);
+        request.headers_mut().insert(ACCEPT, "application/json".parse()?);
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse()?);
+        }
+        Ok(request)
+    }
+}
+
+/// The body, or the error that it tells of, in whichever form.
+fn success(reply: Reply) -> anyhow::Result<Bytes> {
+    if reply.status.is_success() {
+        return Ok(reply.body);
+    }
+    let json: Option<serde_json::Value> = serde_json::from_slice(&reply.body).ok();
+    let json = json.and_then(|json| Some(json.get("error")?.as_str()?.to_owned()));
+    let text = json.or_else(|| Some(SpawnResponse::decode(reply.body).ok()?.status?.message));
+    bail!("HTTP {}: {}", reply.status.as_u16(), text.unwrap_or_default())
+}
+
+/// Reads an answer in JSON.
+pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(body)
+        .context("the answer is not understood: is it a Tidegate of this version?")
+}

@@ -1,0 +1,224 @@
+//! Decode: shows a state to people: as JSON where its type is known, as hex where it is not.
+//!
+//! Nothing is left out silently: a message with fields that its descriptor does not know is shown as hex, and JSON
+//! kept as text is laid out without reading its numbers. Control characters never reach the terminal.
+
+use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use prost::Message;
+use prost_reflect::prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, Value};
+
+use crate::proto::eigr::functions::protocol::JsonType;
+use crate::wire::Blob;
+
+/// Names under which the JSON type of the original protocol is known.
+const JSON_TYPES: [&str; 2] = ["eigr.functions.protocol.JSONType", "spawn.JSONType"];
+/// Where the well-known types live.
+const WELL_KNOWN: &str = "google.protobuf.";
+const ANY: &str = "google.protobuf.Any";
+/// Messages within messages, and levels of JSON, beyond which a state is not laid out.
+const DEPTH: usize = 64;
+/// Bytes in a line of hex.
+const HEX_LINE: usize = 32;
+
+/// A state as text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Why it is hex; `None`: it is decoded.
+    pub(super) why_hex: Option<String>,
+    /// Its lines.
+    pub(super) lines: Vec<String>,
+}
+
+/// Knows types of states.
+#[derive(Debug)]
+pub(super) struct Decoder(DescriptorPool);
+
+impl Decoder {
+    /// Knows the well-known types, and those of a `FileDescriptorSet` in a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no such set.
+    pub(super) fn new(descriptor: Option<&Path>) -> anyhow::Result<Self> {
+        let well_known = DescriptorPool::global();
+        let Some(path) = descriptor else { return Ok(Self(well_known)) };
+        let shown = path.display();
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+        let pool = with_set(&well_known, &bytes).with_context(|| {
+            format!("{shown} is no usable FileDescriptorSet (protoc --include_imports --descriptor_set_out={shown} …)")
+        })?;
+        Ok(Self(pool))
+    }
+
+    /// Shows a state.
+    pub(super) fn show(&self, state: &Blob) -> Shown {
+        match self.decode(state) {
+            Ok(text) => {
+                Shown { why_hex: None, lines: plain(&text).lines().map(Into::into).collect() }
+            }
+            Err(why) => Shown { why_hex: Some(plain(&why)), lines: hex(&state.value) },
+        }
+    }
+
+    fn decode(&self, state: &Blob) -> Result<String, String> {
+        let name = state.type_url.rsplit('/').next().unwrap_or_default();
+        if JSON_TYPES.contains(&name) {
+            return json_type(&state.value);
+        }
+        let known = self.0.get_message_by_name(name).ok_or_else(|| {
+            if name.starts_with(WELL_KNOWN) {
+                "no such well-known type".to_owned()
+            } else {
+                "its type is not known, --descriptor tells it".to_owned()
+            }
+        })?;
+        let mut bytes = &*state.value;
+        let message = self.whole(known, &mut bytes, DEPTH)?;
+        let value = serde_json::to_value(&message).map_err(|error| error.to_string())?;
+        serde_json::to_string_pretty(&value).map_err(|error| error.to_string())
+    }
+
+    /// A message whose every field is known, down to what its `Any`s hold.
+    fn whole(
+        &self,
+        known: MessageDescriptor,
+        bytes: &[u8],
+        depth: usize,
+    ) -> Result<DynamicMessage, String> {
+        let message = DynamicMessage::decode(known, bytes).map_err(|error| error.to_string())?;
+        self.look(&message, depth)?;
+        Ok(message)
+    }
+
+    fn look(&self, message: &DynamicMessage, depth: usize) -> Result<(), String> {
+        let depth = depth.checked_sub(1).ok_or("its messages are nested too deep")?;
+        if message.unknown_fields().next().is_some() {
+            let name = message.descriptor().full_name().to_owned();
+            return Err(format!("it has fields that {name} as known here has not"));
+        }
+        if message.descriptor().full_name() == ANY {
+            let any: crate::proto::google::protobuf::Any =
+                message.transcode_to().map_err(|error| error.to_string())?;
+            let name = any.type_url.rsplit('/').next().unwrap_or_default();
+            let known = self.0.get_message_by_name(name).ok_or("a type in it is not known")?;
+            return self.whole(known, &any.value, depth).map(drop);
+        }
+        message.fields().try_for_each(|(_, value)| self.look_into(value, depth))
+    }
+
+    fn look_into(&self, value: &Value, depth: usize) -> Result<(), String> {
+        match value {
+            Value::Message(message) => self.look(message, depth),
+            Value::List(values) => values.iter().try_for_each(|value| self.look_into(value, depth)),
+            Value::Map(values) => {
+                values.values().try_for_each(|value| self.look_into(value, depth))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The well-known types and those of a set, which may hold the well-known ones again.
+fn with_set(well_known: &DescriptorPool, bytes: &[u8]) -> anyhow::Result<DescriptorPool> {
+    let mut set = FileDescriptorSet::decode(bytes)?;
+    set.file.retain(|file| well_known.get_file_by_name(file.name()).is_none());
+    let is_known = |file: &&FileDescriptorProto| matches!(file.syntax(), "" | "proto2" | "proto3");
+    if let Some(other) = set.file.iter().find(|file| !is_known(file)) {
+        bail!(
+            "{:?} has syntax {:?}; proto2 and proto3 are understood",
+            other.name(),
+            other.syntax()
+        );
+    }
+    set.file.extend(well_known.file_descriptor_protos().cloned());
+    // The library panics over some sets that contradict themselves (prost-reflect 0.16.5).
+    let built = catch_unwind(AssertUnwindSafe(|| DescriptorPool::from_file_descriptor_set(set)));
+    Ok(built.map_err(|_| anyhow::anyhow!("it contradicts itself"))??)
+}
+
+fn json_type(bytes: &[u8]) -> Result<String, String> {
+    let message = JsonType::decode(bytes).map_err(|error| error.to_string())?;
+    if message.encode_to_vec() != bytes {
+        return Err("it has more than the content of a JSONType".into());
+    }
+    lay_out(&message.content).ok_or_else(|| "its content is no JSON that can be laid out".into())
+}
+
+/// JSON, laid out over lines; `None` when it is none. Keys keep their order and numbers every digit.
+fn lay_out(text: &str) -> Option<String> {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
+    let mut out = String::with_capacity(text.len() * 2);
+    let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
+    let mut signs = text.chars().peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(sign) = signs.next() {
+        if in_text {
+            out.push(sign);
+            in_text = is_escaped || sign != '"';
+            is_escaped = !is_escaped && sign == '\\';
+            continue;
+        }
+        match sign {
+            ' ' | '\n' | '\t' | '\r' => {}
+            '{' | '[' => {
+                out.push(sign);
+                while signs.next_if(char::is_ascii_whitespace).is_some() {}
+                if let Some(end) = signs.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(end);
+                } else {
+                    depth = Some(depth + 1).filter(|depth| *depth <= DEPTH)?;
+                    line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.checked_sub(1)?;
+                line(&mut out, depth);
+                out.push(sign);
+            }
+            ',' => {
+                out.push(sign);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            '"' => {
+                in_text = true;
+                out.push(sign);
+            }
+            other => out.push(other),
+        }
+    }
+    Some(out)
+}
+
+fn hex(bytes: &[u8]) -> Vec<String> {
+    let line = |chunk: &[u8]| {
+        chunk.iter().fold(String::with_capacity(2 * HEX_LINE), |mut line, byte| {
+            write!(line, "{byte:02x}").expect("a string takes everything");
+            line
+        })
+    };
+    bytes.chunks(HEX_LINE).map(line).collect()
+}
+
+/// A text whose control characters, the ends of lines aside, are written out: a terminal would obey them.
+pub(super) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for sign in text.chars() {
+        if sign.is_control() && sign != '\n' {
+            write!(out, "\\u{:04x}", u32::from(sign)).expect("a string takes everything");
+        } else {
+            out.push(sign);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! Source: whom the command line asks for an actor's past: the running proxy, or else the store itself.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::error::Error;
+use tidegate_stages::past::Past;
+use tidegate_stages::ports::Registry;
+
+use super::actor::{ActorName, Which};
+use super::client::{Client, Unanswered, Whom, read};
+use super::say;
+use crate::app::StartError;
+use crate::app::stores::{self, OpenStore};
+use crate::clock::SystemClock;
+use crate::config::Database;
+use crate::ingress::past::{Query, Span, listing};
+use crate::moment;
+use crate::wire::{Entry, Listing};
+
+/// How long closing the store may take.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// Where an actor's past is asked for.
+pub(super) struct Source {
+    client: Client,
+    /// Open once nobody has answered for the proxy.
+    opened: Option<Opened>,
+}
+
+struct Opened {
+    past: Past,
+    store: OpenStore,
+}
+
+/// What is asked.
+enum Question<'a> {
+    One(Which),
+    Many(&'a str),
+}
+
+enum Answer {
+    One(Entry),
+    Many(Listing),
+}
+
+impl Source {
+    /// Reads the settings; asks nobody yet.
+    pub(super) fn new(whom: &Whom) -> Result<Self, StartError> {
+        Ok(Self { client: Client::new(whom)?, opened: None })
+    }
+
+    /// One state of an actor.
+    pub(super) async fn entry(
+        &mut self,
+        actor: &ActorName,
+        which: Which,
+    ) -> Result<Entry, StartError> {
+        match self.ask(actor, &Question::One(which)).await? {
+            Answer::One(entry) => Ok(entry),
+            Answer::Many(_) => unreachable!("one was asked for"),
+        }
+    }
+
+    /// A page of an actor's history; the query is that of the HTTP endpoint.
+    pub(super) async fn listing(
+        &mut self,
+        actor: &ActorName,
+        query: &str,
+    ) -> Result<Listing, StartError> {
+        match self.ask(actor, &Question::Many(query)).await? {
+            Answer::Many(listing) => Ok(listing),
+            Answer::One(_) => unreachable!("many were asked for"),
+        }
+    }
+
+    /// Closes what was opened.
+    pub(super) async fn close(self) {
+        if let Some(Opened { past, store }) = self.opened {
+            drop(past);
+            store.close(CLOSING).await;
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        actor: &ActorName,
+        question: &Question<'_>,
+    ) -> Result<Answer, StartError> {
+        if self.opened.is_none() {
+            match self.ask_proxy(actor, question).await {
+                Err(Unanswered::Nobody(_)) if !self.client.is_given => {
+                    self.opened = Some(self.open().await?);
+                }
+                answered => return Ok(answered.map_err(anyhow::Error::from)?),
+            }
+        }
+        let opened = self.opened.as_ref().expect("opened just now");
+        Ok(opened.ask(actor, question).await?)
+    }
+
+    async fn ask_proxy(
+        &self,
+        actor: &ActorName,
+        question: &Question<'_>,
+    ) -> Result<Answer, Unanswered> {
+        let path = match question {
+            Question::One(Which::Latest) => "/state".to_owned(),
+            Question::One(Which::Revision(number)) => format!("/revisions/{number}"),
+            Question::One(Which::At(at)) => {
+                let at = moment::show(*at);
+                format!("/state?at={}", utf8_percent_encode(&at, NON_ALPHANUMERIC))
+            }
+            Question::Many(query) => format!("/revisions?{query}"),
+        };
+        let body = self.client.ask(Method::GET, actor, &path).await?;
+        let answer = match question {
+            Question::One(_) => read(&body).map(Answer::One),
+            Question::Many(_) => read(&body).map(Answer::Many),
+        };
+        answer.map_err(Unanswered::Other)
+    }
+
+    async fn open(&self) -> Result<Opened, StartError> {
+        let (settings, address) = (&self.client.settings, &self.client.address);
+        let place = match &settings.database {
+            Database::Embedded => {
+                let dir = &settings.data_dir;
+                if !has_entries(dir) {
+                    let dir = dir.display();
+                    return Err(anyhow::anyhow!(
+                        "nothing listens on {address}, and {dir} (TIDEGATE_DATA_DIR) holds no store"
+                    )
+                    .into());
+                }
+                dir.display().to_string()
+            }
+            Database::Scylla(_) => "the database".to_owned(),
+            Database::Memory => {
+                return Err(anyhow::anyhow!(
+                    "nothing listens on {address}, and PROXY_DATABASE_TYPE=memory keeps nothing when the proxy ends"
+                )
+                .into());
+            }
+        };
+        say(&format!("nothing listens on {address}: reading {place} itself"));
+        let store = stores::open(settings).await?;
+        Ok(Opened { past: Past::new(store.states.clone(), Arc::new(SystemClock)), store })
+    }
+}
+
+/// Whether there is anything in a directory: opening an empty one would make a store of it.
+fn has_entries(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+impl Opened {
+    async fn ask(&self, actor: &ActorName, question: &Question<'_>) -> anyhow::Result<Answer> {
+        let id = registered(&*self.store.registry, actor).await?;
+        let entry = match question {
+            Question::One(Which::Latest) => Entry::from(self.past.latest(&id).await?).exact(true),
+            Question::One(Which::Revision(number)) => {
+                self.past.revision(&id, *number).await?.into()
+            }
+            // Nobody writes while the store is open here.
+            Question::One(Which::At(at)) => self.past.at(&id, *at, true).await?.into(),
+            Question::Many(query) => {
+                let query = Query::read(Some(query)).and_then(|query| Span::of(&query));
+                let span = query.map_err(|refusal| anyhow::anyhow!(refusal.into_text()))?;
+                let page = self.past.revisions(&id, span.interval, span.limit).await?;
+                return Ok(Answer::Many(listing(page, &span)));
+            }
+        };
+        Ok(Answer::One(entry))
+    }
+}
+
+/// The actor as it is registered: its parent is part of its key.
+async fn registered(registry: &dyn Registry, actor: &ActorName) -> anyhow::Result<ActorId> {
+    let all = registry.load().await?;
+    let known = all.iter().map(tidegate_stages::ports::Registered::id);
+    let mut known = known.filter(|id| id.system == actor.system && id.name == actor.name);
+    let Some(id) = known.next() else {
+        let ActorName { system, name } = actor.clone();
+        bail!(Error::ActorNotFound { system, name });
+    };
+    Ok(id.clone())
+}

@@ -1,0 +1,199 @@
+//! `tidegate state` and `tidegate history`: what an actor's state is, was, and how it came to be.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tidegate_stages::state::Timestamp;
+
+use super::actor::{self, ActorName, Which};
+use super::client::Whom;
+use super::decode::{Decoder, plain};
+use super::print;
+use super::say;
+use super::source::Source;
+use crate::app::StartError;
+use crate::moment;
+use crate::wire::{Entry, Listing};
+
+/// Revisions that are asked for at once.
+const PAGE: usize = 1_000;
+
+const STATE_EXAMPLES: &str = "\
+Examples:
+  tidegate state shop/cart-7
+  tidegate state shop/cart-7 --at 2026-01-31T12:00:00Z
+  tidegate state shop/cart-7 --revision 12 --descriptor shop.binpb";
+
+/// Shows an actor's state.
+#[derive(Debug, Args)]
+#[command(after_help = STATE_EXAMPLES)]
+pub(super) struct State {
+    /// The actor
+    #[arg(value_name = "SYSTEM/ACTOR")]
+    actor: ActorName,
+    /// The state at that time: RFC 3339 or Unix milliseconds
+    #[arg(long, value_name = "TIME", value_parser = moment::parse, conflicts_with = "revision")]
+    at: Option<Timestamp>,
+    /// The state of that revision
+    #[arg(long, value_name = "NUMBER", value_parser = actor::revision)]
+    revision: Option<u64>,
+    /// Prints it as the HTTP endpoint does
+    #[arg(long)]
+    json: bool,
+    /// A `FileDescriptorSet` that tells the types of states
+    #[arg(long, value_name = "FILE")]
+    descriptor: Option<PathBuf>,
+    #[command(flatten)]
+    whom: Whom,
+}
+
+impl State {
+    pub(super) async fn run(self) -> Result<(), StartError> {
+        let decoder = Decoder::new(self.descriptor.as_deref())?;
+        let which = match (self.at, self.revision) {
+            (Some(at), _) => Which::At(at),
+            (None, Some(number)) => Which::Revision(number),
+            (None, None) => Which::Latest,
+        };
+        let mut source = Source::new(&self.whom)?;
+        let asked = source.entry(&self.actor, which).await;
+        source.close().await;
+        let entry = asked?;
+        if self.json {
+            return print_json(&entry);
+        }
+        print(&shown(&self.actor, &entry, which, &decoder))
+    }
+}
+
+fn shown(actor: &ActorName, entry: &Entry, which: Which, decoder: &Decoder) -> String {
+    let mut lines = vec![plain(&actor.to_string())];
+    let mut fact = |name: &str, value: &str| lines.push(format!("  {name:<10} {}", plain(value)));
+    fact("revision", &entry.revision.to_string());
+    fact("at", entry.at.as_deref().unwrap_or("-"));
+    fact("status", &entry.status);
+    if let (Some(exact), Which::At(_)) = (entry.exact, which) {
+        fact(
+            "exact",
+            if exact { "yes" } else { "no: the history may lack changes up to that time" },
+        );
+    }
+    fact("tags", &tags(entry));
+    match &entry.state {
+        None => fact("state", "none"),
+        Some(state) => {
+            let shown = decoder.show(state);
+            let bytes = state.value.len();
+            let why = shown.why_hex.map(|why| format!(", in hex: {why}")).unwrap_or_default();
+            fact("state", &format!("{} ({bytes} bytes{why})", state.type_url));
+            lines.extend(shown.lines);
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Tags in a line.
+pub(super) fn tags(entry: &Entry) -> String {
+    let pairs: Vec<_> =
+        entry.tags.iter().map(|(key, value)| format!("{key:?}: {value:?}")).collect();
+    if pairs.is_empty() { "none".into() } else { pairs.join(", ") }
+}
+
+const HISTORY_EXAMPLES: &str = "\
+Examples:
+  tidegate history shop/cart-7
+  tidegate history shop/cart-7 --from 2026-01-31T12:00:00Z --to 2026-01-31T13:00:00Z --limit 500";
+
+/// Lists an actor's revisions.
+#[derive(Debug, Args)]
+#[command(after_help = HISTORY_EXAMPLES)]
+pub(super) struct History {
+    /// The actor
+    #[arg(value_name = "SYSTEM/ACTOR")]
+    actor: ActorName,
+    /// Nothing before that time: RFC 3339 or Unix milliseconds
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    from: Option<Timestamp>,
+    /// Nothing after that time
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    to: Option<Timestamp>,
+    /// So many at most
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Goes on where an earlier answer said `next`
+    #[arg(long, value_name = "NEXT")]
+    next: Option<String>,
+    /// Prints them as the HTTP endpoint does
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    whom: Whom,
+}
+
+impl History {
+    pub(super) async fn run(self) -> Result<(), StartError> {
+        let mut source = Source::new(&self.whom)?;
+        let asked = self.ask(&mut source).await;
+        source.close().await;
+        let listing = asked?;
+        if self.json {
+            return print_json(&listing);
+        }
+        print(&table(&listing))?;
+        if let Some(next) = &listing.next {
+            say(&format!("more follow: --next {next}"));
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, source: &mut Source) -> Result<Listing, StartError> {
+        let wanted = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let mut all = Listing { revisions: Vec::new(), next: self.next.clone() };
+        loop {
+            let query = self.query((wanted - all.revisions.len()).min(PAGE), all.next.as_deref());
+            let page = source.listing(&self.actor, &query).await?;
+            all.next = page.next;
+            all.revisions.extend(page.revisions);
+            if all.next.is_none() || all.revisions.len() >= wanted {
+                return Ok(all);
+            }
+        }
+    }
+
+    fn query(&self, limit: usize, next: Option<&str>) -> String {
+        let mut query = format!("limit={limit}");
+        let (from, to) = (self.from.map(moment::show), self.to.map(moment::show));
+        for (name, value) in [("from", from.as_deref()), ("to", to.as_deref()), ("next", next)] {
+            if let Some(value) = value {
+                query += &format!("&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+            }
+        }
+        query
+    }
+}
+
+fn table(listing: &Listing) -> String {
+    let mut text =
+        format!("{:>10}  {:<27}  {:<11}  {:>9}  TYPE\n", "REVISION", "AT", "STATUS", "BYTES");
+    for entry in &listing.revisions {
+        let (bytes, kind) = entry.state.as_ref().map_or((0, "none"), |state| {
+            (state.value.len(), state.type_url.rsplit('/').next().unwrap_or_default())
+        });
+        let at = entry.at.as_deref().unwrap_or("-");
+        let line =
+            format!("{:>10}  {at:<27}  {:<11}  {bytes:>9}  {kind}", entry.revision, entry.status);
+        text += &plain(&line).replace('\n', "\\n");
+        if !entry.tags.is_empty() {
+            text += &format!("  {}", tags(entry));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), StartError> {
+    let text = serde_json::to_string(value).context("an answer is always JSON")?;
+    print(&(text + "\n"))
+}

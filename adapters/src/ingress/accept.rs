@@ -1,0 +1,91 @@
+//! Accept: in which form a client wants its answer, where there is a choice.
+
+use http::header::ACCEPT;
+use http::{HeaderMap, StatusCode};
+
+use super::http::Refusal;
+use crate::wire::Form;
+
+/// What a media range gets; the first that a client likes best wins.
+const FORMS: [(&str, Form); 7] = [
+    ("application/json", Form::Json),
+    ("text/json", Form::Json),
+    ("application/*", Form::Json),
+    ("*/*", Form::Json),
+    ("application/octet-stream", Form::Protobuf),
+    ("application/x-protobuf", Form::Protobuf),
+    ("application/protobuf", Form::Protobuf),
+];
+
+/// The form that `Accept` asks for; JSON when it is absent or takes anything.
+pub(super) fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
+    let mut best: Option<(Form, f32)> = None;
+    let mut is_silent = true;
+    for range in headers
+        .get_all(ACCEPT)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+    {
+        let range = String::from_utf8_lossy(range);
+        let mut parts = range.split(';').map(str::trim);
+        let essence = parts.next().unwrap_or_default();
+        if essence.is_empty() {
+            continue;
+        }
+        is_silent = false;
+        let known = FORMS.iter().find(|(known, _)| known.eq_ignore_ascii_case(essence));
+        let weight = parts
+            .find_map(|part| part.strip_prefix("q="))
+            .map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
+        if let Some((_, form)) = known
+            && weight > best.map_or(0.0, |(_, weight)| weight)
+        {
+            best = Some((*form, weight));
+        }
+    }
+    match best {
+        Some((form, _)) => Ok(form),
+        None if is_silent => Ok(Form::Json),
+        None => {
+            let text =
+                "can answer with application/json, or with protobuf as application/octet-stream";
+            Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(values: &[&str]) -> Option<Form> {
+        let headers = values.iter().map(|value| (ACCEPT, value.parse().unwrap())).collect();
+        form(&headers).ok()
+    }
+
+    #[test]
+    fn the_form_that_is_liked_best_is_taken() {
+        for json in [
+            &[][..],
+            &[""],
+            &["*/*"],
+            &["application/json"],
+            &["text/html,application/xhtml+xml,*/*;q=0.8"],
+            &["application/protobuf;q=0.1, Application/JSON; q=0.2"],
+            &["application/octet-stream;q=0, */*"],
+        ] {
+            assert_eq!(asked(json), Some(Form::Json), "{json:?}");
+        }
+        for protobuf in [
+            &["application/octet-stream"][..],
+            &["application/x-protobuf; charset=utf-8"],
+            &["application/protobuf, application/json"],
+            &["text/html", "application/json;q=0.5, application/protobuf"],
+        ] {
+            assert_eq!(asked(protobuf), Some(Form::Protobuf), "{protobuf:?}");
+        }
+        for neither in [&["text/html"][..], &["application/json;q=0"], &["*/*;q=x"]] {
+            assert_eq!(asked(neither), None, "{neither:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Past: an actor's history over HTTP, read and written.
+
+mod query;
+
+use http::{StatusCode, request};
+use tidegate_stages::error::Error;
+use tidegate_stages::history::{Page, Place};
+use tidegate_stages::state::{Checkpoint, Revision};
+use tracing::info;
+
+use super::http::{Answer, JSON, Refusal, octets, of_type};
+use super::route::Part;
+use super::{Calls, Parts, accept, admin};
+use crate::net::Peer;
+use crate::wire::{Entry, Form, Listing};
+pub(crate) use query::{Query, Span};
+
+/// Answers a question for the past of the actor `(system, name)`, or a change that makes some.
+pub(super) async fn answer<C: Calls>(
+    door: &Parts<C>,
+    (system, name): (&str, &str),
+    part: Part<'_>,
+    head: &request::Parts,
+    peer: Peer,
+) -> Result<Answer, Refusal> {
+    let form = accept::form(&head.headers)?;
+    let query = Query::read(head.uri.query())?;
+    let calls = &door.calls;
+    let entry = match part {
+        Part::Revisions => {
+            let span = Span::of(&query)?;
+            let page = calls.revisions(system, name, span.interval, span.limit).await?;
+            return Ok(body(form, listing(page, &span).encode(form)));
+        }
+        Part::Revision(number) => {
+            query.knows(&[])?;
+            let number = query::number("the revision in the path", number)?;
+            calls.revision(system, name, number).await?.into()
+        }
+        Part::State => {
+            query.knows(&["at"])?;
+            match query.time("at")? {
+                Some(at) => calls.state_at(system, name, at).await?.into(),
+                None => Entry::from(calls.latest(system, name).await?).exact(true),
+            }
+        }
+        Part::Restore => {
+            query.knows(&["revision"])?;
+            let number = query.get("revision").ok_or_else(|| {
+                Refusal::new(StatusCode::BAD_REQUEST, "needs ?revision= with the number to restore")
+            })?;
+            let number = query::number("revision in the query", number)?;
+            admin::check(door.admin_token.as_ref(), &head.headers, peer)?;
+            let restored = calls.restore(system, name, number).await;
+            let done = outcome(&restored);
+            info!(target: "audit", %peer, system, actor = name, revision = number, outcome = done, "restore asked for");
+            restored?.into()
+        }
+        Part::Checkpoint => {
+            query.knows(&[])?;
+            admin::check(door.admin_token.as_ref(), &head.headers, peer)?;
+            let kept = calls.checkpoint(system, name).await;
+            let done = outcome(&kept);
+            info!(target: "audit", %peer, system, actor = name, outcome = done, "checkpoint asked for");
+            kept?.into()
+        }
+    };
+    Ok(body(form, entry.encode(form)))
+}
+
+fn body(form: Form, bytes: bytes::Bytes) -> Answer {
+    match form {
+        Form::Json => of_type(JSON, bytes),
+        Form::Protobuf => octets(bytes),
+    }
+}
+
+fn outcome(kept: &Result<Checkpoint, Error>) -> String {
+    match kept {
+        Ok(kept) => format!("now revision {}", kept.revision),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// A page as it is answered.
+pub(crate) fn listing(page: Page<Revision>, span: &Span) -> Listing {
+    let last = page.items.last().filter(|_| page.more).map(Place::of);
+    Listing {
+        revisions: page.items.into_iter().map(Entry::from).collect(),
+        next: last.map(|last| span.next(last)),
+    }
+}

@@ -1,0 +1,175 @@
+//! Query: the parameters of a question for the past; what is not understood is refused.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
+use tidegate_stages::history::{Interval, Place};
+use tidegate_stages::state::Timestamp;
+
+use crate::ingress::http::Refusal;
+use crate::moment;
+
+/// Revisions in an answer, unless the client says otherwise.
+const LIMIT: usize = 100;
+/// Revisions in an answer at most.
+const MOST: usize = 1_000;
+
+/// The parameters, percent-decoded.
+pub(crate) struct Query<'a>(Vec<(&'a str, Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    /// Takes a query apart.
+    pub(crate) fn read(query: Option<&'a str>) -> Result<Self, Refusal> {
+        let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = percent_decode_str(value).decode_utf8();
+            Ok((key, value.map_err(|_| wrong(format!("{key} in the query is not UTF-8")))?))
+        });
+        Ok(Self(pairs.collect::<Result<_, Refusal>>()?))
+    }
+
+    /// Refuses parameters that have no meaning here: a misspelt one would silently do something else.
+    pub(super) fn knows(&self, known: &[&str]) -> Result<(), Refusal> {
+        match self.0.iter().find(|(key, _)| !known.contains(key)) {
+            None => Ok(()),
+            Some((key, _)) if known.is_empty() => {
+                Err(wrong(format!("{key:?} in the query is not known, no parameter is")))
+            }
+            Some((key, _)) => {
+                let known = known.join(", ");
+                Err(wrong(format!("{key:?} in the query is not known, use {known}")))
+            }
+        }
+    }
+
+    /// A parameter; absent and empty are the same.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let last = self.0.iter().rfind(|(key, _)| *key == name)?;
+        Some(&*last.1).filter(|value| !value.is_empty())
+    }
+
+    /// A parameter that is a time.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Refusal> {
+        let parsed = self.get(name).map(moment::parse).transpose();
+        parsed.map_err(|text| wrong(format!("{name} in the query {text}")))
+    }
+}
+
+fn wrong(text: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, text)
+}
+
+/// The number of a revision.
+pub(super) fn number(what: &str, given: &str) -> Result<u64, Refusal> {
+    let digits = given.bytes().all(|byte| byte.is_ascii_digit());
+    let number = given.parse::<i64>().ok().filter(|number| digits && *number > 0);
+    number.and_then(|number| u64::try_from(number).ok()).ok_or_else(|| {
+        wrong(format!("{what} must be a whole number from 1, such as 7, not {given:?}"))
+    })
+}
+
+/// Which part of a history is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) interval: Interval,
+    pub(crate) limit: usize,
+}
+
+impl Span {
+    pub(crate) fn of(query: &Query<'_>) -> Result<Self, Refusal> {
+        query.knows(&["from", "to", "limit", "next"])?;
+        let (from, to) = (query.time("from")?, query.time("to")?);
+        if from.zip(to).is_some_and(|(from, to)| from > to) {
+            return Err(wrong("from in the query is later than to".into()));
+        }
+        let limit = match query.get("limit") {
+            None => LIMIT,
+            Some(given) => {
+                let number = given.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                number.ok_or_else(|| {
+                    wrong(format!("limit in the query must be 1 to {MOST}, not {given:?}"))
+                })?
+            }
+        };
+        let (after, until) = match query.get("next") {
+            None => (None, None),
+            Some(given) => read_next(given).ok_or_else(|| {
+                wrong(format!(
+                    "next in the query must be what the last answer gave as \"next\", not {given:?}"
+                ))
+            })?,
+        };
+        Ok(Self { interval: Interval { from, to: to.or(until), after }, limit })
+    }
+
+    /// What to ask with for what follows `last`. It holds the end of the interval too, so that it suffices alone.
+    pub(super) fn next(&self, last: Place) -> String {
+        let to = self.interval.to.map(|to| format!("{:x}", to.0)).unwrap_or_default();
+        format!("{:x}.{:x}.{to}", last.at.0, last.revision)
+    }
+}
+
+fn read_next(given: &str) -> Option<(Option<Place>, Option<Timestamp>)> {
+    let mut parts = given.split('.');
+    let number =
+        |part: &str| i64::from_str_radix(part, 16).ok().and_then(|part| u64::try_from(part).ok());
+    let (at, revision) = (number(parts.next()?)?, number(parts.next()?)?);
+    let to = match parts.next()? {
+        "" => None,
+        to => Some(Timestamp(number(to)?)),
+    };
+    let place = Place { at: Timestamp(at), revision };
+    parts.next().is_none().then_some((Some(place), to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(query: &str) -> Result<Span, Refusal> {
+        Span::of(&Query::read(Some(query))?)
+    }
+
+    #[test]
+    fn both_ends_a_limit_and_a_next_are_understood() {
+        let all = Span { interval: Interval::ALL, limit: 100 };
+        assert_eq!(span("").unwrap(), all);
+        assert_eq!(span("from=&to=&limit=&next=").unwrap(), all);
+        let some = span("from=1970-01-01T00%3A00%3A01%2B00:00&to=2000&limit=1000").unwrap();
+        let interval = Interval::between(Timestamp(1_000_000), Timestamp(2_000_000));
+        assert_eq!(some, Span { interval, limit: 1_000 });
+        let place = Place { at: Timestamp(1_500_000), revision: 7 };
+        let next = some.next(place);
+        let following = span(&format!("next={next}")).unwrap().interval;
+        assert_eq!((following.to, following.after), (interval.to, Some(place)));
+        let following = span(&format!("next={}", all.next(place))).unwrap().interval;
+        assert_eq!((following.to, following.after), (None, Some(place)));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for wrong in [
+            "from=yesterday",
+            "to=2026-01-31",
+            "from=2&to=1",
+            "limit=0",
+            "limit=1001",
+            "limit=many",
+            "next=x",
+            "next=1.2",
+            "next=1.2..",
+            "next=-1.2.",
+            "next=ffffffffffffffff.1.",
+            "form=1",
+            "from=%ff",
+        ] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "0", "-1", "+1", "1.0", "x", "9223372036854775808"] {
+            assert!(number("it", wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(number("it", "9223372036854775807").unwrap(), u64::MAX / 2);
+    }
+}

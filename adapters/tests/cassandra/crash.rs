@@ -1,0 +1,26 @@
+//! Crash: what was acknowledged is in the database when the proxy dies, or is asked to end.
+
+use crate::cassandra::{on, told};
+use crate::support::scene::Scene;
+
+/// How often the process is killed.
+const ROUNDS: u32 = 10;
+
+fn scene() -> Scene {
+    Scene::new(on(&[told("TIDEGATE_TEST_CQL")]))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_value_is_lost_when_the_proxy_is_killed() {
+    scene().killed_again_and_again(ROUNDS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_ends_with_0_and_loses_nothing() {
+    scene().ended_in_order("acknowledged").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_loses_nothing_with_snapshots_either() {
+    scene().ended_in_order("snapshot").await;
+}

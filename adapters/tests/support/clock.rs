@@ -1,0 +1,146 @@
+//! Clock: set back while the house stands and between two of its lives; the history of an actor keeps its order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_stages::actor::{ActorId, Definition, HostAddress, Kind};
+use tidegate_stages::history::Interval;
+use tidegate_stages::invocation::{
+    ActorInvocation, ActorInvocationResponse, Invocation, Payload, Registration,
+};
+use tidegate_stages::ports::HostError;
+use tidegate_stages::side_effects::Revisions;
+use tidegate_stages::state::{Any, Revision, Tags, Timestamp};
+use tidegate_stages::testkit::clock::SetClock;
+use tidegate_stages::testkit::conformance::Subject;
+use tidegate_stages::topology::{House, Ports, Settings};
+
+const HOST: &str = "127.0.0.1:8090";
+const NOON: u64 = 1_800_000_000_000_000;
+const DAY: u64 = 24 * HOUR;
+const HOUR: u64 = 3_600_000_000;
+/// Calls between two settings of the clock.
+const CALLS: u64 = 4;
+
+/// Lives of a house, each with what its clock is set to.
+const LIVES: [&[u64]; 4] = [
+    &[NOON, NOON - HOUR, NOON + HOUR, NOON - DAY],
+    &[NOON - 2 * DAY, NOON],
+    &[NOON + DAY, NOON - 3 * DAY],
+    &[NOON - 4 * DAY],
+];
+
+/// # Panics
+/// When numbers or times of a history are out of order, or a time does not find its revision.
+pub(crate) async fn histories_keep_their_order_when_the_clock_is_set_back<S: Subject>(
+    mut subject: S,
+) {
+    let actor = id();
+    let mut called = 0;
+    for times in LIVES {
+        let clock = Arc::new(SetClock::at(Timestamp(times[0])));
+        let house = open(&subject, clock.clone()).await;
+        for time in times {
+            clock.set(Timestamp(*time));
+            for _ in 0..CALLS {
+                called += 1;
+                let add = Invocation {
+                    actor: actor.clone(),
+                    action: "add".into(),
+                    ..Invocation::default()
+                };
+                let Payload::Value(value) = house.invoke(add).await.unwrap() else {
+                    panic!("no value")
+                };
+                assert_eq!(number(Some(&value)), called, "a state went back");
+                clock.advance(Duration::from_millis(1));
+            }
+        }
+        assert!(house.drain(Duration::from_secs(10)).await);
+        drop(house);
+        subject = subject.reopen().await;
+    }
+
+    let states = subject.states();
+    let all = states.load_by_interval(&actor, Interval::ALL, 1_000).await.unwrap().items;
+    let told = |it: &Revision| (it.revision, it.at, number(it.content.state.as_ref()));
+    for pair in all.windows(2) {
+        assert!(
+            pair[0].revision < pair[1].revision,
+            "{:?}",
+            all.iter().map(told).collect::<Vec<_>>()
+        );
+        assert!(pair[0].at < pair[1].at, "{:?}", all.iter().map(told).collect::<Vec<_>>());
+        assert!(
+            told(&pair[0]).2 <= told(&pair[1]).2,
+            "{:?}",
+            all.iter().map(told).collect::<Vec<_>>()
+        );
+    }
+    let counts: Vec<u64> = all.iter().map(|it| told(it).2).collect();
+    assert!((1..=called).all(|count| counts.contains(&count)), "{counts:?}");
+    for revision in &all {
+        assert_eq!(states.load_at(&actor, revision.at).await.unwrap().as_ref(), Some(revision));
+        let alone = Interval::between(revision.at, revision.at);
+        let alone = states.load_by_interval(&actor, alone, 9).await.unwrap().items;
+        assert_eq!(alone, std::slice::from_ref(revision));
+    }
+    let head = states.load(&actor).await.unwrap().unwrap();
+    assert_eq!(number(head.content.state.as_ref()), called);
+    assert!(head.at >= all.last().unwrap().at);
+}
+
+async fn open(subject: &impl Subject, clock: Arc<SetClock>) -> House {
+    let mut settings = Settings::default();
+    settings.rules.revisions = Revisions::Every;
+    let ports = Ports {
+        host: tower::service_fn(|invocation: ActorInvocation| async move {
+            Ok::<_, HostError>(counted(&invocation))
+        }),
+        store: subject.states(),
+        registry: subject.registry(),
+        clock,
+    };
+    let house = House::open(settings, ports).await.unwrap();
+    let host = HostAddress::new(HOST);
+    let registration = Registration { system: id().system, host, definitions: vec![definition()] };
+    house.register(registration).await.unwrap();
+    house
+}
+
+fn id() -> ActorId {
+    ActorId { name: "a".into(), system: "clocks".into(), parent: String::new() }
+}
+
+fn definition() -> Definition {
+    Definition {
+        id: id(),
+        host: HostAddress::new(HOST),
+        kind: Kind::Named,
+        stateful: true,
+        snapshot_every: None,
+        deactivate_after: None,
+        actions: vec!["add".into()],
+        timers: Vec::new(),
+        channels: None,
+        initial_state: None,
+        initial_tags: Tags::new(),
+        retired: false,
+        raw: Bytes::from_static(b"a"),
+    }
+}
+
+fn counted(invocation: &ActorInvocation) -> ActorInvocationResponse {
+    let count = number(invocation.state.as_ref()) + 1;
+    let state = Any { type_url: "test/count".into(), value: Bytes::from(count.to_string()) };
+    ActorInvocationResponse {
+        state: Some(state.clone()),
+        payload: Payload::Value(state),
+        ..ActorInvocationResponse::default()
+    }
+}
+
+fn number(state: Option<&Any>) -> u64 {
+    state.map_or(0, |any| std::str::from_utf8(&any.value).unwrap().parse().unwrap())
+}

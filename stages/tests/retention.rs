@@ -1,0 +1,64 @@
+//! Histories are kept as long as retention says, and the newest revision in any case.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::*;
+use tidegate_stages::history::Retention;
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::side_effects::Revisions;
+use tidegate_stages::topology::Settings;
+use tokio::time::sleep;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+async fn keeping(retention: Retention) -> World {
+    let mut settings = Settings { retention, ..Settings::default() };
+    settings.rules.revisions = Revisions::Every;
+    let world = world_with(counter(), settings, MemoryStore::new()).await;
+    world.register(vec![definition("joe"), definition("moe")]).await.unwrap();
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_grows_is_cut_to_its_newest_revisions() {
+    let world = keeping(Retention { revisions: Some(5), age: None }).await;
+    for _ in 0..100 {
+        world.add("joe").await.unwrap();
+    }
+    world.add("moe").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(history(&world, "joe").await, [96, 97, 98, 99, 100]);
+    assert_eq!(history(&world, "moe").await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_goes_though_nobody_calls_and_the_newest_stays() {
+    let world = keeping(Retention { revisions: None, age: Some(24 * HOUR) }).await;
+    world.add("joe").await.unwrap();
+    world.add("joe").await.unwrap();
+    world.clock.advance(20 * HOUR);
+    world.add("joe").await.unwrap();
+    world.add("moe").await.unwrap();
+    sleep(2 * HOUR).await;
+    assert_eq!(history(&world, "joe").await, [1, 2, 3]);
+    world.clock.advance(10 * HOUR);
+    sleep(2 * HOUR).await;
+    assert_eq!(history(&world, "joe").await, [3]);
+    world.clock.advance(1_000 * HOUR);
+    sleep(2 * HOUR).await;
+    assert_eq!((history(&world, "joe").await, history(&world, "moe").await), (vec![3], vec![1]));
+    // The number goes on from there.
+    world.add("joe").await.unwrap();
+    assert_eq!(history(&world, "joe").await, [3, 4]);
+    assert_eq!(world.head("joe").await.unwrap().revision, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_a_round() {
+    let world = keeping(Retention { revisions: Some(5), age: Some(HOUR) }).await;
+    world.add("joe").await.unwrap();
+    assert!(world.house.drain(Duration::from_secs(5)).await);
+}

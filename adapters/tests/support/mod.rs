@@ -9,6 +9,7 @@ pub(crate) mod ledger;
 pub(crate) mod namespace;
 pub(crate) mod proxy;
 pub(crate) mod scene;
+pub(crate) mod tool;
 
 /// Messages of the protocol, under short names.
 pub(crate) mod proto {

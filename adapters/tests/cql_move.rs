@@ -1,0 +1,126 @@
+//! An installation moves from a directory into a CQL server and back, whole, and its states are sealed again there.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "cql_support/mod.rs"]
+mod cql_support;
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+use support::tool::{run, store_in};
+use tidegate::store::{EmbeddedStore, Options};
+use tidegate::wire;
+use tidegate_stages::actor::{ActorId, HostAddress};
+use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore};
+use tidegate_stages::state::{ActorState, Any, Head, Timestamp};
+
+use cql_support::{Keyspace, address};
+use prost::Message;
+use support::counter::{SYSTEM, definition};
+use support::proto::Kind;
+
+const FIRST: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const SECOND: &str = "ICECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const ACTORS: u64 = 60;
+
+fn actor(number: u64) -> Arc<ActorId> {
+    let name = format!("cart {number}/✓");
+    Arc::new(ActorId { name, system: SYSTEM.into(), parent: "cart".into() })
+}
+
+fn head(number: u64, revision: u64, epoch: u64) -> Head {
+    let state =
+        Any { type_url: "t/Cart".into(), value: format!("secret {number} {revision}").into() };
+    let content = ActorState { state: Some(state), ..ActorState::default() };
+    // An hour between two revisions: histories span partitions of the database.
+    let at = Timestamp(1_764_000_000_123_456 + revision * 3_600_000_000);
+    Head { version: revision + 7, revision, incarnation: 3, epoch, at, content, ..Head::default() }
+}
+
+async fn fill(dir: &Path) {
+    let store = EmbeddedStore::open(dir, Options::default(), wire::definition).unwrap();
+    let epoch = store.claim_epoch().await.unwrap();
+    let raw = definition("cart", Kind::Unnamed).encode_to_vec().into();
+    let cart = wire::definition(raw, HostAddress::new("127.0.0.1:8090"), SYSTEM).unwrap();
+    let mut entries = vec![RegistryChange::Put(Registered::Definition(Arc::new(cart)))];
+    let mut saves = Vec::new();
+    for number in 0..ACTORS {
+        let id = actor(number);
+        entries.push(RegistryChange::Put(Registered::Spawned { id: id.clone(), revision: None }));
+        let revisions = if number == 5 { 600 } else { number % 12 };
+        let history = (1..=revisions).map(|revision| head(number, revision, epoch).as_revision());
+        store.append(id.clone(), history.collect()).await.unwrap();
+        saves.push(Save { actor: id, head: head(number, revisions, epoch), append: false });
+    }
+    store.apply(entries).await.unwrap();
+    store.save(saves).await.into_iter().for_each(Result::unwrap);
+    store.close().await.unwrap();
+}
+
+/// What an export holds: its lines without header, sums and the epoch of heads, with actors in the order of their names.
+fn content(file: &Path) -> Vec<Vec<Value>> {
+    let text = fs::read_to_string(file).unwrap();
+    let mut parts = vec![Vec::new()];
+    for line in text.lines().skip(1) {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line.as_object_mut().unwrap().remove("sum").unwrap();
+        if let Some(head) = line.get_mut("head") {
+            head.as_object_mut().unwrap().remove("epoch").unwrap();
+        }
+        if line.get("actor").is_some() || line.get("end").is_some() {
+            parts.push(Vec::new());
+        }
+        parts.last_mut().unwrap().push(line);
+    }
+    parts.sort_by_key(|part| part[0].to_string());
+    parts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_installation_moves_into_a_database_and_back_and_its_key_is_changed_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    let text = |name: &str| place(name).to_str().unwrap().to_owned();
+    let (server, keyspace) = (address(), Keyspace::new());
+    let (host, port) = server.rsplit_once(':').unwrap();
+    let keyspace = keyspace.options().keyspace;
+    let database = |key: &'static str, old: &'static str| {
+        vec![
+            ("PROXY_DATABASE_TYPE", "scylla"),
+            ("PROXY_DATABASE_HOST", host),
+            ("PROXY_DATABASE_PORT", port),
+            ("PROXY_DATABASE_NAME", keyspace.as_str()),
+            ("SPAWN_STATESTORE_KEY", key),
+            ("TIDEGATE_STATESTORE_OLD_KEYS", old),
+            ("TIDEGATE_DATABASE_REPLICATION", "1"),
+        ]
+    };
+    fill(&place("store")).await;
+    run(&["export", &text("first")], &store_in(&place("store"))).await.said();
+    run(&["import", &text("first")], &database(FIRST, "")).await.said();
+    let refused = run(&["import", &text("first")], &database(FIRST, "")).await.refused(64);
+    assert!(refused.contains("--merge"), "{refused}");
+    for key in ["", SECOND] {
+        run(&["export", &text("none")], &database(key, "")).await.refused(78);
+    }
+    run(&["export", &text("second")], &database(FIRST, "")).await.said();
+    assert_eq!(content(&place("second")), content(&place("first")));
+
+    let revisions =
+        (0..ACTORS).map(|number| if number == 5 { 600 } else { number % 12 }).sum::<u64>();
+    let said = run(&["reseal"], &database(SECOND, FIRST)).await.said();
+    let all = format!(
+        "sealed again {ACTORS} of {ACTORS} states and {revisions} of {revisions} revisions\n"
+    );
+    assert!(said.starts_with(&all), "{said}");
+    run(&["reseal"], &database(FIRST, "")).await.refused(78);
+    run(&["export", &text("third")], &database(SECOND, "")).await.said();
+    assert_eq!(content(&place("third")), content(&place("first")));
+
+    run(&["import", &text("third")], &store_in(&place("back"))).await.said();
+    run(&["export", &text("fourth")], &store_in(&place("back"))).await.said();
+    assert_eq!(content(&place("fourth")), content(&place("first")));
+}

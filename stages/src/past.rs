@@ -123,8 +123,8 @@ fn follows(revision: &Revision, version: u64, written: Timestamp, asked: Timesta
 
 /// Whether the newest revision's content was the durable state at that time, as the head tells.
 fn is_still(newest: &Revision, head: &Head, asked: Timestamp) -> bool {
-    head.version == newest.version
-        || follows(newest, head.version, head.at, asked)
+    // A head that was appended is its own newest revision: the second case.
+    follows(newest, head.version, head.at, asked)
         || (head.at <= asked && head.content == newest.content)
 }
 

@@ -12,6 +12,7 @@ use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::history::Interval;
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, StateStore, StoreError};
+use tidegate_stages::reply::Deadlines;
 use tidegate_stages::side_effects::{Durability, Revisions};
 use tidegate_stages::state::{Checkpoint, Status, Timestamp};
 use tidegate_stages::testkit::faulty::SaveFault;
@@ -311,6 +312,22 @@ async fn a_history_that_cannot_be_read_ends_the_question_and_holds_no_actor() {
     sleep(Duration::from_secs(15)).await;
     assert_eq!(world.add("joe").await.unwrap(), 2);
     assert_eq!(history(&world, "joe").await, [1, 2], "what was given up is not done later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_given_up_while_the_history_was_read_is_not_started() {
+    let deadlines = Deadlines { start: Duration::from_secs(30), ..Deadlines::default() };
+    let world = counting(Settings { deadlines, ..every() }).await;
+    world.add("joe").await.unwrap();
+    world.store.hang_loads(true);
+    let gone = restore(&world, 1);
+    settle().await;
+    gone.abort();
+    world.store.hang_loads(false);
+    // The question that hangs ends after ten seconds; it is put again then, and answered.
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(history(&world, "joe").await, [1]);
+    assert_eq!(world.add("joe").await.unwrap(), 2);
 }
 
 /// What happens to an actor.

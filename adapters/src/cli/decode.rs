@@ -60,7 +60,7 @@ impl Decoder {
             Ok(text) => {
                 Shown { why_hex: None, lines: plain(&text).lines().map(Into::into).collect() }
             }
-            Err(why) => Shown { why_hex: Some(plain(&why)), lines: hex(&state.value) },
+            Err(why) => Shown { why_hex: Some(one_line(&why)), lines: hex(&state.value) },
         }
     }
 
@@ -76,8 +76,7 @@ impl Decoder {
                 "its type is not known, --descriptor tells it".to_owned()
             }
         })?;
-        let mut bytes = &*state.value;
-        let message = self.whole(known, &mut bytes, DEPTH)?;
+        let message = self.whole(known, &state.value, DEPTH)?;
         let value = serde_json::to_value(&message).map_err(|error| error.to_string())?;
         serde_json::to_string_pretty(&value).map_err(|error| error.to_string())
     }
@@ -218,6 +217,11 @@ pub(super) fn plain(text: &str) -> String {
         }
     }
     out
+}
+
+/// The same in one line, whatever the text holds.
+pub(super) fn one_line(text: &str) -> String {
+    plain(text).replace('\n', "\\n")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::actor::{ActorName, Point, Which};
 use super::client::Whom;
-use super::decode::{Decoder, plain};
+use super::decode::{Decoder, one_line};
 use super::print;
 use super::source::Source;
 use crate::app::StartError;
@@ -84,20 +84,23 @@ fn header(mark: &str, Point { actor, which }: &Point, entry: &Entry) -> String {
         _ => "",
     };
     let (revision, status) = (entry.revision, &entry.status);
-    plain(&format!("{mark} {system}/{name}  revision {revision}, {at}, {status}{exact}")) + "\n"
+    one_line(&format!("{mark} {system}/{name}  revision {revision}, {at}, {status}{exact}")) + "\n"
 }
 
 /// What is compared, in lines.
 fn content(entry: &Entry, decoder: &Decoder) -> Vec<String> {
-    let mut lines: Vec<String> =
-        entry.tags.iter().map(|(key, value)| plain(&format!("tag {key:?}: {value:?}"))).collect();
+    let mut lines: Vec<String> = entry
+        .tags
+        .iter()
+        .map(|(key, value)| one_line(&format!("tag {key:?}: {value:?}")))
+        .collect();
     let Some(state) = &entry.state else {
         lines.push("no state".into());
         return lines;
     };
     let shown = decoder.show(state);
     let form = if shown.why_hex.is_some() { ", in hex" } else { "" };
-    lines.push(plain(&format!("type {}{form}", state.type_url)));
+    lines.push(one_line(&format!("type {}{form}", state.type_url)));
     lines.extend(shown.lines);
     lines
 }

@@ -9,7 +9,7 @@ use tidegate_stages::state::Timestamp;
 
 use super::actor::{self, ActorName, Which};
 use super::client::Whom;
-use super::decode::{Decoder, plain};
+use super::decode::{Decoder, one_line};
 use super::print;
 use super::say;
 use super::source::Source;
@@ -69,8 +69,9 @@ impl State {
 }
 
 fn shown(actor: &ActorName, entry: &Entry, which: Which, decoder: &Decoder) -> String {
-    let mut lines = vec![plain(&actor.to_string())];
-    let mut fact = |name: &str, value: &str| lines.push(format!("  {name:<10} {}", plain(value)));
+    let mut lines = vec![one_line(&actor.to_string())];
+    let mut fact =
+        |name: &str, value: &str| lines.push(format!("  {name:<10} {}", one_line(value)));
     fact("revision", &entry.revision.to_string());
     fact("at", entry.at.as_deref().unwrap_or("-"));
     fact("status", &entry.status);
@@ -167,7 +168,8 @@ impl History {
         let (from, to) = (self.from.map(moment::show), self.to.map(moment::show));
         for (name, value) in [("from", from.as_deref()), ("to", to.as_deref()), ("next", next)] {
             if let Some(value) = value {
-                query += &format!("&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+                query.extend(["&", name, "="]);
+                query.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
             }
         }
         query
@@ -184,9 +186,9 @@ fn table(listing: &Listing) -> String {
         let at = entry.at.as_deref().unwrap_or("-");
         let line =
             format!("{:>10}  {at:<27}  {:<11}  {bytes:>9}  {kind}", entry.revision, entry.status);
-        text += &plain(&line).replace('\n', "\\n");
+        text += &one_line(&line);
         if !entry.tags.is_empty() {
-            text += &format!("  {}", tags(entry));
+            text.extend(["  ", &tags(entry)]);
         }
         text.push('\n');
     }

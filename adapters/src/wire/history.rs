@@ -1,6 +1,5 @@
 //! History: entries of an actor's history as JSON and as protobuf.
 
-use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use prost::Message;
@@ -156,9 +155,11 @@ pub fn json_error(text: &str, status: &str) -> Bytes {
 }
 
 mod in_base64 {
-    use serde::{Deserializer, Serializer, de};
+    use base64::Engine;
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer, de};
 
-    use super::*;
+    use super::STANDARD;
 
     pub(super) fn serialize<S: Serializer>(value: &Bytes, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&STANDARD.encode(value))

@@ -22,7 +22,7 @@ impl<H: Host> Worker<H> {
     ) -> Result<(), Unanswered> {
         match self.see_newest(&mut actor).await {
             Ok(()) => self.keep(actor, None, asked).await,
-            Err(halt) => unanswered(actor, asked, halt),
+            Err(halt) => Err(unanswered(actor, asked, halt)),
         }
     }
 
@@ -36,7 +36,7 @@ impl<H: Host> Worker<H> {
     ) -> Result<(), Unanswered> {
         match self.older(&actor, number).await {
             Ok(older) => self.keep(actor, Some(older), asked).await,
-            Err(halt) => unanswered(actor, asked, halt),
+            Err(halt) => Err(unanswered(actor, asked, halt)),
         }
     }
 
@@ -71,7 +71,7 @@ impl<H: Host> Worker<H> {
         if asked.reply.is_abandoned() || !asked.timing.start() {
             let why = "it was given up before".into();
             let error = Error::NotStarted(asked.timing.elapsed(), why);
-            return unanswered(actor, asked, Halt::end(error));
+            return Err(unanswered(actor, asked, Halt::end(error)));
         }
         let append = older.is_some() || actor.live.is_unrevised();
         if let Some(older) = older {
@@ -87,9 +87,9 @@ impl<H: Host> Worker<H> {
     }
 }
 
-fn unanswered(actor: CheckedOut, asked: Asked<Checkpoint>, halt: Halt) -> Result<(), Unanswered> {
+fn unanswered(actor: CheckedOut, asked: Asked<Checkpoint>, halt: Halt) -> Unanswered {
     actor.check_in();
-    Err((asked, halt))
+    (asked, halt)
 }
 
 fn refuse_stateless(actor: &CheckedOut) -> Result<(), Halt> {

@@ -156,8 +156,9 @@ fn a_descriptor_tells_the_user_s_own_types() {
 #[test]
 fn no_control_character_reaches_the_terminal() {
     let shown = decoded(&known(), &json("\"a\u{9b}31m\u{7f}\""));
-    assert!(!shown.chars().any(|sign| sign.is_control()), "{shown:?}");
+    assert!(!shown.chars().any(char::is_control), "{shown:?}");
     assert_eq!(plain("a\u{1b}[2J\nb"), "a\\u001b[2J\nb");
+    assert_eq!(one_line("a\nb"), "a\\nb");
 }
 
 proptest! {

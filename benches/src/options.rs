@@ -13,6 +13,8 @@ pub struct Options {
     pub filter: String,
     /// Address of a CQL server to measure against; without it that part is left out.
     pub cql: Option<String>,
+    /// Rounds per case and about how long one lasts, where a bench does not go by the usual ones.
+    pub rounds: Option<(usize, Duration)>,
 }
 
 /// Says the same as `--cql`.
@@ -58,11 +60,12 @@ impl Options {
 
     /// Rounds per case: odd, so that one is in the middle.
     pub fn rounds(&self) -> usize {
-        if self.quick { 3 } else { 7 }
+        if self.quick { 3 } else { self.rounds.map_or(7, |(rounds, _)| rounds) }
     }
 
     /// About how long one round is to last.
     pub(crate) fn round(&self) -> Duration {
-        Duration::from_millis(if self.quick { 40 } else { 600 })
+        let usual = Duration::from_millis(if self.quick { 40 } else { 600 });
+        self.rounds.filter(|_| !self.quick).map_or(usual, |(_, round)| round)
     }
 }

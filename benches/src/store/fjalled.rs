@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice};
 use prost::Message;
 use tidegate::proto::tidegate::store::v1 as stored;
 use tidegate::store::Options;
@@ -23,8 +23,8 @@ const JOURNAL_BYTES: u64 = 64 << 20;
 
 /// A change on its way to the thread.
 struct Job {
-    head: (Vec<u8>, Vec<u8>),
-    revision: Option<(Vec<u8>, Vec<u8>)>,
+    head: (Slice, Slice),
+    revision: Option<(Slice, Slice)>,
     done: oneshot::Sender<()>,
 }
 
@@ -66,16 +66,17 @@ impl Fjalled {
         let (current, history) = (keyspace("current"), keyspace("history"));
         let (jobs, waiting) = flume::bounded(BATCH);
         let spaces = (current.clone(), history.clone());
-        let writer = std::thread::spawn(move || write(&database, &spaces, &waiting));
-        let (jobs, writer) = (Some(jobs), Some(writer));
+        let writer = std::thread::Builder::new().name("bare-engine".into());
+        let writer = writer.spawn(move || write(&database, &spaces, &waiting));
+        let (jobs, writer) = (Some(jobs), Some(writer.expect("a thread starts")));
         Fjalled { jobs, writer, current, history, around: vec![1; around()] }
     }
 
-    fn record(&self, state: &[u8]) -> Vec<u8> {
+    fn record(&self, state: &[u8]) -> Slice {
         let mut record = Vec::with_capacity(self.around.len() + state.len());
         record.extend_from_slice(&self.around);
         record.extend_from_slice(state);
-        record
+        record.into()
     }
 }
 
@@ -152,9 +153,9 @@ impl Keeper for Fjalled {
     async fn save(&self, change: Change) {
         let Change { actor, number, version, revision, append } = change;
         let state = state(number, version);
-        let head = (key(b"h", &actor, b""), self.record(&state));
+        let head = (key(b"h", &actor, b"").into(), self.record(&state));
         let revision =
-            append.then(|| (key(b"", &actor, &revision.to_be_bytes()), self.record(&state)));
+            append.then(|| (key(b"", &actor, &revision.to_be_bytes()).into(), self.record(&state)));
         let (done, ended) = oneshot::channel();
         let jobs = self.jobs.as_ref().expect("it is open");
         jobs.send_async(Job { head, revision, done }).await.expect("the writer runs");

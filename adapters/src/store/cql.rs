@@ -1,73 +1,213 @@
 //! CQL: states and registrations in ScyllaDB or Apache Cassandra.
+//!
+//! [`CqlStore`] keeps an actor's latest state in one partition, of which each owner writes its own row, and its history in
+//! partitions of bounded size: see `docs/decisions/009-revisions-in-cql.md`. Writes of one actor are made one after the
+//! other, those of many at the same time; each is one try, and what its outcome was is told as it is known. Who may write
+//! is read after each write was acknowledged and before its answer leaves: see `docs/decisions/010-fencing-in-cql.md`.
 
-use std::path::PathBuf;
+mod bucket;
+mod connect;
+mod database;
+mod error;
+mod fence;
+mod history;
+mod interval;
+mod known;
+mod lanes;
+mod limit;
+mod list;
+mod options;
+mod ports;
+mod prune;
+mod reader;
+mod registry;
+mod rows;
+mod schema;
+mod shared;
+mod stamps;
+mod statements;
+mod tls;
+mod trouble;
+mod writer;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::vault::Vault;
+use metrics::histogram;
+use tidegate_stages::ports::{Clock, StoreError};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
 
-/// How many replicas have to acknowledge a write or answer a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Consistency {
-    /// One, anywhere.
-    One,
-    /// One, in this data centre.
-    LocalOne,
-    /// Most, in this data centre.
-    LocalQuorum,
-    /// Most, over all data centres.
-    Quorum,
-    /// Most, in each data centre.
-    EachQuorum,
-    /// All.
-    All,
-}
+pub use error::CqlOpenError;
+pub use options::{Consistency, CqlOptions, Replication, Tls};
 
-/// How a keyspace that is made is replicated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Replication {
-    /// So often in every data centre.
-    Everywhere(u16),
-    /// So often in each of these.
-    Centres(Vec<(String, u16)>),
-}
+use super::records::DecodeDefinition;
+use crate::metrics::STORE_COMMIT_SECONDS;
+use database::Database;
+use fence::Fence;
+use known::Memory;
+use lanes::Lanes;
+use shared::{Expiry, Shared};
+use stamps::{CLOCK, Stamps};
+use statements::Statements;
 
-/// Encryption on the way to the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// Whether the server has to show a certificate that is trusted and names its address.
-    pub verify: bool,
-    /// A PEM file of what is trusted; `None`: what the system trusts.
-    pub ca: Option<PathBuf>,
-}
+/// How long closing waits for what is still to be written.
+const CLOSING: Duration = Duration::from_secs(30);
+/// How often it is looked who the newest owner is, also when nothing is written.
+const WATCH: Duration = Duration::from_secs(2);
+/// Longest time to live that databases take, in seconds.
+const LONGEST_TTL: i32 = 20 * 365 * 24 * 3_600;
+/// How much longer than its last revision a bucket's index rows live, in seconds.
+const INDEX_TTL: i32 = 60;
 
-/// Settings of the store.
+/// States and registrations in a cluster; made by [`open`](CqlStore::open), ended by [`close`](CqlStore::close).
+///
+/// Implements the ports [`StateStore`](tidegate_stages::ports::StateStore) and
+/// [`Registry`](tidegate_stages::ports::Registry). Clones are the same store.
 #[derive(Debug, Clone)]
-pub struct CqlOptions {
-    /// Contact points, `host` or `host:port`.
-    pub hosts: Vec<String>,
-    /// Port of contact points that name none.
-    pub port: u16,
-    /// Keyspace.
-    pub keyspace: String,
-    /// User and secret.
-    pub credentials: Option<(String, String)>,
-    /// Encryption; `None`: in the clear.
-    pub tls: Option<Tls>,
-    /// Connections per node, or per shard where the server has shards; `None`: one per shard.
-    pub connections: Option<u32>,
-    /// For reads and writes.
-    pub consistency: Consistency,
-    /// For a keyspace that is not there yet.
-    pub replication: Replication,
-    /// How long one request may take.
-    pub request_time: Duration,
-    /// How old a revision may get: longer it is not kept by the database.
-    pub time_to_live: Option<Duration>,
-    /// Largest state that must be storable, in bytes.
-    pub max_state_bytes: usize,
-    /// Writes that may be under way at once.
-    pub writes: usize,
-    /// Seals states.
-    pub vault: Arc<Vault>,
+pub struct CqlStore {
+    shared: Arc<Shared>,
+    lanes: Lanes,
+    _watch: Arc<DropGuard>,
+}
+
+impl CqlStore {
+    /// Connects, makes keyspace and tables when they are missing, and looks whether they are of a known version.
+    ///
+    /// # Errors
+    /// See [`CqlOpenError`].
+    pub async fn open(
+        options: &CqlOptions,
+        clock: Arc<dyn Clock>,
+        decode: DecodeDefinition,
+    ) -> Result<Self, CqlOpenError> {
+        let session = connect::session(options).await?;
+        let limit = limit::of_write(&session, options).await?;
+        schema::prepare(&session, options).await?;
+        let cql = Statements::prepare(&session, options).await?;
+        let database = Arc::new(Database::new(session, cql));
+        let addresses = || options.addresses().join(", ");
+        let failed = |error: StoreError| CqlOpenError::Request {
+            addresses: addresses(),
+            reason: error.to_string(),
+        };
+        let epoch = fence::read(&database).await.map_err(failed)?;
+        let ceiling = database.read_one::<(Option<i64>,)>(&database.cql.number, (CLOCK,)).await;
+        let ceiling = ceiling.map_err(failed)?.and_then(|(ceiling,)| ceiling).unwrap_or(0);
+        let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
+        let shared = Arc::new(Shared {
+            stamps: Stamps::new(clock, ceiling),
+            fence: Arc::new(Fence::new(options.consistency.of_claims(), epoch)),
+            memory: Memory::new(),
+            writes: Semaphore::new(options.writes.clamp(1, Semaphore::MAX_PERMITS)),
+            tasks: tasks.clone(),
+            vault: options.vault.clone(),
+            limit,
+            expiry: expiry(options.time_to_live),
+            decode,
+            commit_seconds: histogram!(STORE_COMMIT_SECONDS),
+            is_closed: AtomicBool::new(false),
+            database,
+        });
+        shared.try_expiry().await?;
+        info!(
+            addresses = addresses(),
+            keyspace = options.keyspace_name(),
+            limit,
+            "database opened"
+        );
+        tasks.spawn(watch(shared.clone(), ended.clone()));
+        let lanes = Lanes::new(tasks);
+        Ok(Self { shared, lanes, _watch: Arc::new(ended.drop_guard()) })
+    }
+
+    /// Writes what waits; later calls are refused.
+    ///
+    /// # Errors
+    /// When that took longer than 30 s; it goes on in the background.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.lanes.close();
+        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.shared.tasks.close();
+        if timeout(CLOSING, self.shared.tasks.wait()).await.is_err() {
+            return Err(StoreError::Unavailable(format!("not closed within {CLOSING:?}")));
+        }
+        Ok(())
+    }
+
+    /// Whether requests have not all failed for 5 s, and no later owner has claimed the database.
+    pub fn is_healthy(&self) -> bool {
+        self.shared.check_open().is_ok()
+            && self.shared.database.is_healthy()
+            && !self.shared.fence.is_fenced()
+    }
+}
+
+impl Shared {
+    /// Whether the database takes rows that live as long as revisions do; some end at a date.
+    async fn try_expiry(&self) -> Result<(), CqlOpenError> {
+        let seconds = self.expiry.index;
+        if seconds == 0 {
+            return Ok(());
+        }
+        let refused =
+            |error: StoreError| CqlOpenError::Retention { seconds, reason: error.to_string() };
+        let stamp = self.stamp().await.map_err(refused)?;
+        let values = ("expiry", i64::from(seconds), seconds);
+        self.database.write(&self.database.cql.put_number, values, stamp).await.map_err(refused)
+    }
+}
+
+/// Looks every now and then who the newest owner is: an idle store hears of a later one, and one whose requests failed
+/// notices when the database works again.
+async fn watch(shared: Arc<Shared>, ended: CancellationToken) {
+    let looking = async {
+        loop {
+            sleep(WATCH).await;
+            if shared.is_closed.load(Ordering::SeqCst) {
+                return;
+            }
+            let was_failing = shared.database.is_failing();
+            match shared.look().await {
+                Ok(()) if was_failing => info!("the database answers again"),
+                Err(error) if !was_failing => warn!(%error, "the database does not answer"),
+                _ => {}
+            }
+            // Says it once.
+            if let Err(error) = shared.fence.check_own() {
+                tracing::debug!(%error, "fenced");
+            }
+        }
+    };
+    tokio::select! {
+        () = looking => {}
+        () = ended.cancelled() => {}
+    }
+}
+
+fn expiry(time_to_live: Option<Duration>) -> Expiry {
+    let Some(time_to_live) = time_to_live else { return Expiry { revisions: 0, index: 0 } };
+    let seconds = time_to_live.as_secs() + u64::from(time_to_live.subsec_nanos() > 0);
+    let longest = LONGEST_TTL - INDEX_TTL;
+    let revisions = i32::try_from(seconds).unwrap_or(longest).clamp(1, longest);
+    Expiry { revisions, index: revisions + INDEX_TTL }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_live_at_least_as_long_as_is_asked() {
+        let of = |time| expiry(Some(time));
+        assert_eq!(expiry(None), Expiry { revisions: 0, index: 0 });
+        assert_eq!(of(Duration::from_millis(1)), Expiry { revisions: 1, index: 61 });
+        assert_eq!(of(Duration::from_secs(90)), Expiry { revisions: 90, index: 150 });
+        let longest = of(Duration::from_secs(1 << 40));
+        assert_eq!(longest.index, LONGEST_TTL);
+    }
 }

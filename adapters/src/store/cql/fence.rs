@@ -1,0 +1,160 @@
+//! Fence: which owner is the newest, and whether a write that was acknowledged may be told.
+//!
+//! An owner claims its epoch with one light-weight transaction per start. After a write was acknowledged the newest epoch
+//! is read, and only if it is still the writer's does the answer leave. One read serves all writes that were acknowledged
+//! before it began: see `docs/decisions/010-fencing-in-cql.md`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use scylla::statement::Consistency as Level;
+use scylla::statement::SerialConsistency;
+use tidegate_stages::ports::StoreError;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+use tracing::error;
+
+use super::database::Database;
+
+/// Row of `meta` that holds the newest epoch.
+pub(super) const EPOCH: &str = "epoch";
+/// How often a claim is tried against others.
+const CLAIMS: u32 = 16;
+
+/// What is known of the newest epoch.
+#[derive(Debug)]
+pub(super) struct Fence {
+    serial: SerialConsistency,
+    /// The newest epoch seen.
+    newest: AtomicU64,
+    /// The epoch that this store claimed last; 0: none.
+    own: AtomicU64,
+    said: AtomicBool,
+    looking: Mutex<Looking>,
+}
+
+#[derive(Debug, Default)]
+struct Looking {
+    is_running: bool,
+    waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl Fence {
+    pub(super) fn new(serial: SerialConsistency, newest: u64) -> Self {
+        Self {
+            serial,
+            newest: AtomicU64::new(newest),
+            own: AtomicU64::new(0),
+            said: AtomicBool::new(false),
+            looking: Mutex::default(),
+        }
+    }
+
+    /// Refuses what an older owner wants.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`], as far as is known.
+    pub(super) fn check(&self, epoch: u64) -> Result<(), StoreError> {
+        let newest = self.newest.load(Ordering::SeqCst);
+        if epoch >= newest {
+            return Ok(());
+        }
+        if epoch > 0 && !self.said.swap(true, Ordering::SeqCst) {
+            error!(
+                epoch,
+                newest, "a later owner has claimed the database: nothing is written any more"
+            );
+        }
+        Err(StoreError::Fenced(newest))
+    }
+
+    /// Whether another store has claimed after this one did.
+    pub(super) fn is_fenced(&self) -> bool {
+        let own = self.own.load(Ordering::SeqCst);
+        own > 0 && own < self.newest.load(Ordering::SeqCst)
+    }
+
+    /// As [`check`](Self::check), for what has no epoch of its own: that of this store counts.
+    pub(super) fn check_own(&self) -> Result<(), StoreError> {
+        match self.own.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            own => self.check(own),
+        }
+    }
+
+    fn note(&self, newest: u64) {
+        self.newest.fetch_max(newest, Ordering::SeqCst);
+    }
+
+    /// Reads the newest epoch; returns when a read has ended that began after this call.
+    pub(super) async fn look(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        tasks: &TaskTracker,
+    ) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let begin = {
+            let mut looking = self.looking.lock();
+            looking.waiting.push(answer);
+            !std::mem::replace(&mut looking.is_running, true)
+        };
+        if begin {
+            tasks.spawn(self.clone().look_for_all(database.clone()));
+        }
+        answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("it is closed".into())))
+    }
+
+    async fn look_for_all(self: Arc<Self>, database: Arc<Database>) {
+        loop {
+            let waiting = {
+                let mut looking = self.looking.lock();
+                if looking.waiting.is_empty() {
+                    looking.is_running = false;
+                    return;
+                }
+                std::mem::take(&mut looking.waiting)
+            };
+            let found = read(&database).await.map(|newest| self.note(newest));
+            for waiting in waiting {
+                // Whoever does not wait any more need not know.
+                waiting.send(found.clone()).unwrap_or_default();
+            }
+        }
+    }
+
+    /// Claims an epoch higher than every earlier one.
+    pub(super) async fn claim(&self, database: &Database) -> Result<u64, StoreError> {
+        let level = match self.serial {
+            SerialConsistency::Serial => Level::Serial,
+            SerialConsistency::LocalSerial => Level::LocalSerial,
+        };
+        let mut number = database.cql.number.clone();
+        number.set_consistency(level);
+        for _ in 0..CLAIMS {
+            let row = database.read_one::<(Option<i64>,)>(&number, (EPOCH,)).await?;
+            let newest = row.and_then(|(number,)| number);
+            let next = newest.unwrap_or(0).saturating_add(1);
+            let claimed = match newest {
+                None => database.transact(&database.cql.first_epoch, (EPOCH, next)).await?,
+                Some(newest) => {
+                    database.transact(&database.cql.next_epoch, (next, EPOCH, newest)).await?
+                }
+            };
+            if claimed {
+                let epoch = u64::try_from(next).unwrap_or(0);
+                self.note(epoch);
+                self.own.fetch_max(epoch, Ordering::SeqCst);
+                self.said.store(false, Ordering::SeqCst);
+                return Ok(epoch);
+            }
+        }
+        Err(StoreError::Unavailable(format!("others claimed an epoch {CLAIMS} times meanwhile")))
+    }
+}
+
+/// The newest epoch; 0: none.
+pub(super) async fn read(database: &Database) -> Result<u64, StoreError> {
+    let row = database.read_one::<(Option<i64>,)>(&database.cql.number, (EPOCH,)).await?;
+    Ok(row.and_then(|(number,)| number).and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
+}

@@ -1,0 +1,104 @@
+//! Limit: how many bytes the server takes in one write.
+
+use scylla::client::session::Session;
+use tracing::warn;
+
+use super::error::CqlOpenError;
+use super::options::CqlOptions;
+use crate::store::vault::SEAL_BYTES;
+
+/// What is assumed when the server does not say: half a commit log segment of Cassandra's default size. ScyllaDB's is
+/// larger.
+const ASSUMED: usize = 16 << 20;
+/// Names, tags and what a write takes beside its state.
+const BESIDE: usize = 64 << 10;
+
+/// The server's limit, which must have room for the largest state.
+pub(super) async fn of_write(
+    session: &Session,
+    options: &CqlOptions,
+) -> Result<usize, CqlOpenError> {
+    let limit = ask(session).await.unwrap_or_else(|| {
+        warn!(
+            assumed = ASSUMED,
+            "the database does not say how many bytes it takes in one write (system_views.settings, system.config)"
+        );
+        ASSUMED
+    });
+    let max_state_bytes = options.max_state_bytes;
+    let fitting = limit.saturating_sub(BESIDE + SEAL_BYTES);
+    if max_state_bytes > fitting {
+        return Err(CqlOpenError::StateLimit { limit, max_state_bytes, fitting });
+    }
+    Ok(limit)
+}
+
+async fn ask(session: &Session) -> Option<usize> {
+    for table in ["system_views.settings", "system.config"] {
+        let query = format!("SELECT name, value FROM {table}");
+        // Refused where there is no such table: the other one is asked.
+        let Ok(found) = session.query_unpaged(query, ()).await else { continue };
+        let Ok(rows) = found.into_rows_result() else { continue };
+        let Ok(settings) = rows.rows::<(String, Option<String>)>() else { continue };
+        let settings: Vec<_> = settings.filter_map(Result::ok).collect();
+        if let Some(limit) = limit(&settings) {
+            return Some(limit);
+        }
+    }
+    None
+}
+
+/// The limit itself, or half a segment of the commit log.
+fn limit(settings: &[(String, Option<String>)]) -> Option<usize> {
+    let value = |wanted: &str, unit: usize| {
+        let found = settings.iter().find(|(name, _)| name == wanted)?;
+        bytes(found.1.as_deref()?, unit)
+    };
+    value("max_mutation_size", 1)
+        .or_else(|| value("max_mutation_size_in_kb", 1 << 10))
+        .or_else(|| value("commitlog_segment_size", 1).map(|size| size / 2))
+        .or_else(|| value("commitlog_segment_size_in_mb", 1 << 20).map(|size| size / 2))
+        .filter(|limit| *limit > 0)
+}
+
+/// A size with its unit, else in the unit that its setting has.
+fn bytes(text: &str, unit: usize) -> Option<usize> {
+    let text = text.trim().trim_matches('"');
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, named) = text.split_at(end);
+    let unit = match named.trim() {
+        "" => unit,
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<usize>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(settings: &[(&str, &str)]) -> Option<usize> {
+        let own = settings.iter().map(|(name, value)| ((*name).into(), Some((*value).into())));
+        limit(&own.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn servers_tell_their_limit_in_several_ways() {
+        assert_eq!(
+            of(&[("max_mutation_size", "8MiB"), ("commitlog_segment_size", "9MiB")]),
+            Some(8 << 20)
+        );
+        assert_eq!(
+            of(&[("max_mutation_size", "null"), ("commitlog_segment_size", "16MiB")]),
+            Some(8 << 20)
+        );
+        assert_eq!(of(&[("max_mutation_size_in_kb", "8192")]), Some(8 << 20));
+        assert_eq!(of(&[("commitlog_segment_size_in_mb", "64")]), Some(32 << 20));
+        assert_eq!(of(&[("commitlog_segment_size_in_mb", "\"32\"")]), Some(16 << 20));
+        assert_eq!(of(&[("cluster_name", "local")]), None);
+    }
+}

@@ -1,0 +1,216 @@
+//! Ports: the store as what the stages ask for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all, ready};
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::history::{Interval, Keep, Page};
+use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
+use tidegate_stages::state::{Head, Revision, Timestamp};
+use tokio::sync::oneshot;
+
+use super::CqlStore;
+use super::lanes::{Line, Work};
+use super::shared::Shared;
+
+/// The task that did it ended without an answer, which it does only with the process.
+fn unknown() -> StoreError {
+    StoreError::Unknown("the writer ended without an answer".into())
+}
+
+impl CqlStore {
+    /// Puts work in line now, so that the order of calls is the order of doing, and awaits its answer later.
+    fn ask<T, F>(
+        &self,
+        line: Line,
+        work: impl FnOnce(Arc<Shared>) -> F,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let work = work(self.shared.clone());
+        // Dropped when nobody waits for it.
+        let work = async move { drop(answer.send(work.await)) }.boxed();
+        match self.lanes.put(&self.shared, line, Work::Other(work)) {
+            Ok(()) => answered.map(|answer| answer.unwrap_or_else(|_| Err(unknown()))).boxed(),
+            Err(error) => ready(Err(error)).boxed(),
+        }
+    }
+
+    fn read<T, F>(
+        &self,
+        read: impl FnOnce(Arc<Shared>) -> F + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let shared = self.shared.clone();
+        async move {
+            shared.check_open()?;
+            read(shared).await
+        }
+        .boxed()
+    }
+
+    /// A note of this name, if there is one.
+    pub(crate) fn note(&self, name: &str) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>> {
+        let name = note_name(name);
+        self.read(async move |shared: Arc<Shared>| {
+            let cql = &shared.database.cql;
+            let found: Option<(Option<Bytes>,)> =
+                shared.database.read_one(&cql.note, (name,)).await?;
+            Ok(found.and_then(|(note,)| note))
+        })
+    }
+
+    /// Makes, replaces or removes a note, durably.
+    pub(crate) fn put_note(
+        &self,
+        name: &str,
+        note: Option<Bytes>,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let name = note_name(name);
+        self.ask(Line::Registry, async move |shared: Arc<Shared>| {
+            shared.fence.check_own()?;
+            let (cql, stamp) = (&shared.database.cql, shared.stamp().await?);
+            match note {
+                Some(note) => shared.database.write(&cql.put_note, (name, note), stamp).await,
+                None => shared.database.write(&cql.drop_note, (name,), stamp).await,
+            }
+        })
+    }
+}
+
+/// Apart from the rows of `meta` that the store itself needs.
+fn note_name(name: &str) -> String {
+    format!("note/{name}")
+}
+
+impl StateStore for CqlStore {
+    fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Vec<Result<(), StoreError>>> {
+        let answers = batch.into_iter().map(|save| {
+            let (answer, answered) = oneshot::channel();
+            let line = Line::Actor(save.actor.clone());
+            self.lanes.put(&self.shared, line, Work::Save(Ok(save), answer)).map(|()| answered)
+        });
+        let answers: Vec<_> = answers.collect();
+        async move {
+            let answers = answers.into_iter().map(async |answered| match answered {
+                Ok(answered) => answered.await.map_err(|_| unknown()),
+                Err(error) => Err(error),
+            });
+            // Until here no failure counts as taken.
+            let answers = join_all(answers).await;
+            answers
+                .into_iter()
+                .map(|answer| answer.and_then(|answer| answer.result.clone()))
+                .collect()
+        }
+        .boxed()
+    }
+
+    fn append(
+        &self,
+        actor: Arc<ActorId>,
+        revisions: Vec<Revision>,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.ask(Line::Actor(actor.clone()), async move |shared: Arc<Shared>| {
+            shared.append(&actor, revisions).await
+        })
+    }
+
+    fn load(&self, actor: &ActorId) -> BoxFuture<'static, Result<Option<Head>, StoreError>> {
+        let actor = actor.clone();
+        self.read(async move |shared: Arc<Shared>| shared.load(&actor).await)
+    }
+
+    fn load_revision(
+        &self,
+        actor: &ActorId,
+        revision: u64,
+    ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
+        let actor = actor.clone();
+        self.read(async move |shared: Arc<Shared>| shared.load_revision(&actor, revision).await)
+    }
+
+    fn load_at(
+        &self,
+        actor: &ActorId,
+        at: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
+        let actor = actor.clone();
+        self.read(async move |shared: Arc<Shared>| shared.load_at(&actor, at).await)
+    }
+
+    fn load_by_interval(
+        &self,
+        actor: &ActorId,
+        interval: Interval,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<Revision>, StoreError>> {
+        let actor = actor.clone();
+        self.read(async move |shared: Arc<Shared>| {
+            shared.load_by_interval(&actor, interval, limit).await
+        })
+    }
+
+    fn actors(
+        &self,
+        system: &str,
+        after: Option<&ActorId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>> {
+        let (system, after) = (system.to_owned(), after.cloned());
+        self.read(async move |shared: Arc<Shared>| {
+            shared.actors(&system, after.as_ref(), limit).await
+        })
+    }
+
+    fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>> {
+        let (store, actor) = (self.clone(), Arc::new(actor.clone()));
+        async move {
+            let mut dropped = 0;
+            loop {
+                let pruned = actor.clone();
+                let step = store
+                    .ask(Line::Actor(actor.clone()), async move |shared: Arc<Shared>| {
+                        shared.prune(&pruned, keep).await
+                    });
+                let step = step.await?;
+                dropped += step.dropped;
+                if !step.goes_on {
+                    return Ok(dropped);
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {
+        let actor = Arc::new(actor.clone());
+        self.ask(Line::Actor(actor.clone()), async move |shared: Arc<Shared>| {
+            shared.delete(&actor).await
+        })
+    }
+
+    fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.ask(Line::Registry, async move |shared: Arc<Shared>| {
+            shared.fence.claim(&shared.database).await
+        })
+    }
+}
+
+impl Registry for CqlStore {
+    fn load(&self) -> BoxFuture<'static, Result<Vec<Registered>, StoreError>> {
+        self.read(async move |shared: Arc<Shared>| shared.registered().await)
+    }
+
+    fn apply(&self, changes: Vec<RegistryChange>) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.ask(Line::Registry, async move |shared: Arc<Shared>| shared.register(changes).await)
+    }
+}

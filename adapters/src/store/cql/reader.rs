@@ -1,0 +1,138 @@
+//! Reader: the latest state of an actor, and single revisions of its history.
+
+use bytes::Bytes;
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::ports::StoreError;
+use tidegate_stages::state::{Head, Revision, Timestamp};
+
+use super::rows::{self, HeadIn, Key, RevisionIn, bound};
+use super::shared::Shared;
+
+/// How often a head is read again whose outbox changes meanwhile.
+const TRIES: u32 = 8;
+/// Buckets that are looked up at a time, going back.
+const BACK: i32 = 8;
+
+/// A place in the history: time, then number.
+pub(super) type Place = (i64, i64);
+
+impl Shared {
+    /// The latest state: the head of the highest epoch.
+    pub(super) async fn load(&self, actor: &ActorId) -> Result<Option<Head>, StoreError> {
+        let (key, cql) = (Key::of(actor)?, &self.database.cql);
+        let Key { system, actor, parent } = key;
+        for _ in 0..TRIES {
+            let row: Option<HeadIn> = self.database.read_one(&cql.head, key).await?;
+            let Some(row) = row else { return Ok(None) };
+            if row.outbox == 0 {
+                return rows::head(row, Vec::new(), &self.vault).map(Some);
+            }
+            let values = (system, actor, parent, row.epoch, i64::from(row.outbox));
+            let found: Vec<(Option<i64>, Option<Bytes>, Option<bool>)> =
+                self.database.read(&cql.outbox, values).await?;
+            let is_whole = found.len() == usize::try_from(row.outbox).unwrap_or(0)
+                && found.iter().all(|(version, ..)| *version == Some(row.version()));
+            if is_whole {
+                let open = |(_, value, sealed): (_, Option<Bytes>, Option<bool>)| {
+                    let (value, sealed) = (value.unwrap_or_default(), sealed.unwrap_or_default());
+                    rows::open(value, sealed, &self.vault, "an outbox")
+                };
+                let outbox = found.into_iter().map(open).collect::<Result<_, _>>()?;
+                return rows::head(row, outbox, &self.vault).map(Some);
+            }
+        }
+        let text = format!("{system}/{actor} was written {TRIES} times while it was read");
+        Err(StoreError::Unavailable(text))
+    }
+
+    /// One revision, by its number.
+    pub(super) async fn load_revision(
+        &self,
+        actor: &ActorId,
+        revision: u64,
+    ) -> Result<Option<Revision>, StoreError> {
+        let (key, cql) = (Key::of(actor)?, &self.database.cql);
+        let Ok(revision) = i64::try_from(revision) else { return Ok(None) };
+        let Key { system, actor, parent } = key;
+        let named = self.database.read_one(&cql.bucket_of, (system, actor, parent, revision));
+        let named: Option<(Option<i64>,)> = named.await?;
+        if let Some((Some(bucket),)) = named {
+            // Asked for most often is the newest one, and it costs least.
+            let last = self.last_until(&key, bucket, i64::MAX).await?;
+            let last = match last {
+                Some(last) if last.place().1 > revision => {
+                    let values = (system, actor, parent, bucket, revision);
+                    let found: Vec<RevisionIn> = self.database.read(&cql.by_number, values).await?;
+                    found.into_iter().max_by_key(RevisionIn::owner)
+                }
+                last => last.filter(|last| last.place().1 == revision),
+            };
+            if let Some(found) = last {
+                return found.open(&self.vault).map(Some);
+            }
+        }
+        let newest = self.newest(&key).await?.filter(|newest| newest.place().1 == revision);
+        newest.map(|newest| newest.open(&self.vault)).transpose()
+    }
+
+    /// The newest revision at or before a time.
+    pub(super) async fn load_at(
+        &self,
+        actor: &ActorId,
+        at: Timestamp,
+    ) -> Result<Option<Revision>, StoreError> {
+        let (key, at) = (Key::of(actor)?, bound(at.0));
+        let (last, newest) = tokio::join!(self.last_before(&key, at), self.newest_place(&key));
+        let (last, newest) = (last?, newest?);
+        let is_beyond = |newest: &Place| {
+            newest.0 <= at && last.as_ref().is_none_or(|last| last.place() < *newest)
+        };
+        if newest.as_ref().is_some_and(is_beyond) {
+            let newest = self.newest(&key).await?;
+            if let Some(newest) = newest.filter(|newest| is_beyond(&newest.place())) {
+                return newest.open(&self.vault).map(Some);
+            }
+        }
+        last.map(|last| last.open(&self.vault)).transpose()
+    }
+
+    /// The newest row at or before a time, of whatever bucket still has one.
+    async fn last_before(&self, key: &Key<'_>, at: i64) -> Result<Option<RevisionIn>, StoreError> {
+        let mut until = at;
+        loop {
+            let buckets = self.buckets_until(key, until, BACK).await?;
+            for bucket in &buckets {
+                let found = self.last_until(key, bucket.start, at).await?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            match buckets.last().and_then(|oldest| oldest.start.checked_sub(1)) {
+                Some(before) => until = before,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    async fn last_until(
+        &self,
+        key: &Key<'_>,
+        bucket: i64,
+        at: i64,
+    ) -> Result<Option<RevisionIn>, StoreError> {
+        let values = (key.system, key.actor, key.parent, bucket, at, i64::MAX);
+        self.database.read_one(&self.database.cql.last_until, values).await
+    }
+
+    /// Place of the newest revision, when it is kept apart because revisions expire.
+    pub(super) async fn newest_place(&self, key: &Key<'_>) -> Result<Option<Place>, StoreError> {
+        let found = self.database.read_one(&self.database.cql.newest_place, *key).await?;
+        Ok(found.and_then(|(at, revision): (Option<i64>, Option<i64>)| at.zip(revision)))
+    }
+
+    /// The newest revision, when it is kept apart because revisions expire.
+    pub(super) async fn newest(&self, key: &Key<'_>) -> Result<Option<RevisionIn>, StoreError> {
+        let found: Option<HeadIn> = self.database.read_one(&self.database.cql.newest, *key).await?;
+        Ok(found.map(RevisionIn::from))
+    }
+}

@@ -1,0 +1,269 @@
+//! Rows: heads and revisions as columns, their states sealed on the way out and opened on the way in.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use scylla::{DeserializeRow, SerializeRow};
+use tidegate_stages::actor::{ActorId, MAX_NAME_BYTES};
+use tidegate_stages::ports::StoreError;
+use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Tags, Timestamp};
+
+use super::trouble::damage;
+use crate::store::vault::{SealError, Vault};
+
+/// Format of rows, in their column of that name.
+const FORMAT: i8 = 1;
+/// What a row takes beside names and content, generously.
+const ROW_BYTES: usize = 512;
+
+/// An actor as tables name it.
+#[derive(Debug, Clone, Copy, SerializeRow)]
+pub(super) struct Key<'a> {
+    pub(super) system: &'a str,
+    pub(super) actor: &'a str,
+    pub(super) parent: &'a str,
+}
+
+impl<'a> Key<'a> {
+    /// Names an actor.
+    ///
+    /// # Errors
+    /// When a name is longer than any that is accepted.
+    pub(super) fn of(id: &'a ActorId) -> Result<Self, StoreError> {
+        for part in [&id.system, &id.name, &id.parent] {
+            if part.len() > MAX_NAME_BYTES {
+                let text = format!("a name of {} bytes, at most {MAX_NAME_BYTES} fit", part.len());
+                return Err(StoreError::Unavailable(text));
+            }
+        }
+        Ok(Self { system: &id.system, actor: &id.name, parent: &id.parent })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.system.len() + self.actor.len() + self.parent.len()
+    }
+}
+
+/// A number or time as the database has it.
+///
+/// # Errors
+/// When it is not below 2^63.
+pub(super) fn signed(number: u64) -> Result<i64, StoreError> {
+    i64::try_from(number).map_err(|_| StoreError::TooLarge(format!("the number {number}")))
+}
+
+/// A bound of a search: what is beyond every number that is kept becomes the largest of them.
+pub(super) fn bound(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| damage("a row", format!("a negative number, {number}")))
+}
+
+/// What a head and the revision made from it have in common, ready to be written.
+#[derive(Debug, SerializeRow)]
+pub(super) struct Content {
+    format: i8,
+    pub(super) version: i64,
+    pub(super) revision: i64,
+    incarnation: i64,
+    status: i8,
+    pub(super) at: i64,
+    tags: Tags,
+    type_url: Option<String>,
+    value: Option<Bytes>,
+    sealed: bool,
+}
+
+impl Content {
+    /// Bytes that it takes in one write, about.
+    pub(super) fn bytes(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+        let state = self.type_url.as_ref().map_or(0, String::len)
+            + self.value.as_ref().map_or(0, Bytes::len);
+        ROW_BYTES + tags + state
+    }
+
+    /// Prepares a revision.
+    pub(super) fn of(revision: Revision, vault: &Vault) -> Result<Self, StoreError> {
+        let ActorState { tags, state } = revision.content;
+        let (type_url, value) = state.map(|Any { type_url, value }| (type_url, value)).unzip();
+        let sealed_value = value.as_ref().and_then(|value| vault.seal(value));
+        Ok(Self {
+            format: FORMAT,
+            version: signed(revision.version)?,
+            revision: signed(revision.revision)?,
+            incarnation: signed(revision.incarnation)?,
+            status: match revision.status {
+                Status::Activated => 1,
+                Status::Deactivated => 2,
+                Status::Unknown => 0,
+            },
+            at: signed(revision.at.0)?,
+            tags,
+            type_url,
+            sealed: sealed_value.is_some(),
+            value: sealed_value.or(value),
+        })
+    }
+}
+
+/// A head, or the newest revision, as a row of `heads`.
+#[derive(Debug, SerializeRow)]
+pub(super) struct HeadOut<'a> {
+    #[scylla(flatten)]
+    pub(super) key: Key<'a>,
+    pub(super) kind: i8,
+    pub(super) epoch: i64,
+    pub(super) place: i64,
+    pub(super) outbox: i32,
+    pub(super) owner: i64,
+    #[scylla(flatten)]
+    pub(super) content: &'a Content,
+}
+
+/// A revision as a row of `revisions`.
+#[derive(Debug, SerializeRow)]
+pub(super) struct RevisionOut<'a> {
+    #[scylla(flatten)]
+    pub(super) key: Key<'a>,
+    pub(super) bucket: i64,
+    pub(super) epoch: i64,
+    #[scylla(flatten)]
+    pub(super) content: &'a Content,
+    #[scylla(rename = "[ttl]")]
+    pub(super) ttl: i32,
+}
+
+/// A head as it is read.
+#[derive(Debug, DeserializeRow)]
+pub(super) struct HeadIn {
+    pub(super) epoch: Option<i64>,
+    #[scylla(default_when_null)]
+    pub(super) outbox: i32,
+    format: i8,
+    version: i64,
+    revision: i64,
+    incarnation: i64,
+    status: i8,
+    at: i64,
+    #[scylla(default_when_null)]
+    tags: Tags,
+    type_url: Option<String>,
+    value: Option<Bytes>,
+    #[scylla(default_when_null)]
+    sealed: bool,
+}
+
+/// A revision as it is read.
+#[derive(Debug, DeserializeRow)]
+pub(super) struct RevisionIn {
+    epoch: i64,
+    format: i8,
+    version: i64,
+    revision: i64,
+    incarnation: i64,
+    status: i8,
+    at: i64,
+    #[scylla(default_when_null)]
+    tags: Tags,
+    type_url: Option<String>,
+    value: Option<Bytes>,
+    #[scylla(default_when_null)]
+    sealed: bool,
+}
+
+impl From<HeadIn> for RevisionIn {
+    fn from(head: HeadIn) -> Self {
+        Self {
+            epoch: head.epoch.unwrap_or_default(),
+            format: head.format,
+            version: head.version,
+            revision: head.revision,
+            incarnation: head.incarnation,
+            status: head.status,
+            at: head.at,
+            tags: head.tags,
+            type_url: head.type_url,
+            value: head.value,
+            sealed: head.sealed,
+        }
+    }
+}
+
+impl RevisionIn {
+    /// Opens it.
+    pub(super) fn open(self, vault: &Vault) -> Result<Revision, StoreError> {
+        if self.format != FORMAT {
+            let text = format!("it has format {}, known is {FORMAT}", self.format);
+            return Err(damage("a row", text));
+        }
+        let value = self.value.unwrap_or_default();
+        let state = match self.type_url {
+            None => None,
+            Some(type_url) => {
+                let value = open(value, self.sealed, vault, "a state")?;
+                Some(Any { type_url, value })
+            }
+        };
+        Ok(Revision {
+            revision: unsigned(self.revision)?,
+            version: unsigned(self.version)?,
+            incarnation: unsigned(self.incarnation)?,
+            epoch: unsigned(self.epoch)?,
+            status: match self.status {
+                1 => Status::Activated,
+                2 => Status::Deactivated,
+                _ => Status::Unknown,
+            },
+            at: Timestamp(unsigned(self.at)?),
+            content: ActorState { tags: self.tags, state },
+        })
+    }
+
+    /// The epoch under which it was written.
+    pub(super) fn owner(&self) -> i64 {
+        self.epoch
+    }
+
+    /// Its place in the history.
+    pub(super) fn place(&self) -> (i64, i64) {
+        (self.at, self.revision)
+    }
+}
+
+/// A head from its row and the entries of its outbox.
+pub(super) fn head(row: HeadIn, outbox: Vec<Bytes>, vault: &Vault) -> Result<Head, StoreError> {
+    let revision = RevisionIn::from(row).open(vault)?;
+    Ok(Head {
+        version: revision.version,
+        revision: revision.revision,
+        incarnation: revision.incarnation,
+        epoch: revision.epoch,
+        status: revision.status,
+        at: revision.at,
+        content: revision.content,
+        outbox,
+    })
+}
+
+/// A value that may be sealed.
+pub(super) fn open(
+    value: Bytes,
+    sealed: bool,
+    vault: &Vault,
+    what: impl Display,
+) -> Result<Bytes, StoreError> {
+    if !sealed {
+        return Ok(value);
+    }
+    vault.open(&value).map_err(|error: SealError| StoreError::Sealed(format!("{what}: {error}")))
+}
+
+impl HeadIn {
+    /// The version that it has.
+    pub(super) fn version(&self) -> i64 {
+        self.version
+    }
+}

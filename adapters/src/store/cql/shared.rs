@@ -1,0 +1,104 @@
+//! Shared: what the lanes' tasks and readers share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use metrics::Histogram;
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::ports::StoreError;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::task::TaskTracker;
+
+use super::database::{Changes, Database};
+use super::fence::Fence;
+use super::known::Memory;
+use super::lanes::closed;
+use super::stamps::Stamps;
+use crate::store::records::DecodeDefinition;
+use crate::store::vault::Vault;
+
+/// Shards of a system's list of actors.
+pub(super) const SHARDS: i8 = 16;
+
+/// What the lanes' tasks and readers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) database: Arc<Database>,
+    pub(super) stamps: Stamps,
+    pub(super) fence: Arc<Fence>,
+    pub(super) memory: Memory,
+    /// Writes that may still begin.
+    pub(super) writes: Semaphore,
+    pub(super) tasks: TaskTracker,
+    pub(super) vault: Arc<Vault>,
+    /// Bytes that the server takes in one write.
+    pub(super) limit: usize,
+    pub(super) expiry: Expiry,
+    pub(super) decode: DecodeDefinition,
+    pub(super) commit_seconds: Histogram,
+    pub(super) is_closed: AtomicBool,
+}
+
+/// After how many seconds the database drops rows by itself; 0: never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Expiry {
+    /// Revisions.
+    pub(super) revisions: i32,
+    /// Rows that say where they are: just after the last of them.
+    pub(super) index: i32,
+}
+
+impl Shared {
+    /// A turn to write.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.writes.acquire().await.map_err(|_| closed())
+    }
+
+    /// The next write timestamp.
+    pub(super) async fn stamp(&self) -> Result<i64, StoreError> {
+        self.stamps.next(&self.database).await
+    }
+
+    pub(super) async fn commit(&self, changes: Changes<'_>, stamp: i64) -> Result<(), StoreError> {
+        if changes.is_empty() { Ok(()) } else { self.database.commit(changes, stamp).await }
+    }
+
+    /// Refuses what is asked after closing.
+    pub(super) fn check_open(&self) -> Result<(), StoreError> {
+        if self.is_closed.load(Ordering::SeqCst) { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Reads the newest epoch, after a write was acknowledged.
+    pub(super) async fn look(&self) -> Result<(), StoreError> {
+        self.fence.look(&self.database, &self.tasks).await.map_err(|error| {
+            StoreError::Unknown(format!("written, but not whether it still may be: {error}"))
+        })
+    }
+}
+
+/// The shard of a system's list in which an actor is.
+pub(super) fn shard(actor: &ActorId) -> i8 {
+    let mut bytes = Vec::with_capacity(actor.name.len() + actor.parent.len() + 1);
+    bytes.extend_from_slice(actor.name.as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(actor.parent.as_bytes());
+    let shards = u64::from(SHARDS.unsigned_abs());
+    i8::try_from(xxhash_rust::xxh3::xxh3_64(&bytes) % shards).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shard_of_an_actor_never_changes() {
+        let id = |name: &str, parent: &str| ActorId {
+            name: name.into(),
+            system: "any".into(),
+            parent: parent.into(),
+        };
+        // Stored: another hash would list actors twice.
+        let shards = [id("joe", ""), id("joe", "p"), id("Zürich", "")].map(|id| shard(&id));
+        assert_eq!(shards, [0, 0, 0]);
+    }
+}

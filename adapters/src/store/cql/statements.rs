@@ -1,0 +1,181 @@
+//! Statements: everything that is asked of the database, prepared once.
+
+use std::sync::Arc;
+
+use scylla::client::session::Session;
+use scylla::policies::retry::DefaultRetryPolicy;
+use scylla::statement::prepared::PreparedStatement;
+
+use super::error::CqlOpenError;
+use super::options::CqlOptions;
+
+/// Prepares each statement under its name: first what reads, then what writes.
+macro_rules! statements {
+    (read: { $($read:ident = $read_cql:expr,)* } write: { $($write:ident = $write_cql:expr,)* }) => {
+        /// The prepared statements; `{ks}` stands for the keyspace.
+        #[derive(Debug)]
+        pub(super) struct Statements {
+            $(pub(super) $read: PreparedStatement,)*
+            $(pub(super) $write: PreparedStatement,)*
+        }
+
+        impl Statements {
+            /// Prepares all of them.
+            pub(super) async fn prepare(
+                session: &Session,
+                options: &CqlOptions,
+            ) -> Result<Self, CqlOpenError> {
+                let preparing = Preparing { session, options };
+                Ok(Self {
+                    $($read: preparing.read($read_cql).await?,)*
+                    $($write: preparing.write($write_cql).await?,)*
+                })
+            }
+        }
+    };
+}
+
+/// Columns of a head or revision.
+macro_rules! content {
+    () => {
+        "format, version, revision, incarnation, status, at, tags, type_url, value, sealed"
+    };
+}
+
+/// One actor's partition of `heads`.
+macro_rules! of_actor {
+    ($($rest:literal),* $(,)?) => {
+        concat!(" FROM {ks}.heads WHERE system = ? AND actor = ? AND parent = ?", $($rest),*)
+    };
+}
+
+/// One bucket of an actor's history.
+macro_rules! of_bucket {
+    ($($rest:literal),* $(,)?) => {
+        concat!(
+            " FROM {ks}.revisions WHERE system = ? AND actor = ? AND parent = ? AND bucket = ?",
+            $($rest),*
+        )
+    };
+}
+
+macro_rules! bucket_columns {
+    () => {
+        "SELECT place, written, dropped, size, first, last"
+    };
+}
+
+statements! {
+    read: {
+    head = concat!("SELECT epoch, outbox, ", content!(), of_actor!(" AND kind = 0 LIMIT 1")),
+    head_exists = concat!("SELECT version", of_actor!(" AND kind = 0 LIMIT 1")),
+    outbox = concat!(
+        "SELECT version, value, sealed",
+        of_actor!(" AND kind = 1 AND epoch = ? AND place < ?")
+    ),
+    bucket_at = concat!(
+        bucket_columns!(),
+        of_actor!(
+            " AND kind = 2 AND epoch = 0 AND place <= ?",
+            " ORDER BY kind DESC, epoch ASC, place DESC LIMIT ?"
+        )
+    ),
+    buckets_after = concat!(
+        bucket_columns!(),
+        of_actor!(" AND kind = 2 AND epoch = 0 AND place > ? AND place <= ? LIMIT ?")
+    ),
+    bucket_of = concat!(
+        "SELECT bucket",
+        of_actor!(
+            " AND kind = 3 AND epoch = 0 AND place <= ?",
+            " ORDER BY kind DESC, epoch ASC, place DESC LIMIT 1"
+        )
+    ),
+    newest_place = concat!(
+        "SELECT at, revision",
+        of_actor!(" AND kind = 4 AND epoch = 0 ORDER BY kind DESC, epoch ASC, place DESC LIMIT 1")
+    ),
+    newest = concat!(
+        "SELECT owner AS epoch, outbox, ", content!(),
+        of_actor!(" AND kind = 4 AND epoch = 0 ORDER BY kind DESC, epoch ASC, place DESC LIMIT 1")
+    ),
+    last_until = concat!(
+        "SELECT epoch, ", content!(),
+        of_bucket!(
+            " AND (at, revision) <= (?, ?) ORDER BY at DESC, revision DESC LIMIT 1"
+        )
+    ),
+    by_number = concat!(
+        "SELECT epoch, ", content!(), of_bucket!(" AND revision = ? ALLOW FILTERING")
+    ),
+    interval = concat!(
+        "SELECT epoch, ", content!(),
+        of_bucket!(" AND (at, revision) >= (?, ?) AND (at, revision) <= (?, ?)")
+    ),
+    places = concat!("SELECT at, revision", of_bucket!("")),
+    actors_after = "SELECT actor, parent FROM {ks}.actors \
+        WHERE system = ? AND shard = ? AND (actor, parent) > (?, ?) LIMIT ?",
+    actors_first = "SELECT actor, parent FROM {ks}.actors WHERE system = ? AND shard = ? LIMIT ?",
+    registered = "SELECT record FROM {ks}.registry",
+    number = "SELECT number FROM {ks}.meta WHERE name = ?",
+    note = "SELECT value FROM {ks}.meta WHERE name = ?",
+    }
+    write: {
+    put_head = concat!(
+        "INSERT INTO {ks}.heads (system, actor, parent, kind, epoch, place, outbox, owner, ",
+        content!(), ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    ),
+    put_outbox = "INSERT INTO {ks}.heads (system, actor, parent, kind, epoch, place, version, value, sealed) \
+        VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?)",
+    drop_epochs = concat!("DELETE", of_actor!(" AND kind = ? AND epoch < ?")),
+    drop_outbox = concat!("DELETE", of_actor!(" AND kind = 1 AND epoch = ? AND place >= ?")),
+    drop_newest = concat!("DELETE", of_actor!(" AND kind = 4 AND epoch = 0 AND place < ?")),
+    put_bucket = "INSERT INTO {ks}.heads \
+        (system, actor, parent, kind, epoch, place, written, dropped, size, first, last) \
+        VALUES (?, ?, ?, 2, 0, ?, ?, ?, ?, ?, ?) USING TTL ?",
+    put_bucket_of = "INSERT INTO {ks}.heads (system, actor, parent, kind, epoch, place, bucket) \
+        VALUES (?, ?, ?, 3, 0, ?, ?) USING TTL ?",
+    drop_index = concat!("DELETE", of_actor!(" AND kind = ? AND epoch = 0 AND place = ?")),
+    drop_heads = concat!("DELETE", of_actor!("")),
+    put_revision = concat!(
+        "INSERT INTO {ks}.revisions (system, actor, parent, bucket, epoch, ", content!(),
+        ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ?"
+    ),
+    drop_before = concat!("DELETE", of_bucket!(" AND (at, revision) < (?, ?)")),
+    drop_bucket = concat!("DELETE", of_bucket!("")),
+    put_actor = "INSERT INTO {ks}.actors (system, shard, actor, parent) VALUES (?, ?, ?, ?)",
+    drop_actor = "DELETE FROM {ks}.actors WHERE system = ? AND shard = ? AND actor = ? AND parent = ?",
+    put_registered = "INSERT INTO {ks}.registry (system, name, record) VALUES (?, ?, ?)",
+    drop_registered = "DELETE FROM {ks}.registry WHERE system = ? AND name = ?",
+    first_epoch = "INSERT INTO {ks}.meta (name, number) VALUES (?, ?) IF NOT EXISTS",
+    next_epoch = "UPDATE {ks}.meta SET number = ? WHERE name = ? IF number = ?",
+    put_number = "INSERT INTO {ks}.meta (name, number) VALUES (?, ?) USING TTL ?",
+    put_note = "INSERT INTO {ks}.meta (name, value) VALUES (?, ?)",
+    drop_note = "DELETE FROM {ks}.meta WHERE name = ?",
+    }
+}
+
+struct Preparing<'a> {
+    session: &'a Session,
+    options: &'a CqlOptions,
+}
+
+impl Preparing<'_> {
+    async fn read(&self, cql: &str) -> Result<PreparedStatement, CqlOpenError> {
+        let mut prepared = self.write(cql).await?;
+        prepared.set_consistency(self.options.consistency.of_reads());
+        prepared.set_is_idempotent(true);
+        prepared.set_retry_policy(Some(Arc::new(DefaultRetryPolicy::new())));
+        Ok(prepared)
+    }
+
+    async fn write(&self, cql: &str) -> Result<PreparedStatement, CqlOpenError> {
+        let keyspace = self.options.keyspace_name();
+        let cql = cql.replace("{ks}", &format!("\"{keyspace}\""));
+        // Boxed: the driver's future is large.
+        Box::pin(self.session.prepare(cql.as_str())).await.map_err(|error| {
+            let reason = format!("{cql:?} is refused: {error}");
+            CqlOpenError::Schema { keyspace, reason }
+        })
+    }
+}

@@ -4,4 +4,5 @@ pub mod crowd;
 pub mod keeper;
 pub mod ported;
 pub mod fjalled;
+pub mod cqled;
 pub mod history;

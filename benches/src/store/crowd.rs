@@ -150,18 +150,28 @@ impl<K: Keeper> Crowd<K> {
     /// # Panics
     /// When something is missing.
     pub async fn verify(self: Arc<Self>) {
-        for actor in 0..ACTORS {
-            self.load(actor).await;
+        let mut hands = JoinSet::new();
+        for hand in 0..64 {
+            let crowd = Arc::clone(&self);
+            hands.spawn(async move {
+                for actor in (hand..ACTORS).step_by(64) {
+                    crowd.load(actor).await;
+                    if actor % (ACTORS / COUNTED) == 0 {
+                        crowd.verify_revisions(actor).await;
+                    }
+                }
+            });
         }
-        for actor in (0..ACTORS).step_by(place(ACTORS / COUNTED)) {
-            let mut last = 0;
-            for revision in 1..=self.kept[place(actor)].revision.load(Ordering::Relaxed) {
-                let found =
-                    self.keeper.load_revision(&self.kept[place(actor)].actor, revision).await;
-                let version = version_in(actor, &found);
-                assert!(last < version, "revision {revision} of actor {actor}");
-                last = version;
-            }
+        hands.join_all().await;
+    }
+
+    async fn verify_revisions(&self, actor: u64) {
+        let (kept, mut last) = (&self.kept[place(actor)], 0);
+        for revision in 1..=kept.revision.load(Ordering::Relaxed) {
+            let found = self.keeper.load_revision(&kept.actor, revision).await;
+            let version = version_in(actor, &found);
+            assert!(last < version, "revision {revision} of actor {actor}");
+            last = version;
         }
     }
 

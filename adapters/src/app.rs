@@ -34,6 +34,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error("{0}")]
     DataDirectory(String),
+    /// The database cannot be used.
+    #[error("{0}")]
+    Database(String),
     /// The door cannot be opened.
     #[error("{error}; {setting} says where to listen")]
     Bind {
@@ -57,7 +60,7 @@ impl StartError {
             Self::Demo(_) => 1,
             Self::Config(_) => 64,
             Self::Format(_) => 65,
-            Self::Bind { .. } => 69,
+            Self::Bind { .. } | Self::Database(_) => 69,
             Self::Other(_) => 70,
             Self::DataDirectory(_) => 73,
         }

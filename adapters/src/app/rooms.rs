@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_pipeline::{Bound, Full};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::{Registry, StateStore};
+use tidegate_stages::ports::{Registry, StateStore, StoreError};
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::side_effects::ChangeRules;
 use tidegate_stages::topology::{self, House, Ports};
@@ -16,7 +16,7 @@ use super::StartError;
 use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::host::{HttpHost, SystemConnector};
-use crate::store::{EmbeddedStore, OpenError, Options};
+use crate::store::{CqlOpenError, CqlOptions, CqlStore, EmbeddedStore, OpenError, Options};
 use crate::wire;
 
 /// The time that closing the store has at least, whatever the drain has used up.
@@ -26,8 +26,53 @@ const CLOSING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Rooms {
     house: House,
-    /// `None`: states are kept in memory only.
-    store: Option<Arc<EmbeddedStore>>,
+    store: Opened,
+}
+
+/// The store that is open.
+#[derive(Debug, Clone)]
+enum Opened {
+    Embedded(Arc<EmbeddedStore>),
+    Cql(CqlStore),
+    /// States are kept in memory only.
+    Memory(MemoryStore),
+}
+
+impl Opened {
+    async fn open(settings: &Settings) -> Result<Self, StartError> {
+        match &settings.database {
+            Database::Embedded => open_embedded(settings).await.map(Self::Embedded),
+            Database::Scylla(options) => open_cql(options).await.map(Self::Cql),
+            Database::Memory => {
+                warn!("PROXY_DATABASE_TYPE=memory: every state is lost when the proxy ends");
+                Ok(Self::Memory(MemoryStore::new()))
+            }
+        }
+    }
+
+    fn ports(&self) -> (Arc<dyn StateStore>, Arc<dyn Registry>) {
+        match self {
+            Self::Embedded(store) => (store.clone(), store.clone()),
+            Self::Cql(store) => (Arc::new(store.clone()), Arc::new(store.clone())),
+            Self::Memory(store) => (Arc::new(store.clone()), Arc::new(store.clone())),
+        }
+    }
+
+    fn is_healthy(&self) -> bool {
+        match self {
+            Self::Embedded(store) => store.is_healthy(),
+            Self::Cql(store) => store.is_healthy(),
+            Self::Memory(_) => true,
+        }
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.close().await,
+            Self::Cql(store) => store.close().await,
+            Self::Memory(_) => Ok(()),
+        }
+    }
 }
 
 impl Rooms {
@@ -36,26 +81,11 @@ impl Rooms {
         settings: &Settings,
         host: HttpHost<SystemConnector>,
     ) -> Result<Self, StartError> {
-        let (embedded, store, registry): (_, Arc<dyn StateStore>, Arc<dyn Registry>) =
-            match &settings.database {
-                Database::Embedded => {
-                    let store = open_store(settings).await?;
-                    (Some(store.clone()), store.clone(), store)
-                }
-                Database::Scylla(_) => {
-                    return Err(
-                        anyhow::anyhow!("PROXY_DATABASE_TYPE=scylla is not built yet").into()
-                    );
-                }
-                Database::Memory => {
-                    warn!("PROXY_DATABASE_TYPE=memory: every state is lost when the proxy ends");
-                    let store = MemoryStore::new();
-                    (None, Arc::new(store.clone()), Arc::new(store))
-                }
-            };
+        let opened = Opened::open(settings).await?;
+        let (store, registry) = opened.ports();
         let clock = Arc::new(SystemClock);
         let house = House::open(plan(settings), Ports { host, store, registry, clock }).await;
-        Ok(Self { house: house.map_err(anyhow::Error::from)?, store: embedded })
+        Ok(Self { house: house.map_err(anyhow::Error::from)?, store: opened })
     }
 
     /// The house, as the door calls it.
@@ -66,7 +96,7 @@ impl Rooms {
     /// Whether what the house stands on works, for readiness.
     pub(super) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let store = self.store.clone();
-        move || store.as_ref().is_none_or(|store| store.is_healthy())
+        move || store.is_healthy()
     }
 
     /// Lets what was admitted finish within `limit`, then closes the store.
@@ -76,19 +106,26 @@ impl Rooms {
         if !finished {
             warn!("not everything finished in time; what was acknowledged is kept");
         }
-        if let Some(store) = self.store {
-            let left = until.saturating_duration_since(Instant::now()).max(CLOSING);
-            match tokio::time::timeout(left, store.close()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => error!(%error, "the store was not closed in order"),
-                Err(_) => error!("the store was not closed in time"),
-            }
+        let left = until.saturating_duration_since(Instant::now()).max(CLOSING);
+        match tokio::time::timeout(left, self.store.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, "the store was not closed in order"),
+            Err(_) => error!("the store was not closed in time"),
         }
     }
 }
 
+/// Connects to the database.
+async fn open_cql(options: &CqlOptions) -> Result<CqlStore, StartError> {
+    let opened = CqlStore::open(options, Arc::new(SystemClock), wire::definition).await;
+    opened.map_err(|error| match error {
+        CqlOpenError::Newer { .. } => StartError::Format(error.to_string()),
+        _ => StartError::Database(error.to_string()),
+    })
+}
+
 /// Opens the data directory; that reads its journals, so it runs beside the runtime's workers.
-async fn open_store(settings: &Settings) -> Result<Arc<EmbeddedStore>, StartError> {
+async fn open_embedded(settings: &Settings) -> Result<Arc<EmbeddedStore>, StartError> {
     let dir = settings.data_dir.clone();
     let options = Options {
         queue_bytes: usize_of(settings.bounds.checkpoint_bytes),

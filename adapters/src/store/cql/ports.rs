@@ -57,8 +57,28 @@ impl CqlStore {
         .boxed()
     }
 
-    /// A note of this name, if there is one.
-    pub(crate) fn note(&self, name: &str) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>> {
+    /// As [`read`](Self::read), behind what was asked for this actor before.
+    fn read_of<T, F>(
+        &self,
+        actor: &ActorId,
+        read: impl FnOnce(Arc<Shared>, Arc<ActorId>) -> F + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let actor = Arc::new(actor.clone());
+        let behind = self.lanes.behind(&Line::Actor(actor.clone()));
+        self.read(async move |shared: Arc<Shared>| {
+            if let Some(behind) = behind {
+                behind.await.map_err(|_| StoreError::Unavailable("it is closed".into()))?;
+            }
+            read(shared, actor).await
+        })
+    }
+
+    /// A note of this name, if there is one: some bytes about the store as a whole.
+    pub fn note(&self, name: &str) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>> {
         let name = note_name(name);
         self.read(async move |shared: Arc<Shared>| {
             let cql = &shared.database.cql;
@@ -69,7 +89,7 @@ impl CqlStore {
     }
 
     /// Makes, replaces or removes a note, durably.
-    pub(crate) fn put_note(
+    pub fn put_note(
         &self,
         name: &str,
         note: Option<Bytes>,
@@ -125,8 +145,7 @@ impl StateStore for CqlStore {
     }
 
     fn load(&self, actor: &ActorId) -> BoxFuture<'static, Result<Option<Head>, StoreError>> {
-        let actor = actor.clone();
-        self.read(async move |shared: Arc<Shared>| shared.load(&actor).await)
+        self.read_of(actor, async |shared, actor| shared.load(&actor).await)
     }
 
     fn load_revision(
@@ -134,8 +153,7 @@ impl StateStore for CqlStore {
         actor: &ActorId,
         revision: u64,
     ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
-        let actor = actor.clone();
-        self.read(async move |shared: Arc<Shared>| shared.load_revision(&actor, revision).await)
+        self.read_of(actor, async move |shared, actor| shared.load_revision(&actor, revision).await)
     }
 
     fn load_at(
@@ -143,8 +161,7 @@ impl StateStore for CqlStore {
         actor: &ActorId,
         at: Timestamp,
     ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
-        let actor = actor.clone();
-        self.read(async move |shared: Arc<Shared>| shared.load_at(&actor, at).await)
+        self.read_of(actor, async move |shared, actor| shared.load_at(&actor, at).await)
     }
 
     fn load_by_interval(
@@ -153,8 +170,7 @@ impl StateStore for CqlStore {
         interval: Interval,
         limit: usize,
     ) -> BoxFuture<'static, Result<Page<Revision>, StoreError>> {
-        let actor = actor.clone();
-        self.read(async move |shared: Arc<Shared>| {
+        self.read_of(actor, async move |shared, actor| {
             shared.load_by_interval(&actor, interval, limit).await
         })
     }

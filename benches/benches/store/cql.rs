@@ -10,6 +10,7 @@ use tidegate_benches::harness::Bench;
 use tidegate_benches::store::cqled::{Cqled, drop_keyspace};
 use tidegate_benches::store::crowd::Crowd;
 use tidegate_benches::store::ported::Ported;
+use tidegate_stages::ports::StateStore;
 
 use crate::histories;
 use crate::pairs::against_each_other;
@@ -64,8 +65,9 @@ pub(crate) fn history(bench: &Bench, address: &str) {
     let options = options(address, "history");
     let keyspace = options.keyspace.clone();
     let store = bench.block_on(async move { open(&options).await });
-    histories::fill(bench, Arc::new(store.clone()), revisions);
-    histories::read(bench, Arc::new(store.clone()), revisions);
+    let port: Arc<dyn StateStore> = Arc::new(store.clone());
+    histories::fill(bench, &port, revisions);
+    histories::read(bench, &port, revisions);
     finish(bench, address, store, [keyspace]);
 }
 

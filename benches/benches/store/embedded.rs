@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate::store::EmbeddedStore;
 use tidegate_benches::harness::Bench;
 use tidegate_benches::store::crowd::Crowd;
 use tidegate_benches::store::fjalled::Fjalled;
 use tidegate_benches::store::ported::{Ported, open_embedded};
 use tidegate_benches::usage::cpu;
+use tidegate_stages::ports::StateStore;
 use tokio::time::Instant;
 
 use crate::histories::{self, SHORT};
@@ -47,7 +49,7 @@ pub(crate) fn history(bench: &Bench, directory: &Path) {
     let revisions = if bench.options().quick { 50_000 } else { 1_000_000 };
     let opened = directory.to_owned();
     let store = bench.block_on(async move { open_embedded(&opened).await });
-    histories::fill(bench, store.clone(), revisions);
+    histories::fill(bench, &port(&store), revisions);
     bench.block_on(async move { store.close().await.expect("the store closes") });
     let bytes = occupied(directory) / (revisions + SHORT);
     println!("on disk: {bytes} bytes per revision");
@@ -67,8 +69,12 @@ pub(crate) fn history(bench: &Bench, directory: &Path) {
 
     let opened = directory.to_owned();
     let store = bench.block_on(async move { open_embedded(&opened).await });
-    histories::read(bench, store.clone(), revisions);
+    histories::read(bench, &port(&store), revisions);
     bench.block_on(async move { store.close().await.expect("the store closes") });
+}
+
+fn port(store: &Arc<EmbeddedStore>) -> Arc<dyn StateStore> {
+    Arc::clone(store) as Arc<dyn StateStore>
 }
 
 /// What a directory takes on its device, in bytes.

@@ -22,8 +22,8 @@ fn pair(store: &Arc<dyn StateStore>, revisions: u64) -> (History, History) {
 }
 
 /// Fills both, the short one in the middle of the long one.
-pub(crate) fn fill(bench: &Bench, store: Arc<dyn StateStore>, revisions: u64) {
-    let (short, long) = pair(&store, revisions);
+pub(crate) fn fill(bench: &Bench, store: &Arc<dyn StateStore>, revisions: u64) {
+    let (short, long) = pair(store, revisions);
     let (started, cpu_before) = (Instant::now(), cpu());
     for first in (1..=revisions).step_by(usize::try_from(STRETCH).expect("small")) {
         let last = revisions.min(first + STRETCH - 1);
@@ -45,8 +45,8 @@ pub(crate) fn fill(bench: &Bench, store: Arc<dyn StateStore>, revisions: u64) {
 }
 
 /// Reads all of the long one, then parts of both.
-pub(crate) fn read(bench: &Bench, store: Arc<dyn StateStore>, revisions: u64) {
-    let (short, long) = pair(&store, revisions);
+pub(crate) fn read(bench: &Bench, store: &Arc<dyn StateStore>, revisions: u64) {
+    let (short, long) = pair(store, revisions);
     for what in ["", ", again"] {
         let whole = long.clone();
         let grown = bench.block_on(async move { whole.read_whole().await });

@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -82,7 +83,7 @@ pub fn case<F: Future<Output = ()> + Send + 'static>(
 /// The harness; see the [module](self).
 #[derive(Debug)]
 pub struct Bench {
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     options: Options,
     unit: Unit,
     operation: &'static str,
@@ -112,6 +113,14 @@ impl Bench {
             operation: self.operation,
             headed: self.headed.clone(),
         }
+    }
+
+    /// Another table on the same runtime, for what is counted in `operation`s.
+    #[must_use]
+    pub fn table(&self, operation: &'static str) -> Bench {
+        let runtime = Arc::clone(&self.runtime);
+        let (options, unit) = (self.options.clone(), self.unit);
+        Bench { runtime, options, unit, operation, headed: Cell::new(false) }
     }
 
     /// What the command line asked for.
@@ -145,8 +154,7 @@ impl Bench {
                 samples.push(self.measure(*size, (case.work)(*size)));
             }
         }
-        let reference =
-            samples.first().filter(|_| samples.len() > 1).map(|first| cpu_median(first));
+        let reference = samples.first().filter(|_| samples.len() > 1).map(Vec::as_slice);
         for (case, samples) in cases.iter().zip(&samples) {
             self.print(&case.name, samples, reference);
         }
@@ -208,7 +216,7 @@ impl Bench {
         self.print(name, samples, None);
     }
 
-    fn print(&self, name: &str, samples: &[Sample], reference: Option<f64>) {
+    fn print(&self, name: &str, samples: &[Sample], reference: Option<&[Sample]>) {
         if !self.headed.replace(true) {
             self.print_head();
         }
@@ -219,9 +227,12 @@ impl Bench {
             _ => String::new(),
         };
         let unit = self.unit.per_second();
-        let ratio = reference.map_or_else(String::new, |base| format!("{:.2}", cpu / base));
+        let (ratio, pace) = reference.map_or_else(Default::default, |base| {
+            let (ratio, pace) = (cpu / cpu_median(base), pace(samples, base));
+            (format!("{ratio:.2}"), format!("{pace:.2}"))
+        });
         println!(
-            "{name:<58} {:>13.0} {spread:>7} {:>14.2} {:>8.2} {ratio:>6}",
+            "{name:<58} {:>13.0} {spread:>7} {:>14.2} {:>8.2} {ratio:>6} {pace:>6}",
             1.0 / median,
             unit * median,
             unit * cpu,
@@ -231,20 +242,21 @@ impl Bench {
     fn print_head(&self) {
         let (operation, unit) = (self.operation, self.unit.symbol());
         println!(
-            "\n{:<58} {:>13} {:>7} {:>14} {:>8} {:>6}",
+            "\n{:<58} {:>13} {:>7} {:>14} {:>8} {:>6} {:>6}",
             "",
             format!("{operation}s/s"),
             "spread",
             format!("{unit}/{operation}"),
             format!("CPU {unit}"),
-            "ratio"
+            "ratio",
+            "pace"
         );
     }
 }
 
-fn runtime(workers: usize) -> Runtime {
+fn runtime(workers: usize) -> Arc<Runtime> {
     let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
-    runtime.expect("a runtime starts")
+    Arc::new(runtime.expect("a runtime starts"))
 }
 
 fn sorted(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> Vec<f64> {
@@ -255,6 +267,14 @@ fn sorted(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> Vec<f64> {
 
 fn cpu_median(samples: &[Sample]) -> f64 {
     sorted(samples, |sample| sample.cpu_seconds)[samples.len() / 2]
+}
+
+/// Rate over that of the reference, of each round and the one that took turns with it; the median.
+fn pace(samples: &[Sample], reference: &[Sample]) -> f64 {
+    let paces = samples.iter().zip(reference).map(|(sample, base)| base.seconds / sample.seconds);
+    let mut paces: Vec<f64> = paces.collect();
+    paces.sort_by(f64::total_cmp);
+    paces[paces.len() / 2]
 }
 
 /// The next multiple of [`MULTIPLE`], at least one of it.
@@ -293,6 +313,16 @@ mod tests {
     fn a_check_that_fails_ends_the_bench() {
         let bench = Bench::new("step", Unit::Nanoseconds, Options::default());
         bench.measure(1, async { panic!("a wrong answer") });
+    }
+
+    #[test]
+    fn a_pace_is_that_of_rounds_which_took_turns() {
+        let rounds = |seconds: [f64; 3]| {
+            seconds.map(|seconds| Sample { seconds, cpu_seconds: 0.0 }).to_vec()
+        };
+        // The machine was slow in the first round: for both.
+        let (reference, halved) = (rounds([8.0, 1.0, 2.0]), rounds([16.0, 2.0, 4.0]));
+        assert!((pace(&halved, &reference) - 0.5).abs() < 1e-9);
     }
 
     #[test]

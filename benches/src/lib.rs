@@ -9,3 +9,4 @@ pub mod counter;
 pub mod callers;
 pub mod world;
 mod forgetful;
+pub mod store;

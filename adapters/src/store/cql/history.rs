@@ -79,11 +79,12 @@ impl Shared {
             None => self.buckets_until(key, i64::MAX, 1).await?.into_iter().next(),
         };
         let found = match open {
-            Some(open) if at >= open.start => open.takes(at).then_some(open),
+            Some(open) if at >= open.start => Some(open),
             // Long ago: a history is repaired, or moved.
             Some(_) => self.buckets_until(key, at, 1).await?.into_iter().next(),
             None => None,
         };
+        let found = found.filter(|bucket| bucket.takes(at));
         let mut bucket = found.unwrap_or_else(|| Bucket::open(at, revision));
         let before = found.map(|bucket| bucket.first);
         let is_lower = bucket.add(at, revision, content.bytes());
@@ -157,22 +158,26 @@ impl Shared {
             let epoch = signed(revision.epoch)?;
             let content = Content::of(revision, &self.vault)?;
             self.check_size(key.len() + content.bytes())?;
+            if known.open.flatten().is_some_and(|open| content.at < open.start) {
+                // Its bucket is looked up, so what is known of buckets must have been written.
+                let done = self.append_chunk(&key, std::mem::take(&mut chunk)).await;
+                has_written |= done.map_err(|error| told(error, has_written))?;
+            }
             let entered = self.enter(&key, known, &content).await;
             let entered = entered.map_err(|error| told(error, has_written))?;
             if !chunk.takes(&entered) {
                 let done = self.append_chunk(&key, std::mem::take(&mut chunk)).await;
-                done.map_err(|error| told(error, has_written))?;
-                has_written = true;
+                has_written |= done.map_err(|error| told(error, has_written))?;
             }
             chunk.add(entered, epoch, content);
         }
         let done = self.append_chunk(&key, chunk).await;
-        done.map_err(|error| told(error, has_written))
+        done.map(drop).map_err(|error| told(error, has_written))
     }
 
-    /// Index first: no revision is where nobody looks.
-    async fn append_chunk(&self, key: &Key<'_>, chunk: Chunk) -> Result<(), StoreError> {
-        let Some(last) = chunk.index.last() else { return Ok(()) };
+    /// Whether there was something to write. Index first: no revision is where nobody looks.
+    async fn append_chunk(&self, key: &Key<'_>, chunk: Chunk) -> Result<bool, StoreError> {
+        let Some(last) = chunk.index.last() else { return Ok(false) };
         let (bucket, ttl) = (last.bucket.start, self.expiry.revisions);
         let stamp = self.stamp().await?;
         let mut changes = Changes::default();
@@ -188,10 +193,10 @@ impl Shared {
         }
         self.commit(changes, stamp).await?;
         let newest = chunk.revisions.iter().max_by_key(|(_, content)| content.revision);
-        match newest {
-            Some((epoch, content)) => self.put_newest(key, *epoch, content, stamp).await,
-            None => Ok(()),
+        if let Some((epoch, content)) = newest {
+            self.put_newest(key, *epoch, content, stamp).await?;
         }
+        Ok(true)
     }
 }
 

@@ -6,8 +6,10 @@
 //! same error.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tidegate_stages::actor::ActorId;
@@ -125,9 +127,16 @@ impl Lanes {
 
     /// Does what waits in a line until nothing does.
     async fn run<S: Saver>(self, saver: Arc<S>, line: Line) {
-        // The line's order is gone with its task: a restart is safer than going on (decision 5).
-        let _abort = AbortOnPanic;
-        while let Some(work) = self.next(&line) {
+        let working = AssertUnwindSafe(self.work(&saver, &line)).catch_unwind();
+        if working.await.is_err() {
+            // The line's order is gone with its task: a restart is safer than going on (decision 5).
+            tracing::error!("a writer of the store panicked, ending the process");
+            std::process::abort();
+        }
+    }
+
+    async fn work<S: Saver>(&self, saver: &Arc<S>, line: &Line) {
+        while let Some(work) = self.next(line) {
             match work {
                 Work::Other(work) => work.await,
                 // Dropped when nobody waits for it.
@@ -137,7 +146,7 @@ impl Lanes {
                         Ok(save) => saver.save(save).await,
                         Err(error) => Err(error),
                     };
-                    let answered = self.answer(&line, result);
+                    let answered = self.answer(line, result);
                     // Dropped when nobody waits for it.
                     drop(answer.send(answered));
                 }
@@ -193,18 +202,6 @@ impl Drop for Untaken {
         lane.failing = None;
         if !lane.is_running {
             inner.lanes.remove(&self.line);
-        }
-    }
-}
-
-/// Ends the process when it is dropped by a panic.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a writer of the store panicked, ending the process");
-            std::process::abort();
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Committer: makes one commit durable, and opens the engine again when it failed.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use metrics::{Gauge, Histogram, gauge, histogram};
 use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
@@ -174,18 +174,19 @@ fn last_of_each_key(ops: Vec<Op>) -> Vec<Op> {
     if ops.len() < 2 {
         return ops;
     }
+    let mut replaced = Vec::new();
     let mut places: HashMap<(Space, &[u8]), usize> = HashMap::with_capacity(ops.len());
-    let mut is_repeated = false;
     for (place, op) in ops.iter().enumerate() {
-        is_repeated |= places.insert((op.space, &op.key), place).is_some();
+        replaced.extend(places.insert((op.space, &op.key), place));
     }
-    if !is_repeated {
+    drop(places);
+    if replaced.is_empty() {
         return ops;
     }
-    let mut last: Vec<_> = places.into_values().collect();
-    last.sort_unstable();
-    let mut last = last.into_iter().peekable();
-    let kept = ops.into_iter().enumerate().filter(|(place, _)| last.next_if_eq(place).is_some());
+    replaced.sort_unstable();
+    let mut replaced = replaced.into_iter().peekable();
+    let kept = ops.into_iter().enumerate();
+    let kept = kept.filter(|(place, _)| replaced.next_if_eq(place).is_none());
     kept.map(|(_, op)| op).collect()
 }
 

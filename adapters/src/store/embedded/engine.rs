@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 
 use super::damage::Damage;
 use super::journal::{self, COMMIT_KEY, commit_number, commit_record};
@@ -30,17 +30,26 @@ pub(super) enum Space {
     History,
 }
 
-/// One change of a commit; `value` is `None` for a removal.
+/// One change of a commit; `value` is `None` for a removal. In the engine's own form already: whoever asks for the
+/// change makes it, not the one thread that writes.
 #[derive(Debug)]
 pub(super) struct Op {
     pub(super) space: Space,
-    pub(super) key: Vec<u8>,
-    pub(super) value: Option<Vec<u8>>,
+    pub(super) key: Slice,
+    pub(super) value: Option<Slice>,
 }
 
 impl Op {
+    pub(super) fn put(space: Space, key: Vec<u8>, value: Vec<u8>) -> Self {
+        Self { space, key: key.into(), value: Some(value.into()) }
+    }
+
+    pub(super) fn remove(space: Space, key: Vec<u8>) -> Self {
+        Self { space, key: key.into(), value: None }
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+        self.key.len() + self.value.as_ref().map_or(0, |value| value.len())
     }
 }
 

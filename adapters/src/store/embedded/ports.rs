@@ -25,11 +25,10 @@ fn write(save: Save, vault: &Vault) -> Write {
         let history = append.then(|| keys::history(&actor)).transpose()?;
         let revision = head.revision;
         let (value, appended) = records::encode_head(head, append, vault);
-        let mut ops = Vec::with_capacity(2);
-        ops.push(Op { space: Space::Current, key, value: Some(value) });
-        if let Some(history) = history {
-            let key = keys::revision(history, revision);
-            ops.push(Op { space: Space::History, key, value: appended });
+        let mut ops = Vec::with_capacity(1 + usize::from(append));
+        ops.push(Op::put(Space::Current, key, value));
+        if let Some((history, appended)) = history.zip(appended) {
+            ops.push(Op::put(Space::History, keys::revision(history, revision), appended));
         }
         Ok(ops)
     });
@@ -50,7 +49,7 @@ impl StateStore for EmbeddedStore {
         }
         async move {
             match answered.await {
-                Ok(answer) => answer.results,
+                Ok(answer) => answer.results(),
                 Err(_) => vec![Err(unknown()); count],
             }
         }
@@ -69,11 +68,7 @@ impl StateStore for EmbeddedStore {
             let (history, vault) = (keys::history(&actor)?, &self.shared.options.vault);
             let op = |entry: Revision| {
                 let key = keys::revision(history.clone(), entry.revision);
-                Op {
-                    space: Space::History,
-                    key,
-                    value: Some(records::encode_revision(entry, vault)),
-                }
+                Op::put(Space::History, key, records::encode_revision(entry, vault))
             };
             Ok(Work::Apply(revisions.into_iter().map(op).collect(), answer))
         })
@@ -175,11 +170,14 @@ impl Registry for EmbeddedStore {
 
     fn apply(&self, changes: Vec<RegistryChange>) -> BoxFuture<'static, Result<(), StoreError>> {
         let op = |change| {
-            let (id, value) = match &change {
-                RegistryChange::Put(entry) => (entry.id(), Some(records::encode_registered(entry))),
-                RegistryChange::Remove(id) => (id.as_ref(), None),
-            };
-            Ok(Op { space: Space::Current, key: keys::registered(id)?, value })
+            Ok(match &change {
+                RegistryChange::Put(entry) => {
+                    let (key, value) =
+                        (keys::registered(entry.id())?, records::encode_registered(entry));
+                    Op::put(Space::Current, key, value)
+                }
+                RegistryChange::Remove(id) => Op::remove(Space::Current, keys::registered(id)?),
+            })
         };
         self.ask(|answer| {
             let ops = changes.into_iter().map(op).collect::<Result<_, StoreError>>()?;

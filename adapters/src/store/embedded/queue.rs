@@ -16,20 +16,29 @@ use tokio::sync::oneshot;
 
 use super::engine::Op;
 
-/// One save, ready to be written; `Err` when it cannot be, whatever the engine says.
+/// One save, ready to be written; `Err` when it cannot be, whatever the engine says, or was not.
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) actor: Arc<ActorId>,
     /// The owner that writes.
     pub(super) epoch: u64,
+    /// Empty once the writer has taken them.
     pub(super) ops: Result<Vec<Op>, StoreError>,
 }
 
 /// The answer to a batch of saves; while it lives, actors whose save failed count as failing.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) results: Vec<Result<(), StoreError>>,
+    /// The batch itself: it was made by who asks and is taken apart there, so that the writer does neither.
+    pub(super) writes: Vec<Write>,
     pub(super) _untaken: Option<Untaken>,
+}
+
+impl Answer {
+    /// What became of each save.
+    pub(super) fn results(self) -> Vec<Result<(), StoreError>> {
+        self.writes.into_iter().map(|write| write.ops.map(drop)).collect()
+    }
 }
 
 /// What is asked of the writer, and where it answers.
@@ -198,8 +207,7 @@ mod tests {
     fn save(name: &str, bytes: usize) -> (Work, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
         let actor = Arc::new(ActorId { name: name.into(), ..ActorId::default() });
-        let op =
-            Op { space: super::super::engine::Space::Current, key: vec![0; bytes], value: None };
+        let op = Op::remove(super::super::engine::Space::Current, vec![0; bytes]);
         (Work::Save(vec![Write { actor, epoch: 0, ops: Ok(vec![op]) }], answer), answered)
     }
 

@@ -192,18 +192,18 @@ impl Writer {
 
     fn answer(
         &mut self,
-        writes: Vec<Write>,
+        mut writes: Vec<Write>,
         answer: tokio::sync::oneshot::Sender<Answer>,
         committed: &Result<(), StoreError>,
     ) {
         let mut failed = Vec::new();
-        let mut results = Vec::with_capacity(writes.len());
-        for Write { actor, ops, .. } in writes {
-            let result = ops.and_then(|_written| committed.clone());
-            if let Err(error) = &result {
-                failed.push((actor, error.clone()));
+        for Write { actor, ops, .. } in &mut writes {
+            if let (Ok(_), Err(error)) = (&ops, committed) {
+                *ops = Err(error.clone());
             }
-            results.push(result);
+            if let Err(error) = ops {
+                failed.push((actor.clone(), error.clone()));
+            }
         }
         let mut untaken = None;
         if !failed.is_empty() {
@@ -213,13 +213,13 @@ impl Writer {
             self.behind.extend(failed.into_iter().map(|(actor, error)| (actor, (until, error))));
         }
         // A caller that has gone is told nothing; what it saved counts.
-        drop(answer.send(Answer { results, _untaken: untaken }));
+        drop(answer.send(Answer { writes, _untaken: untaken }));
     }
 
     fn claim_epoch(&mut self) -> Result<u64, StoreError> {
         let epoch = self.epoch + 1;
-        let value = Some(epoch.to_be_bytes().to_vec());
-        self.committer.commit(vec![Op { space: Space::Current, key: EPOCH.to_vec(), value }])?;
+        let value = epoch.to_be_bytes().to_vec();
+        self.committer.commit(vec![Op::put(Space::Current, EPOCH.to_vec(), value)])?;
         self.epoch = epoch;
         Ok(epoch)
     }
@@ -232,7 +232,7 @@ impl Writer {
             self.shared.read(|engine| Ok(reader::surplus(engine, &history, keep, PURGE_STEP)?))?;
         let count = keys.len() as u64;
         if count > 0 {
-            let remove = |key| Op { space: Space::History, key, value: None };
+            let remove = |key| Op::remove(Space::History, key);
             self.committer.commit(keys.into_iter().map(remove).collect())?;
         }
         Ok(count)
@@ -245,8 +245,8 @@ impl Writer {
         let note = keys::actor(keys::PURGE, actor)?;
         let history = keys::history(actor)?;
         self.committer.commit(vec![
-            Op { space: Space::Current, key: head, value: None },
-            Op { space: Space::Current, key: note, value: Some(Vec::new()) },
+            Op::remove(Space::Current, head),
+            Op::put(Space::Current, note, Vec::new()),
         ])?;
         self.purging.push(history);
         self.purge()
@@ -261,12 +261,12 @@ impl Writer {
                 Ok(keys.collect::<Result<Vec<_>, _>>().map_err(|error| engine.damage(&error))?)
             })?;
             let is_last = keys.len() < PURGE_STEP;
-            let remove = |key| Op { space: Space::History, key, value: None };
+            let remove = |key| Op::remove(Space::History, key);
             let mut ops: Vec<_> = keys.into_iter().map(remove).collect();
             if is_last {
                 let mut note = vec![keys::PURGE];
                 note.extend_from_slice(&history);
-                ops.push(Op { space: Space::Current, key: note, value: None });
+                ops.push(Op::remove(Space::Current, note));
             }
             self.committer.commit(ops)?;
             if is_last {

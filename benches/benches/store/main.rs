@@ -1,0 +1,52 @@
+//! The stores: how fast they save and read, beside their bare engines, and what a long history costs.
+//!
+//! 10,000 actors with states of 256 bytes that cannot be compressed; 1, 64 and 1,024 hands, each with one save or read
+//! under way; a save counts when it is durable. The reference of each group is the engine alone, which is given the same
+//! batches. Then intervals of a history of 1,000,000 revisions beside those of one of 1,000, the room that it takes, the
+//! time that the store needs to open with it, and the memory to read all of it. Everything that was saved is read back and
+//! checked. `cargo bench -p tidegate-benches --bench store [-- [--quick] [--cql HOST:PORT] [saves | loads | history]]`.
+#![allow(clippy::print_stdout, reason = "a benchmark prints")]
+
+mod cql;
+mod embedded;
+mod histories;
+mod pairs;
+
+use std::time::Duration;
+
+use tidegate_benches::harness::{Bench, Unit};
+use tidegate_benches::options::Options;
+
+/// Many and short: a disk that is shared is slow for a moment, and the rounds of a pair see the same moment.
+const ROUNDS: (usize, Duration) = (41, Duration::from_millis(150));
+
+fn main() {
+    let options = Options { rounds: Some(ROUNDS), ..Options::from_args() };
+    let bench = Bench::new("save", Unit::Microseconds, options.clone());
+    let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    if wants(&options, "saves") || wants(&options, "loads") {
+        println!("\n# embedded store, beside its engine");
+        embedded::pairs(&bench, disk.path());
+    }
+    if wants(&options, "history") {
+        println!("\n# embedded store, a long history");
+        embedded::history(&bench, &disk.path().join("history"));
+    }
+    let Some(address) = &options.cql else {
+        println!("\n# CQL store: left out, no server was named (--cql HOST:PORT)");
+        return;
+    };
+    if wants(&options, "saves") || wants(&options, "loads") {
+        println!("\n# CQL store at {address}, beside the bare driver");
+        cql::pairs(&bench, address);
+    }
+    if wants(&options, "history") {
+        println!("\n# CQL store at {address}, a long history");
+        cql::history(&bench, address);
+    }
+}
+
+/// Whether one of the cases whose names begin with this is to run.
+fn wants(options: &Options, part: &str) -> bool {
+    part.contains(&options.filter) || options.filter.starts_with(part)
+}

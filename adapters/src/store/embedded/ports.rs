@@ -198,7 +198,11 @@ impl Notes for EmbeddedStore {
         value: Option<Bytes>,
     ) -> BoxFuture<'static, Result<(), StoreError>> {
         let value = value.map(|value| value.to_vec());
-        let op = Op { space: Space::Current, key: keys::note(name), value };
+        let op = Op {
+            space: Space::Current,
+            key: keys::note(name).into(),
+            value: value.map(Into::into),
+        };
         self.ask(|answer| Ok(Work::Apply(vec![op], answer)))
     }
 }

@@ -101,7 +101,7 @@ async fn revisions_expire_but_the_newest_one_does_not() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), expired).await.unwrap();
+    tokio::time::timeout(Duration::from_mins(1), expired).await.unwrap();
     let newest = save(&actor, 5, true).head;
     assert_eq!(store.load(&actor).await.unwrap(), Some(newest.clone()));
     assert_eq!(store.load_revision(&actor, 4).await.unwrap(), None);

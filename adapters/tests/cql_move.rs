@@ -1,8 +1,8 @@
 //! An installation moves from a directory into a CQL server and back, whole, and its states are sealed again there.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "cql_support/mod.rs"]
-mod cql_support;
+#[path = "cql/server.rs"]
+mod server;
 mod support;
 
 use std::fs;
@@ -17,7 +17,7 @@ use tidegate_stages::actor::{ActorId, HostAddress};
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore};
 use tidegate_stages::state::{ActorState, Any, Head, Timestamp};
 
-use cql_support::{Keyspace, address};
+use server::{Keyspace, address};
 use prost::Message;
 use support::counter::{SYSTEM, definition};
 use support::proto::Kind;

@@ -65,7 +65,7 @@ async fn an_idle_owner_hears_of_a_later_one() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
+    tokio::time::timeout(Duration::from_mins(1), told).await.unwrap();
     new.close().await.unwrap();
 }
 

@@ -24,7 +24,7 @@ const HOT_CALLERS: usize = 5;
 /// What must have happened before a kill counts.
 const ACKNOWLEDGED: u32 = 60;
 /// How long the load may take to get there, or the process to end.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Settings of a proxy in a keyspace.
 fn settings<'a>(

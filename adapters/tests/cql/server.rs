@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tidegate::store::{Consistency, CqlOptions, Replication, Vault};
+use tokio::sync::OnceCell;
 
 /// Where the server is.
 #[allow(clippy::disallowed_methods, reason = "a test is told where its server is")]
@@ -34,6 +35,8 @@ pub(crate) struct Keyspace {
 impl Keyspace {
     /// One that no other test has; it need not be there yet.
     pub(crate) async fn take() -> Self {
+        static SWEPT: OnceCell<()> = OnceCell::const_new();
+        SWEPT.get_or_init(sweep).await;
         let free = FREE.lock().pop();
         let Some(name) = free else { return Self::new() };
         let session = session().await;
@@ -78,4 +81,21 @@ impl Keyspace {
 /// A session of the test's own, to look at what the store wrote, or to damage it.
 pub(crate) async fn session() -> Session {
     SessionBuilder::new().known_node(address()).build().await.expect("the server is there")
+}
+
+/// Drops what earlier runs left: each table costs the server some memory.
+async fn sweep() {
+    let session = session().await;
+    let query = "SELECT keyspace_name FROM system_schema.keyspaces";
+    let found = session.query_unpaged(query, ()).await.expect("an answer").into_rows_result();
+    let found = found.expect("rows");
+    for (name,) in found.rows::<(String,)>().expect("names").map(|row| row.expect("a name")) {
+        let process = name.strip_prefix('t').and_then(|rest| rest.split_once('_')).map(|it| it.0);
+        let Some(process) = process.filter(|id| id.parse::<u32>().is_ok()) else { continue };
+        if !std::path::Path::new("/proc").join(process).exists() {
+            let dropped =
+                session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {name}"), ()).await;
+            dropped.expect("dropped");
+        }
+    }
 }

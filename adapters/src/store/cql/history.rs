@@ -24,8 +24,17 @@ const WINDOW: i32 = 512;
 pub(super) struct Entered {
     /// The bucket, the revision counted.
     pub(super) bucket: Bucket,
-    /// Whether its lowest number is another one now; the one before, if there was one.
-    named: Option<Option<i64>>,
+    named: Named,
+}
+
+/// Whether a bucket is found by the lowest of its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Already,
+    /// Not yet.
+    Anew,
+    /// Not yet: it is found by this one, which is not the lowest any more.
+    InsteadOf(i64),
 }
 
 impl Shared {
@@ -74,22 +83,27 @@ impl Shared {
         content: &Content,
     ) -> Result<Entered, StoreError> {
         let (at, revision) = (content.at, content.revision);
-        let open = match known.open {
-            Some(open) => open,
+        let open = match known.newest {
             None => self.buckets_until(key, i64::MAX, 1).await?.into_iter().next(),
+            known => known,
         };
         let found = match open {
-            Some(open) if at >= open.start => open.takes(at).then_some(open),
+            Some(open) if at >= open.start => Some(open),
             // Long ago: a history is repaired, or moved.
             Some(_) => self.buckets_until(key, at, 1).await?.into_iter().next(),
             None => None,
         };
+        let found = found.filter(|bucket| bucket.takes(at));
         let mut bucket = found.unwrap_or_else(|| Bucket::open(at, revision));
-        let before = found.map(|bucket| bucket.first);
+        let before = bucket.first;
         let is_lower = bucket.add(at, revision, content.bytes());
-        let named = (is_lower || before.is_none()).then_some(before);
-        let is_newest = open.is_none_or(|open| bucket.start >= open.start);
-        known.open = Some(if is_newest { Some(bucket) } else { open });
+        let named = match found {
+            None => Named::Anew,
+            Some(_) if is_lower => Named::InsteadOf(before),
+            Some(_) => Named::Already,
+        };
+        let newest = open.filter(|open| open.start > bucket.start).unwrap_or(bucket);
+        known.newest = Some(newest);
         Ok(Entered { bucket, named })
     }
 
@@ -112,11 +126,11 @@ impl Shared {
         let Key { system, actor, parent } = *key;
         let (cql, ttl) = (&self.database.cql, self.expiry.index);
         // While rows expire, the ones that are still needed are written anew.
-        if entered.named.is_some() || ttl > 0 {
+        if entered.named != Named::Already || ttl > 0 {
             let Bucket { start, first, .. } = entered.bucket;
             changes.add(&cql.put_bucket_of, (system, actor, parent, first, start, ttl));
         }
-        if let Some(Some(before)) = entered.named {
+        if let Named::InsteadOf(before) = entered.named {
             changes.add(&cql.drop_index, (system, actor, parent, BUCKET_OF, before));
         }
     }
@@ -157,22 +171,26 @@ impl Shared {
             let epoch = signed(revision.epoch)?;
             let content = Content::of(revision, &self.vault)?;
             self.check_size(key.len() + content.bytes())?;
+            if known.newest.is_some_and(|newest| content.at < newest.start) {
+                // Its bucket is looked up, so what is known of buckets must have been written.
+                let done = self.append_chunk(&key, std::mem::take(&mut chunk)).await;
+                has_written |= done.map_err(|error| told(error, has_written))?;
+            }
             let entered = self.enter(&key, known, &content).await;
             let entered = entered.map_err(|error| told(error, has_written))?;
             if !chunk.takes(&entered) {
                 let done = self.append_chunk(&key, std::mem::take(&mut chunk)).await;
-                done.map_err(|error| told(error, has_written))?;
-                has_written = true;
+                has_written |= done.map_err(|error| told(error, has_written))?;
             }
             chunk.add(entered, epoch, content);
         }
         let done = self.append_chunk(&key, chunk).await;
-        done.map_err(|error| told(error, has_written))
+        done.map(drop).map_err(|error| told(error, has_written))
     }
 
-    /// Index first: no revision is where nobody looks.
-    async fn append_chunk(&self, key: &Key<'_>, chunk: Chunk) -> Result<(), StoreError> {
-        let Some(last) = chunk.index.last() else { return Ok(()) };
+    /// Whether there was something to write. Index first: no revision is where nobody looks.
+    async fn append_chunk(&self, key: &Key<'_>, chunk: Chunk) -> Result<bool, StoreError> {
+        let Some(last) = chunk.index.last() else { return Ok(false) };
         let (bucket, ttl) = (last.bucket.start, self.expiry.revisions);
         let stamp = self.stamp().await?;
         let mut changes = Changes::default();
@@ -188,10 +206,10 @@ impl Shared {
         }
         self.commit(changes, stamp).await?;
         let newest = chunk.revisions.iter().max_by_key(|(_, content)| content.revision);
-        match newest {
-            Some((epoch, content)) => self.put_newest(key, *epoch, content, stamp).await,
-            None => Ok(()),
+        if let Some((epoch, content)) = newest {
+            self.put_newest(key, *epoch, content, stamp).await?;
         }
+        Ok(true)
     }
 }
 

@@ -22,8 +22,8 @@ pub(super) struct Known {
     pub(super) cleared: Option<i64>,
     /// How many entries the outbox of that epoch has.
     pub(super) outbox: Option<i32>,
-    /// The newest bucket of its history; `None`: not known, `Some(None)`: there is none.
-    pub(super) open: Option<Option<Bucket>>,
+    /// The newest bucket of its history, once it was looked for.
+    pub(super) newest: Option<Bucket>,
 }
 
 /// What is known of many actors.

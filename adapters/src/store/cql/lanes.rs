@@ -6,8 +6,10 @@
 //! same error.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tidegate_stages::actor::ActorId;
@@ -91,28 +93,28 @@ impl Lanes {
     pub(super) fn put<S: Saver>(
         &self,
         saver: &Arc<S>,
-        line: Line,
+        owner: Line,
         mut work: Work,
     ) -> Result<(), StoreError> {
         let mut inner = self.inner.lock();
         if inner.is_closed {
             return Err(closed());
         }
-        let lane = inner.lanes.entry(line.clone()).or_default();
+        let lane = inner.lanes.entry(owner.clone()).or_default();
         if let (Work::Save(save, _), Some((_, error))) = (&mut work, &lane.failing) {
             *save = Err(error.clone());
         }
         lane.waiting.push_back(work);
         if !std::mem::replace(&mut lane.is_running, true) {
-            self.tasks.spawn(self.clone().run(saver.clone(), line));
+            self.tasks.spawn(self.clone().run(saver.clone(), owner));
         }
         Ok(())
     }
 
     /// Resolves when what is in a line now is done; `None` when nothing is.
-    pub(super) fn behind(&self, line: &Line) -> Option<oneshot::Receiver<()>> {
+    pub(super) fn behind(&self, owner: &Line) -> Option<oneshot::Receiver<()>> {
         let mut inner = self.inner.lock();
-        let lane = inner.lanes.get_mut(line).filter(|lane| lane.is_running)?;
+        let lane = inner.lanes.get_mut(owner).filter(|lane| lane.is_running)?;
         let (reached, behind) = oneshot::channel();
         lane.waiting.push_back(Work::Reached(reached));
         Some(behind)
@@ -124,10 +126,17 @@ impl Lanes {
     }
 
     /// Does what waits in a line until nothing does.
-    async fn run<S: Saver>(self, saver: Arc<S>, line: Line) {
-        // The line's order is gone with its task: a restart is safer than going on (decision 5).
-        let _abort = AbortOnPanic;
-        while let Some(work) = self.next(&line) {
+    async fn run<S: Saver>(self, saver: Arc<S>, owner: Line) {
+        let working = AssertUnwindSafe(self.work(&saver, &owner)).catch_unwind();
+        if working.await.is_err() {
+            // The line's order is gone with its task: a restart is safer than going on (decision 5).
+            tracing::error!("a writer of the store panicked, ending the process");
+            std::process::abort();
+        }
+    }
+
+    async fn work<S: Saver>(&self, saver: &Arc<S>, owner: &Line) {
+        while let Some(work) = self.next(owner) {
             match work {
                 Work::Other(work) => work.await,
                 // Dropped when nobody waits for it.
@@ -137,7 +146,7 @@ impl Lanes {
                         Ok(save) => saver.save(save).await,
                         Err(error) => Err(error),
                     };
-                    let answered = self.answer(&line, result);
+                    let answered = self.answer(owner, result);
                     // Dropped when nobody waits for it.
                     drop(answer.send(answered));
                 }
@@ -145,30 +154,30 @@ impl Lanes {
         }
     }
 
-    fn next(&self, line: &Line) -> Option<Work> {
+    fn next(&self, owner: &Line) -> Option<Work> {
         let mut inner = self.inner.lock();
-        let lane = inner.lanes.get_mut(line)?;
+        let lane = inner.lanes.get_mut(owner)?;
         let next = lane.waiting.pop_front();
         if next.is_none() {
             lane.is_running = false;
             if lane.failing.is_none() {
-                inner.lanes.remove(line);
+                inner.lanes.remove(owner);
             }
         }
         next
     }
 
-    fn answer(&self, line: &Line, result: Result<(), StoreError>) -> Answer {
+    fn answer(&self, owner: &Line, result: Result<(), StoreError>) -> Answer {
         let Err(error) = &result else { return Answer { result, _untaken: None } };
         let mut inner = self.inner.lock();
-        let lane = inner.lanes.entry(line.clone()).or_default();
+        let lane = inner.lanes.entry(owner.clone()).or_default();
         lane.failing.get_or_insert_with(|| (0, error.clone())).0 += 1;
         for waiting in &mut lane.waiting {
             if let Work::Save(save @ Ok(_), _) = waiting {
                 *save = Err(error.clone());
             }
         }
-        let untaken = Untaken { lanes: self.clone(), line: line.clone() };
+        let untaken = Untaken { lanes: self.clone(), owner: owner.clone() };
         Answer { result, _untaken: Some(untaken) }
     }
 }
@@ -177,13 +186,13 @@ impl Lanes {
 #[derive(Debug)]
 struct Untaken {
     lanes: Lanes,
-    line: Line,
+    owner: Line,
 }
 
 impl Drop for Untaken {
     fn drop(&mut self) {
         let mut inner = self.lanes.inner.lock();
-        let Some(lane) = inner.lanes.get_mut(&self.line) else { return };
+        let Some(lane) = inner.lanes.get_mut(&self.owner) else { return };
         if let Some((count, _)) = &mut lane.failing {
             *count -= 1;
             if *count > 0 {
@@ -192,19 +201,100 @@ impl Drop for Untaken {
         }
         lane.failing = None;
         if !lane.is_running {
-            inner.lanes.remove(&self.line);
+            inner.lanes.remove(&self.owner);
         }
     }
 }
 
-/// Ends the process when it is dropped by a panic.
-struct AbortOnPanic;
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a writer of the store panicked, ending the process");
-            std::process::abort();
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Writes versions down, fails those that it is told to, and waits for its permits.
+    #[derive(Debug)]
+    struct Slow {
+        written: Mutex<Vec<u64>>,
+        fails: u64,
+        permits: Semaphore,
+    }
+
+    impl Saver for Slow {
+        async fn save(&self, save: Save) -> Result<(), StoreError> {
+            self.permits.acquire().await.unwrap().forget();
+            if save.head.version == self.fails {
+                return Err(StoreError::Unknown("it fails".into()));
+            }
+            self.written.lock().push(save.head.version);
+            Ok(())
         }
+    }
+
+    struct Scene {
+        lanes: Lanes,
+        slow: Arc<Slow>,
+    }
+
+    impl Scene {
+        fn new(fails: u64) -> Self {
+            let slow = Slow { written: Mutex::default(), fails, permits: Semaphore::new(0) };
+            Self { lanes: Lanes::new(TaskTracker::new()), slow: Arc::new(slow) }
+        }
+
+        fn save(&self, name: &str, version: u64) -> oneshot::Receiver<Answer> {
+            let actor = Arc::new(ActorId { name: name.into(), ..ActorId::default() });
+            let head = tidegate_stages::state::Head { version, ..Default::default() };
+            let save = Save { actor: actor.clone(), head, append: false };
+            let (answer, answered) = oneshot::channel();
+            let work = Work::Save(Ok(save), answer);
+            self.lanes.put(&self.slow, Line::Actor(actor), work).unwrap();
+            answered
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_of_one_actor_is_done_in_order_and_no_lane_is_left() {
+        let scene = Scene::new(0);
+        let answers: Vec<_> = (1..=5).map(|version| scene.save("a", version)).collect();
+        let actor = Line::Actor(Arc::new(ActorId { name: "a".into(), ..ActorId::default() }));
+        let behind = scene.lanes.behind(&actor).unwrap();
+        scene.slow.permits.add_permits(5);
+        behind.await.unwrap();
+        assert_eq!(*scene.slow.written.lock(), [1, 2, 3, 4, 5]);
+        drop(answers);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(scene.lanes.inner.lock().lanes.is_empty());
+        assert!(scene.lanes.behind(&actor).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_called_before_a_failure_is_known_fails_with_it() {
+        let scene = Scene::new(2);
+        scene.slow.permits.add_permits(99);
+        let (first, failing, behind) = (scene.save("a", 1), scene.save("a", 2), scene.save("a", 3));
+        assert!(first.await.unwrap().result.is_ok());
+        let failed = failing.await.unwrap();
+        assert!(failed.result.is_err());
+        let other = scene.save("b", 7).await.unwrap();
+        assert!(other.result.is_ok(), "another actor");
+        let late = scene.save("a", 4).await.unwrap();
+        assert!(late.result.is_err() && behind.await.unwrap().result.is_err());
+        drop((failed, late));
+        assert!(scene.save("a", 5).await.unwrap().result.is_ok());
+        assert_eq!(*scene.slow.written.lock(), [1, 7, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_let_in_after_closing_and_what_waits_is_done() {
+        let scene = Scene::new(0);
+        let waiting = scene.save("a", 1);
+        scene.lanes.close();
+        let work = Work::Other(async {}.boxed());
+        assert!(scene.lanes.put(&scene.slow, Line::Registry, work).is_err());
+        scene.slow.permits.add_permits(1);
+        assert!(waiting.await.unwrap().result.is_ok());
     }
 }

@@ -126,10 +126,7 @@ impl StateStore for CqlStore {
             });
             // Until here no failure counts as taken.
             let answers = join_all(answers).await;
-            answers
-                .into_iter()
-                .map(|answer| answer.and_then(|answer| answer.result.clone()))
-                .collect()
+            answers.into_iter().map(|answer| answer.and_then(|answer| answer.result)).collect()
         }
         .boxed()
     }

@@ -65,7 +65,7 @@ pub enum SealError {
     Layout,
 }
 
-/// Seals and opens; see the [module](self). Without keys everything stays in the clear.
+/// Seals and opens values, in the original's byte layout. Without keys everything stays in the clear.
 #[derive(Default)]
 pub struct Vault {
     ciphers: Vec<Cipher>,

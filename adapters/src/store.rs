@@ -8,7 +8,7 @@ mod records;
 mod vault;
 
 pub use checks::{Checked, KeyError, check, only_current};
-pub use cql::{Consistency, CqlOpenError, CqlOptions, CqlStore, Replication, Tls};
+pub use cql::{Consistency, CqlOpenError, CqlOptions, CqlStore, Credentials, Replication, Tls};
 pub use embedded::{Damage, EmbeddedStore, FORMAT, FreeSpace, OpenError, Options, SYNCED};
 pub use notes::Notes;
 pub use records::DecodeDefinition;

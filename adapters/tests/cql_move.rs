@@ -17,8 +17,8 @@ use tidegate_stages::actor::{ActorId, HostAddress};
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore};
 use tidegate_stages::state::{ActorState, Any, Head, Timestamp};
 
-use server::{Keyspace, address};
 use prost::Message;
+use server::{Keyspace, address};
 use support::counter::{SYSTEM, definition};
 use support::proto::Kind;
 

@@ -15,7 +15,7 @@ use super::{Config, Mistake, Mistakes, forms};
 use crate::host::HostOptions;
 use crate::ingress::{AdminToken, Hosts, Limits};
 use crate::net::UNIX_PREFIX;
-use crate::store::{CqlOptions, Tls, Vault};
+use crate::store::{CqlOptions, Credentials, Tls, Vault};
 
 impl Settings {
     pub(super) fn new(config: &Config) -> Result<Self, Mistakes> {
@@ -218,7 +218,8 @@ impl Reader<'_> {
             hosts: hosts.map(str::to_owned).collect(),
             port: u16::try_from(self.count("PROXY_DATABASE_PORT")).expect("the table bounds it"),
             keyspace: self.text("PROXY_DATABASE_NAME"),
-            credentials: user.map(|user| (user, self.text("PROXY_DATABASE_SECRET"))),
+            credentials: user
+                .map(|user| Credentials { user, secret: self.text("PROXY_DATABASE_SECRET") }),
             tls,
             connections: connections.and_then(|count| u32::try_from(count).ok()),
             consistency: forms::consistency(&self.text("TIDEGATE_DATABASE_CONSISTENCY")),

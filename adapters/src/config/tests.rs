@@ -109,6 +109,13 @@ fn secrets_are_masked_and_what_has_no_effect_is_told() {
     .unwrap();
     let shown = effective(&config);
     assert!(!shown.contains("hush"), "{shown}");
+    let scylla = from(&[
+        ("PROXY_DATABASE_TYPE", "scylla"),
+        ("PROXY_DATABASE_USERNAME", "joe"),
+        ("PROXY_DATABASE_SECRET", "hush"),
+    ]);
+    let settings = scylla.unwrap().settings().unwrap();
+    assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
     assert!(shown.contains("TIDEGATE_ADMIN_TOKEN = (set, masked)    # environment"), "{shown}");
     assert!(shown.contains("PROXY_HTTP_PORT = 9001    # default"), "{shown}");
     let without: Vec<_> = config.without_effect().map(|(name, _)| name).collect();

@@ -43,7 +43,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 pub use error::CqlOpenError;
-pub use options::{Consistency, CqlOptions, Replication, Tls};
+pub use options::{Consistency, CqlOptions, Credentials, Replication, Tls};
 
 use super::records::DecodeDefinition;
 use crate::metrics::STORE_COMMIT_SECONDS;

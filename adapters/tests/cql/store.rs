@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate::store::{CqlOpenError, Key, Vault};
+use tidegate::store::{CqlOpenError, Credentials, Key, Vault};
 use tidegate_stages::ports::StateStore;
 use tidegate_stages::ports::StoreError;
 use tidegate_stages::state::Any;
@@ -116,7 +116,7 @@ async fn a_database_that_is_not_there_is_named_with_the_settings_that_say_where(
     let subject = open().await;
     let mut options = subject.options();
     options.hosts = vec!["127.0.0.1:1".into()];
-    options.credentials = Some(("user".into(), "hunter2".into()));
+    options.credentials = Some(Credentials { user: "user".into(), secret: "hunter2".into() });
     let text = open_with(&options).await.unwrap_err().to_string();
     assert!(text.contains("127.0.0.1:1") && text.contains("PROXY_DATABASE_HOST"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");

@@ -18,7 +18,7 @@ use scylla::statement::{Consistency as Level, SerialConsistency};
 use tracing::info;
 
 use super::error::CqlOpenError;
-use super::options::{Consistency, CqlOptions};
+use super::options::{Consistency, CqlOptions, Credentials};
 use super::tls;
 
 /// Shortest time between two questions whether a node is still there.
@@ -87,7 +87,7 @@ pub(super) async fn session(options: &CqlOptions) -> Result<Session, CqlOpenErro
         .keyspaces_to_fetch([options.keyspace_name()])
         .pool_size(pool_size(options.connections))
         .default_execution_profile_handle(profile.clone());
-    if let Some((user, secret)) = &options.credentials {
+    if let Some(Credentials { user, secret }) = &options.credentials {
         builder = builder.user(user, secret);
     }
     if let Some(tls) = &options.tls {

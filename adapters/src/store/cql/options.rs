@@ -1,5 +1,6 @@
 //! Options: the settings of the store.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,21 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
 }
 
+/// User and secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub user: String,
+    /// The secret; never shown.
+    pub secret: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 /// Settings of the store.
 #[derive(Debug, Clone)]
 pub struct CqlOptions {
@@ -50,8 +66,8 @@ pub struct CqlOptions {
     pub port: u16,
     /// Keyspace.
     pub keyspace: String,
-    /// User and secret.
-    pub credentials: Option<(String, String)>,
+    /// Who asks; `None`: nobody in particular.
+    pub credentials: Option<Credentials>,
     /// Encryption; `None`: in the clear.
     pub tls: Option<Tls>,
     /// Connections per node, or per shard where the server has shards; `None`: one per shard.

@@ -11,8 +11,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::server::{self, Keyspace};
 use crate::support::client::Client;
-use crate::support::counter::{Counter, Ledger, definition, register};
+use crate::support::counter::{Counter, definition, register};
 use crate::support::host::Host;
+use crate::support::ledger::Ledger;
 use crate::support::proto::Kind;
 use crate::support::proxy::{BINARY, Proxy};
 

@@ -1,7 +1,7 @@
 //! Clock: write timestamps decide which of two writes is the later one, and they come from a clock that is set back.
 
 #[path = "../support/clock.rs"]
-mod clock;
+mod story;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,5 +57,5 @@ async fn histories_keep_their_order_when_the_clock_is_set_back() {
     };
     let clock = Arc::new(SetClock::default());
     let subject = open(options, clock.clone()).await;
-    clock::histories_keep_their_order_when_the_clock_is_set_back(subject, clock).await;
+    story::histories_keep_their_order_when_the_clock_is_set_back(subject, clock).await;
 }

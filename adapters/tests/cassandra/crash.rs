@@ -7,7 +7,9 @@ use crate::support::scene::Scene;
 const ROUNDS: u32 = 10;
 
 fn scene() -> Scene {
-    Scene::new(on(&[told("TIDEGATE_TEST_CQL")]))
+    let mut store = on(&[told("TIDEGATE_TEST_CQL")]);
+    store.push(("TIDEGATE_REVISIONS".into(), "every".into()));
+    Scene::new(store)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

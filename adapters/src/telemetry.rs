@@ -6,8 +6,10 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogSettings;
 
@@ -31,7 +33,14 @@ pub fn log(settings: &LogSettings) -> anyhow::Result<()> {
     let level: LevelFilter = settings.level.parse()?;
     let colours = std::io::stderr().is_terminal();
     let lines = fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(colours);
-    let started = if settings.json { lines.json().try_init() } else { lines.try_init() };
+    // What the database's driver has to say is said by who asked it, once; its own words are for debugging.
+    let driver = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
+    let targets = Targets::new().with_default(level).with_target("scylla", driver);
+    let started = if settings.json {
+        lines.json().finish().with(targets).try_init()
+    } else {
+        lines.finish().with(targets).try_init()
+    };
     started.map_err(|error| anyhow::anyhow!(error))?;
     std::panic::set_hook(Box::new(|panic| {
         let text = panic.payload_as_str().unwrap_or("no text");

@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use tidegate_pipeline::layer::Delays;
 use tidegate_pipeline::{Bound, Demand, Drain, Full, Permit, Producer, ProducerOptions, Refused};
 use tokio::time::sleep;
 use tower::Service;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::directory::Entry;
 use crate::error::Error;
@@ -72,6 +73,8 @@ pub(crate) struct Checkpoint {
     tasks: Drain,
     durability: Durability,
     growth: Growth,
+    /// Activations in doubt.
+    doubts: Arc<AtomicUsize>,
     written: Counter,
     lost: Counter,
     appended: Counter,
@@ -92,6 +95,7 @@ impl Checkpoint {
             tasks,
             durability,
             growth,
+            doubts: Arc::default(),
             written: counter!(COMMITS_TOTAL, "outcome" => "written"),
             lost: counter!(COMMITS_TOTAL, "outcome" => "lost"),
             appended: counter!(REVISIONS_APPENDED_TOTAL),
@@ -170,13 +174,26 @@ impl Checkpoint {
     fn doubt(&self, incarnation: &Arc<Incarnation>, turns: VecDeque<Settled>, error: &StoreError) {
         let Some(entry) = turns.front().map(|settled| settled.entry.clone()) else { return };
         if incarnation.doubt(turns) {
-            warn!(actor = %entry.actor, %error, "commit not confirmed: writing it again");
+            // An outage puts every actor that is written in doubt: one line tells of it.
+            if self.doubts.fetch_add(1, Ordering::Relaxed) == 0 {
+                warn!(actor = %entry.actor, %error, "commit not confirmed: writing it again, and those that follow it");
+            } else {
+                debug!(actor = %entry.actor, %error, "commit not confirmed: writing it again");
+            }
             self.tasks.spawn(self.clone().resolve(entry, Doubt(incarnation.clone())));
         }
     }
 
-    /// Writes what is in doubt, and what gathered behind it, until the store acknowledges.
+    /// Ends a doubt, one way or the other.
     async fn resolve(self, entry: Arc<Entry>, doubt: Doubt) {
+        self.write_again(&entry, doubt).await;
+        if self.doubts.fetch_sub(1, Ordering::Relaxed) == 1 {
+            info!("no commit is in doubt any more");
+        }
+    }
+
+    /// Writes what is in doubt, and what gathered behind it, until the store acknowledges.
+    async fn write_again(&self, entry: &Arc<Entry>, doubt: Doubt) {
         let incarnation = &doubt.0;
         let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
@@ -197,7 +214,7 @@ impl Checkpoint {
             outcomes.resize(asked, Err(StoreError::Unknown("the store gave no answer".into())));
             let Some(error) = outcomes.into_iter().find_map(Result::err) else {
                 if self.believe(incarnation, count) {
-                    info!(actor = %entry.actor, "commit in doubt is durable now");
+                    debug!(actor = %entry.actor, "commit in doubt is durable now");
                     return;
                 }
                 continue;

@@ -158,8 +158,19 @@ impl Database {
     }
 
     /// Changes of one partition, at once: they are one write.
-    pub(super) async fn commit(&self, changes: Changes<'_>, stamp: i64) -> Result<(), StoreError> {
-        self.batch(BatchType::Unlogged, changes, stamp).await
+    pub(super) async fn commit(
+        &self,
+        mut changes: Changes<'_>,
+        stamp: i64,
+    ) -> Result<(), StoreError> {
+        if changes.values.len() > 1 {
+            return self.batch(BatchType::Unlogged, changes, stamp).await;
+        }
+        // Most writes are one row, and a batch of one costs client and server more than the row does.
+        match (changes.statements.pop(), changes.values.pop()) {
+            (Some(statement), Some(values)) => self.write(&statement, values, stamp).await,
+            _ => Ok(()),
+        }
     }
 
     /// Changes of several partitions: all of them happen, if any does.

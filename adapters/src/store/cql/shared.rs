@@ -60,7 +60,7 @@ impl Shared {
     }
 
     pub(super) async fn commit(&self, changes: Changes<'_>, stamp: i64) -> Result<(), StoreError> {
-        if changes.is_empty() { Ok(()) } else { self.database.commit(changes, stamp).await }
+        self.database.commit(changes, stamp).await
     }
 
     /// Refuses what is asked after closing.

@@ -116,9 +116,8 @@ impl Checkpoint {
 
     /// Lets go, fails or doubts what one activation had in a batch; answers what has come meanwhile.
     fn decide(&self, group: Group, outcomes: &[Outcome]) -> Option<Group> {
-        let Group { incarnation, turns } = group;
+        let Group { incarnation, mut turns } = group;
         let reached = reached(&turns, outcomes);
-        let mut turns: VecDeque<_> = turns.into();
         while let Some((settled, place)) = turns.pop_front() {
             let outcome = place.and_then(|place| outcomes.get(place)).unwrap_or(&Ok(()));
             let Err(error) = outcome else {
@@ -251,11 +250,11 @@ type Outcome = Result<(), StoreError>;
 /// The turns of one activation in a batch, in order, each with the place of the save that covers it.
 struct Group {
     incarnation: Arc<Incarnation>,
-    turns: Vec<(Settled, Option<usize>)>,
+    turns: VecDeque<(Settled, Option<usize>)>,
 }
 
 impl Group {
-    fn new(incarnation: Arc<Incarnation>, turns: Vec<Settled>) -> Self {
+    fn new(incarnation: Arc<Incarnation>, turns: impl IntoIterator<Item = Settled>) -> Self {
         Self { incarnation, turns: turns.into_iter().map(|settled| (settled, None)).collect() }
     }
 
@@ -267,10 +266,10 @@ impl Group {
             let incarnation = settled.incarnation.clone();
             let key = Arc::as_ptr(&incarnation);
             if let Some(group) = places.get(&key).and_then(|place| groups.get_mut(*place)) {
-                group.turns.push((settled, None));
+                group.turns.push_back((settled, None));
             } else if let Some(settled) = incarnation.claim(settled) {
                 places.insert(key, groups.len());
-                groups.push(Self::new(incarnation, vec![settled]));
+                groups.push(Self::new(incarnation, [settled]));
             }
         }
         groups
@@ -300,7 +299,7 @@ fn gather(groups: &mut [Group]) -> Vec<Save> {
 }
 
 /// The place of a group's newest save that was, or may have been, written.
-fn reached(turns: &[(Settled, Option<usize>)], outcomes: &[Outcome]) -> Option<usize> {
+fn reached(turns: &VecDeque<(Settled, Option<usize>)>, outcomes: &[Outcome]) -> Option<usize> {
     let places = turns.iter().rev().filter_map(|(_, place)| *place);
     let mut written = places.filter(|place| match outcomes.get(*place) {
         Some(Ok(())) => true,

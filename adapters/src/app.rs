@@ -34,6 +34,9 @@ pub enum StartError {
     /// Data on disk is of a format that this version does not know, or is damaged.
     #[error("{0}")]
     Format(String),
+    /// There is no store, and what is asked for makes none.
+    #[error("{0}")]
+    NoStore(String),
     /// The data directory cannot be used.
     #[error("{0}")]
     DataDirectory(String),
@@ -72,6 +75,7 @@ impl StartError {
             Self::Demo(_) => 1,
             Self::Config(_) | Self::Usage(_) => 64,
             Self::Format(_) => 65,
+            Self::NoStore(_) => 66,
             Self::Bind { .. } | Self::Database(_) => 69,
             Self::Other(_) => 70,
             Self::DataDirectory(_) => 73,

@@ -1,5 +1,6 @@
 //! Store: where states and registrations are kept.
 
+mod access;
 mod checks;
 mod embedded;
 mod cql;
@@ -7,7 +8,8 @@ mod notes;
 mod records;
 mod vault;
 
-pub use checks::{Checked, KeyError, check, only_current};
+pub use access::Access;
+pub use checks::{Checked, KeyError, check, note_current, only_current};
 pub use cql::{Consistency, CqlOpenError, CqlOptions, CqlStore, Credentials, Replication, Tls};
 pub use embedded::{Damage, EmbeddedStore, FORMAT, FreeSpace, OpenError, Options, SYNCED};
 pub use notes::Notes;

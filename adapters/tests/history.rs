@@ -375,7 +375,7 @@ async fn what_the_command_line_cannot_do_is_said_before_anything_is_touched() {
         assert_eq!(scene.run(&nobody.port(), wrong).await.code, 2, "{wrong:?}");
     }
     let none = scene.run(&nobody.port(), &["state", "s/joe"]).await;
-    assert!(none.code == 70 && none.err.contains("holds no store"), "{none:?}");
+    assert!(none.code == 66 && none.err.contains("holds no store"), "{none:?}");
     assert_eq!(scene.directory.path().read_dir().unwrap().count(), 0, "none was made");
     let wrong = scene.run("http", &["history", "s/joe"]).await;
     assert!(wrong.code == 64 && wrong.err.contains("PROXY_HTTP_PORT"), "{wrong:?}");

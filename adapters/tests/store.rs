@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
-use tidegate::store::{EmbeddedStore, FreeSpace, OpenError, Options};
-use tidegate_stages::history::Interval;
+use tidegate::store::{Access, EmbeddedStore, FreeSpace, Notes, OpenError, Options};
+use tidegate_stages::history::{Interval, Keep};
 use tidegate_stages::ports::{Registry, StateStore};
 use tidegate_stages::testkit::conformance::Subject;
 use tidegate_stages::testkit::conformance::registries::plain_definition;
@@ -105,6 +105,38 @@ async fn a_closed_store_refuses_and_can_be_closed_again() {
     assert!(store.load(&actor).await.is_err());
     assert!(store.delete(&actor).await.is_err());
     assert!(store.claim_epoch().await.is_err());
+}
+
+#[tokio::test]
+async fn a_store_opened_to_read_tells_what_is_there_and_refuses_every_write() {
+    let subject = open().await;
+    let (actor, other) = (id("s", "a", ""), id("s", "b", ""));
+    keep(&subject.states(), vec![save(&actor, 1, true)]).await;
+    subject.store.close().await.unwrap();
+    let Embedded { store, dir } = subject;
+    drop(store);
+    let open = |access| {
+        EmbeddedStore::open_to(access, dir.path(), Options::default(), plain_definition).unwrap()
+    };
+    let store = open(Access::Read);
+    assert!(store.is_healthy());
+    let head = StateStore::load(&*store, &actor).await.unwrap().unwrap();
+    assert_eq!(head.version, 1);
+    assert!(store.load_revision(&actor, 1).await.unwrap().is_some());
+    assert!(store.save(vec![save(&other, 1, false)]).await[0].is_err());
+    assert!(store.append(other.clone(), vec![head.as_revision()]).await.is_err());
+    assert!(store.apply(Vec::new()).await.is_err());
+    assert!(store.put_note("n", None).await.is_err());
+    assert!(store.prune(&actor, Keep { newest: Some(0), since: None }).await.is_err());
+    assert!(store.delete(&actor).await.is_err());
+    assert!(store.claim_epoch().await.is_err());
+    store.close().await.unwrap();
+    assert!(StateStore::load(&*store, &actor).await.is_err(), "it is closed");
+    drop(store);
+    let store = open(Access::Write);
+    assert_eq!(StateStore::load(&*store, &actor).await.unwrap(), Some(head));
+    assert_eq!(store.claim_epoch().await.unwrap(), 1);
+    store.close().await.unwrap();
 }
 
 #[tokio::test]

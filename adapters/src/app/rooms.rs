@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::StartError;
-use super::stores::{self, OpenStore};
+use super::stores::{self, OpenStore, Purpose};
 use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::host::{HttpHost, SystemConnector};
@@ -35,7 +35,8 @@ impl Rooms {
         settings: &Settings,
         host: HttpHost<SystemConnector>,
     ) -> Result<Self, StartError> {
-        let store = stores::open(settings).await?;
+        let store = stores::open(settings, Purpose::Serve).await?;
+        store.note_key(&settings.vault).await?;
         let clock = Arc::new(SystemClock);
         let (states, registry) = (store.states.clone(), store.registry.clone());
         let ports = Ports { host, store: states, registry, clock };

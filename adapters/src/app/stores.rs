@@ -13,12 +13,16 @@ use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::offline;
 use crate::store::{
-    CqlOpenError, CqlOptions, CqlStore, EmbeddedStore, KeyError, Notes, OpenError, Options, Vault,
+    Access, CqlOpenError, CqlOptions, CqlStore, EmbeddedStore, KeyError, Notes, OpenError, Options,
+    Vault,
 };
 use crate::wire;
 
 /// How long closing a store may take that is not used after all.
 const CLOSING: Duration = Duration::from_secs(10);
+
+/// The setting to look at.
+const WHERE: &str = "TIDEGATE_DATA_DIR says where states are kept";
 
 /// A store that is open; ended by [`close`](Self::close).
 #[derive(Debug)]
@@ -35,12 +39,26 @@ pub(crate) struct OpenStore {
 /// What a store is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// States may be sealed and written.
-    Write,
-    /// Nothing is written.
-    Read,
-    /// As `Write`; what an earlier import left undone is no obstacle.
+    /// A proxy serves from it.
+    Serve,
+    /// An import fills it; one that an earlier run left undone is no obstacle.
     Import,
+    /// An import that was left undone is forgotten.
+    GiveUp,
+    /// Its states are sealed again.
+    Reseal,
+    /// Somebody looks at it.
+    Read,
+}
+
+impl Purpose {
+    fn access(self) -> Access {
+        match self {
+            Self::Serve | Self::Import => Access::Create,
+            Self::GiveUp | Self::Reseal => Access::Write,
+            Self::Read => Access::Read,
+        }
+    }
 }
 
 /// Which store it is: what the ports do not tell.
@@ -51,20 +69,13 @@ enum Kind {
     Memory,
 }
 
-/// Opens the store that the settings name, to read and write, after its keys were checked.
+/// Opens the store that the settings name, after its keys were checked. Before anything is sealed in it,
+/// [`note_key`](OpenStore::note_key) is to be called.
 ///
 /// # Errors
 /// When it cannot be used; nothing was written then.
-pub(crate) async fn open(settings: &Settings) -> Result<OpenStore, StartError> {
-    open_for(settings, Purpose::Write).await
-}
-
-/// As [`open`], for a purpose.
-pub(crate) async fn open_for(
-    settings: &Settings,
-    purpose: Purpose,
-) -> Result<OpenStore, StartError> {
-    let store = connect(settings).await?;
+pub(crate) async fn open(settings: &Settings, purpose: Purpose) -> Result<OpenStore, StartError> {
+    let store = connect(settings, purpose.access()).await?;
     match check(&store, &settings.vault, purpose).await {
         Ok(()) => Ok(store),
         Err(error) => {
@@ -76,38 +87,31 @@ pub(crate) async fn open_for(
 
 async fn check(store: &OpenStore, vault: &Vault, purpose: Purpose) -> Result<(), StartError> {
     let Some(notes) = store.notes.as_deref() else { return Ok(()) };
-    if purpose != Purpose::Import
+    if !matches!(purpose, Purpose::Import | Purpose::GiveUp)
         && offline::is_unfinished(notes).await.map_err(anyhow::Error::from)?
     {
         let text = "an import into this store was not finished: run `tidegate import` again with the same file, or \
                     `tidegate import --give-up` to go on with what is there";
         return Err(StartError::Format(text.into()));
     }
-    check_keys(notes, vault, purpose).await.map_err(|error| match error {
-        KeyError::Damaged(_) => StartError::Format(error.to_string()),
-        KeyError::Store(error) => anyhow::Error::from(error).into(),
-        error => StartError::Key(error),
-    })
-}
-
-/// Compares the keys that are set with those that the store was sealed with, and says how states are kept.
-async fn check_keys(notes: &dyn Notes, vault: &Vault, purpose: Purpose) -> Result<(), KeyError> {
-    let checked = crate::store::check(notes, vault).await?;
-    if purpose == Purpose::Read {
-        return Ok(());
-    }
-    checked.note_current(notes, vault).await?;
-    match vault.keys() {
-        0 => info!("states are kept in the clear: SPAWN_STATESTORE_KEY is not set"),
-        keys => info!(old_keys = keys - 1, "states are sealed at rest"),
-    }
+    crate::store::check(notes, vault).await?;
     Ok(())
 }
 
-async fn connect(settings: &Settings) -> Result<OpenStore, StartError> {
+impl From<KeyError> for StartError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Damaged(_) => Self::Format(error.to_string()),
+            KeyError::Store(error) => anyhow::Error::from(error).into(),
+            error => Self::Key(error),
+        }
+    }
+}
+
+async fn connect(settings: &Settings, access: Access) -> Result<OpenStore, StartError> {
     match &settings.database {
         Database::Embedded => {
-            let store = open_embedded(settings).await?;
+            let store = open_embedded(settings, access).await?;
             Ok(OpenStore {
                 states: store.clone(),
                 registry: store.clone(),
@@ -116,7 +120,7 @@ async fn connect(settings: &Settings) -> Result<OpenStore, StartError> {
             })
         }
         Database::Scylla(options) => {
-            let store = open_cql(options).await?;
+            let store = open_cql(options, access).await?;
             Ok(OpenStore {
                 states: Arc::new(store.clone()),
                 registry: Arc::new(store.clone()),
@@ -138,6 +142,20 @@ async fn connect(settings: &Settings) -> Result<OpenStore, StartError> {
 }
 
 impl OpenStore {
+    /// Notes the key that seals from now on, and says how states are kept.
+    ///
+    /// # Errors
+    /// When the keys that are set are not those of the store, or the store fails.
+    pub(crate) async fn note_key(&self, vault: &Vault) -> Result<(), StartError> {
+        let Some(notes) = self.notes.as_deref() else { return Ok(()) };
+        crate::store::note_current(notes, vault).await?;
+        match vault.keys() {
+            0 => info!("states are kept in the clear: SPAWN_STATESTORE_KEY is not set"),
+            keys => info!(old_keys = keys - 1, "states are sealed at rest"),
+        }
+        Ok(())
+    }
+
     /// Whether it works, for readiness.
     pub(crate) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let kind = self.kind.clone();
@@ -166,30 +184,34 @@ impl OpenStore {
 }
 
 /// Connects to the database.
-async fn open_cql(options: &CqlOptions) -> Result<CqlStore, StartError> {
-    let opened = CqlStore::open(options, Arc::new(SystemClock), wire::definition).await;
+async fn open_cql(options: &CqlOptions, access: Access) -> Result<CqlStore, StartError> {
+    let opened = CqlStore::open_to(access, options, Arc::new(SystemClock), wire::definition).await;
     opened.map_err(|error| match error {
+        CqlOpenError::Missing { .. } => StartError::NoStore(error.to_string()),
         CqlOpenError::Newer { .. } => StartError::Format(error.to_string()),
         _ => StartError::Database(error.to_string()),
     })
 }
 
 /// Opens the data directory; that reads its journals, so it runs beside the runtime's workers.
-async fn open_embedded(settings: &Settings) -> Result<Arc<EmbeddedStore>, StartError> {
+async fn open_embedded(
+    settings: &Settings,
+    access: Access,
+) -> Result<Arc<EmbeddedStore>, StartError> {
     let dir = settings.data_dir.clone();
     let options = Options {
         queue_bytes: usize::try_from(settings.bounds.checkpoint_bytes).unwrap_or(usize::MAX),
         vault: settings.vault.clone(),
         ..Options::default()
     };
-    let opened =
-        tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir, options, wire::definition));
+    let opened = tokio::task::spawn_blocking(move || {
+        EmbeddedStore::open_to(access, &dir, options, wire::definition)
+    });
     opened.await.map_err(anyhow::Error::from)?.map_err(|error| match error {
         OpenError::Newer { .. } | OpenError::Damaged(_) | OpenError::Stranger { .. } => {
             StartError::Format(error.to_string())
         }
-        _ => StartError::DataDirectory(format!(
-            "{error}; TIDEGATE_DATA_DIR says where states are kept"
-        )),
+        OpenError::Missing { .. } => StartError::NoStore(format!("{error}; {WHERE}")),
+        _ => StartError::DataDirectory(format!("{error}; {WHERE}")),
     })
 }

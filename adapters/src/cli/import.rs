@@ -34,7 +34,8 @@ impl ImportArgs {
     pub(super) async fn run(self) -> Result<(), StartError> {
         let settings = settings(&self.flags)?;
         let checked = self.file.as_deref().map(|file| check(file, &settings.vault)).transpose()?;
-        let done = with_store(&settings, Purpose::Import, async |store| {
+        let purpose = if self.give_up { Purpose::GiveUp } else { Purpose::Import };
+        let done = with_store(&settings, purpose, async |store| {
             let notes = store.notes.as_deref();
             let notes = notes.ok_or_else(|| anyhow::anyhow!("the store keeps no notes"))?;
             let Some(file) = &checked else {

@@ -27,7 +27,7 @@ pub(super) async fn with_store<T>(
     purpose: Purpose,
     work: impl AsyncFnOnce(&OpenStore) -> Result<T, StartError>,
 ) -> Result<T, StartError> {
-    let store = stores::open_for(settings, purpose).await?;
+    let store = stores::open(settings, purpose).await?;
     let done = work(&store).await;
     store.close(CLOSING).await;
     done

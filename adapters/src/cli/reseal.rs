@@ -26,7 +26,7 @@ impl ResealArgs {
     pub(super) async fn run(self) -> Result<(), StartError> {
         let settings = settings(&self.flags)?;
         let vault = &settings.vault;
-        let text = with_store(&settings, Purpose::Write, async |store| {
+        let text = with_store(&settings, Purpose::Reseal, async |store| {
             if !vault.seals() {
                 let text = "there is no key to seal with: SPAWN_STATESTORE_KEY is not set";
                 return Err(StartError::Usage(text.into()));
@@ -40,6 +40,7 @@ impl ResealArgs {
                     return Err(StartError::Usage(text));
                 }
             }
+            store.note_key(vault).await?;
             let mut progress = Progress::new("sealing", registered.len() as u64);
             let done = reseal(store.states.clone(), vault, systems, &mut progress).await;
             progress.end();

@@ -1,6 +1,5 @@
 //! Source: whom the command line asks for an actor's past: the running proxy, or else the store itself.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::actor::{ActorName, Which};
 use super::client::{Client, Unanswered, Whom, read};
 use super::say;
 use crate::app::StartError;
-use crate::app::stores::{self, OpenStore};
+use crate::app::stores::{self, OpenStore, Purpose};
 use crate::clock::SystemClock;
 use crate::config::Database;
 use crate::ingress::past::{Query, Span, listing};
@@ -129,34 +128,18 @@ impl Source {
     async fn open(&self) -> Result<Opened, StartError> {
         let (settings, address) = (&self.client.settings, &self.client.address);
         let place = match &settings.database {
-            Database::Embedded => {
-                let dir = &settings.data_dir;
-                if !has_entries(dir) {
-                    let dir = dir.display();
-                    return Err(anyhow::anyhow!(
-                        "nothing listens on {address}, and {dir} (TIDEGATE_DATA_DIR) holds no store"
-                    )
-                    .into());
-                }
-                dir.display().to_string()
-            }
+            Database::Embedded => settings.data_dir.display().to_string(),
             Database::Scylla(_) => "the database".to_owned(),
             Database::Memory => {
-                return Err(anyhow::anyhow!(
+                return Err(StartError::NoStore(format!(
                     "nothing listens on {address}, and PROXY_DATABASE_TYPE=memory keeps nothing when the proxy ends"
-                )
-                .into());
+                )));
             }
         };
         say(&format!("nothing listens on {address}: reading {place} itself"));
-        let store = stores::open(settings).await?;
+        let store = stores::open(settings, Purpose::Read).await?;
         Ok(Opened { past: Past::new(store.states.clone(), Arc::new(SystemClock)), store })
     }
-}
-
-/// Whether there is anything in a directory: opening an empty one would make a store of it.
-fn has_entries(dir: &Path) -> bool {
-    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 impl Opened {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tidegate_stages::ports::StoreError;
 
+use crate::store::KeyError;
+
 /// Why it was not done, or not to its end; run again, it goes on where it stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,6 +58,9 @@ pub enum OfflineError {
         /// Why it was not opened.
         why: String,
     },
+    /// The keys that are set are not those of the store, or cannot be noted in it.
+    #[error(transparent)]
+    StoreKey(#[from] KeyError),
     /// It must not be done as things are; nothing was done.
     #[error("{0}")]
     Refused(String),
@@ -68,9 +73,13 @@ impl OfflineError {
             Self::Refused(_) => 64,
             Self::Newer { .. }
             | Self::Damaged { .. }
+            | Self::StoreKey(KeyError::Damaged(_))
             | Self::Store { error: StoreError::Corrupt(_), .. } => 65,
+            Self::StoreKey(KeyError::Store(_)) => 69,
+            Self::Store { error: StoreError::Sealed(_), .. }
+            | Self::Key { .. }
+            | Self::StoreKey(_) => 78,
             Self::File { error, .. } if error.kind() == io::ErrorKind::NotFound => 66,
-            Self::Store { error: StoreError::Sealed(_), .. } | Self::Key { .. } => 78,
             Self::Store { .. } => 69,
             Self::Exists(_) => 73,
             Self::File { .. } => 74,

@@ -23,7 +23,7 @@ use super::reseal::{append, claim, save_head};
 use super::steady::{UnderWay, steadily};
 use super::unfinished::{self, Unfinished};
 use super::{OfflineError, Progress};
-use crate::store::{Notes, Vault};
+use crate::store::{Notes, Vault, note_current};
 
 /// Registered entries that are applied at once.
 const ENTRIES: usize = 512;
@@ -41,7 +41,7 @@ const NAMED: u64 = 20;
 pub struct Import<'a> {
     /// The file.
     pub file: &'a Checked,
-    /// Opens what the file seals.
+    /// Opens what the file seals; the store's own vault is to be the same one.
     pub vault: &'a Vault,
     /// Adds to a store that holds something already; what is there stays as it is.
     pub merge: bool,
@@ -98,6 +98,7 @@ pub async fn import(
     import: Import<'_>,
 ) -> Result<Imported, OfflineError> {
     let unfinished = begin(&states, registry, notes, &import).await?;
+    note_current(notes, import.vault).await?;
     let mut progress = Progress::new("importing", import.file.bytes);
     let done = run(states, registry, notes, &import, unfinished, &mut progress).await;
     progress.end();

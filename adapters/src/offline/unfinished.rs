@@ -79,6 +79,8 @@ pub async fn is_unfinished(notes: &dyn Notes) -> Result<bool, StoreError> {
 /// When the store fails.
 pub async fn give_up(notes: &dyn Notes) -> Result<bool, StoreError> {
     let was = is_unfinished(notes).await?;
-    notes.put_note(NAME, None).await?;
+    if was {
+        notes.put_note(NAME, None).await?;
+    }
     Ok(was)
 }

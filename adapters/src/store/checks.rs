@@ -95,6 +95,14 @@ impl Checked {
     }
 }
 
+/// Compares the keys that are set with those of the store, then notes the current one: see [`Checked::note_current`].
+///
+/// # Errors
+/// As [`check`].
+pub async fn note_current(notes: &dyn Notes, vault: &Vault) -> Result<(), KeyError> {
+    check(notes, vault).await?.note_current(notes, vault).await
+}
+
 /// Notes that everything is sealed with the current key: former keys are no keys of the store any more.
 ///
 /// # Errors
@@ -136,8 +144,7 @@ mod tests {
     }
 
     async fn open(notes: &One, keys: &str) -> Result<(), KeyError> {
-        let vault = vault(keys);
-        check(notes, &vault).await?.note_current(notes, &vault).await
+        note_current(notes, &vault(keys)).await
     }
 
     #[tokio::test]

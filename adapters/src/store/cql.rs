@@ -45,6 +45,7 @@ use tracing::{info, warn};
 pub use error::CqlOpenError;
 pub use options::{Consistency, CqlOptions, Credentials, Replication, Tls};
 
+use super::access::Access;
 use super::records::DecodeDefinition;
 use crate::metrics::STORE_COMMIT_SECONDS;
 use database::Database;
@@ -76,7 +77,7 @@ pub struct CqlStore {
 }
 
 impl CqlStore {
-    /// Connects, makes keyspace and tables when they are missing, and looks whether they are of a known version.
+    /// As [`open_to`](Self::open_to) with [`Access::Create`].
     ///
     /// # Errors
     /// See [`CqlOpenError`].
@@ -85,9 +86,22 @@ impl CqlStore {
         clock: Arc<dyn Clock>,
         decode: DecodeDefinition,
     ) -> Result<Self, CqlOpenError> {
+        Self::open_to(Access::Create, options, clock, decode).await
+    }
+
+    /// Connects and looks whether keyspace and tables are of a known version.
+    ///
+    /// # Errors
+    /// See [`CqlOpenError`].
+    pub async fn open_to(
+        access: Access,
+        options: &CqlOptions,
+        clock: Arc<dyn Clock>,
+        decode: DecodeDefinition,
+    ) -> Result<Self, CqlOpenError> {
         let session = connect::session(options).await?;
         let limit = limit::of_write(&session, options).await?;
-        schema::prepare(&session, options).await?;
+        schema::prepare(&session, options, access).await?;
         let cql = Statements::prepare(&session, options).await?;
         let database = Arc::new(Database::new(session, cql));
         let addresses = || options.addresses().join(", ");
@@ -113,7 +127,13 @@ impl CqlStore {
             is_closed: AtomicBool::new(false),
             database,
         });
-        shared.try_expiry().await?;
+        let lanes = Lanes::new(tasks.clone());
+        if access == Access::Read {
+            // All writing goes through them.
+            lanes.close();
+        } else {
+            shared.try_expiry().await?;
+        }
         info!(
             addresses = addresses(),
             keyspace = options.keyspace_name(),
@@ -121,7 +141,6 @@ impl CqlStore {
             "database opened"
         );
         tasks.spawn(watch(shared.clone(), ended.clone()));
-        let lanes = Lanes::new(tasks);
         Ok(Self { shared, lanes, _watch: Arc::new(ended.drop_guard()) })
     }
 

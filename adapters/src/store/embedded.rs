@@ -43,9 +43,11 @@ pub use layout::FORMAT;
 pub use options::Options;
 pub use space::FreeSpace;
 
+use super::access::Access;
 use super::records::DecodeDefinition;
 use damage::ReadError;
 use engine::Engine;
+use layout::Layout;
 use mark::{Acknowledged, Mark};
 use queue::{Bounds, Queue, Work};
 use shared::{Shared, Stall};
@@ -71,11 +73,11 @@ pub struct EmbeddedStore {
     decode: DecodeDefinition,
     writer: Mutex<Option<JoinHandle<()>>>,
     // Held until the writer is joined.
-    _layout: layout::Layout,
+    _layout: Layout,
 }
 
 impl EmbeddedStore {
-    /// Opens a data directory, making a new store when there is none, and holds it until closed. Blocks.
+    /// As [`open_to`](Self::open_to) with [`Access::Create`].
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -84,14 +86,32 @@ impl EmbeddedStore {
         options: Options,
         decode: DecodeDefinition,
     ) -> Result<Arc<Self>, OpenError> {
-        let layout = layout::Layout::open(dir, |place| Engine::create(place, &options))?;
+        Self::open_to(Access::Create, dir, options, decode)
+    }
+
+    /// Opens a data directory and holds it until closed. Blocks.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_to(
+        access: Access,
+        dir: &Path,
+        options: Options,
+        decode: DecodeDefinition,
+    ) -> Result<Arc<Self>, OpenError> {
+        let layout = match access {
+            Access::Create => Layout::open(dir, |place| Engine::create(place, &options))?,
+            Access::Read | Access::Write => Layout::find(dir)?,
+        };
         let dir = layout.engine();
         let mut mark = Mark::open(&dir)?;
         let (engine, newest) = Engine::open(&dir, &options, mark.newest(), u64::MAX)?;
         // From here on what was found counts as acknowledged: readers may tell of it.
-        let io = |source| OpenError::Io { path: dir.join(mark::MARK), source };
-        mark.note(Acknowledged { commit: newest, seqno: engine.next_seqno() }).map_err(io)?;
-        mark.sync().map_err(io)?;
+        if access != Access::Read || newest > mark.newest().commit {
+            let io = |source| OpenError::Io { path: dir.join(mark::MARK), source };
+            mark.note(Acknowledged { commit: newest, seqno: engine.next_seqno() }).map_err(io)?;
+            mark.sync().map_err(io)?;
+        }
         let purging = reader::unfinished_purges(&engine)?;
         let epoch = reader::epoch(&engine)?;
         let bounds = Bounds { events: options.queue_events, bytes: options.queue_bytes };
@@ -100,16 +120,21 @@ impl EmbeddedStore {
         let engine = RwLock::new(Some(engine));
         let stall = Stall::new();
         let shared = Arc::new(Shared { queue, engine, stall, dir: dir.clone(), options });
-        let writer = writer::Writer::new(shared.clone(), jobs, mark, purging, epoch);
-        let thread = std::thread::Builder::new().name("tidegate-store".into());
-        let thread = thread.spawn(move || {
-            // The writer's invariants are gone: a restart is safer than going on (decision 5).
-            let _abort = AbortOnPanic;
-            writer.run();
-        });
-        let thread = thread.map_err(|source| OpenError::Io { path: dir, source })?;
-        let writer = Mutex::new(Some(thread));
-        Ok(Arc::new(Self { shared, reads, decode, writer, _layout: layout }))
+        let writer = if access == Access::Read {
+            // Nobody is there who would write.
+            shared.queue.close();
+            None
+        } else {
+            let writer = writer::Writer::new(shared.clone(), jobs, mark, purging, epoch);
+            let thread = std::thread::Builder::new().name("tidegate-store".into());
+            let thread = thread.spawn(move || {
+                // The writer's invariants are gone: a restart is safer than going on (decision 5).
+                let _abort = AbortOnPanic;
+                writer.run();
+            });
+            Some(thread.map_err(|source| OpenError::Io { path: dir, source })?)
+        };
+        Ok(Arc::new(Self { shared, reads, decode, writer: Mutex::new(writer), _layout: layout }))
     }
 
     /// Writes what waits, marks the store as complete and closes it; later calls are refused.
@@ -118,11 +143,10 @@ impl EmbeddedStore {
     /// When that took longer than 30 s; it goes on in the background.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.shared.queue.close();
-        let writer = self.writer.lock().take();
-        let Some(writer) = writer else { return Ok(()) };
-        let joined = tokio::task::spawn_blocking(move || writer.join());
-        match timeout(CLOSING, joined).await {
-            Ok(_joined) => Ok(()),
+        let (writer, shared) = (self.writer.lock().take(), self.shared.clone());
+        let closed = tokio::task::spawn_blocking(move || close_engine(writer, &shared));
+        match timeout(CLOSING, closed).await {
+            Ok(_closed) => Ok(()),
             Err(_) => Err(StoreError::Unavailable(format!("not closed within {CLOSING:?}"))),
         }
     }
@@ -177,10 +201,16 @@ fn unknown() -> StoreError {
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
         self.shared.queue.close();
-        if let Some(writer) = self.writer.lock().take() {
-            // It never panics without ending the process.
-            drop(writer.join());
-        }
+        close_engine(self.writer.lock().take(), &self.shared);
+    }
+}
+
+/// Waits for the writer, which closes the engine when it ends; without one, closes it here.
+fn close_engine(writer: Option<JoinHandle<()>>, shared: &Shared) {
+    match writer {
+        // It never panics without ending the process.
+        Some(writer) => drop(writer.join()),
+        None => drop(shared.engine.write().take()),
     }
 }
 

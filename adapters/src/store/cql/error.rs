@@ -26,6 +26,12 @@ pub enum CqlOpenError {
         /// What the database said.
         reason: String,
     },
+    /// There is no store, and none was to be made.
+    #[error("keyspace {keyspace} (PROXY_DATABASE_NAME) holds no store of Tidegate")]
+    Missing {
+        /// The keyspace.
+        keyspace: String,
+    },
     /// A later Tidegate made it.
     #[error("keyspace {keyspace} has schema {found}, this Tidegate knows schemas up to {known}")]
     Newer {

@@ -1,4 +1,4 @@
-//! Schema: keyspace and tables, made when they are missing, and the version they have.
+//! Schema: keyspace and tables, made when they are missing and may be, and the version they have.
 //!
 //! ```text
 //! heads      one partition per actor; its rows, by kind:
@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::error::CqlOpenError;
 use super::options::{CqlOptions, Replication};
+use crate::store::access::Access;
 
 /// Version of what is made here.
 pub(super) const VERSION: i64 = 1;
@@ -46,12 +47,16 @@ const TABLES: [&str; 5] = [
     "registry (system text, name text, record blob, PRIMARY KEY ((system), name))",
 ];
 
-/// Makes what is missing and looks at the version of what is there.
-pub(super) async fn prepare(session: &Session, options: &CqlOptions) -> Result<(), CqlOpenError> {
+/// Looks at the version of what is there; makes what is missing with [`Access::Create`] only.
+pub(super) async fn prepare(
+    session: &Session,
+    options: &CqlOptions,
+    access: Access,
+) -> Result<(), CqlOpenError> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let schema = Schema { session, options };
+        let schema = Schema { session, options, access };
         match schema.prepare().await {
             Err(error @ CqlOpenError::Schema { .. }) if tries < TRIES => {
                 warn!(%error, "schema of the database not ready yet, trying again");
@@ -67,22 +72,14 @@ pub(super) async fn prepare(session: &Session, options: &CqlOptions) -> Result<(
 struct Schema<'a> {
     session: &'a Session,
     options: &'a CqlOptions,
+    access: Access,
 }
 
 impl Schema<'_> {
     async fn prepare(&self) -> Result<(), CqlOpenError> {
         let keyspace = self.options.keyspace_name();
         let mut found = self.tables(&keyspace).await?;
-        if found.is_empty() {
-            if !self.is_there(&keyspace).await? {
-                info!(keyspace, "making the keyspace");
-                self.run(&format!(
-                    "CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = {} AND durable_writes = true",
-                    replication(&self.options.replication)
-                ))
-                .await?;
-            }
-        } else if found.iter().any(|table| table == "meta")
+        if found.iter().any(|table| table == "meta")
             && let Some(version) = self.version(&keyspace).await?
         {
             if version > VERSION {
@@ -92,6 +89,17 @@ impl Schema<'_> {
             if TABLES.iter().all(|table| found.binary_search(&name_of(table)).is_ok()) {
                 return Ok(());
             }
+        }
+        if self.access != Access::Create {
+            return Err(CqlOpenError::Missing { keyspace });
+        }
+        if found.is_empty() && !self.is_there(&keyspace).await? {
+            info!(keyspace, "making the keyspace");
+            self.run(&format!(
+                "CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = {} AND durable_writes = true",
+                replication(&self.options.replication)
+            ))
+            .await?;
         }
         for table in TABLES.iter().filter(|table| !found.contains(&name_of(table))) {
             let (name, rest) = table.split_once(' ').expect("a table has a name");

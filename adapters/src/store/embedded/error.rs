@@ -17,6 +17,12 @@ pub enum OpenError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// There is no store, and none was to be made.
+    #[error("{} holds no store of Tidegate", dir.display())]
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// Another process has it open.
     #[error("{} is in use by another Tidegate{}", dir.display(), holder.map_or_else(String::new, |id| format!(" (process {id})")))]
     Locked {

@@ -48,7 +48,7 @@ impl Layout {
         match (format, engine.exists()) {
             (Some(_), true) => {}
             (Some(_), false) => {
-                return Err(Damage::new(&engine, "is gone, though FORMAT is there").into());
+                return Err(gone(&engine).into());
             }
             (None, false) => {
                 refuse_strangers(dir)?;
@@ -71,10 +71,25 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Takes a directory that holds a store. Makes nothing in it but the lock file, and in any other nothing at all.
+    pub(super) fn find(dir: &Path) -> Result<Self, OpenError> {
+        // Whoever makes a store writes this file last: without it there is nothing to take.
+        if read_format(dir)?.is_none() {
+            return Err(OpenError::Missing { dir: dir.into() });
+        }
+        let layout = Self { dir: dir.into(), _lock: lock(dir)? };
+        let engine = layout.engine();
+        if engine.exists() { Ok(layout) } else { Err(gone(&engine).into()) }
+    }
+
     /// Where the engine's files are.
     pub(super) fn engine(&self) -> PathBuf {
         self.dir.join(ENGINE_DIR)
     }
+}
+
+fn gone(engine: &Path) -> Damage {
+    Damage::new(engine, "is gone, though FORMAT is there")
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
@@ -103,7 +118,7 @@ fn read_format(dir: &Path) -> Result<Option<u32>, OpenError> {
     let path = dir.join(FORMAT_FILE);
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_missing(&error) => return Ok(None),
         Err(source) => return Err(OpenError::Io { path, source }),
     };
     let text = str::from_utf8(&text).ok();
@@ -115,6 +130,11 @@ fn read_format(dir: &Path) -> Result<Option<u32>, OpenError> {
         }
         Some(_) | None => Err(Damage::new(&path, "does not name a format").into()),
     }
+}
+
+/// Whether there is no such file, or no directory that could hold it.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn write_format(dir: &Path) -> io::Result<()> {

@@ -7,6 +7,7 @@ mod support;
 mod fencing;
 mod history;
 mod proxy;
+mod reading;
 mod server;
 mod store;
 

@@ -24,7 +24,8 @@ pub(crate) fn address() -> String {
 /// Keyspaces that nobody uses now. Making one takes a second, emptying one a tenth of that.
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-const TABLES: [&str; 5] = ["meta", "heads", "revisions", "actors", "registry"];
+/// Tables of a store.
+pub(crate) const TABLES: [&str; 5] = ["meta", "heads", "revisions", "actors", "registry"];
 
 /// An empty keyspace, for one test at a time.
 #[derive(Debug)]

@@ -142,9 +142,9 @@ async fn bind(listen: &Listen) -> Result<Socket, StartError> {
             let setting = "PROXY_HTTP_PORT (with TIDEGATE_HTTP_ADDRESS)";
             Socket::tcp(*address).await.map_err(|error| StartError::Bind { error, setting })
         }
-        Listen::Unix(path) => {
+        Listen::Unix { path, mode } => {
             let setting = "PROXY_UDS_ADDRESS";
-            Socket::unix(path).await.map_err(|error| StartError::Bind { error, setting })
+            Socket::unix(path, *mode).await.map_err(|error| StartError::Bind { error, setting })
         }
     }
 }

@@ -71,7 +71,7 @@ impl Client {
         let settings = config.settings()?;
         let address = whom.proxy.clone().unwrap_or_else(|| match &settings.http.listen {
             Listen::Tcp(address) => format!("127.0.0.1:{}", address.port()),
-            Listen::Unix(path) => format!("{UNIX_PREFIX}{}", path.display()),
+            Listen::Unix { path, .. } => format!("{UNIX_PREFIX}{}", path.display()),
         });
         let token = config.secret("TIDEGATE_ADMIN_TOKEN");
         Ok(Self { settings, address, is_given: whom.proxy.is_some(), token })

@@ -18,6 +18,19 @@ pub(super) fn consistency(word: &str) -> Consistency {
     }
 }
 
+pub(super) fn mode(text: &str) -> Result<(), String> {
+    parse_mode(text).map(|_| ())
+}
+
+/// The mode of a socket, in octal. Its owner may read and write; this also catches the decimal number that TOML makes of `0o660`.
+pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
+    let is_octal = text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    let mode = is_octal.then(|| u32::from_str_radix(text, 8).ok()).flatten();
+    mode.filter(|mode| (0o600..=0o777).contains(mode)).ok_or_else(|| {
+        format!("must be an octal mode from 0600 to 0777, such as 0660, not {text:?}")
+    })
+}
+
 /// Checks the name of a keyspace: it becomes part of statements.
 pub(super) fn keyspace(name: &str) -> Result<(), String> {
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());

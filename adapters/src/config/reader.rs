@@ -161,7 +161,8 @@ impl Reader<'_> {
         let port = u16::try_from(self.count("PROXY_HTTP_PORT")).expect("the table bounds it");
         let address: IpAddr = self.text("TIDEGATE_HTTP_ADDRESS").parse().expect("it was checked");
         let listen = if self.switch("PROXY_UDS_ENABLED") {
-            Listen::Unix(self.text("PROXY_UDS_ADDRESS").into())
+            let mode = forms::parse_mode(&self.text("PROXY_UDS_MODE")).expect("it was checked");
+            Listen::Unix { path: self.text("PROXY_UDS_ADDRESS").into(), mode }
         } else {
             Listen::Tcp(SocketAddr::new(address, port))
         };

@@ -74,7 +74,12 @@ pub enum Listen {
     /// On a TCP port.
     Tcp(SocketAddr),
     /// On a Unix socket.
-    Unix(PathBuf),
+    Unix {
+        /// Its file.
+        path: PathBuf,
+        /// Mode of that file.
+        mode: u32,
+    },
 }
 
 /// Where states are kept.

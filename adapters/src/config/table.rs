@@ -96,6 +96,12 @@ const EFFECTIVE: &[Setting] = &[
         "Path of that socket.",
     ),
     setting(
+        "PROXY_UDS_MODE",
+        Kind::Form("an octal mode such as 0660 that lets its owner read and write", forms::mode),
+        Default::Is("0660"),
+        "Mode of that socket: connecting takes the right to write.",
+    ),
+    setting(
         "PROXY_DEPLOYMENT_MODE",
         Kind::Choice(&["sidecar", "daemon"]),
         Default::Is("sidecar"),

@@ -157,7 +157,8 @@ fn names_of_the_protocol_set_what_they_set_upstream() {
     ]);
     assert_eq!(settings.max_demand, Some(70));
     assert_eq!((settings.host_connections, settings.host.connections), (30, 30));
-    assert_eq!(settings.http.listen, Listen::Unix("/var/run/spawn.sock".into()));
+    let listen = Listen::Unix { path: "/var/run/spawn.sock".into(), mode: 0o660 };
+    assert_eq!(settings.http.listen, listen);
     assert_eq!(settings.log.level, "warn");
 }
 

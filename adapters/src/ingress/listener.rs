@@ -1,14 +1,22 @@
 //! Listener: where connections come from: TCP, a Unix socket, or a simulated network.
 
+mod socket_file;
+
+use std::fs::Permissions;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixSocket};
 
 use crate::net::{Peer, Stream, UNIX_PREFIX};
+use socket_file::SocketFile;
+
+/// Connections that the operating system keeps until they are accepted; tokio's own number for TCP.
+const BACKLOG: u32 = 1024;
 
 /// Accepts connections.
 pub trait Listener: Send + 'static {
@@ -38,7 +46,7 @@ pub enum Socket {
     /// TCP.
     Tcp(TcpListener),
     /// A Unix socket, whose file is removed when it is dropped.
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, SocketFile),
 }
 
 impl Socket {
@@ -51,29 +59,23 @@ impl Socket {
         bound.map_err(|source| BindError { address: address.to_string(), source })
     }
 
-    /// Listens on a Unix socket; a file left behind is removed if nobody listens on it (decision 32).
+    /// Listens on a Unix socket whose file has this mode. A socket that nobody listens on is removed first (decision 32).
+    ///
+    /// The mode is set between `bind` and `listen`: until then every client is refused, so none connects under another mode. The
+    /// umask, which `bind` applies, belongs to the whole process and stays as it is.
     ///
     /// # Errors
-    /// When somebody does, or the file cannot be made.
-    pub async fn unix(path: &Path) -> Result<Self, BindError> {
+    /// When anything else is at the path, or the file cannot be made.
+    pub async fn unix(path: &Path, mode: u32) -> Result<Self, BindError> {
         let bound = async {
-            match UnixStream::connect(path).await {
-                Ok(_) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::AddrInUse,
-                        "another process listens on it",
-                    ));
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    tracing::info!(path = %path.display(), "stale socket file removed");
-                    std::fs::remove_file(path)?;
-                }
-                Err(_) => {}
-            }
-            UnixListener::bind(path)
+            socket_file::remove_stale(path).await?;
+            let socket = UnixSocket::new_stream()?;
+            socket.bind(path)?;
+            let file = SocketFile::new(path)?;
+            std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+            Ok(Self::Unix(socket.listen(BACKLOG)?, file))
         };
-        let bound = bound.await.map(|listener| Self::Unix(listener, path.to_owned()));
-        bound.map_err(|source| BindError { address: path.display().to_string(), source })
+        bound.await.map_err(|source| BindError { address: path.display().to_string(), source })
     }
 
     /// The address as a client would write it: `http://127.0.0.1:9001`, or `unix:/path`.
@@ -83,7 +85,7 @@ impl Socket {
     pub fn url(&self) -> io::Result<String> {
         match self {
             Self::Tcp(listener) => Ok(format!("http://{}", listener.local_addr()?)),
-            Self::Unix(_, path) => Ok(format!("{UNIX_PREFIX}{}", path.display())),
+            Self::Unix(_, file) => Ok(format!("{UNIX_PREFIX}{}", file.path().display())),
         }
     }
 }
@@ -102,16 +104,6 @@ impl Listener for Socket {
                 let (stream, _) = listener.accept().await?;
                 Ok((Stream::Unix(stream), Peer::Local))
             }
-        }
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if let Self::Unix(_, path) = self
-            && let Err(error) = std::fs::remove_file(&*path)
-        {
-            tracing::warn!(path = %path.display(), %error, "socket file not removed");
         }
     }
 }

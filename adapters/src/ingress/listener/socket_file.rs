@@ -1,0 +1,71 @@
+//! Socket file: the name of a Unix socket in the file system.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixStream;
+
+/// The file of a bound socket. It is removed on drop, unless another file has taken its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// The file that was just bound.
+    pub(super) fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        if identity(&self.path)? != self.identity {
+            return Err(io::Error::other("another file has taken its place"));
+        }
+        fs::remove_file(&self.path)
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            tracing::warn!(path = %self.path.display(), %error, "socket file not removed");
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Removes a socket that nobody listens on.
+///
+/// # Errors
+/// When anything else is there, which stays.
+pub(super) async fn remove_stale(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::other("what is there is not a socket, and it is left as it is"));
+    }
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path)?;
+            tracing::info!(path = %path.display(), "stale socket file removed");
+            Ok(())
+        }
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
+        // A datagram socket, a full backlog, a lack of rights: somebody may be there.
+        Err(error) => Err(io::Error::other(format!("another process may listen on it ({error})"))),
+    }
+}

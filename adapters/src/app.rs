@@ -95,6 +95,13 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     for (setting, why) in config.without_effect() {
         info!(setting, why, "set, but without effect");
     }
+    if !config.service_links().is_empty() {
+        let names = config.service_links().join(" ");
+        warn!(
+            names,
+            "ignored: Kubernetes sets them beside a Service; `enableServiceLinks: false` in the pod keeps them out"
+        );
+    }
     let signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;

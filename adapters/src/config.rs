@@ -8,6 +8,7 @@ mod table;
 mod upstream;
 mod forms;
 mod value;
+mod kubernetes;
 mod sources;
 mod memory;
 mod reader;
@@ -58,7 +59,10 @@ pub struct Effective {
 
 /// The value of every setting, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config(BTreeMap<&'static str, Effective>);
+pub struct Config {
+    values: BTreeMap<&'static str, Effective>,
+    service_links: Vec<String>,
+}
 
 impl Config {
     /// Reads flags, environment and file.
@@ -79,7 +83,7 @@ impl Config {
     /// # Panics
     /// When the table has no such setting.
     pub fn get(&self, name: &str) -> &Effective {
-        self.0.get(name).expect("the table has a row for every setting that is asked for")
+        self.values.get(name).expect("the table has a row for every setting that is asked for")
     }
 
     /// A text that is never shown.
@@ -103,6 +107,11 @@ impl Config {
             }
             _ => None,
         })
+    }
+
+    /// Names in the environment that Kubernetes sets beside a Service called `tidegate`. They are ignored.
+    pub fn service_links(&self) -> &[String] {
+        &self.service_links
     }
 
     /// Every setting, in the order of the table.

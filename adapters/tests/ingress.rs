@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "it is test code")]
 
 mod raw;
+#[path = "ingress/settings.rs"]
+mod settings;
+#[path = "ingress/unix.rs"]
+mod unix;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Output;
 
 use raw::{HANG, Proxy, is_closed_in_time, read_response, tidegate};
@@ -195,71 +198,6 @@ fn refused(settings: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn only_a_socket_that_nobody_listens_on_is_removed() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str| directory.path().join(name);
-    std::fs::write(at("file"), "precious").unwrap();
-    std::fs::create_dir(at("directory")).unwrap();
-    drop(UnixListener::bind(at("stale")).unwrap());
-    std::os::unix::fs::symlink(at("stale"), at("link")).unwrap();
-    let _taken = UnixDatagram::bind(at("taken")).unwrap();
-    for (name, why) in [
-        ("file", "not a socket"),
-        ("directory", "not a socket"),
-        ("link", "not a socket"),
-        ("taken", "another process"),
-    ] {
-        let path = at(name);
-        let path = path.to_str().unwrap();
-        let before = std::fs::symlink_metadata(path).unwrap();
-        let ended = refused(&[("PROXY_UDS_ENABLED", "true"), ("PROXY_UDS_ADDRESS", path)]);
-        assert_eq!(ended.status.code(), Some(69), "{name}");
-        let told = text(&ended.stderr);
-        assert!([path, "PROXY_UDS_ADDRESS", why].iter().all(|part| told.contains(part)), "{told}");
-        let after = std::fs::symlink_metadata(path).unwrap();
-        assert_eq!((before.ino(), before.mode()), (after.ino(), after.mode()), "{name}");
-    }
-    assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "precious");
-    assert!(at("stale").exists(), "the link was not followed");
-}
-
-#[test]
-fn a_file_that_took_the_place_of_the_socket_stays_when_the_proxy_ends() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("spawn.sock");
-    let mut proxy = Proxy::start(&[
-        ("PROXY_UDS_ENABLED", "true"),
-        ("PROXY_UDS_ADDRESS", path.to_str().unwrap()),
-        ("TIDEGATE_DRAIN_DELAY", "0"),
-    ]);
-    std::fs::remove_file(&path).unwrap();
-    std::fs::write(&path, "precious").unwrap();
-    proxy.signal(Signal::TERM);
-    assert!(proxy.wait().success());
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-}
-
-#[test]
-fn the_socket_has_the_mode_that_is_set_whatever_the_umask_is() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("spawn.sock");
-    let uds = [("PROXY_UDS_ENABLED", "true"), ("PROXY_UDS_ADDRESS", path.to_str().unwrap())];
-    // The umask of the tests takes the right to write from group and others.
-    for (given, mode) in [("", 0o660), ("0600", 0o600), ("666", 0o666)] {
-        let _proxy = Proxy::start(&[uds[0], uds[1], ("PROXY_UDS_MODE", given)]);
-        let found = std::fs::metadata(&path).unwrap().mode() & 0o7777;
-        assert_eq!(format!("{found:o}"), format!("{mode:o}"), "PROXY_UDS_MODE={given}");
-    }
-    // 432 is what TOML makes of 0o660.
-    for wrong in ["rw-rw----", "432", "0680", "1777", "+660"] {
-        let ended = refused(&[uds[0], uds[1], ("PROXY_UDS_MODE", wrong)]);
-        assert_eq!(ended.status.code(), Some(64), "{wrong}");
-        let told = text(&ended.stderr);
-        assert!(told.contains("PROXY_UDS_MODE") && told.contains(wrong), "{told}");
-    }
-}
-
-#[test]
 fn a_port_in_use_is_named_with_its_setting() {
     let proxy = Proxy::start(&[]);
     let port = proxy.address.rsplit(':').next().unwrap();
@@ -283,27 +221,6 @@ fn wrong_settings_end_the_start_with_all_of_them_named() {
             assert!(text(&ended.stderr).contains(name), "{}", text(&ended.stderr));
         }
     }
-}
-
-#[test]
-fn the_effective_settings_are_shown_with_where_they_come_from() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("tidegate.toml");
-    std::fs::write(&file, "PROXY_HTTP_PORT = 1\nUSER_FUNCTION_PORT = 2\n").unwrap();
-    let shown = run(
-        &["config", "--config", file.to_str().unwrap(), "--set", "TIDEGATE_DATA_DIR=/there"],
-        &[("PROXY_HTTP_PORT", "3"), ("TIDEGATE_ADMIN_TOKEN", "hush")],
-    );
-    let shown = text(&shown.stdout);
-    for line in [
-        "PROXY_HTTP_PORT = 3    # environment".to_owned(),
-        format!("USER_FUNCTION_PORT = 2    # {}", file.display()),
-        "TIDEGATE_DATA_DIR = /there    # flag".to_owned(),
-        "TIDEGATE_DURABILITY = acknowledged    # default".to_owned(),
-    ] {
-        assert!(shown.contains(&line), "{line:?} in {shown}");
-    }
-    assert!(!shown.contains("hush"));
 }
 
 #[test]

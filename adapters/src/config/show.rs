@@ -25,6 +25,10 @@ pub fn effective(config: &Config) -> String {
         };
         line(&mut text, format_args!("{} = {value}    # {}", setting.name, effective.source));
     }
+    for name in config.service_links() {
+        let why = "(ignored: Kubernetes sets it beside a Service)";
+        line(&mut text, format_args!("{name} = {why}    # {}", Source::Environment));
+    }
     text
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::kubernetes::is_service_link;
 use super::table::{Default, Setting, TABLE};
 use super::value::{Kind, Value};
 use super::{Config, Effective, File, Mistake, Mistakes};
 
 /// Names that begin so are ours; one that is unknown is a mistake.
-const OURS: &str = "TIDEGATE_";
+pub(super) const OURS: &str = "TIDEGATE_";
 /// The setting that names the file.
 pub(super) const CONFIG: &str = "TIDEGATE_CONFIG";
 
@@ -101,7 +102,7 @@ pub(super) fn resolve(
     file: Option<&File>,
     memory_bytes: u64,
 ) -> Result<Config, Mistakes> {
-    let mut mistakes = Vec::new();
+    let (mut mistakes, mut service_links) = (Vec::new(), Vec::new());
     let mut found: BTreeMap<&'static str, Effective> =
         TABLE.iter().map(|setting| (setting.name, default(setting, memory_bytes))).collect();
     // The lowest goes first, so that each may override what came before.
@@ -118,7 +119,12 @@ pub(super) fn resolve(
             mistakes.push(Mistake { setting, text });
         };
         let Some(setting) = TABLE.iter().find(|setting| setting.name == name) else {
-            wrong(unknown(name));
+            match given {
+                Ok(value) if source == Source::Environment && is_service_link(name, &value) => {
+                    service_links.push(name.clone());
+                }
+                _ => wrong(unknown(name)),
+            }
             continue;
         };
         let given = match given {
@@ -139,7 +145,11 @@ pub(super) fn resolve(
             }),
         }
     }
-    if mistakes.is_empty() { Ok(Config(found)) } else { Err(Mistakes(mistakes)) }
+    if mistakes.is_empty() {
+        Ok(Config { values: found, service_links })
+    } else {
+        Err(Mistakes(mistakes))
+    }
 }
 
 fn default(setting: &Setting, memory_bytes: u64) -> Effective {
@@ -158,32 +168,20 @@ fn default(setting: &Setting, memory_bytes: u64) -> Effective {
     Effective { value, source: Source::Default }
 }
 
-/// Says that there is no such setting, and which one is nearest.
+/// Says that there is no such setting, and which one has the nearest name.
 fn unknown(name: &str) -> String {
-    let nearest = TABLE
-        .iter()
-        .map(|setting| (distance(name, setting.name), setting.name))
-        .min()
-        .filter(|(distance, _)| *distance <= 4);
-    match nearest {
-        Some((_, nearest)) => format!("there is no such setting; did you mean {nearest}?"),
-        None => "there is no such setting; `tidegate config` lists them all".into(),
-    }
+    let names = TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(_)));
+    let likeness = |known: &str| strsim::sorensen_dice(without_owner(name), without_owner(known));
+    let nearest = names
+        .map(|setting| (likeness(setting.name), setting.name))
+        .max_by(|(one, _), (other, _)| one.total_cmp(other));
+    let (_, nearest) = nearest.expect("the table has settings");
+    format!(
+        "there is no such setting; did you mean {nearest}? `tidegate serve --help` lists them all"
+    )
 }
 
-/// How many letters must change to get from one to the other.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.bytes().enumerate() {
-        let mut diagonal = at;
-        let mut left = at + 1;
-        for (place, counterpart) in row.iter_mut().skip(1).zip(other.bytes()) {
-            let above = *place;
-            left = (left + 1).min(above + 1).min(diagonal + usize::from(letter != counterpart));
-            *place = left;
-            diagonal = above;
-        }
-        row.splice(..1, [at + 1]);
-    }
-    row.last().copied().unwrap_or_default()
+/// Without `TIDEGATE_`, `PROXY_` and the like: `TIDEGATE_HTTP_PORT` is likely to mean `PROXY_HTTP_PORT`.
+fn without_owner(name: &str) -> &str {
+    name.split_once('_').map_or(name, |(_, rest)| rest)
 }

@@ -38,8 +38,11 @@ impl Proxy {
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
         let mut command = tidegate();
         command.arg("serve").env("PROXY_HTTP_PORT", "0").envs(settings.iter().copied());
-        command.stderr(Stdio::inherit());
-        let mut child = command.spawn().unwrap();
+        Self::started(command.stderr(Stdio::inherit()).spawn().unwrap())
+    }
+
+    /// Waits until `tidegate serve` listens.
+    pub(crate) fn started(mut child: Child) -> Self {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("listening on ").expect("the first line");

@@ -1,0 +1,34 @@
+//! Kubernetes: names that it puts into the environment beside a Service called `tidegate` or `tidegate-…`.
+
+use super::sources::OURS;
+
+/// Whether Kubernetes sets this name for such a Service.
+///
+/// A name that ends in `_PORT` needs a value such as `tcp://10.0.0.1:9001` too: with a plain number, somebody means a setting.
+pub(super) fn is_service_link(name: &str, value: &str) -> bool {
+    let Some(rest) = name.strip_prefix(OURS) else { return false };
+    // The Service's own name may go on after any `_`.
+    let after = rest.match_indices('_').map(|(at, _)| rest.split_at(at + 1).1);
+    std::iter::once(rest).chain(after).any(|part| is_link(part, value))
+}
+
+fn is_link(part: &str, value: &str) -> bool {
+    match part {
+        "SERVICE_HOST" | "SERVICE_PORT" => true,
+        "PORT" => ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme)),
+        _ => {
+            let named = part.strip_prefix("SERVICE_PORT_").is_some_and(|name| !name.is_empty());
+            named || part.strip_prefix("PORT_").is_some_and(is_of_a_port)
+        }
+    }
+}
+
+/// `9001_TCP`, or with `_PROTO`, `_PORT` or `_ADDR` behind it.
+fn is_of_a_port(part: &str) -> bool {
+    let words: Vec<&str> = part.split('_').collect();
+    let ([number, protocol] | [number, protocol, "PROTO" | "PORT" | "ADDR"]) = *words.as_slice()
+    else {
+        return false;
+    };
+    number.parse::<u16>().is_ok() && matches!(protocol, "TCP" | "UDP" | "SCTP")
+}

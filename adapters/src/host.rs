@@ -8,6 +8,7 @@
 
 mod connect;
 mod connection;
+mod watched;
 mod pool;
 mod metrics;
 
@@ -118,55 +119,38 @@ impl<C: Connect> Client<C> {
         &self,
         invocation: ActorInvocation,
     ) -> Result<ActorInvocationResponse, HostError> {
-        let address = invocation.host.clone();
+        let (address, asked) = (invocation.host.clone(), Arc::clone(&invocation.actor));
         let call = request(&address, invocation)?;
-        let reply = self.exchange(&address, call).await?;
-        understood(&address, reply)
+        let (reply, connection) = self.exchange(&address, call).await?;
+        let read = wire::action_response(reply.body.clone(), &asked);
+        // A response of another actor answers another call, and so would what comes next on its connection.
+        let is_in_order = !matches!(read, Err(wire::Malformed::Wrong { .. }));
+        if let Some(connection) = connection.filter(|_| is_in_order) {
+            self.pool.put(&address, connection);
+        }
+        read.map_err(|malformed| garbled(&address, &reply, &malformed))
     }
 
-    /// Sends the call over a kept connection, or over a new one when there is none or the kept one had died unnoticed.
+    /// Sends the call over a kept connection, or over a new one when none of the kept ones can be used.
     async fn exchange(
         &self,
         address: &HostAddress,
         mut call: Request<Full<Bytes>>,
-    ) -> Result<Reply, HostError> {
-        if let Some(kept) = self.kept(address).await {
-            match self.try_exchange(address, kept, call).await {
-                Ok(reply) => return Ok(reply),
+    ) -> Result<(Reply, Option<Connection<C::Io>>), HostError> {
+        let limit = self.options.body_bytes;
+        while let Some(kept) = self.pool.take(address) {
+            match kept.exchange(call, limit).await {
                 Err(Failed::Unsent(unsent, _)) => call = *unsent,
-                Err(failed) => return Err(into_error(address, failed)),
+                answered => return answered.map_err(|failed| into_error(address, failed)),
             }
         }
         let io = connect::connect(&self.connector, address, self.options.connect_time).await?;
         self.connects.increment(1);
-        let new = Connection::new(io).await.map_err(|error| HostError::Connect {
+        let new = Connection::new(io, C::read_now).await.map_err(|error| HostError::Connect {
             address: address.to_string(),
             reason: error.to_string(),
         })?;
-        self.try_exchange(address, new, call).await.map_err(|failed| into_error(address, failed))
-    }
-
-    async fn try_exchange(
-        &self,
-        address: &HostAddress,
-        mut connection: Connection<C::Io>,
-        call: Request<Full<Bytes>>,
-    ) -> Result<Reply, Failed> {
-        let reply = connection.exchange(call, self.options.body_bytes).await?;
-        if std::future::poll_fn(|cx| Poll::Ready(connection.is_usable(cx))).await {
-            self.pool.put(address, connection);
-        }
-        Ok(reply)
-    }
-
-    /// A kept connection that works, as far as this side can know.
-    async fn kept(&self, address: &HostAddress) -> Option<Connection<C::Io>> {
-        while let Some(mut kept) = self.pool.take(address) {
-            if std::future::poll_fn(|cx| Poll::Ready(kept.is_usable(cx))).await {
-                return Some(kept);
-            }
-        }
-        None
+        new.exchange(call, limit).await.map_err(|failed| into_error(address, failed))
     }
 }
 
@@ -203,30 +187,28 @@ fn into_error(address: &HostAddress, failed: Failed) -> HostError {
     match failed {
         Failed::Unsent(_, reason) => HostError::Connect { address, reason },
         Failed::Broken(reason) => HostError::Broken { address, reason },
+        Failed::Unasked => HostError::Garbled { address, answer: "more than it was asked".into() },
         Failed::TooLarge(limit) => {
             HostError::Garbled { address, answer: format!("more than {limit} bytes") }
         }
     }
 }
 
-/// Reads an answer. Its status does not matter when the body is a response (decision 24).
-fn understood(address: &HostAddress, reply: Reply) -> Result<ActorInvocationResponse, HostError> {
-    let status = reply.status.as_u16();
-    let garbled = |what: String| HostError::Garbled {
-        address: address.to_string(),
-        answer: format!("HTTP {status} with {what}"),
-    };
-    if reply.body.is_empty() {
-        return Err(garbled("an empty body".into()));
-    }
-    let bytes = reply.body.len();
-    wire::action_response(reply.body).map_err(|malformed| {
-        if let wire::Malformed::Missing { .. } = malformed {
-            return garbled("no updated_context: it failed, or does not know the action".into());
+/// An answer that is no response. Its status does not matter when the body is one (decision 24).
+fn garbled(address: &HostAddress, reply: &Reply, malformed: &wire::Malformed) -> HostError {
+    let of = reply.content_type.as_ref().and_then(|of| of.to_str().ok()).unwrap_or("no type");
+    let what = match malformed {
+        _ if reply.body.is_empty() => "an empty body".into(),
+        wire::Malformed::Wrong { .. } => "a response of another actor or system".into(),
+        wire::Malformed::Missing { .. } => {
+            "no updated_context: it failed, or does not know the action".into()
         }
-        let of = reply.content_type.as_ref().and_then(|of| of.to_str().ok()).unwrap_or("no type");
-        garbled(format!("{bytes} bytes of {of}, no ActorInvocationResponse"))
-    })
+        wire::Malformed::Undecodable { .. } => {
+            format!("{} bytes of {of}, no ActorInvocationResponse", reply.body.len())
+        }
+    };
+    let answer = format!("HTTP {} with {what}", reply.status.as_u16());
+    HostError::Garbled { address: address.to_string(), answer }
 }
 
 #[cfg(test)]

@@ -54,6 +54,15 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+macro_rules! each {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
+        }
+    };
+}
+
 impl Stream {
     /// Connects to an authority such as `127.0.0.1:8090`, or to `unix:` and a path. No deadline of its own.
     ///
@@ -67,15 +76,14 @@ impl Stream {
         stream.set_nodelay(true)?;
         Ok(Stream::Tcp(stream))
     }
-}
 
-macro_rules! each {
-    ($stream:expr, $inner:ident => $call:expr) => {
-        match $stream {
-            Stream::Tcp($inner) => $call,
-            Stream::Unix($inner) => $call,
-        }
-    };
+    /// Reads what has arrived, without waiting for the runtime to hear of it.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing has arrived, else what the operating system says.
+    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(each!(self, stream => rustix::io::read(stream, buffer))?)
+    }
 }
 
 impl AsyncRead for Stream {

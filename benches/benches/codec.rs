@@ -105,7 +105,8 @@ fn prost_hand(call: &Call) -> bool {
 }
 
 fn response(call: &Call) -> bool {
-    let answered = black_box(wire::action_response(call.response_bytes.clone()).expect("answered"));
+    let answered = wire::action_response(call.response_bytes.clone(), &call.handed.actor);
+    let answered = black_box(answered.expect("answered"));
     value_in(&answered.payload) == call.number
 }
 
@@ -205,8 +206,8 @@ impl Call {
         assert_eq!(called.invocation, self.invocation);
         assert_eq!(called.echo, self.echo);
         assert_eq!(wire::action_request(self.handed.clone()), self.prost_handed.encode_to_vec());
-        let answered = wire::action_response(self.response_bytes.clone()).expect("answered");
-        assert_eq!(answered, self.response);
+        let answered = wire::action_response(self.response_bytes.clone(), &self.handed.actor);
+        assert_eq!(answered.expect("answered"), self.response);
         let reply = wire::invoked(self.echo.clone(), self.payload.clone());
         assert_eq!(reply, self.prost_reply.encode_to_vec());
     }

@@ -95,11 +95,12 @@ impl Client {
                 let error = anyhow::Error::from(error);
                 if is_nobody { Unanswered::Nobody(error) } else { Unanswered::Other(error) }
             })?;
-            let mut connection =
-                Connection::new(stream).await.map_err(|error| Unanswered::Other(error.into()))?;
+            let connection = Connection::new(stream, Stream::read_now).await;
+            let connection = connection.map_err(|error| Unanswered::Other(error.into()))?;
             let answered = connection.exchange(request, most).await;
-            answered.map_err(|failed| {
+            answered.map(|(reply, _)| reply).map_err(|failed| {
                 Unanswered::Other(match failed {
+                    Failed::Unasked => anyhow::anyhow!("more came than the answer"),
                     Failed::Unsent(_, reason) | Failed::Broken(reason) => anyhow::anyhow!(reason),
                     Failed::TooLarge(limit) => {
                         anyhow::anyhow!("the answer is larger than {limit} bytes")

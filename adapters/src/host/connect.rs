@@ -17,6 +17,16 @@ pub trait Connect: Clone + Send + Sync + 'static {
 
     /// Connects, without a deadline of its own.
     fn connect(&self, address: &HostAddress) -> impl Future<Output = io::Result<Self::Io>> + Send;
+
+    /// Reads what has arrived and the runtime does not know of yet; `WouldBlock` when nothing has.
+    ///
+    /// A connection in memory knows at once what has arrived; one of the operating system has to ask.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn read_now(_: &Self::Io, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
 }
 
 /// TCP and Unix sockets of the operating system.
@@ -28,6 +38,10 @@ impl Connect for SystemConnector {
 
     async fn connect(&self, address: &HostAddress) -> io::Result<Stream> {
         Stream::connect(address.as_str()).await
+    }
+
+    fn read_now(io: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
+        io.read_now(buffer)
     }
 }
 

@@ -16,6 +16,8 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod unasked;
+
 /// Hands out prepared connections; refuses when there are none left.
 #[derive(Clone, Default)]
 struct Prepared(Arc<Mutex<VecDeque<DuplexStream>>>);
@@ -131,7 +133,7 @@ async fn a_chunked_answer_and_any_status_are_fine() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_response_is_told_in_words() {
-    let only_names = "\x0a\x01a";
+    let only_names = "\x0a\x03joe";
     for (answer, words) in [
         ("400 Bad\r\ncontent-length: 0\r\n\r\n".to_owned(), "HTTP 400 with an empty body"),
         (

@@ -73,14 +73,25 @@ pub fn read_action_request(body: Bytes, host: HostAddress) -> Result<ActorInvoca
     })
 }
 
-/// Reads an `ActorInvocationResponse`.
+/// Reads the `ActorInvocationResponse` of the actor that was `asked`.
+///
+/// All SDKs name the actor and its system in an answer that succeeded, and no other in one that failed. An empty field
+/// names none.
 ///
 /// # Errors
-/// When it cannot be decoded, or has no `updated_context`.
-pub fn action_response(body: Bytes) -> Result<ActorInvocationResponse, Malformed> {
+/// When it cannot be decoded, names another actor or system ([`Malformed::Wrong`]), or has no `updated_context`.
+pub fn action_response(body: Bytes, asked: &ActorId) -> Result<ActorInvocationResponse, Malformed> {
     const MESSAGE: &str = "ActorInvocationResponse";
     let message = wire::ActorInvocationResponse::decode(body)
         .map_err(|error| Malformed::undecodable(MESSAGE, &error))?;
+    for (field, named, asked) in [
+        ("actor_name", &message.actor_name, &asked.name),
+        ("actor_system", &message.actor_system, &asked.system),
+    ] {
+        if !named.is_empty() && named != asked {
+            return Err(Malformed::wrong(format!("{MESSAGE}.{field}"), "is another one's"));
+        }
+    }
     let context = message
         .updated_context
         .ok_or(Malformed::Missing { message: MESSAGE, field: "updated_context" })?;

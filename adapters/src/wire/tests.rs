@@ -112,7 +112,7 @@ proptest! {
     ) {
         let response = ActorInvocationResponse { state, tags, payload, workflow, checkpoint };
         let bytes = encode_action_response(ActorId::default(), response.clone());
-        prop_assert_eq!(action_response(bytes).unwrap(), response);
+        prop_assert_eq!(action_response(bytes, &ActorId::default()).unwrap(), response);
     }
 
     #[test]
@@ -121,7 +121,7 @@ proptest! {
         drop(invocation(bytes.clone()));
         drop(registration(bytes.clone(), &host()));
         drop(spawn(bytes.clone(), None));
-        drop(action_response(bytes));
+        drop(action_response(bytes, &ActorId::default()));
     }
 }
 
@@ -163,13 +163,14 @@ fn a_type_url_without_bytes_is_a_state() {
     let state = Any { type_url: "type.googleapis.com/x.Empty".into(), value: Bytes::new() };
     let response = ActorInvocationResponse { state: Some(state.clone()), ..Default::default() };
     let bytes = encode_action_response(ActorId::default(), response);
-    assert_eq!(action_response(bytes).unwrap().state, Some(state));
+    assert_eq!(action_response(bytes, &ActorId::default()).unwrap().state, Some(state));
 }
 
 #[test]
 fn an_answer_without_context_is_refused() {
     let bytes = proto::ActorInvocationResponse { actor_name: "a".into(), ..Default::default() };
-    let error = action_response(bytes.encode_to_vec().into()).unwrap_err();
+    let asked = ActorId { name: "a".into(), ..ActorId::default() };
+    let error = action_response(bytes.encode_to_vec().into(), &asked).unwrap_err();
     assert_eq!(error.to_string(), "ActorInvocationResponse.updated_context is missing");
 }
 
@@ -301,7 +302,7 @@ fn a_registered_actor_is_kept_byte_for_byte_and_read_again_from_its_bytes() {
 fn the_action_name_that_old_sdks_put_in_a_broadcast_is_skipped() {
     // workflow { broadcast { channel_group "c", 2: "x", noop } }, updated_context {}
     let bytes = hex("1a002a0a12080a01631201782200");
-    let response = action_response(bytes).unwrap();
+    let response = action_response(bytes, &ActorId::default()).unwrap();
     let expected = Broadcast { channel: "c".into(), payload: Payload::Noop };
     assert_eq!(response.workflow.broadcast, Some(expected));
 }

@@ -11,7 +11,9 @@ use crate::play::Played;
 use crate::recording::{Recording, Sdk};
 use crate::stand_in::Seen;
 use crate::support::client::{NoAnswer, Reply};
-use crate::support::proto::{ActorId, Any, InvocationResponse, invocation_response};
+use crate::support::proto::{
+    ActorId, ActorInvocationResponse, Any, INIT_ACTIONS, InvocationResponse, invocation_response,
+};
 use crate::verdict::{Verdict, judge};
 
 const ALL: [Sdk; 4] = [Sdk::Node, Sdk::Go, Sdk::Python, Sdk::Rust];
@@ -42,6 +44,29 @@ fn a_recording_agrees_with_itself() {
     for sdk in ALL {
         let run = Arc::new(Recording::read(sdk));
         assert_eq!(complaints(&run, &as_recorded(&run)), 0, "{sdk:?}");
+    }
+}
+
+/// Why an answer for another actor may be refused: where one succeeds, every SDK names whom it was asked; where one fails,
+/// it names nobody else. Instances, init actions and ticks included.
+#[test]
+fn every_answer_of_every_sdk_names_the_actor_that_was_asked() {
+    for sdk in ALL {
+        let (mut instances, mut inits) = (0, 0);
+        for call in &Recording::read(sdk).host_calls {
+            let asked = (call.id().name.as_str(), call.id().system.as_str());
+            if let Some(response) = &call.response {
+                let named = (response.actor_name.as_str(), response.actor_system.as_str());
+                assert_eq!(named, asked, "{sdk:?} {}", call.number);
+                instances += usize::from(!call.id().parent.is_empty());
+                inits += usize::from(INIT_ACTIONS.contains(&&*call.invocation.action_name));
+            } else if let Ok(failed) = ActorInvocationResponse::decode(call.answer.body.clone()) {
+                let named = (failed.actor_name.as_str(), failed.actor_system.as_str());
+                assert!(named == asked || named == ("", ""), "{sdk:?} {}: {named:?}", call.number);
+            }
+        }
+        // The Rust SDK does not find instances: it answers their calls with nothing.
+        assert!(inits > 0 && (instances > 0) == (sdk != Sdk::Rust), "{sdk:?}: {instances} {inits}");
     }
 }
 

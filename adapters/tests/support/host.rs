@@ -147,6 +147,7 @@ async fn serve(mut stream: TcpStream, script: Arc<impl Script>) -> std::io::Resu
     stream.set_nodelay(true)?;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     while let Some(call) = read_call(&mut stream, &mut buffer).await? {
+        assert!(buffer.is_empty(), "the proxy sent a request before the last was answered");
         let Some(answer) = Arc::clone(&script).answer(call).await else { return Ok(()) };
         write_answer(&mut stream, &answer).await?;
         if answer.closes() {
@@ -156,10 +157,13 @@ async fn serve(mut stream: TcpStream, script: Arc<impl Script>) -> std::io::Resu
     Ok(())
 }
 
-/// Reads one request; `None` when the connection ended before it began.
-async fn read_call(stream: &mut TcpStream, buffer: &mut BytesMut) -> std::io::Result<Option<Call>> {
+/// Reads one request, what has arrived of it before included; `None` when the connection ended before it began.
+pub(crate) async fn read_call(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+) -> std::io::Result<Option<Call>> {
     buffer.reserve(READ_BYTES);
-    if stream.read_buf(buffer).await? == 0 {
+    if buffer.is_empty() && stream.read_buf(buffer).await? == 0 {
         return Ok(None);
     }
     let whole = timeout(REQUEST_LIMIT, async {
@@ -181,7 +185,6 @@ async fn read_call(stream: &mut TcpStream, buffer: &mut BytesMut) -> std::io::Re
             call.pieces += 1;
         }
         call.body = buffer.split_to(length).freeze();
-        assert!(buffer.is_empty(), "the proxy sent a request before the last was answered");
         Ok(Some(call))
     });
     whole.await.expect("a started request arrives whole")

@@ -30,12 +30,27 @@ pub(crate) struct Hosted {
 pub(crate) enum Source {
     /// A host announced it.
     Defined(Hosted),
-    /// It was spawned from another entry.
+    /// It was spawned from another entry, which stays registered as long as this one names it: no
+    /// chain of parents is broken or leads back to itself.
     Spawned {
         parent: Arc<Entry>,
         /// Revision that the first activation loads.
         revision: Option<u64>,
     },
+}
+
+impl Source {
+    fn count_instance(&self) {
+        if let Source::Spawned { parent, .. } = self {
+            parent.instances.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn uncount_instance(&self) {
+        if let Source::Spawned { parent, .. } = self {
+            parent.instances.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
 }
 
 /// What a call needs to know of its actor, as registered at the moment of asking.
@@ -70,6 +85,8 @@ pub(crate) struct Entry {
     pub(crate) idle_armed: AtomicBool,
     /// Whether its warm-up waits or runs.
     pub(crate) warming: AtomicBool,
+    /// Registered entries that were spawned from this one.
+    instances: AtomicUsize,
     /// Whether it was taken out of the directory: a successor of the same name is another entry.
     removed: AtomicBool,
     last_used_ms: AtomicU64,
@@ -89,6 +106,7 @@ impl Entry {
             snapshot_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),
             warming: AtomicBool::new(false),
+            instances: AtomicUsize::new(0),
             removed: AtomicBool::new(false),
             last_used_ms: AtomicU64::new(0),
             live_place: AtomicUsize::new(NOT_LIVE),
@@ -118,6 +136,11 @@ impl Entry {
     /// Its source as registered now.
     pub(crate) fn source(&self) -> Source {
         self.id.read().1.clone()
+    }
+
+    /// How many registered entries were spawned from this one.
+    pub(crate) fn instances(&self) -> usize {
+        self.instances.load(Ordering::Acquire)
     }
 
     /// Notes a use, in milliseconds since the directory was made.
@@ -219,11 +242,13 @@ impl Directory {
     /// Adds an entry, or gives the existing one a new identity and source; its live state stays.
     pub(crate) fn put(&self, id: Arc<ActorId>, source: Source) -> Arc<Entry> {
         let hash = ActorRef::hash_of(&id.system, &id.name);
+        source.count_instance();
         let mut shard = self.shard(hash).write();
         let same =
             |entry: &Arc<Entry>| entry.actor.name() == id.name && entry.actor.system() == id.system;
         if let Some(entry) = shard.find(hash, same) {
-            *entry.id.write() = (id, source);
+            let (_, former) = std::mem::replace(&mut *entry.id.write(), (id, source));
+            former.uncount_instance();
             return entry.clone();
         }
         let actor = ActorRef::new(&id.system, &id.name);
@@ -236,7 +261,9 @@ impl Directory {
     pub(crate) fn remove(&self, entry: &Entry) {
         let hash = entry.actor.precomputed_hash();
         let mut shard = self.shard(hash).write();
-        entry.removed.store(true, Ordering::Release);
+        if !entry.removed.swap(true, Ordering::AcqRel) {
+            entry.source().uncount_instance();
+        }
         if let Ok(found) = shard.find_entry(hash, |other| other.actor == entry.actor) {
             found.remove();
         }
@@ -366,6 +393,32 @@ mod tests {
         directory.put(id, Source::Defined(Hosted { definition: changed.into(), lane: 1 }));
         assert!(joe.spec().hosted.definition.knows("new"));
         assert_eq!(joe.spec().id.parent, "template");
+    }
+
+    #[test]
+    fn an_entry_knows_how_many_were_spawned_from_it() {
+        let directory = Directory::new();
+        let (id, source) = hosted(&directory, "template");
+        let template = directory.put(id, source);
+        let (id, source) = hosted(&directory, "other");
+        let other = directory.put(id, source);
+        let spawn = |name: &str, parent: &Arc<Entry>| {
+            let parent_name = parent.actor.name().to_owned();
+            let id = ActorId { name: name.into(), system: "s".into(), parent: parent_name };
+            directory.put(id.into(), Source::Spawned { parent: parent.clone(), revision: None })
+        };
+        let joe = spawn("joe", &template);
+        spawn("joe", &template);
+        let moe = spawn("moe", &template);
+        assert_eq!((template.instances(), other.instances()), (2, 0));
+        spawn("moe", &other);
+        assert_eq!((template.instances(), other.instances()), (1, 1));
+        let (id, source) = hosted(&directory, "moe");
+        directory.put(id, source);
+        directory.remove(&joe);
+        directory.remove(&joe);
+        assert_eq!((template.instances(), other.instances()), (0, 0));
+        assert_eq!(moe.instances(), 0);
     }
 
     #[test]

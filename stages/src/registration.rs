@@ -292,10 +292,16 @@ impl Registrar {
         Ok(())
     }
 
-    /// Forgets a spawned identity; a host's own definition stays.
+    /// Forgets a spawned identity. What others are made from stays: a host's own definition, and an
+    /// actor that was spawned from.
     pub(crate) async fn forget(&self, entry: &Arc<Entry>) -> Result<(), Error> {
         let _changing = self.turn().await?;
         if matches!(entry.source(), Source::Defined(_)) {
+            return Ok(());
+        }
+        let instances = entry.instances();
+        if instances > 0 {
+            info!(actor = %entry.actor, instances, "others were spawned from it: it stays registered");
             return Ok(());
         }
         self.apply(vec![RegistryChange::Remove(entry.id())]).await?;

@@ -1,0 +1,74 @@
+//! What is registered, seen from outside while actors are deleted, spawned again, and the proxy starts again.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use prost::Message;
+use support::client::Client;
+use support::counter::{Added, SYSTEM, add, definition, get_state, register, spawn};
+use support::proto::{ActorId, Kind, SpawnRequest};
+use support::proxy::Proxy;
+use support::scene::Scene;
+
+async fn client(proxy: &Proxy) -> Client {
+    Client::connect(proxy.address()).await.unwrap()
+}
+
+async fn delete(client: &mut Client, actor: &str) -> u16 {
+    let path = format!("/api/v1/system/{SYSTEM}/actors/{actor}");
+    let request = Request::delete(path).header("host", "tidegate").body(Full::default()).unwrap();
+    client.send(request).await.unwrap().status
+}
+
+/// The status of spawning one actor.
+async fn spawned(client: &mut Client, name: &str, parent: &str) -> u16 {
+    let (name, system, parent) = (name.into(), SYSTEM.into(), parent.into());
+    let request = SpawnRequest { actors: vec![ActorId { name, system, parent }] };
+    let path = format!("/api/v1/system/{SYSTEM}/actors/spawn");
+    client.post(&path, Bytes::from(request.encode_to_vec())).await.unwrap().status
+}
+
+/// The status of adding one, and the new value.
+async fn added(client: &mut Client, actor: &str) -> (u16, u32) {
+    match add(client, actor).await.unwrap() {
+        Added::To(value) => (200, value),
+        Added::Refused(status, _) => (status, 0),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_a_parent_orphans_nobody_and_makes_no_circle_before_and_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let scene = Scene::embedded(directory.path());
+    let mut proxy = scene.start(&[]).await;
+    let mut client = client(&proxy).await;
+    register(&mut client, vec![definition("template", Kind::Unnamed)]).await;
+    spawn(&mut client, "template", &["parent"]).await;
+    spawn(&mut client, "parent", &["child"]).await;
+    assert_eq!(added(&mut client, "parent").await, (200, 1));
+    assert_eq!(added(&mut client, "child").await, (200, 1));
+    assert_eq!(delete(&mut client, "parent").await, 200);
+    for before in 0..2 {
+        assert_eq!(get_state(&mut client, "parent").await, before, "its state was deleted");
+        assert_eq!(spawned(&mut client, "parent", "child").await, 409);
+        assert_eq!(added(&mut client, "child").await, (200, before + 2));
+        assert_eq!(added(&mut client, "parent").await, (200, before + 1));
+        proxy.kill().await;
+        proxy = scene.start(&[]).await;
+        client = self::client(&proxy).await;
+    }
+
+    assert_eq!(delete(&mut client, "child").await, 200);
+    assert_eq!(delete(&mut client, "parent").await, 200);
+    for _ in 0..2 {
+        for gone in ["child", "parent"] {
+            assert_eq!(added(&mut client, gone).await, (404, 0), "{gone}");
+        }
+        proxy.kill().await;
+        proxy = scene.start(&[]).await;
+        client = self::client(&proxy).await;
+    }
+}

@@ -8,10 +8,12 @@ use http_body_util::Full;
 use hyper::Request;
 use prost::Message;
 use support::client::Client;
-use support::counter::{Added, SYSTEM, add, definition, get_state, register, spawn};
+use support::counter::{ADD, Added, SYSTEM, add, call, definition, get_state, register, spawn};
 use support::proto::{ActorId, Kind, SpawnRequest};
 use support::proxy::Proxy;
 use support::scene::Scene;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 async fn client(proxy: &Proxy) -> Client {
     Client::connect(proxy.address()).await.unwrap()
@@ -71,4 +73,39 @@ async fn deleting_a_parent_orphans_nobody_and_makes_no_circle_before_and_after_a
         proxy = scene.start(&[]).await;
         client = self::client(&proxy).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_name_their_definition_meet_no_404_while_their_actor_is_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let scene = Scene::embedded(directory.path());
+    let proxy = scene.start(&[]).await;
+    let mut client = client(&proxy).await;
+    register(&mut client, vec![definition("template", Kind::Unnamed)]).await;
+    let mut by_reference = call("joe", ADD);
+    by_reference.register_ref = "template".into();
+    let (mut callers, enough) = (JoinSet::new(), CancellationToken::new());
+    for _ in 0..4 {
+        let mut client = self::client(&proxy).await;
+        let (by_reference, enough) = (by_reference.clone(), enough.clone());
+        callers.spawn(async move {
+            while !enough.is_cancelled() {
+                let (status, answer) = client.invoke(&by_reference).await.unwrap();
+                assert_eq!(status, 200, "{:?}", answer.status);
+            }
+        });
+    }
+    let mut deleted = 0;
+    while deleted < 100 {
+        // Not there at the moment: the next call spawns it again.
+        let status = delete(&mut client, "joe").await;
+        assert!(matches!(status, 200 | 404), "{status}");
+        deleted += u32::from(status == 200);
+        if let Some(ended) = callers.try_join_next() {
+            ended.unwrap();
+        }
+        assert!(!callers.is_empty(), "a caller fails");
+    }
+    enough.cancel();
+    callers.join_all().await;
 }

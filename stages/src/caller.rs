@@ -37,6 +37,8 @@ pub(crate) struct Call {
     pub(crate) traceparent: String,
     pub(crate) timing: Timing,
     pub(crate) reply: Reply<Payload>,
+    /// Whether it spawns its actor again if that is deleted before its turn (once).
+    pub(crate) spawns: bool,
     /// Actors that routed this call on, oldest first.
     pub(crate) route: Vec<ActorRef>,
     /// Its place in the house; `None` for calls that the house makes itself while its doors are closed.
@@ -118,6 +120,14 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    /// Whether it is a call whose actor was deleted meanwhile and that is to spawn it again: at most
+    /// once, and not for a caller that has gone.
+    pub(crate) fn take_spawn(&mut self) -> bool {
+        let Task::Call(call) = &mut self.task else { return false };
+        let is_due = self.entry.is_removed() && !call.is_gone() && !call.is_late();
+        is_due && std::mem::take(&mut call.spawns)
+    }
+
     /// Ends it with an error.
     pub(crate) fn fail(self, error: Error) {
         match self.task {
@@ -211,11 +221,15 @@ impl Caller {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Checks a call and finds its actor.
+    /// Checks a call and finds its actor, unless it was spawned for the call just now.
     ///
     /// # Errors
     /// When a name is not allowed, the actor or action is unknown, or the call needs what is not built yet.
-    pub(crate) fn check(&self, invocation: Invocation) -> Result<Checked, Error> {
+    pub(crate) fn check(
+        &self,
+        invocation: Invocation,
+        spawned: Option<Arc<Entry>>,
+    ) -> Result<Checked, Error> {
         let id = &invocation.actor;
         for (part, name) in [("actor.id.name", &id.name), ("system.name", &id.system)] {
             check_name(name).map_err(|error| Error::Invalid(format!("{part} {error}")))?;
@@ -227,8 +241,10 @@ impl Caller {
         if due_us > self.clock.now().0 {
             return Err(Error::Unsupported("scheduled invocations are not built yet".into()));
         }
-        let entry = self.directory.find(&id.system, &id.name).ok_or_else(|| {
-            Error::ActorNotFound { system: id.system.clone(), name: id.name.clone() }
+        let entry = spawned.or_else(|| self.directory.find(&id.system, &id.name));
+        let entry = entry.ok_or_else(|| Error::ActorNotFound {
+            system: id.system.clone(),
+            name: id.name.clone(),
         })?;
         let hosted = entry.spec().hosted;
         let definition = &hosted.definition;
@@ -284,6 +300,7 @@ impl Caller {
             traceparent: invocation.traceparent,
             timing,
             reply,
+            spawns: !invocation.register_ref.is_empty(),
             route: Vec::new(),
             permit,
         };

@@ -153,12 +153,17 @@ impl Entry {
         self.last_used_ms.load(Ordering::Relaxed)
     }
 
-    /// Refuses an entry that is no longer registered: another one may be the actor of this name now.
+    /// Whether it was deleted: another entry may be the actor of this name now.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Refuses an entry that is no longer registered.
     ///
     /// # Errors
     /// When it was deleted.
     pub(crate) fn check_registered(&self) -> Result<(), Error> {
-        if !self.removed.load(Ordering::Acquire) {
+        if !self.is_removed() {
             return Ok(());
         }
         let (system, name) = (self.actor.system().into(), self.actor.name().into());

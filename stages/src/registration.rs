@@ -114,18 +114,18 @@ impl Registrar {
         self.whole(async move { room.register_now(registration).await }).await
     }
 
-    /// Stores spawned identities durably; activates nothing.
-    pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<(), Error> {
+    /// Stores spawned identities durably; activates nothing. Returns their entries.
+    pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<Vec<Arc<Entry>>, Error> {
         let room = self.clone();
         self.whole(async move { room.spawn_now(spawn).await }).await
     }
 
     /// Runs a change in a task of its own: when its client goes meanwhile, memory and registry still
     /// tell the same story.
-    async fn whole(
+    async fn whole<T: Send + 'static>(
         &self,
-        change: impl Future<Output = Result<(), Error>> + Send + 'static,
-    ) -> Result<(), Error> {
+        change: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
         let (done, outcome) = oneshot::channel();
         self.tasks.spawn(async move { drop(done.send(change.await)) });
         let lost = "the change was dropped on its way; it may have been stored";
@@ -201,25 +201,30 @@ impl Registrar {
         .collect()
     }
 
-    async fn spawn_now(&self, spawn: Spawn) -> Result<(), Error> {
+    async fn spawn_now(&self, spawn: Spawn) -> Result<Vec<Arc<Entry>>, Error> {
         let mut changes = Vec::new();
+        let mut entries = Vec::new();
         let _changing = self.turn().await?;
         for id in spawn.actors {
-            if let Some(change) = self.spawned(id, spawn.revision)? {
-                changes.push(change);
+            let known = self.directory.find(&id.system, &id.name);
+            match self.spawned(id, spawn.revision)? {
+                Some(change) => changes.push(change),
+                None => entries.extend(known),
             }
         }
         self.keep(&changes).await?;
-        for change in changes {
-            self.adopt(change);
-        }
-        Ok(())
+        entries.extend(changes.into_iter().filter_map(|change| self.adopt(change)));
+        Ok(entries)
     }
 
-    /// Spawns the actor of an invocation that names a definition to make it from.
-    pub(crate) async fn spawn_referenced(&self, invocation: &Invocation) -> Result<(), Error> {
+    /// Spawns the actor of an invocation that names a definition to make it from, and returns its
+    /// entry. A delete may remove it at once: its calls then [spawn it again](Self::spawn_again).
+    pub(crate) async fn spawn_referenced(
+        &self,
+        invocation: &Invocation,
+    ) -> Result<Option<Arc<Entry>>, Error> {
         if invocation.register_ref.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let id = &invocation.actor;
         let mut parent = &invocation.register_ref;
@@ -229,10 +234,19 @@ impl Registrar {
             parent = &id.parent;
         }
         let id = ActorId { parent: parent.clone(), ..id.clone() };
-        if self.spawned(id.clone(), None)?.is_none() {
-            return Ok(());
+        if self.spawned(id.clone(), None)?.is_none()
+            && let Some(known) = self.directory.find(&id.system, &id.name)
+        {
+            return Ok(Some(known));
         }
-        self.spawn(Spawn { actors: vec![id], revision: None }).await
+        Ok(self.spawn(Spawn { actors: vec![id], revision: None }).await?.pop())
+    }
+
+    /// Spawns an actor that was deleted, as it was, unless somebody else has; its entry now.
+    pub(crate) async fn spawn_again(&self, removed: &Entry) -> Result<Arc<Entry>, Error> {
+        let id = ActorId::clone(&removed.id());
+        let spawned = self.spawn(Spawn { actors: vec![id], revision: None }).await?.pop();
+        spawned.ok_or_else(|| Error::Internal("a spawned actor is not registered".into()))
     }
 
     /// What has to be stored to spawn an identity; nothing when it is there already.

@@ -352,7 +352,7 @@ fn routed(
     let caller = ActorId { parent: String::new(), ..ActorId::clone(&from.spec.id) };
     let timing = call.timing.routed();
     let payload = piped.unwrap_or(call.payload);
-    let call = Call { action, payload, caller: Some(caller), timing, ..call };
+    let call = Call { action, payload, caller: Some(caller), timing, spawns: false, ..call };
     let retries = call.retries();
     Work { entry, lane, task: Task::Call(Box::new(call)), retries }
 }
@@ -387,8 +387,8 @@ impl Deliver {
     }
 
     async fn admit(&self, invocation: Invocation) -> Result<(), Error> {
-        self.registrar.spawn_referenced(&invocation).await?;
-        let checked = self.caller.check(invocation)?;
+        let spawned = self.registrar.spawn_referenced(&invocation).await?;
+        let checked = self.caller.check(invocation, spawned)?;
         self.caller.admit(checked, Origin::Inside).await.map(drop)
     }
 }

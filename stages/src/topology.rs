@@ -267,7 +267,7 @@ impl House {
     /// When a parent is unknown, a name is taken under another parent, or nothing could be stored.
     pub async fn spawn(&self, spawn: Spawn) -> Result<(), Error> {
         self.refuse_while_closed()?;
-        self.registrar.spawn(spawn).await
+        self.registrar.spawn(spawn).await.map(drop)
     }
 
     /// Runs one invocation: waits for the final answer, or for admission only when it is asynchronous
@@ -284,10 +284,8 @@ impl House {
 
     async fn run(&self, invocation: Invocation) -> Result<Payload, Error> {
         self.refuse_while_closed()?;
-        if !invocation.register_ref.is_empty() {
-            self.registrar.spawn_referenced(&invocation).await?;
-        }
-        let checked = self.caller.check(invocation)?;
+        let spawned = self.registrar.spawn_referenced(&invocation).await?;
+        let checked = self.caller.check(invocation, spawned)?;
         match self.caller.admit(checked, Origin::Outside).await? {
             Some(admitted) => admitted.answer().await,
             None => Ok(Payload::Unset),

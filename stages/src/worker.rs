@@ -5,6 +5,7 @@
 //! the checkpoint has made it durable.
 
 mod keep;
+mod spawn;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -50,7 +51,10 @@ pub(crate) struct Worker<H> {
 
 impl<H: Host> Worker<H> {
     async fn turn(self: Arc<Self>, turn: Turn<Work>) {
-        let (work, hold) = turn.into_parts();
+        let (mut work, hold) = turn.into_parts();
+        if work.take_spawn() {
+            return self.spawn_again(work, hold);
+        }
         match work.task {
             Task::Call(_)
             | Task::State(..)

@@ -1,15 +1,26 @@
 //! What is registered while actors are deleted and spawned again: the same before and after a restart.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use support::*;
+use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::{Error, ErrorKind};
-use tidegate_stages::ports::StateStore;
-use tidegate_stages::topology::Settings;
+use tidegate_stages::invocation::{Invocation, Registration};
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::{Registered, Registry, RegistryChange, StateStore, StoreError};
+use tidegate_stages::state::Timestamp;
+use tidegate_stages::testkit::clock::SetClock;
+use tidegate_stages::topology::{House, Ports, Settings};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 async fn restarted(world: World) -> World {
     let memory = world.memory.clone();
@@ -52,4 +63,132 @@ async fn a_deleted_actor_stays_registered_while_others_are_made_from_it() {
         assert_eq!(orphan.kind(), ErrorKind::ActorNotFound, "{orphan}");
         world = restarted(world).await;
     }
+}
+
+/// A counter whose action `slow` waits for a permit.
+fn gated(gate: &Arc<Semaphore>) -> BoxedHost {
+    let gate = gate.clone();
+    host(move |invocation| {
+        let gate = gate.clone();
+        async move {
+            if invocation.action == "slow" {
+                gate.acquire().await.unwrap().forget();
+            }
+            Ok(counted(&invocation))
+        }
+    })
+}
+
+fn deleting(house: &House, name: &'static str) -> JoinHandle<()> {
+    let house = house.clone();
+    tokio::task::spawn(async move { house.delete("s", name).await.unwrap() })
+}
+
+fn by_reference(name: &str) -> Invocation {
+    Invocation { register_ref: "template".into(), ..call(name, "add") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_name_a_definition_spawn_their_actor_anew_behind_a_delete_in_order() {
+    let gate = Arc::new(Semaphore::new(0));
+    let world = world(gated(&gate)).await;
+    world.register(vec![definition("template")]).await.unwrap();
+    world.spawn("joe", "template").await.unwrap();
+    for round in 0..3 {
+        let running = world.start(call("joe", "slow"));
+        settle().await;
+        let delete = deleting(&world.house, "joe");
+        settle().await;
+        let plain = world.start(call("joe", "add"));
+        settle().await;
+        let mut calls = Vec::new();
+        for _ in 0..3 {
+            calls.push(world.start(by_reference("joe")));
+            settle().await;
+        }
+        gate.add_permits(1);
+        assert_eq!(answered(running.await.unwrap().unwrap()), if round == 0 { 1 } else { 4 });
+        delete.await.unwrap();
+        assert_eq!(plain.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
+        for (expected, call) in (1..).zip(calls) {
+            assert_eq!(answered(call.await.unwrap().unwrap()), expected);
+        }
+    }
+    let mut world = restarted(world).await;
+    assert_eq!(world.add("joe").await.unwrap(), 4, "it is registered for good");
+
+    // Whoever has gone meanwhile spawns nothing.
+    world.house.delete("s", "joe").await.unwrap();
+    world = world_with(gated(&gate), Settings::default(), world.memory.clone()).await;
+    world.spawn("joe", "template").await.unwrap();
+    let running = world.start(call("joe", "slow"));
+    settle().await;
+    let delete = deleting(&world.house, "joe");
+    settle().await;
+    let gone = world.start(by_reference("joe"));
+    settle().await;
+    gone.abort();
+    gate.add_permits(1);
+    running.await.unwrap().unwrap();
+    delete.await.unwrap();
+    settle().await;
+    assert_eq!(kind(world.add("joe")).await, ErrorKind::ActorNotFound);
+}
+
+/// A registry that refuses the next so many spawns.
+#[derive(Debug)]
+struct Refusing(MemoryStore, Arc<AtomicU32>);
+
+impl Registry for Refusing {
+    fn load(&self) -> BoxFuture<'static, Result<Vec<Registered>, StoreError>> {
+        Registry::load(&self.0)
+    }
+
+    fn apply(&self, changes: Vec<RegistryChange>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let is_refused = || {
+            let less = |left: u32| left.checked_sub(1);
+            self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+        };
+        if matches!(changes.as_slice(), [RegistryChange::Put(_)]) && is_refused() {
+            return ready(Err(StoreError::Unavailable("not now".into()))).boxed();
+        }
+        self.0.apply(changes)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (memory, refusals) = (MemoryStore::new(), Arc::new(AtomicU32::new(0)));
+    let ports = Ports {
+        host: gated(&gate),
+        store: Arc::new(memory.clone()),
+        registry: Arc::new(Refusing(memory.clone(), refusals.clone())),
+        clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
+    };
+    let house = House::open(Settings::default(), ports).await.unwrap();
+    let host = HostAddress::new("127.0.0.1:8090");
+    let definitions = vec![definition("template")];
+    house.register(Registration { system: "s".into(), host, definitions }).await.unwrap();
+    let start = |invocation| {
+        let house = house.clone();
+        tokio::task::spawn(async move { house.invoke(invocation).await.map(answered) })
+    };
+    assert_eq!(start(by_reference("joe")).await.unwrap().unwrap(), 1);
+    for (refused, answer) in [(3, Ok(1)), (u32::MAX, Err(ErrorKind::StoreUnavailable))] {
+        let running = start(call("joe", "slow"));
+        settle().await;
+        let delete = deleting(&house, "joe");
+        settle().await;
+        let behind = start(by_reference("joe"));
+        settle().await;
+        refusals.store(refused, Ordering::SeqCst);
+        gate.add_permits(1);
+        running.await.unwrap().unwrap();
+        delete.await.unwrap();
+        assert_eq!(behind.await.unwrap().map_err(|error| error.kind()), answer);
+    }
+    refusals.store(0, Ordering::SeqCst);
+    assert_eq!(kind(start(call("joe", "add")).map(Result::unwrap)).await, ErrorKind::ActorNotFound);
+    assert!(house.drain(Duration::from_mins(1)).await);
 }

@@ -8,9 +8,11 @@ use http_body_util::Full;
 use hyper::Request;
 use prost::Message;
 use support::client::Client;
-use support::counter::{ADD, Added, SYSTEM, add, call, definition, get_state, register, spawn};
+use support::counter::{
+    ADD, Added, Counter, SYSTEM, add, call, definition, get, get_state, register, spawn,
+};
 use support::proto::{ActorId, Kind, SpawnRequest};
-use support::proxy::Proxy;
+use support::proxy::{Proxy, embedded};
 use support::scene::Scene;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -108,4 +110,35 @@ async fn calls_that_name_their_definition_meet_no_404_while_their_actor_is_delet
     }
     enough.cancel();
     callers.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_above_a_lowered_limit_can_be_read_and_kept_and_only_growth_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let padded = |padding| {
+        let counter = Counter { padding, ..Counter::default() };
+        Scene::with(counter, embedded(directory.path(), "1"))
+    };
+    let scene = padded(3_000);
+    let proxy = scene.start(&[]).await;
+    let mut client = client(&proxy).await;
+    register(&mut client, vec![definition("joe", Kind::Named)]).await;
+    assert_eq!(added(&mut client, "joe").await, (200, 1));
+    proxy.kill().await;
+
+    let lowered = [("TIDEGATE_MAX_STATE_BYTES", "1KiB")];
+    for (padding, status, value) in
+        [(3_000, 200, 2), (3_001, 413, 2), (2_000, 200, 3), (0, 200, 4), (2_000, 413, 4)]
+    {
+        let scene = padded(padding);
+        let proxy = scene.start(&lowered).await;
+        let mut client = self::client(&proxy).await;
+        // The host has moved.
+        register(&mut client, vec![definition("joe", Kind::Named)]).await;
+        get(&mut client, "joe").await;
+        assert_eq!(added(&mut client, "joe").await.0, status, "{padding}");
+        assert_eq!(get(&mut client, "joe").await, value, "{padding}");
+        assert_eq!(get_state(&mut client, "joe").await, value, "{padding}");
+        proxy.kill().await;
+    }
 }

@@ -74,7 +74,7 @@ pub struct ChangeRules {
     pub revisions: Revisions,
     /// What an empty map of tags means.
     pub empty_tags: EmptyTags,
-    /// Largest state in bytes, type URL and tags included.
+    /// Largest state in bytes, type URL and tags included; one that is larger already may not grow.
     pub max_state_bytes: usize,
     /// Most effects of one actor that are planned and not yet sent.
     pub max_pending_effects: u32,
@@ -240,7 +240,8 @@ impl SideEffects {
         let state = state.or_else(|| current.state.clone());
         let content = ActorState { tags, state };
         let bytes = content.bytes();
-        if bytes > self.rules.max_state_bytes {
+        // What is above the limit already, because that was lowered, may stay or shrink.
+        if bytes > self.rules.max_state_bytes && bytes > current.bytes() {
             return Err(Error::TooLarge(format!(
                 "the new state has {bytes} bytes with its tags, at most {} are allowed (TIDEGATE_MAX_STATE_BYTES); \
                  the action ran, the old state stays",

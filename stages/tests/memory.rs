@@ -370,6 +370,43 @@ async fn a_state_above_the_limit_is_refused_and_the_old_one_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_state_that_is_above_a_lowered_limit_stays_may_shrink_and_does_not_grow() {
+    let sized = |bytes: usize| {
+        host(move |invocation| async move {
+            let mut sized = any(0);
+            sized.value = vec![b'7'; bytes].into();
+            let state = match invocation.action.as_str() {
+                "add" => Some(sized),
+                "other" => invocation.state,
+                _ => None,
+            };
+            Ok(ActorInvocationResponse { state, ..ActorInvocationResponse::default() })
+        })
+    };
+    let bytes = |world: &World| {
+        let house = world.house.clone();
+        async move { house.state("s", "joe").await.unwrap().state.unwrap().value.len() }
+    };
+    let world = world_with(sized(3000), rules(|_| ()), MemoryStore::new()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    world.house.invoke(call("joe", "add")).await.unwrap();
+
+    for (add, then) in [(2999, 2999), (3000, 2999), (2001, 2001), (500, 500), (2000, 500)] {
+        let limited = rules(|rules| rules.max_state_bytes = 1000);
+        let world = world_with(sized(add), limited, world.memory.clone()).await;
+        for action in ["get", "other", "slow"] {
+            world.house.invoke(call("joe", action)).await.unwrap();
+        }
+        let added = world.house.invoke(call("joe", "add")).await;
+        assert_eq!(
+            added.err().map(|error| error.kind()),
+            (add != then).then_some(ErrorKind::TooLarge)
+        );
+        assert_eq!(bytes(&world).await, then);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_least_recently_used_leave_beyond_the_cap() {
     let world =
         world_with(counter(), Settings { max_live: 10, ..Settings::default() }, MemoryStore::new())

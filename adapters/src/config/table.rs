@@ -248,7 +248,7 @@ const EFFECTIVE: &[Setting] = &[
         "TIDEGATE_MAX_STATE_BYTES",
         Kind::Bytes { min: 1024, max: GIB },
         Default::Is("4 MiB"),
-        "Largest state; a larger one is an error, and the old one stays.",
+        "Largest state; a larger one is an error, and the old one stays. A state that is above it already may stay or shrink.",
     ),
     setting(
         "TIDEGATE_MAX_LIVE_ACTORS",

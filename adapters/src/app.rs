@@ -140,7 +140,7 @@ fn scrape(
     }
     let handle = telemetry::metrics()?;
     background.spawn(telemetry::upkeep(handle.clone(), ended.clone()));
-    Ok(Some(Scrape::new(move || handle.render())))
+    Ok(Some(Scrape::new(move || telemetry::render(&handle))))
 }
 
 async fn bind(listen: &Listen) -> Result<Socket, StartError> {
@@ -156,13 +156,21 @@ async fn bind(listen: &Listen) -> Result<Socket, StartError> {
     }
 }
 
-/// Says on stdout where the door is: with port 0, a parent process learns it from this line.
+/// Says on stdout where the proxy listens: with port 0, a parent process learns it from this line.
+///
+/// On a thread of its own, for as long as nobody reads stdout. Nobody waits for that thread.
 fn announce(url: &str) {
-    let mut stdout = std::io::stdout().lock();
-    if let Err(error) = writeln!(stdout, "listening on {url}").and_then(|()| stdout.flush()) {
-        warn!(%error, "stdout is closed, nobody is told where the door is");
-    }
     info!(version = env!("CARGO_PKG_VERSION"), "listening on {url}");
+    let line = format!("listening on {url}\n");
+    let say = move || {
+        let mut stdout = std::io::stdout().lock();
+        if let Err(error) = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
+            warn!(%error, "stdout is closed, nobody is told where the proxy listens");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("announce".into()).spawn(say) {
+        warn!(%error, "no thread, nobody is told where the proxy listens");
+    }
 }
 
 /// Waits for a signal, then ends in order (decision 6). A second signal ends the process at once.

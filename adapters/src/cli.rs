@@ -21,6 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::app::{self, StartError};
 use crate::config::{self, Config, Flags};
 use crate::demo;
+use crate::log;
 
 /// Shown by `--version`; a build that does not sync says so.
 const VERSION: &str = if cfg!(feature = "unsynced") {
@@ -85,7 +86,9 @@ enum Command {
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let _flush = log::FlushOnDrop;
+    let done = match command {
         Command::Serve(flags) => serve(&flags),
         Command::Config { markdown: true, .. } => print(&config::markdown()),
         Command::Config { flags, .. } => show(&flags),
@@ -136,9 +139,9 @@ fn print(text: &str) -> Result<(), StartError> {
     }
 }
 
-/// A line on stderr. The log may not have been started; nothing is left to do when stderr is closed.
+/// A line on stderr, behind what was logged.
 fn say(text: &str) {
-    writeln!(std::io::stderr(), "tidegate: {text}").unwrap_or_default();
+    log::say(&format!("tidegate: {text}"));
 }
 
 fn on_runtime<T>(work: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {

@@ -1,9 +1,15 @@
 //! The outside world of Tidegate, one folder per wall.
 
+#![warn(
+    clippy::print_stderr,
+    reason = "`eprintln!` panics when stderr is gone and waits for its reader: log, or say"
+)]
+
 pub mod cli;
 pub mod config;
 pub mod app;
 pub mod telemetry;
+mod log;
 pub mod clock;
 pub mod moment;
 pub mod net;

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use metrics::counter;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -12,6 +13,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogSettings;
+use crate::log;
+use crate::metrics::LOG_LINES_DROPPED_TOTAL;
 
 /// How often what metrics gathered is folded together; it bounds their memory while nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -25,14 +28,14 @@ const SECONDS: &[f64] = &[
 const AMOUNTS: &[f64] =
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 
-/// Starts logging, panics included. To be called once.
+/// Starts logging, panics included. To be called once. No call that logs waits or fails, whatever becomes of stderr.
 ///
 /// # Errors
 /// When a log has been started before.
 pub fn log(settings: &LogSettings) -> anyhow::Result<()> {
     let level: LevelFilter = settings.level.parse()?;
     let colours = std::io::stderr().is_terminal();
-    let lines = fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(colours);
+    let lines = fmt().with_max_level(level).with_writer(log::start()?).with_ansi(colours);
     // What the database's driver has to say is said by who asked it, once; its own words are for debugging.
     let driver = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
     let targets = Targets::new().with_default(level).with_target("scylla", driver);
@@ -47,6 +50,7 @@ pub fn log(settings: &LogSettings) -> anyhow::Result<()> {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         error!(place, text, "panic");
     }));
+    tidegate_pipeline::before_abort(log::flush);
     Ok(())
 }
 
@@ -59,6 +63,12 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
         .set_buckets(AMOUNTS)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
     Ok(builder.install_recorder()?)
+}
+
+/// Renders all metrics for a scrape.
+pub fn render(handle: &PrometheusHandle) -> String {
+    counter!(LOG_LINES_DROPPED_TOTAL).absolute(log::dropped());
+    handle.render()
 }
 
 /// Keeps the memory of metrics small, until `ended`; to be run as a task.

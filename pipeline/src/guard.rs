@@ -5,7 +5,18 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
+
+/// What runs before the process ends by a panic.
+static BEFORE_ABORT: OnceLock<fn()> = OnceLock::new();
+
+/// Sets what runs before a panic under a lock ends the process, such as writing what was logged. The first call counts.
+///
+/// It runs under that lock, so it must not use this crate, and must not take long.
+pub fn before_abort(run: fn()) {
+    BEFORE_ABORT.get_or_init(|| run);
+}
 
 /// What a panic said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +63,9 @@ pub(crate) fn or_abort<R>(work: impl FnOnce() -> R) -> R {
     impl Drop for Abort {
         fn drop(&mut self) {
             tracing::error!("a dispatcher panicked: the process ends");
+            if let Some(run) = BEFORE_ABORT.get() {
+                run();
+            }
             std::process::abort();
         }
     }
@@ -65,4 +79,30 @@ pub(crate) fn or_abort<R>(work: impl FnOnce() -> R) -> R {
 pub(crate) async fn catch<F: Future>(work: F) -> Result<F::Output, Panic> {
     let mut work = pin!(work);
     std::future::poll_fn(|cx| poll(work.as_mut(), cx)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn what_was_set_runs_before_a_panic_under_a_lock_ends_the_process() {
+        let this = std::env::current_exe().unwrap();
+        let name = "guard::tests::inside_a_process_that_panics_under_a_lock";
+        let arguments = ["--exact", name, "--ignored", "--nocapture"];
+        let output = Command::new(this).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("the last words"), "{said}");
+        assert!(output.status.signal().is_some(), "{}", output.status);
+    }
+
+    #[test]
+    #[ignore = "started by a test above"]
+    fn inside_a_process_that_panics_under_a_lock() {
+        before_abort(|| eprintln!("the last words"));
+        or_abort(|| panic!("on purpose"));
+    }
 }

@@ -145,6 +145,7 @@ pub use buffer::{Bound, Full, Permit, Refused, Rejected};
 pub use consumer::{Consumer, ConsumerOptions};
 pub use dispatcher::{Broadcast, Demand, Dispatcher, Partition};
 pub use drain::{Door, Drain, Drained};
+pub use guard::before_abort;
 pub use inbox::Ended;
 pub use keyed_producer::{Hold, KeyedEvent, KeyedOptions, KeyedProducer, Parked, Turn};
 pub use producer::{

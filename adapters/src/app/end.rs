@@ -24,8 +24,9 @@ impl Signals {
     }
 }
 
-/// Ends the process without waiting for anything. What was acknowledged is on disk.
+/// Ends the process and waits for nothing but the log, for a second at most. What was acknowledged is on disk.
 #[allow(clippy::exit, reason = "whoever signals twice wants just that")]
 pub(super) fn at_once() -> ! {
+    crate::log::flush();
     std::process::exit(0)
 }

@@ -15,6 +15,7 @@ use super::screen::{Screen, millis};
 use super::tally::Tally;
 use super::traffic::{PATIENCE, Until, call, count};
 use super::verdict::{Verdict, broken_promises, heading};
+use crate::log;
 
 /// Acknowledgements in the last stretch before the kill.
 const BURST: u64 = 200;
@@ -195,10 +196,8 @@ impl Stage {
             self.tell_logs();
         }
         if self.is_evidence {
-            eprintln!(
-                "the data directory and the logs are kept in {}",
-                self.directory.keep().display()
-            );
+            let kept = self.directory.keep();
+            log::say(&format!("the data directory and the logs are kept in {}", kept.display()));
         } else {
             let directory = self.directory.path().to_owned();
             self.directory
@@ -214,7 +213,8 @@ impl Stage {
             let lines: Vec<&str> = log.lines().collect();
             if !lines.is_empty() {
                 let last = lines.split_at(lines.len().saturating_sub(LOG_LINES)).1;
-                eprintln!("the last lines of the {}'s log:\n  {}", part.name(), last.join("\n  "));
+                let (name, lines) = (part.name(), last.join("\n  "));
+                log::say(&format!("the last lines of the {name}'s log:\n  {lines}"));
             }
         }
     }

@@ -221,7 +221,7 @@ impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("the store's writer panicked, ending the process");
-            std::process::abort();
+            crate::log::abort();
         }
     }
 }

@@ -48,6 +48,18 @@ impl Proxy {
     /// A launcher that keeps a process of its own (a tracer) must make its child print `pid N` first: signals go there.
     pub(crate) async fn spawn(mut command: Command, settings: &[(&str, &str)]) -> Self {
         set(&mut command, settings);
+        Self::launch(command).await
+    }
+
+    /// Starts `tidegate serve` with these settings and a log that goes elsewhere.
+    pub(crate) async fn logging_to(stderr: impl Into<Stdio>, settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(BINARY);
+        set(command.arg("serve"), settings);
+        command.stderr(stderr);
+        Self::launch(command).await
+    }
+
+    async fn launch(mut command: Command) -> Self {
         let mut child = command.spawn().expect("the command starts");
         let own = i32::try_from(child.id().expect("not reaped yet")).expect("a pid fits");
 
@@ -56,8 +68,9 @@ impl Proxy {
         let (lines, mut said) = mpsc::channel(16);
         let stdout = child.stdout.take().expect("stdout is piped");
         readers.spawn(read_lines(stdout, Arc::clone(&log), Some(lines)));
-        let stderr = child.stderr.take().expect("stderr is piped");
-        readers.spawn(read_lines(stderr, Arc::clone(&log), None));
+        if let Some(stderr) = child.stderr.take() {
+            readers.spawn(read_lines(stderr, Arc::clone(&log), None));
+        }
 
         let pid = Pid::from_raw(own).expect("a pid is not 0");
         let mut proxy = Self { child, pid, address: String::new(), log, readers };
@@ -134,7 +147,7 @@ impl Drop for Proxy {
 }
 
 /// Nothing of this process's environment but what a program needs; these settings.
-fn set(command: &mut Command, settings: &[(&str, &str)]) {
+pub(crate) fn set(command: &mut Command, settings: &[(&str, &str)]) {
     command.env_clear();
     for inherited in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(inherited) {

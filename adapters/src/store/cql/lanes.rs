@@ -131,7 +131,7 @@ impl Lanes {
         if working.await.is_err() {
             // The line's order is gone with its task: a restart is safer than going on (decision 5).
             tracing::error!("a writer of the store panicked, ending the process");
-            std::process::abort();
+            crate::log::abort();
         }
     }
 

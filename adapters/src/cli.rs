@@ -24,7 +24,7 @@ use crate::demo;
 use crate::log;
 
 /// Shown by `--version`; a build that does not sync says so.
-const VERSION: &str = if cfg!(feature = "unsynced") {
+const VERSION: &str = if cfg!(tidegate_unsynced) {
     concat!(env!("CARGO_PKG_VERSION"), " (unsynced: loses data, for tests only)")
 } else {
     env!("CARGO_PKG_VERSION")

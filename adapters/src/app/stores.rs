@@ -14,7 +14,7 @@ use crate::config::{Database, Settings};
 use crate::offline;
 use crate::store::{
     Access, CqlOpenError, CqlOptions, CqlStore, EmbeddedStore, KeyError, Notes, OpenError, Options,
-    Vault,
+    SYNCED, Vault,
 };
 use crate::wire;
 
@@ -75,6 +75,11 @@ enum Kind {
 /// # Errors
 /// When it cannot be used; nothing was written then.
 pub(crate) async fn open(settings: &Settings, purpose: Purpose) -> Result<OpenStore, StartError> {
+    if !SYNCED {
+        warn!(
+            "this build does not sync what it writes: a crash of the machine loses acknowledged states"
+        );
+    }
     let store = connect(settings, purpose.access()).await?;
     match check(&store, &settings.vault, purpose).await {
         Ok(()) => Ok(store),

@@ -53,7 +53,7 @@ use queue::{Bounds, Queue, Work};
 use shared::{Shared, Stall};
 
 /// Whether commits are synced; off only in the build against which the sync test proves itself.
-pub const SYNCED: bool = !cfg!(feature = "unsynced");
+pub const SYNCED: bool = !cfg!(tidegate_unsynced);
 
 /// A commit that takes longer than this makes the store unhealthy.
 const SLOW_COMMIT: Duration = Duration::from_secs(5);

@@ -117,6 +117,14 @@ impl Proxy {
         self.wait(limit).await
     }
 
+    /// Asks it to end, and waits until it has: the last lines that it said.
+    pub(crate) async fn said(mut self, limit: Duration) -> Vec<String> {
+        self.signal(Signal::TERM);
+        self.wait(limit).await;
+        while self.readers.join_next().await.is_some() {}
+        self.log.lock().drain(..).collect()
+    }
+
     /// Sends a signal to it.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).expect("it is still there");

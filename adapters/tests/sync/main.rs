@@ -10,7 +10,7 @@ mod trace;
 mod support;
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,17 +83,40 @@ async fn no_stateful_200_leaves_before_the_sync_that_covers_it_returned() {
     assert!(findings.early.is_empty(), "answers left before they were durable");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_build_without_syncing_is_caught() {
-    // Built by the test script; this crate's own configuration has no say in it.
+/// Built by the test script; this crate's own configuration has no say in it.
+fn unsynced() -> PathBuf {
     let binary = std::env::var_os("TIDEGATE_UNSYNCED_BIN");
     let binary = binary.as_deref().filter(|path| !OsStr::is_empty(path)).expect(
         "TIDEGATE_UNSYNCED_BIN names a build without syncing: \
-         cargo build -p tidegate --features unsynced --target-dir target/unsynced, \
+         TIDEGATE_UNSYNCED_BUILD=1 cargo build -p tidegate --target-dir target/unsynced, \
          then TIDEGATE_UNSYNCED_BIN=$PWD/target/unsynced/debug/tidegate",
     );
-    let findings = traced(Path::new(binary)).await;
+    binary.into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_without_syncing_is_caught() {
+    let findings = traced(&unsynced()).await;
     eprintln!("{findings}");
     assert_eq!(findings.answers, ACTORS * 2 * CALLS, "every answer is seen");
     assert!(!findings.early.is_empty(), "the check sees nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_without_syncing_says_so_at_every_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut settings = embedded(directory.path(), "1");
+    settings.push(("TIDEGATE_DRAIN_DELAY", "0"));
+    let (synced, unsynced) = (PathBuf::from(BINARY), unsynced());
+    for (binary, says_so) in [(&unsynced, true), (&unsynced, true), (&synced, false)] {
+        let mut command = Command::new(binary);
+        command.arg("serve");
+        let said = Proxy::spawn(command, &settings).await.said(END_LIMIT).await;
+        let warns = |line: &String| line.contains("WARN") && line.contains("does not sync");
+        assert_eq!(
+            said.iter().filter(|line| warns(line)).count(),
+            usize::from(says_so),
+            "{said:?}"
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! App: the one place that joins all parts, and ends them in order.
 
 mod end;
-mod rooms;
+mod backend;
 pub(crate) mod stores;
 
 use std::io::Write;
@@ -18,8 +18,8 @@ use crate::ingress::{self, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, 
 use crate::offline::OfflineError;
 use crate::store::KeyError;
 use crate::telemetry;
+use backend::Backend;
 use end::Signals;
-use rooms::Rooms;
 
 /// The least time that connections get to take their answers, whatever the drain has used up.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -52,7 +52,7 @@ pub enum StartError {
     /// Work on a stopped store was not done.
     #[error(transparent)]
     Offline(#[from] OfflineError),
-    /// The door cannot be opened.
+    /// The listener cannot be opened.
     #[error("{error}; {setting} says where to listen")]
     Bind {
         /// What happened.
@@ -105,24 +105,24 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;
-    // The door is bound first: two proxies on one port are told so before the second one waits for the first one's data.
+    // The listener is bound first: two proxies on one port are told so before the second one waits for the first one's data.
     let socket = bind(&settings.http.listen).await?;
     let url = socket.url().map_err(anyhow::Error::from)?;
     let host = HttpHost::new(SystemConnector, settings.host);
     background.spawn(host.clone().trim(ended.clone()));
-    let rooms = Rooms::open(&settings, host).await?;
-    let lifecycle = Lifecycle::new(rooms.health());
-    let door = Ingress::new(Parts {
-        calls: rooms.house(),
+    let backend = Backend::open(&settings, host).await?;
+    let lifecycle = Lifecycle::new(backend.health());
+    let ingress = Ingress::new(Parts {
+        calls: backend.mesh(),
         limits: settings.http.limits,
         hosts: settings.hosts.clone(),
         admin_token: settings.http.admin_token.clone(),
         lifecycle: lifecycle.clone(),
         scrape,
     });
-    let serving = ingress::serve(socket, door);
+    let serving = ingress::serve(socket, ingress);
     announce(&url);
-    drain(signals, settings.drain, lifecycle, rooms, serving).await;
+    drain(signals, settings.drain, lifecycle, backend, serving).await;
     ended.cancel();
     background.close();
     background.wait().await;
@@ -178,7 +178,7 @@ async fn drain(
     mut signals: Signals,
     limits: Drain,
     lifecycle: Lifecycle,
-    rooms: Rooms,
+    backend: Backend,
     serving: Serving,
 ) {
     let signal = signals.next().await;
@@ -189,7 +189,7 @@ async fn drain(
         sleep(limits.delay).await;
         lifecycle.advance(Phase::Draining);
         info!("draining: new calls are refused, what was admitted finishes");
-        rooms.finish(until - Instant::now()).await;
+        backend.finish(until - Instant::now()).await;
         serving.close((until - Instant::now()).max(LAST_ANSWERS)).await;
     };
     tokio::select! {

@@ -91,7 +91,7 @@ impl Config {
         self.get(name).value.as_ref().map(ToString::to_string)
     }
 
-    /// The values in the types that the rooms want.
+    /// The values in the types that the stages take.
     ///
     /// # Errors
     /// When values contradict each other.

@@ -48,7 +48,7 @@ pub struct PartArgs {
 }
 
 /// Plays the demo: proxy and host as children, calls, SIGKILL, restart, comparison. The first Ctrl-C goes on
-/// to the kill at once; a second one, or SIGTERM, ends the demo. Every way out ends the children.
+/// to the kill at once; a second one, or SIGTERM, ends the demo. Every exit path ends the children.
 ///
 /// # Errors
 /// When a process does not start, a call fails, an acknowledged count is missing, or the demo was interrupted.
@@ -66,7 +66,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         played = script::play(&args, &mut stage, &mut screen, &hurry) => played,
         interrupted = interruption(&hurry) => interrupted,
     };
-    screen.settle()?;
+    screen.finish_line()?;
     let cleared = stage.clear(played.is_err()).await;
     played.and(cleared)?;
     screen.say("Cleaned up: both processes have ended, the directory is gone.")

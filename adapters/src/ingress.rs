@@ -1,8 +1,8 @@
-//! Ingress: the HTTP door. Requests come in, the house's answers go out.
+//! Ingress: the HTTP server. Requests come in, responses go out.
 //!
 //! [`serve()`] accepts connections of any [`Listener`] and hands each request to an [`Ingress`], which finds its route, reads its body
-//! within limits, asks the house through [`Calls`] and answers. Every failure has a status, a text and an encoded body, made in
-//! one place, [`http`]. A client that goes away drops the future of its request, which is how the house learns of it.
+//! within limits, asks the mesh through [`Calls`] and answers. Every failure has a status, a text and an encoded body, made in
+//! one place, [`http`]. A client that goes away drops the future of its request, which is how the mesh learns of it.
 
 #![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
 
@@ -14,7 +14,7 @@ mod route;
 mod body;
 mod answer;
 mod admin;
-pub(crate) mod past;
+pub(crate) mod history;
 mod accept;
 pub mod http;
 mod metrics;
@@ -27,10 +27,10 @@ use std::time::Duration;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
+use tidegate_stages::history_reader::Then;
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
-use tidegate_stages::past::Then;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
-use tidegate_stages::topology::House;
+use tidegate_stages::topology::Mesh;
 
 pub use admin::AdminToken;
 pub use lifecycle::{Lifecycle, Phase};
@@ -38,27 +38,27 @@ pub use listener::{BindError, Listener, Socket};
 pub use metrics::{CONNECTIONS, REQUESTS_TOTAL};
 pub use serve::{Serving, serve};
 
-/// What the ingress asks of the rooms behind it.
+/// What the ingress asks of the mesh.
 pub trait Calls: Clone + Send + Sync + 'static {
-    /// See [`House::register`].
+    /// See [`Mesh::register`].
     fn register(
         &self,
         registration: Registration,
     ) -> impl Future<Output = Result<(), Error>> + Send;
-    /// See [`House::spawn`].
+    /// See [`Mesh::spawn`].
     fn spawn(&self, spawn: Spawn) -> impl Future<Output = Result<(), Error>> + Send;
-    /// See [`House::invoke`].
+    /// See [`Mesh::invoke`].
     fn invoke(&self, invocation: Invocation)
     -> impl Future<Output = Result<Payload, Error>> + Send;
-    /// See [`House::state`].
+    /// See [`Mesh::state`].
     fn state(
         &self,
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<ActorState, Error>> + Send;
-    /// See [`House::delete`].
+    /// See [`Mesh::delete`].
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send;
-    /// See [`House::revisions`].
+    /// See [`Mesh::revisions`].
     fn revisions(
         &self,
         system: &str,
@@ -66,33 +66,33 @@ pub trait Calls: Clone + Send + Sync + 'static {
         interval: Interval,
         limit: usize,
     ) -> impl Future<Output = Result<Page<Revision>, Error>> + Send;
-    /// See [`House::revision`].
+    /// See [`Mesh::revision`].
     fn revision(
         &self,
         system: &str,
         name: &str,
         number: u64,
     ) -> impl Future<Output = Result<Revision, Error>> + Send;
-    /// See [`House::state_at`].
+    /// See [`Mesh::state_at`].
     fn state_at(
         &self,
         system: &str,
         name: &str,
         at: Timestamp,
     ) -> impl Future<Output = Result<Then, Error>> + Send;
-    /// See [`House::latest`].
+    /// See [`Mesh::latest`].
     fn latest(
         &self,
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<Revision, Error>> + Send;
-    /// See [`House::checkpoint`].
+    /// See [`Mesh::checkpoint`].
     fn checkpoint(
         &self,
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<Checkpoint, Error>> + Send;
-    /// See [`House::restore`].
+    /// See [`Mesh::restore`].
     fn restore(
         &self,
         system: &str,
@@ -101,23 +101,23 @@ pub trait Calls: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Checkpoint, Error>> + Send;
 }
 
-impl Calls for House {
+impl Calls for Mesh {
     fn register(
         &self,
         registration: Registration,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        House::register(self, registration)
+        Mesh::register(self, registration)
     }
 
     fn spawn(&self, spawn: Spawn) -> impl Future<Output = Result<(), Error>> + Send {
-        House::spawn(self, spawn)
+        Mesh::spawn(self, spawn)
     }
 
     fn invoke(
         &self,
         invocation: Invocation,
     ) -> impl Future<Output = Result<Payload, Error>> + Send {
-        House::invoke(self, invocation)
+        Mesh::invoke(self, invocation)
     }
 
     fn state(
@@ -125,11 +125,11 @@ impl Calls for House {
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<ActorState, Error>> + Send {
-        House::state(self, system, name)
+        Mesh::state(self, system, name)
     }
 
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {
-        House::delete(self, system, name)
+        Mesh::delete(self, system, name)
     }
 
     fn revisions(
@@ -139,7 +139,7 @@ impl Calls for House {
         interval: Interval,
         limit: usize,
     ) -> impl Future<Output = Result<Page<Revision>, Error>> + Send {
-        House::revisions(self, system, name, interval, limit)
+        Mesh::revisions(self, system, name, interval, limit)
     }
 
     fn revision(
@@ -148,7 +148,7 @@ impl Calls for House {
         name: &str,
         number: u64,
     ) -> impl Future<Output = Result<Revision, Error>> + Send {
-        House::revision(self, system, name, number)
+        Mesh::revision(self, system, name, number)
     }
 
     fn state_at(
@@ -157,7 +157,7 @@ impl Calls for House {
         name: &str,
         at: Timestamp,
     ) -> impl Future<Output = Result<Then, Error>> + Send {
-        House::state_at(self, system, name, at)
+        Mesh::state_at(self, system, name, at)
     }
 
     fn latest(
@@ -165,7 +165,7 @@ impl Calls for House {
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<Revision, Error>> + Send {
-        House::latest(self, system, name)
+        Mesh::latest(self, system, name)
     }
 
     fn checkpoint(
@@ -173,7 +173,7 @@ impl Calls for House {
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<Checkpoint, Error>> + Send {
-        House::checkpoint(self, system, name)
+        Mesh::checkpoint(self, system, name)
     }
 
     fn restore(
@@ -182,11 +182,11 @@ impl Calls for House {
         name: &str,
         number: u64,
     ) -> impl Future<Output = Result<Checkpoint, Error>> + Send {
-        House::restore(self, system, name, number)
+        Mesh::restore(self, system, name, number)
     }
 }
 
-/// Bounds of the door.
+/// Bounds of the ingress.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections at once; at the bound, new ones wait in the operating system's backlog.
@@ -219,9 +219,9 @@ pub enum Hosts {
     },
 }
 
-/// The HTTP door; see the [module](self). Cheap to clone.
+/// The HTTP server; see the [module](self). Cheap to clone.
 #[derive(Debug)]
-pub struct Ingress<C>(Arc<Door<C>>);
+pub struct Ingress<C>(Arc<Inner<C>>);
 
 impl<C> Clone for Ingress<C> {
     fn clone(&self) -> Self {
@@ -229,10 +229,10 @@ impl<C> Clone for Ingress<C> {
     }
 }
 
-/// What a door is made of.
+/// What an ingress is made of.
 #[derive(Debug)]
 pub struct Parts<C> {
-    /// The rooms behind.
+    /// The mesh.
     pub calls: C,
     /// Its bounds.
     pub limits: Limits,
@@ -264,17 +264,17 @@ impl std::fmt::Debug for Scrape {
 }
 
 #[derive(Debug)]
-struct Door<C> {
+struct Inner<C> {
     parts: Parts<C>,
-    bodies: body::Room,
+    bodies: body::Capacity,
     counted: metrics::Requests,
 }
 
 impl<C: Calls> Ingress<C> {
-    /// Builds the door; [`serve()`] opens it.
+    /// Builds the ingress; [`serve()`] opens it.
     pub fn new(parts: Parts<C>) -> Self {
-        let bodies = body::Room::new(parts.limits.bodies_bytes);
-        Self(Arc::new(Door { parts, bodies, counted: metrics::Requests::default() }))
+        let bodies = body::Capacity::new(parts.limits.bodies_bytes);
+        Self(Arc::new(Inner { parts, bodies, counted: metrics::Requests::default() }))
     }
 }
 

@@ -7,7 +7,7 @@
 mod error;
 mod progress;
 mod steady;
-mod walk;
+mod pages;
 mod reseal;
 mod format;
 mod grammar;
@@ -21,7 +21,7 @@ pub use check::{Checked, check};
 pub use error::OfflineError;
 pub use export::{Export, Exported, export};
 pub use import::{Import, Imported, import};
+pub use pages::systems;
 pub use progress::Progress;
 pub use reseal::{Resealed, reseal};
 pub use unfinished::{give_up, is_unfinished};
-pub use walk::systems;

@@ -1,4 +1,4 @@
-//! Wire: protobuf ↔ the house's words, both directions.
+//! Wire: protobuf ↔ the domain's types, both directions.
 //!
 //! Payloads are slices of the body they came in (`Bytes`), never copies, and domain values are moved into messages. Decoding is
 //! lenient where SDKs differ (decision 27): unknown enum numbers survive, unknown fields are skipped, a channel may be a bare

@@ -1,4 +1,4 @@
-//! An actor's past, seen from outside: over HTTP, and with the command line beside a running and a stopped proxy.
+//! An actor's history, seen from outside: over HTTP, and with the command line beside a running and a stopped proxy.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;

@@ -1,4 +1,4 @@
-//! The door of the built binary, seen from outside.
+//! The ingress of the built binary, seen from outside.
 
 #![allow(clippy::unwrap_used, reason = "it is test code")]
 

@@ -1,4 +1,4 @@
-//! Malformed input: the door answers or closes, whatever comes in, and stays up.
+//! Malformed input: the ingress answers or closes, whatever comes in, and stays up.
 //!
 //! `SEED=n` repeats a run.
 

@@ -1,4 +1,4 @@
-//! The codec: what a call costs between bytes and the house's words, beside prost alone as the reference.
+//! The codec: what a call costs between bytes and the domain's types, beside prost alone as the reference.
 //!
 //! A call is decoded, handed to its host, answered by it and answered to its caller: four messages, with a state of 256
 //! bytes. The reference decodes and encodes the messages as `prost-build` generates them and nothing more. Both sides of an

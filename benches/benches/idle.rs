@@ -1,6 +1,6 @@
 //! Idle actors: what one weighs, and what it costs to bring it back into memory.
 //!
-//! The weight is the growth of the process's resident memory over 100,000 actors, in a house whose store keeps nothing:
+//! The weight is the growth of the process's resident memory over 100,000 actors, in a mesh whose store keeps nothing:
 //! first when they are spawned, then when each has been called once and is in memory with a state of 256 bytes. The
 //! cost is that of an actor's first call after a start, beside the call after it. Every count is checked. `cargo bench
 //! -p tidegate-benches --bench idle [-- [--quick] [weight | memory | embedded]]`.
@@ -63,7 +63,7 @@ fn weigh(bench: &Bench) {
     bench.block_on(world.close());
 }
 
-/// Starts a house on the same store again and again: the first call of each actor brings it back, the next finds it there.
+/// Starts a mesh on the same store again and again: the first call of each actor brings it back, the next finds it there.
 fn bring_back(bench: &Bench, name: &str, keep: &Keep) {
     let actors = if bench.options().quick { 2_000 } else { 20_000 };
     let (mut fresh, mut back, mut there) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Forgetful: a store that keeps nothing, so that what a process weighs is its house alone.
+//! Forgetful: a store that keeps nothing, so that what a process weighs is its mesh alone.
 
 use std::sync::Arc;
 

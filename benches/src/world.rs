@@ -1,4 +1,4 @@
-//! World: a whole house in this process, with counters in it.
+//! World: a whole mesh in this process, with counters in it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{Registry, StateStore};
 use tidegate_stages::side_effects::{ChangeRules, Durability};
-use tidegate_stages::topology::{House, Ports, Settings};
+use tidegate_stages::topology::{Mesh, Ports, Settings};
 
 use crate::callers::call_at_random;
 use crate::counter::{ACTION, CounterHost, count_in, name, value, value_in};
@@ -28,7 +28,7 @@ use crate::forgetful::Forgetful;
 
 const SYSTEM: &str = "benches";
 const TEMPLATE: &str = "counter";
-/// How long a house may take to finish.
+/// How long a mesh may take to finish.
 const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 /// Actors spawned with one request.
 const SPAWNED_TOGETHER: u64 = 1000;
@@ -44,17 +44,17 @@ pub enum Keep {
     Nowhere,
 }
 
-/// A running house and how often its actors were called.
+/// A running mesh and how often its actors were called.
 #[derive(Debug)]
 pub struct World {
-    house: House,
+    mesh: Mesh,
     embedded: Option<Arc<EmbeddedStore>>,
     actors: u64,
     calls: AtomicU64,
 }
 
 impl World {
-    /// Opens a house with one template in it, from which this many actors were or will be [spawned](Self::spawn).
+    /// Opens a mesh with one template in it, from which this many actors were or will be [spawned](Self::spawn).
     ///
     /// # Panics
     /// When it does not open.
@@ -71,9 +71,9 @@ impl World {
         let rules = ChangeRules { durability, ..ChangeRules::default() };
         let settings = Settings { rules, ..Settings::default() };
         let ports = Ports { host: CounterHost, store, registry, clock: Arc::new(SystemClock) };
-        let house = House::open(settings, ports).await.expect("the house opens");
-        house.register(registration()).await.expect("the template is registered");
-        Arc::new(World { house, embedded, actors, calls: AtomicU64::new(0) })
+        let mesh = Mesh::open(settings, ports).await.expect("the mesh opens");
+        mesh.register(registration()).await.expect("the template is registered");
+        Arc::new(World { mesh, embedded, actors, calls: AtomicU64::new(0) })
     }
 
     /// Spawns the actors; none of them is in memory yet.
@@ -84,7 +84,7 @@ impl World {
         for first in (0..self.actors).step_by(usize::try_from(SPAWNED_TOGETHER).expect("small")) {
             let some = first..self.actors.min(first + SPAWNED_TOGETHER);
             let spawn = Spawn { actors: some.map(identity).collect(), revision: None };
-            self.house.spawn(spawn).await.expect("the actors are spawned");
+            self.mesh.spawn(spawn).await.expect("the actors are spawned");
         }
     }
 
@@ -99,7 +99,7 @@ impl World {
             payload: Payload::Value(value(actor)),
             ..Invocation::default()
         };
-        let answer = self.house.invoke(invocation).await.expect("an answer");
+        let answer = self.mesh.invoke(invocation).await.expect("an answer");
         self.calls.fetch_add(1, Ordering::Relaxed);
         value_in(&answer)
     }
@@ -134,7 +134,7 @@ impl World {
         if counted {
             assert_eq!(self.counted().await, self.calls(), "calls that were counted");
         }
-        assert!(self.house.drain(DRAIN_LIMIT).await, "the house finishes in time");
+        assert!(self.mesh.drain(DRAIN_LIMIT).await, "the mesh finishes in time");
         let world = Arc::into_inner(self).expect("nobody else has it");
         let Some(store) = world.embedded else { return };
         store.close().await.expect("the store closes");
@@ -148,7 +148,7 @@ impl World {
     async fn counted(&self) -> u64 {
         let mut counted = 0;
         for actor in 0..self.actors {
-            match self.house.state(SYSTEM, &name(actor)).await {
+            match self.mesh.state(SYSTEM, &name(actor)).await {
                 Ok(held) => counted += count_in(actor, held.state.as_ref()),
                 // A short round does not reach everybody.
                 Err(error) => assert!(error.to_string().contains("has no state"), "{error}"),

@@ -149,7 +149,7 @@ impl Live {
     }
 
     /// Whether an orderly end has something to write.
-    pub(crate) fn needs_farewell(&self) -> bool {
+    pub(crate) fn needs_final_save(&self) -> bool {
         self.dirty || self.is_unrevised() || self.status == Some(Status::Activated)
     }
 
@@ -238,7 +238,7 @@ mod tests {
             ..Head::default()
         };
         let live = Live::loaded(incarnation(), Arc::default(), head, None);
-        assert!(!live.is_unrevised() && !live.needs_farewell());
+        assert!(!live.is_unrevised() && !live.needs_final_save());
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(crate) struct Call {
     pub(crate) spawns: bool,
     /// Actors that routed this call on, oldest first.
     pub(crate) route: Vec<ActorRef>,
-    /// Its place in the house; `None` for calls that the house makes itself while its doors are closed.
+    /// Its place in the mesh; `None` for calls that the mesh makes itself while its doors are closed.
     pub(crate) permit: Option<Permit>,
 }
 
@@ -80,7 +80,7 @@ impl Call {
 pub(crate) enum Task {
     /// Run an action.
     Call(Box<Call>),
-    /// Tell tags and state; holds its place in the house.
+    /// Tell tags and state; holds its place in the mesh.
     State(Reply<ActorState>, Permit),
     /// Be in memory.
     WarmUp(Reply<()>),
@@ -88,7 +88,7 @@ pub(crate) enum Task {
     Snapshot,
     /// Leave memory: when unused for that long, or in any case.
     Deactivate { idle: Option<Duration>, done: Reply<()> },
-    /// Forget state and history; holds its place in the house.
+    /// Forget state and history; holds its place in the mesh.
     Delete(Reply<()>, Permit),
     /// Have the content in the history.
     Checkpoint(Asked<Checkpoint>),
@@ -103,7 +103,7 @@ impl Task {
     }
 }
 
-/// A question from outside: who waits for its answer, its time, and its place in the house.
+/// A question from outside: who waits for its answer, its time, and its place in the mesh.
 pub(crate) struct Asked<T> {
     pub(crate) reply: Reply<T>,
     pub(crate) timing: Timing,
@@ -113,7 +113,7 @@ pub(crate) struct Asked<T> {
 /// One turn of an actor: what waits in its mailbox.
 pub(crate) struct Work {
     pub(crate) entry: Arc<Entry>,
-    pub(crate) lane: u32,
+    pub(crate) host_limit: u32,
     pub(crate) task: Task,
     /// Until when, and how often, reaching the store or the host is tried.
     pub(crate) retries: Retries,
@@ -156,7 +156,7 @@ impl KeyedEvent for Work {
     }
 
     fn lane(&self) -> u32 {
-        self.lane
+        self.host_limit
     }
 
     fn is_abandoned(&self) -> bool {
@@ -174,7 +174,7 @@ impl KeyedEvent for Work {
 #[derive(Debug)]
 pub(crate) struct Checked {
     entry: Arc<Entry>,
-    lane: u32,
+    host_limit: u32,
     invocation: Invocation,
 }
 
@@ -183,7 +183,7 @@ pub(crate) struct Checked {
 pub(crate) enum Origin {
     /// It came through a door.
     Outside,
-    /// The house itself makes it (a side effect): served also while the doors are closed.
+    /// The mesh itself makes it (a side effect): served also while the doors are closed.
     Inside,
 }
 
@@ -257,19 +257,19 @@ impl Caller {
             let (actor, action) = (id.name.clone(), invocation.action);
             return Err(Error::ActionNotFound { actor, action });
         }
-        Ok(Checked { lane: hosted.lane, entry, invocation })
+        Ok(Checked { host_limit: hosted.host_limit, entry, invocation })
     }
 
     /// Counts a checked call in and queues it; the answer, or `None` when nobody waits for it.
     ///
     /// # Errors
-    /// When the house or the actor's mailbox is full, or the house is draining.
+    /// When the mesh or the actor's mailbox is full, or the mesh is draining.
     pub(crate) async fn admit(
         &self,
         checked: Checked,
         origin: Origin,
     ) -> Result<Option<Admitted<Payload>>, Error> {
-        let Checked { entry, lane, invocation } = checked;
+        let Checked { entry, host_limit, invocation } = checked;
         if origin == Origin::Outside
             && entry.pending_effects.load(Ordering::Relaxed) >= self.max_pending_effects
         {
@@ -307,7 +307,7 @@ impl Caller {
         let exempt = call.permit.is_none();
         let retries = call.retries();
         let actor = entry.actor.clone();
-        let work = Work { entry, lane, task: Task::Call(Box::new(call)), retries };
+        let work = Work { entry, host_limit, task: Task::Call(Box::new(call)), retries };
         let pushed =
             if exempt { self.mailboxes.push_exempt(work) } else { self.mailboxes.push(work) };
         match pushed {
@@ -327,7 +327,7 @@ impl Caller {
     /// Counts a question from outside in, as if it were a call, and queues it.
     ///
     /// # Errors
-    /// When the house or the actor's mailbox is full, or the house is draining.
+    /// When the mesh or the actor's mailbox is full, or the mesh is draining.
     pub(crate) async fn admit_task<T>(
         &self,
         entry: &Arc<Entry>,
@@ -345,11 +345,16 @@ impl Caller {
     }
 
     fn work(&self, entry: &Arc<Entry>, task: Task) -> Work {
-        let lane = if task.needs_host() { entry.spec().hosted.lane } else { 0 };
-        Work { entry: entry.clone(), lane, task, retries: Retries::within(self.deadlines.start) }
+        let host_limit = if task.needs_host() { entry.spec().hosted.host_limit } else { 0 };
+        Work {
+            entry: entry.clone(),
+            host_limit,
+            task,
+            retries: Retries::within(self.deadlines.start),
+        }
     }
 
-    /// Queues a task of the house itself: never refused for want of room, its number is bounded by its maker.
+    /// Queues a task of the mesh itself: never refused for want of room, its number is bounded by its maker.
     pub(crate) fn ask(&self, entry: &Arc<Entry>, task: Task) {
         self.requeue(self.work(entry, task));
     }

@@ -1,12 +1,12 @@
 //! Checkpoint: makes states durable, many actors in one commit, and lets go what waited for it.
 //!
-//! In [`Settled`], out through the [way out](crate::departure). The batch in hand is the group
+//! In [`Settled`], out through the [way out](crate::egress). The batch in hand is the group
 //! commit: while the store works on it, the next one gathers; a store that is far away gets several at once, none of
 //! which holds an actor that another one holds. An actor's next invocation runs on
 //! the new state meanwhile; its reply waits here behind the older commits of the same actor, as does
 //! every reply that tells of a state which is not durable yet (decision 13).
 //!
-//! A commit that is known not to be written, nor any later one of the same activation, dooms its incarnation: what it had pending fails and the
+//! A commit that is known not to be written, nor any later one of the same activation, abandons its incarnation: what it had pending fails and the
 //! next call loads the actor again. A commit of unknown outcome puts the incarnation in doubt: it is
 //! written again until the store acknowledges, and meanwhile calls of the actor are refused (decision 14).
 
@@ -28,12 +28,12 @@ use tracing::{debug, info, warn};
 
 use crate::directory::Entry;
 use crate::error::Error;
-use crate::gate::{FIRST_PAUSE, Gate, LONGEST_PAUSE};
-use crate::incarnation::{Doubt, Incarnation, Settled, Standing, Underway};
+use crate::incarnation::{CommitState, Doubt, Incarnation, Settled, Underway};
 use crate::metrics::{COMMITS_TOTAL, REVISIONS_APPENDED_BYTES_TOTAL, REVISIONS_APPENDED_TOTAL};
 use crate::ports::{Save, StateStore, StoreError};
 use crate::retention::Growth;
 use crate::side_effects::Durability;
+use crate::store_breaker::{FIRST_PAUSE, LONGEST_PAUSE, StoreBreaker};
 
 /// Where turns hand their outcome in: bounded, and when it is full the workers wait, so that demand
 /// ends at the door while the store is slow. Cheap to clone.
@@ -59,17 +59,17 @@ impl CheckpointQueue {
     /// Hands an outcome in.
     pub(crate) fn push(&self, settled: Settled, permit: Permit) {
         if let Err(rejected) = self.0.cast(settled, permit) {
-            // Undecided: its incarnation is doomed with it.
+            // Undecided: its incarnation is abandoned with it.
             drop(rejected.event);
         }
     }
 }
 
-/// The room; see the [module](self). Cheap to clone.
+/// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Checkpoint {
     store: Arc<dyn StateStore>,
-    gate: Arc<Gate>,
+    store_breaker: Arc<StoreBreaker>,
     tasks: Drain,
     durability: Durability,
     growth: Growth,
@@ -84,14 +84,14 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     pub(crate) fn new(
         store: Arc<dyn StateStore>,
-        gate: Arc<Gate>,
+        store_breaker: Arc<StoreBreaker>,
         tasks: Drain,
         durability: Durability,
         growth: Growth,
     ) -> Self {
         Self {
             store,
-            gate,
+            store_breaker,
             tasks,
             durability,
             growth,
@@ -130,7 +130,7 @@ impl Checkpoint {
             let is_kept = self.durability == Durability::Snapshot && !error.is_final();
             let is_unsure = error.may_have_happened() && !error.is_final();
             if is_kept && !is_unsure && !is_held {
-                self.gate.close(error);
+                self.store_breaker.record_failure(error);
             }
             turns.push_front((settled, place));
             let turns = turns.into_iter().map(|(settled, _)| settled).collect();
@@ -149,20 +149,20 @@ impl Checkpoint {
     fn written(&self, settled: Settled) {
         if let Some(save) = &settled.save {
             self.written.increment(1);
-            self.gate.open();
+            self.store_breaker.record_success();
             if save.append {
                 self.appended.increment(1);
                 self.appended_bytes.increment(save.head.content.bytes() as u64);
                 self.growth.grew(&settled.entry, save.head.revision);
             }
         }
-        settled.depart();
+        settled.complete();
     }
 
     /// The oldest of these was not written, and none after it.
     fn lost(&self, incarnation: &Incarnation, turns: VecDeque<Settled>, error: &StoreError) {
-        self.gate.close(error);
-        incarnation.doom(error);
+        self.store_breaker.record_failure(error);
+        incarnation.abandon(error);
         for settled in turns {
             self.lost.increment(1);
             settled.fail(Error::Store(error.clone()));
@@ -197,8 +197,8 @@ impl Checkpoint {
         let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             sleep(delays.next_delay()).await;
-            let (saves, count, underway) = match &*incarnation.standing.lock() {
-                Standing::Doubtful(waiting) => {
+            let (saves, count, underway) = match &*incarnation.commit_state.lock() {
+                CommitState::InDoubt(waiting) => {
                     // With their first times: where a store keeps revisions by time, the same one
                     // written again is the same record.
                     let saves: Vec<Save> =
@@ -212,7 +212,7 @@ impl Checkpoint {
             drop(underway);
             outcomes.resize(asked, Err(StoreError::Unknown("the store gave no answer".into())));
             let Some(error) = outcomes.into_iter().find_map(Result::err) else {
-                if self.believe(incarnation, count) {
+                if self.acknowledge(incarnation, count) {
                     debug!(actor = %entry.actor, "commit in doubt is durable now");
                     return;
                 }
@@ -225,19 +225,19 @@ impl Checkpoint {
     }
 
     /// Lets the first `count` go; whether the activation is sound again.
-    fn believe(&self, incarnation: &Incarnation, count: usize) -> bool {
-        let mut departing = Vec::new();
+    fn acknowledge(&self, incarnation: &Incarnation, count: usize) -> bool {
+        let mut completing = Vec::new();
         let sound = {
-            let mut standing = incarnation.standing.lock();
-            let Standing::Doubtful(waiting) = &mut *standing else { return true };
-            departing.extend(waiting.drain(..count.min(waiting.len())));
+            let mut commit_state = incarnation.commit_state.lock();
+            let CommitState::InDoubt(waiting) = &mut *commit_state else { return true };
+            completing.extend(waiting.drain(..count.min(waiting.len())));
             let sound = waiting.is_empty();
             if sound {
-                *standing = Standing::Sound;
+                *commit_state = CommitState::Clean;
             }
             sound
         };
-        for settled in departing {
+        for settled in completing {
             self.written(settled);
         }
         sound
@@ -319,9 +319,9 @@ impl Service<Vec<Settled>> for Checkpoint {
     }
 
     fn call(&mut self, batch: Vec<Settled>) -> Self::Future {
-        let room = self.clone();
+        let stage = self.clone();
         Box::pin(async move {
-            room.commit(batch).await;
+            stage.commit(batch).await;
             Ok(())
         })
     }

@@ -18,11 +18,11 @@ use crate::error::Error;
 use crate::incarnation::Incarnation;
 use crate::state::Timestamp;
 
-/// A definition and the lane of its host: calls of one lane share that host's bound on calls in flight.
+/// A definition and the host_limit of its host: calls of one host_limit share that host's bound on calls in flight.
 #[derive(Debug, Clone)]
 pub(crate) struct Hosted {
     pub(crate) definition: Arc<Definition>,
-    pub(crate) lane: u32,
+    pub(crate) host_limit: u32,
 }
 
 /// Where an entry's definition comes from.
@@ -113,7 +113,7 @@ impl Entry {
         }
     }
 
-    /// Identity, definition and lane, as registered now.
+    /// Identity, definition and host_limit, as registered now.
     pub(crate) fn spec(&self) -> Spec {
         let (id, mut source) = self.id.read().clone();
         let revision = match &source {
@@ -195,14 +195,14 @@ const SHARDS: usize = 64;
 /// All entries; see the [module](self).
 pub(crate) struct Directory {
     shards: Vec<RwLock<HashTable<Arc<Entry>>>>,
-    lanes: Mutex<Lanes>,
+    host_limits: Mutex<HostLimits>,
     live: Mutex<Vec<Arc<Entry>>>,
     began: Instant,
 }
 
-/// A lane per host; a number is never given twice, since calls of a former lane may still be queued.
+/// A host_limit per host; a number is never given twice, since calls of a former host_limit may still be queued.
 #[derive(Debug, Default)]
-struct Lanes {
+struct HostLimits {
     by_host: HashMap<HostAddress, u32>,
     newest: u32,
 }
@@ -218,7 +218,7 @@ impl Directory {
     pub(crate) fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            lanes: Mutex::default(),
+            host_limits: Mutex::default(),
             live: Mutex::default(),
             began: Instant::now(),
         }
@@ -274,28 +274,28 @@ impl Directory {
         }
     }
 
-    /// The lane of a host, and whether it is a new one.
-    pub(crate) fn lane(&self, host: &HostAddress) -> (u32, bool) {
-        let mut lanes = self.lanes.lock();
-        if let Some(lane) = lanes.by_host.get(host) {
-            return (*lane, false);
+    /// The host_limit of a host, and whether it is a new one.
+    pub(crate) fn host_limit(&self, host: &HostAddress) -> (u32, bool) {
+        let mut host_limits = self.host_limits.lock();
+        if let Some(host_limit) = host_limits.by_host.get(host) {
+            return (*host_limit, false);
         }
         // Lane 0 is that of work which needs no host.
-        lanes.newest += 1;
-        let lane = lanes.newest;
-        lanes.by_host.insert(host.clone(), lane);
-        (lane, true)
+        host_limits.newest += 1;
+        let host_limit = host_limits.newest;
+        host_limits.by_host.insert(host.clone(), host_limit);
+        (host_limit, true)
     }
 
-    /// Forgets the lane of a host that no definition names any more; answers whether it did. It looks
+    /// Forgets the host_limit of a host that no definition names any more; answers whether it did. It looks
     /// at every entry, which is rare: only when a host has moved.
-    pub(crate) fn forget_lane(&self, hosted: &Hosted) -> bool {
+    pub(crate) fn forget_host_limit(&self, hosted: &Hosted) -> bool {
         let is_used = self.shards.iter().any(|shard| {
             shard.read().iter().any(|entry| {
-                matches!(entry.source(), Source::Defined(other) if other.lane == hosted.lane)
+                matches!(entry.source(), Source::Defined(other) if other.host_limit == hosted.host_limit)
             })
         });
-        !is_used && self.lanes.lock().by_host.remove(&hosted.definition.host).is_some()
+        !is_used && self.host_limits.lock().by_host.remove(&hosted.definition.host).is_some()
     }
 
     /// The entries of one shard, all of them counting from 0; `None` after the last.
@@ -376,10 +376,10 @@ mod tests {
 
     fn hosted(directory: &Directory, name: &str) -> (Arc<ActorId>, Source) {
         let definition = definition(name);
-        let (lane, _) = directory.lane(&definition.host);
+        let (host_limit, _) = directory.host_limit(&definition.host);
         (
             Arc::new(definition.id.clone()),
-            Source::Defined(Hosted { definition: definition.into(), lane }),
+            Source::Defined(Hosted { definition: definition.into(), host_limit }),
         )
     }
 
@@ -395,7 +395,7 @@ mod tests {
         let mut changed = definition("template");
         changed.actions.push("new".into());
         let id = Arc::new(changed.id.clone());
-        directory.put(id, Source::Defined(Hosted { definition: changed.into(), lane: 1 }));
+        directory.put(id, Source::Defined(Hosted { definition: changed.into(), host_limit: 1 }));
         assert!(joe.spec().hosted.definition.knows("new"));
         assert_eq!(joe.spec().id.parent, "template");
     }
@@ -431,14 +431,14 @@ mod tests {
         let directory = Directory::new();
         let (id, Source::Defined(old)) = hosted(&directory, "joe") else { panic!("defined") };
         directory.put(id.clone(), Source::Defined(old.clone()));
-        assert!(!directory.forget_lane(&old));
+        assert!(!directory.forget_host_limit(&old));
         let elsewhere = HostAddress::new("127.0.0.1:8091");
-        let (lane, _) = directory.lane(&elsewhere);
+        let (host_limit, _) = directory.host_limit(&elsewhere);
         let definition = Definition { host: elsewhere, ..definition("joe") };
-        directory.put(id, Source::Defined(Hosted { definition: definition.into(), lane }));
-        assert!(directory.forget_lane(&old));
-        let (back, is_new) = directory.lane(&old.definition.host);
-        assert!(is_new && back != old.lane && back != lane);
+        directory.put(id, Source::Defined(Hosted { definition: definition.into(), host_limit }));
+        assert!(directory.forget_host_limit(&old));
+        let (back, is_new) = directory.host_limit(&old.definition.host);
+        assert!(is_new && back != old.host_limit && back != host_limit);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Incarnation: one activation of an actor, and the turns of it whose outcome is on its way to the store.
 //!
 //! It is sound, being written (a commit is with the store, and what came after it waits), in doubt (that commit's
-//! outcome is unknown, and what came after it waits still) or doomed (a commit was lost, and nothing of it will be
+//! outcome is unknown, and what came after it waits still) or abandoned (a commit was lost, and nothing of it will be
 //! written any more). One commit at a time: however many the store has in hand, an actor's changes reach it in order.
 
 use std::collections::VecDeque;
@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::departure::{Departure, WayOut};
 use crate::directory::Entry;
+use crate::egress::{Completion, Egress};
 use crate::error::Error;
 use crate::ports::{Save, StoreError};
 use crate::side_effects::PlannedEffect;
@@ -26,20 +26,20 @@ pub(crate) struct Incarnation {
     pub(crate) epoch: u64,
     submitted: AtomicU64,
     settled: AtomicU64,
-    pub(crate) standing: Mutex<Standing>,
+    pub(crate) commit_state: Mutex<CommitState>,
     quiet: Notify,
 }
 
 #[derive(Default)]
-pub(crate) enum Standing {
+pub(crate) enum CommitState {
     #[default]
-    Sound,
+    Clean,
     /// A commit is with the store; these wait for it.
     Writing(VecDeque<Settled>),
     /// A commit's outcome is unknown; these wait behind it.
-    Doubtful(VecDeque<Settled>),
+    InDoubt(VecDeque<Settled>),
     /// A commit was lost: nothing of this activation will be written any more.
-    Doomed(StoreError),
+    Abandoned(StoreError),
 }
 
 impl Incarnation {
@@ -49,7 +49,7 @@ impl Incarnation {
             epoch,
             submitted: AtomicU64::new(0),
             settled: AtomicU64::new(0),
-            standing: Mutex::default(),
+            commit_state: Mutex::default(),
             quiet: Notify::new(),
         }
     }
@@ -71,79 +71,82 @@ impl Incarnation {
     }
 
     /// Why calls cannot use this activation.
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
-        match &*self.standing.lock() {
-            Standing::Sound | Standing::Writing(_) => None,
-            Standing::Doubtful(_) => Some(Trouble::InDoubt),
-            Standing::Doomed(_) => Some(Trouble::Doomed),
+    pub(crate) fn unusable(&self) -> Option<Unusable> {
+        match &*self.commit_state.lock() {
+            CommitState::Clean | CommitState::Writing(_) => None,
+            CommitState::InDoubt(_) => Some(Unusable::InDoubt),
+            CommitState::Abandoned(_) => Some(Unusable::Abandoned),
         }
     }
 
     /// Takes a turn to be written now; `None` when it waits behind an older one, or failed because nothing of this
     /// activation is written any more. Who gets it back writes, and then [lets go](Self::written).
     pub(crate) fn claim(&self, settled: Settled) -> Option<Settled> {
-        let mut standing = self.standing.lock();
-        let error = match &mut *standing {
-            Standing::Sound => {
-                *standing = Standing::Writing(VecDeque::new());
+        let mut commit_state = self.commit_state.lock();
+        let error = match &mut *commit_state {
+            CommitState::Clean => {
+                *commit_state = CommitState::Writing(VecDeque::new());
                 return Some(settled);
             }
-            Standing::Writing(waiting) | Standing::Doubtful(waiting) => {
+            CommitState::Writing(waiting) | CommitState::InDoubt(waiting) => {
                 waiting.push_back(settled);
                 return None;
             }
-            Standing::Doomed(error) => error.clone(),
+            CommitState::Abandoned(error) => error.clone(),
         };
-        drop(standing);
+        drop(commit_state);
         settled.fail(Error::Store(error));
         None
     }
 
     /// What was claimed is written; answers what has come meanwhile and is to be written now, still claimed.
     pub(crate) fn written(&self) -> Vec<Settled> {
-        let mut standing = self.standing.lock();
-        let Standing::Writing(waiting) = &mut *standing else { return Vec::new() };
+        let mut commit_state = self.commit_state.lock();
+        let CommitState::Writing(waiting) = &mut *commit_state else { return Vec::new() };
         let next = std::mem::take(waiting);
         if next.is_empty() {
-            *standing = Standing::Sound;
+            *commit_state = CommitState::Clean;
         }
         next.into()
     }
 
     /// Whether what was claimed is in doubt now: `unsure`, the oldest first, with what waits behind it. Otherwise the
-    /// activation was doomed meanwhile, and they have failed.
+    /// activation was abandoned meanwhile, and they have failed.
     pub(crate) fn doubt(&self, mut unsure: VecDeque<Settled>) -> bool {
-        let mut standing = self.standing.lock();
-        let error = match &mut *standing {
-            Standing::Doomed(error) => error.clone(),
-            Standing::Sound => {
-                *standing = Standing::Doubtful(unsure);
+        let mut commit_state = self.commit_state.lock();
+        let error = match &mut *commit_state {
+            CommitState::Abandoned(error) => error.clone(),
+            CommitState::Clean => {
+                *commit_state = CommitState::InDoubt(unsure);
                 return true;
             }
-            Standing::Writing(waiting) | Standing::Doubtful(waiting) => {
+            CommitState::Writing(waiting) | CommitState::InDoubt(waiting) => {
                 unsure.append(waiting);
-                *standing = Standing::Doubtful(unsure);
+                *commit_state = CommitState::InDoubt(unsure);
                 return true;
             }
         };
-        drop(standing);
+        drop(commit_state);
         fail_all(unsure, &error);
         false
     }
 
     /// Ends this activation: nothing of it will be written any more, and what waits fails.
-    pub(crate) fn doom(&self, error: &StoreError) {
-        let former = std::mem::replace(&mut *self.standing.lock(), Standing::Doomed(error.clone()));
+    pub(crate) fn abandon(&self, error: &StoreError) {
+        let former = std::mem::replace(
+            &mut *self.commit_state.lock(),
+            CommitState::Abandoned(error.clone()),
+        );
         // Outside the lock: what waited there takes the same lock when it is dropped.
-        if let Standing::Writing(waiting) | Standing::Doubtful(waiting) = former {
+        if let CommitState::Writing(waiting) | CommitState::InDoubt(waiting) = former {
             fail_all(waiting, error);
         }
     }
 
     /// Ends a doubt that nobody settles any more; what waited behind it fails.
     pub(crate) fn give_up(&self, error: &StoreError) {
-        if self.trouble() == Some(Trouble::InDoubt) {
-            self.doom(error);
+        if self.unusable() == Some(Unusable::InDoubt) {
+            self.abandon(error);
         }
     }
 
@@ -161,11 +164,11 @@ impl fmt::Debug for Incarnation {
 
 /// What is wrong with an activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum Unusable {
     /// A commit's outcome is unknown and being settled.
     InDoubt,
     /// A commit was lost.
-    Doomed,
+    Abandoned,
 }
 
 /// Keeps its activation unsettled while a write of it is under way.
@@ -199,9 +202,9 @@ pub(crate) struct Settled {
     pub(crate) entry: Arc<Entry>,
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) save: Option<Save>,
-    departure: Departure,
+    completion: Completion,
     effects: Vec<PlannedEffect>,
-    way_out: WayOut,
+    egress: Egress,
     decided: bool,
 }
 
@@ -211,11 +214,11 @@ impl Settled {
         entry: Arc<Entry>,
         incarnation: Arc<Incarnation>,
         save: Option<Save>,
-        (departure, effects): (Departure, Vec<PlannedEffect>),
-        way_out: WayOut,
+        (completion, effects): (Completion, Vec<PlannedEffect>),
+        egress: Egress,
     ) -> Self {
         incarnation.submitted.fetch_add(1, Ordering::AcqRel);
-        Self { entry, incarnation, save, departure, effects, way_out, decided: false }
+        Self { entry, incarnation, save, completion, effects, egress, decided: false }
     }
 
     /// Bytes that it counts for.
@@ -227,31 +230,31 @@ impl Settled {
     /// build on it; unless an older write is in doubt, behind which it is written too.
     pub(crate) fn refuse(self, error: StoreError) {
         let incarnation = self.incarnation.clone();
-        if let Standing::Doubtful(waiting) = &mut *incarnation.standing.lock() {
+        if let CommitState::InDoubt(waiting) = &mut *incarnation.commit_state.lock() {
             return waiting.push_back(self);
         }
         if self.save.is_some() {
-            incarnation.doom(&error);
+            incarnation.abandon(&error);
         }
         self.fail(Error::Store(error));
     }
 
     /// Lets everything go.
-    pub(crate) fn depart(mut self) {
-        let (departure, effects) = self.take();
-        self.way_out.depart(departure, effects);
+    pub(crate) fn complete(mut self) {
+        let (completion, effects) = self.take();
+        self.egress.complete(completion, effects);
     }
 
     /// Ends it with an error.
     pub(crate) fn fail(mut self, error: Error) {
-        let (departure, _effects) = self.take();
-        departure.fail(&self.entry.actor, error);
+        let (completion, _effects) = self.take();
+        completion.fail(&self.entry.actor, error);
     }
 
-    fn take(&mut self) -> (Departure, Vec<PlannedEffect>) {
+    fn take(&mut self) -> (Completion, Vec<PlannedEffect>) {
         self.decided = true;
         (
-            std::mem::replace(&mut self.departure, Departure::Nothing),
+            std::mem::replace(&mut self.completion, Completion::Nothing),
             std::mem::take(&mut self.effects),
         )
     }
@@ -261,7 +264,7 @@ impl Drop for Settled {
     fn drop(&mut self) {
         // Dropped undecided (a panic, the end of a drain), its write may have happened: nothing may build on this activation.
         if !self.decided {
-            self.incarnation.doom(&StoreError::Unknown("the commit was abandoned".into()));
+            self.incarnation.abandon(&StoreError::Unknown("the commit was abandoned".into()));
         }
         self.incarnation.settle();
     }

@@ -19,7 +19,7 @@ use crate::lookup::{CheckedOut, Halt};
 use crate::metrics::INVOKE_DURATION_SECONDS;
 use crate::ports::{Host, HostError};
 
-/// The room; see the [module](self). Cheap to clone.
+/// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Invoke<H> {
     host: H,

@@ -24,13 +24,13 @@ mod activation;
 mod invoke;
 pub mod side_effects;
 mod incarnation;
-mod gate;
+mod store_breaker;
 mod checkpoint;
-mod departure;
+mod egress;
 mod retention;
 mod worker;
 mod timer;
-pub mod past;
+pub mod history_reader;
 pub mod topology;
 pub mod memory;
 #[cfg(any(test, feature = "testkit"))]

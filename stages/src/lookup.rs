@@ -15,11 +15,11 @@ use crate::activation::Live;
 use crate::caller::{Task, Work};
 use crate::directory::{Directory, Entry, Source, Spec};
 use crate::error::Error;
-use crate::gate::Gate;
-use crate::incarnation::{Incarnation, Trouble};
+use crate::incarnation::{Incarnation, Unusable};
 use crate::metrics::{ACTIVATIONS_TOTAL, LIVE_ACTORS};
 use crate::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
 use crate::state::{Head, Status};
+use crate::store_breaker::StoreBreaker;
 use crate::timer::Timers;
 
 /// How long an activation waits for the commits of an earlier one.
@@ -73,15 +73,15 @@ impl CheckedOut {
     /// When a commit of the actor is in doubt.
     pub(crate) fn take(entry: &Arc<Entry>) -> Result<Option<Self>, Error> {
         let mut cell = entry.cell.lock();
-        match cell.incarnation.as_ref().and_then(|incarnation| incarnation.trouble()) {
+        match cell.incarnation.as_ref().and_then(|incarnation| incarnation.unusable()) {
             None => {}
-            Some(Trouble::InDoubt) => {
+            Some(Unusable::InDoubt) => {
                 return Err(Error::Overloaded {
                     reason: "the outcome of the actor's last commit is not known yet".into(),
                     retry_after: Duration::from_secs(1),
                 });
             }
-            Some(Trouble::Doomed) => cell.live = None,
+            Some(Unusable::Abandoned) => cell.live = None,
         }
         let live = cell.live.take();
         drop(cell);
@@ -94,13 +94,13 @@ impl CheckedOut {
     }
 }
 
-/// The room; see the [module](self). Cheap to clone.
+/// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Lookup {
     pub(crate) directory: Arc<Directory>,
     pub(crate) store: Arc<dyn StateStore>,
     pub(crate) registry: Arc<dyn Registry>,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) store_breaker: Arc<StoreBreaker>,
     pub(crate) timers: Timers,
     pub(crate) epoch: u64,
     next_incarnation: Arc<AtomicU64>,
@@ -113,7 +113,7 @@ impl Lookup {
         directory: Arc<Directory>,
         store: Arc<dyn StateStore>,
         registry: Arc<dyn Registry>,
-        gate: Arc<Gate>,
+        store_breaker: Arc<StoreBreaker>,
         timers: Timers,
         epoch: u64,
     ) -> Self {
@@ -121,7 +121,7 @@ impl Lookup {
             directory,
             store,
             registry,
-            gate,
+            store_breaker,
             timers,
             epoch,
             next_incarnation: Arc::new(AtomicU64::new(1)),
@@ -150,7 +150,7 @@ impl Lookup {
             .hosted
             .definition
             .stateful;
-        if stateful && let Some((error, retry_after)) = self.gate.closed() {
+        if stateful && let Some((error, retry_after)) = self.store_breaker.refusal() {
             if let Some(found) = found {
                 found.check_in();
             }

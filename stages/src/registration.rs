@@ -27,7 +27,7 @@ const WARM_UPS: usize = 16;
 /// How long a change to the registry may take.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The room; see the [module](self). Cheap to clone.
+/// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Registrar {
     directory: Arc<Directory>,
@@ -101,23 +101,23 @@ impl Registrar {
     }
 
     fn hosted(&self, definition: Arc<Definition>) -> Hosted {
-        let (lane, new) = self.directory.lane(&definition.host);
+        let (host_limit, new) = self.directory.host_limit(&definition.host);
         if new {
-            self.mailboxes.set_lane_limit(lane, self.host_connections);
+            self.mailboxes.set_lane_limit(host_limit, self.host_connections);
         }
-        Hosted { definition, lane }
+        Hosted { definition, host_limit }
     }
 
     /// Stores a host's definitions durably, then warms eligible actors up in the background.
     pub(crate) async fn register(&self, registration: Registration) -> Result<(), Error> {
-        let room = self.clone();
-        self.whole(async move { room.register_now(registration).await }).await
+        let stage = self.clone();
+        self.whole(async move { stage.register_now(registration).await }).await
     }
 
     /// Stores spawned identities durably; activates nothing. Returns their entries.
     pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<Vec<Arc<Entry>>, Error> {
-        let room = self.clone();
-        self.whole(async move { room.spawn_now(spawn).await }).await
+        let stage = self.clone();
+        self.whole(async move { stage.spawn_now(spawn).await }).await
     }
 
     /// Runs a change in a task of its own: when its client goes meanwhile, memory and registry still
@@ -173,12 +173,12 @@ impl Registrar {
         changes.extend(retired);
         self.keep(&changes).await?;
         let fresh: Vec<_> = changes.into_iter().filter_map(|one| self.adopt(one)).collect();
-        moved.sort_unstable_by_key(|hosted: &Hosted| hosted.lane);
-        moved.dedup_by_key(|hosted| hosted.lane);
+        moved.sort_unstable_by_key(|hosted: &Hosted| hosted.host_limit);
+        moved.dedup_by_key(|hosted| hosted.host_limit);
         for former in moved {
-            if self.directory.forget_lane(&former) {
+            if self.directory.forget_host_limit(&former) {
                 // Without a limit it is forgotten when it is quiet.
-                self.mailboxes.set_lane_limit(former.lane, usize::MAX);
+                self.mailboxes.set_lane_limit(former.host_limit, usize::MAX);
             }
         }
         for entry in fresh.into_iter().chain(known) {

@@ -23,8 +23,8 @@ use tracing::warn;
 
 use crate::actor::{ActorId, ActorRef};
 use crate::caller::{Call, Caller, MAX_ROUTE, Origin, Task, Work};
-use crate::departure::Departure;
 use crate::directory::{Directory, Entry};
+use crate::egress::Completion;
 use crate::error::Error;
 use crate::invocation::{ActorInvocationResponse, Invocation, Payload, Routing, Workflow};
 use crate::lookup::CheckedOut;
@@ -158,12 +158,12 @@ pub(crate) struct Plan {
     /// What is to be written first, if anything.
     pub(crate) save: Option<Save>,
     /// What leaves then.
-    pub(crate) departure: Departure,
+    pub(crate) completion: Completion,
     /// What leaves after that.
     pub(crate) effects: Vec<PlannedEffect>,
 }
 
-/// The room; see the [module](self). Cheap to clone.
+/// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct SideEffects {
     pub(crate) rules: ChangeRules,
@@ -178,7 +178,7 @@ impl SideEffects {
     ///
     /// # Errors
     /// The call and why its response cannot be carried out; the actor is as it was.
-    pub(crate) fn settle(
+    pub(crate) fn plan(
         &self,
         actor: &mut CheckedOut,
         call: Box<Call>,
@@ -203,12 +203,12 @@ impl SideEffects {
         };
         let changed = actor.live.change(content);
         let save = self.save(actor, changed, checkpoint);
-        let departure = self.departure(actor, call, payload, routing);
-        Ok(Plan { save, departure, effects })
+        let completion = self.completion(actor, call, payload, routing);
+        Ok(Plan { save, completion, effects })
     }
 
     /// Applies the response of an init action: state and tags only.
-    pub(crate) fn settle_init(
+    pub(crate) fn plan_init(
         &self,
         actor: &mut CheckedOut,
         response: ActorInvocationResponse,
@@ -298,15 +298,15 @@ impl SideEffects {
         Ok(planned)
     }
 
-    fn departure(
+    fn completion(
         &self,
         actor: &CheckedOut,
         call: Box<Call>,
         payload: Payload,
         routing: Option<Routing>,
-    ) -> Departure {
+    ) -> Completion {
         let (target, action, piped) = match routing {
-            None => return Departure::Reply(call.reply, Ok(payload), call.permit),
+            None => return Completion::Reply(call.reply, Ok(payload), call.permit),
             Some(Routing::Pipe { actor, action }) => (actor, action, Some(payload)),
             Some(Routing::Forward { actor, action }) => (actor, action, None),
         };
@@ -325,19 +325,19 @@ impl SideEffects {
             Some(entry) => {
                 let spec = entry.spec();
                 if spec.hosted.definition.knows(&action) {
-                    return Departure::Route(Box::new(routed(
+                    return Completion::Route(Box::new(routed(
                         actor,
                         *call,
                         piped,
                         action,
                         entry,
-                        spec.hosted.lane,
+                        spec.hosted.host_limit,
                     )));
                 }
                 Error::ActionNotFound { actor: target, action }
             }
         };
-        Departure::Reply(call.reply, Err(unroutable), call.permit)
+        Completion::Reply(call.reply, Err(unroutable), call.permit)
     }
 }
 
@@ -348,14 +348,14 @@ fn routed(
     piped: Option<Payload>,
     action: String,
     entry: Arc<Entry>,
-    lane: u32,
+    host_limit: u32,
 ) -> Work {
     let caller = ActorId { parent: String::new(), ..ActorId::clone(&from.spec.id) };
     let timing = call.timing.routed();
     let payload = piped.unwrap_or(call.payload);
     let call = Call { action, payload, caller: Some(caller), timing, spawns: false, ..call };
     let retries = call.retries();
-    Work { entry, lane, task: Task::Call(Box::new(call)), retries }
+    Work { entry, host_limit, task: Task::Call(Box::new(call)), retries }
 }
 
 /// Sends effects: the consumer behind [`EffectsSender`]. Cheap to clone.
@@ -404,10 +404,10 @@ impl Service<Turn<PlannedEffect>> for Deliver {
     }
 
     fn call(&mut self, turn: Turn<PlannedEffect>) -> Self::Future {
-        let room = self.clone();
+        let stage = self.clone();
         Box::pin(async move {
             let (effect, hold) = turn.into_parts();
-            room.deliver(effect, hold).await;
+            stage.deliver(effect, hold).await;
             Ok(())
         })
     }

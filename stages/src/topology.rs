@@ -1,4 +1,4 @@
-//! Topology: the floor plan of the house; the only file that knows every room.
+//! Topology: the floor plan of the mesh; the only file that knows every room.
 //!
 //! ```text
 //! caller ══▶ worker: lookup → invoke → side effects ══▶ checkpoint ─▶ reply | next actor
@@ -27,31 +27,31 @@ use tracing::{info, warn};
 use crate::caller::{Caller, Origin, Task, Work};
 use crate::checkpoint::{Checkpoint, CheckpointQueue};
 use crate::clock::WatchedClock;
-use crate::departure::WayOut;
 use crate::directory::{Directory, Entry};
+use crate::egress::Egress;
 use crate::error::Error;
-use crate::gate::Gate;
 use crate::history::Retention;
+use crate::history_reader::HistoryReader;
 use crate::incarnation::Settled;
 use crate::invocation::{Invocation, Payload, Registration, Spawn};
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
 use crate::metrics::InvocationDurations;
-use crate::past::Past;
 use crate::ports::{Clock, Host, Registry, StateStore};
 use crate::registration::Registrar;
 use crate::reply::{Deadlines, Reply, Timing};
 use crate::retention::Growth;
 use crate::side_effects::{ChangeRules, Deliver, EffectsSender, SideEffects};
 use crate::state::ActorState;
+use crate::store_breaker::StoreBreaker;
 use crate::timer::Timers;
 use crate::worker::{Turns, Worker};
 
-/// Bounds and rules of the house; the defaults suit a small machine.
+/// Bounds and rules of the mesh; the defaults suit a small machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Calls in the house, from admission to reply.
-    pub door: Bound,
+    /// Calls in the mesh, from admission to reply.
+    pub admission: Bound,
     /// What a full door does.
     pub full: Full,
     /// Turns that run at the same time.
@@ -80,7 +80,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            door: Bound { events: 12_288, bytes: 256 << 20 },
+            admission: Bound { events: 12_288, bytes: 256 << 20 },
             full: Full::Shed,
             worker_demand: 4_096,
             workers: 2,
@@ -101,8 +101,8 @@ impl Settings {
     fn mailboxes(&self) -> KeyedProducer<Work> {
         KeyedProducer::new(KeyedOptions {
             name: "caller",
-            bound: self.door,
-            per_key: (self.door.events / 8).max(1),
+            bound: self.admission,
+            per_key: (self.admission.events / 8).max(1),
             full: self.full,
         })
     }
@@ -114,7 +114,7 @@ const COMMIT_EVENTS: usize = 2_048;
 /// Effects under way at the same time.
 const EFFECTS_IN_FLIGHT: usize = 256;
 
-/// The outside world, as the house needs it.
+/// The outside world, as the mesh needs it.
 #[derive(Debug)]
 pub struct Ports<H> {
     /// Calls user functions.
@@ -127,9 +127,9 @@ pub struct Ports<H> {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The running house, as every door sees it. Cheap to clone.
+/// The running mesh, as every door sees it. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct House {
+pub struct Mesh {
     caller: Caller,
     registrar: Registrar,
     directory: Arc<Directory>,
@@ -140,21 +140,21 @@ pub struct House {
     drain: Drain,
     stop_timers: CancellationToken,
     durations: InvocationDurations,
-    past: Past,
+    history_reader: HistoryReader,
 }
 
-impl House {
-    /// Opens the house: claims an epoch, takes over what was registered, starts the stages.
+impl Mesh {
+    /// Opens the mesh: claims an epoch, takes over what was registered, starts the stages.
     ///
     /// # Errors
     /// When the store or the registry cannot be read.
-    pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<House, Error> {
+    pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, Error> {
         let Ports { host, store, registry, clock } = ports;
         let clock: Arc<dyn Clock> = Arc::new(WatchedClock::new(clock));
         let epoch = store.claim_epoch().await?;
         let drain = Drain::new();
         let directory = Arc::new(Directory::new());
-        let gate = Arc::new(Gate::default());
+        let store_breaker = Arc::new(StoreBreaker::default());
 
         let mailboxes = settings.mailboxes();
         let effects = EffectsSender::new(settings.effects);
@@ -175,9 +175,9 @@ impl House {
             drain.clone(),
             settings.host_connections,
         );
-        let past = Past::new(store.clone(), clock.clone());
+        let history_reader = HistoryReader::new(store.clone(), clock.clone());
         let recalled = registrar.recall().await?;
-        info!(epoch, recalled, "house open");
+        info!(epoch, recalled, "mesh open");
 
         // The rooms, in the order of the walk.
         let worker = Arc::new(Worker {
@@ -185,7 +185,7 @@ impl House {
                 directory.clone(),
                 store.clone(),
                 registry,
-                gate.clone(),
+                store_breaker.clone(),
                 timers.clone(),
                 epoch,
             ),
@@ -198,7 +198,7 @@ impl House {
                 timers,
             },
             checkpoint: checkpoint.clone(),
-            way_out: WayOut { caller: caller.clone(), effects: effects.clone() },
+            egress: Egress { caller: caller.clone(), effects: effects.clone() },
             registrar: registrar.clone(),
             store: store.clone(),
             tasks: drain.clone(),
@@ -216,7 +216,7 @@ impl House {
             Growth::start(settings.retention, directory.clone(), store.clone(), clock, &drain)
                 .map_err(unsubscribed)?;
         let durability = settings.rules.durability;
-        let room = Checkpoint::new(store, gate, drain.clone(), durability, growth.clone());
+        let room = Checkpoint::new(store, store_breaker, drain.clone(), durability, growth.clone());
         let in_flight = settings.commits_in_flight.max(1);
         let options = BatchOptions {
             max_bytes: (settings.checkpoint.bytes / (in_flight + 1)).max(1),
@@ -237,7 +237,7 @@ impl House {
         let stop_timers = CancellationToken::new();
         drain.spawn(timer_task.run(caller.clone(), directory.clone(), stop_timers.clone()));
 
-        Ok(House {
+        Ok(Mesh {
             caller,
             registrar,
             directory,
@@ -248,14 +248,14 @@ impl House {
             drain,
             stop_timers,
             durations: InvocationDurations::new(),
-            past,
+            history_reader,
         })
     }
 
     /// Stores a host's definitions durably, then warms eligible actors up in the background.
     ///
     /// # Errors
-    /// When a definition is invalid, nothing could be stored, or the house is draining.
+    /// When a definition is invalid, nothing could be stored, or the mesh is draining.
     pub async fn register(&self, registration: Registration) -> Result<(), Error> {
         self.refuse_while_closed()?;
         self.registrar.register(registration).await
@@ -427,5 +427,5 @@ fn each_slot(demand: usize) -> SubscribeOptions {
 /// Subscribing to a stage that was just made fails only on demand out of range.
 #[allow(clippy::needless_pass_by_value, reason = "as map_err wants it")]
 fn unsubscribed(error: SubscribeError) -> Error {
-    Error::Invalid(format!("the house cannot be opened with these bounds: {error}"))
+    Error::Invalid(format!("the mesh cannot be opened with these bounds: {error}"))
 }

@@ -23,10 +23,10 @@ use tracing::{debug, info, warn};
 use crate::activation::Live;
 use crate::caller::{Call, Task, Work};
 use crate::checkpoint::CheckpointQueue;
-use crate::departure::{Departure, WayOut};
 use crate::directory::Entry;
+use crate::egress::{Completion, Egress};
 use crate::error::Error;
-use crate::incarnation::{Settled, Trouble};
+use crate::incarnation::{Settled, Unusable};
 use crate::invoke::Invoke;
 use crate::lookup::{CheckedOut, Halt, Lookup, in_time};
 use crate::metrics::DEACTIVATIONS_TOTAL;
@@ -43,7 +43,7 @@ pub(crate) struct Worker<H> {
     pub(crate) invoke: Invoke<H>,
     pub(crate) side_effects: SideEffects,
     pub(crate) checkpoint: CheckpointQueue,
-    pub(crate) way_out: WayOut,
+    pub(crate) egress: Egress,
     pub(crate) registrar: Registrar,
     pub(crate) store: Arc<dyn StateStore>,
     pub(crate) tasks: Drain,
@@ -83,7 +83,7 @@ impl<H: Host> Worker<H> {
         self.tasks.spawn(async move {
             sleep(pause).await;
             // The host may have moved meanwhile.
-            work.lane = work.entry.spec().hosted.lane;
+            work.host_limit = work.entry.spec().hosted.host_limit;
             parked.resume(work);
         });
     }
@@ -98,33 +98,33 @@ impl<H: Host> Worker<H> {
             Ok(actor) => actor,
             Err(halt) => return Err((work, halt)),
         };
-        let Work { entry, lane, task, retries } = work;
-        let departure = match task {
+        let Work { entry, host_limit, task, retries } = work;
+        let completion = match task {
             Task::Call(call) => {
                 return match self.call(actor, call).await {
                     Ok(()) => Ok(()),
                     Err((call, halt)) => {
-                        Err((Work { entry, lane, task: Task::Call(call), retries }, halt))
+                        Err((Work { entry, host_limit, task: Task::Call(call), retries }, halt))
                     }
                 };
             }
             Task::State(reply, permit) => {
-                Departure::State(reply, actor.live.content.clone(), permit)
+                Completion::State(reply, actor.live.content.clone(), permit)
             }
-            Task::WarmUp(reply) => Departure::Done(reply),
+            Task::WarmUp(reply) => Completion::Done(reply),
             Task::Checkpoint(asked) => {
                 return self.checkpoint(actor, asked).await.map_err(|(asked, halt)| {
-                    (Work { entry, lane, task: Task::Checkpoint(asked), retries }, halt)
+                    (Work { entry, host_limit, task: Task::Checkpoint(asked), retries }, halt)
                 });
             }
             Task::Restore(number, asked) => {
                 return self.restore(actor, number, asked).await.map_err(|(asked, halt)| {
-                    (Work { entry, lane, task: Task::Restore(number, asked), retries }, halt)
+                    (Work { entry, host_limit, task: Task::Restore(number, asked), retries }, halt)
                 });
             }
-            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(..) => Departure::Nothing,
+            Task::Snapshot | Task::Deactivate { .. } | Task::Delete(..) => Completion::Nothing,
         };
-        self.submit(&mut actor, None, departure, Vec::new()).await;
+        self.submit(&mut actor, None, completion, Vec::new()).await;
         actor.check_in();
         Ok(())
     }
@@ -137,10 +137,10 @@ impl<H: Host> Worker<H> {
         match self.invoke.init(&actor).await {
             Ok(response) => {
                 actor.live.initialised = true;
-                let save = response
-                    .and_then(|response| self.side_effects.settle_init(&mut actor, response));
+                let save =
+                    response.and_then(|response| self.side_effects.plan_init(&mut actor, response));
                 if save.is_some() {
-                    self.submit(&mut actor, save, Departure::Nothing, Vec::new()).await;
+                    self.submit(&mut actor, save, Completion::Nothing, Vec::new()).await;
                 }
                 Ok(actor)
             }
@@ -161,16 +161,16 @@ impl<H: Host> Worker<H> {
         };
         // A long action was a use until its end.
         actor.entry.touch(self.lookup.directory.now_ms());
-        if actor.live.incarnation.trouble() == Some(Trouble::Doomed) {
+        if actor.live.incarnation.unusable() == Some(Unusable::Abandoned) {
             // An older commit was lost while the host worked on a state that will never be.
             let lost =
                 "an older change of the actor could not be kept; this one was discarded with it";
             let error = Error::from(StoreError::Unavailable(lost.into()));
             return Err((call, Halt::end(error.after_action())));
         }
-        match self.side_effects.settle(&mut actor, call, response) {
+        match self.side_effects.plan(&mut actor, call, response) {
             Ok(plan) => {
-                self.submit(&mut actor, plan.save, plan.departure, plan.effects).await;
+                self.submit(&mut actor, plan.save, plan.completion, plan.effects).await;
                 actor.check_in();
                 Ok(())
             }
@@ -186,12 +186,12 @@ impl<H: Host> Worker<H> {
         &self,
         actor: &mut CheckedOut,
         save: Option<Save>,
-        departure: Departure,
+        completion: Completion,
         effects: Vec<PlannedEffect>,
     ) {
         let incarnation = &actor.live.incarnation;
-        if save.is_none() && incarnation.is_settled() && incarnation.trouble().is_none() {
-            self.way_out.depart(departure, effects);
+        if save.is_none() && incarnation.is_settled() && incarnation.unusable().is_none() {
+            self.egress.complete(completion, effects);
             return;
         }
         let bytes = save.as_ref().map_or(0, |save| save.head.content.bytes());
@@ -212,8 +212,8 @@ impl<H: Host> Worker<H> {
             actor.entry.clone(),
             actor.live.incarnation.clone(),
             save,
-            (departure, effects),
-            self.way_out.clone(),
+            (completion, effects),
+            self.egress.clone(),
         );
         match room {
             Ok(permit) => self.checkpoint.push(settled, permit),
@@ -234,7 +234,7 @@ impl<H: Host> Worker<H> {
         if actor.live.is_dirty() || actor.live.is_unrevised() {
             let append = actor.live.is_unrevised();
             let save = self.save(&mut actor, Status::Activated, append);
-            self.submit(&mut actor, Some(save), Departure::Nothing, Vec::new()).await;
+            self.submit(&mut actor, Some(save), Completion::Nothing, Vec::new()).await;
         }
         actor.check_in();
     }
@@ -271,18 +271,18 @@ impl<H: Host> Worker<H> {
             }
         }
         let stateful = actor.spec.hosted.definition.stateful;
-        let save = (stateful && actor.live.needs_farewell()).then(|| {
+        let save = (stateful && actor.live.needs_final_save()).then(|| {
             let append = actor.live.is_unrevised();
             self.save(&mut actor, Status::Deactivated, append)
         });
         let limits = Deadlines::default();
         let timing = Timing::new(limits, Some(limits.host));
         let (written, waiting) = Reply::new(&timing);
-        self.submit(&mut actor, save, Departure::Done(written), Vec::new()).await;
+        self.submit(&mut actor, save, Completion::Done(written), Vec::new()).await;
         let outcome = waiting.answer().await;
         if let Err(error) = &outcome {
             warn!(actor = %entry.actor, %error, "the actor's last change could not be written");
-            // Still in memory unless its incarnation is doomed: the next deactivation tries again.
+            // Still in memory unless its incarnation is abandoned: the next deactivation tries again.
             actor.check_in();
             if let Some(idle) = idle {
                 self.lookup.timers.idle_after(entry, idle, idle).await;
@@ -302,7 +302,7 @@ impl<H: Host> Worker<H> {
         if let Some(incarnation) = incarnation {
             // Calls before the delete are answered as if it had not come yet.
             in_time(incarnation.settled().map(Ok)).await?;
-            incarnation.doom(&StoreError::Unavailable("the actor was deleted".into()));
+            incarnation.abandon(&StoreError::Unavailable("the actor was deleted".into()));
         }
         entry.cell.lock().live = None;
         self.lookup.left(entry);

@@ -38,7 +38,7 @@ async fn a_call_that_was_said_not_to_be_started_never_runs() {
     let actions = vec!["init".into(), "add".into()];
     world.register(vec![Definition { actions, ..definition("joe") }]).await.unwrap();
     let gone = world.start(call("joe", "add"));
-    settle().await;
+    until_idle().await;
     gone.abort();
     let error = world.add("joe").await.unwrap_err();
     assert!(matches!(error, Error::NotStarted(..)), "{error}");
@@ -54,7 +54,7 @@ async fn a_call_that_never_reached_its_host_is_said_not_to_be_started() {
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     let began = Instant::now();
-    let error = world.house.invoke(bounded(call("joe", "add"), 500)).await.unwrap_err();
+    let error = world.mesh.invoke(bounded(call("joe", "add"), 500)).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     assert!(began.elapsed() <= Duration::from_millis(500));
 }
@@ -68,7 +68,7 @@ async fn a_caller_s_own_bound_is_for_the_whole_call_waiting_included() {
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     let first = world.start(bounded(call("joe", "add"), 50_000));
-    settle().await;
+    until_idle().await;
     let second = world.start(bounded(call("joe", "add"), 50_000));
     let endless = world.start(bounded(call("joe", "add"), u64::MAX));
     assert_eq!(answered(first.await.unwrap().unwrap()), 1);
@@ -90,7 +90,7 @@ async fn a_bounded_call_goes_on_to_its_next_actor_within_its_bound() {
     .await;
     world.register(["first", "second"].map(definition).to_vec()).await.unwrap();
     assert_eq!(
-        answered(world.house.invoke(bounded(call("first", "add"), 40_000)).await.unwrap()),
+        answered(world.mesh.invoke(bounded(call("first", "add"), 40_000)).await.unwrap()),
         1
     );
 }
@@ -105,7 +105,7 @@ async fn an_accepted_asynchronous_call_runs_however_long_it_waits() {
     world.register(vec![definition("joe")]).await.unwrap();
     for _ in 0..10 {
         let accepted = Invocation { asynchronous: true, ..call("joe", "add") };
-        world.house.invoke(accepted).await.unwrap();
+        world.mesh.invoke(accepted).await.unwrap();
     }
     sleep(Duration::from_mins(1)).await;
     assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 10);
@@ -126,12 +126,12 @@ async fn a_routed_call_is_not_cancelled_when_its_client_and_another_one_go() {
     .await;
     world.register(["first", "second"].map(definition).to_vec()).await.unwrap();
     let running = world.start(call("second", "add"));
-    settle().await;
+    until_idle().await;
     let routed = world.start(call("first", "add"));
     let other = world.start(call("second", "add"));
-    settle().await;
+    until_idle().await;
     routed.abort();
-    settle().await;
+    until_idle().await;
     other.abort();
     running.await.unwrap().unwrap();
     sleep(Duration::from_secs(10)).await;
@@ -156,7 +156,7 @@ async fn an_error_after_the_action_ran_does_not_invite_to_run_it_again() {
     }))
     .await;
     world.register(["first", "second", "joe"].map(definition).to_vec()).await.unwrap();
-    let error = world.house.invoke(call("first", "add")).await.unwrap_err();
+    let error = world.mesh.invoke(call("first", "add")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HostFailed);
     assert!(!error.is_retryable(), "{error}");
     let lost = StoreError::Unavailable("as the test wants it".into());

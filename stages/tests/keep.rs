@@ -31,7 +31,7 @@ async fn counting(settings: Settings) -> World {
 }
 
 async fn joe(world: &World) -> u64 {
-    answered(world.house.invoke(call("joe", "get")).await.unwrap())
+    answered(world.mesh.invoke(call("joe", "get")).await.unwrap())
 }
 
 fn kept(checkpoint: &Checkpoint) -> (u64, u64) {
@@ -39,26 +39,26 @@ fn kept(checkpoint: &Checkpoint) -> (u64, u64) {
 }
 
 fn restore(world: &World, revision: u64) -> JoinHandle<Result<Checkpoint, Error>> {
-    let house = world.house.clone();
-    tokio::task::spawn(async move { house.restore("s", "joe", revision).await })
+    let mesh = world.mesh.clone();
+    tokio::task::spawn(async move { mesh.restore("s", "joe", revision).await })
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_checkpoint_appends_what_the_history_lacks_and_only_that() {
     let world = counting(Settings::default()).await;
-    let empty = world.house.checkpoint("s", "joe").await.unwrap();
+    let empty = world.mesh.checkpoint("s", "joe").await.unwrap();
     assert_eq!((empty.revision, empty.at, empty.content.state), (0, None, None));
     assert_eq!(world.store.saves(), 0);
     world.add("joe").await.unwrap();
-    let first = world.house.checkpoint("s", "joe").await.unwrap();
+    let first = world.mesh.checkpoint("s", "joe").await.unwrap();
     assert_eq!(kept(&first), (1, 1));
     let saves = world.store.saves();
-    assert_eq!(world.house.checkpoint("s", "joe").await.unwrap(), first, "nothing has changed");
+    assert_eq!(world.mesh.checkpoint("s", "joe").await.unwrap(), first, "nothing has changed");
     assert_eq!(world.store.saves(), saves);
     world.add("joe").await.unwrap();
-    assert_eq!(kept(&world.house.checkpoint("s", "joe").await.unwrap()), (2, 2));
+    assert_eq!(kept(&world.mesh.checkpoint("s", "joe").await.unwrap()), (2, 2));
     assert_eq!(history(&world, "joe").await, [1, 2]);
-    let stored = world.house.revision("s", "joe", 1).await.unwrap();
+    let stored = world.mesh.revision("s", "joe", 1).await.unwrap();
     assert_eq!((Some(stored.at), stored.content), (first.at, first.content));
 }
 
@@ -68,7 +68,7 @@ async fn the_memory_s_revision_advances_with_a_checkpoint() {
     let world = world(counter()).await;
     world.register(vec![timed]).await.unwrap();
     world.add("joe").await.unwrap();
-    assert_eq!(kept(&world.house.checkpoint("s", "joe").await.unwrap()), (1, 1));
+    assert_eq!(kept(&world.mesh.checkpoint("s", "joe").await.unwrap()), (1, 1));
     world.add("joe").await.unwrap();
     sleep(Duration::from_secs(3)).await;
     assert_eq!(history(&world, "joe").await, [1, 2], "the snapshot took the next number");
@@ -81,10 +81,10 @@ async fn a_checkpoint_after_an_orderly_end_tells_of_the_revision_that_is_there()
     first.register(vec![definition("joe")]).await.unwrap();
     first.add("joe").await.unwrap();
     first.clock.set(Timestamp(2_000_000_000_000));
-    assert!(first.house.drain(Duration::from_secs(5)).await);
+    assert!(first.mesh.drain(Duration::from_secs(5)).await);
     let written = first.memory.load_revision(&id("joe"), 1).await.unwrap().unwrap();
     let world = world_with(counter(), every(), memory).await;
-    let told = world.house.checkpoint("s", "joe").await.unwrap();
+    let told = world.mesh.checkpoint("s", "joe").await.unwrap();
     assert_eq!((kept(&told), told.at), ((1, 1), Some(written.at)));
     assert!(world.head("joe").await.unwrap().at > written.at);
 }
@@ -95,15 +95,15 @@ async fn a_restore_is_a_new_revision_that_later_calls_see() {
     for n in 1..=3 {
         assert_eq!(world.add("joe").await.unwrap(), n);
     }
-    let restored = world.house.restore("s", "joe", 1).await.unwrap();
+    let restored = world.mesh.restore("s", "joe", 1).await.unwrap();
     assert_eq!(kept(&restored), (4, 1));
     let head = world.head("joe").await.unwrap();
     assert_eq!((head.revision, number(head.content.state.as_ref())), (4, 1));
     assert_eq!(world.add("joe").await.unwrap(), 2);
     assert_eq!(history(&world, "joe").await, [1, 2, 3, 1, 2]);
     // The content that is current anyway, restored: a revision all the same.
-    assert_eq!(kept(&world.house.restore("s", "joe", 5).await.unwrap()), (6, 2));
-    assert!(world.house.drain(Duration::from_secs(5)).await);
+    assert_eq!(kept(&world.mesh.restore("s", "joe", 5).await.unwrap()), (6, 2));
+    assert!(world.mesh.drain(Duration::from_secs(5)).await);
     let again = world_with(counter(), every(), world.memory).await;
     assert_eq!(again.add("joe").await.unwrap(), 3);
 }
@@ -116,11 +116,11 @@ async fn what_cannot_be_restored_is_refused_and_changes_nothing() {
     world.register(vec![definition("joe"), stateless]).await.unwrap();
     let saves = world.store.saves();
     let kind = |refused: Result<Checkpoint, Error>| refused.unwrap_err().kind();
-    assert_eq!(kind(world.house.restore("s", "joe", 7).await), ErrorKind::ActorNotFound);
-    assert_eq!(kind(world.house.restore("s", "nobody", 1).await), ErrorKind::ActorNotFound);
-    assert_eq!(kind(world.house.checkpoint("s", "nobody").await), ErrorKind::ActorNotFound);
-    assert_eq!(kind(world.house.restore("s", "moe", 1).await), ErrorKind::Conflict);
-    assert_eq!(kind(world.house.checkpoint("s", "moe").await), ErrorKind::Conflict);
+    assert_eq!(kind(world.mesh.restore("s", "joe", 7).await), ErrorKind::ActorNotFound);
+    assert_eq!(kind(world.mesh.restore("s", "nobody", 1).await), ErrorKind::ActorNotFound);
+    assert_eq!(kind(world.mesh.checkpoint("s", "nobody").await), ErrorKind::ActorNotFound);
+    assert_eq!(kind(world.mesh.restore("s", "moe", 1).await), ErrorKind::Conflict);
+    assert_eq!(kind(world.mesh.checkpoint("s", "moe").await), ErrorKind::Conflict);
     assert_eq!((world.store.saves(), joe(&world).await), (saves, 1));
 }
 
@@ -131,12 +131,12 @@ async fn a_restore_that_is_lost_leaves_the_old_state_and_takes_no_number() {
     world.add("joe").await.unwrap();
     let lost = StoreError::Unavailable("as the test wants it".into());
     world.store.fail_next_save(SaveFault::Lose(lost));
-    let error = world.house.restore("s", "joe", 1).await.unwrap_err();
+    let error = world.mesh.restore("s", "joe", 1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StoreUnavailable);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(joe(&world).await, 2);
     assert_eq!(history(&world, "joe").await, [1, 2]);
-    assert_eq!(kept(&world.house.restore("s", "joe", 1).await.unwrap()), (3, 1));
+    assert_eq!(kept(&world.mesh.restore("s", "joe", 1).await.unwrap()), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,12 +149,12 @@ async fn a_restore_in_doubt_fences_the_actor_and_answers_when_it_is_durable() {
         world.store.fail_next_save(SaveFault::WriteAndFail(unknown));
     }
     let doubtful = restore(&world, 1);
-    settle().await;
+    until_idle().await;
     assert!(!doubtful.is_finished());
     assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::Overloaded);
-    let refused = world.house.restore("s", "joe", 2).await.unwrap_err();
+    let refused = world.mesh.restore("s", "joe", 2).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Overloaded);
-    assert_eq!(world.house.checkpoint("s", "joe").await.unwrap_err().kind(), ErrorKind::Overloaded);
+    assert_eq!(world.mesh.checkpoint("s", "joe").await.unwrap_err().kind(), ErrorKind::Overloaded);
     assert_eq!(kept(&doubtful.await.unwrap().unwrap()), (3, 1));
     assert_eq!(world.add("joe").await.unwrap(), 2);
     assert_eq!(history(&world, "joe").await, [1, 2, 1, 2]);
@@ -165,7 +165,7 @@ async fn a_restore_under_a_later_owner_says_where_to_go() {
     let world = counting(every()).await;
     world.add("joe").await.unwrap();
     world.store.fail_next_save(SaveFault::Lose(StoreError::Fenced(7)));
-    let error = world.house.restore("s", "joe", 1).await.unwrap_err();
+    let error = world.mesh.restore("s", "joe", 1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("runs elsewhere, under epoch 7"), "{error}");
     assert!(!error.is_retryable());
@@ -177,11 +177,11 @@ async fn a_restore_has_its_turn_among_the_calls() {
     world.add("joe").await.unwrap();
     world.store.hold_saves();
     let before = world.start(call("joe", "add"));
-    settle().await;
+    until_idle().await;
     let restoring = restore(&world, 1);
-    settle().await;
+    until_idle().await;
     let behind = world.start(call("joe", "add"));
-    settle().await;
+    until_idle().await;
     assert!(!restoring.is_finished(), "it is not durable yet");
     world.store.release_saves();
     assert_eq!(answered(before.await.unwrap().unwrap()), 2);
@@ -202,11 +202,11 @@ async fn a_restore_that_nobody_waits_for_any_more_is_not_started() {
     world.register(vec![definition("joe")]).await.unwrap();
     world.add("joe").await.unwrap();
     let running = world.start(call("joe", "slow"));
-    settle().await;
-    let late = world.house.restore("s", "joe", 1).await.unwrap_err();
+    until_idle().await;
+    let late = world.mesh.restore("s", "joe", 1).await.unwrap_err();
     assert!(matches!(late, Error::NotStarted(..)), "{late}");
     let gone = restore(&world, 1);
-    settle().await;
+    until_idle().await;
     gone.abort();
     running.await.unwrap().unwrap();
     sleep(Duration::from_secs(1)).await;
@@ -232,11 +232,11 @@ async fn a_restore_needs_no_host_and_the_init_action_runs_before_the_first_call(
     let first = world_with(flaky.clone(), every(), memory.clone()).await;
     first.register(vec![with_init()]).await.unwrap();
     assert_eq!(first.add("joe").await.unwrap(), 2, "one of them was its init action's");
-    assert!(first.house.drain(Duration::from_secs(5)).await);
+    assert!(first.mesh.drain(Duration::from_secs(5)).await);
     up.store(false, std::sync::atomic::Ordering::SeqCst);
     let world = world_with(flaky, every(), memory).await;
-    assert_eq!(kept(&world.house.restore("s", "joe", 1).await.unwrap()), (3, 1));
-    assert_eq!(kept(&world.house.checkpoint("s", "joe").await.unwrap()), (3, 1));
+    assert_eq!(kept(&world.mesh.restore("s", "joe", 1).await.unwrap()), (3, 1));
+    assert_eq!(kept(&world.mesh.checkpoint("s", "joe").await.unwrap()), (3, 1));
     up.store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(world.add("joe").await.unwrap(), 3);
 }
@@ -246,10 +246,10 @@ async fn with_snapshots_only_a_checkpoint_is_durable_when_it_answers() {
     let world = counting(rules(|rules| rules.durability = Durability::Snapshot)).await;
     world.add("joe").await.unwrap();
     assert_eq!(world.head("joe").await, None);
-    assert_eq!(kept(&world.house.checkpoint("s", "joe").await.unwrap()), (1, 1));
+    assert_eq!(kept(&world.mesh.checkpoint("s", "joe").await.unwrap()), (1, 1));
     assert_eq!(world.head("joe").await.unwrap().revision, 1);
     world.add("joe").await.unwrap();
-    assert_eq!(kept(&world.house.restore("s", "joe", 1).await.unwrap()), (2, 1));
+    assert_eq!(kept(&world.mesh.restore("s", "joe", 1).await.unwrap()), (2, 1));
     assert_eq!(world.head("joe").await.unwrap().revision, 2);
 }
 
@@ -260,22 +260,22 @@ async fn the_past_is_read_without_waking_the_actor() {
         world.clock.set(Timestamp(n * 1_000_000_000_000));
         world.add("joe").await.unwrap();
     }
-    assert!(world.house.drain(Duration::from_secs(5)).await);
+    assert!(world.mesh.drain(Duration::from_secs(5)).await);
     let again = world_with(counter(), every(), world.memory).await;
     again.clock.set(Timestamp(9_000_000_000_000));
-    let house = &again.house;
-    let page = house.revisions("s", "joe", Interval::ALL, 2).await.unwrap();
+    let mesh = &again.mesh;
+    let page = mesh.revisions("s", "joe", Interval::ALL, 2).await.unwrap();
     assert_eq!((page.items.len(), page.more), (2, true));
-    let then = house.state_at("s", "joe", page.items[1].at).await.unwrap();
+    let then = mesh.state_at("s", "joe", page.items[1].at).await.unwrap();
     assert_eq!((then.revision, then.exact), (page.items[1].clone(), true));
-    let latest = house.latest("s", "joe").await.unwrap();
+    let latest = mesh.latest("s", "joe").await.unwrap();
     assert_eq!((latest.revision, latest.status), (3, Status::Deactivated));
     for missing in [
-        house.revision("s", "joe", 4).await.unwrap_err(),
-        house.revision("s", "nobody", 1).await.unwrap_err(),
-        house.state_at("s", "joe", Timestamp(1)).await.unwrap_err(),
-        house.latest("s", "nobody").await.unwrap_err(),
-        house.revisions("s", "nobody", Interval::ALL, 1).await.unwrap_err(),
+        mesh.revision("s", "joe", 4).await.unwrap_err(),
+        mesh.revision("s", "nobody", 1).await.unwrap_err(),
+        mesh.state_at("s", "joe", Timestamp(1)).await.unwrap_err(),
+        mesh.latest("s", "nobody").await.unwrap_err(),
+        mesh.revisions("s", "nobody", Interval::ALL, 1).await.unwrap_err(),
     ] {
         assert_eq!(missing.kind(), ErrorKind::ActorNotFound, "{missing}");
     }
@@ -289,14 +289,14 @@ async fn while_a_write_is_under_way_the_newest_is_not_exact() {
     let now = Timestamp(2_000_000_000_000);
     world.clock.set(now);
     let asked = Timestamp(now.0 - 1);
-    assert!(world.house.state_at("s", "joe", asked).await.unwrap().exact);
+    assert!(world.mesh.state_at("s", "joe", asked).await.unwrap().exact);
     world.store.hold_saves();
     let running = world.start(call("joe", "add"));
-    settle().await;
-    assert!(!world.house.state_at("s", "joe", asked).await.unwrap().exact);
+    until_idle().await;
+    assert!(!world.mesh.state_at("s", "joe", asked).await.unwrap().exact);
     world.store.release_saves();
     running.await.unwrap().unwrap();
-    assert!(world.house.state_at("s", "joe", asked).await.unwrap().exact);
+    assert!(world.mesh.state_at("s", "joe", asked).await.unwrap().exact);
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,9 +304,9 @@ async fn a_history_that_cannot_be_read_ends_the_question_and_holds_no_actor() {
     let world = counting(every()).await;
     world.add("joe").await.unwrap();
     world.store.hang_loads(true);
-    let restoring = world.house.restore("s", "joe", 1).await.unwrap_err();
+    let restoring = world.mesh.restore("s", "joe", 1).await.unwrap_err();
     assert!(matches!(restoring, Error::NotStarted(..)), "{restoring}");
-    let asking = world.house.revision("s", "joe", 1).await.unwrap_err();
+    let asking = world.mesh.revision("s", "joe", 1).await.unwrap_err();
     assert_eq!(asking.kind(), ErrorKind::StoreUnavailable);
     world.store.hang_loads(false);
     sleep(Duration::from_secs(15)).await;
@@ -321,7 +321,7 @@ async fn a_restore_given_up_while_the_history_was_read_is_not_started() {
     world.add("joe").await.unwrap();
     world.store.hang_loads(true);
     let gone = restore(&world, 1);
-    settle().await;
+    until_idle().await;
     gone.abort();
     world.store.hang_loads(false);
     // The question that hangs ends after ten seconds; it is put again then, and answered.
@@ -353,14 +353,14 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Numbers and times as they were acknowledged, and the content that each number stands for.
-async fn walk(steps: Vec<Step>) {
+async fn run(steps: Vec<Step>) {
     let memory = MemoryStore::new();
     let mut world = world_with(counter(), every(), memory.clone()).await;
     world.register(vec![definition("joe")]).await.unwrap();
     let (mut state, mut newest) = (0, 0);
     let mut told = std::collections::BTreeMap::new();
     for step in steps {
-        // A lost commit closes the gate for a while.
+        // A lost commit closes the store_breaker for a while.
         sleep(Duration::from_secs(5)).await;
         let before = newest;
         let answer = match step {
@@ -373,8 +373,8 @@ async fn walk(steps: Vec<Step>) {
                 }
                 continue;
             }
-            Step::Checkpoint => world.house.checkpoint("s", "joe").await,
-            Step::Restore(number) => world.house.restore("s", "joe", number).await,
+            Step::Checkpoint => world.mesh.checkpoint("s", "joe").await,
+            Step::Restore(number) => world.mesh.restore("s", "joe", number).await,
             Step::Lose => {
                 let lost = StoreError::Unavailable("as the test wants it".into());
                 world.store.fail_next_save(SaveFault::Lose(lost));
@@ -424,6 +424,6 @@ proptest! {
             .start_paused(true)
             .build()
             .unwrap();
-        runtime.block_on(walk(steps));
+        runtime.block_on(run(steps));
     }
 }

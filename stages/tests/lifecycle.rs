@@ -18,18 +18,18 @@ use tidegate_stages::ports::{
 };
 use tidegate_stages::state::{Status, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
-use tidegate_stages::topology::{House, Ports, Settings};
+use tidegate_stages::topology::{Mesh, Ports, Settings};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 /// A counter whose action `slow` waits for a permit.
-fn gated(gate: &Arc<Semaphore>) -> BoxedHost {
-    let gate = gate.clone();
+fn gated(store_breaker: &Arc<Semaphore>) -> BoxedHost {
+    let store_breaker = store_breaker.clone();
     host(move |invocation| {
-        let gate = gate.clone();
+        let store_breaker = store_breaker.clone();
         async move {
             if invocation.action == "slow" {
-                gate.acquire().await.unwrap().forget();
+                store_breaker.acquire().await.unwrap().forget();
             }
             Ok(counted(&invocation))
         }
@@ -38,21 +38,21 @@ fn gated(gate: &Arc<Semaphore>) -> BoxedHost {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_behind_a_delete_does_not_bring_the_actor_back_nor_touch_its_successor() {
-    let gate = Arc::new(Semaphore::new(0));
-    let world = world(gated(&gate)).await;
+    let store_breaker = Arc::new(Semaphore::new(0));
+    let world = world(gated(&store_breaker)).await;
     world.register(vec![definition("template")]).await.unwrap();
     world.spawn("joe", "template").await.unwrap();
     let running = world.start(call("joe", "slow"));
-    settle().await;
-    let house = world.house.clone();
-    let delete = tokio::task::spawn(async move { house.delete("s", "joe").await });
-    settle().await;
+    until_idle().await;
+    let mesh = world.mesh.clone();
+    let delete = tokio::task::spawn(async move { mesh.delete("s", "joe").await });
+    until_idle().await;
     let behind = world.start(call("joe", "add"));
-    settle().await;
-    let house = world.house.clone();
-    let again = tokio::task::spawn(async move { house.delete("s", "joe").await });
-    settle().await;
-    gate.add_permits(1);
+    until_idle().await;
+    let mesh = world.mesh.clone();
+    let again = tokio::task::spawn(async move { mesh.delete("s", "joe").await });
+    until_idle().await;
+    store_breaker.add_permits(1);
     running.await.unwrap().unwrap();
     delete.await.unwrap().unwrap();
     assert_eq!(again.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
@@ -64,38 +64,38 @@ async fn a_call_behind_a_delete_does_not_bring_the_actor_back_nor_touch_its_succ
     for n in 1..=3 {
         assert_eq!(world.add("joe").await.unwrap(), n);
     }
-    assert!(world.house.drain(Duration::from_secs(5)).await);
+    assert!(world.mesh.drain(Duration::from_secs(5)).await);
     let head = StateStore::load(&world.memory, &stored).await.unwrap().unwrap();
     assert_eq!((number(head.content.state.as_ref()), head.status), (3, Status::Deactivated));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_question_for_the_state_is_admitted_like_a_call() {
-    let gate = Arc::new(Semaphore::new(0));
+    let store_breaker = Arc::new(Semaphore::new(0));
     let settings = Settings {
-        door: tidegate_pipeline::Bound { events: 64, bytes: 1 << 20 },
+        admission: tidegate_pipeline::Bound { events: 64, bytes: 1 << 20 },
         ..Settings::default()
     };
-    let world = world_with(gated(&gate), settings, MemoryStore::new()).await;
+    let world = world_with(gated(&store_breaker), settings, MemoryStore::new()).await;
     world.register(vec![definition("joe")]).await.unwrap();
     let _running = world.start(call("joe", "slow"));
-    settle().await;
+    until_idle().await;
     let asked: Vec<_> = (0..40)
         .map(|_| {
-            let house = world.house.clone();
-            tokio::task::spawn(async move { house.state("s", "joe").await })
+            let mesh = world.mesh.clone();
+            tokio::task::spawn(async move { mesh.state("s", "joe").await })
         })
         .collect();
-    settle().await;
+    until_idle().await;
     let refused = asked.iter().filter(|asked| asked.is_finished()).count();
     assert_eq!(refused, 40 - 64 / 8, "the mailbox bounds them");
     // Those who have gone give their places back without a turn.
     asked.iter().for_each(tokio::task::JoinHandle::abort);
-    settle().await;
+    until_idle().await;
     let waiting = world.start(call("joe", "add"));
-    settle().await;
+    until_idle().await;
     assert!(!waiting.is_finished());
-    gate.add_permits(1);
+    store_breaker.add_permits(1);
     assert_eq!(answered(waiting.await.unwrap().unwrap()), 2);
 }
 
@@ -198,7 +198,7 @@ async fn idle_time_is_counted_from_the_end_of_the_last_call() {
     .await;
     let short = Definition { deactivate_after: Some(Duration::from_secs(2)), ..definition("joe") };
     world.register(vec![short]).await.unwrap();
-    world.house.invoke(call("joe", "slow")).await.unwrap();
+    world.mesh.invoke(call("joe", "slow")).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.head("joe").await.unwrap().status, Status::Activated);
     sleep(Duration::from_secs(2)).await;
@@ -211,7 +211,7 @@ async fn a_stateless_actor_is_never_written_whatever_its_spawn_asks_for() {
     world.register(vec![Definition { stateful: false, ..definition("template") }]).await.unwrap();
     let actors = vec![stored_id("joe", "template")];
     let spawn = tidegate_stages::invocation::Spawn { actors, revision: Some(1) };
-    world.house.spawn(spawn).await.unwrap();
+    world.mesh.spawn(spawn).await.unwrap();
     let revision =
         tidegate_stages::state::Head { revision: 1, version: 1, epoch: 1, ..Default::default() };
     let save = tidegate_stages::ports::Save {
@@ -289,10 +289,10 @@ async fn effects_of_calls_that_finish_while_draining_are_delivered() {
     .await;
     world.register(["a", "b", "c", "d"].map(definition).to_vec()).await.unwrap();
     let first = world.start(call("a", "add"));
-    settle().await;
+    until_idle().await;
     world.store.hold_saves();
-    let house = world.house.clone();
-    let drain = tokio::task::spawn(async move { house.drain(Duration::from_mins(1)).await });
+    let mesh = world.mesh.clone();
+    let drain = tokio::task::spawn(async move { mesh.drain(Duration::from_mins(1)).await });
     // Commits are slow: effects of permitless calls wait for theirs while every mailbox is empty.
     for _ in 0..20 {
         sleep(Duration::from_secs(1)).await;
@@ -335,22 +335,22 @@ async fn a_registration_whose_client_has_gone_is_complete_all_the_same() {
         registry: Arc::new(SlowRegistry(memory)),
         clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
     };
-    let house = House::open(Settings::default(), ports).await.unwrap();
-    let (registering, definitions) = (house.clone(), vec![definition("joe")]);
+    let mesh = Mesh::open(Settings::default(), ports).await.unwrap();
+    let (registering, definitions) = (mesh.clone(), vec![definition("joe")]);
     let host = HostAddress::new("127.0.0.1:8090");
     let registration = Registration { system: "s".into(), host, definitions };
     let gone = tokio::task::spawn(async move { registering.register(registration).await });
-    settle().await;
+    until_idle().await;
     gone.abort();
     sleep(Duration::from_secs(2)).await;
     let by_reference = Invocation { register_ref: "joe".into(), ..call("moe", "add") };
-    let calling = house.clone();
+    let calling = mesh.clone();
     let gone = tokio::task::spawn(async move { calling.invoke(by_reference).await });
-    settle().await;
+    until_idle().await;
     gone.abort();
     sleep(Duration::from_secs(2)).await;
     for name in ["joe", "moe"] {
-        assert_eq!(answered(house.invoke(call(name, "add")).await.unwrap()), 1);
+        assert_eq!(answered(mesh.invoke(call(name, "add")).await.unwrap()), 1);
     }
 }
 

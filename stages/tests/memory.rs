@@ -62,7 +62,7 @@ async fn a_lost_commit_fails_its_calls_and_the_next_call_loads_again() {
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::StoreUnavailable);
     }
-    // The gate is closed for a moment, so that no action runs whose state would be lost.
+    // The store_breaker is closed for a moment, so that no action runs whose state would be lost.
     assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::Overloaded);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.add("joe").await.unwrap(), 2);
@@ -246,7 +246,7 @@ async fn with_snapshot_durability_the_timer_and_the_end_write() {
     sleep(Duration::from_secs(3)).await;
     assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 10);
     assert!(world.head("moe").await.is_none());
-    assert!(world.house.drain(Duration::from_secs(5)).await);
+    assert!(world.mesh.drain(Duration::from_secs(5)).await);
     assert_eq!(number(world.head("moe").await.unwrap().content.state.as_ref()), 10);
 }
 
@@ -325,10 +325,10 @@ async fn an_empty_map_of_tags_keeps_them_unless_told_otherwise() {
         let settings = rules(|rules| rules.empty_tags = empty_tags);
         let world = world_with(tagged(), settings, MemoryStore::new()).await;
         world.register(vec![definition("joe")]).await.unwrap();
-        world.house.invoke(call("joe", "other")).await.unwrap();
-        assert_eq!(world.house.state("s", "joe").await.unwrap().tags.len(), 1);
+        world.mesh.invoke(call("joe", "other")).await.unwrap();
+        assert_eq!(world.mesh.state("s", "joe").await.unwrap().tags.len(), 1);
         world.add("joe").await.unwrap();
-        assert_eq!(world.house.state("s", "joe").await.unwrap().tags.len(), kept);
+        assert_eq!(world.mesh.state("s", "joe").await.unwrap().tags.len(), kept);
         assert_eq!(world.head("joe").await.unwrap().content.tags.len(), kept);
     }
 }
@@ -341,10 +341,10 @@ async fn a_change_of_tags_alone_is_a_change() {
     }))
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
-    world.house.invoke(call("joe", "add")).await.unwrap();
-    world.house.invoke(call("joe", "add")).await.unwrap();
+    world.mesh.invoke(call("joe", "add")).await.unwrap();
+    world.mesh.invoke(call("joe", "add")).await.unwrap();
     assert_eq!(world.head("joe").await.unwrap().version, 1);
-    world.house.invoke(call("joe", "other")).await.unwrap();
+    world.mesh.invoke(call("joe", "other")).await.unwrap();
     assert_eq!(world.head("joe").await.unwrap().version, 2);
 }
 
@@ -364,7 +364,7 @@ async fn a_state_above_the_limit_is_refused_and_the_old_one_stays() {
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     world.add("joe").await.unwrap();
-    let error = world.house.invoke(call("joe", "other")).await.unwrap_err();
+    let error = world.mesh.invoke(call("joe", "other")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(world.add("joe").await.unwrap(), 2);
 }
@@ -384,20 +384,20 @@ async fn a_state_that_is_above_a_lowered_limit_stays_may_shrink_and_does_not_gro
         })
     };
     let bytes = |world: &World| {
-        let house = world.house.clone();
-        async move { house.state("s", "joe").await.unwrap().state.unwrap().value.len() }
+        let mesh = world.mesh.clone();
+        async move { mesh.state("s", "joe").await.unwrap().state.unwrap().value.len() }
     };
     let world = world_with(sized(3000), rules(|_| ()), MemoryStore::new()).await;
     world.register(vec![definition("joe")]).await.unwrap();
-    world.house.invoke(call("joe", "add")).await.unwrap();
+    world.mesh.invoke(call("joe", "add")).await.unwrap();
 
     for (add, then) in [(2999, 2999), (3000, 2999), (2001, 2001), (500, 500), (2000, 500)] {
         let limited = rules(|rules| rules.max_state_bytes = 1000);
         let world = world_with(sized(add), limited, world.memory.clone()).await;
         for action in ["get", "other", "slow"] {
-            world.house.invoke(call("joe", action)).await.unwrap();
+            world.mesh.invoke(call("joe", action)).await.unwrap();
         }
-        let added = world.house.invoke(call("joe", "add")).await;
+        let added = world.mesh.invoke(call("joe", "add")).await;
         assert_eq!(
             added.err().map(|error| error.kind()),
             (add != then).then_some(ErrorKind::TooLarge)
@@ -444,12 +444,12 @@ async fn a_spawn_may_ask_for_an_older_revision_once() {
     }
     sleep(Duration::from_secs(1)).await;
     let actors = vec![stored_id("joe", "template")];
-    world.house.spawn(Spawn { actors: actors.clone(), revision: Some(2) }).await.unwrap();
+    world.mesh.spawn(Spawn { actors: actors.clone(), revision: Some(2) }).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 3);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.add("joe").await.unwrap(), 4, "only the first activation goes back");
     sleep(Duration::from_secs(1)).await;
-    world.house.spawn(Spawn { actors, revision: Some(999) }).await.unwrap();
+    world.mesh.spawn(Spawn { actors, revision: Some(999) }).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 5, "no such revision: the current state stays");
 }
 
@@ -465,25 +465,25 @@ async fn deleting_removes_state_history_and_a_spawned_registration() {
     world.spawn("joe", "template").await.unwrap();
     world.add("joe").await.unwrap();
     world.add("template").await.unwrap();
-    world.house.delete("s", "joe").await.unwrap();
+    world.mesh.delete("s", "joe").await.unwrap();
     assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
     assert!(world.memory.load(&stored_id("joe", "template")).await.unwrap().is_none());
-    world.house.delete("s", "template").await.unwrap();
+    world.mesh.delete("s", "template").await.unwrap();
     assert_eq!(world.add("template").await.unwrap(), 1);
     world.spawn("joe", "template").await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 1);
-    assert_eq!(world.house.delete("s", "zoe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(world.mesh.delete("s", "zoe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_state_of_an_actor_is_told_when_there_is_one() {
     let world = world(counter()).await;
     world.register(vec![definition("joe")]).await.unwrap();
-    assert_eq!(world.house.state("s", "joe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(world.mesh.state("s", "joe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
     world.add("joe").await.unwrap();
-    let state = world.house.state("s", "joe").await.unwrap();
+    let state = world.mesh.state("s", "joe").await.unwrap();
     assert_eq!(number(state.state.as_ref()), 1);
-    assert_eq!(world.house.state("s", "moe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(world.mesh.state("s", "moe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
 }
 
 #[tokio::test(start_paused = true)]

@@ -130,10 +130,10 @@ async fn run(seed: u64, durability: Durability) {
                 let payload = Payload::Value(any(dice.below(1000)));
                 let asynchronous = dice.below(8) == 0;
                 let invocation = Invocation { payload, asynchronous, ..call(NAMES[at], "add") };
-                let (house, known) = (world.house.clone(), known.clone());
+                let (mesh, known) = (world.mesh.clone(), known.clone());
                 known[at].lock().attempts += 1;
                 calls.push(tokio::task::spawn(async move {
-                    let answer = house.invoke(invocation).await;
+                    let answer = mesh.invoke(invocation).await;
                     let mut known = known[at].lock();
                     match answer {
                         Ok(Payload::Value(any)) => {
@@ -157,12 +157,12 @@ async fn run(seed: u64, durability: Durability) {
         // An aborted caller is one that has gone.
         drop(call.await);
     }
-    assert!(world.house.drain(Duration::from_mins(2)).await, "seed {seed}: drain");
+    assert!(world.mesh.drain(Duration::from_mins(2)).await, "seed {seed}: drain");
 
     let again = world_with(counter(), Settings::default(), memory).await;
     for (name, known) in NAMES.iter().zip(&*known) {
         let known = std::mem::take(&mut *known.lock());
-        let state = again.house.state("s", name).await;
+        let state = again.mesh.state("s", name).await;
         let value = state.map_or(0, |state| number(state.state.as_ref()));
         let newest = known.acknowledged.last().copied().unwrap_or(0);
         assert!(known.doubled.is_empty(), "seed {seed}, {name}: twice {:?}", known.doubled);

@@ -18,13 +18,13 @@ use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, StateStore, StoreError};
 use tidegate_stages::state::Timestamp;
 use tidegate_stages::testkit::clock::SetClock;
-use tidegate_stages::topology::{House, Ports, Settings};
+use tidegate_stages::topology::{Mesh, Ports, Settings};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 async fn restarted(world: World) -> World {
     let memory = world.memory.clone();
-    assert!(world.house.drain(Duration::from_secs(5)).await);
+    assert!(world.mesh.drain(Duration::from_secs(5)).await);
     world_with(counter(), Settings::default(), memory).await
 }
 
@@ -40,7 +40,7 @@ async fn a_deleted_actor_stays_registered_while_others_are_made_from_it() {
     world.spawn("child", "parent").await.unwrap();
     world.add("parent").await.unwrap();
     assert_eq!(world.add("child").await.unwrap(), 1);
-    world.house.delete("s", "parent").await.unwrap();
+    world.mesh.delete("s", "parent").await.unwrap();
     let stored = stored_id("parent", "template");
     assert!(StateStore::load(&world.memory, &stored).await.unwrap().is_none(), "its state is gone");
 
@@ -53,8 +53,8 @@ async fn a_deleted_actor_stays_registered_while_others_are_made_from_it() {
         world = restarted(world).await;
     }
 
-    world.house.delete("s", "child").await.unwrap();
-    world.house.delete("s", "parent").await.unwrap();
+    world.mesh.delete("s", "child").await.unwrap();
+    world.mesh.delete("s", "parent").await.unwrap();
     for _ in 0..2 {
         for name in ["child", "parent"] {
             assert_eq!(kind(world.add(name)).await, ErrorKind::ActorNotFound);
@@ -66,22 +66,22 @@ async fn a_deleted_actor_stays_registered_while_others_are_made_from_it() {
 }
 
 /// A counter whose action `slow` waits for a permit.
-fn gated(gate: &Arc<Semaphore>) -> BoxedHost {
-    let gate = gate.clone();
+fn gated(store_breaker: &Arc<Semaphore>) -> BoxedHost {
+    let store_breaker = store_breaker.clone();
     host(move |invocation| {
-        let gate = gate.clone();
+        let store_breaker = store_breaker.clone();
         async move {
             if invocation.action == "slow" {
-                gate.acquire().await.unwrap().forget();
+                store_breaker.acquire().await.unwrap().forget();
             }
             Ok(counted(&invocation))
         }
     })
 }
 
-fn deleting(house: &House, name: &'static str) -> JoinHandle<()> {
-    let house = house.clone();
-    tokio::task::spawn(async move { house.delete("s", name).await.unwrap() })
+fn deleting(mesh: &Mesh, name: &'static str) -> JoinHandle<()> {
+    let mesh = mesh.clone();
+    tokio::task::spawn(async move { mesh.delete("s", name).await.unwrap() })
 }
 
 fn by_reference(name: &str) -> Invocation {
@@ -90,23 +90,23 @@ fn by_reference(name: &str) -> Invocation {
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_name_a_definition_spawn_their_actor_anew_behind_a_delete_in_order() {
-    let gate = Arc::new(Semaphore::new(0));
-    let world = world(gated(&gate)).await;
+    let store_breaker = Arc::new(Semaphore::new(0));
+    let world = world(gated(&store_breaker)).await;
     world.register(vec![definition("template")]).await.unwrap();
     world.spawn("joe", "template").await.unwrap();
     for round in 0..3 {
         let running = world.start(call("joe", "slow"));
-        settle().await;
-        let delete = deleting(&world.house, "joe");
-        settle().await;
+        until_idle().await;
+        let delete = deleting(&world.mesh, "joe");
+        until_idle().await;
         let plain = world.start(call("joe", "add"));
-        settle().await;
+        until_idle().await;
         let mut calls = Vec::new();
         for _ in 0..3 {
             calls.push(world.start(by_reference("joe")));
-            settle().await;
+            until_idle().await;
         }
-        gate.add_permits(1);
+        store_breaker.add_permits(1);
         assert_eq!(answered(running.await.unwrap().unwrap()), if round == 0 { 1 } else { 4 });
         delete.await.unwrap();
         assert_eq!(plain.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
@@ -118,20 +118,20 @@ async fn calls_that_name_a_definition_spawn_their_actor_anew_behind_a_delete_in_
     assert_eq!(world.add("joe").await.unwrap(), 4, "it is registered for good");
 
     // Whoever has gone meanwhile spawns nothing.
-    world.house.delete("s", "joe").await.unwrap();
-    world = world_with(gated(&gate), Settings::default(), world.memory.clone()).await;
+    world.mesh.delete("s", "joe").await.unwrap();
+    world = world_with(gated(&store_breaker), Settings::default(), world.memory.clone()).await;
     world.spawn("joe", "template").await.unwrap();
     let running = world.start(call("joe", "slow"));
-    settle().await;
-    let delete = deleting(&world.house, "joe");
-    settle().await;
+    until_idle().await;
+    let delete = deleting(&world.mesh, "joe");
+    until_idle().await;
     let gone = world.start(by_reference("joe"));
-    settle().await;
+    until_idle().await;
     gone.abort();
-    gate.add_permits(1);
+    store_breaker.add_permits(1);
     running.await.unwrap().unwrap();
     delete.await.unwrap();
-    settle().await;
+    until_idle().await;
     assert_eq!(kind(world.add("joe")).await, ErrorKind::ActorNotFound);
 }
 
@@ -158,37 +158,37 @@ impl Registry for Refusing {
 
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
-    let gate = Arc::new(Semaphore::new(0));
+    let store_breaker = Arc::new(Semaphore::new(0));
     let (memory, refusals) = (MemoryStore::new(), Arc::new(AtomicU32::new(0)));
     let ports = Ports {
-        host: gated(&gate),
+        host: gated(&store_breaker),
         store: Arc::new(memory.clone()),
         registry: Arc::new(Refusing(memory.clone(), refusals.clone())),
         clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
     };
-    let house = House::open(Settings::default(), ports).await.unwrap();
+    let mesh = Mesh::open(Settings::default(), ports).await.unwrap();
     let host = HostAddress::new("127.0.0.1:8090");
     let definitions = vec![definition("template")];
-    house.register(Registration { system: "s".into(), host, definitions }).await.unwrap();
+    mesh.register(Registration { system: "s".into(), host, definitions }).await.unwrap();
     let start = |invocation| {
-        let house = house.clone();
-        tokio::task::spawn(async move { house.invoke(invocation).await.map(answered) })
+        let mesh = mesh.clone();
+        tokio::task::spawn(async move { mesh.invoke(invocation).await.map(answered) })
     };
     assert_eq!(start(by_reference("joe")).await.unwrap().unwrap(), 1);
     for (refused, answer) in [(3, Ok(1)), (u32::MAX, Err(ErrorKind::StoreUnavailable))] {
         let running = start(call("joe", "slow"));
-        settle().await;
-        let delete = deleting(&house, "joe");
-        settle().await;
+        until_idle().await;
+        let delete = deleting(&mesh, "joe");
+        until_idle().await;
         let behind = start(by_reference("joe"));
-        settle().await;
+        until_idle().await;
         refusals.store(refused, Ordering::SeqCst);
-        gate.add_permits(1);
+        store_breaker.add_permits(1);
         running.await.unwrap().unwrap();
         delete.await.unwrap();
         assert_eq!(behind.await.unwrap().map_err(|error| error.kind()), answer);
     }
     refusals.store(0, Ordering::SeqCst);
     assert_eq!(kind(start(call("joe", "add")).map(Result::unwrap)).await, ErrorKind::ActorNotFound);
-    assert!(house.drain(Duration::from_mins(1)).await);
+    assert!(mesh.drain(Duration::from_mins(1)).await);
 }

@@ -60,5 +60,5 @@ async fn what_is_too_old_goes_though_nobody_calls_and_the_newest_stays() {
 async fn a_drain_does_not_wait_for_a_round() {
     let world = keeping(Retention { revisions: Some(5), age: Some(HOUR) }).await;
     world.add("joe").await.unwrap();
-    assert!(world.house.drain(Duration::from_secs(5)).await);
+    assert!(world.mesh.drain(Duration::from_secs(5)).await);
 }

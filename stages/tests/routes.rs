@@ -44,7 +44,7 @@ async fn a_pipe_hands_on_the_answer_and_a_forward_the_request() {
     world.register(["piper", "forwarder", "target"].map(definition).to_vec()).await.unwrap();
     for name in ["piper", "forwarder"] {
         let payload = Payload::Value(any(5));
-        let answer = world.house.invoke(Invocation { payload, ..call(name, "add") }).await.unwrap();
+        let answer = world.mesh.invoke(Invocation { payload, ..call(name, "add") }).await.unwrap();
         assert_eq!(answered(answer), 77);
     }
     let seen = seen.lock();
@@ -67,9 +67,9 @@ async fn a_chain_through_the_same_actor_works_and_a_circle_ends_with_its_path() 
     }))
     .await;
     world.register(["a", "b"].map(definition).to_vec()).await.unwrap();
-    let answer = world.house.invoke(call("a", "other")).await.unwrap();
+    let answer = world.mesh.invoke(call("a", "other")).await.unwrap();
     assert_eq!(answered(answer), 2);
-    let error = world.house.invoke(call("a", "add")).await.unwrap_err();
+    let error = world.mesh.invoke(call("a", "add")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains("a → b → a"), "{error}");
 }

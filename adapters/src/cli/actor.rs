@@ -1,4 +1,4 @@
-//! Actor: how the command line names an actor, and a point in its past.
+//! Actor: how the command line names an actor, and a point in its history.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Source: whom the command line asks for an actor's past: the running proxy, or else the store itself.
+//! Source: whom the command line asks for an actor's history: the running proxy, or else the store itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::error::Error;
-use tidegate_stages::past::Past;
+use tidegate_stages::history_reader::HistoryReader;
 use tidegate_stages::ports::Registry;
 
 use super::actor::{ActorName, Which};
@@ -18,14 +18,14 @@ use crate::app::StartError;
 use crate::app::stores::{self, OpenStore, Purpose};
 use crate::clock::SystemClock;
 use crate::config::Database;
-use crate::ingress::past::{Query, Span, listing};
+use crate::ingress::history::{Query, Span, listing};
 use crate::moment;
 use crate::wire::{Entry, Listing};
 
 /// How long closing the store may take.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// Where an actor's past is asked for.
+/// Where an actor's history is asked for.
 pub(super) struct Source {
     client: Client,
     /// Open once nobody has answered for the proxy.
@@ -33,7 +33,7 @@ pub(super) struct Source {
 }
 
 struct Opened {
-    past: Past,
+    history: HistoryReader,
     store: OpenStore,
 }
 
@@ -80,8 +80,8 @@ impl Source {
 
     /// Closes what was opened.
     pub(super) async fn close(self) {
-        if let Some(Opened { past, store }) = self.opened {
-            drop(past);
+        if let Some(Opened { history, store }) = self.opened {
+            drop(history);
             store.close(CLOSING).await;
         }
     }
@@ -138,7 +138,10 @@ impl Source {
         };
         say(&format!("nothing listens on {address}: reading {place} itself"));
         let store = stores::open(settings, Purpose::Read).await?;
-        Ok(Opened { past: Past::new(store.states.clone(), Arc::new(SystemClock)), store })
+        Ok(Opened {
+            history: HistoryReader::new(store.states.clone(), Arc::new(SystemClock)),
+            store,
+        })
     }
 }
 
@@ -146,16 +149,18 @@ impl Opened {
     async fn ask(&self, actor: &ActorName, question: &Question<'_>) -> anyhow::Result<Answer> {
         let id = registered(&*self.store.registry, actor).await?;
         let entry = match question {
-            Question::One(Which::Latest) => Entry::from(self.past.latest(&id).await?).exact(true),
+            Question::One(Which::Latest) => {
+                Entry::from(self.history.latest(&id).await?).exact(true)
+            }
             Question::One(Which::Revision(number)) => {
-                self.past.revision(&id, *number).await?.into()
+                self.history.revision(&id, *number).await?.into()
             }
             // Nobody writes while the store is open here.
-            Question::One(Which::At(at)) => self.past.at(&id, *at, true).await?.into(),
+            Question::One(Which::At(at)) => self.history.at(&id, *at, true).await?.into(),
             Question::Many(query) => {
                 let query = Query::read(Some(query)).and_then(|query| Span::of(&query));
                 let span = query.map_err(|refusal| anyhow::anyhow!(refusal.into_text()))?;
-                let page = self.past.revisions(&id, span.interval, span.limit).await?;
+                let page = self.history.revisions(&id, span.interval, span.limit).await?;
                 return Ok(Answer::Many(listing(page, &span)));
             }
         };

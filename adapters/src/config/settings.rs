@@ -1,4 +1,4 @@
-//! Settings: the values in the types that the rooms want.
+//! Settings: the values in the types that the stages take.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::store::{CqlOptions, Vault};
 /// Everything that can be set.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The HTTP door.
+    /// The HTTP server.
     pub http: HttpSettings,
     /// Where hosts listen.
     pub hosts: Hosts,
@@ -55,7 +55,7 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
-/// Settings of the HTTP door.
+/// Settings of the HTTP server.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
     /// Where to listen.
@@ -68,7 +68,7 @@ pub struct HttpSettings {
     pub metrics: bool,
 }
 
-/// Where the door is.
+/// Where the proxy listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// On a TCP port.
@@ -96,7 +96,7 @@ pub enum Database {
 /// Bounds of buffers; bytes count payloads, names and metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Calls that wait at the door.
+    /// Calls admitted and not yet answered.
     pub door_events: u64,
     /// Their bytes.
     pub door_bytes: u64,

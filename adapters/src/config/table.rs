@@ -308,7 +308,7 @@ const EFFECTIVE: &[Setting] = &[
         "TIDEGATE_DOOR_EVENTS",
         Kind::Count { min: 8, max: 100_000_000 },
         Default::Is("16384"),
-        "Calls that wait at the door; beyond it 503.",
+        "Calls admitted and not yet answered; beyond it 503.",
     ),
     setting(
         "TIDEGATE_DOOR_BYTES",

@@ -31,7 +31,7 @@ impl Screen {
 
     /// Says a line that stays.
     pub(super) fn say(&mut self, line: &str) -> anyhow::Result<()> {
-        self.settle()?;
+        self.finish_line()?;
         writeln!(std::io::stdout(), "{line}")?;
         Ok(())
     }
@@ -51,7 +51,7 @@ impl Screen {
     }
 
     /// Leaves the live line as it is and goes on below it.
-    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
+    pub(super) fn finish_line(&mut self) -> anyhow::Result<()> {
         if std::mem::take(&mut self.live) {
             writeln!(std::io::stdout())?;
         }

@@ -26,7 +26,7 @@ impl Actor {
         self.tried.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Notes that the call noted last was turned away at the door.
+    /// Notes that the call noted last was turned away at admission.
     pub(super) fn turned_away(&self) {
         self.tried.fetch_sub(1, Ordering::Relaxed);
     }

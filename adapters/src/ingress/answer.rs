@@ -15,7 +15,7 @@ use tracing::{error, info};
 use super::http::{Answer, JSON, Refusal, octets, of_type};
 use super::lifecycle::Phase;
 use super::route::{NoResource, Resource, revision};
-use super::{Calls, Door, Ingress, Limits, accept, admin, body, past};
+use super::{Calls, Ingress, Inner, Limits, accept, admin, body, history};
 use crate::net::Peer;
 use crate::wire::{self, Form};
 
@@ -33,21 +33,21 @@ impl<C: Calls> Ingress<C> {
         &self.0.parts.limits
     }
 
-    /// Answers a request. Never errs, never panics; ends by itself within the limits of the house and of the body.
+    /// Answers a request. Never errs, never panics; ends by itself within the limits of the mesh and of the body.
     pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let (head, mut body) = request.into_parts();
-        let door = &*self.0;
+        let ingress = &*self.0;
         let resource = Resource::find(head.uri.path()).map(|found| found.under(&head.method));
         let label = resource.as_ref().map_or("none", Resource::label);
         // Errors of the routes that speak JSON speak it too.
         let form = match &resource {
-            Ok(Resource::Past { .. }) => accept::form(&head.headers).unwrap_or(Form::Json),
+            Ok(Resource::History { .. }) => accept::form(&head.headers).unwrap_or(Form::Json),
             _ => Form::Protobuf,
         };
-        let answered = AssertUnwindSafe(door.answer(resource, &head, &mut body, peer));
+        let answered = AssertUnwindSafe(ingress.answer(resource, &head, &mut body, peer));
         let answer = match answered.catch_unwind().await {
             Ok(Ok(answer)) => answer,
             Ok(Err(refusal)) => refusal.into_answer(form),
@@ -61,12 +61,12 @@ impl<C: Calls> Ingress<C> {
         if !body.is_end_stream() {
             body::discard(&mut body, self.limits().body_bytes, self.limits().body_time).await;
         }
-        door.counted.count(label, answer.status());
+        ingress.counted.count(label, answer.status());
         answer
     }
 }
 
-impl<C: Calls> Door<C> {
+impl<C: Calls> Inner<C> {
     async fn answer<B>(
         &self,
         resource: Result<Resource<'_>, NoResource>,
@@ -95,8 +95,8 @@ impl<C: Calls> Door<C> {
             }
             _ => {}
         }
-        if let Resource::Past { system, name, part } = resource {
-            return past::answer(&self.parts, (&system, &name), part, head, peer).await;
+        if let Resource::History { system, name, part } = resource {
+            return history::answer(&self.parts, (&system, &name), part, head, peer).await;
         }
         if head.method == Method::POST {
             check_media_type(&head.headers)?;
@@ -134,7 +134,7 @@ impl<C: Calls> Door<C> {
             Resource::Actor { system, name } => {
                 Ok(octets(wire::state(calls.state(&system, &name).await?)))
             }
-            Resource::Past { .. }
+            Resource::History { .. }
             | Resource::Health
             | Resource::Liveness
             | Resource::Readiness

@@ -17,9 +17,9 @@ pub(super) enum BodyError {
     /// It is larger than the limit.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
-    /// Bodies of all requests in flight fill their room.
+    /// Bodies of all requests in flight fill their capacity.
     #[error("bodies of requests in flight fill their {0} bytes")]
-    NoRoom(usize),
+    NoCapacity(usize),
     /// It did not arrive in time.
     #[error("the body did not arrive within {0:?}")]
     Late(Duration),
@@ -28,37 +28,37 @@ pub(super) enum BodyError {
     Broken,
 }
 
-/// Room for the bodies of all requests in flight, in bytes.
+/// Capacity for the bodies of all requests in flight, in bytes.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Capacity {
     limit: usize,
     used: AtomicUsize,
 }
 
-impl Room {
+impl Capacity {
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, used: AtomicUsize::new(0) }
     }
 
     /// A place without bytes yet.
     pub(super) fn enter(&self) -> Place<'_> {
-        Place { room: self, bytes: 0 }
+        Place { capacity: self, bytes: 0 }
     }
 }
 
-/// Bytes that one request has taken of the [`Room`], given back on drop.
+/// Bytes that one request has taken of the [`Capacity`], given back on drop.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
-    room: &'a Room,
+    capacity: &'a Capacity,
     bytes: usize,
 }
 
 impl Place<'_> {
     fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
         self.bytes += bytes;
-        let before = self.room.used.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > self.room.limit {
-            return Err(BodyError::NoRoom(self.room.limit));
+        let before = self.capacity.used.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > self.capacity.limit {
+            return Err(BodyError::NoCapacity(self.capacity.limit));
         }
         Ok(())
     }
@@ -66,7 +66,7 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.room.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.capacity.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

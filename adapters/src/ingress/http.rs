@@ -118,7 +118,7 @@ impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         let status = match error {
             BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            BodyError::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+            BodyError::NoCapacity(_) => StatusCode::SERVICE_UNAVAILABLE,
             BodyError::Late(_) => StatusCode::REQUEST_TIMEOUT,
             BodyError::Broken => StatusCode::BAD_REQUEST,
         };

@@ -1,4 +1,4 @@
-//! Lifecycle: where the proxy is between start and end, as readiness and the door see it.
+//! Lifecycle: where the proxy is between start and end, as readiness and the ingress see it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

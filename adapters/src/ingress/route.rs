@@ -16,8 +16,8 @@ pub(super) enum Resource<'a> {
         system: Cow<'a, str>,
         name: Cow<'a, str>,
     },
-    /// One actor's past; the names are percent-decoded.
-    Past {
+    /// One actor's history; the names are percent-decoded.
+    History {
         system: Cow<'a, str>,
         name: Cow<'a, str>,
         part: Part<'a>,
@@ -28,7 +28,7 @@ pub(super) enum Resource<'a> {
     Metrics,
 }
 
-/// What is asked of an actor's past.
+/// What is asked of an actor's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part<'a> {
     /// Its history.
@@ -81,7 +81,7 @@ impl<'a> Resource<'a> {
                     ["checkpoint"] => Part::Checkpoint,
                     _ => return Err(NoResource::Unknown),
                 };
-                Ok(Self::Past { system: decoded(system)?, name: decoded(name)?, part })
+                Ok(Self::History { system: decoded(system)?, name: decoded(name)?, part })
             }
             ["api", "v1", "system"] => Ok(Self::Register),
             ["health"] => Ok(Self::Health),
@@ -106,11 +106,13 @@ impl<'a> Resource<'a> {
             Self::Register
             | Self::Spawn
             | Self::Invoke
-            | Self::Past { part: Part::Restore | Part::Checkpoint, .. } => "POST",
+            | Self::History { part: Part::Restore | Part::Checkpoint, .. } => "POST",
             Self::Actor { .. } => "GET, HEAD, DELETE",
-            Self::Past { .. } | Self::Health | Self::Liveness | Self::Readiness | Self::Metrics => {
-                "GET, HEAD"
-            }
+            Self::History { .. }
+            | Self::Health
+            | Self::Liveness
+            | Self::Readiness
+            | Self::Metrics => "GET, HEAD",
         }
     }
 
@@ -126,7 +128,7 @@ impl<'a> Resource<'a> {
             Self::Spawn => "spawn",
             Self::Invoke => "invoke",
             Self::Actor { .. } => "actor",
-            Self::Past { part, .. } => part.label(),
+            Self::History { part, .. } => part.label(),
             Self::Health | Self::Liveness | Self::Readiness => "health",
             Self::Metrics => "metrics",
         }
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn an_actor_has_a_past() {
         let part = |path: &'static str| match Resource::find(path) {
-            Ok(Resource::Past { system, name, part }) if (&*system, &*name) == ("s", "a/b") => {
+            Ok(Resource::History { system, name, part }) if (&*system, &*name) == ("s", "a/b") => {
                 Some(part)
             }
             _ => None,

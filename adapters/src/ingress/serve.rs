@@ -28,7 +28,7 @@ const STREAMS: u32 = 128;
 /// The least that hyper accepts as its buffer's bound.
 const LEAST_HEAD_BYTES: usize = 8_192;
 
-/// An open door: the task that accepts and one per connection.
+/// A running server: the task that accepts and one per connection.
 #[derive(Debug)]
 pub struct Serving {
     tasks: TaskTracker,
@@ -36,7 +36,7 @@ pub struct Serving {
     killed: CancellationToken,
 }
 
-/// Opens the door.
+/// Starts the server.
 pub fn serve<L: Listener, C: Calls>(listener: L, ingress: Ingress<C>) -> Serving {
     let serving = Serving {
         tasks: TaskTracker::new(),
@@ -67,7 +67,7 @@ impl Serving {
     }
 }
 
-/// Runs the streams of HTTP/2 connections as tasks that are joined with the door.
+/// Runs the streams of HTTP/2 connections as tasks that are joined with the server.
 #[derive(Debug, Clone)]
 struct Tracked(TaskTracker);
 

@@ -1,4 +1,4 @@
-//! The door in front of rooms that answer on command: no sockets, paused time.
+//! The ingress in front of a mesh that answers on command: no sockets, paused time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ struct Scripted {
     spawned: Arc<Mutex<Vec<Spawn>>>,
     invoked: Arc<Mutex<Vec<Invocation>>>,
     deleted: Arc<Mutex<Vec<String>>>,
-    /// What was asked of an actor's past, as text.
-    past: Arc<Mutex<Vec<String>>>,
+    /// What was asked of an actor's history, as text.
+    asked: Arc<Mutex<Vec<String>>>,
     /// Told when a call that never ends is dropped.
     gone: Arc<tokio::sync::Notify>,
 }
@@ -62,7 +62,7 @@ impl Calls for Scripted {
             "echo" => Ok(payload),
             "full" => {
                 let retry_after = Duration::from_millis(1_500);
-                Err(Error::Overloaded { reason: "the door is full".into(), retry_after })
+                Err(Error::Overloaded { reason: "the proxy is full".into(), retry_after })
             }
             "panic" => panic!("on command"),
             "hang" => {
@@ -93,30 +93,30 @@ impl Calls for Scripted {
         interval: Interval,
         limit: usize,
     ) -> Result<Page<Revision>, Error> {
-        self.past.lock().push(format!("{system}/{name} {interval:?} {limit}"));
-        Ok(Page { items: vec![past::revision(1), past::revision(2)], more: true })
+        self.asked.lock().push(format!("{system}/{name} {interval:?} {limit}"));
+        Ok(Page { items: vec![history::revision(1), history::revision(2)], more: true })
     }
 
     async fn revision(&self, system: &str, name: &str, number: u64) -> Result<Revision, Error> {
-        self.past.lock().push(format!("{system}/{name} revision {number}"));
+        self.asked.lock().push(format!("{system}/{name} revision {number}"));
         if number == 99 {
             return Err(Error::NotFound("no revision 99".into()));
         }
-        Ok(past::revision(number))
+        Ok(history::revision(number))
     }
 
     async fn state_at(&self, system: &str, name: &str, at: Timestamp) -> Result<Then, Error> {
-        self.past.lock().push(format!("{system}/{name} at {at}"));
-        Ok(Then { revision: past::revision(3), exact: false })
+        self.asked.lock().push(format!("{system}/{name} at {at}"));
+        Ok(Then { revision: history::revision(3), exact: false })
     }
 
     async fn latest(&self, system: &str, name: &str) -> Result<Revision, Error> {
-        self.past.lock().push(format!("{system}/{name} latest"));
-        Ok(past::revision(4))
+        self.asked.lock().push(format!("{system}/{name} latest"));
+        Ok(history::revision(4))
     }
 
     async fn checkpoint(&self, system: &str, name: &str) -> Result<Checkpoint, Error> {
-        self.past.lock().push(format!("{system}/{name} checkpoint"));
+        self.asked.lock().push(format!("{system}/{name} checkpoint"));
         match name {
             "panic" => panic!("on command"),
             _ => Ok(Checkpoint::default()),
@@ -124,13 +124,13 @@ impl Calls for Scripted {
     }
 
     async fn restore(&self, system: &str, name: &str, number: u64) -> Result<Checkpoint, Error> {
-        self.past.lock().push(format!("{system}/{name} restore {number}"));
-        let Revision { at, content, .. } = past::revision(number);
+        self.asked.lock().push(format!("{system}/{name} restore {number}"));
+        let Revision { at, content, .. } = history::revision(number);
         Ok(Checkpoint { revision: 9, at: Some(at), content })
     }
 }
 
-fn door_of(hosts: Hosts, lifecycle: Lifecycle) -> (Ingress<Scripted>, Scripted) {
+fn ingress_of(hosts: Hosts, lifecycle: Lifecycle) -> (Ingress<Scripted>, Scripted) {
     let calls = Scripted::default();
     let limits = Limits {
         connections: 8,
@@ -147,9 +147,9 @@ fn door_of(hosts: Hosts, lifecycle: Lifecycle) -> (Ingress<Scripted>, Scripted) 
     (Ingress::new(parts), calls)
 }
 
-fn door() -> (Ingress<Scripted>, Scripted) {
+fn ingress() -> (Ingress<Scripted>, Scripted) {
     let hosts = Hosts::Sidecar(HostAddress::new("127.0.0.1:8090"));
-    door_of(hosts, Lifecycle::default())
+    ingress_of(hosts, Lifecycle::default())
 }
 
 fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -181,21 +181,21 @@ fn registration() -> Vec<u8> {
 
 /// Status, headers, and the body as an `InvocationResponse`.
 async fn ask<B>(
-    door: &Ingress<Scripted>,
+    ingress: &Ingress<Scripted>,
     request: Request<B>,
     peer: Peer,
 ) -> (StatusCode, ::http::HeaderMap, proto::InvocationResponse)
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let (head, body) = door.handle(request, peer).await.into_parts();
+    let (head, body) = ingress.handle(request, peer).await.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     assert!(!body.is_empty(), "no answer is empty");
     (head.status, head.headers, proto::InvocationResponse::decode(body).unwrap_or_default())
 }
 
-async fn refused(door: &Ingress<Scripted>, request: Request<Full<Bytes>>) -> (u16, i32, String) {
-    let (status, headers, answer) = ask(door, request, HERE).await;
+async fn refused(ingress: &Ingress<Scripted>, request: Request<Full<Bytes>>) -> (u16, i32, String) {
+    let (status, headers, answer) = ask(ingress, request, HERE).await;
     assert_eq!(headers[CONTENT_TYPE], "application/octet-stream; charset=utf-8");
     let told = answer.status.expect("a failure has a status");
     assert!(!told.message.is_empty(), "a failure has a text");
@@ -207,11 +207,11 @@ const ERROR: i32 = proto::Status::Error as i32;
 
 #[tokio::test]
 async fn a_call_is_answered_with_its_own_system_and_actor() {
-    let (door, calls) = door();
+    let (ingress, calls) = ingress();
     let mut request = post(INVOKE, call("echo"));
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     request.headers_mut().insert("traceparent", traceparent.parse().unwrap());
-    let (status, headers, answer) = ask(&door, request, HERE).await;
+    let (status, headers, answer) = ask(&ingress, request, HERE).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(headers[CONTENT_TYPE], "application/octet-stream; charset=utf-8");
     assert_eq!(answer.status.unwrap().status, proto::Status::Ok as i32);
@@ -225,50 +225,50 @@ async fn a_call_is_answered_with_its_own_system_and_actor() {
 
 #[tokio::test]
 async fn every_refusal_has_a_status_an_outcome_and_a_text() {
-    let (door, _) = door();
+    let (ingress, _) = ingress();
     let get = |path: &str| Request::get(path).body(Full::default()).unwrap();
-    let (status, outcome, text) = refused(&door, post(INVOKE, call("nope"))).await;
+    let (status, outcome, text) = refused(&ingress, post(INVOKE, call("nope"))).await;
     assert_eq!(
         (status, outcome, text.as_str()),
         (404, ERROR, "Action [nope] not found for Actor [joe]")
     );
-    let (status, outcome, text) = refused(&door, get("/api/v1/system/s/actors/nobody")).await;
+    let (status, outcome, text) = refused(&ingress, get("/api/v1/system/s/actors/nobody")).await;
     assert_eq!(
         (status, outcome, text.as_str()),
         (404, NOT_FOUND, "Actor nobody not found on ActorSystem s")
     );
-    assert_eq!(refused(&door, get("/nowhere")).await.0, 404);
-    assert_eq!(refused(&door, get(INVOKE)).await.0, 405);
-    assert_eq!(refused(&door, get("/api/v1/system/s/actors/%ff")).await.0, 400);
-    assert_eq!(refused(&door, post("/health", "")).await.0, 405);
-    assert_eq!(refused(&door, get("/metrics")).await.0, 404, "metrics are off");
-    let (status, _, text) = refused(&door, post(INVOKE, "")).await;
+    assert_eq!(refused(&ingress, get("/nowhere")).await.0, 404);
+    assert_eq!(refused(&ingress, get(INVOKE)).await.0, 405);
+    assert_eq!(refused(&ingress, get("/api/v1/system/s/actors/%ff")).await.0, 400);
+    assert_eq!(refused(&ingress, post("/health", "")).await.0, 405);
+    assert_eq!(refused(&ingress, get("/metrics")).await.0, 404, "metrics are off");
+    let (status, _, text) = refused(&ingress, post(INVOKE, "")).await;
     assert_eq!((status, text.as_str()), (400, "InvocationRequest.system is missing"));
-    let (status, _, text) = refused(&door, post(INVOKE, &b"\x0a\xff"[..])).await;
+    let (status, _, text) = refused(&ingress, post(INVOKE, &b"\x0a\xff"[..])).await;
     assert!(status == 400 && text.contains("not a InvocationRequest"), "{text}");
     let spawn = "/api/v1/system/s/actors/spawn?revision=latest";
-    assert_eq!(refused(&door, post(spawn, "")).await.0, 400);
-    assert_eq!(refused(&door, post(INVOKE, vec![0; 1_001])).await.0, 413);
+    assert_eq!(refused(&ingress, post(spawn, "")).await.0, 400);
+    assert_eq!(refused(&ingress, post(INVOKE, vec![0; 1_001])).await.0, 413);
 }
 
 #[tokio::test]
 async fn an_overload_says_when_to_come_back() {
-    let (door, _) = door();
-    let (status, headers, answer) = ask(&door, post(INVOKE, call("full")), HERE).await;
+    let (ingress, _) = ingress();
+    let (status, headers, answer) = ask(&ingress, post(INVOKE, call("full")), HERE).await;
     assert_eq!((status.as_u16(), headers[RETRY_AFTER].to_str().unwrap()), (503, "2"));
-    assert_eq!(answer.status.unwrap().message, "the door is full; try again in 1.5s");
+    assert_eq!(answer.status.unwrap().message, "the proxy is full; try again in 1.5s");
 }
 
 #[tokio::test]
-async fn a_panic_ends_one_request_and_the_door_stays_open() {
-    let (door, _) = door();
-    assert_eq!(refused(&door, post(INVOKE, call("panic"))).await.0, 500);
-    assert_eq!(ask(&door, post(INVOKE, call("echo")), HERE).await.0, StatusCode::OK);
+async fn a_panic_ends_one_request_and_the_ingress_goes_on() {
+    let (ingress, _) = ingress();
+    assert_eq!(refused(&ingress, post(INVOKE, call("panic"))).await.0, 500);
+    assert_eq!(ask(&ingress, post(INVOKE, call("echo")), HERE).await.0, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn the_media_types_of_protobuf_are_understood_and_others_are_not() {
-    let (door, _) = door();
+    let (ingress, _) = ingress();
     for (given, status) in [
         (None, 200),
         (Some("application/octet-stream"), 200),
@@ -283,46 +283,46 @@ async fn the_media_types_of_protobuf_are_understood_and_others_are_not() {
         if let Some(given) = given {
             request.headers_mut().insert(CONTENT_TYPE, given.parse().unwrap());
         }
-        assert_eq!(ask(&door, request, HERE).await.0.as_u16(), status, "{given:?}");
+        assert_eq!(ask(&ingress, request, HERE).await.0.as_u16(), status, "{given:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_arrive_is_given_up() {
-    let (door, _) = door();
+    let (ingress, _) = ingress();
     let started = tokio::time::Instant::now();
     let first = Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"\x0a")));
     let slow = futures_util::stream::once(async { first });
     let slow = futures_util::StreamExt::chain(slow, futures_util::stream::once(pending()));
     let request = Request::post(INVOKE).body(StreamBody::new(Box::pin(slow))).unwrap();
-    let (status, _, _) = ask(&door, request, HERE).await;
+    let (status, _, _) = ask(&ingress, request, HERE).await;
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
     assert_eq!(started.elapsed().as_secs(), 60, "30 s for the body, 30 s for what is left of it");
 }
 
 #[tokio::test(start_paused = true)]
 async fn bodies_in_flight_share_their_room_and_give_it_back() {
-    let (door, _) = door();
+    let (ingress, _) = ingress();
     let held = async {
         let sent = Ok::<_, std::io::Error>(Frame::data(Bytes::from(vec![0; 1_000])));
         let body = futures_util::stream::once(async { sent });
         let body = futures_util::StreamExt::chain(body, futures_util::stream::once(pending()));
         let request = Request::post(INVOKE).body(StreamBody::new(Box::pin(body))).unwrap();
-        ask(&door, request, HERE).await.0
+        ask(&ingress, request, HERE).await.0
     };
     let second = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        ask(&door, post(INVOKE, vec![0; 600]), HERE).await.0
+        ask(&ingress, post(INVOKE, vec![0; 600]), HERE).await.0
     };
     let (first, second) = tokio::join!(held, second);
     assert_eq!((first.as_u16(), second.as_u16()), (408, 503));
     let request = post(INVOKE, vec![0; 600]);
-    assert_eq!(ask(&door, request, HERE).await.0.as_u16(), 400, "there is room again");
+    assert_eq!(ask(&ingress, request, HERE).await.0.as_u16(), 400, "there is room again");
 }
 
 #[tokio::test]
 async fn a_host_says_where_it_listens_or_the_setting_does() {
-    let (sidecar, calls) = door();
+    let (sidecar, calls) = ingress();
     let register = |given: Option<&str>| {
         let mut request = post("/api/v1/system", registration());
         if let Some(given) = given {
@@ -345,7 +345,7 @@ async fn a_host_says_where_it_listens_or_the_setting_does() {
     {
         assert_eq!(refused(&sidecar, register(Some(wrong))).await.0, 400, "{wrong}");
     }
-    let (daemon, calls) = door_of(Hosts::Daemon { port: 8090 }, Lifecycle::default());
+    let (daemon, calls) = ingress_of(Hosts::Daemon { port: 8090 }, Lifecycle::default());
     for (peer, address) in [
         (THERE, "10.0.0.7:8090"),
         (Peer::Ip("::ffff:10.0.0.8".parse().unwrap()), "10.0.0.8:8090"),
@@ -359,47 +359,47 @@ async fn a_host_says_where_it_listens_or_the_setting_does() {
 
 #[tokio::test]
 async fn a_spawn_carries_its_revision() {
-    let (door, calls) = door();
+    let (ingress, calls) = ingress();
     let path = "/api/v1/system/s/actors/spawn?revision=7";
-    assert_eq!(ask(&door, post(path, ""), HERE).await.0, StatusCode::OK);
+    assert_eq!(ask(&ingress, post(path, ""), HERE).await.0, StatusCode::OK);
     assert_eq!(calls.spawned.lock()[0].revision, Some(7));
 }
 
 #[tokio::test]
 async fn the_state_of_an_actor_is_an_encoded_actor_state() {
-    let (door, _) = door();
+    let (ingress, _) = ingress();
     let request =
         Request::get("/api/v1/system/s/actors/a%2Fb").body(Full::<Bytes>::default()).unwrap();
-    let body = door.handle(request, HERE).await.into_body().collect().await.unwrap().to_bytes();
+    let body = ingress.handle(request, HERE).await.into_body().collect().await.unwrap().to_bytes();
     let state = proto::actors::ActorState::decode(body).unwrap().state.unwrap();
     assert_eq!((state.type_url.as_str(), &state.value[..]), ("type/x", &b"1"[..]));
 }
 
 #[tokio::test]
 async fn only_a_local_client_deletes_without_a_token() {
-    let (door, calls) = door();
+    let (ingress, calls) = ingress();
     let delete = || {
         let request = Request::builder().method(Method::DELETE).uri("/api/v1/system/s/actors/joe");
         request.body(Full::<Bytes>::default()).unwrap()
     };
-    assert_eq!(ask(&door, delete(), THERE).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(ask(&ingress, delete(), THERE).await.0, StatusCode::FORBIDDEN);
     assert!(calls.deleted.lock().is_empty());
-    assert_eq!(ask(&door, delete(), HERE).await.0, StatusCode::OK);
+    assert_eq!(ask(&ingress, delete(), HERE).await.0, StatusCode::OK);
     assert_eq!(*calls.deleted.lock(), ["s/joe"]);
 }
 
 #[tokio::test]
 async fn readiness_ends_first_then_calls_while_liveness_stays() {
     let lifecycle = Lifecycle::default();
-    let (door, _) = door_of(Hosts::Daemon { port: 1 }, lifecycle.clone());
+    let (ingress, _) = ingress_of(Hosts::Daemon { port: 1 }, lifecycle.clone());
     let status = async |path: &str| {
         let request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
-        ask(&door, request, HERE).await.0.as_u16()
+        ask(&ingress, request, HERE).await.0.as_u16()
     };
     let mut seen = Vec::new();
     for phase in [Phase::Serving, Phase::Leaving, Phase::Draining] {
         lifecycle.advance(phase);
-        let called = ask(&door, post(INVOKE, call("echo")), HERE).await.0.as_u16();
+        let called = ask(&ingress, post(INVOKE, call("echo")), HERE).await.0.as_u16();
         seen.push((status("/health/readiness").await, status("/health/liveness").await, called));
     }
     assert_eq!(seen, [(200, 200, 200), (503, 200, 200), (503, 200, 503)]);
@@ -408,13 +408,13 @@ async fn readiness_ends_first_then_calls_while_liveness_stays() {
 }
 
 #[tokio::test]
-async fn what_the_house_depends_on_counts_for_readiness() {
-    let (door, _) = door_of(Hosts::Daemon { port: 1 }, Lifecycle::new(|| false));
+async fn what_the_mesh_depends_on_counts_for_readiness() {
+    let (ingress, _) = ingress_of(Hosts::Daemon { port: 1 }, Lifecycle::new(|| false));
     let request = Request::get("/health/readiness").body(Full::<Bytes>::default()).unwrap();
-    let (status, headers, _) = ask(&door, request, HERE).await;
+    let (status, headers, _) = ask(&ingress, request, HERE).await;
     assert_eq!(status.as_u16(), 503);
     assert!(!headers.contains_key(CONTENT_LENGTH), "hyper adds it");
 }
 
-mod past;
+mod history;
 mod simulated;

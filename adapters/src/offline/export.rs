@@ -20,7 +20,7 @@ use super::format::{self, Counts, FORMAT, Header, Line, Seal};
 use super::grammar::{Grammar, Item, Part};
 use super::lines::{Mark, Reader, Writer};
 use super::progress::bytes;
-use super::{OfflineError, Progress, systems, walk};
+use super::{OfflineError, Progress, pages, systems};
 use crate::store::Vault;
 
 /// Actors that are read ahead of the one that is written, each with at most a page of its history.
@@ -208,7 +208,7 @@ impl Job<'_> {
                 continue;
             }
             let listing = || OfflineError::store(format!("the actors of system {system}"));
-            let mut pages = pin!(walk::actors(self.states.clone(), system.clone(), after));
+            let mut pages = pin!(pages::actors(self.states.clone(), system.clone(), after));
             while let Some(page) = pages.try_next().await.map_err(listing())? {
                 let states = self.states.clone();
                 let read = |actor: Arc<ActorId>| read(states.clone(), actor);

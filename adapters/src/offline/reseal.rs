@@ -14,7 +14,7 @@ use tidegate_stages::ports::{Save, StateStore, StoreError};
 use tidegate_stages::state::{Head, Revision};
 
 use super::steady::{UnderWay, steadily};
-use super::{OfflineError, Progress, walk};
+use super::{OfflineError, Progress, pages};
 use crate::store::Vault;
 
 /// Bytes of states that are being written at once, at most.
@@ -59,7 +59,7 @@ pub async fn reseal(
         Pass { states: states.clone(), vault, epoch: None, under_way, done: Resealed::default() };
     for system in systems {
         let listing = || OfflineError::store(format!("the actors of system {system}"));
-        let mut pages = pin!(walk::actors(states.clone(), system.clone(), None));
+        let mut pages = pin!(pages::actors(states.clone(), system.clone(), None));
         while let Some(page) = pages.try_next().await.map_err(listing())? {
             for actor in page {
                 pass.actor(&actor).await?;

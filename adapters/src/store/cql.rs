@@ -13,7 +13,7 @@ mod fence;
 mod history;
 mod interval;
 mod known;
-mod lanes;
+mod lines;
 mod limit;
 mod list;
 mod options;
@@ -27,7 +27,7 @@ mod shared;
 mod stamps;
 mod statements;
 mod tls;
-mod trouble;
+mod errors;
 mod writer;
 
 use std::sync::Arc;
@@ -51,7 +51,7 @@ use crate::metrics::STORE_COMMIT_SECONDS;
 use database::Database;
 use fence::Fence;
 use known::Memory;
-use lanes::Lanes;
+use lines::Lines;
 use shared::{Expiry, Shared};
 use stamps::{CLOCK, Stamps};
 use statements::Statements;
@@ -72,7 +72,7 @@ const INDEX_TTL: i32 = 60;
 #[derive(Debug, Clone)]
 pub struct CqlStore {
     shared: Arc<Shared>,
-    lanes: Lanes,
+    lines: Lines,
     _watch: Arc<DropGuard>,
 }
 
@@ -127,10 +127,10 @@ impl CqlStore {
             is_closed: AtomicBool::new(false),
             database,
         });
-        let lanes = Lanes::new(tasks.clone());
+        let lines = Lines::new(tasks.clone());
         if access == Access::Read {
             // All writing goes through them.
-            lanes.close();
+            lines.close();
         } else {
             shared.try_expiry().await?;
         }
@@ -141,7 +141,7 @@ impl CqlStore {
             "database opened"
         );
         tasks.spawn(watch(shared.clone(), ended.clone()));
-        Ok(Self { shared, lanes, _watch: Arc::new(ended.drop_guard()) })
+        Ok(Self { shared, lines, _watch: Arc::new(ended.drop_guard()) })
     }
 
     /// Writes what waits; later calls are refused.
@@ -149,7 +149,7 @@ impl CqlStore {
     /// # Errors
     /// When that took longer than 30 s; it goes on in the background.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.lanes.close();
+        self.lines.close();
         self.shared.is_closed.store(true, Ordering::SeqCst);
         self.shared.tasks.close();
         if timeout(CLOSING, self.shared.tasks.wait()).await.is_err() {

@@ -4,7 +4,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use tidegate_stages::past::Then;
+use tidegate_stages::history_reader::Then;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Status, Tags, Timestamp};
 
 use crate::moment;

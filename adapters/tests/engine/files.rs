@@ -13,11 +13,11 @@ pub(crate) struct Files(pub(crate) BTreeMap<PathBuf, (Vec<u8>, u64)>);
 
 impl Files {
     pub(crate) fn read(dir: &Path) -> Self {
-        fn walk(root: &Path, dir: &Path, files: &mut Files) {
+        fn collect(root: &Path, dir: &Path, files: &mut Files) {
             for entry in fs::read_dir(dir).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
-                    walk(root, &path, files);
+                    collect(root, &path, files);
                 } else if let Ok(mut bytes) = fs::read(&path) {
                     let len = bytes.len() as u64;
                     bytes
@@ -27,7 +27,7 @@ impl Files {
             }
         }
         let mut files = Self(BTreeMap::new());
-        walk(dir, dir, &mut files);
+        collect(dir, dir, &mut files);
         files
     }
 

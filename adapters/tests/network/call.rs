@@ -35,7 +35,7 @@ pub(crate) fn read(value: &[u8]) -> (CallId, Duration) {
     (CallId(number(id)), Duration::from_millis(number(takes).into()))
 }
 
-/// The number of a call at the door; `None` for calls without a payload.
+/// The number of a call at admission; `None` for calls without a payload.
 pub(crate) fn id_of(invocation: &Invocation) -> Option<CallId> {
     match &invocation.payload {
         Payload::Value(value) => Some(read(&value.value).0),

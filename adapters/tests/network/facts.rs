@@ -1,7 +1,7 @@
-//! Facts: what happened to every call, as its client, the proxy's door and the actor host saw it.
+//! Facts: what happened to every call, as its client, the proxy's ingress and the actor host saw it.
 //!
 //! One book that all simulated machines write, which only a simulation can have: so an execution can be
-//! held against the answer that its caller got, and against the order in which the door let calls in.
+//! held against the answer that its caller got, and against the order in which the ingress admitted calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
     Abandoned,
 }
 
-/// How the door's future of a call ended.
+/// How the ingress's future of a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Release {
     /// With an answer.
@@ -42,7 +42,7 @@ pub(crate) type Admission = (u32, u32);
 #[derive(Debug, Default)]
 pub(crate) struct Fate {
     pub(crate) actor: String,
-    /// When the door let it in; more than one: it was sent twice.
+    /// When the ingress admitted it; more than one: it was sent twice.
     pub(crate) admissions: Vec<Admission>,
     pub(crate) releases: Vec<Release>,
     pub(crate) executions: u32,
@@ -129,7 +129,7 @@ impl Facts {
         self.0.lock().crashes
     }
 
-    /// The door lets a call in.
+    /// The ingress admits a call.
     pub(crate) fn admit(self: &Arc<Self>, id: CallId) -> Stay {
         let mut known = self.0.lock();
         known.admitted += 1;
@@ -189,7 +189,7 @@ impl Fate {
     }
 }
 
-/// A call inside the door.
+/// A call inside the ingress.
 pub(crate) struct Stay {
     facts: Arc<Facts>,
     id: CallId,

@@ -1,9 +1,9 @@
-//! The whole proxy on a simulated network: clients, ingress, rooms and host client over TCP that loses, holds and delays, between
+//! The whole proxy on a simulated network: clients, ingress, stages and host client over TCP that loses, holds and delays, between
 //! machines that crash and come back.
 //!
 //! Every simulation ends in the same verdict: each call ended exactly once and in time (I2), ran at most once, an actor's calls ran one
 //! at a time and in the order in which they were let in (I3), and its state tells of each acknowledged call in its place. A seed
-//! decides calls, troubles and delays; the jitter of retries is not its own, so a seed narrows a failure down rather than repeating it.
+//! decides calls, faults and delays; the jitter of retries is not its own, so a seed narrows a failure down rather than repeating it.
 
 mod wires;
 mod call;
@@ -38,8 +38,8 @@ const SEEDS: std::ops::Range<u64> = 0..8;
 /// Simulations of whatever may happen: the same in each run, and new ones.
 const KNOWN_SEEDS: std::ops::Range<u64> = 0..40;
 const FRESH_SEEDS: u64 = 10;
-/// How long there is trouble in each of them.
-const TROUBLE: Duration = millis(2_500);
+/// How long there are faults in each of them.
+const FAULTS: Duration = millis(2_500);
 /// Connections of each client in them.
 const CONNECTIONS: u64 = 5;
 
@@ -249,7 +249,7 @@ fn whatever_happens_each_call_ends_once_and_runs_at_most_once_and_in_order() {
     for seed in KNOWN_SEEDS.chain(fresh) {
         let mut scene = Scene::new(seed, &["a", "b", "brief"]);
         let mut random = StdRng::seed_from_u64(seed);
-        let until = scene.now() + TROUBLE;
+        let until = scene.now() + FAULTS;
         impatient_clients(&mut scene, &mut random, &["a", "b", "brief"], until);
         let weather = weather::random(&mut random, scene.now(), until);
         eprintln!("{weather:?}");
@@ -267,7 +267,7 @@ fn whatever_happens_each_call_ends_once_and_runs_at_most_once_and_in_order() {
         scene.judge();
     }
     eprintln!("{ends:?}");
-    // Trouble that ends no call would show nothing.
+    // Faults that end no call would show nothing.
     for end in ["acknowledged", "502", "504", "Lost", "Abandoned"] {
         assert!(ends.get(end).is_some_and(|count| *count > 10), "hardly a call ended so: {end}");
     }

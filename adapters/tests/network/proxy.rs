@@ -1,4 +1,4 @@
-//! Proxy: the whole of it on a simulated machine, with a door that notes who comes in and who goes.
+//! Proxy: the whole of it on a simulated machine, with an ingress that notes which calls come and go.
 
 use std::future::{Future, pending};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use tidegate::ingress::{Calls, Hosts, Ingress, Lifecycle, Limits, Parts, serve};
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
+use tidegate_stages::history_reader::Then;
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::past::Then;
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 use tidegate_stages::testkit::faulty::FaultyStore;
-use tidegate_stages::topology::{House, Ports, Settings};
+use tidegate_stages::topology::{Mesh, Ports, Settings};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,7 +23,7 @@ use turmoil::net::TcpListener;
 
 use crate::call::id_of;
 use crate::facts::Facts;
-use crate::wires::{ACTORS_ADDRESS, Door, SimulatedClock, Wire};
+use crate::wires::{ACTORS_ADDRESS, ProxyListener, SimulatedClock, Wire};
 
 /// Short, so that a simulation is: every one of them is reached.
 pub(crate) const DEADLINES: Deadlines = Deadlines {
@@ -66,11 +66,11 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
     background.spawn(write_in_turns(store.clone()));
     let ports = Ports { host, store, registry: Arc::new(disk), clock: Arc::new(SimulatedClock) };
     let settings = Settings { deadlines: DEADLINES, ..Settings::default() };
-    let house = House::open(settings, ports).await?;
+    let mesh = Mesh::open(settings, ports).await?;
     let _serving = serve(
-        Door(TcpListener::bind("0.0.0.0:9001").await?),
+        ProxyListener(TcpListener::bind("0.0.0.0:9001").await?),
         Ingress::new(Parts {
-            calls: Watched { house, facts },
+            calls: Watched { mesh, facts },
             limits: LIMITS,
             hosts: Hosts::Sidecar(HostAddress::new(ACTORS_ADDRESS)),
             admin_token: None,
@@ -91,26 +91,26 @@ async fn write_in_turns(store: Arc<FaultyStore>) {
     }
 }
 
-/// A house whose invocations are noted.
+/// A mesh whose invocations are noted.
 #[derive(Clone)]
 struct Watched {
-    house: House,
+    mesh: Mesh,
     facts: Arc<Facts>,
 }
 
 impl Calls for Watched {
     fn register(&self, it: Registration) -> impl Future<Output = Result<(), Error>> + Send {
-        self.house.register(it)
+        self.mesh.register(it)
     }
 
     fn spawn(&self, spawn: Spawn) -> impl Future<Output = Result<(), Error>> + Send {
-        self.house.spawn(spawn)
+        self.mesh.spawn(spawn)
     }
 
     async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
-        // Noted in the same turn in which the house lets it in, so in the same order.
+        // Noted in the same turn in which the mesh lets it in, so in the same order.
         let stay = id_of(&invocation).map(|id| self.facts.admit(id));
-        let answer = self.house.invoke(invocation).await;
+        let answer = self.mesh.invoke(invocation).await;
         if let Some(stay) = stay {
             stay.answered();
         }
@@ -122,11 +122,11 @@ impl Calls for Watched {
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<ActorState, Error>> + Send {
-        self.house.state(system, name)
+        self.mesh.state(system, name)
     }
 
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {
-        self.house.delete(system, name)
+        self.mesh.delete(system, name)
     }
 
     fn revisions(
@@ -136,7 +136,7 @@ impl Calls for Watched {
         interval: Interval,
         limit: usize,
     ) -> impl Future<Output = Result<Page<Revision>, Error>> + Send {
-        self.house.revisions(system, name, interval, limit)
+        self.mesh.revisions(system, name, interval, limit)
     }
 
     fn revision(
@@ -145,7 +145,7 @@ impl Calls for Watched {
         name: &str,
         number: u64,
     ) -> impl Future<Output = Result<Revision, Error>> + Send {
-        self.house.revision(system, name, number)
+        self.mesh.revision(system, name, number)
     }
 
     fn state_at(
@@ -154,7 +154,7 @@ impl Calls for Watched {
         name: &str,
         at: Timestamp,
     ) -> impl Future<Output = Result<Then, Error>> + Send {
-        self.house.state_at(system, name, at)
+        self.mesh.state_at(system, name, at)
     }
 
     fn latest(
@@ -162,7 +162,7 @@ impl Calls for Watched {
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<Revision, Error>> + Send {
-        self.house.latest(system, name)
+        self.mesh.latest(system, name)
     }
 
     fn checkpoint(
@@ -170,7 +170,7 @@ impl Calls for Watched {
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<Checkpoint, Error>> + Send {
-        self.house.checkpoint(system, name)
+        self.mesh.checkpoint(system, name)
     }
 
     fn restore(
@@ -179,6 +179,6 @@ impl Calls for Watched {
         name: &str,
         number: u64,
     ) -> impl Future<Output = Result<Checkpoint, Error>> + Send {
-        self.house.restore(system, name, number)
+        self.mesh.restore(system, name, number)
     }
 }

@@ -38,7 +38,7 @@ fn of_call(fate: &Fate, limit: Duration) -> Vec<&'static str> {
     };
     must(fate.outcomes.len() == 1, "did not end once for its client (I2)");
     must(fate.admissions.len() <= 1, "came in more than once");
-    must(fate.releases.len() == fate.admissions.len(), "was not let go once by the door (I2)");
+    must(fate.releases.len() == fate.admissions.len(), "was not released once by the ingress (I2)");
     must(fate.executions <= 1, "ran more than once");
     must(fate.took <= limit, "was answered after its deadline");
     let dropped = fate.releases.contains(&Release::Dropped);

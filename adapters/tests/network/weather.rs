@@ -52,13 +52,13 @@ fn millis(random: &mut impl Rng, range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(random.random_range(range))
 }
 
-/// Trouble between `from` and `until`; everything is well at the end.
+/// Faults between `from` and `until`; everything is well at the end.
 ///
-/// A call of an actor may begin when the host limit of the one before has passed, so no trouble delays a request by as much as that:
+/// A call of an actor may begin when the host limit of the one before has passed, so no fault delays a request by as much as that:
 /// the network would deliver both at once, and nobody could call that the proxy's doing.
 pub(crate) fn random(random: &mut StdRng, from: Duration, until: Duration) -> Weather {
     let mut weather = Vec::new();
-    trouble(random, &mut weather, from, until, (50..250, 50..300), |random| {
+    add_faults(random, &mut weather, from, until, (50..250, 50..300), |random| {
         match random.random_range(0..7) {
             0 => (Event::Partition, Event::Repair),
             1 => (Event::PartitionToHost, Event::Repair),
@@ -70,18 +70,18 @@ pub(crate) fn random(random: &mut StdRng, from: Duration, until: Duration) -> We
         }
     });
     let longest = u64::try_from(LONGEST_CLIENT_HOLD.as_millis()).expect("short");
-    trouble(random, &mut weather, from, until, (20..longest, 300..900), |_| {
+    add_faults(random, &mut weather, from, until, (20..longest, 300..900), |_| {
         (Event::HoldClients, Event::ReleaseClients)
     });
-    trouble(random, &mut weather, from, until, (100..200, 500..3_000), |_| {
+    add_faults(random, &mut weather, from, until, (100..200, 500..3_000), |_| {
         (Event::CrashProxy, Event::BounceProxy)
     });
     weather.sort_by_key(|(at, _)| *at);
     weather
 }
 
-/// Adds troubles that do not overlap: each with its end, how long they last and what lies between them in milliseconds.
-fn trouble(
+/// Adds faults that do not overlap: each with its end, how long they last and what lies between them in milliseconds.
+fn add_faults(
     random: &mut StdRng,
     weather: &mut Weather,
     from: Duration,
@@ -92,8 +92,8 @@ fn trouble(
     let mut begin = from + millis(random, 0..apart.end);
     while begin < until {
         let end = begin + millis(random, lasting.clone());
-        let (trouble, relief) = kind(random);
-        weather.extend([(begin, trouble), (end, relief)]);
+        let (fault, relief) = kind(random);
+        weather.extend([(begin, fault), (end, relief)]);
         begin = end + millis(random, apart.clone());
     }
 }

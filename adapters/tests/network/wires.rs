@@ -20,9 +20,9 @@ pub(crate) const ACTORS: &str = "actors";
 pub(crate) const ACTORS_ADDRESS: &str = "actors:8090";
 
 /// A port of a simulated machine.
-pub(crate) struct Door(pub(crate) TcpListener);
+pub(crate) struct ProxyListener(pub(crate) TcpListener);
 
-impl Listener for Door {
+impl Listener for ProxyListener {
     type Io = TcpStream;
 
     async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {

@@ -1,4 +1,4 @@
-//! The built binary and raw bytes: what black-box tests of the door need, on blocking sockets.
+//! The built binary and raw bytes: what black-box tests of the ingress need, on blocking sockets.
 
 #![allow(dead_code, reason = "each test uses its own part")]
 #![allow(clippy::unwrap_used, clippy::let_underscore_must_use, reason = "it is test code")]
@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Longer than anything that the door may take in these tests: reaching it is a hang.
+/// Longer than anything that the ingress may take in these tests: reaching it is a hang.
 pub(crate) const HANG: Duration = Duration::from_secs(20);
 
 /// A proxy that is killed when it is dropped.

@@ -1,4 +1,4 @@
-//! Clock: set back while the house stands and between two of its lives; the history of an actor keeps its order.
+//! Clock: set back while the mesh stands and between two of its lives; the history of an actor keeps its order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tidegate_stages::side_effects::Revisions;
 use tidegate_stages::state::{Any, Revision, Tags, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::conformance::Subject;
-use tidegate_stages::topology::{House, Ports, Settings};
+use tidegate_stages::topology::{Mesh, Ports, Settings};
 
 const HOST: &str = "127.0.0.1:8090";
 const NOON: u64 = 1_800_000_000_000_000;
@@ -23,7 +23,7 @@ const HOUR: u64 = 3_600_000_000;
 /// Calls between two settings of the clock.
 const CALLS: u64 = 4;
 
-/// Lives of a house, each with what its clock is set to.
+/// Lives of a mesh, each with what its clock is set to.
 const LIVES: [&[u64]; 4] = [
     &[NOON, NOON - HOUR, NOON + HOUR, NOON - DAY],
     &[NOON - 2 * DAY, NOON],
@@ -31,7 +31,7 @@ const LIVES: [&[u64]; 4] = [
     &[NOON - 4 * DAY],
 ];
 
-/// The clock is the house's, and the store's if it has one.
+/// The clock is the mesh's, and the store's if it has one.
 ///
 /// # Panics
 /// When numbers or times of a history are out of order, or a time does not find its revision.
@@ -44,7 +44,7 @@ pub(crate) async fn histories_keep_their_order_when_the_clock_is_set_back<S: Sub
     for times in LIVES {
         clock.set(Timestamp(times[0]));
         subject = subject.reopen().await;
-        let house = open(&subject, clock.clone()).await;
+        let mesh = open(&subject, clock.clone()).await;
         for time in times {
             clock.set(Timestamp(*time));
             for _ in 0..CALLS {
@@ -54,7 +54,7 @@ pub(crate) async fn histories_keep_their_order_when_the_clock_is_set_back<S: Sub
                     action: "add".into(),
                     ..Invocation::default()
                 };
-                let Payload::Value(value) = house.invoke(add).await.expect("a call is answered")
+                let Payload::Value(value) = mesh.invoke(add).await.expect("a call is answered")
                 else {
                     panic!("no value")
                 };
@@ -62,8 +62,8 @@ pub(crate) async fn histories_keep_their_order_when_the_clock_is_set_back<S: Sub
                 clock.advance(Duration::from_millis(1));
             }
         }
-        assert!(house.drain(Duration::from_secs(10)).await);
-        drop(house);
+        assert!(mesh.drain(Duration::from_secs(10)).await);
+        drop(mesh);
     }
 
     let states = subject.states();
@@ -90,7 +90,7 @@ pub(crate) async fn histories_keep_their_order_when_the_clock_is_set_back<S: Sub
     assert!(head.at >= all.last().expect("revisions").at);
 }
 
-async fn open(subject: &impl Subject, clock: Arc<SetClock>) -> House {
+async fn open(subject: &impl Subject, clock: Arc<SetClock>) -> Mesh {
     let mut settings = Settings::default();
     settings.rules.revisions = Revisions::Every;
     let ports = Ports {
@@ -101,11 +101,11 @@ async fn open(subject: &impl Subject, clock: Arc<SetClock>) -> House {
         registry: subject.registry(),
         clock,
     };
-    let house = House::open(settings, ports).await.expect("a house opens");
+    let mesh = Mesh::open(settings, ports).await.expect("a mesh opens");
     let host = HostAddress::new(HOST);
     let registration = Registration { system: id().system, host, definitions: vec![definition()] };
-    house.register(registration).await.expect("a host registers");
-    house
+    mesh.register(registration).await.expect("a host registers");
+    mesh
 }
 
 fn id() -> ActorId {

@@ -1,4 +1,4 @@
-//! Ported: a keeper behind the port of the house, as the proxy uses it.
+//! Ported: a keeper behind the port of the mesh, as the proxy uses it.
 
 use std::path::Path;
 use std::sync::Arc;

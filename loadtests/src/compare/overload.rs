@@ -135,7 +135,7 @@ fn write(
     } else {
         writeln!(
             out,
-            "  shed        nothing: {} connections never filled the door",
+            "  shed        nothing: {} connections never filled the admission bound",
             bench.args.overload_connections
         )?;
     }

@@ -1,17 +1,17 @@
-//! History: the house's answers about an actor's past, and the two ways to write to it by hand.
+//! History: the house's answers about an actor's history_reader, and the two ways to write to it by hand.
 
 use std::sync::Arc;
 
-use super::House;
+use super::Mesh;
 use crate::actor::ActorId;
 use crate::caller::Task;
 use crate::error::Error;
 use crate::history::{Interval, Page};
-use crate::past::Then;
+use crate::history_reader::Then;
 use crate::ports::StoreError;
 use crate::state::{Checkpoint, Revision, Timestamp};
 
-impl House {
+impl Mesh {
     /// A page of an actor's revisions in an interval, ascending, as they are durable now.
     ///
     /// # Errors
@@ -23,7 +23,7 @@ impl House {
         interval: Interval,
         limit: usize,
     ) -> Result<Page<Revision>, Error> {
-        self.past.revisions(&*self.registered(system, name)?, interval, limit).await
+        self.history_reader.revisions(&*self.registered(system, name)?, interval, limit).await
     }
 
     /// One revision of an actor.
@@ -31,7 +31,7 @@ impl House {
     /// # Errors
     /// When the actor is unknown, its history has no such revision, or the store fails.
     pub async fn revision(&self, system: &str, name: &str, number: u64) -> Result<Revision, Error> {
-        self.past.revision(&*self.registered(system, name)?, number).await
+        self.history_reader.revision(&*self.registered(system, name)?, number).await
     }
 
     /// The newest revision of an actor at or before a time.
@@ -42,7 +42,7 @@ impl House {
         let id = self.registered(system, name)?;
         let incarnation = self.find(system, name)?.cell.lock().incarnation.clone();
         let settled = incarnation.is_none_or(|incarnation| incarnation.is_settled());
-        self.past.at(&id, at, settled).await
+        self.history_reader.at(&id, at, settled).await
     }
 
     /// The latest durable state of an actor; its number is that of the newest revision, whose content may be older.
@@ -50,7 +50,7 @@ impl House {
     /// # Errors
     /// When the actor is unknown, it has no durable state, or the store fails.
     pub async fn latest(&self, system: &str, name: &str) -> Result<Revision, Error> {
-        self.past.latest(&*self.registered(system, name)?).await
+        self.history_reader.latest(&*self.registered(system, name)?).await
     }
 
     /// Has an actor's content in its history, durably: appends a revision unless the newest one holds it.

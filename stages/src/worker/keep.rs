@@ -3,7 +3,7 @@
 //! Neither needs the actor's host: the init action of an actor that was not in memory waits for its first call.
 
 use crate::caller::Asked;
-use crate::departure::Departure;
+use crate::egress::Completion;
 use crate::error::Error;
 use crate::lookup::{CheckedOut, Halt, in_time};
 use crate::ports::Host;
@@ -80,8 +80,8 @@ impl<H: Host> Worker<H> {
         let save = (append || actor.live.is_dirty())
             .then(|| self.save(&mut actor, Status::Activated, append));
         let kept = Box::new(actor.live.checkpoint());
-        let departure = Departure::Kept(asked.reply, kept, asked.permit);
-        self.submit(&mut actor, save, departure, Vec::new()).await;
+        let completion = Completion::Kept(asked.reply, kept, asked.permit);
+        self.submit(&mut actor, save, completion, Vec::new()).await;
         actor.check_in();
         Ok(())
     }

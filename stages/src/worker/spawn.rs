@@ -19,7 +19,7 @@ impl<H: Host> Worker<H> {
             let failed = loop {
                 match registrar.spawn_again(&work.entry).await {
                     Ok(entry) => {
-                        work.lane = entry.spec().hosted.lane;
+                        work.host_limit = entry.spec().hosted.host_limit;
                         work.entry = entry;
                         return parked.resume(work);
                     }

@@ -1,4 +1,4 @@
-//! A house with a scripted host and a store that fails on command.
+//! A mesh with a scripted host and a store that fails on command.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -19,7 +19,7 @@ use tidegate_stages::side_effects::ChangeRules;
 use tidegate_stages::state::{Any, Tags, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::faulty::FaultyStore;
-use tidegate_stages::topology::{House, Ports, Settings};
+use tidegate_stages::topology::{Mesh, Ports, Settings};
 use tower::util::BoxCloneSyncService;
 
 pub type Answer = Result<ActorInvocationResponse, HostError>;
@@ -64,7 +64,7 @@ pub fn answered(payload: Payload) -> u64 {
 }
 
 pub struct World {
-    pub house: House,
+    pub mesh: Mesh,
     pub store: Arc<FaultyStore>,
     pub memory: MemoryStore,
     pub clock: Arc<SetClock>,
@@ -83,8 +83,8 @@ pub async fn world_with(host: BoxedHost, settings: Settings, memory: MemoryStore
         registry: Arc::new(memory.clone()),
         clock: clock.clone(),
     };
-    let house = House::open(settings, ports).await.unwrap();
-    World { house, store, memory, clock }
+    let mesh = Mesh::open(settings, ports).await.unwrap();
+    World { mesh, store, memory, clock }
 }
 
 /// The default settings with other rules of change.
@@ -143,22 +143,22 @@ pub fn call(name: &str, action: &str) -> Invocation {
 impl World {
     pub async fn register(&self, definitions: Vec<Definition>) -> Result<(), Error> {
         let host = HostAddress::new("127.0.0.1:8090");
-        self.house.register(Registration { system: "s".into(), host, definitions }).await
+        self.mesh.register(Registration { system: "s".into(), host, definitions }).await
     }
 
     pub async fn spawn(&self, name: &str, parent: &str) -> Result<(), Error> {
-        self.house.spawn(Spawn { actors: vec![stored_id(name, parent)], revision: None }).await
+        self.mesh.spawn(Spawn { actors: vec![stored_id(name, parent)], revision: None }).await
     }
 
     pub async fn add(&self, name: &str) -> Result<u64, Error> {
-        self.house.invoke(call(name, "add")).await.map(answered)
+        self.mesh.invoke(call(name, "add")).await.map(answered)
     }
 
     /// Starts a call in the background.
     #[allow(clippy::disallowed_methods, reason = "the test awaits or aborts it")]
     pub fn start(&self, invocation: Invocation) -> tokio::task::JoinHandle<Result<Payload, Error>> {
-        let house = self.house.clone();
-        tokio::task::spawn(async move { house.invoke(invocation).await })
+        let mesh = self.mesh.clone();
+        tokio::task::spawn(async move { mesh.invoke(invocation).await })
     }
 
     pub async fn head(&self, name: &str) -> Option<tidegate_stages::state::Head> {
@@ -167,7 +167,7 @@ impl World {
 }
 
 /// Lets everything that can run without time passing run.
-pub async fn settle() {
+pub async fn until_idle() {
     for _ in 0..200 {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! The door and the host client on a simulated network: the same code, another listener and connector.
+//! The ingress and the host client on a simulated network: the same code, another listener and connector.
 
 use std::io;
 
@@ -34,11 +34,11 @@ impl Connect for Simulated {
 }
 
 #[test]
-fn the_door_answers_over_a_simulated_network() {
+fn the_ingress_answers_over_a_simulated_network() {
     let mut network = turmoil::Builder::new().build();
     network.host("proxy", || async {
         let listener = TcpListener::bind("0.0.0.0:9001").await?;
-        let serving = serve(listener, door().0);
+        let serving = serve(listener, ingress().0);
         pending::<()>().await;
         serving.close(Duration::from_secs(1)).await;
         Ok(())
@@ -112,11 +112,11 @@ fn a_host_that_is_cut_off_is_told_apart_from_one_that_may_have_run() {
 #[test]
 fn a_client_that_goes_away_drops_its_call() {
     let mut network = turmoil::Builder::new().build();
-    let (door, calls) = door();
+    let (ingress, calls) = ingress();
     network.host("proxy", move || {
-        let door = door.clone();
+        let ingress = ingress.clone();
         async move {
-            let serving = serve(TcpListener::bind("0.0.0.0:9001").await?, door);
+            let serving = serve(TcpListener::bind("0.0.0.0:9001").await?, ingress);
             pending::<()>().await;
             serving.close(Duration::from_secs(1)).await;
             Ok(())
@@ -130,7 +130,7 @@ fn a_client_that_goes_away_drops_its_call() {
         tokio::io::AsyncWriteExt::write_all(&mut stream, &[head.as_bytes(), &body].concat())
             .await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(calls.invoked.lock().len(), 1, "the call is in the house");
+        assert_eq!(calls.invoked.lock().len(), 1, "the call is in the mesh");
         drop(stream);
         calls.gone.notified().await;
         Ok(())

@@ -13,8 +13,8 @@ use scylla::statement::prepared::PreparedStatement;
 use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
 
+use super::errors::{damage, of_read, of_write};
 use super::statements::Statements;
-use super::trouble::{damage, of_read, of_write};
 
 /// How long requests may fail until the store counts as unhealthy.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use tidegate_stages::state::{Head, Revision, Timestamp};
 use tokio::sync::oneshot;
 
 use super::CqlStore;
-use super::lanes::{Line, Work};
+use super::lines::{Line, Work};
 use super::shared::Shared;
 use crate::store::notes::Notes;
 
@@ -36,7 +36,7 @@ impl CqlStore {
         let work = work(self.shared.clone());
         // Dropped when nobody waits for it.
         let work = async move { drop(answer.send(work.await)) }.boxed();
-        match self.lanes.put(&self.shared, line, Work::Other(work)) {
+        match self.lines.put(&self.shared, line, Work::Other(work)) {
             Ok(()) => answered.map(|answer| answer.unwrap_or_else(|_| Err(unknown()))).boxed(),
             Err(error) => ready(Err(error)).boxed(),
         }
@@ -69,7 +69,7 @@ impl CqlStore {
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         let actor = Arc::new(actor.clone());
-        let behind = self.lanes.behind(&Line::Actor(actor.clone()));
+        let behind = self.lines.behind(&Line::Actor(actor.clone()));
         self.read(async move |shared: Arc<Shared>| {
             if let Some(behind) = behind {
                 behind.await.map_err(|_| StoreError::Unavailable("it is closed".into()))?;
@@ -117,7 +117,7 @@ impl StateStore for CqlStore {
         let answers = batch.into_iter().map(|save| {
             let (answer, answered) = oneshot::channel();
             let line = Line::Actor(save.actor.clone());
-            self.lanes.put(&self.shared, line, Work::Save(Ok(save), answer)).map(|()| answered)
+            self.lines.put(&self.shared, line, Work::Save(Ok(save), answer)).map(|()| answered)
         });
         let answers: Vec<_> = answers.collect();
         async move {

@@ -7,8 +7,8 @@ use scylla::response::PagingState;
 use tidegate_stages::ports::{Registered, RegistryChange, StoreError};
 
 use super::database::{Changes, Rows};
+use super::errors::damage;
 use super::shared::Shared;
-use super::trouble::damage;
 use crate::store::records;
 
 /// Entries that one page holds.

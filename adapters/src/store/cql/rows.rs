@@ -8,7 +8,7 @@ use tidegate_stages::actor::{ActorId, MAX_NAME_BYTES};
 use tidegate_stages::ports::StoreError;
 use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Tags, Timestamp};
 
-use super::trouble::damage;
+use super::errors::damage;
 use crate::store::vault::{SealError, Vault};
 
 /// Format of rows, in their column of that name.

@@ -1,4 +1,4 @@
-//! Shared: what the lanes' tasks and readers share.
+//! Shared: what the lines' tasks and readers share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::database::{Changes, Database};
 use super::fence::Fence;
 use super::known::Memory;
-use super::lanes::closed;
+use super::lines::closed;
 use super::stamps::Stamps;
 use crate::store::records::DecodeDefinition;
 use crate::store::vault::Vault;
@@ -20,7 +20,7 @@ use crate::store::vault::Vault;
 /// Shards of a system's list of actors.
 pub(super) const SHARDS: i8 = 16;
 
-/// What the lanes' tasks and readers share.
+/// What the lines' tasks and readers share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) database: Arc<Database>,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::database::Changes;
 use super::history::Entered;
 use super::known::Known;
-use super::lanes::Saver;
+use super::lines::Saver;
 use super::rows::{Content, HeadOut, Key, RevisionOut, signed};
 use super::shared::{Shared, shard};
 

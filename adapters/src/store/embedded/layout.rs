@@ -29,7 +29,7 @@ const UNFINISHED_DIR: &str = "engine.unfinished";
 #[derive(Debug)]
 pub(super) struct Layout {
     dir: PathBuf,
-    // The operating system lets go of it when the file is closed.
+    // The operating system releases it when the file is closed.
     _lock: File,
 }
 

@@ -77,7 +77,7 @@ struct Waiting {
     failing: HashMap<Arc<ActorId>, (usize, StoreError)>,
 }
 
-/// The door to the writer.
+/// The queue of the writer.
 #[derive(Debug)]
 pub(super) struct Queue {
     bounds: Bounds,

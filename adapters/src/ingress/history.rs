@@ -1,4 +1,4 @@
-//! Past: an actor's history over HTTP, read and written.
+//! History: an actor's history over HTTP, read and written.
 
 mod query;
 
@@ -15,9 +15,9 @@ use crate::net::Peer;
 use crate::wire::{Entry, Form, Listing};
 pub(crate) use query::{Query, Span};
 
-/// Answers a question for the past of the actor `(system, name)`, or a change that makes some.
+/// Answers a question for the history of the actor `(system, name)`, or a change that makes some.
 pub(super) async fn answer<C: Calls>(
-    door: &Parts<C>,
+    ingress: &Parts<C>,
     (system, name): (&str, &str),
     part: Part<'_>,
     head: &request::Parts,
@@ -25,7 +25,7 @@ pub(super) async fn answer<C: Calls>(
 ) -> Result<Answer, Refusal> {
     let form = accept::form(&head.headers)?;
     let query = Query::read(head.uri.query())?;
-    let calls = &door.calls;
+    let calls = &ingress.calls;
     let entry = match part {
         Part::Revisions => {
             let span = Span::of(&query)?;
@@ -50,7 +50,7 @@ pub(super) async fn answer<C: Calls>(
                 Refusal::new(StatusCode::BAD_REQUEST, "needs ?revision= with the number to restore")
             })?;
             let number = query::number("revision in the query", number)?;
-            admin::check(door.admin_token.as_ref(), &head.headers, peer)?;
+            admin::check(ingress.admin_token.as_ref(), &head.headers, peer)?;
             let restored = calls.restore(system, name, number).await;
             let done = outcome(&restored);
             info!(target: "audit", %peer, system, actor = name, revision = number, outcome = done, "restore asked for");
@@ -58,7 +58,7 @@ pub(super) async fn answer<C: Calls>(
         }
         Part::Checkpoint => {
             query.knows(&[])?;
-            admin::check(door.admin_token.as_ref(), &head.headers, peer)?;
+            admin::check(ingress.admin_token.as_ref(), &head.headers, peer)?;
             let kept = calls.checkpoint(system, name).await;
             let done = outcome(&kept);
             info!(target: "audit", %peer, system, actor = name, outcome = done, "checkpoint asked for");

@@ -1,6 +1,6 @@
-//! Lanes: what is done to one actor is done in the order in which it was asked for, whoever still waits for the answer.
+//! Lines: what is done to one actor is done in the order in which it was asked for, whoever still waits for the answer.
 //!
-//! A lane is an actor's line of work and the task that does it; both are there only while there is work. A save built on
+//! A queue is an actor's line of work and the task that does it; both are there only while there is work. A save built on
 //! one that failed must not be applied as if that one had succeeded: so an actor is *failing* from the moment its save
 //! fails until the caller has taken (or dropped) that answer, and whatever was called for it in that time fails with the
 //! same error.
@@ -48,28 +48,28 @@ pub(super) trait Saver: Send + Sync + 'static {
 }
 
 #[derive(Default)]
-struct Lane {
+struct Queue {
     waiting: VecDeque<Work>,
     is_running: bool,
     failing: Option<(usize, StoreError)>,
 }
 
 struct Inner {
-    lanes: HashMap<Line, Lane>,
+    lines: HashMap<Line, Queue>,
     is_closed: bool,
 }
 
-/// All lanes. Cheap to clone.
+/// All lines. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Lanes {
+pub(super) struct Lines {
     inner: Arc<Mutex<Inner>>,
     tasks: TaskTracker,
 }
 
-impl std::fmt::Debug for Lanes {
+impl std::fmt::Debug for Lines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lanes")
-            .field("lanes", &self.inner.lock().lanes.len())
+        f.debug_struct("Lines")
+            .field("lines", &self.inner.lock().lines.len())
             .finish_non_exhaustive()
     }
 }
@@ -79,10 +79,10 @@ pub(super) fn closed() -> StoreError {
     StoreError::Unavailable("it is closed".into())
 }
 
-impl Lanes {
-    /// No lanes yet; their tasks are tracked.
+impl Lines {
+    /// No lines yet; their tasks are tracked.
     pub(super) fn new(tasks: TaskTracker) -> Self {
-        let inner = Inner { lanes: HashMap::new(), is_closed: false };
+        let inner = Inner { lines: HashMap::new(), is_closed: false };
         Self { inner: Arc::new(Mutex::new(inner)), tasks }
     }
 
@@ -100,12 +100,12 @@ impl Lanes {
         if inner.is_closed {
             return Err(closed());
         }
-        let lane = inner.lanes.entry(owner.clone()).or_default();
-        if let (Work::Save(save, _), Some((_, error))) = (&mut work, &lane.failing) {
+        let queue = inner.lines.entry(owner.clone()).or_default();
+        if let (Work::Save(save, _), Some((_, error))) = (&mut work, &queue.failing) {
             *save = Err(error.clone());
         }
-        lane.waiting.push_back(work);
-        if !std::mem::replace(&mut lane.is_running, true) {
+        queue.waiting.push_back(work);
+        if !std::mem::replace(&mut queue.is_running, true) {
             self.tasks.spawn(self.clone().run(saver.clone(), owner));
         }
         Ok(())
@@ -114,9 +114,9 @@ impl Lanes {
     /// Resolves when what is in a line now is done; `None` when nothing is.
     pub(super) fn behind(&self, owner: &Line) -> Option<oneshot::Receiver<()>> {
         let mut inner = self.inner.lock();
-        let lane = inner.lanes.get_mut(owner).filter(|lane| lane.is_running)?;
+        let queue = inner.lines.get_mut(owner).filter(|queue| queue.is_running)?;
         let (reached, behind) = oneshot::channel();
-        lane.waiting.push_back(Work::Reached(reached));
+        queue.waiting.push_back(Work::Reached(reached));
         Some(behind)
     }
 
@@ -156,12 +156,12 @@ impl Lanes {
 
     fn next(&self, owner: &Line) -> Option<Work> {
         let mut inner = self.inner.lock();
-        let lane = inner.lanes.get_mut(owner)?;
-        let next = lane.waiting.pop_front();
+        let queue = inner.lines.get_mut(owner)?;
+        let next = queue.waiting.pop_front();
         if next.is_none() {
-            lane.is_running = false;
-            if lane.failing.is_none() {
-                inner.lanes.remove(owner);
+            queue.is_running = false;
+            if queue.failing.is_none() {
+                inner.lines.remove(owner);
             }
         }
         next
@@ -170,14 +170,14 @@ impl Lanes {
     fn answer(&self, owner: &Line, result: Result<(), StoreError>) -> Answer {
         let Err(error) = &result else { return Answer { result, _untaken: None } };
         let mut inner = self.inner.lock();
-        let lane = inner.lanes.entry(owner.clone()).or_default();
-        lane.failing.get_or_insert_with(|| (0, error.clone())).0 += 1;
-        for waiting in &mut lane.waiting {
+        let queue = inner.lines.entry(owner.clone()).or_default();
+        queue.failing.get_or_insert_with(|| (0, error.clone())).0 += 1;
+        for waiting in &mut queue.waiting {
             if let Work::Save(save @ Ok(_), _) = waiting {
                 *save = Err(error.clone());
             }
         }
-        let untaken = Untaken { lanes: self.clone(), owner: owner.clone() };
+        let untaken = Untaken { lines: self.clone(), owner: owner.clone() };
         Answer { result, _untaken: Some(untaken) }
     }
 }
@@ -185,23 +185,23 @@ impl Lanes {
 /// A failure that a caller has not heard of yet.
 #[derive(Debug)]
 struct Untaken {
-    lanes: Lanes,
+    lines: Lines,
     owner: Line,
 }
 
 impl Drop for Untaken {
     fn drop(&mut self) {
-        let mut inner = self.lanes.inner.lock();
-        let Some(lane) = inner.lanes.get_mut(&self.owner) else { return };
-        if let Some((count, _)) = &mut lane.failing {
+        let mut inner = self.lines.inner.lock();
+        let Some(queue) = inner.lines.get_mut(&self.owner) else { return };
+        if let Some((count, _)) = &mut queue.failing {
             *count -= 1;
             if *count > 0 {
                 return;
             }
         }
-        lane.failing = None;
-        if !lane.is_running {
-            inner.lanes.remove(&self.owner);
+        queue.failing = None;
+        if !queue.is_running {
+            inner.lines.remove(&self.owner);
         }
     }
 }
@@ -234,14 +234,14 @@ mod tests {
     }
 
     struct Scene {
-        lanes: Lanes,
+        lines: Lines,
         slow: Arc<Slow>,
     }
 
     impl Scene {
         fn new(fails: u64) -> Self {
             let slow = Slow { written: Mutex::default(), fails, permits: Semaphore::new(0) };
-            Self { lanes: Lanes::new(TaskTracker::new()), slow: Arc::new(slow) }
+            Self { lines: Lines::new(TaskTracker::new()), slow: Arc::new(slow) }
         }
 
         fn save(&self, name: &str, version: u64) -> oneshot::Receiver<Answer> {
@@ -250,7 +250,7 @@ mod tests {
             let save = Save { actor: actor.clone(), head, append: false };
             let (answer, answered) = oneshot::channel();
             let work = Work::Save(Ok(save), answer);
-            self.lanes.put(&self.slow, Line::Actor(actor), work).unwrap();
+            self.lines.put(&self.slow, Line::Actor(actor), work).unwrap();
             answered
         }
     }
@@ -260,14 +260,14 @@ mod tests {
         let scene = Scene::new(0);
         let answers: Vec<_> = (1..=5).map(|version| scene.save("a", version)).collect();
         let actor = Line::Actor(Arc::new(ActorId { name: "a".into(), ..ActorId::default() }));
-        let behind = scene.lanes.behind(&actor).unwrap();
+        let behind = scene.lines.behind(&actor).unwrap();
         scene.slow.permits.add_permits(5);
         behind.await.unwrap();
         assert_eq!(*scene.slow.written.lock(), [1, 2, 3, 4, 5]);
         drop(answers);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(scene.lanes.inner.lock().lanes.is_empty());
-        assert!(scene.lanes.behind(&actor).is_none());
+        assert!(scene.lines.inner.lock().lines.is_empty());
+        assert!(scene.lines.behind(&actor).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,9 +291,9 @@ mod tests {
     async fn nothing_is_let_in_after_closing_and_what_waits_is_done() {
         let scene = Scene::new(0);
         let waiting = scene.save("a", 1);
-        scene.lanes.close();
+        scene.lines.close();
         let work = Work::Other(async {}.boxed());
-        assert!(scene.lanes.put(&scene.slow, Line::Registry, work).is_err());
+        assert!(scene.lines.put(&scene.slow, Line::Registry, work).is_err());
         scene.slow.permits.add_permits(1);
         assert!(waiting.await.unwrap().result.is_ok());
     }

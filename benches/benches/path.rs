@@ -1,9 +1,9 @@
-//! The whole walk in this process: from the door of the house to the reply, without sockets.
+//! The whole path in this process: from admission to the reply, without sockets.
 //!
 //! 64 callers over 1,000 actors in an order that looks random; the host answers at once with a new state of 256 bytes.
 //! The reference is the least an actor can be: a task with a bounded channel and a oneshot for the answer, which runs
 //! the same user function. Every count is checked: it grows from call to call, the sum over all actors is the number of calls,
-//! and so is the sum on the disk after the store was closed. `cargo bench -p tidegate-benches --bench walk
+//! and so is the sum on the disk after the store was closed. `cargo bench -p tidegate-benches --bench path
 //! [-- [--quick] [FILTER]]`.
 
 use std::io::Write;
@@ -100,7 +100,7 @@ type Question = oneshot::Sender<u64>;
 
 /// Actors as bare tasks: one channel each, one oneshot per call.
 struct Hop {
-    doors: Vec<mpsc::Sender<Question>>,
+    inboxes: Vec<mpsc::Sender<Question>>,
     actors: JoinSet<u64>,
     calls: AtomicU64,
 }
@@ -108,8 +108,8 @@ struct Hop {
 impl Hop {
     fn start() -> Hop {
         let mut actors = JoinSet::new();
-        let doors = (0..ACTORS).map(|actor| {
-            let (door, mut questions) = mpsc::channel::<Question>(64);
+        let inboxes = (0..ACTORS).map(|actor| {
+            let (inbox, mut questions) = mpsc::channel::<Question>(64);
             actors.spawn(async move {
                 let (mut count, mut state): (u64, Option<Any>) = (0, None);
                 while let Some(question) = questions.recv().await {
@@ -119,22 +119,22 @@ impl Hop {
                 }
                 count
             });
-            door
+            inbox
         });
-        let doors = doors.collect();
-        Hop { doors, actors, calls: AtomicU64::new(0) }
+        let inboxes = inboxes.collect();
+        Hop { inboxes, actors, calls: AtomicU64::new(0) }
     }
 
     async fn call(self: Arc<Hop>, actor: u64) -> u64 {
         let (question, answer) = oneshot::channel();
-        let door = &self.doors[usize::try_from(actor).expect("one of the actors")];
-        door.send(question).await.expect("the actor runs");
+        let inbox = &self.inboxes[usize::try_from(actor).expect("one of the actors")];
+        inbox.send(question).await.expect("the actor runs");
         self.calls.fetch_add(1, Ordering::Relaxed);
         answer.await.expect("an answer")
     }
 
     async fn end(self) {
-        drop(self.doors);
+        drop(self.inboxes);
         let counted: u64 = self.actors.join_all().await.into_iter().sum();
         assert_eq!(counted, self.calls.into_inner(), "calls that were counted");
     }

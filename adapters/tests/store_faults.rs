@@ -1,4 +1,4 @@
-//! The store in trouble: no room, failing writes. It says what was not written, and recovers by itself.
+//! Faults of the store: no space, failing writes. It says what was not written, and recovers by itself.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(
     clippy::unnecessary_wraps,

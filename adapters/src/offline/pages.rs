@@ -1,4 +1,4 @@
-//! Walk: every system of a registry, every actor of a system, a page at a time.
+//! Pages: every system of a registry, every actor of a system, a page at a time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

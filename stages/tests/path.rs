@@ -1,4 +1,4 @@
-//! A call walks through the house.
+//! A call walks through the mesh.
 
 mod support;
 
@@ -36,7 +36,7 @@ async fn unknown_actors_and_actions_are_said_to_be_unknown_at_once() {
     let began = Instant::now();
     let error = world.add("moe").await.unwrap_err();
     assert_eq!(error.to_string(), "Actor moe not found on ActorSystem s");
-    let error = world.house.invoke(call("joe", "fly")).await.unwrap_err();
+    let error = world.mesh.invoke(call("joe", "fly")).await.unwrap_err();
     assert_eq!(error.to_string(), "Action [fly] not found for Actor [joe]");
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
@@ -45,7 +45,7 @@ async fn unknown_actors_and_actions_are_said_to_be_unknown_at_once() {
 async fn an_actor_without_actions_may_not_be_called() {
     let world = world(counter()).await;
     world.register(vec![Definition { actions: Vec::new(), ..definition("joe") }]).await.unwrap();
-    let error = world.house.invoke(call("joe", "get")).await.unwrap_err();
+    let error = world.mesh.invoke(call("joe", "get")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Forbidden);
 }
 
@@ -60,11 +60,11 @@ async fn default_actions_are_answered_without_the_host_unless_one_is_registered(
     .await;
     let own_get = Definition { actions: vec!["Get".into()], ..definition("moe") };
     world.register(vec![definition("joe"), own_get]).await.unwrap();
-    assert_eq!(world.house.invoke(call("joe", "get")).await.unwrap(), Payload::Unset);
+    assert_eq!(world.mesh.invoke(call("joe", "get")).await.unwrap(), Payload::Unset);
     world.add("joe").await.unwrap();
-    assert_eq!(answered(world.house.invoke(call("joe", "GetState")).await.unwrap()), 1);
+    assert_eq!(answered(world.mesh.invoke(call("joe", "GetState")).await.unwrap()), 1);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
-    assert_eq!(answered(world.house.invoke(call("moe", "get_state")).await.unwrap()), 1);
+    assert_eq!(answered(world.mesh.invoke(call("moe", "get_state")).await.unwrap()), 1);
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
@@ -91,7 +91,7 @@ async fn one_invocation_at_a_time_per_actor_in_the_order_of_admission() {
     for n in 0..50 {
         let payload = Payload::Value(any(n));
         calls.push(world.start(Invocation { payload, ..call("joe", "add") }));
-        settle().await;
+        until_idle().await;
     }
     for (n, call) in (1..).zip(calls) {
         assert_eq!(answered(call.await.unwrap().unwrap()), n);
@@ -113,7 +113,7 @@ async fn a_slow_actor_delays_nobody_else() {
     all.push(definition("quick"));
     world.register(all).await.unwrap();
     let calls: Vec<_> = names.iter().map(|name| world.start(call(name, "slow"))).collect();
-    settle().await;
+    until_idle().await;
     let began = Instant::now();
     // More quick calls than there are slots left: each slot is free again at once.
     for n in 1..=3000 {
@@ -160,7 +160,7 @@ async fn a_refused_connection_is_tried_again_in_order_until_the_start_deadline()
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     let first = world.start(call("joe", "add"));
-    settle().await;
+    until_idle().await;
     let second = world.start(call("joe", "add"));
     sleep(Duration::from_secs(3)).await;
     up.store(true, Ordering::SeqCst);
@@ -192,7 +192,7 @@ async fn a_parked_actor_gives_its_worker_s_slot_back() {
     let names = ["a", "b", "c", "d", "quick"];
     world.register(names.map(definition).to_vec()).await.unwrap();
     let _stuck: Vec<_> = names[..4].iter().map(|name| world.start(call(name, "add"))).collect();
-    settle().await;
+    until_idle().await;
     let began = Instant::now();
     assert_eq!(world.add("quick").await.unwrap(), 1);
     assert!(began.elapsed() < Duration::from_secs(1));
@@ -209,7 +209,7 @@ async fn a_silent_host_ends_at_the_host_limit_and_the_actor_lives_on() {
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     let began = Instant::now();
-    let error = world.house.invoke(call("joe", "slow")).await.unwrap_err();
+    let error = world.mesh.invoke(call("joe", "slow")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
     assert_eq!(began.elapsed(), Duration::from_mins(1));
     assert_eq!(world.add("joe").await.unwrap(), 1);
@@ -226,13 +226,12 @@ async fn the_caller_s_deadline_ends_only_its_reply() {
     let metadata = [("request-timeout".to_owned(), "500".to_owned())].into();
     let began = Instant::now();
     let bounded = Invocation { metadata, ..call("joe", "add") };
-    let error = world.house.invoke(bounded).await.unwrap_err();
+    let error = world.mesh.invoke(bounded).await.unwrap_err();
     assert!(matches!(error, Error::NoAnswer(_)), "{error}");
     assert_eq!(began.elapsed(), Duration::from_millis(500));
     // The first call goes on, is applied and committed; the second one waits for it.
     let metadata = [("request-timeout".to_owned(), "garbage".to_owned())].into();
-    let error =
-        world.house.invoke(Invocation { metadata, ..call("joe", "add") }).await.unwrap_err();
+    let error = world.mesh.invoke(Invocation { metadata, ..call("joe", "add") }).await.unwrap_err();
     assert!(matches!(error, Error::NotStarted(..)), "{error}");
     sleep(Duration::from_secs(11)).await;
     assert_eq!(world.add("joe").await.unwrap(), 2);
@@ -240,29 +239,29 @@ async fn the_caller_s_deadline_ends_only_its_reply() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_client_has_gone_before_its_start_never_runs() {
-    let gate = Arc::new(Semaphore::new(0));
-    let opened = gate.clone();
+    let store_breaker = Arc::new(Semaphore::new(0));
+    let opened = store_breaker.clone();
     let world = world(host(move |invocation| {
-        let gate = opened.clone();
+        let store_breaker = opened.clone();
         async move {
-            gate.acquire().await.unwrap().forget();
+            store_breaker.acquire().await.unwrap().forget();
             Ok(counted(&invocation))
         }
     }))
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     let first = world.start(call("joe", "add"));
-    settle().await;
+    until_idle().await;
     let gone = world.start(call("joe", "add"));
-    settle().await;
+    until_idle().await;
     let last = world.start(call("joe", "add"));
-    settle().await;
+    until_idle().await;
     gone.abort();
-    settle().await;
-    gate.add_permits(10);
+    until_idle().await;
+    store_breaker.add_permits(10);
     assert_eq!(answered(first.await.unwrap().unwrap()), 1);
     assert_eq!(answered(last.await.unwrap().unwrap()), 2);
-    assert_eq!(gate.available_permits(), 8);
+    assert_eq!(store_breaker.available_permits(), 8);
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,7 +273,7 @@ async fn a_started_call_whose_client_has_gone_runs_to_its_end() {
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     let gone = world.start(call("joe", "add"));
-    settle().await;
+    until_idle().await;
     gone.abort();
     sleep(Duration::from_secs(2)).await;
     assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 1);
@@ -285,10 +284,10 @@ async fn an_asynchronous_call_is_answered_on_admission_and_runs() {
     let world = world(counter()).await;
     world.register(vec![definition("joe")]).await.unwrap();
     let asynchronous = Invocation { asynchronous: true, ..call("joe", "add") };
-    assert_eq!(world.house.invoke(asynchronous.clone()).await.unwrap(), Payload::Unset);
+    assert_eq!(world.mesh.invoke(asynchronous.clone()).await.unwrap(), Payload::Unset);
     assert_eq!(world.add("joe").await.unwrap(), 2);
     let unknown = Invocation { asynchronous: true, ..call("moe", "add") };
-    assert_eq!(world.house.invoke(unknown).await.unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(world.mesh.invoke(unknown).await.unwrap_err().kind(), ErrorKind::ActorNotFound);
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,9 +303,9 @@ async fn what_is_not_built_yet_is_a_typed_error() {
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     let later = Invocation { scheduled_to: i64::MAX, ..call("joe", "add") };
-    assert_eq!(world.house.invoke(later).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(world.mesh.invoke(later).await.unwrap_err().kind(), ErrorKind::Unsupported);
     let pooled = Invocation { pooled: true, ..call("joe", "add") };
-    assert_eq!(world.house.invoke(pooled).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(world.mesh.invoke(pooled).await.unwrap_err().kind(), ErrorKind::Unsupported);
     assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::Unsupported);
     assert!(world.head("joe").await.is_none());
 }
@@ -320,14 +319,15 @@ async fn a_panic_ends_one_call() {
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 1);
-    let error = world.house.invoke(call("joe", "other")).await.unwrap_err();
+    let error = world.mesh.invoke(call("joe", "other")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
     assert_eq!(world.add("joe").await.unwrap(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_hot_actor_cannot_fill_the_door() {
-    let settings = Settings { door: Bound { events: 64, bytes: 1 << 20 }, ..Settings::default() };
+    let settings =
+        Settings { admission: Bound { events: 64, bytes: 1 << 20 }, ..Settings::default() };
     let stop = Arc::new(Notify::new());
     let never = stop.clone();
     let world = world_with(
@@ -346,7 +346,7 @@ async fn one_hot_actor_cannot_fill_the_door() {
     .await;
     world.register(vec![definition("hot"), definition("cold")]).await.unwrap();
     let calls: Vec<_> = (0..40).map(|_| world.start(call("hot", "add"))).collect();
-    settle().await;
+    until_idle().await;
     let refused = calls.iter().filter(|call| call.is_finished()).count();
     assert_eq!(refused, 40 - 1 - 64 / 8);
     assert_eq!(world.add("cold").await.unwrap(), 1);
@@ -357,11 +357,12 @@ async fn one_hot_actor_cannot_fill_the_door() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_door_says_when_to_come_back() {
-    let settings = Settings { door: Bound { events: 2, bytes: 1 << 20 }, ..Settings::default() };
+    let settings =
+        Settings { admission: Bound { events: 2, bytes: 1 << 20 }, ..Settings::default() };
     let world = world_with(host(|_| std::future::pending()), settings, MemoryStore::new()).await;
     world.register(["a", "b", "c"].map(definition).to_vec()).await.unwrap();
     let _stuck = [world.start(call("a", "add")), world.start(call("b", "add"))];
-    settle().await;
+    until_idle().await;
     let error = world.add("c").await.unwrap_err();
     assert!(
         matches!(error, Error::Overloaded { retry_after, .. } if !retry_after.is_zero()),
@@ -378,7 +379,7 @@ async fn two_systems_with_one_name_are_two_actors() {
     assert_eq!(world.add("joe").await.unwrap(), 1);
     let mut elsewhere = call("joe", "add");
     elsewhere.actor.system = "t".into();
-    assert_eq!(answered(world.house.invoke(elsewhere).await.unwrap()), 1);
+    assert_eq!(answered(world.mesh.invoke(elsewhere).await.unwrap()), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -394,13 +395,13 @@ async fn spawned_actors_use_their_template_and_keep_their_own_state() {
     world.spawn("joe", "template").await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 1);
     let by_reference = Invocation { register_ref: "template".into(), ..call("moe", "add") };
-    assert_eq!(answered(world.house.invoke(by_reference.clone()).await.unwrap()), 1);
-    assert_eq!(answered(world.house.invoke(by_reference).await.unwrap()), 2);
+    assert_eq!(answered(world.mesh.invoke(by_reference.clone()).await.unwrap()), 1);
+    assert_eq!(answered(world.mesh.invoke(by_reference).await.unwrap()), 2);
     // The Go SDK's way: its own name as the reference, the definition as the parent.
     let mut go = Invocation { register_ref: "zoe".into(), ..call("zoe", "add") };
     go.actor.parent = "template".into();
-    assert_eq!(answered(world.house.invoke(go.clone()).await.unwrap()), 1);
-    assert_eq!(answered(world.house.invoke(go).await.unwrap()), 2);
+    assert_eq!(answered(world.mesh.invoke(go.clone()).await.unwrap()), 1);
+    assert_eq!(answered(world.mesh.invoke(go).await.unwrap()), 2);
     assert_eq!(world.spawn("x", "nowhere").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
     assert_eq!(world.spawn("joe", "other").await.unwrap_err().kind(), ErrorKind::Conflict);
     let nameless = world.spawn("", "template").await.unwrap_err();
@@ -431,7 +432,7 @@ async fn registering_again_replaces_the_definition_and_keeps_the_state() {
     let changed = Definition { actions: vec!["fly".into()], ..definition("joe") };
     world.register(vec![changed]).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::ActionNotFound);
-    assert_eq!(answered(world.house.invoke(call("joe", "fly")).await.unwrap()), 2);
+    assert_eq!(answered(world.mesh.invoke(call("joe", "fly")).await.unwrap()), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -443,9 +444,9 @@ async fn a_drain_finishes_what_was_admitted_and_refuses_the_rest() {
     .await;
     world.register(vec![definition("joe")]).await.unwrap();
     let calls = [world.start(call("joe", "add")), world.start(call("joe", "add"))];
-    settle().await;
-    let (drained, ()) = tokio::join!(world.house.drain(Duration::from_secs(20)), async {
-        settle().await;
+    until_idle().await;
+    let (drained, ()) = tokio::join!(world.mesh.drain(Duration::from_secs(20)), async {
+        until_idle().await;
         assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::Draining);
         for call in calls {
             call.await.unwrap().unwrap();
@@ -460,9 +461,9 @@ async fn a_drain_ends_at_its_limit_and_every_caller_gets_an_answer() {
     let world = world(host(|_| std::future::pending())).await;
     world.register(vec![definition("joe")]).await.unwrap();
     let calls = [world.start(call("joe", "add")), world.start(call("joe", "add"))];
-    settle().await;
+    until_idle().await;
     let began = Instant::now();
-    assert!(!world.house.drain(Duration::from_secs(5)).await);
+    assert!(!world.mesh.drain(Duration::from_secs(5)).await);
     assert!(began.elapsed() < Duration::from_secs(8));
     for call in calls {
         assert!(call.await.unwrap().is_err());

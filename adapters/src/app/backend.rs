@@ -1,4 +1,4 @@
-//! Rooms: builds the store and the house of a running proxy, and ends them.
+//! Backend: builds the store and the mesh of a running proxy, and ends them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_pipeline::{Bound, Full};
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::side_effects::ChangeRules;
-use tidegate_stages::topology::{self, House, Ports};
+use tidegate_stages::topology::{self, Mesh, Ports};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -22,15 +22,15 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// Commits that a database has in hand at once.
 const CQL_COMMITS: usize = 16;
 
-/// The house and what it stands on.
+/// The mesh and what it stands on.
 #[derive(Debug)]
-pub(super) struct Rooms {
-    house: House,
+pub(super) struct Backend {
+    mesh: Mesh,
     store: OpenStore,
 }
 
-impl Rooms {
-    /// Opens the store, then the house on it.
+impl Backend {
+    /// Opens the store, then the mesh on it.
     pub(super) async fn open(
         settings: &Settings,
         host: HttpHost<SystemConnector>,
@@ -40,16 +40,16 @@ impl Rooms {
         let clock = Arc::new(SystemClock);
         let (states, registry) = (store.states.clone(), store.registry.clone());
         let ports = Ports { host, store: states, registry, clock };
-        let house = House::open(plan(settings), ports).await;
-        Ok(Self { house: house.map_err(anyhow::Error::from)?, store })
+        let mesh = Mesh::open(plan(settings), ports).await;
+        Ok(Self { mesh: mesh.map_err(anyhow::Error::from)?, store })
     }
 
-    /// The house, as the door calls it.
-    pub(super) fn house(&self) -> House {
-        self.house.clone()
+    /// The mesh, as the ingress calls it.
+    pub(super) fn mesh(&self) -> Mesh {
+        self.mesh.clone()
     }
 
-    /// Whether what the house stands on works, for readiness.
+    /// Whether what the mesh stands on works, for readiness.
     pub(super) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         self.store.health()
     }
@@ -57,7 +57,7 @@ impl Rooms {
     /// Lets what was admitted finish within `limit`, then closes the store.
     pub(super) async fn finish(self, limit: Duration) {
         let until = Instant::now() + limit;
-        let finished = self.house.drain(limit.saturating_sub(CLOSING)).await;
+        let finished = self.mesh.drain(limit.saturating_sub(CLOSING)).await;
         if !finished {
             warn!("not everything finished in time; what was acknowledged is kept");
         }
@@ -65,7 +65,7 @@ impl Rooms {
     }
 }
 
-/// The house's bounds and rules, as set.
+/// The mesh's bounds and rules, as set.
 fn plan(settings: &Settings) -> topology::Settings {
     let bounds = settings.bounds;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -81,7 +81,7 @@ fn plan(settings: &Settings) -> topology::Settings {
     };
     topology::Settings {
         // What waits comes on top of what workers have in hand.
-        door: Bound {
+        admission: Bound {
             events: usize_of(bounds.door_events) + worker_demand,
             bytes: usize_of(bounds.door_bytes),
         },

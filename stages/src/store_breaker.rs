@@ -1,4 +1,4 @@
-//! Gate: stands before stateful calls while the store fails.
+//! StoreBreaker: stands before stateful calls while the store fails.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::ports::StoreError;
 
 /// Keeps stateful calls away from a store that just failed, so that no action runs whose state is lost.
 #[derive(Debug, Default)]
-pub(crate) struct Gate(Mutex<Option<(Instant, Duration, StoreError)>>);
+pub(crate) struct StoreBreaker(Mutex<Option<(Instant, Duration, StoreError)>>);
 
 /// How long a failing store is left alone at first.
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How long it is left alone at most.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-impl Gate {
+impl StoreBreaker {
     /// Why stateful calls are refused now, and when to come back.
-    pub(crate) fn closed(&self) -> Option<(StoreError, Duration)> {
+    pub(crate) fn refusal(&self) -> Option<(StoreError, Duration)> {
         let held = self.0.lock();
         let (opens, _, error) = held.as_ref()?;
         let left = opens.saturating_duration_since(Instant::now());
@@ -27,7 +27,7 @@ impl Gate {
     }
 
     /// The store failed: closed for a while, longer each time, until it works again.
-    pub(crate) fn close(&self, error: &StoreError) {
+    pub(crate) fn record_failure(&self, error: &StoreError) {
         if matches!(error, StoreError::Fenced(_) | StoreError::TooLarge(_) | StoreError::Sealed(_))
         {
             // That is one actor's matter.
@@ -46,7 +46,7 @@ impl Gate {
     }
 
     /// The store works.
-    pub(crate) fn open(&self) {
+    pub(crate) fn record_success(&self) {
         let mut held = self.0.lock();
         if held.take().is_some() {
             info!("the state store works again");

@@ -1,4 +1,4 @@
-//! Past: what an actor's state was at a time, straight from the store's durable history.
+//! HistoryReader: what an actor's state was at a time, straight from the store's durable history.
 //!
 //! Nothing here activates an actor or waits for its turn. A history holds what was appended to it, which
 //! may be less than what the actor went through: [`Then::exact`] says whether more is known.
@@ -30,13 +30,13 @@ pub struct Then {
 
 /// Asks a store for histories; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Past {
+pub struct HistoryReader {
     store: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
     readers: Arc<Semaphore>,
 }
 
-impl Past {
+impl HistoryReader {
     /// Asks this store.
     pub fn new(store: Arc<dyn StateStore>, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock, readers: Arc::new(Semaphore::new(READERS)) }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     /// An actor with these changes: version, time, content, and whether it is in the history.
-    async fn past(changes: &[(u64, u64, &'static str, bool)]) -> (Past, ActorId) {
+    async fn past(changes: &[(u64, u64, &'static str, bool)]) -> (HistoryReader, ActorId) {
         let store = MemoryStore::new();
         let id = ActorId { name: "a".into(), system: "s".into(), ..ActorId::default() };
         let mut revision = 0;
@@ -153,12 +153,12 @@ mod tests {
             let save = Save { actor: id.clone().into(), head, append };
             store.save(vec![save]).await.pop().unwrap().unwrap();
         }
-        (Past::new(Arc::new(store), Arc::new(SetClock::at(Timestamp(1_000)))), id)
+        (HistoryReader::new(Arc::new(store), Arc::new(SetClock::at(Timestamp(1_000)))), id)
     }
 
     async fn exact(changes: &[(u64, u64, &'static str, bool)], at: u64) -> (u64, bool) {
-        let (past, id) = past(changes).await;
-        let then = past.at(&id, Timestamp(at), true).await.unwrap();
+        let (history_reader, id) = past(changes).await;
+        let then = history_reader.at(&id, Timestamp(at), true).await.unwrap();
         (then.revision.revision, then.exact)
     }
 
@@ -193,11 +193,17 @@ mod tests {
 
     #[tokio::test]
     async fn what_may_still_come_is_not_known() {
-        let (past, id) = past(&[(1, 10, "a", true)]).await;
-        assert!(!past.at(&id, Timestamp(1_000), true).await.unwrap().exact, "a time to come");
-        assert!(!past.at(&id, Timestamp(999), false).await.unwrap().exact, "a write under way");
-        assert!(past.at(&id, Timestamp(999), true).await.unwrap().exact);
-        let error = past.at(&id, Timestamp(9), true).await.unwrap_err();
+        let (history_reader, id) = past(&[(1, 10, "a", true)]).await;
+        assert!(
+            !history_reader.at(&id, Timestamp(1_000), true).await.unwrap().exact,
+            "a time to come"
+        );
+        assert!(
+            !history_reader.at(&id, Timestamp(999), false).await.unwrap().exact,
+            "a write under way"
+        );
+        assert!(history_reader.at(&id, Timestamp(999), true).await.unwrap().exact);
+        let error = history_reader.at(&id, Timestamp(9), true).await.unwrap_err();
         assert!(matches!(error, Error::NotFound(_)), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Histories through the door: forms, parameters, and who may change what.
+//! Histories through the ingress: forms, parameters, and who may change what.
 
 use ::http::header::{ACCEPT, ALLOW};
 use serde_json::{Value, json};
@@ -24,23 +24,23 @@ fn request(method: &str, path: &str, accept: Option<&str>) -> Request<Full<Bytes
 }
 
 async fn answered(
-    door: &Ingress<Scripted>,
+    ingress: &Ingress<Scripted>,
     request: Request<Full<Bytes>>,
     peer: Peer,
 ) -> (u16, ::http::HeaderMap, Bytes) {
-    let (head, body) = door.handle(request, peer).await.into_parts();
+    let (head, body) = ingress.handle(request, peer).await.into_parts();
     (head.status.as_u16(), head.headers, body.collect().await.unwrap().to_bytes())
 }
 
-async fn json_of(door: &Ingress<Scripted>, method: &str, path: &str) -> (u16, Value) {
-    let (status, headers, body) = answered(door, request(method, path, None), HERE).await;
+async fn json_of(ingress: &Ingress<Scripted>, method: &str, path: &str) -> (u16, Value) {
+    let (status, headers, body) = answered(ingress, request(method, path, None), HERE).await;
     assert_eq!(headers[CONTENT_TYPE], "application/json", "{path}");
     (status, serde_json::from_slice(&body).unwrap())
 }
 
 #[tokio::test]
-async fn every_question_reaches_the_house_and_is_answered_in_json() {
-    let (door, calls) = door();
+async fn every_question_reaches_the_mesh_and_is_answered_in_json() {
+    let (ingress, calls) = ingress();
     let entry = |number: u64| {
         json!({
             "revision": number, "at": format!("2026-01-31T12:00:00.{number:06}Z"), "status": "ACTIVATED",
@@ -70,42 +70,43 @@ async fn every_question_reaches_the_house_and_is_answered_in_json() {
             json!({"revisions": [entry(1), entry(2)], "next": next}),
         ),
     ] {
-        assert_eq!(json_of(&door, method, path).await, (200, answer), "{method} {path}");
-        assert_eq!(calls.past.lock().pop().unwrap(), asked);
+        assert_eq!(json_of(&ingress, method, path).await, (200, answer), "{method} {path}");
+        assert_eq!(calls.asked.lock().pop().unwrap(), asked);
     }
-    let (status, _) = json_of(&door, "GET", &format!("/revisions?next={next}")).await;
+    let (status, _) = json_of(&ingress, "GET", &format!("/revisions?next={next}")).await;
     assert_eq!(status, 200);
-    let asked = calls.past.lock().pop().unwrap();
+    let asked = calls.asked.lock().pop().unwrap();
     assert!(asked.contains("to: Some(Timestamp(1000000))"), "{asked}");
     assert!(asked.contains("Place { at: Timestamp(1769860800000002), revision: 2 }"), "{asked}");
 }
 
 #[tokio::test]
 async fn a_client_that_asks_for_protobuf_gets_it_errors_included() {
-    let (door, _) = door();
+    let (ingress, _) = ingress();
     let protobuf = Some("application/x-protobuf");
     let (status, headers, body) =
-        answered(&door, request("GET", "/state?at=1", protobuf), HERE).await;
+        answered(&ingress, request("GET", "/state?at=1", protobuf), HERE).await;
     assert_eq!(status, 200);
     assert_eq!(headers[CONTENT_TYPE], "application/octet-stream; charset=utf-8");
     let message = api::Revision::decode(body).unwrap();
     assert_eq!((message.revision, message.exact), (3, Some(false)));
-    let (_, _, body) = answered(&door, request("GET", "/revisions", protobuf), HERE).await;
+    let (_, _, body) = answered(&ingress, request("GET", "/revisions", protobuf), HERE).await;
     let message = api::Revisions::decode(body).unwrap();
     assert_eq!((message.revisions.len(), message.next.is_empty()), (2, false));
-    let (status, outcome, text) = refused(&door, request("GET", "/revisions/99", protobuf)).await;
+    let (status, outcome, text) =
+        refused(&ingress, request("GET", "/revisions/99", protobuf)).await;
     assert_eq!((status, outcome, text.as_str()), (404, NOT_FOUND, "no revision 99"));
 }
 
 #[tokio::test]
 async fn every_refusal_is_readable() {
-    let (door, calls) = door();
-    let (status, error) = json_of(&door, "GET", "/revisions/99").await;
+    let (ingress, calls) = ingress();
+    let (status, error) = json_of(&ingress, "GET", "/revisions/99").await;
     assert_eq!(
         (status, error),
         (404, json!({"error": "no revision 99", "status": "ACTOR_NOT_FOUND"}))
     );
-    calls.past.lock().clear();
+    calls.asked.lock().clear();
     for (method, path, status, told) in [
         ("GET", "/state?at=noon", 400, "at in the query must be RFC 3339 such as"),
         ("GET", "/revisions?from=x", 400, "Unix milliseconds such as"),
@@ -121,41 +122,42 @@ async fn every_refusal_is_readable() {
         ("GET", "/restore?revision=1", 405, "use POST"),
         ("GET", "/checkpoint", 405, "use POST"),
     ] {
-        let (answered, error) = json_of(&door, method, path).await;
+        let (answered, error) = json_of(&ingress, method, path).await;
         assert_eq!((answered, &error["status"]), (status, &json!("ERROR")), "{method} {path}");
         assert!(error["error"].as_str().unwrap().contains(told), "{method} {path}: {error}");
     }
-    let (status, _, _) = answered(&door, request("GET", "/state", Some("text/html")), HERE).await;
+    let (status, _, _) =
+        answered(&ingress, request("GET", "/state", Some("text/html")), HERE).await;
     assert_eq!(status, 406);
-    let (_, headers, _) = answered(&door, request("PUT", "/checkpoint", None), HERE).await;
+    let (_, headers, _) = answered(&ingress, request("PUT", "/checkpoint", None), HERE).await;
     assert_eq!(headers[ALLOW], "POST");
-    assert_eq!(*calls.past.lock(), [""; 0], "none of them reached the house");
+    assert_eq!(*calls.asked.lock(), [""; 0], "none of them reached the mesh");
     let request = Request::post("/api/v1/system/s/actors/panic/checkpoint");
-    let (status, _, body) = answered(&door, request.body(Full::default()).unwrap(), HERE).await;
+    let (status, _, body) = answered(&ingress, request.body(Full::default()).unwrap(), HERE).await;
     assert_eq!((status, body.first()), (500, Some(&b'{')));
 }
 
 #[tokio::test]
 async fn changes_from_elsewhere_need_the_token_and_questions_do_not() {
-    let (door, calls) = door();
+    let (ingress, calls) = ingress();
     for path in ["/restore?revision=1", "/checkpoint"] {
-        let (status, _, body) = answered(&door, request("POST", path, None), THERE).await;
+        let (status, _, body) = answered(&ingress, request("POST", path, None), THERE).await;
         assert_eq!(status, 403);
         assert!(String::from_utf8_lossy(&body).contains("TIDEGATE_ADMIN_TOKEN"));
     }
-    assert_eq!(*calls.past.lock(), [""; 0]);
+    assert_eq!(*calls.asked.lock(), [""; 0]);
     for path in ["/revisions", "/revisions/1", "/state"] {
         for method in ["GET", "HEAD"] {
-            assert_eq!(answered(&door, request(method, path, None), THERE).await.0, 200);
+            assert_eq!(answered(&ingress, request(method, path, None), THERE).await.0, 200);
         }
     }
 }
 
 #[tokio::test]
 async fn a_posted_body_is_of_no_account() {
-    let (door, _) = door();
+    let (ingress, _) = ingress();
     let mut request = request("POST", "/checkpoint", None);
     request.headers_mut().insert(CONTENT_TYPE, "application/json".parse().unwrap());
     *request.body_mut() = Full::new(Bytes::from_static(b"{}"));
-    assert_eq!(answered(&door, request, HERE).await.0, 200);
+    assert_eq!(answered(&ingress, request, HERE).await.0, 200);
 }

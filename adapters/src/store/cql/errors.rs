@@ -1,4 +1,4 @@
-//! Trouble: what an error of the driver says about a write or a read.
+//! Errors: what an error of the driver says about a write or a read.
 //!
 //! A write that was handed to a connection may have happened whatever went wrong afterwards; only what the driver did
 //! not send, or the coordinator says it refused beforehand, is known not to be written.

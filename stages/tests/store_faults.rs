@@ -35,7 +35,7 @@ async fn a_drain_in_doubt_ends_at_its_limit_and_every_caller_gets_an_answer() {
     let doubtful = world.start(call("joe", "add"));
     sleep(Duration::from_secs(1)).await;
     let began = Instant::now();
-    assert!(!world.house.drain(Duration::from_secs(5)).await);
+    assert!(!world.mesh.drain(Duration::from_secs(5)).await);
     assert!(doubtful.await.unwrap().is_err());
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
 }
@@ -130,7 +130,7 @@ async fn a_snapshot_that_cannot_be_written_loses_nothing_that_memory_has() {
     assert_eq!(world.add("joe").await.unwrap(), 6);
     world.store.fail_next_save(lost());
     // Its caller waits until it is written.
-    assert_eq!(answered(world.house.invoke(call("joe", "other")).await.unwrap()), 7);
+    assert_eq!(answered(world.mesh.invoke(call("joe", "other")).await.unwrap()), 7);
     assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 7);
 }
 
@@ -175,7 +175,7 @@ async fn a_call_that_nobody_waits_for_waits_for_the_store() {
     world.store.fail_next_save(lost());
     world.add("joe").await.unwrap_err();
     let accepted = Invocation { asynchronous: true, ..call("moe", "add") };
-    world.house.invoke(accepted).await.unwrap();
+    world.mesh.invoke(accepted).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(number(world.head("moe").await.unwrap().content.state.as_ref()), 1);
 }
@@ -201,15 +201,15 @@ async fn after_a_crash_the_head_is_written_under_the_new_epoch_before_the_first_
     let crashed = first.head("joe").await.unwrap();
     let world = world_with(counter(), Settings::default(), memory.clone()).await;
     world.store.fail_next_save(lost());
-    assert_eq!(answered(world.house.invoke(call("joe", "get")).await.unwrap()), 1);
+    assert_eq!(answered(world.mesh.invoke(call("joe", "get")).await.unwrap()), 1);
     let head = world.head("joe").await.unwrap();
     assert_eq!((head.epoch, head.version), (crashed.epoch + 1, crashed.version));
     assert!(head.at == crashed.at && head.incarnation > 0);
     assert_eq!(world.add("joe").await.unwrap(), 2);
     // An orderly end needs none of it.
-    assert!(world.house.drain(Duration::from_secs(5)).await);
+    assert!(world.mesh.drain(Duration::from_secs(5)).await);
     let again = world_with(counter(), Settings::default(), memory).await;
-    assert_eq!(answered(again.house.invoke(call("joe", "get")).await.unwrap()), 2);
+    assert_eq!(answered(again.mesh.invoke(call("joe", "get")).await.unwrap()), 2);
     assert_eq!(again.store.saves(), 0);
 }
 
@@ -222,7 +222,7 @@ async fn a_change_that_a_crash_kept_from_the_history_gets_there_without_another_
     first.add("joe").await.unwrap();
     let world = world_with(counter(), Settings::default(), memory).await;
     world.register(vec![timed]).await.unwrap();
-    world.house.invoke(call("joe", "get")).await.unwrap();
+    world.mesh.invoke(call("joe", "get")).await.unwrap();
     sleep(Duration::from_secs(3)).await;
     assert_eq!(history(&world, "joe").await, [1]);
 }

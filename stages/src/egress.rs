@@ -1,4 +1,4 @@
-//! Departure: what leaves the house once the state it tells of is durable: the reply or the routed
+//! Completion: what leaves the mesh once the state it tells of is durable: the reply or the routed
 //! call, then the side effects (decision 18).
 
 use tidegate_pipeline::Permit;
@@ -14,12 +14,12 @@ use crate::state::{ActorState, Checkpoint};
 
 /// What leaves first.
 #[derive(Debug)]
-pub(crate) enum Departure {
-    /// The answer to a call, and the call's place in the house.
+pub(crate) enum Completion {
+    /// The answer to a call, and the call's place in the mesh.
     Reply(Reply<Payload>, Result<Payload, Error>, Option<Permit>),
-    /// The answer to a question for the state, and the question's place in the house.
+    /// The answer to a question for the state, and the question's place in the mesh.
     State(Reply<ActorState>, ActorState, Permit),
-    /// The answer to a checkpoint or a restore, and the question's place in the house.
+    /// The answer to a checkpoint or a restore, and the question's place in the mesh.
     Kept(Reply<Checkpoint>, Box<Checkpoint>, Permit),
     /// The call goes on to another actor, which will answer it.
     Route(Box<Work>),
@@ -29,43 +29,43 @@ pub(crate) enum Departure {
     Nothing,
 }
 
-impl Departure {
+impl Completion {
     /// Ends it with an error instead.
     pub(crate) fn fail(self, actor: &ActorRef, error: Error) {
         match self {
-            Departure::Reply(reply, ..) => {
+            Completion::Reply(reply, ..) => {
                 let error = error.after_action();
                 if !reply.is_wanted() {
                     warn!(%actor, %error, "a call that nobody waits for has failed");
                 }
                 reply.send(Err(error));
             }
-            Departure::State(reply, ..) => reply.send(Err(error)),
-            Departure::Kept(reply, ..) => reply.send(Err(error)),
-            Departure::Route(work) => work.fail(error),
-            Departure::Done(reply) => reply.send(Err(error)),
-            Departure::Nothing => {}
+            Completion::State(reply, ..) => reply.send(Err(error)),
+            Completion::Kept(reply, ..) => reply.send(Err(error)),
+            Completion::Route(work) => work.fail(error),
+            Completion::Done(reply) => reply.send(Err(error)),
+            Completion::Nothing => {}
         }
     }
 }
 
 /// The way out; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct WayOut {
+pub(crate) struct Egress {
     pub(crate) caller: Caller,
     pub(crate) effects: EffectsSender,
 }
 
-impl WayOut {
+impl Egress {
     /// Lets everything go, in order.
-    pub(crate) fn depart(&self, departure: Departure, effects: Vec<PlannedEffect>) {
-        match departure {
-            Departure::Reply(reply, answer, _permit) => reply.send(answer),
-            Departure::State(reply, state, _permit) => reply.send(Ok(state)),
-            Departure::Kept(reply, kept, _permit) => reply.send(Ok(*kept)),
-            Departure::Route(work) => self.caller.requeue(*work),
-            Departure::Done(reply) => reply.send(Ok(())),
-            Departure::Nothing => {}
+    pub(crate) fn complete(&self, completion: Completion, effects: Vec<PlannedEffect>) {
+        match completion {
+            Completion::Reply(reply, answer, _permit) => reply.send(answer),
+            Completion::State(reply, state, _permit) => reply.send(Ok(state)),
+            Completion::Kept(reply, kept, _permit) => reply.send(Ok(*kept)),
+            Completion::Route(work) => self.caller.requeue(*work),
+            Completion::Done(reply) => reply.send(Ok(())),
+            Completion::Nothing => {}
         }
         for effect in effects {
             self.effects.send(effect);

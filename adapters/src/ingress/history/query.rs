@@ -1,4 +1,4 @@
-//! Query: the parameters of a question for the past; what is not understood is refused.
+//! Query: the parameters of a question for a history; what is not understood is refused.
 
 use std::borrow::Cow;
 

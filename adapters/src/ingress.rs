@@ -29,8 +29,8 @@ use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::history_reader::Then;
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
+use tidegate_stages::mesh::Mesh;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
-use tidegate_stages::topology::Mesh;
 
 pub use admin::AdminToken;
 pub use lifecycle::{Lifecycle, Phase};

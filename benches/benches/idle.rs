@@ -15,7 +15,7 @@ use tidegate_benches::options::Options;
 use tidegate_benches::usage::resident;
 use tidegate_benches::world::{Keep, World};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::side_effects::Durability;
+use tidegate_stages::rules::Durability;
 
 /// Actors that are weighed.
 const ACTORS: u64 = 100_000;

@@ -17,7 +17,7 @@ use tidegate_benches::harness::{Bench, Unit, case};
 use tidegate_benches::options::Options;
 use tidegate_benches::world::{Keep, World, counted_on_disk};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::side_effects::Durability;
+use tidegate_stages::rules::Durability;
 use tidegate_stages::state::Any;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;

@@ -18,9 +18,10 @@ use tidegate::wire;
 use tidegate_stages::actor::{ActorId, HostAddress};
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::mesh::Mesh;
 use tidegate_stages::ports::{Registry, StateStore};
-use tidegate_stages::side_effects::{ChangeRules, Durability};
-use tidegate_stages::topology::{Mesh, Ports, Settings};
+use tidegate_stages::rules::{ChangeRules, Durability};
+use tidegate_stages::topology::{self, Ports, Settings};
 
 use crate::callers::call_at_random;
 use crate::counter::{ACTION, CounterHost, count_in, name, value, value_in};
@@ -71,7 +72,7 @@ impl World {
         let rules = ChangeRules { durability, ..ChangeRules::default() };
         let settings = Settings { rules, ..Settings::default() };
         let ports = Ports { host: CounterHost, store, registry, clock: Arc::new(SystemClock) };
-        let mesh = Mesh::open(settings, ports).await.expect("the mesh opens");
+        let mesh = topology::open(settings, ports).await.expect("the mesh opens");
         mesh.register(registration()).await.expect("the template is registered");
         Arc::new(World { mesh, embedded, actors, calls: AtomicU64::new(0) })
     }

@@ -1,14 +1,15 @@
 //! Activation: what an actor is while it is in memory, and the records made from it.
 
+pub(crate) mod incarnation;
+
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::actor::{ActorId, Definition};
-use crate::directory::Entry;
-use crate::incarnation::Incarnation;
 use crate::ports::Save;
 use crate::state::{ActorState, Checkpoint, Head, Revision, Status, Timestamp};
+use incarnation::Incarnation;
 
 /// An active actor's memory; taken by the call in flight.
 #[derive(Debug)]
@@ -157,13 +158,11 @@ impl Live {
     /// becomes the next revision. Version and revision never go back (I4).
     pub(crate) fn save(
         &mut self,
-        entry: &Entry,
         id: &Arc<ActorId>,
         status: Status,
         append: bool,
-        now: Timestamp,
+        at: Timestamp,
     ) -> Save {
-        let at = entry.record_time(now);
         self.version += 1;
         if append {
             self.revision += 1;

@@ -1,78 +1,58 @@
-//! Checkpoint: makes states durable, many actors in one commit, and lets go what waited for it.
+//! Checkpoint: makes states durable, many actors in one commit, and completes the turns that waited for it.
 //!
-//! In [`Settled`], out through the [way out](crate::egress). The batch in hand is the group
-//! commit: while the store works on it, the next one gathers; a store that is far away gets several at once, none of
-//! which holds an actor that another one holds. An actor's next invocation runs on
-//! the new state meanwhile; its reply waits here behind the older commits of the same actor, as does
-//! every reply that tells of a state which is not durable yet (decision 13).
+//! In [`Planned`], out [`Committed`](crate::call::Committed), which leaves through the [egress](crate::egress). The batch
+//! in hand is the group commit: while the store works on it, the next one gathers. A store that is far away gets several
+//! at once, none of which holds an actor that another one holds. An actor's next turn runs on the new state meanwhile;
+//! its reply waits here behind the older commits of the same actor, as does every reply that tells of a state which is
+//! not durable yet (decision 13).
 //!
-//! A commit that is known not to be written, nor any later one of the same activation, abandons its incarnation: what it had pending fails and the
-//! next call loads the actor again. A commit of unknown outcome puts the incarnation in doubt: it is
-//! written again until the store acknowledges, and meanwhile calls of the actor are refused (decision 14).
+//! A commit that is known not to be written, nor any later one of the same activation, abandons the activation: what it
+//! had pending fails and the next call loads the actor again. A commit of unknown outcome puts the activation in doubt:
+//! it is written again until the store acknowledges it, and meanwhile calls of the actor are refused (decision 14).
+
+mod claim;
+mod coalesce;
+mod queue;
+mod submit;
+
+pub(crate) use queue::CheckpointQueue;
+pub(crate) use submit::Submit;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use hashbrown::HashMap;
 use metrics::{Counter, counter};
+use tidegate_pipeline::Drain;
 use tidegate_pipeline::layer::Delays;
-use tidegate_pipeline::{Bound, Demand, Drain, Full, Permit, Producer, ProducerOptions, Refused};
 use tokio::time::sleep;
 use tower::Service;
 use tracing::{debug, info, warn};
 
-use crate::directory::Entry;
-use crate::error::Error;
-use crate::incarnation::{CommitState, Doubt, Incarnation, Settled, Underway};
+use crate::activation::incarnation::Unsettled;
+use crate::call::Planned;
+use crate::checkpoint::claim::{Claim, Claims, Group, fail_all};
+use crate::checkpoint::coalesce::{Outcome, coalesce, outcome_of, reached};
+use crate::egress::Egress;
 use crate::metrics::{COMMITS_TOTAL, REVISIONS_APPENDED_BYTES_TOTAL, REVISIONS_APPENDED_TOTAL};
 use crate::ports::{Save, StateStore, StoreError};
 use crate::retention::Growth;
-use crate::side_effects::Durability;
+use crate::rules::Durability;
 use crate::store_breaker::{FIRST_PAUSE, LONGEST_PAUSE, StoreBreaker};
-
-/// Where turns hand their outcome in: bounded, and when it is full the workers wait, so that demand
-/// ends at the door while the store is slow. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct CheckpointQueue(Producer<Settled>);
-
-impl CheckpointQueue {
-    pub(crate) fn new(bound: Bound, patience: Duration) -> Self {
-        let full = Full::Wait(patience);
-        Self(Producer::new(ProducerOptions { name: "checkpoint", bound, full }, Demand::new()))
-    }
-
-    /// What the room consumes.
-    pub(crate) fn producer(&self) -> &Producer<Settled> {
-        &self.0
-    }
-
-    /// Takes a place for an outcome of that many bytes.
-    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Permit, Refused> {
-        self.0.reserve(bytes).await
-    }
-
-    /// Hands an outcome in.
-    pub(crate) fn push(&self, settled: Settled, permit: Permit) {
-        if let Err(rejected) = self.0.cast(settled, permit) {
-            // Undecided: its incarnation is abandoned with it.
-            drop(rejected.event);
-        }
-    }
-}
 
 /// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Checkpoint {
     store: Arc<dyn StateStore>,
     store_breaker: Arc<StoreBreaker>,
+    egress: Egress,
     tasks: Drain,
     durability: Durability,
     growth: Growth,
+    claims: Arc<Claims>,
     /// Activations in doubt.
     doubts: Arc<AtomicUsize>,
     written: Counter,
@@ -85,6 +65,7 @@ impl Checkpoint {
     pub(crate) fn new(
         store: Arc<dyn StateStore>,
         store_breaker: Arc<StoreBreaker>,
+        queue: &CheckpointQueue,
         tasks: Drain,
         durability: Durability,
         growth: Growth,
@@ -92,9 +73,11 @@ impl Checkpoint {
         Self {
             store,
             store_breaker,
+            egress: queue.egress.clone(),
             tasks,
             durability,
             growth,
+            claims: queue.claims.clone(),
             doubts: Arc::default(),
             written: counter!(COMMITS_TOTAL, "outcome" => "written"),
             lost: counter!(COMMITS_TOTAL, "outcome" => "lost"),
@@ -103,213 +86,148 @@ impl Checkpoint {
         }
     }
 
-    async fn commit(self, batch: Vec<Settled>) {
-        let mut groups = Group::arrange(batch);
+    /// Writes groups, and what queues behind them, until nothing is left that is not written or in doubt.
+    async fn write(&self, mut groups: Vec<Group>) {
         while !groups.is_empty() {
-            let saves = gather(&mut groups);
-            let count = saves.len();
-            let mut outcomes = if count == 0 { Vec::new() } else { self.store.save(saves).await };
-            outcomes.resize(count, Err(StoreError::Unknown("the store gave no answer".into())));
-            groups = groups.into_iter().filter_map(|group| self.decide(group, &outcomes)).collect();
+            let mut saves = Vec::with_capacity(groups.len());
+            let cover = |group: &Group| {
+                coalesce(group.turns.iter().map(|turn| turn.save.as_ref()), &mut saves)
+            };
+            let covered: Vec<_> = groups.iter().map(cover).collect();
+            let outcomes = self.save(saves).await;
+            let written = groups.into_iter().zip(covered);
+            let next =
+                written.filter_map(|(group, covered)| self.decide(group, &covered, &outcomes));
+            groups = next.collect();
         }
     }
 
-    /// Lets go, fails or doubts what one activation had in a batch; answers what has come meanwhile.
-    fn decide(&self, group: Group, outcomes: &[Outcome]) -> Option<Group> {
-        let Group { incarnation, mut turns } = group;
-        let reached = reached(&turns, outcomes);
-        while let Some((settled, place)) = turns.pop_front() {
-            let outcome = place.and_then(|place| outcomes.get(place)).unwrap_or(&Ok(()));
-            let Err(error) = outcome else {
-                self.written(settled);
+    /// Writes all of these; one outcome per save.
+    async fn save(&self, saves: Vec<Save>) -> Vec<Outcome> {
+        let count = saves.len();
+        let mut outcomes = if count == 0 { Vec::new() } else { self.store.save(saves).await };
+        outcomes.resize(count, Err(StoreError::Unknown("the store gave no answer".into())));
+        outcomes
+    }
+
+    /// Completes, fails or doubts what one activation had in a batch. Returns the turns that queued meanwhile; they
+    /// must be written next.
+    fn decide(
+        &self,
+        group: Group,
+        covered_by: &[Option<usize>],
+        outcomes: &[Outcome],
+    ) -> Option<Group> {
+        let Group { claim, mut turns } = group;
+        let reached = reached(covered_by, outcomes);
+        for covered_by in covered_by {
+            let Err(error) = outcome_of(*covered_by, outcomes) else {
+                if let Some(planned) = turns.pop_front() {
+                    self.written(planned);
+                }
                 continue;
             };
             // A later state was, or may have been, written, and it holds this change.
-            let is_held = reached > place;
+            let is_held = reached > *covered_by;
             // Memory holds more than this caller was told of: it is kept, and written when the store works again.
             let is_kept = self.durability == Durability::Snapshot && !error.is_final();
             let is_unsure = error.may_have_happened() && !error.is_final();
             if is_kept && !is_unsure && !is_held {
                 self.store_breaker.record_failure(error);
             }
-            turns.push_front((settled, place));
-            let turns = turns.into_iter().map(|(settled, _)| settled).collect();
             if is_unsure || is_held || is_kept {
-                self.doubt(&incarnation, turns, error);
-            } else {
-                self.lost(&incarnation, turns, error);
+                self.doubt(claim, turns, error);
+                return None;
             }
-            return None;
+            self.lost(&claim, turns, error);
+            break;
         }
-        let next = incarnation.written();
-        (!next.is_empty()).then(|| Group::new(incarnation, next))
+        claim.next()
     }
 
     /// A turn whose state, if it changed, is durable.
-    fn written(&self, settled: Settled) {
-        if let Some(save) = &settled.save {
+    fn written(&self, planned: Planned) {
+        if let Some(save) = &planned.save {
             self.written.increment(1);
             self.store_breaker.record_success();
             if save.append {
                 self.appended.increment(1);
                 self.appended_bytes.increment(save.head.content.bytes() as u64);
-                self.growth.grew(&settled.entry, save.head.revision);
+                self.growth.grew(&planned.entry, save.head.revision);
             }
         }
-        settled.complete();
+        self.egress.complete(planned.committed());
     }
 
-    /// The oldest of these was not written, and none after it.
-    fn lost(&self, incarnation: &Incarnation, turns: VecDeque<Settled>, error: &StoreError) {
+    /// The oldest of these turns was not written, and none after it.
+    fn lost(&self, claim: &Claim, turns: VecDeque<Planned>, error: &StoreError) {
         self.store_breaker.record_failure(error);
-        incarnation.abandon(error);
-        for settled in turns {
-            self.lost.increment(1);
-            settled.fail(Error::Store(error.clone()));
-        }
+        claim.incarnation().abandon(error);
+        self.lost.increment(turns.len() as u64);
+        fail_all(turns, error);
     }
 
     /// Puts an activation in doubt and sees to it that the doubt ends.
-    fn doubt(&self, incarnation: &Arc<Incarnation>, turns: VecDeque<Settled>, error: &StoreError) {
-        let Some(entry) = turns.front().map(|settled| settled.entry.clone()) else { return };
-        if incarnation.doubt(turns) {
-            // An outage puts every actor that is written in doubt: one line tells of it.
-            if self.doubts.fetch_add(1, Ordering::Relaxed) == 0 {
-                warn!(actor = %entry.actor, %error, "commit not confirmed: writing it again, and those that follow it");
-            } else {
-                debug!(actor = %entry.actor, %error, "commit not confirmed: writing it again");
+    fn doubt(&self, claim: Claim, turns: VecDeque<Planned>, error: &StoreError) {
+        if let Err(error) = claim.incarnation().enter_doubt() {
+            fail_all(turns, &error);
+            // What queues behind it fails as well.
+            drop(claim.next());
+            return;
+        }
+        let actor = turns.front().map(|planned| planned.entry.actor.clone());
+        claim.put_back(turns);
+        // An outage puts every actor that is written in doubt: one line tells of it.
+        if self.doubts.fetch_add(1, Ordering::Relaxed) == 0 {
+            warn!(?actor, %error, "commit not confirmed: writing it again, and those that follow it");
+        } else {
+            debug!(?actor, %error, "commit not confirmed: writing it again");
+        }
+        self.tasks.spawn(self.clone().resolve(claim));
+    }
+
+    /// Ends a doubt, one way or the other. Boxed: writing what queued meanwhile may end in a doubt again.
+    fn resolve(self, claim: Claim) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let next = self.write_again(claim).await;
+            if self.doubts.fetch_sub(1, Ordering::Relaxed) == 1 {
+                info!("no commit is in doubt any more");
             }
-            self.tasks.spawn(self.clone().resolve(entry, Doubt(incarnation.clone())));
-        }
+            self.write(next.into_iter().collect()).await;
+        })
     }
 
-    /// Ends a doubt, one way or the other.
-    async fn resolve(self, entry: Arc<Entry>, doubt: Doubt) {
-        self.write_again(&entry, doubt).await;
-        if self.doubts.fetch_sub(1, Ordering::Relaxed) == 1 {
-            info!("no commit is in doubt any more");
-        }
-    }
-
-    /// Writes what is in doubt, and what gathered behind it, until the store acknowledges.
-    async fn write_again(&self, entry: &Arc<Entry>, doubt: Doubt) {
-        let incarnation = &doubt.0;
+    /// Writes what is in doubt, and what queues behind it, until the store acknowledges it. Returns what queued during
+    /// the last write.
+    async fn write_again(&self, claim: Claim) -> Option<Group> {
+        let incarnation = claim.incarnation().clone();
         let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
-        loop {
+        while incarnation.is_in_doubt() {
             sleep(delays.next_delay()).await;
-            let (saves, count, underway) = match &*incarnation.commit_state.lock() {
-                CommitState::InDoubt(waiting) => {
-                    // With their first times: where a store keeps revisions by time, the same one
-                    // written again is the same record.
-                    let saves: Vec<Save> =
-                        waiting.iter().filter_map(|settled| settled.save.clone()).collect();
-                    (saves, waiting.len(), Underway::new(incarnation))
-                }
-                _ => return,
-            };
-            let asked = saves.len();
-            let mut outcomes = self.store.save(saves).await;
-            drop(underway);
-            outcomes.resize(asked, Err(StoreError::Unknown("the store gave no answer".into())));
-            let Some(error) = outcomes.into_iter().find_map(Result::err) else {
-                if self.acknowledge(incarnation, count) {
-                    debug!(actor = %entry.actor, "commit in doubt is durable now");
-                    return;
-                }
-                continue;
-            };
-            if error.is_final() {
-                return incarnation.give_up(&error);
+            // Only the newest head, and those from which a revision is appended. With their first times: where a store
+            // keeps revisions by time, the same one written again is the same record.
+            let queued = claim.queued_saves();
+            let mut saves = Vec::new();
+            let covered_by = coalesce(queued.iter().map(Option::as_ref), &mut saves);
+            let unsettled = Unsettled::new(&incarnation);
+            let outcomes = self.save(saves).await;
+            let failed = |covered_by: &Option<usize>| outcome_of(*covered_by, &outcomes).is_err();
+            let durable = covered_by.iter().position(failed).unwrap_or(covered_by.len());
+            for planned in claim.take(durable) {
+                self.written(planned);
+            }
+            drop(unsettled);
+            match outcomes.into_iter().find_map(Result::err) {
+                None => incarnation.leave_doubt(),
+                Some(error) if error.is_final() => drop(incarnation.abandon(&error)),
+                Some(_) => {}
             }
         }
-    }
-
-    /// Lets the first `count` go; whether the activation is sound again.
-    fn acknowledge(&self, incarnation: &Incarnation, count: usize) -> bool {
-        let mut completing = Vec::new();
-        let sound = {
-            let mut commit_state = incarnation.commit_state.lock();
-            let CommitState::InDoubt(waiting) = &mut *commit_state else { return true };
-            completing.extend(waiting.drain(..count.min(waiting.len())));
-            let sound = waiting.is_empty();
-            if sound {
-                *commit_state = CommitState::Clean;
-            }
-            sound
-        };
-        for settled in completing {
-            self.written(settled);
-        }
-        sound
+        claim.next()
     }
 }
 
-/// What the store says of one save.
-type Outcome = Result<(), StoreError>;
-
-/// The turns of one activation in a batch, in order, each with the place of the save that covers it.
-struct Group {
-    incarnation: Arc<Incarnation>,
-    turns: VecDeque<(Settled, Option<usize>)>,
-}
-
-impl Group {
-    fn new(incarnation: Arc<Incarnation>, turns: impl IntoIterator<Item = Settled>) -> Self {
-        Self { incarnation, turns: turns.into_iter().map(|settled| (settled, None)).collect() }
-    }
-
-    /// Takes a batch apart; what belongs to an activation that another batch is writing waits there.
-    fn arrange(batch: Vec<Settled>) -> Vec<Self> {
-        let mut groups: Vec<Self> = Vec::with_capacity(batch.len());
-        let mut places: HashMap<*const Incarnation, usize> = HashMap::with_capacity(batch.len());
-        for settled in batch {
-            let incarnation = settled.incarnation.clone();
-            let key = Arc::as_ptr(&incarnation);
-            if let Some(group) = places.get(&key).and_then(|place| groups.get_mut(*place)) {
-                group.turns.push_back((settled, None));
-            } else if let Some(settled) = incarnation.claim(settled) {
-                places.insert(key, groups.len());
-                groups.push(Self::new(incarnation, [settled]));
-            }
-        }
-        groups
-    }
-}
-
-/// The saves of all groups, and for each turn the place of the save that covers it. A head overwritten in the same
-/// batch need not be written, unless a revision is appended from it.
-fn gather(groups: &mut [Group]) -> Vec<Save> {
-    let mut saves: Vec<Save> = Vec::with_capacity(groups.len());
-    for group in groups {
-        let mut newest: Option<usize> = None;
-        for (settled, covered_by) in &mut group.turns {
-            if let Some(save) = &settled.save {
-                match newest.and_then(|place| saves.get_mut(place)) {
-                    Some(older) if !older.append => *older = save.clone(),
-                    _ => {
-                        newest = Some(saves.len());
-                        saves.push(save.clone());
-                    }
-                }
-            }
-            *covered_by = newest;
-        }
-    }
-    saves
-}
-
-/// The place of a group's newest save that was, or may have been, written.
-fn reached(turns: &VecDeque<(Settled, Option<usize>)>, outcomes: &[Outcome]) -> Option<usize> {
-    let places = turns.iter().rev().filter_map(|(_, place)| *place);
-    let mut written = places.filter(|place| match outcomes.get(*place) {
-        Some(Ok(())) => true,
-        Some(Err(error)) => error.may_have_happened(),
-        None => false,
-    });
-    written.next()
-}
-
-impl Service<Vec<Settled>> for Checkpoint {
+impl Service<Vec<Planned>> for Checkpoint {
     type Response = ();
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<(), Infallible>>;
@@ -318,10 +236,11 @@ impl Service<Vec<Settled>> for Checkpoint {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, batch: Vec<Settled>) -> Self::Future {
+    fn call(&mut self, batch: Vec<Planned>) -> Self::Future {
         let stage = self.clone();
         Box::pin(async move {
-            stage.commit(batch).await;
+            let groups = stage.claims.group(batch);
+            stage.write(groups).await;
             Ok(())
         })
     }

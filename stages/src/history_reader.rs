@@ -1,4 +1,4 @@
-//! HistoryReader: what an actor's state was at a time, straight from the store's durable history.
+//! History reader: what an actor's state was at a time, straight from the store's durable history.
 //!
 //! Nothing here activates an actor or waits for its turn. A history holds what was appended to it, which
 //! may be less than what the actor went through: [`Then::exact`] says whether more is known.
@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use crate::actor::ActorId;
 use crate::error::Error;
 use crate::history::{Interval, Page};
-use crate::lookup::{STORE_LIMIT, in_time};
 use crate::ports::{Clock, StateStore};
 use crate::state::{Head, Revision, Timestamp};
+use crate::store_limit::{STORE_LIMIT, in_time};
 
 /// Questions that are put to the store at the same time; the others wait for their turn.
 const READERS: usize = 32;
@@ -142,7 +142,7 @@ mod tests {
     }
 
     /// An actor with these changes: version, time, content, and whether it is in the history.
-    async fn past(changes: &[(u64, u64, &'static str, bool)]) -> (HistoryReader, ActorId) {
+    async fn reader(changes: &[(u64, u64, &'static str, bool)]) -> (HistoryReader, ActorId) {
         let store = MemoryStore::new();
         let id = ActorId { name: "a".into(), system: "s".into(), ..ActorId::default() };
         let mut revision = 0;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     async fn exact(changes: &[(u64, u64, &'static str, bool)], at: u64) -> (u64, bool) {
-        let (history_reader, id) = past(changes).await;
+        let (history_reader, id) = reader(changes).await;
         let then = history_reader.at(&id, Timestamp(at), true).await.unwrap();
         (then.revision.revision, then.exact)
     }
@@ -193,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_may_still_come_is_not_known() {
-        let (history_reader, id) = past(&[(1, 10, "a", true)]).await;
+        let (history_reader, id) = reader(&[(1, 10, "a", true)]).await;
         assert!(
             !history_reader.at(&id, Timestamp(1_000), true).await.unwrap().exact,
             "a time to come"

@@ -36,7 +36,7 @@ impl Payload {
     }
 }
 
-/// A call, as a door hands it in. Names are checked by [`check_name`](crate::actor::check_name) on admission.
+/// A call, as an ingress hands it in. Names are checked by [`check_name`](crate::actor::check_name) on admission.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Invocation {
     /// The actor that is called; `parent` may be empty.

@@ -1,43 +1,71 @@
-//! Invoke: hands an invocation to the user function and brings its response back.
+//! Invoke: hands an activated turn to the user function and brings its response back.
 //!
-//! The only room that waits for user code, hence the only one with a host limit. A caller's own
-//! deadline is shorter and ends only its reply, never the call: the actor stays taken until its host
-//! has answered, its connection died or the limit passed (decision 2).
+//! In [`Activated`], out [`Invoked`], through the [`Host`] port. The only stage that waits for user code, hence the only
+//! one with a host limit. A caller's own deadline is shorter and ends only its reply, never the call: the actor stays
+//! taken until its host has answered, its connection died or the limit passed (decision 2).
 
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use metrics::{Histogram, histogram};
 use tokio::time::{Instant, timeout};
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 use tracing::{Instrument, debug_span, warn};
 
 use crate::actor::ActorId;
-use crate::caller::Call;
+use crate::call::{Activated, Call, Failed, Invoked, StageResult, Task};
 use crate::error::Error;
 use crate::invocation::{ActorInvocation, ActorInvocationResponse, Metadata, Payload};
-use crate::lookup::{CheckedOut, Halt};
 use crate::metrics::INVOKE_DURATION_SECONDS;
 use crate::ports::{Host, HostError};
+use crate::registry::entry::CheckedOut;
 
 /// The stage; see the [module](self). Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Invoke<H> {
+#[derive(Debug)]
+pub(crate) struct Invoke<H>(Arc<Inner<H>>);
+
+#[derive(Debug)]
+struct Inner<H> {
     host: H,
     host_limit: Duration,
     duration: Histogram,
 }
 
+impl<H> Clone for Invoke<H> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<H: Host> Invoke<H> {
+    /// `host_limit`: how long a host may take for one action.
     pub(crate) fn new(host: H, host_limit: Duration) -> Self {
-        Self { host, host_limit, duration: histogram!(INVOKE_DURATION_SECONDS) }
+        let duration = histogram!(INVOKE_DURATION_SECONDS);
+        Self(Arc::new(Inner { host, host_limit, duration }))
+    }
+}
+
+impl<H: Host> Inner<H> {
+    async fn invoke(&self, mut activated: Activated) -> StageResult<Invoked> {
+        let outcome = match &activated.task {
+            Task::Call(call) => self.call(&activated.actor, call).await.map(Some),
+            Task::Init => self.initialise(&mut activated.actor).await,
+            _ => Ok(None),
+        };
+        match outcome {
+            Ok(response) => Ok(Invoked { activated, response }),
+            Err((error, fail)) => Err(activated.fail(|placed| fail(placed, error))),
+        }
     }
 
-    /// Runs the actor's init action, if it has one; called once per activation, before the first call.
-    /// Only its state and tags count, and its failure is the user function's business.
-    pub(crate) async fn init(
+    /// Runs the actor's init action; once per activation, before the first call. Its failure is the user function's
+    /// business: then there is no response.
+    async fn initialise(
         &self,
-        actor: &CheckedOut,
-    ) -> Result<Option<ActorInvocationResponse>, Halt> {
+        actor: &mut CheckedOut,
+    ) -> Result<Option<ActorInvocationResponse>, (Error, FailWith)> {
         let Some(action) = actor.spec.hosted.definition.init_action() else { return Ok(None) };
         let invocation = ActorInvocation {
             caller: Some(ActorId::clone(&actor.spec.id)),
@@ -45,27 +73,31 @@ impl<H: Host> Invoke<H> {
             payload: Payload::Noop,
             ..request(actor, action.to_owned(), Metadata::new())
         };
-        match self.host(invocation).await {
-            Ok(response) => Ok(Some(response)),
-            Err(Error::Host(error)) if error.is_unsent() => Err(Halt::again(error)),
+        let response = match self.host(invocation).await {
+            Ok(response) => Some(response),
+            Err(Error::Host(error)) if error.is_unsent() => {
+                return Err((error.into(), Failed::retryable));
+            }
             Err(error) => {
                 warn!(actor = %actor.entry.actor, %error, "init action failed");
-                Ok(None)
+                None
             }
-        }
+        };
+        actor.live.initialised = true;
+        Ok(response)
     }
 
     /// Runs the action of a call, at most once. Takes nothing from the call that a second try would need.
-    pub(crate) async fn call(
+    async fn call(
         &self,
         actor: &CheckedOut,
         call: &Call,
-    ) -> Result<ActorInvocationResponse, Halt> {
+    ) -> Result<ActorInvocationResponse, (Error, FailWith)> {
         let definition = &actor.spec.hosted.definition;
         if !definition.knows(&call.action) {
             // The definition was replaced while the call waited.
             let (actor, action) = (actor.entry.actor.name().to_owned(), call.action.clone());
-            return Err(Halt::end(Error::ActionNotFound { actor, action }));
+            return Err((Error::ActionNotFound { actor, action }, Failed::before_action));
         }
         if definition.is_default_action(&call.action) {
             let payload = actor.live.content.state.clone().map_or(Payload::Unset, Payload::Value);
@@ -85,7 +117,8 @@ impl<H: Host> Invoke<H> {
         // Its client may have gone, or given it up, while the actor was activated.
         if call.is_gone() || !call.timing.start() {
             let why = "it was given up before".into();
-            return Err(Halt::end(Error::NotStarted(call.timing.elapsed(), why)));
+            let error = Error::NotStarted(call.timing.elapsed(), why);
+            return Err((error, Failed::before_action));
         }
         let span = debug_span!("invoke", actor = %actor.entry.actor, action = call.action);
         match self.host(invocation).instrument(span).await {
@@ -94,9 +127,9 @@ impl<H: Host> Invoke<H> {
                 if call.route.is_empty() {
                     call.timing.unsent();
                 }
-                Err(Halt::again(error))
+                Err((error.into(), Failed::retryable))
             }
-            Err(error) => Err(Halt::end(error)),
+            Err(error) => Err((error, Failed::after_action)),
         }
     }
 
@@ -111,6 +144,9 @@ impl<H: Host> Invoke<H> {
     }
 }
 
+/// How a turn fails.
+type FailWith = fn(crate::call::Placed, Error) -> Box<Failed>;
+
 /// What every invocation of an actor has in common.
 fn request(actor: &CheckedOut, action: String, metadata: Metadata) -> ActorInvocation {
     ActorInvocation {
@@ -124,5 +160,21 @@ fn request(actor: &CheckedOut, action: String, metadata: Metadata) -> ActorInvoc
         self_has_parent: true,
         payload: Payload::Unset,
         traceparent: String::new(),
+    }
+}
+
+impl<H: Host> Service<Activated> for Invoke<H> {
+    type Response = Invoked;
+    type Error = Box<Failed>;
+    type Future = BoxFuture<'static, StageResult<Invoked>>;
+
+    /// The permit of the turn's host was taken at the grant: see [`Placed::host_limit`](crate::call::Placed).
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Box<Failed>>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, activated: Activated) -> Self::Future {
+        let stage = self.0.clone();
+        Box::pin(async move { stage.invoke(activated).await })
     }
 }

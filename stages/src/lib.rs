@@ -1,6 +1,6 @@
 //! What happens to a call, whatever protocol it came by and wherever its state is kept.
 //!
-//! The modules stand in the order in which a call walks them; [`topology`] joins them.
+//! The modules stand in the order in which a call passes them; [`topology`] joins them.
 
 // The words.
 pub mod actor;
@@ -9,29 +9,40 @@ pub mod state;
 pub mod history;
 pub mod reply;
 pub mod error;
-// What the rooms ask of the outside.
+pub mod rules;
+// What the stages ask of the outside.
 pub mod ports;
 pub mod metrics;
 mod clock;
-// Who is there.
-mod directory;
-mod registration;
+mod store_limit;
 mod retries;
-// The walk.
-mod caller;
-mod lookup;
+// Who is registered, what is in memory, and what travels from stage to stage.
 mod activation;
-mod invoke;
-pub mod side_effects;
-mod incarnation;
+mod registry;
+mod call;
+// The stages, in the order of the path.
+mod caller;
+mod placement;
+mod respawn;
+mod park;
+mod path;
 mod store_breaker;
+mod lookup;
+mod invoke;
+mod side_effects;
 mod checkpoint;
 mod egress;
-mod retention;
-mod worker;
+// Beside the path.
+mod effects;
+mod maintenance;
 mod timer;
+mod retention;
 pub mod history_reader;
+pub mod history_stream;
+// The whole.
+pub mod mesh;
 pub mod topology;
+mod shutdown;
 pub mod memory;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

@@ -1,4 +1,4 @@
-//! Names of the metrics of the rooms, spelled as scraped.
+//! Names of the metrics of the stages, spelled as scraped.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub const LIVE_ACTORS: &str = "tidegate_live_actors";
 pub const ACTIVATIONS_TOTAL: &str = "tidegate_activations_total";
 /// Actors unloaded, by reason.
 pub const DEACTIVATIONS_TOTAL: &str = "tidegate_deactivations_total";
-/// Calls refused at the door, by reason.
+/// Calls refused at admission, by reason.
 pub const CALLS_REFUSED_TOTAL: &str = "tidegate_calls_refused_total";
 /// Commits of states, by outcome.
 pub const COMMITS_TOTAL: &str = "tidegate_commits_total";

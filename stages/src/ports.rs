@@ -1,4 +1,4 @@
-//! Ports: what the rooms ask of the outside world.
+//! Ports: what the stages ask of the outside world.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
-use crate::actor::{ActorId, Definition};
+use crate::actor::{ActorId, ActorRef, Definition};
 use crate::history::{Interval, Keep, Page};
 use crate::invocation::{ActorInvocation, ActorInvocationResponse};
 use crate::state::{Head, Revision, Timestamp};
@@ -57,7 +57,7 @@ impl HostError {
 
 /// Calls the user function; one call is one execution, never a retry after the request was sent.
 ///
-/// It has no limit of its own on the time to answer: the invoke room sets it. Dropping the future gives the call up.
+/// It has no limit of its own on the time to answer: the invoke stage sets it. Dropping the future gives the call up.
 pub trait Host:
     Service<
         ActorInvocation,
@@ -181,7 +181,7 @@ pub trait StateStore: Debug + Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>>;
 
     /// History within an interval, ascending: a page of at most `limit` entries, fewer when they are large.
-    /// All of it as a stream: [`history::stream`](crate::history::stream).
+    /// All of it as a stream: [`history_stream::stream`](crate::history_stream::stream).
     fn load_by_interval(
         &self,
         actor: &ActorId,
@@ -248,4 +248,24 @@ pub trait Registry: Debug + Send + Sync + 'static {
 
     /// Applies all changes atomically and durably, in order.
     fn apply(&self, changes: Vec<RegistryChange>) -> BoxFuture<'static, Result<(), StoreError>>;
+}
+
+/// Where an actor lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In this process.
+    Here,
+    /// On another node, by its name.
+    Node(String),
+    /// Nowhere at the moment: its owner is being chosen.
+    Nobody,
+}
+
+/// Knows which node owns an actor.
+pub trait Placement: Debug + Send + Sync + 'static {
+    /// Where an actor lives.
+    fn locate(&self, actor: &ActorRef) -> Location;
+
+    /// The epoch under which this node owns an actor; asked when the actor is activated.
+    fn owner_epoch(&self, actor: &ActorRef) -> u64;
 }

@@ -20,11 +20,12 @@ use tokio::time::sleep;
 use tower::{Service, ServiceBuilder};
 use tracing::debug;
 
-use crate::directory::{Directory, Entry};
 use crate::history::Retention;
-use crate::lookup::in_time;
 use crate::metrics::REVISIONS_DROPPED_TOTAL;
 use crate::ports::{Clock, StateStore};
+use crate::registry::directory::Directory;
+use crate::registry::entry::Entry;
+use crate::store_limit::in_time;
 
 /// Histories that have grown and wait to be pruned; more are left to the next round.
 const WAITING: usize = 4_096;

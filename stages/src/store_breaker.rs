@@ -1,4 +1,4 @@
-//! StoreBreaker: stands before stateful calls while the store fails.
+//! Store breaker: refuses stateful calls while the store fails.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tracing::{error, info};
 
 use crate::ports::StoreError;
 
-/// Keeps stateful calls away from a store that just failed, so that no action runs whose state is lost.
+/// Keeps stateful calls from a store that just failed, so that no action runs whose state is lost.
 #[derive(Debug, Default)]
 pub(crate) struct StoreBreaker(Mutex<Option<(Instant, Duration, StoreError)>>);
 
@@ -26,7 +26,7 @@ impl StoreBreaker {
         (!left.is_zero()).then(|| (error.clone(), left))
     }
 
-    /// The store failed: closed for a while, longer each time, until it works again.
+    /// Notes that the store failed. Stateful calls are refused for a while, longer each time, until it works again.
     pub(crate) fn record_failure(&self, error: &StoreError) {
         if matches!(error, StoreError::Fenced(_) | StoreError::TooLarge(_) | StoreError::Sealed(_))
         {
@@ -45,7 +45,7 @@ impl StoreBreaker {
         *held = Some((Instant::now() + pause, pause, error.clone()));
     }
 
-    /// The store works.
+    /// Notes that the store works: nothing is refused any more.
     pub(crate) fn record_success(&self) {
         let mut held = self.0.lock();
         if held.take().is_some() {

@@ -18,11 +18,13 @@ use tokio_util::time::DelayQueue;
 use tracing::warn;
 
 use crate::actor::Definition;
-use crate::caller::{Caller, Task};
-use crate::directory::{Directory, Entry};
+use crate::call::Task;
 use crate::error::Error;
 use crate::metrics::DEACTIVATIONS_TOTAL;
+use crate::placement::Mailboxes;
 use crate::ports::Clock;
+use crate::registry::directory::Directory;
+use crate::registry::entry::{CheckedOut, Entry};
 use crate::reply::{Reply, Timing, Waiting};
 use crate::state::Timestamp;
 
@@ -49,7 +51,7 @@ enum What {
     Idle(Duration),
 }
 
-/// Where the rooms arm timers. Cheap to clone.
+/// Where the stages arm timers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Timers {
     arms: flume::Sender<Arm>,
@@ -102,6 +104,18 @@ impl Timers {
         }
     }
 
+    /// Whether nothing has to be done for an actor in memory when it is used: its idle time runs, or it has none.
+    pub(crate) fn is_armed(actor: &CheckedOut) -> bool {
+        actor.spec.hosted.definition.deactivate_after.is_none()
+            || actor.entry.idle_armed.load(Ordering::Relaxed)
+    }
+
+    /// How long an actor was not used.
+    pub(crate) fn unused_for(&self, entry: &Entry) -> Duration {
+        let unused_ms = self.directory.now_ms().saturating_sub(entry.last_used_ms());
+        Duration::from_millis(unused_ms)
+    }
+
     /// Looks after `after` whether the actor has been idle for its time.
     pub(crate) async fn idle_after(&self, entry: &Arc<Entry>, idle: Duration, after: Duration) {
         if entry.idle_armed.swap(true, Ordering::AcqRel) {
@@ -139,7 +153,7 @@ impl TimerTask {
     /// Runs until `stop`.
     pub(crate) async fn run(
         self,
-        caller: Caller,
+        mailboxes: Mailboxes,
         directory: Arc<Directory>,
         stop: CancellationToken,
     ) {
@@ -164,7 +178,7 @@ impl TimerTask {
                 }
                 Some(fired) = queue.next() => {
                     let arm = fired.into_inner();
-                    if let Some(rest) = fire(&arm, &caller, &directory) {
+                    if let Some(rest) = fire(&arm, &mailboxes, &directory) {
                         queue.insert(arm, rest.min(LONGEST));
                     }
                     continue;
@@ -175,28 +189,28 @@ impl TimerTask {
             {
                 seed += 1;
                 let Some(victim) = directory.eviction_candidate(seed) else { break };
-                leaving.push(evict(&caller, &victim).answer().boxed());
+                leaving.push(evict(&mailboxes, &victim).answer().boxed());
             }
         }
     }
 }
 
 /// Asks an actor to leave; the word that it has, or could not.
-fn evict(caller: &Caller, victim: &Arc<Entry>) -> Waiting<()> {
+fn evict(mailboxes: &Mailboxes, victim: &Arc<Entry>) -> Waiting<()> {
     counter!(DEACTIVATIONS_TOTAL, "reason" => "evicted").increment(1);
-    let deadlines = caller.deadlines();
+    let deadlines = mailboxes.deadlines();
     let (done, waiting) = Reply::new(&Timing::new(deadlines, Some(deadlines.host)));
-    caller.ask(victim, Task::Deactivate { idle: None, done });
+    mailboxes.ask(victim, Task::Deactivate { idle: None, done });
     waiting
 }
 
 /// What a timer does when it fires; the time to sleep on, if it was too early.
-fn fire(arm: &Arm, caller: &Caller, directory: &Directory) -> Option<Duration> {
+fn fire(arm: &Arm, mailboxes: &Mailboxes, directory: &Directory) -> Option<Duration> {
     let entry = &arm.entry;
     match arm.what {
         What::Snapshot => {
             entry.snapshot_armed.store(false, Ordering::Release);
-            caller.ask(entry, Task::Snapshot);
+            mailboxes.ask(entry, Task::Snapshot);
         }
         What::Idle(idle) => {
             let used =
@@ -208,7 +222,8 @@ fn fire(arm: &Arm, caller: &Caller, directory: &Directory) -> Option<Duration> {
             }
             entry.idle_armed.store(false, Ordering::Release);
             if entry.is_live() {
-                caller.ask(entry, Task::Deactivate { idle: Some(idle), done: Reply::unwanted() });
+                mailboxes
+                    .ask(entry, Task::Deactivate { idle: Some(idle), done: Reply::unwanted() });
             }
         }
     }

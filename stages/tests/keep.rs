@@ -13,7 +13,7 @@ use tidegate_stages::history::Interval;
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, StateStore, StoreError};
 use tidegate_stages::reply::Deadlines;
-use tidegate_stages::side_effects::{Durability, Revisions};
+use tidegate_stages::rules::{Durability, Revisions};
 use tidegate_stages::state::{Checkpoint, Status, Timestamp};
 use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;

@@ -18,7 +18,7 @@ use tidegate_stages::ports::{
 };
 use tidegate_stages::state::{Status, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
-use tidegate_stages::topology::{Mesh, Ports, Settings};
+use tidegate_stages::topology::{self, Ports, Settings};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
@@ -335,7 +335,7 @@ async fn a_registration_whose_client_has_gone_is_complete_all_the_same() {
         registry: Arc::new(SlowRegistry(memory)),
         clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
     };
-    let mesh = Mesh::open(Settings::default(), ports).await.unwrap();
+    let mesh = topology::open(Settings::default(), ports).await.unwrap();
     let (registering, definitions) = (mesh.clone(), vec![definition("joe")]);
     let host = HostAddress::new("127.0.0.1:8090");
     let registration = Registration { system: "s".into(), host, definitions };

@@ -13,7 +13,7 @@ use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocationResponse, Payload, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, StateStore, StoreError};
-use tidegate_stages::side_effects::{Durability, EmptyTags, Revisions};
+use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
 use tidegate_stages::state::{Status, Tags, Timestamp};
 use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;

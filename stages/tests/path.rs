@@ -1,4 +1,4 @@
-//! A call walks through the mesh.
+//! A call on its path through the stages.
 
 mod support;
 

@@ -15,10 +15,11 @@ use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::invocation::{Invocation, Registration};
 use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::mesh::Mesh;
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, StateStore, StoreError};
 use tidegate_stages::state::Timestamp;
 use tidegate_stages::testkit::clock::SetClock;
-use tidegate_stages::topology::{Mesh, Ports, Settings};
+use tidegate_stages::topology::{self, Ports, Settings};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -166,7 +167,7 @@ async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
         registry: Arc::new(Refusing(memory.clone(), refusals.clone())),
         clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
     };
-    let mesh = Mesh::open(Settings::default(), ports).await.unwrap();
+    let mesh = topology::open(Settings::default(), ports).await.unwrap();
     let host = HostAddress::new("127.0.0.1:8090");
     let definitions = vec![definition("template")];
     mesh.register(Registration { system: "s".into(), host, definitions }).await.unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use support::*;
 use tidegate_stages::history::Retention;
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::side_effects::Revisions;
+use tidegate_stages::rules::Revisions;
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
 

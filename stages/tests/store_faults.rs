@@ -11,7 +11,7 @@ use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocationResponse, Invocation};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::StoreError;
-use tidegate_stages::side_effects::{Durability, Revisions};
+use tidegate_stages::rules::{Durability, Revisions};
 use tidegate_stages::state::Status;
 use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;

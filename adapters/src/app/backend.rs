@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_pipeline::{Bound, Full};
+use tidegate_stages::mesh::Mesh;
 use tidegate_stages::reply::Deadlines;
-use tidegate_stages::side_effects::ChangeRules;
-use tidegate_stages::topology::{self, Mesh, Ports};
+use tidegate_stages::rules::ChangeRules;
+use tidegate_stages::topology::{self, Ports};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -40,7 +41,7 @@ impl Backend {
         let clock = Arc::new(SystemClock);
         let (states, registry) = (store.states.clone(), store.registry.clone());
         let ports = Ports { host, store: states, registry, clock };
-        let mesh = Mesh::open(plan(settings), ports).await;
+        let mesh = topology::open(plan(settings), ports).await;
         Ok(Self { mesh: mesh.map_err(anyhow::Error::from)?, store })
     }
 

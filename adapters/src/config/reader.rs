@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::history::Retention;
 
-use tidegate_stages::side_effects::{Durability, EmptyTags, Revisions};
+use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
 
 use super::settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
 use super::value::Value;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_stages::history::Retention;
-use tidegate_stages::side_effects::{Durability, EmptyTags, Revisions};
+use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
 
 use crate::host::HostOptions;
 use crate::ingress::{AdminToken, Hosts, Limits};

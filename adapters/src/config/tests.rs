@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::time::Duration;
-use tidegate_stages::side_effects::Durability;
+use tidegate_stages::rules::Durability;
 
 use super::table::TABLE;
 use super::*;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, TryStreamExt};
 use tidegate_stages::actor::ActorId;
-use tidegate_stages::history::{self, Interval};
+use tidegate_stages::history::Interval;
+use tidegate_stages::history_stream;
 use tidegate_stages::ports::{Save, StateStore, StoreError};
 use tidegate_stages::state::{Head, Revision};
 
@@ -86,7 +87,8 @@ impl Pass<'_> {
         {
             self.head(actor.clone(), head).await?;
         }
-        let mut pages = pin!(history::stream(self.states.clone(), actor.clone(), Interval::ALL));
+        let mut pages =
+            pin!(history_stream::stream(self.states.clone(), actor.clone(), Interval::ALL));
         loop {
             let known = self.vault.stale();
             let Some(page) = pages.try_next().await.map_err(reading())? else { break };

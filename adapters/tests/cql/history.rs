@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use tidegate_stages::history::{self, Interval};
+use tidegate_stages::history::Interval;
+use tidegate_stages::history_stream;
 use tidegate_stages::ports::{Save, StateStore};
 use tidegate_stages::state::{Any, Timestamp};
 use tidegate_stages::testkit::conformance::Subject;
@@ -14,7 +15,7 @@ use tidegate_stages::testkit::conformance::states::{id, keep, save};
 use crate::{open, open_with};
 
 async fn numbers(store: &Arc<dyn StateStore>, name: &str) -> Vec<u64> {
-    let pages = history::stream(store.clone(), id("s", name, ""), Interval::ALL);
+    let pages = history_stream::stream(store.clone(), id("s", name, ""), Interval::ALL);
     let pages: Vec<_> = pages.try_collect().await.unwrap();
     pages.concat().iter().map(|entry| entry.revision).collect()
 }

@@ -12,10 +12,11 @@ use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::history_reader::Then;
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::mesh::Mesh;
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 use tidegate_stages::testkit::faulty::FaultyStore;
-use tidegate_stages::topology::{Mesh, Ports, Settings};
+use tidegate_stages::topology::{self, Ports, Settings};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,7 +67,7 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
     background.spawn(write_in_turns(store.clone()));
     let ports = Ports { host, store, registry: Arc::new(disk), clock: Arc::new(SimulatedClock) };
     let settings = Settings { deadlines: DEADLINES, ..Settings::default() };
-    let mesh = Mesh::open(settings, ports).await?;
+    let mesh = topology::open(settings, ports).await?;
     let _serving = serve(
         ProxyListener(TcpListener::bind("0.0.0.0:9001").await?),
         Ingress::new(Parts {

@@ -9,12 +9,13 @@ use tidegate_stages::history::Interval;
 use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Invocation, Payload, Registration,
 };
+use tidegate_stages::mesh::Mesh;
 use tidegate_stages::ports::HostError;
-use tidegate_stages::side_effects::Revisions;
+use tidegate_stages::rules::Revisions;
 use tidegate_stages::state::{Any, Revision, Tags, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::conformance::Subject;
-use tidegate_stages::topology::{Mesh, Ports, Settings};
+use tidegate_stages::topology::{self, Ports, Settings};
 
 const HOST: &str = "127.0.0.1:8090";
 const NOON: u64 = 1_800_000_000_000_000;
@@ -101,7 +102,7 @@ async fn open(subject: &impl Subject, clock: Arc<SetClock>) -> Mesh {
         registry: subject.registry(),
         clock,
     };
-    let mesh = Mesh::open(settings, ports).await.expect("a mesh opens");
+    let mesh = topology::open(settings, ports).await.expect("a mesh opens");
     let host = HostAddress::new(HOST);
     let registration = Registration { system: id().system, host, definitions: vec![definition()] };
     mesh.register(registration).await.expect("a host registers");

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, pin_mut};
 use tidegate_stages::actor::ActorId;
-use tidegate_stages::history::{Interval, stream};
+use tidegate_stages::history::Interval;
+use tidegate_stages::history_stream::stream;
 use tidegate_stages::ports::StateStore;
 use tidegate_stages::state::{ActorState, Any, Revision, Timestamp};
 

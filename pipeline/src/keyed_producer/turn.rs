@@ -37,6 +37,11 @@ impl<T: KeyedEvent> Turn<T> {
         &self.event
     }
 
+    /// The event, to change it. Its key must stay what it is.
+    pub fn event_mut(&mut self) -> &mut T {
+        &mut self.event
+    }
+
     /// Takes the event and its key apart.
     pub fn into_parts(self) -> (T, Hold<T>) {
         (self.event, self.hold)

@@ -14,12 +14,13 @@ use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Invocation, Payload, Registration, Spawn,
 };
 use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::mesh::Mesh;
 use tidegate_stages::ports::{HostError, StateStore};
-use tidegate_stages::side_effects::ChangeRules;
+use tidegate_stages::rules::ChangeRules;
 use tidegate_stages::state::{Any, Tags, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::faulty::FaultyStore;
-use tidegate_stages::topology::{Mesh, Ports, Settings};
+use tidegate_stages::topology::{self, Ports, Settings};
 use tower::util::BoxCloneSyncService;
 
 pub type Answer = Result<ActorInvocationResponse, HostError>;
@@ -83,7 +84,7 @@ pub async fn world_with(host: BoxedHost, settings: Settings, memory: MemoryStore
         registry: Arc::new(memory.clone()),
         clock: clock.clone(),
     };
-    let mesh = Mesh::open(settings, ports).await.unwrap();
+    let mesh = topology::open(settings, ports).await.unwrap();
     World { mesh, store, memory, clock }
 }
 

@@ -8,7 +8,8 @@ use futures_util::TryStreamExt;
 use super::Subject;
 use super::states::{id, keep, save};
 use crate::actor::ActorId;
-use crate::history::{self, Interval, Keep, Place};
+use crate::history::{Interval, Keep, Place};
+use crate::history_stream;
 use crate::ports::StateStore;
 use crate::state::{Any, Revision, Timestamp};
 
@@ -28,7 +29,7 @@ async fn found(
 
 /// All of a history, however many pages it takes.
 async fn all(store: &Arc<dyn StateStore>, actor: &ActorId) -> Vec<u64> {
-    let pages = history::stream(store.clone(), Arc::new(actor.clone()), Interval::ALL);
+    let pages = history_stream::stream(store.clone(), Arc::new(actor.clone()), Interval::ALL);
     let pages: Vec<_> = pages.try_collect().await.expect("a healthy store loads");
     pages.iter().flat_map(|page| numbers(page)).collect()
 }

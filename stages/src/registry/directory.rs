@@ -1,194 +1,15 @@
-//! Directory: every actor that this proxy knows of, by system and name, and what is in memory of it.
-//!
-//! An [`Entry`] exists as long as its actor is registered; it holds where the definition comes from
-//! and, in its cell, the live state. A call takes the live state out of the cell and puts it back
-//! (checked out, checked in): with one call at a time per key there is never a second taker.
+//! Directory: every actor that this proxy knows of, by system and name.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use crate::activation::Live;
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
-use crate::error::Error;
-use crate::incarnation::Incarnation;
-use crate::state::Timestamp;
-
-/// A definition and the host_limit of its host: calls of one host_limit share that host's bound on calls in flight.
-#[derive(Debug, Clone)]
-pub(crate) struct Hosted {
-    pub(crate) definition: Arc<Definition>,
-    pub(crate) host_limit: u32,
-}
-
-/// Where an entry's definition comes from.
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    /// A host announced it.
-    Defined(Hosted),
-    /// It was spawned from another entry, which stays registered as long as this one names it: no
-    /// chain of parents is broken or leads back to itself.
-    Spawned {
-        parent: Arc<Entry>,
-        /// Revision that the first activation loads.
-        revision: Option<u64>,
-    },
-}
-
-impl Source {
-    fn count_instance(&self) {
-        if let Source::Spawned { parent, .. } = self {
-            parent.instances.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    fn uncount_instance(&self) {
-        if let Source::Spawned { parent, .. } = self {
-            parent.instances.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-}
-
-/// What a call needs to know of its actor, as registered at the moment of asking.
-#[derive(Debug, Clone)]
-pub(crate) struct Spec {
-    pub(crate) id: Arc<ActorId>,
-    pub(crate) hosted: Hosted,
-    pub(crate) revision: Option<u64>,
-}
-
-/// What is in memory of one actor.
-#[derive(Debug, Default)]
-pub(crate) struct Cell {
-    /// Checked in: the state of the last call. `None` while a call has it, or when it is not active.
-    pub(crate) live: Option<Box<Live>>,
-    /// The newest activation, kept until its commits are known to be durable or lost.
-    pub(crate) incarnation: Option<Arc<Incarnation>>,
-}
-
-/// One registered actor; see the [module](self).
-pub(crate) struct Entry {
-    pub(crate) actor: ActorRef,
-    id: RwLock<(Arc<ActorId>, Source)>,
-    pub(crate) cell: Mutex<Cell>,
-    /// Time of the newest record; a record never gets an earlier one.
-    pub(crate) newest_record_us: AtomicU64,
-    /// Effects planned and not yet sent.
-    pub(crate) pending_effects: AtomicU32,
-    /// Whether its snapshot timer runs.
-    pub(crate) snapshot_armed: AtomicBool,
-    /// Whether its idle timer runs.
-    pub(crate) idle_armed: AtomicBool,
-    /// Whether its warm-up waits or runs.
-    pub(crate) warming: AtomicBool,
-    /// Registered entries that were spawned from this one.
-    instances: AtomicUsize,
-    /// Whether it was taken out of the directory: a successor of the same name is another entry.
-    removed: AtomicBool,
-    last_used_ms: AtomicU64,
-    live_place: AtomicUsize,
-}
-
-const NOT_LIVE: usize = usize::MAX;
-
-impl Entry {
-    fn new(actor: ActorRef, id: Arc<ActorId>, source: Source) -> Self {
-        Self {
-            actor,
-            id: RwLock::new((id, source)),
-            cell: Mutex::default(),
-            newest_record_us: AtomicU64::new(0),
-            pending_effects: AtomicU32::new(0),
-            snapshot_armed: AtomicBool::new(false),
-            idle_armed: AtomicBool::new(false),
-            warming: AtomicBool::new(false),
-            instances: AtomicUsize::new(0),
-            removed: AtomicBool::new(false),
-            last_used_ms: AtomicU64::new(0),
-            live_place: AtomicUsize::new(NOT_LIVE),
-        }
-    }
-
-    /// Identity, definition and host_limit, as registered now.
-    pub(crate) fn spec(&self) -> Spec {
-        let (id, mut source) = self.id.read().clone();
-        let revision = match &source {
-            Source::Spawned { revision, .. } => *revision,
-            Source::Defined(_) => None,
-        };
-        loop {
-            match source {
-                Source::Defined(hosted) => return Spec { id, hosted, revision },
-                Source::Spawned { parent, .. } => source = parent.source(),
-            }
-        }
-    }
-
-    /// Identity as registered now.
-    pub(crate) fn id(&self) -> Arc<ActorId> {
-        self.id.read().0.clone()
-    }
-
-    /// Its source as registered now.
-    pub(crate) fn source(&self) -> Source {
-        self.id.read().1.clone()
-    }
-
-    /// How many registered entries were spawned from this one.
-    pub(crate) fn instances(&self) -> usize {
-        self.instances.load(Ordering::Acquire)
-    }
-
-    /// Notes a use, in milliseconds since the directory was made.
-    pub(crate) fn touch(&self, now_ms: u64) {
-        self.last_used_ms.store(now_ms, Ordering::Relaxed);
-    }
-
-    /// The last noted use.
-    pub(crate) fn last_used_ms(&self) -> u64 {
-        self.last_used_ms.load(Ordering::Relaxed)
-    }
-
-    /// Whether it was deleted: another entry may be the actor of this name now.
-    pub(crate) fn is_removed(&self) -> bool {
-        self.removed.load(Ordering::Acquire)
-    }
-
-    /// Refuses an entry that is no longer registered.
-    ///
-    /// # Errors
-    /// When it was deleted.
-    pub(crate) fn check_registered(&self) -> Result<(), Error> {
-        if !self.is_removed() {
-            return Ok(());
-        }
-        let (system, name) = (self.actor.system().into(), self.actor.name().into());
-        Err(Error::ActorNotFound { system, name })
-    }
-
-    /// Whether it is counted among the actors in memory.
-    pub(crate) fn is_live(&self) -> bool {
-        self.live_place.load(Ordering::Relaxed) != NOT_LIVE
-    }
-
-    /// The time of a new record: never earlier than an older record's (decision 15).
-    pub(crate) fn record_time(&self, now: Timestamp) -> Timestamp {
-        let last = self.newest_record_us.load(Ordering::Relaxed);
-        let at = now.after(Timestamp(last));
-        self.newest_record_us.fetch_max(at.0, Ordering::Relaxed);
-        at
-    }
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("actor", &self.actor).finish_non_exhaustive()
-    }
-}
+use crate::registry::entry::{Entry, Hosted, NOT_LIVE, Source};
 
 const SHARDS: usize = 64;
 
@@ -200,7 +21,8 @@ pub(crate) struct Directory {
     began: Instant,
 }
 
-/// A host_limit per host; a number is never given twice, since calls of a former host_limit may still be queued.
+/// The number of each host's limit on calls in flight. A number is never given twice: turns that count against a former one
+/// may still be queued.
 #[derive(Debug, Default)]
 struct HostLimits {
     by_host: HashMap<HostAddress, u32>,
@@ -252,7 +74,7 @@ impl Directory {
         let same =
             |entry: &Arc<Entry>| entry.actor.name() == id.name && entry.actor.system() == id.system;
         if let Some(entry) = shard.find(hash, same) {
-            let (_, former) = std::mem::replace(&mut *entry.id.write(), (id, source));
+            let (_, former) = std::mem::replace(&mut *entry.registered.write(), (id, source));
             former.uncount_instance();
             return entry.clone();
         }
@@ -274,20 +96,20 @@ impl Directory {
         }
     }
 
-    /// The host_limit of a host, and whether it is a new one.
+    /// The number of a host's limit, and whether it is a new one.
     pub(crate) fn host_limit(&self, host: &HostAddress) -> (u32, bool) {
         let mut host_limits = self.host_limits.lock();
         if let Some(host_limit) = host_limits.by_host.get(host) {
             return (*host_limit, false);
         }
-        // Lane 0 is that of work which needs no host.
+        // Number 0 is that of turns which need no host.
         host_limits.newest += 1;
         let host_limit = host_limits.newest;
         host_limits.by_host.insert(host.clone(), host_limit);
         (host_limit, true)
     }
 
-    /// Forgets the host_limit of a host that no definition names any more; answers whether it did. It looks
+    /// Forgets the limit of a host that no definition names any more. Returns whether it did. It looks
     /// at every entry, which is rare: only when a host has moved.
     pub(crate) fn forget_host_limit(&self, hosted: &Hosted) -> bool {
         let is_used = self.shards.iter().any(|shard| {
@@ -321,8 +143,8 @@ impl Directory {
     /// Notes that an actor is in memory; answers how many are.
     pub(crate) fn add_live(&self, entry: &Arc<Entry>) -> usize {
         let mut live = self.live.lock();
-        if entry.live_place.load(Ordering::Relaxed) == NOT_LIVE {
-            entry.live_place.store(live.len(), Ordering::Relaxed);
+        if entry.live_index.load(Ordering::Relaxed) == NOT_LIVE {
+            entry.live_index.store(live.len(), Ordering::Relaxed);
             live.push(entry.clone());
         }
         live.len()
@@ -331,11 +153,11 @@ impl Directory {
     /// Notes that an actor is no longer in memory; answers how many are.
     pub(crate) fn remove_live(&self, entry: &Entry) -> usize {
         let mut live = self.live.lock();
-        let place = entry.live_place.swap(NOT_LIVE, Ordering::Relaxed);
+        let place = entry.live_index.swap(NOT_LIVE, Ordering::Relaxed);
         if place != NOT_LIVE {
             live.swap_remove(place);
             if let Some(moved) = live.get(place) {
-                moved.live_place.store(place, Ordering::Relaxed);
+                moved.live_index.store(place, Ordering::Relaxed);
             }
         }
         live.len()
@@ -427,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_is_kept_while_a_definition_names_its_host_and_never_given_twice() {
+    fn a_host_limit_is_kept_while_a_definition_names_its_host_and_never_given_twice() {
         let directory = Directory::new();
         let (id, Source::Defined(old)) = hosted(&directory, "joe") else { panic!("defined") };
         directory.put(id.clone(), Source::Defined(old.clone()));

@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidegate_pipeline::{Drain, KeyedProducer};
+use tidegate_pipeline::Drain;
 use tokio::sync::{Mutex, MutexGuard, Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::actor::{ActorId, Definition, Kind, check_name};
-use crate::caller::{Caller, Task, Work};
-use crate::directory::{Directory, Entry, Hosted, Source};
+use crate::call::Task;
 use crate::error::Error;
 use crate::invocation::{Invocation, Registration, Spawn};
+use crate::placement::Mailboxes;
 use crate::ports::{Registered, Registry, RegistryChange};
+use crate::registry::directory::Directory;
+use crate::registry::entry::{Entry, Hosted, Source};
 use crate::reply::{Reply, Timing};
 
 /// Actors warmed up at the same time.
@@ -32,8 +34,7 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Registrar {
     directory: Arc<Directory>,
     registry: Arc<dyn Registry>,
-    mailboxes: KeyedProducer<Work>,
-    caller: Caller,
+    mailboxes: Mailboxes,
     tasks: Drain,
     warm_ups: Arc<Semaphore>,
     host_connections: usize,
@@ -45,8 +46,7 @@ impl Registrar {
     pub(crate) fn new(
         directory: Arc<Directory>,
         registry: Arc<dyn Registry>,
-        mailboxes: KeyedProducer<Work>,
-        caller: Caller,
+        mailboxes: Mailboxes,
         tasks: Drain,
         host_connections: usize,
     ) -> Self {
@@ -54,7 +54,6 @@ impl Registrar {
             directory,
             registry,
             mailboxes,
-            caller,
             tasks,
             warm_ups: Arc::new(Semaphore::new(WARM_UPS)),
             host_connections,
@@ -103,7 +102,7 @@ impl Registrar {
     fn hosted(&self, definition: Arc<Definition>) -> Hosted {
         let (host_limit, new) = self.directory.host_limit(&definition.host);
         if new {
-            self.mailboxes.set_lane_limit(host_limit, self.host_connections);
+            self.mailboxes.queue.set_lane_limit(host_limit, self.host_connections);
         }
         Hosted { definition, host_limit }
     }
@@ -178,7 +177,7 @@ impl Registrar {
         for former in moved {
             if self.directory.forget_host_limit(&former) {
                 // Without a limit it is forgotten when it is quiet.
-                self.mailboxes.set_lane_limit(former.host_limit, usize::MAX);
+                self.mailboxes.queue.set_lane_limit(former.host_limit, usize::MAX);
             }
         }
         for entry in fresh.into_iter().chain(known) {
@@ -330,12 +329,12 @@ impl Registrar {
         {
             return;
         }
-        let (caller, warm_ups) = (self.caller.clone(), self.warm_ups.clone());
+        let (mailboxes, warm_ups) = (self.mailboxes.clone(), self.warm_ups.clone());
         self.tasks.spawn(async move {
             let Ok(_one_of_few) = warm_ups.acquire().await else { return };
-            if !caller.is_closed() {
-                let (reply, waiting) = Reply::new(&Timing::new(caller.deadlines(), None));
-                caller.ask(&entry, Task::WarmUp(reply));
+            if !mailboxes.is_closed() {
+                let (reply, waiting) = Reply::new(&Timing::new(mailboxes.deadlines(), None));
+                mailboxes.ask(&entry, Task::WarmUp(reply));
                 if let Err(error) = waiting.answer().await {
                     warn!(actor = %entry.actor, %error, "warm-up failed; the first call will try again");
                 }

@@ -1,10 +1,10 @@
-//! History: the house's answers about an actor's history_reader, and the two ways to write to it by hand.
+//! History: what a mesh tells of an actor's history, and the two ways to write to it by hand.
 
 use std::sync::Arc;
 
 use super::Mesh;
 use crate::actor::ActorId;
-use crate::caller::Task;
+use crate::call::Task;
 use crate::error::Error;
 use crate::history::{Interval, Page};
 use crate::history_reader::Then;
@@ -40,7 +40,7 @@ impl Mesh {
     /// When the actor is unknown, no revision is that old, or the store fails.
     pub async fn state_at(&self, system: &str, name: &str, at: Timestamp) -> Result<Then, Error> {
         let id = self.registered(system, name)?;
-        let incarnation = self.find(system, name)?.cell.lock().incarnation.clone();
+        let incarnation = self.find(system, name)?.memory.lock().incarnation.clone();
         let settled = incarnation.is_none_or(|incarnation| incarnation.is_settled());
         self.history_reader.at(&id, at, settled).await
     }
@@ -61,7 +61,7 @@ impl Mesh {
     pub async fn checkpoint(&self, system: &str, name: &str) -> Result<Checkpoint, Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        let kept = self.caller.admit_task(&entry, Task::Checkpoint).await?.answer().await;
+        let kept = self.mailboxes.ask_for(&entry, Task::Checkpoint).await?.answer().await;
         kept.map_err(|error| elsewhere(name, error))
     }
 
@@ -80,7 +80,7 @@ impl Mesh {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
         let task = |asked| Task::Restore(number, asked);
-        let kept = self.caller.admit_task(&entry, task).await?.answer().await;
+        let kept = self.mailboxes.ask_for(&entry, task).await?.answer().await;
         kept.map_err(|error| elsewhere(name, error))
     }
 

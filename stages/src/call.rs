@@ -1,0 +1,104 @@
+//! Call: what travels from stage to stage.
+//!
+//! ```text
+//! Request ─▶ Admitted ─▶ Placed ═▶ Activated ─▶ Invoked ─▶ Planned ═▶ Committed
+//! (caller)   (placement) (mailbox)  (lookup)    (invoke)   (side effects)  (checkpoint)
+//! ```
+//! A stage takes one of these and returns the next, or a [`Failed`], which carries the turn back.
+
+mod completion;
+mod failed;
+mod placed;
+mod plan;
+
+pub(crate) use completion::{Committed, Completion};
+pub(crate) use failed::{Failed, StageResult};
+pub(crate) use placed::{Call, Placed, Question, Task};
+pub(crate) use plan::{Planned, PlannedEffect};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_pipeline::Permit;
+
+use crate::invocation::{ActorInvocationResponse, Invocation};
+use crate::registry::entry::{CheckedOut, Entry};
+use crate::retries::Retries;
+use crate::state::Revision;
+
+/// A call that asks to be admitted.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) invocation: Invocation,
+    /// Its actor, when that was spawned for this call just now.
+    pub(crate) spawned: Option<Arc<Entry>>,
+    pub(crate) origin: Origin,
+}
+
+/// Where a call comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A client.
+    Outside,
+    /// The mesh itself (a side effect): served also while clients are refused.
+    Inside,
+}
+
+/// A call that was checked and admitted; its actor is known.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) invocation: Invocation,
+    /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains.
+    pub(crate) permit: Option<Permit>,
+}
+
+/// A turn whose actor is in memory and checked out.
+#[derive(Debug)]
+pub(crate) struct Activated {
+    pub(crate) actor: CheckedOut,
+    pub(crate) task: Task,
+    pub(crate) host_limit: u32,
+    pub(crate) retries: Retries,
+    /// The revision that a [`Task::Restore`] asks for.
+    pub(crate) older: Option<Revision>,
+}
+
+impl Activated {
+    /// Whether its actor's init action has to run first.
+    pub(crate) fn awaits_init(&self) -> bool {
+        let definition = &self.actor.spec.hosted.definition;
+        self.task.needs_host() && !self.actor.live.initialised && definition.init_action().is_some()
+    }
+
+    /// Puts the init action before this turn: the actor goes on with it, the turn waits as it was placed.
+    pub(crate) fn init_first(self) -> (Activated, Placed) {
+        let Self { actor, task, host_limit, retries, older } = self;
+        let entry = actor.entry.clone();
+        // The turn that waits is the one that is tried again.
+        let init = Retries::within(Duration::ZERO);
+        let placed = Placed { entry, host_limit, task, retries };
+        (Activated { actor, task: Task::Init, host_limit, retries: init, older }, placed)
+    }
+
+    /// Checks the actor in and returns the turn as it was placed.
+    pub(crate) fn release(self) -> Placed {
+        let Self { actor, task, host_limit, retries, older: _ } = self;
+        let entry = actor.entry.clone();
+        actor.check_in();
+        Placed { entry, host_limit, task, retries }
+    }
+
+    /// The turn has failed; its actor is checked in.
+    pub(crate) fn fail(self, failed: impl FnOnce(Placed) -> Box<Failed>) -> Box<Failed> {
+        failed(self.release())
+    }
+}
+
+/// A turn whose action has run, or that needs none.
+#[derive(Debug)]
+pub(crate) struct Invoked {
+    pub(crate) activated: Activated,
+    /// The response of the action; `None` when the task runs none.
+    pub(crate) response: Option<ActorInvocationResponse>,
+}

@@ -1,0 +1,205 @@
+//! Placed: a turn in its actor's mailbox.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_pipeline::{KeyedEvent, Permit};
+use tracing::{debug, warn};
+
+use crate::actor::{ActorId, ActorRef};
+use crate::error::Error;
+use crate::invocation::{Metadata, Payload};
+use crate::registry::entry::Entry;
+use crate::reply::{Reply, Timing};
+use crate::retries::Retries;
+use crate::state::{ActorState, Checkpoint};
+
+/// An invocation on its way through the stages.
+pub(crate) struct Call {
+    pub(crate) action: String,
+    pub(crate) payload: Payload,
+    pub(crate) metadata: Metadata,
+    pub(crate) caller: Option<ActorId>,
+    pub(crate) traceparent: String,
+    pub(crate) timing: Timing,
+    pub(crate) reply: Reply<Payload>,
+    /// Whether it spawns its actor again when that is deleted before its turn (once).
+    pub(crate) spawns: bool,
+    /// Actors that routed this call on, oldest first.
+    pub(crate) route: Vec<ActorRef>,
+    /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains.
+    pub(crate) permit: Option<Permit>,
+}
+
+impl Call {
+    /// Whether nobody waits for it any more and it may be left out: not so once it was accepted
+    /// without waiting or was routed on (decision 3).
+    pub(crate) fn is_gone(&self) -> bool {
+        self.route.is_empty() && self.reply.is_abandoned()
+    }
+
+    /// Whether it can no longer be started in time. A call that nobody waits for is never late.
+    pub(crate) fn is_late(&self) -> bool {
+        self.reply.is_wanted() && self.timing.is_late()
+    }
+
+    /// How long reaching its actor is tried.
+    pub(crate) fn retries(&self) -> Retries {
+        if self.reply.is_wanted() {
+            Retries::until(self.timing.start_by)
+        } else {
+            Retries::lasting(self.timing.patience())
+        }
+    }
+
+    /// Ends it with an error, which says so when an action of it has run.
+    fn fail(self, actor: &ActorRef, error: Error) {
+        let error = if self.route.is_empty() { error } else { error.after_action() };
+        if !self.reply.is_wanted() {
+            warn!(%actor, action = self.action, %error, "a call that nobody waits for has failed");
+        }
+        self.reply.send(Err(error));
+    }
+}
+
+/// A question from outside: who waits for its answer, its time, and what it counts for.
+pub(crate) struct Question<T> {
+    pub(crate) reply: Reply<T>,
+    pub(crate) timing: Timing,
+    pub(crate) permit: Permit,
+}
+
+impl<T> Question<T> {
+    /// Notes that the actor changes from here on, so that nobody is told that nothing was done.
+    ///
+    /// # Errors
+    /// When whoever asked has gone or was told so already.
+    pub(crate) fn start(&self) -> Result<(), Error> {
+        if self.reply.is_abandoned() || !self.timing.start() {
+            let why = "it was given up before".into();
+            return Err(Error::NotStarted(self.timing.elapsed(), why));
+        }
+        Ok(())
+    }
+}
+
+/// What an actor is asked to do in one turn.
+pub(crate) enum Task {
+    /// Run an action.
+    Call(Box<Call>),
+    /// Run the init action; never queued: it is put before the first turn that needs it.
+    Init,
+    /// Tell tags and state.
+    State(Reply<ActorState>, Permit),
+    /// Be in memory.
+    WarmUp(Reply<()>),
+    /// Have the content in the history.
+    Checkpoint(Question<Checkpoint>),
+    /// Make the content of an older revision the current one, as a new revision.
+    Restore(u64, Question<Checkpoint>),
+    /// Append the content to the history when it changed.
+    Snapshot,
+    /// Leave memory: when unused for that long, or in any case.
+    Deactivate { idle: Option<Duration>, done: Reply<()> },
+    /// Forget state and history.
+    Delete(Reply<()>, Permit),
+}
+
+impl Task {
+    /// Whether the actor's host has a part in it.
+    pub(crate) fn needs_host(&self) -> bool {
+        matches!(self, Task::Call(_) | Task::State(..) | Task::WarmUp(_))
+    }
+
+    /// Whether it is about what is in memory or stored, and activates nothing.
+    pub(crate) fn is_maintenance(&self) -> bool {
+        matches!(self, Task::Snapshot | Task::Deactivate { .. } | Task::Delete(..))
+    }
+
+    /// Whether it can wait, with its key parked, until a failing store works again: nobody waits for its answer.
+    pub(crate) fn is_patient(&self) -> bool {
+        matches!(self, Task::Call(call) if !call.reply.is_wanted())
+    }
+
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Task::Call(call) => call.is_gone(),
+            Task::State(reply, _) => reply.is_abandoned(),
+            Task::Delete(reply, _) => reply.is_abandoned(),
+            Task::Checkpoint(question) | Task::Restore(_, question) => {
+                question.reply.is_abandoned()
+            }
+            Task::Init | Task::WarmUp(_) | Task::Snapshot | Task::Deactivate { .. } => false,
+        }
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Task::Call(_) => "Call",
+            Task::Init => "Init",
+            Task::State(..) => "State",
+            Task::WarmUp(_) => "WarmUp",
+            Task::Checkpoint(_) => "Checkpoint",
+            Task::Restore(..) => "Restore",
+            Task::Snapshot => "Snapshot",
+            Task::Deactivate { .. } => "Deactivate",
+            Task::Delete(..) => "Delete",
+        })
+    }
+}
+
+/// One turn of an actor: what waits in its mailbox.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) entry: Arc<Entry>,
+    /// The limit on calls in flight that it counts against; 0 for a turn that needs no host.
+    pub(crate) host_limit: u32,
+    pub(crate) task: Task,
+    /// Until when, and how often, reaching the store or the host is tried.
+    pub(crate) retries: Retries,
+}
+
+impl Placed {
+    /// Whether it is a call whose actor was deleted meanwhile and that is to spawn it again: at most once, and not for
+    /// a caller that has gone.
+    pub(crate) fn take_spawn(&mut self) -> bool {
+        let Task::Call(call) = &mut self.task else { return false };
+        let is_due = self.entry.is_removed() && !call.is_gone() && !call.is_late();
+        is_due && std::mem::take(&mut call.spawns)
+    }
+
+    /// Ends it with an error.
+    pub(crate) fn fail(self, error: Error) {
+        match self.task {
+            Task::Call(call) => call.fail(&self.entry.actor, error),
+            Task::State(reply, _) => reply.send(Err(error)),
+            Task::Checkpoint(question) | Task::Restore(_, question) => {
+                question.reply.send(Err(error));
+            }
+            Task::WarmUp(reply) | Task::Delete(reply, _) | Task::Deactivate { done: reply, .. } => {
+                reply.send(Err(error));
+            }
+            Task::Init => {}
+            Task::Snapshot => debug!(actor = %self.entry.actor, %error, "snapshot skipped"),
+        }
+    }
+}
+
+impl KeyedEvent for Placed {
+    type Key = ActorRef;
+
+    fn key(&self) -> &ActorRef {
+        &self.entry.actor
+    }
+
+    fn lane(&self) -> u32 {
+        self.host_limit
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.task.is_abandoned()
+    }
+}

@@ -1,0 +1,61 @@
+//! Submit: hands what a turn planned to the checkpoint.
+
+use std::task::{Context, Poll};
+
+use futures_util::future::{BoxFuture, Either, Ready, ready};
+use tower::Service;
+
+use crate::call::{Failed, Planned, StageResult};
+use crate::checkpoint::CheckpointQueue;
+use crate::rules::Durability;
+use crate::timer::Timers;
+
+/// The end of a turn. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Submit {
+    pub(crate) queue: CheckpointQueue,
+    pub(crate) durability: Durability,
+    pub(crate) timers: Timers,
+}
+
+impl Submit {
+    /// Hands a turn in, waiting for its place where it has to.
+    pub(crate) async fn hand_in(self, planned: Planned) {
+        let Some(planned) = self.queue.try_submit(planned) else { return };
+        self.submit(planned).await;
+    }
+
+    async fn submit(self, planned: Planned) {
+        let Some((mut planned, error)) = self.queue.submit(planned).await else { return };
+        if self.durability == Durability::Snapshot && planned.save.take().is_some() {
+            // Memory is ahead of the store by its nature here: the next snapshot writes it.
+            let entry = &planned.entry;
+            if let Some(live) = entry.memory.lock().live.as_mut() {
+                live.unsaved();
+            }
+            self.timers.changed(entry, &entry.spec().hosted.definition);
+        }
+        self.queue.refuse(planned, error);
+    }
+}
+
+impl Service<Planned> for Submit {
+    type Response = ();
+    type Error = Box<Failed>;
+    type Future = Either<Ready<StageResult<()>>, BoxFuture<'static, StageResult<()>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<StageResult<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, planned: Planned) -> Self::Future {
+        let Some(planned) = self.queue.try_submit(planned) else {
+            return Either::Left(ready(Ok(())));
+        };
+        let stage = self.clone();
+        Either::Right(Box::pin(async move {
+            stage.submit(planned).await;
+            Ok(())
+        }))
+    }
+}

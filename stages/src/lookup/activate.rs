@@ -1,0 +1,162 @@
+//! Activate: loads what the store has of an actor.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::{Halt, Inner};
+use crate::activation::Live;
+use crate::activation::incarnation::Incarnation;
+use crate::call::{Activated, Task};
+use crate::error::Error;
+use crate::ports::{Registered, RegistryChange, Save, StoreError};
+use crate::registry::entry::{CheckedOut, Entry, Source, Spec};
+use crate::state::{Head, Status};
+use crate::store_limit::in_time;
+
+/// How long an activation waits for the commits of an earlier one.
+const EARLIER_COMMITS_LIMIT: Duration = Duration::from_secs(10);
+
+impl Inner {
+    /// Loads the actor. Waits first until nothing of an earlier activation is still on its way to the store.
+    pub(super) async fn activate(&self, entry: &Arc<Entry>) -> Result<CheckedOut, Halt> {
+        let earlier = entry.memory.lock().incarnation.clone();
+        if let Some(earlier) = earlier
+            && timeout(EARLIER_COMMITS_LIMIT, earlier.settled()).await.is_err()
+        {
+            let reason =
+                "older commits of the actor are still on their way to the store".to_owned();
+            return Err(Halt::end(Error::Overloaded {
+                reason,
+                retry_after: Duration::from_secs(1),
+            }));
+        }
+        let number = self.next_incarnation.fetch_add(1, Ordering::Relaxed);
+        let epoch = self.placement.owner_epoch(&entry.actor);
+        let incarnation = Arc::new(Incarnation::new(number, epoch));
+        let spec = entry.spec();
+        let mut live = Box::new(if spec.hosted.definition.stateful {
+            self.load(entry, &spec, &incarnation).await?
+        } else {
+            Live::fresh(incarnation.clone(), &spec.hosted.definition, None)
+        });
+        if let Some(revision) = spec.revision.filter(|_| spec.hosted.definition.stateful) {
+            self.restore_at_spawn(entry, &spec, &mut live, revision).await?;
+        }
+        debug!(actor = %entry.actor, incarnation = number, "activated");
+        self.activations.increment(1);
+        entry.memory.lock().incarnation = Some(incarnation);
+        let count = self.directory.add_live(entry);
+        self.live_actors.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        self.timers.activated(entry, &spec.hosted.definition, count).await;
+        if live.is_behind() {
+            self.timers.changed(entry, &spec.hosted.definition);
+        }
+        Ok(CheckedOut { entry: entry.clone(), spec, live })
+    }
+
+    /// What the store has of an actor. After a crash it is written once more under this start's epoch, so
+    /// that nothing of the former start can come after it; so is a revision that is missing (decisions 14 and 16).
+    async fn load(
+        &self,
+        entry: &Entry,
+        spec: &Spec,
+        incarnation: &Arc<Incarnation>,
+    ) -> Result<Live, Halt> {
+        let loading = self.store.load(&spec.id);
+        let Some(head) = in_time(loading).await.map_err(Halt::retryable)? else {
+            let stored_as = Some(spec.id.clone());
+            return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition, stored_as));
+        };
+        entry.newest_record_us.fetch_max(head.at.0, Ordering::Relaxed);
+        if head.status == Status::Deactivated {
+            return Ok(Live::loaded(incarnation.clone(), spec.id.clone(), head, None));
+        }
+        let mut newest = None;
+        if head.revision > 0 {
+            let loading = self.store.load_revision(&spec.id, head.revision);
+            newest = in_time(loading).await.map_err(Halt::retryable)?;
+        }
+        let missing = head.revision > 0 && newest.is_none();
+        if head.epoch != incarnation.epoch || missing {
+            let (epoch, number) = (incarnation.epoch, incarnation.number);
+            let again = Head { epoch, incarnation: number, ..head.clone() };
+            if missing {
+                newest = Some(again.as_revision());
+            }
+            self.write(Save { actor: spec.id.clone(), head: again, append: missing }).await?;
+        }
+        Ok(Live::loaded(incarnation.clone(), spec.id.clone(), head, newest.as_ref()))
+    }
+
+    /// Writes before any turn sees what is written.
+    async fn write(&self, save: Save) -> Result<(), Halt> {
+        let saving = self.store.save(vec![save]);
+        let answer = in_time(async { saving.await.pop().unwrap_or_else(no_answer) });
+        answer.await.map_err(Halt::retryable)
+    }
+
+    /// Makes the revision that a spawn asked for the current state: durably, before any turn sees it, and
+    /// once. When there is no such revision the current state stays, as the protocol documents.
+    async fn restore_at_spawn(
+        &self,
+        entry: &Arc<Entry>,
+        spec: &Spec,
+        live: &mut Live,
+        number: u64,
+    ) -> Result<(), Halt> {
+        let loading = self.store.load_revision(&spec.id, number);
+        let found = in_time(loading).await.map_err(Halt::retryable)?;
+        if let Some(revision) = found {
+            live.restore(revision);
+            let at = entry.record_time(self.timers.now());
+            let save = live.save(&spec.id, Status::Activated, true, at);
+            self.write(save).await?;
+        } else {
+            warn!(actor = %entry.actor, revision = number, "no such revision: going on with the current state");
+        }
+        let spawned = Registered::Spawned { id: spec.id.clone(), revision: None };
+        let noting = self.registry.apply(vec![RegistryChange::Put(spawned)]);
+        in_time(noting).await.map_err(Halt::retryable)?;
+        if let Source::Spawned { parent, .. } = entry.source() {
+            self.directory.put(spec.id.clone(), Source::Spawned { parent, revision: None });
+        }
+        Ok(())
+    }
+
+    /// Loads what a checkpoint or a restore needs to see of the history.
+    pub(super) async fn revisions_for(&self, activated: &mut Activated) -> Result<(), Halt> {
+        let number = match activated.task {
+            // An orderly end spared the activation a look at the newest revision.
+            Task::Checkpoint(_) => activated.actor.live.unseen_revision(),
+            Task::Restore(number, _) => Some(number),
+            _ => return Ok(()),
+        };
+        let CheckedOut { entry, spec, live } = &mut activated.actor;
+        if !spec.hosted.definition.stateful {
+            let name = entry.actor.name();
+            let text =
+                format!("Actor {name} is stateless: nothing of it is kept, and it has no history");
+            return Err(Halt::end(Error::Conflict(text)));
+        }
+        let Some(number) = number else { return Ok(()) };
+        let loading = self.store.load_revision(&spec.id, number);
+        let found = in_time(loading).await.map_err(Halt::retryable)?;
+        if matches!(activated.task, Task::Checkpoint(_)) {
+            live.see_revision(found.as_ref());
+        } else if found.is_none() {
+            let (system, name) = (entry.actor.system(), entry.actor.name());
+            return Err(Halt::end(Error::no_revision(system, name, number)));
+        } else {
+            activated.older = found;
+        }
+        Ok(())
+    }
+}
+
+fn no_answer() -> Result<(), StoreError> {
+    Err(StoreError::Unknown("the state store gave no answer".into()))
+}

@@ -1,0 +1,134 @@
+//! Mesh: the running proxy as an ingress calls it: invoke, spawn, register, state, history.
+
+mod history;
+
+use std::sync::Arc;
+
+use tidegate_pipeline::Drain;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::call::{Origin, Request, Task};
+use crate::caller::CallerService;
+use crate::checkpoint::CheckpointQueue;
+use crate::effects::EffectsSender;
+use crate::error::Error;
+use crate::history_reader::HistoryReader;
+use crate::invocation::{Invocation, Payload, Registration, Spawn};
+use crate::metrics::InvocationDurations;
+use crate::placement::Mailboxes;
+use crate::registry::directory::Directory;
+use crate::registry::entry::Entry;
+use crate::registry::registration::Registrar;
+use crate::retention::Growth;
+use crate::state::ActorState;
+
+/// The running mesh. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    pub(crate) caller: CallerService,
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) registrar: Registrar,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) effects: EffectsSender,
+    pub(crate) checkpoint: CheckpointQueue,
+    pub(crate) growth: Growth,
+    pub(crate) tasks: Drain,
+    pub(crate) stop_timers: CancellationToken,
+    pub(crate) durations: InvocationDurations,
+    pub(crate) history_reader: HistoryReader,
+}
+
+impl Mesh {
+    /// Stores a host's definitions durably, then warms eligible actors up in the background.
+    ///
+    /// # Errors
+    /// When a definition is invalid, nothing could be stored, or the mesh is draining.
+    pub async fn register(&self, registration: Registration) -> Result<(), Error> {
+        self.refuse_while_closed()?;
+        self.registrar.register(registration).await
+    }
+
+    /// Stores spawned identities durably; activates nothing.
+    ///
+    /// # Errors
+    /// When a parent is unknown, a name is taken under another parent, or nothing could be stored.
+    pub async fn spawn(&self, spawn: Spawn) -> Result<(), Error> {
+        self.refuse_while_closed()?;
+        self.registrar.spawn(spawn).await.map(drop)
+    }
+
+    /// Runs one invocation: waits for the final answer, or for admission only when it is asynchronous
+    /// or scheduled (then the payload is [`Payload::Unset`]). Dropping the future means that the caller has gone.
+    ///
+    /// # Errors
+    /// See [`Error`]; each variant says whether the action may have run.
+    pub async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
+        let began = Instant::now();
+        let outcome = self.run(invocation).await;
+        self.durations.record(began.elapsed(), outcome.is_ok());
+        outcome
+    }
+
+    async fn run(&self, invocation: Invocation) -> Result<Payload, Error> {
+        self.refuse_while_closed()?;
+        let spawned = self.registrar.spawn_referenced(&invocation).await?;
+        let request = Request { invocation, spawned, origin: Origin::Outside };
+        let admitted = self.caller.clone().oneshot(request).await?;
+        match self.mailboxes.clone().oneshot(admitted).await? {
+            Some(pending) => pending.answer().await,
+            None => Ok(Payload::Unset),
+        }
+    }
+
+    /// The state of an actor, activated when needed.
+    ///
+    /// # Errors
+    /// When it is unknown, has neither state nor tags, or its state cannot be read.
+    pub async fn state(&self, system: &str, name: &str) -> Result<ActorState, Error> {
+        self.refuse_while_closed()?;
+        let entry = self.find(system, name)?;
+        let state = self
+            .mailboxes
+            .ask_for(&entry, |question| Task::State(question.reply, question.permit))
+            .await?
+            .answer()
+            .await?;
+        if state.state.is_none() && state.tags.is_empty() {
+            return Err(Error::NotFound(format!(
+                "Actor {name} on ActorSystem {system} has no state"
+            )));
+        }
+        Ok(state)
+    }
+
+    /// Removes an actor: its state, its history and, when it was spawned, its registration.
+    ///
+    /// # Errors
+    /// When it is unknown or the store fails.
+    pub async fn delete(&self, system: &str, name: &str) -> Result<(), Error> {
+        self.refuse_while_closed()?;
+        let entry = self.find(system, name)?;
+        self.mailboxes
+            .ask_for(&entry, |question| Task::Delete(question.reply, question.permit))
+            .await?
+            .answer()
+            .await
+    }
+
+    /// Whether calls from outside are refused.
+    pub fn is_closed(&self) -> bool {
+        self.mailboxes.is_closed()
+    }
+
+    fn find(&self, system: &str, name: &str) -> Result<Arc<Entry>, Error> {
+        self.directory
+            .find(system, name)
+            .ok_or_else(|| Error::ActorNotFound { system: system.into(), name: name.into() })
+    }
+
+    fn refuse_while_closed(&self) -> Result<(), Error> {
+        if self.mailboxes.is_closed() { Err(Error::Draining) } else { Ok(()) }
+    }
+}

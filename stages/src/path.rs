@@ -1,0 +1,95 @@
+//! Path: one turn of an actor, from its mailbox to the checkpoint, stage by stage.
+//!
+//! A turn holds its actor's key and a slot of the workers' demand, and waits for nobody else while it does (I6). The key
+//! is free again as soon as the response is applied in memory and handed in; the reply follows when the checkpoint has
+//! made it durable.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tower::{Service, ServiceExt};
+
+use crate::call::{Activated, Failed, Invoked, Placed, Planned, StageResult};
+use crate::error::Error;
+
+/// The stages of the path in their order; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Path<L, I, S, C, M> {
+    pub(crate) lookup: L,
+    pub(crate) invoke: I,
+    pub(crate) side_effects: S,
+    /// Where plans are handed in.
+    pub(crate) checkpoint: C,
+    /// Turns that activate nothing and run no action.
+    pub(crate) maintenance: M,
+}
+
+impl<L, I, S, C, M> Service<Placed> for Path<L, I, S, C, M>
+where
+    L: Service<Placed, Response = Activated, Error = Box<Failed>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    I: Service<Activated, Response = Invoked, Error = Box<Failed>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    S: Service<Invoked, Response = Planned, Error = Box<Failed>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    C: Service<Planned, Response = (), Error = Box<Failed>, Future: Send> + Clone + Send + 'static,
+    M: Service<Placed, Response = (), Error = Box<Failed>, Future: Send> + Clone + Send + 'static,
+{
+    type Response = ();
+    type Error = Box<Failed>;
+    type Future = BoxFuture<'static, StageResult<()>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<StageResult<()>> {
+        self.lookup.poll_ready(cx)
+    }
+
+    fn call(&mut self, placed: Placed) -> Self::Future {
+        if placed.task.is_maintenance() {
+            return Box::pin(self.maintenance.clone().oneshot(placed));
+        }
+        let looking_up = self.lookup.call(placed);
+        let (lookup, invoke, side_effects) =
+            (self.lookup.clone(), self.invoke.clone(), self.side_effects.clone());
+        let checkpoint = self.checkpoint.clone();
+        Box::pin(async move {
+            let mut activated = looking_up.await?;
+            if activated.awaits_init() {
+                // The init action passes the stages as a turn of its own, before the one that needs it.
+                let (init, placed) = activated.init_first();
+                let rest = (invoke.clone(), side_effects.clone(), checkpoint.clone());
+                if let Err(failed) = from_invoke(rest, init).await {
+                    return Err(failed.on_behalf_of(placed));
+                }
+                activated = lookup.oneshot(placed).await?;
+                if activated.awaits_init() {
+                    let reason = "the actor was loaded again while its init action ran".into();
+                    let error = Error::Overloaded { reason, retry_after: Duration::from_secs(1) };
+                    return Err(activated.fail(|placed| Failed::retryable(placed, error)));
+                }
+            }
+            from_invoke((invoke, side_effects, checkpoint), activated).await
+        })
+    }
+}
+
+/// The path from an activated actor on.
+async fn from_invoke<I, S, C>(
+    (invoke, side_effects, checkpoint): (I, S, C),
+    activated: Activated,
+) -> StageResult<()>
+where
+    I: Service<Activated, Response = Invoked, Error = Box<Failed>>,
+    S: Service<Invoked, Response = Planned, Error = Box<Failed>>,
+    C: Service<Planned, Response = (), Error = Box<Failed>>,
+{
+    let invoked = invoke.oneshot(activated).await?;
+    let planned = side_effects.oneshot(invoked).await?;
+    checkpoint.oneshot(planned).await
+}

@@ -1,0 +1,201 @@
+//! Placement: decides where an admitted call runs, and queues it in its actor's mailbox.
+//!
+//! In [`Admitted`], queued [`Placed`]; out the reply to wait for. A mailbox is a queue per actor with one turn at a time,
+//! first in first out. From here on a reply is owed (I2).
+
+mod one_node;
+mod pending_reply;
+
+pub(crate) use one_node::OneNode;
+pub(crate) use pending_reply::PendingReply;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::{Ready, ready};
+use metrics::counter;
+use tidegate_pipeline::{KeyedProducer, Refused};
+use tower::Service;
+
+use crate::actor::ActorRef;
+use crate::call::{Admitted, Call, Placed, Question, Task};
+use crate::error::Error;
+use crate::invocation::{Payload, REQUEST_TIMEOUT};
+use crate::metrics::CALLS_REFUSED_TOTAL;
+use crate::ports::{Location, Placement};
+use crate::registry::entry::Entry;
+use crate::reply::{Deadlines, Reply, Timing};
+use crate::retries::Retries;
+
+/// When a refused caller is told to come back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The mailboxes of all actors, and who may put something into them; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Mailboxes {
+    pub(crate) queue: KeyedProducer<Placed>,
+    placement: Arc<dyn Placement>,
+    deadlines: Deadlines,
+    is_closed: Arc<AtomicBool>,
+}
+
+impl Mailboxes {
+    pub(crate) fn new(
+        queue: KeyedProducer<Placed>,
+        placement: Arc<dyn Placement>,
+        deadlines: Deadlines,
+    ) -> Self {
+        Self { queue, placement, deadlines, is_closed: Arc::default() }
+    }
+
+    /// Refuses clients from now on; what was admitted goes on.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.queue.close();
+    }
+
+    /// Whether clients are refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// The deadlines of calls that have none of their own.
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
+    /// Queues a call. Returns the reply to wait for, `None` when nobody waits for it.
+    fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
+        let Admitted { entry, invocation, permit } = admitted;
+        self.check_location(&entry.actor)?;
+        let bound = invocation.metadata.get(REQUEST_TIMEOUT);
+        let whole = bound.and_then(|text| text.trim().parse().ok());
+        let timing = Timing::new(self.deadlines, whole.map(Duration::from_millis));
+        let is_scheduled = invocation.scheduled_to > 0;
+        let (reply, waiting) = if invocation.asynchronous || is_scheduled {
+            (Reply::unwanted(), None)
+        } else {
+            let (reply, waiting) = Reply::new(&timing);
+            (reply, Some(waiting))
+        };
+        let call = Call {
+            action: invocation.action,
+            payload: invocation.payload,
+            metadata: invocation.metadata,
+            caller: invocation.caller,
+            traceparent: invocation.traceparent,
+            timing,
+            reply,
+            spawns: !invocation.register_ref.is_empty(),
+            route: Vec::new(),
+            permit,
+        };
+        let is_exempt = call.permit.is_none();
+        let retries = call.retries();
+        let actor = entry.actor.clone();
+        let host_limit = entry.spec().hosted.host_limit;
+        let placed = Placed { entry, host_limit, task: Task::Call(Box::new(call)), retries };
+        let pushed =
+            if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
+        match pushed {
+            Ok(()) => Ok(waiting.map(|waiting| self.pending(waiting, actor))),
+            Err(rejected) => {
+                let error = refusal(rejected.reason, &actor);
+                rejected.event.fail(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn check_location(&self, actor: &ActorRef) -> Result<(), Error> {
+        match self.placement.locate(actor) {
+            Location::Here => Ok(()),
+            Location::Node(node) => {
+                Err(Error::Conflict(format!("Actor {} runs on node {node}", actor.name())))
+            }
+            Location::Nobody => Err(Error::Overloaded {
+                reason: format!("nobody owns {actor} at the moment"),
+                retry_after: RETRY_AFTER,
+            }),
+        }
+    }
+
+    fn pending<T>(&self, waiting: crate::reply::Waiting<T>, actor: ActorRef) -> PendingReply<T> {
+        PendingReply::new(waiting, self.queue.clone(), actor)
+    }
+
+    /// Counts a question from outside in, as if it were a call, and queues it.
+    ///
+    /// # Errors
+    /// When there is no room for it, or the proxy is draining.
+    pub(crate) async fn ask_for<T>(
+        &self,
+        entry: &Arc<Entry>,
+        task: impl FnOnce(Question<T>) -> Task,
+    ) -> Result<PendingReply<T>, Error> {
+        let actor = entry.actor.clone();
+        self.check_location(&actor)?;
+        let reserved = self.queue.reserve(0).await;
+        let permit = reserved.map_err(|refused| refusal(refused, &actor))?;
+        let timing = Timing::new(self.deadlines, None);
+        let (reply, waiting) = Reply::new(&timing);
+        let placed = self.placed(entry, task(Question { reply, timing, permit }));
+        let pushed = self.queue.push(placed);
+        pushed.map_err(|rejected| refusal(rejected.reason, &actor))?;
+        Ok(self.pending(waiting, actor))
+    }
+
+    fn placed(&self, entry: &Arc<Entry>, task: Task) -> Placed {
+        let host_limit = if task.needs_host() { entry.spec().hosted.host_limit } else { 0 };
+        let retries = Retries::within(self.deadlines.start);
+        Placed { entry: entry.clone(), host_limit, task, retries }
+    }
+
+    /// Queues a task of the mesh itself: never refused for want of room, its maker bounds how many there are.
+    pub(crate) fn ask(&self, entry: &Arc<Entry>, task: Task) {
+        self.requeue(self.placed(entry, task));
+    }
+
+    /// Queues a turn that was admitted before, at the tail of its actor's mailbox.
+    pub(crate) fn requeue(&self, placed: Placed) {
+        if let Err(rejected) = self.queue.push_exempt(placed) {
+            rejected.event.fail(Error::Draining);
+        }
+    }
+}
+
+/// What a refused caller is told.
+pub(crate) fn refusal(refused: Refused, actor: &ActorRef) -> Error {
+    let (label, reason) = match refused {
+        Refused::Closed => return Error::Draining,
+        Refused::TooLarge => {
+            return Error::TooLarge("the call is larger than the whole admission bound".into());
+        }
+        Refused::KeyFull => ("mailbox", format!("the mailbox of {actor} is full")),
+        Refused::Full => ("admission", "the proxy has no room for another call".to_owned()),
+    };
+    overloaded(label, reason)
+}
+
+/// A refusal for want of room, counted under its label.
+pub(crate) fn overloaded(label: &'static str, reason: String) -> Error {
+    counter!(CALLS_REFUSED_TOTAL, "reason" => label).increment(1);
+    Error::Overloaded { reason, retry_after: RETRY_AFTER }
+}
+
+impl Service<Admitted> for Mailboxes {
+    type Response = Option<PendingReply<Payload>>;
+    type Error = Error;
+    type Future = Ready<Result<Option<PendingReply<Payload>>, Error>>;
+
+    /// Room was taken at admission.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, admitted: Admitted) -> Self::Future {
+        ready(self.place(admitted))
+    }
+}

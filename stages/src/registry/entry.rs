@@ -1,0 +1,229 @@
+//! Entry: one registered actor: where its definition comes from, and what is in memory of it.
+//!
+//! An [`Entry`] exists as long as its actor is registered. A turn takes the live state out of it and puts it back
+//! ([`CheckedOut`]): with one turn at a time per actor there is never a second taker.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::activation::Live;
+use crate::activation::incarnation::{CommitState, Incarnation};
+use crate::actor::{ActorId, ActorRef, Definition};
+use crate::error::Error;
+use crate::state::Timestamp;
+
+/// A definition, and the number of the limit on calls in flight that all definitions of its host share.
+#[derive(Debug, Clone)]
+pub(crate) struct Hosted {
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) host_limit: u32,
+}
+
+/// Where an entry's definition comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// A host announced it.
+    Defined(Hosted),
+    /// It was spawned from another entry, which stays registered as long as this one names it: no
+    /// chain of parents is broken or leads back to itself.
+    Spawned {
+        parent: Arc<Entry>,
+        /// Revision that the first activation loads.
+        revision: Option<u64>,
+    },
+}
+
+impl Source {
+    pub(super) fn count_instance(&self) {
+        if let Source::Spawned { parent, .. } = self {
+            parent.instances.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    pub(super) fn uncount_instance(&self) {
+        if let Source::Spawned { parent, .. } = self {
+            parent.instances.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// What a call needs to know of its actor, as registered at the moment of asking.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub(crate) id: Arc<ActorId>,
+    pub(crate) hosted: Hosted,
+    pub(crate) revision: Option<u64>,
+}
+
+/// What is in memory of one actor.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// The state after the last turn. `None` while a turn has it, or when the actor is not active.
+    pub(crate) live: Option<Box<Live>>,
+    /// The newest activation, kept until its commits are known to be durable or lost.
+    pub(crate) incarnation: Option<Arc<Incarnation>>,
+}
+
+/// One registered actor; see the [module](self).
+pub(crate) struct Entry {
+    pub(crate) actor: ActorRef,
+    /// Identity and source, as registered now.
+    pub(super) registered: RwLock<(Arc<ActorId>, Source)>,
+    pub(crate) memory: Mutex<Memory>,
+    /// Time of the newest record, in microseconds since 1970; a record never gets an earlier one.
+    pub(crate) newest_record_us: AtomicU64,
+    /// Effects planned and not yet sent.
+    pub(crate) pending_effects: AtomicU32,
+    /// Whether its snapshot timer runs.
+    pub(crate) snapshot_armed: AtomicBool,
+    /// Whether its idle timer runs.
+    pub(crate) idle_armed: AtomicBool,
+    /// Whether its warm-up waits or runs.
+    pub(crate) warming: AtomicBool,
+    /// Registered entries that were spawned from this one.
+    instances: AtomicUsize,
+    /// Whether it was taken out of the directory: a successor of the same name is another entry.
+    pub(super) removed: AtomicBool,
+    last_used_ms: AtomicU64,
+    /// Its index in the directory's list of live actors, or [`NOT_LIVE`].
+    pub(super) live_index: AtomicUsize,
+}
+
+/// The index of an actor that is not in memory.
+pub(super) const NOT_LIVE: usize = usize::MAX;
+
+impl Entry {
+    pub(super) fn new(actor: ActorRef, id: Arc<ActorId>, source: Source) -> Self {
+        Self {
+            actor,
+            registered: RwLock::new((id, source)),
+            memory: Mutex::default(),
+            newest_record_us: AtomicU64::new(0),
+            pending_effects: AtomicU32::new(0),
+            snapshot_armed: AtomicBool::new(false),
+            idle_armed: AtomicBool::new(false),
+            warming: AtomicBool::new(false),
+            instances: AtomicUsize::new(0),
+            removed: AtomicBool::new(false),
+            last_used_ms: AtomicU64::new(0),
+            live_index: AtomicUsize::new(NOT_LIVE),
+        }
+    }
+
+    /// Identity, definition and host limit, as registered now.
+    pub(crate) fn spec(&self) -> Spec {
+        let (id, mut source) = self.registered.read().clone();
+        let revision = match &source {
+            Source::Spawned { revision, .. } => *revision,
+            Source::Defined(_) => None,
+        };
+        loop {
+            match source {
+                Source::Defined(hosted) => return Spec { id, hosted, revision },
+                Source::Spawned { parent, .. } => source = parent.source(),
+            }
+        }
+    }
+
+    /// Identity as registered now.
+    pub(crate) fn id(&self) -> Arc<ActorId> {
+        self.registered.read().0.clone()
+    }
+
+    /// Its source as registered now.
+    pub(crate) fn source(&self) -> Source {
+        self.registered.read().1.clone()
+    }
+
+    /// How many registered entries were spawned from this one.
+    pub(crate) fn instances(&self) -> usize {
+        self.instances.load(Ordering::Acquire)
+    }
+
+    /// Notes a use, in milliseconds since the directory was made.
+    pub(crate) fn touch(&self, now_ms: u64) {
+        self.last_used_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// The last noted use.
+    pub(crate) fn last_used_ms(&self) -> u64 {
+        self.last_used_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was deleted: another entry may be the actor of this name now.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Refuses an entry that is no longer registered.
+    ///
+    /// # Errors
+    /// When it was deleted.
+    pub(crate) fn check_registered(&self) -> Result<(), Error> {
+        if !self.is_removed() {
+            return Ok(());
+        }
+        let (system, name) = (self.actor.system().into(), self.actor.name().into());
+        Err(Error::ActorNotFound { system, name })
+    }
+
+    /// Whether it is counted among the actors in memory.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live_index.load(Ordering::Relaxed) != NOT_LIVE
+    }
+
+    /// The time of a new record: never earlier than an older record's (decision 15).
+    pub(crate) fn record_time(&self, now: Timestamp) -> Timestamp {
+        let last = self.newest_record_us.load(Ordering::Relaxed);
+        let at = now.after(Timestamp(last));
+        self.newest_record_us.fetch_max(at.0, Ordering::Relaxed);
+        at
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("actor", &self.actor).finish_non_exhaustive()
+    }
+}
+
+/// An actor's live state, taken out of its entry. Unless it is [checked in](Self::check_in) it is lost
+/// with this value (a panic, an abort), and the next call loads the actor again.
+#[derive(Debug)]
+pub(crate) struct CheckedOut {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) spec: Spec,
+    pub(crate) live: Box<Live>,
+}
+
+impl CheckedOut {
+    /// Takes the live state if it is in memory and usable.
+    ///
+    /// # Errors
+    /// When a commit of the actor is in doubt.
+    pub(crate) fn take(entry: &Arc<Entry>) -> Result<Option<Self>, Error> {
+        let mut memory = entry.memory.lock();
+        match memory.incarnation.as_ref().map(|incarnation| incarnation.commit_state()) {
+            None | Some(CommitState::Clean) => {}
+            Some(CommitState::InDoubt) => {
+                return Err(Error::Overloaded {
+                    reason: "the outcome of the actor's last commit is not known yet".into(),
+                    retry_after: Duration::from_secs(1),
+                });
+            }
+            Some(CommitState::Abandoned(_)) => memory.live = None,
+        }
+        let live = memory.live.take();
+        drop(memory);
+        Ok(live.map(|live| CheckedOut { entry: entry.clone(), spec: entry.spec(), live }))
+    }
+
+    /// Puts the live state back for the next turn.
+    pub(crate) fn check_in(self) {
+        self.entry.memory.lock().live = Some(self.live);
+    }
+}

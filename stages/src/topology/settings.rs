@@ -1,0 +1,85 @@
+//! Settings: the bounds and rules of a mesh, and the ports that it is opened with.
+
+use std::sync::Arc;
+
+use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
+
+use crate::call::Placed;
+use crate::history::Retention;
+use crate::ports::{Clock, Registry, StateStore};
+use crate::reply::Deadlines;
+use crate::rules::ChangeRules;
+
+/// Bounds and rules of the mesh; the defaults suit a small machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Calls that are admitted and not answered yet.
+    pub admission: Bound,
+    /// What happens to a call for which there is no room.
+    pub full: Full,
+    /// Turns that run at the same time.
+    pub worker_demand: usize,
+    /// Consumers among which the turns are shared; as many as there are cores.
+    pub workers: usize,
+    /// Calls in flight to one host.
+    pub host_connections: usize,
+    /// Outcomes on their way to the store.
+    pub checkpoint: Bound,
+    /// Commits that the store has in hand at once: one for a store that makes one of all that waits, more for one
+    /// that is far away.
+    pub commits_in_flight: usize,
+    /// Side effects on their way to their targets.
+    pub effects: Bound,
+    /// How long a call may take, phase by phase.
+    pub deadlines: Deadlines,
+    /// How a response changes an actor.
+    pub rules: ChangeRules,
+    /// How much of each history is kept.
+    pub retention: Retention,
+    /// Actors in memory, beyond which the least recently used leave.
+    pub max_live: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            admission: Bound { events: 12_288, bytes: 256 << 20 },
+            full: Full::Shed,
+            worker_demand: 4_096,
+            workers: 2,
+            host_connections: 4_096,
+            checkpoint: Bound { events: 8_192, bytes: 128 << 20 },
+            commits_in_flight: 1,
+            effects: Bound { events: 8_192, bytes: 64 << 20 },
+            deadlines: Deadlines::default(),
+            rules: ChangeRules::default(),
+            retention: Retention::default(),
+            max_live: 1_000_000,
+        }
+    }
+}
+
+impl Settings {
+    /// The mailboxes: a queue per actor, one invocation per actor at a time.
+    pub(super) fn mailboxes(&self) -> KeyedProducer<Placed> {
+        KeyedProducer::new(KeyedOptions {
+            name: "caller",
+            bound: self.admission,
+            per_key: (self.admission.events / 8).max(1),
+            full: self.full,
+        })
+    }
+}
+
+/// The outside world, as the mesh needs it.
+#[derive(Debug)]
+pub struct Ports<H> {
+    /// Calls user functions.
+    pub host: H,
+    /// Keeps states.
+    pub store: Arc<dyn StateStore>,
+    /// Keeps definitions.
+    pub registry: Arc<dyn Registry>,
+    /// Tells wall-clock time.
+    pub clock: Arc<dyn Clock>,
+}

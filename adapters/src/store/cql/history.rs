@@ -9,9 +9,8 @@ use tidegate_stages::state::Revision;
 use super::bucket::Bucket;
 use super::database::Changes;
 use super::known::Known;
-use super::rows::{Content, Key, RevisionOut, signed};
+use super::rows::{BUCKET_OF, Content, Key, RevisionOut, signed};
 use super::shared::Shared;
-use super::writer::BUCKET_OF;
 
 /// Revisions, and bytes, of one write when many are appended.
 const CHUNK: usize = 128;

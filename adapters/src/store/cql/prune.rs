@@ -16,9 +16,8 @@ use tidegate_stages::ports::StoreError;
 use super::bucket::Bucket;
 use super::database::{Changes, Rows};
 use super::reader::Place;
-use super::rows::{Key, bound};
+use super::rows::{BUCKET, BUCKET_OF, Key, bound};
 use super::shared::{Shared, shard};
-use super::writer::{BUCKET, BUCKET_OF};
 
 /// Buckets that one step drops, so that saves go on in between.
 const STEP: usize = 16;

@@ -11,6 +11,13 @@ use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Tags, Time
 use super::errors::damage;
 use crate::store::vault::{SealError, Vault};
 
+/// Kinds of rows in `heads`.
+pub(super) const HEAD: i8 = 0;
+pub(super) const OUTBOX: i8 = 1;
+pub(super) const BUCKET: i8 = 2;
+pub(super) const BUCKET_OF: i8 = 3;
+pub(super) const NEWEST: i8 = 4;
+
 /// Format of rows, in their column of that name.
 const FORMAT: i8 = 1;
 /// What a row takes beside names and content, generously.

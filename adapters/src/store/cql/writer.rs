@@ -16,15 +16,8 @@ use super::database::Changes;
 use super::history::Entered;
 use super::known::Known;
 use super::lines::Saver;
-use super::rows::{Content, HeadOut, Key, RevisionOut, signed};
+use super::rows::{Content, HEAD, HeadOut, Key, NEWEST, OUTBOX, RevisionOut, signed};
 use super::shared::{Shared, shard};
-
-/// Kinds of rows in `heads`.
-pub(super) const HEAD: i8 = 0;
-pub(super) const OUTBOX: i8 = 1;
-pub(super) const BUCKET: i8 = 2;
-pub(super) const BUCKET_OF: i8 = 3;
-pub(super) const NEWEST: i8 = 4;
 
 impl Saver for Shared {
     async fn save(&self, save: Save) -> Result<(), StoreError> {

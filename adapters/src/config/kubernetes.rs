@@ -1,12 +1,9 @@
 //! Kubernetes: names that it puts into the environment beside a Service called `tidegate` or `tidegate-…`.
 
-use super::sources::OURS;
-
-/// Whether Kubernetes sets this name for such a Service.
+/// Whether Kubernetes sets a name for such a Service; `rest` is what stands in it after `TIDEGATE_`.
 ///
 /// A name that ends in `_PORT` needs a value such as `tcp://10.0.0.1:9001` too: with a plain number, somebody means a setting.
-pub(super) fn is_service_link(name: &str, value: &str) -> bool {
-    let Some(rest) = name.strip_prefix(OURS) else { return false };
+pub(super) fn is_service_link(rest: &str, value: &str) -> bool {
     // The Service's own name may go on after any `_`.
     let after = rest.match_indices('_').map(|(at, _)| rest.split_at(at + 1).1);
     std::iter::once(rest).chain(after).any(|part| is_link(part, value))

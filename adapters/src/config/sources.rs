@@ -120,7 +120,12 @@ pub(super) fn resolve(
         };
         let Some(setting) = TABLE.iter().find(|setting| setting.name == name) else {
             match given {
-                Ok(value) if source == Source::Environment && is_service_link(name, &value) => {
+                Ok(value)
+                    if source == Source::Environment
+                        && name
+                            .strip_prefix(OURS)
+                            .is_some_and(|rest| is_service_link(rest, &value)) =>
+                {
                     service_links.push(name.clone());
                 }
                 _ => wrong(unknown(name)),

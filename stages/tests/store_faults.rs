@@ -1,4 +1,4 @@
-//! A store in trouble: nothing acknowledged is lost, nobody hangs, and what can wait does.
+//! Faults of the store: nothing acknowledged is lost, nobody hangs, and what can wait does.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
@@ -38,6 +38,35 @@ async fn a_drain_in_doubt_ends_at_its_limit_and_every_caller_gets_an_answer() {
     assert!(!world.mesh.drain(Duration::from_secs(5)).await);
     assert!(doubtful.await.unwrap().is_err());
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_doubt_only_the_newest_head_and_the_appends_of_all_are_written_again() {
+    let world = world(counter()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    world.store.hold_saves();
+    world.store.fail_next_save(unknown());
+    world.store.fail_next_save(unknown());
+    let calls: Vec<_> = (0..20).map(|_| world.start(call("joe", "add"))).collect();
+    until_idle().await;
+    let kept = {
+        let mesh = world.mesh.clone();
+        tokio::task::spawn(async move { mesh.checkpoint("s", "joe").await })
+    };
+    until_idle().await;
+    let later = world.start(call("joe", "add"));
+    until_idle().await;
+    assert_eq!((world.store.held_saves(), world.store.entries()), (1, 1));
+    world.store.release_saves();
+    for (count, call) in (1..).zip(calls) {
+        assert_eq!(answered(call.await.unwrap().unwrap()), count);
+    }
+    assert_eq!(kept.await.unwrap().unwrap().revision, 1);
+    assert_eq!(answered(later.await.unwrap().unwrap()), 21);
+    assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 21);
+    assert_eq!(history(&world, "joe").await, [20]);
+    // Once in doubt, two heads at a time: that of the checkpoint and the newest. It was tried once in vain.
+    assert_eq!((world.store.saves(), world.store.entries()), (3, 1 + 2 + 2));
 }
 
 #[tokio::test(start_paused = true)]

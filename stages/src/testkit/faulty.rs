@@ -61,6 +61,7 @@ pub struct FaultyStore {
     below: Arc<dyn StateStore>,
     script: Arc<Mutex<Script>>,
     saves: AtomicUsize,
+    entries: AtomicUsize,
     loads: AtomicUsize,
 }
 
@@ -71,6 +72,7 @@ impl FaultyStore {
             below,
             script: Arc::default(),
             saves: AtomicUsize::new(0),
+            entries: AtomicUsize::new(0),
             loads: AtomicUsize::new(0),
         }
     }
@@ -116,6 +118,11 @@ impl FaultyStore {
         self.saves.load(Ordering::SeqCst)
     }
 
+    /// How many heads the calls of `save` held in all.
+    pub fn entries(&self) -> usize {
+        self.entries.load(Ordering::SeqCst)
+    }
+
     /// How often a head was loaded.
     pub fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
@@ -158,6 +165,7 @@ fn run(
 impl StateStore for FaultyStore {
     fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Answers> {
         self.saves.fetch_add(1, Ordering::SeqCst);
+        self.entries.fetch_add(batch.len(), Ordering::SeqCst);
         let mut script = self.script.lock();
         if !script.holding {
             let fault = script.saves.pop_front();

@@ -267,7 +267,7 @@ impl KeyedEvent for Mail {
     fn key(&self) -> &u64 {
         &self.key
     }
-    fn lane(&self) -> u32 {
+    fn class(&self) -> u32 {
         0
     }
 }

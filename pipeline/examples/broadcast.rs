@@ -49,7 +49,7 @@ pub(crate) async fn run(
         announcer.cast(news.into(), permit).map_err(|rejected| rejected.reason)?;
     }
 
-    drain.door(announcer);
+    drain.register(announcer);
     drain.drain(Duration::from_secs(10)).await;
     Ok(())
 }

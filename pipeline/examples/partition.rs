@@ -56,7 +56,7 @@ pub(crate) async fn run(
         bookings.cast(booking, permit).map_err(|rejected| rejected.reason)?;
     }
 
-    drain.door(bookings);
+    drain.register(bookings);
     drain.drain(Duration::from_secs(10)).await;
     Ok(())
 }

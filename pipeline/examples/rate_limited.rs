@@ -64,7 +64,7 @@ pub(crate) async fn run(
         subscription.ask(EVENTS);
     }
 
-    drain.door(counter);
+    drain.register(counter);
     drain.drain(Duration::from_secs(10)).await;
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Batcher: a consumer whose service takes many events at once.
 //!
-//! A batch goes out when it is full in events or in bytes, when it has lingered, or, without a
-//! linger, as soon as nothing more is there. While `in_flight` batches are out the next one fills.
+//! A batch is sent to the service when it is full in events or in bytes, or when `linger` is over.
+//! Without a linger it is sent as soon as no more events are there. The next batch fills while up to
+//! `in_flight` batches are with the service.
 
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
@@ -14,56 +15,56 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
-use tracing::error;
 
-use crate::consumer::{Tally, note};
-use crate::guard::{self, Panic};
+use crate::guard;
 use crate::inbox::{Ended, Inbox, Received};
-use crate::metrics::ConsumerMetrics;
-use crate::subscription::{Batch, Claim};
+use crate::outcomes::Outcomes;
+use crate::subscription::{Batch, DemandSender};
+use crate::tally::Tally;
 
 /// How a batching consumer is made.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchOptions {
     /// Its name in metrics and logs.
     pub name: &'static str,
-    /// Most events in a batch, at least 1. A subscription's demand should be at least as large.
+    /// How many events a batch may hold; at least 1. The maximum demand of a subscription should be at
+    /// least as large.
     pub max_events: usize,
-    /// Most bytes in a batch; a single event that is larger goes alone.
+    /// How many bytes a batch may hold. A larger event gets a batch of its own.
     pub max_bytes: usize,
-    /// How long a batch waits to become full; zero sends what is there.
+    /// How long a batch waits to become full. Zero sends the events that are there.
     pub linger: Duration,
-    /// Most batches with the service at once, at least 1.
+    /// How many batches may be with the service at once; at least 1.
     pub in_flight: usize,
 }
 
 impl BatchOptions {
-    /// Batches of up to `max_events`, without a byte bound and without lingering, one at a time.
+    /// Batches of up to `max_events` events, without a bound in bytes, without a linger, one at a time.
     pub fn new(name: &'static str, max_events: usize) -> BatchOptions {
         let linger = Duration::ZERO;
         BatchOptions { name, max_events, max_bytes: usize::MAX, linger, in_flight: 1 }
     }
 }
 
-/// A batch that fills.
+/// A batch that is not sent yet.
 struct Filling<E> {
     events: Vec<E>,
     bytes: usize,
-    /// Whose events they are, to give demand back when they are done.
+    /// One tally per subscription, to give demand back when the events are done.
     tallies: Vec<Tally>,
-    /// When it goes out, however full.
+    /// When it is sent, even if it is not full.
     until: Option<Instant>,
 }
 
-/// What came in, in part in a batch already.
+/// Received events that are not in a batch yet.
 struct Rest<E> {
-    claim: Arc<Claim>,
-    /// The next event with its bytes, when it did not fit into the last batch.
+    demand: Arc<DemandSender>,
+    /// The next event and its bytes.
     next: Option<(E, usize)>,
     events: <Batch<E> as IntoIterator>::IntoIter,
 }
 
-/// The batching consumer's task.
+/// Runs as the task of a batching consumer.
 pub(crate) async fn run<E, S>(
     options: BatchOptions,
     weigh: fn(&E) -> usize,
@@ -75,7 +76,7 @@ pub(crate) async fn run<E, S>(
     S::Error: Display,
     S::Future: Send + 'static,
 {
-    let metrics = ConsumerMetrics::new(options.name);
+    let outcomes = Outcomes::new(options.name);
     let mut batcher = Batcher::new(options, weigh);
     let mut working = FuturesUnordered::new();
     let mut linger: Pin<Box<Sleep>> = Box::pin(sleep_until(Instant::now()));
@@ -83,7 +84,7 @@ pub(crate) async fn run<E, S>(
         let may_send = working.len() < options.in_flight.max(1);
         let step = poll_fn(|cx| {
             while let Poll::Ready(Some(outcome)) = working.poll_next_unpin(cx) {
-                note(options.name, &metrics, outcome);
+                outcomes.record(outcome);
                 if !may_send {
                     return Poll::Ready(Step::Again);
                 }
@@ -97,21 +98,23 @@ pub(crate) async fn run<E, S>(
                 let ready = {
                     let mut ready = pin!(guard::catch(poll_fn(|cx| service.poll_ready(cx))));
                     poll_fn(|cx| {
-                        // Batches that are out go on while the service is not ready for the next.
+                        // Batches with the service go on while it is not ready for the next one.
                         while let Poll::Ready(Some(outcome)) = working.poll_next_unpin(cx) {
-                            note(options.name, &metrics, outcome);
+                            outcomes.record(outcome);
                         }
                         ready.as_mut().poll(cx)
                     })
                     .await
                 };
-                if let Some(ended) = refused(options.name, ready) {
+                if let Err(ended) = outcomes.ready(ready) {
                     break ended;
                 }
                 match guard::run(|| service.call(events)) {
-                    Err(panic) => note::<S::Error>(options.name, &metrics, Err(panic)),
-                    Ok(answer) => working.push(async move {
-                        let outcome = guard::catch(answer).await;
+                    Err(panic) => {
+                        outcomes.record::<(), S::Error>(Err(panic));
+                    }
+                    Ok(future) => working.push(async move {
+                        let outcome = guard::catch(future).await;
                         drop(tallies);
                         outcome
                     }),
@@ -121,31 +124,21 @@ pub(crate) async fn run<E, S>(
         tokio::task::coop::consume_budget().await;
     };
     while let Some(outcome) = working.next().await {
-        note(options.name, &metrics, outcome);
+        outcomes.record(outcome);
     }
     inbox.end(ended);
 }
 
-fn refused<X: Display>(name: &'static str, ready: Result<Result<(), X>, Panic>) -> Option<Ended> {
-    match ready {
-        Ok(Ok(())) => return None,
-        Ok(Err(error)) => error!(consumer = name, %error, "the service takes no more batches"),
-        Err(panic) => {
-            error!(consumer = name, %panic, "the service panicked when asked for readiness");
-        }
-    }
-    Some(Ended::ServiceFailed)
-}
-
-/// How often the task has let others run since the batch began to fill, and what the batch held then.
+/// How often the task has yielded since the batch began to fill, and how many events the batch had
+/// then.
 #[derive(Debug, Default)]
-struct GaveWay {
+struct Yielded {
     times: u32,
     events: usize,
 }
 
-/// Most times that a batch lets others run before it goes out.
-const GIVE_WAY: u32 = 8;
+/// How often the task yields at most before it sends a batch.
+const MAX_YIELDS: u32 = 8;
 
 enum Step<E> {
     Again,
@@ -153,15 +146,15 @@ enum Step<E> {
     Ended(Ended),
 }
 
-/// Makes batches of what comes in.
+/// Makes batches of received events.
 struct Batcher<E> {
     options: BatchOptions,
     weigh: fn(&E) -> usize,
     filling: Filling<E>,
     rest: Option<Rest<E>>,
-    /// The inbox has ended: what is left goes out, then the consumer ends.
+    /// How the inbox ended. The rest is sent, then the consumer ends.
     ended: Option<Ended>,
-    gave_way: GaveWay,
+    yielded: Yielded,
 }
 
 impl<E> Filling<E> {
@@ -169,13 +162,13 @@ impl<E> Filling<E> {
         Filling { events: Vec::new(), bytes: 0, tallies: Vec::new(), until: None }
     }
 
-    fn add(&mut self, claim: &Arc<Claim>, event: E, bytes: usize) {
+    fn add(&mut self, demand: &Arc<DemandSender>, event: E, bytes: usize) {
         self.events.push(event);
         self.bytes = self.bytes.saturating_add(bytes);
         match self.tallies.last_mut() {
-            Some(tally) if tally.is_of(claim) => tally.add(1),
+            Some(tally) if Arc::ptr_eq(tally.demand(), demand) => tally.add(1),
             _ => {
-                let mut tally = Tally::new(Arc::clone(claim));
+                let mut tally = Tally::new(Arc::clone(demand));
                 tally.add(1);
                 self.tallies.push(tally);
             }
@@ -186,7 +179,7 @@ impl<E> Filling<E> {
 impl<E> Batcher<E> {
     fn new(options: BatchOptions, weigh: fn(&E) -> usize) -> Batcher<E> {
         let filling = Filling::new();
-        Batcher { options, weigh, filling, rest: None, ended: None, gave_way: GaveWay::default() }
+        Batcher { options, weigh, filling, rest: None, ended: None, yielded: Yielded::default() }
     }
 
     fn is_full(&self) -> bool {
@@ -198,13 +191,13 @@ impl<E> Batcher<E> {
                 && self.filling.bytes.saturating_add(next_bytes) > self.options.max_bytes)
     }
 
-    /// Whether to go behind whoever is about to hand in an event: once, and again as long as that
-    /// brings some. A busy runtime makes larger batches, an idle one makes no delay.
-    fn gives_way(&mut self) -> bool {
+    /// Whether to yield to tasks that may be about to send an event: once, and again while that brings
+    /// more. So a busy runtime makes larger batches, and an idle one adds no delay.
+    fn yields(&mut self) -> bool {
         let events = self.filling.events.len();
-        let has_grown = events > std::mem::replace(&mut self.gave_way.events, events);
-        self.gave_way.times += 1;
-        has_grown && self.gave_way.times <= GIVE_WAY && !self.is_full() && self.ended.is_none()
+        let has_grown = events > std::mem::replace(&mut self.yielded.events, events);
+        self.yielded.times += 1;
+        has_grown && self.yielded.times <= MAX_YIELDS && !self.is_full() && self.ended.is_none()
     }
 
     fn poll(
@@ -216,7 +209,7 @@ impl<E> Batcher<E> {
         cx: &mut Context<'_>,
     ) -> Poll<Step<E>> {
         if !may_send {
-            // What comes meanwhile gathers in the subscriptions, without a wake-up for each event.
+            // Events wait in the subscriptions meanwhile, without a wake-up for each of them.
             return Poll::Pending;
         }
         self.fill(inbox, cx);
@@ -226,7 +219,7 @@ impl<E> Batcher<E> {
                 _ => Poll::Pending,
             };
         }
-        if self.gives_way() {
+        if self.yields() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -240,16 +233,16 @@ impl<E> Batcher<E> {
                 return Poll::Pending;
             }
         }
-        self.gave_way = GaveWay::default();
+        self.yielded = Yielded::default();
         Poll::Ready(Step::Send(std::mem::replace(&mut self.filling, Filling::new())))
     }
 
-    /// Takes what is there until the batch is full.
+    /// Takes received events until the batch is full.
     fn fill(&mut self, inbox: &mut Inbox<E>, cx: &Context<'_>) {
         while !self.is_full() {
-            if let Some(Rest { claim, next, events }) = &mut self.rest {
+            if let Some(Rest { demand, next, events }) = &mut self.rest {
                 if let Some((event, bytes)) = next.take() {
-                    self.filling.add(claim, event, bytes);
+                    self.filling.add(demand, event, bytes);
                 } else if let Some(event) = events.next() {
                     let bytes = (self.weigh)(&event);
                     *next = Some((event, bytes));
@@ -264,8 +257,8 @@ impl<E> Batcher<E> {
             match inbox.poll(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Received::Ended(ended)) => self.ended = Some(ended),
-                Poll::Ready(Received::Events(claim, events)) => {
-                    self.rest = Some(Rest { claim, next: None, events: events.into_iter() });
+                Poll::Ready(Received::Events(demand, events)) => {
+                    self.rest = Some(Rest { demand, next: None, events: events.into_iter() });
                 }
             }
         }

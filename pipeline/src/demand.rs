@@ -1,11 +1,10 @@
-//! Demand: what was asked for and what was granted; pure arithmetic.
+//! Demand: how many events were asked for and how many were granted. Pure arithmetic.
 //!
-//! Each pair of one producer and one consumer has two books. The producer keeps a [`Ledger`]: it
-//! may grant what was asked and not one event more (I1). The consumer keeps an [`Account`]: it asks
-//! for [`max`](Account::new) events at first, and again when enough of them are done that fewer
-//! than or exactly `min` are still out.
+//! Each pair of one producer and one consumer has two counts. The producer keeps a [`Ledger`]: it may
+//! grant what was asked and not one event more (I1). The consumer keeps an [`Account`]: it asks for
+//! [`max`](Account::new) events at first, and asks again when at most `min` of them are not done.
 
-/// The producer's book of one pair: asked and granted, both counted since the pair exists.
+/// The producer's count of one pair: all events asked for and all events granted so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     asked: u64,
@@ -13,56 +12,56 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Books demand for `events` more.
+    /// Records demand for more events.
     pub(crate) fn ask(&mut self, events: usize) {
         self.asked += events as u64;
     }
 
-    /// Books that `events` were granted; they must have been asked for (I1).
+    /// Records granted events, which must have been asked for (I1).
     pub(crate) fn grant(&mut self, events: usize) {
         self.granted += events as u64;
         debug_assert!(self.granted <= self.asked, "I1: granted {} of {}", self.granted, self.asked);
     }
 
-    /// Asked for and not granted yet.
+    /// Returns how many events are asked for and not granted yet.
     pub(crate) fn outstanding(&self) -> usize {
         usize::try_from(self.asked - self.granted).unwrap_or(usize::MAX)
     }
 }
 
-/// The consumer's book of one pair: how much it may ask for, and when.
+/// The consumer's count of one pair: how much it may ask for, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Account {
     max: usize,
     min: usize,
     automatic: bool,
-    /// Asked for and not done: on its way, waiting in the channel, or being worked on.
+    /// Events asked for and not done: not granted yet, in the channel, or running.
     out: usize,
-    /// Done and not asked for again.
+    /// Events done and not asked for again.
     returned: usize,
 }
 
 impl Account {
-    /// `max` is the most that is ever out at once; an automatic account asks again when no more
-    /// than `min` of it are.
+    /// At most `max` events are ever asked for and not done. An automatic account asks again when at
+    /// most `min` are.
     pub(crate) fn new(max: usize, min: usize, automatic: bool) -> Account {
         debug_assert!(min < max, "min demand is below max demand");
         Account { max, min, automatic, out: 0, returned: 0 }
     }
 
-    /// What to ask for when the subscription starts.
+    /// Returns how much to ask for when the subscription starts.
     pub(crate) fn open(&mut self) -> usize {
         if self.automatic { self.ask(self.max) } else { 0 }
     }
 
-    /// Asks by hand for up to `events`, clipped to what `max` leaves; returns what to pass on.
+    /// Asks for up to `events`, at most what `max` leaves. Returns how much to ask for.
     pub(crate) fn ask(&mut self, events: usize) -> usize {
         let events = events.min(self.max - self.out);
         self.out += events;
         events
     }
 
-    /// Notes that `events` are done; returns what to ask for now.
+    /// Records finished events. Returns how much to ask for now.
     pub(crate) fn give_back(&mut self, events: usize) -> usize {
         debug_assert!(events <= self.out, "I1: {events} done of {}", self.out);
         self.out = self.out.saturating_sub(events);
@@ -103,10 +102,10 @@ mod tests {
     }
 
     proptest! {
-        /// One pair, driven at random: never more granted than asked, never more out than `max`,
-        /// and an automatic pair whose events are all done has all its demand at the producer again.
+        /// A pair never grants more than was asked, and never has more than `max` events out. An
+        /// automatic pair whose events are all done has its demand at the producer again.
         #[test]
-        fn the_books_of_a_pair_agree(
+        fn the_counts_of_a_pair_agree(
             max in 1usize..50,
             min in 0usize..50,
             steps in prop::collection::vec((any::<bool>(), 1usize..60), 0..200),

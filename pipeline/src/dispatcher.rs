@@ -1,20 +1,21 @@
-//! Dispatcher: who gets the next event. Pure state machines, without clocks, channels or locks.
+//! Dispatcher: chooses who gets the next event. Pure state machines without clocks, channels or locks.
 //!
-//! A dispatcher owns the events that wait and the ledger of every subscriber. It
-//! is told what happens (an event came, a subscriber asked, one left) and says what is to be sent.
+//! A dispatcher owns the waiting events and the ledger of every subscriber. It is told what happened
+//! (an event came, a subscriber asked or left) and returns what to send.
 //!
-//! * [`Demand`]: each event to one subscriber, the one with the largest outstanding demand; of equal
-//!   ones the one that has waited longest.
-//! * [`Broadcast`]: each event to every subscriber; the slowest sets the pace.
+//! * [`Demand`]: each event to one subscriber, the one with the largest outstanding demand. Of equal
+//!   ones, the one that has waited longest.
+//! * [`Broadcast`]: each event to every subscriber. The slowest sets the pace.
 //! * [`Partition`]: each event to the one subscriber of its partition, by hash.
-//! * `Keyed`: one event in flight per key, first in first out per key, fair between keys; the
+//! * `Keyed`: one event in flight per key, first in first out per key, fair between keys. It is the
 //!   machine behind [`KeyedProducer`](crate::KeyedProducer).
 
 use std::collections::VecDeque;
 
-use crate::subscription::{Batch, SubscribeError};
+use crate::sealed::Sealed;
+use crate::subscription::{Batch, SubscribeError, SubscriberId};
 
-pub(crate) mod pairs;
+pub(crate) mod ledgers;
 pub(crate) mod demand;
 pub(crate) mod broadcast;
 pub(crate) mod partition;
@@ -26,21 +27,17 @@ pub use broadcast::Broadcast;
 pub use demand::Demand;
 pub use partition::Partition;
 
-/// Names a subscriber of one producer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SubscriberId(pub(crate) u64);
-
 /// An event that waits in a dispatcher.
 #[derive(Debug)]
 pub struct Entry<T> {
     pub(crate) event: T,
-    /// The partition it belongs to; 0 for dispatchers that have none.
+    /// Its partition; 0 for dispatchers without partitions.
     pub(crate) partition: u32,
-    /// Its place in the producer's buffer, in bytes; `None` when it takes none.
+    /// The bytes of its place in the producer's buffer; `None` when it has no place there.
     pub(crate) place: Option<u32>,
 }
 
-/// Events that go to one subscriber, and the places they leave.
+/// Events granted to one subscriber, and the places they free.
 #[derive(Debug)]
 pub struct Grant<T> {
     pub(crate) to: SubscriberId,
@@ -48,7 +45,7 @@ pub struct Grant<T> {
     pub(crate) places: Places,
 }
 
-/// Places in a buffer, summed up.
+/// A sum of places in a buffer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Places {
     pub(crate) events: usize,
@@ -64,7 +61,7 @@ impl Places {
     }
 }
 
-/// Takes the first events out of a queue, to be granted together.
+/// Removes the first events of a queue, to grant them together.
 pub(crate) fn take<T>(waiting: &mut VecDeque<Entry<T>>, count: usize) -> (Batch<T>, Places) {
     let mut places = Places::default();
     if count == 1
@@ -80,42 +77,36 @@ pub(crate) fn take<T>(waiting: &mut VecDeque<Entry<T>>, count: usize) -> (Batch<
     (Batch::Many(events.collect()), places)
 }
 
-/// Decides who gets the next event; see the [module](self). Implemented by the dispatchers of this
-/// crate only.
-pub trait Dispatcher<T>: sealed::Sealed + Send + 'static {
-    /// Which partition an event belongs to: asked before the producer's lock is taken.
+/// Chooses who gets the next event; see the [module](self). Only this crate implements it.
+pub trait Dispatcher<T>: Sealed + Send + 'static {
+    /// Returns the function that names the partition of an event. It is called without the producer's lock.
     #[doc(hidden)]
     fn router(&self) -> Option<partition::Router<T>> {
         None
     }
-    /// A subscriber comes.
+    /// Adds a subscriber.
     #[doc(hidden)]
     fn subscribe(&mut self, id: SubscriberId, partition: Option<u32>)
     -> Result<(), SubscribeError>;
-    /// A subscriber leaves: what it asked for is forgotten. Whether it was there.
+    /// Removes a subscriber and forgets its demand. Returns whether it was there.
     #[doc(hidden)]
     fn cancel(&mut self, id: SubscriberId) -> bool;
-    /// A subscriber asks for more.
+    /// Records demand of a subscriber.
     #[doc(hidden)]
     fn ask(&mut self, id: SubscriberId, events: usize);
-    /// An event comes.
+    /// Adds an event.
     #[doc(hidden)]
     fn push(&mut self, entry: Entry<T>);
-    /// The next grant, if any event waits that somebody asked for.
+    /// Returns the next grant, if an event waits that somebody asked for.
     #[doc(hidden)]
     fn grant(&mut self) -> Option<Grant<T>>;
-    /// How many more events could be granted if they were there.
+    /// Returns how many events are asked for beyond those that wait.
     #[doc(hidden)]
     fn wanted(&self) -> usize;
-    /// How many events wait.
+    /// Returns how many events wait.
     #[doc(hidden)]
     fn queued(&self) -> usize;
-    /// Hands all waiting events back.
+    /// Removes all waiting events and returns them.
     #[doc(hidden)]
     fn clear(&mut self) -> Vec<Entry<T>>;
-}
-
-pub(crate) mod sealed {
-    /// Keeps the set of dispatchers closed.
-    pub trait Sealed {}
 }

@@ -1,8 +1,9 @@
-//! Drain: doors close first, what was admitted finishes, tasks are joined; a deadline ends what does not.
+//! Drain: ends a pipeline in order and within a deadline.
 //!
 //! A [`Drain`] owns every task of a pipeline. Producers are registered in the order in which events
-//! walk; draining closes the first, waits until nothing of it is queued or in flight, and goes on to
-//! the next, so an event that was admitted at the first door passes all later ones.
+//! pass them. Draining closes the first producer, waits until none of its events is queued or in
+//! flight, and goes on with the next, so an event that the first producer admitted passes all later
+//! ones. Then it joins all tasks. At the deadline it ends whatever is not finished.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,36 +11,35 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::subscription::Bell;
-
-/// How long aborted tasks have to notice.
+/// How long a drain waits for aborted tasks.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
-/// A producer, as a drain sees it.
-pub trait Door: Send + Sync + 'static {
-    /// Refuses new events; what was admitted goes on.
+/// A producer that a drain can close.
+pub trait Drainable: Send + Sync + 'static {
+    /// Refuses new events. Admitted events go on.
     fn close(&self);
-    /// Waits until it is closed and nothing of it is queued or in flight.
+    /// Waits until it is closed and none of its events is queued or in flight.
     fn finished(&self) -> BoxFuture<'_, ()>;
-    /// Drops what is queued and ends its subscriptions.
+    /// Drops the queued events and ends the subscriptions.
     fn end(&self);
 }
 
-/// How a drain went.
+/// What a drain achieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
-    /// Whether everything that was admitted finished before the deadline.
+    /// Whether all admitted events finished before the deadline.
     pub finished: bool,
-    /// Tasks that did not even end when they were aborted, because they never yield.
+    /// Tasks that did not end when they were aborted, because they never yield.
     pub left: usize,
 }
 
-/// Owns the tasks of a pipeline, and ends it in good order. Cheap to clone.
+/// Owns the tasks of a pipeline and ends them in order; see the [module](self). Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Drain {
     shared: Arc<Shared>,
@@ -48,19 +48,19 @@ pub struct Drain {
 #[derive(Default)]
 struct Shared {
     tracker: TaskTracker,
-    doors: Mutex<Vec<Arc<dyn Door>>>,
+    producers: Mutex<Vec<Arc<dyn Drainable>>>,
     stopping: AtomicBool,
     tasks: Mutex<Tasks>,
 }
 
-/// What an abort needs. Entries of what has ended are swept when their number has doubled, so both
-/// lists are bounded by what is alive.
+/// What is needed to end tasks. Entries of ended tasks are removed when their number has doubled, so
+/// the lists stay in proportion to the running tasks.
 #[derive(Default)]
 struct Tasks {
     aborted: bool,
     handles: Vec<AbortHandle>,
     sweep_at: usize,
-    bells: Vec<Weak<Bell>>,
+    wakers: Vec<Weak<AtomicWaker>>,
 }
 
 impl Drain {
@@ -69,13 +69,14 @@ impl Drain {
         Drain::default()
     }
 
-    /// Registers a producer; in the order in which events walk. Those that pull from a source or are
-    /// pushed to need it, the inner stages of a chain end with what they are subscribed to.
-    pub fn door(&self, door: impl Door) {
-        self.shared.doors.lock().push(Arc::new(door));
+    /// Registers a producer that [`drain`](Drain::drain) closes. Register producers in the order in
+    /// which events pass them. A producer-consumer needs no registration: it ends with the producers
+    /// that it subscribes to.
+    pub fn register(&self, producer: impl Drainable) {
+        self.shared.producers.lock().push(Arc::new(producer));
     }
 
-    /// Spawns a task that draining joins, and aborts at the deadline.
+    /// Spawns a task. Draining joins it, and aborts it at the deadline.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let handle = self.shared.tracker.spawn(task).abort_handle();
         let mut tasks = self.shared.tasks.lock();
@@ -90,59 +91,59 @@ impl Drain {
         tasks.handles.push(handle);
     }
 
-    /// Tasks that have not ended.
+    /// Returns how many tasks have not ended.
     pub fn tasks(&self) -> usize {
         self.shared.tracker.len()
     }
 
-    /// Whether draining has closed all doors: a consumer without subscriptions ends then.
+    /// Whether draining has closed all producers. A consumer without subscriptions ends then.
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Ordering::Acquire)
     }
 
-    /// Rings this bell when [`is_stopping`](Drain::is_stopping) becomes true.
-    pub(crate) fn watch(&self, bell: &Arc<Bell>) {
+    /// Wakes this waker when [`is_stopping`](Drain::is_stopping) becomes true.
+    pub(crate) fn watch(&self, waker: &Arc<AtomicWaker>) {
         let mut tasks = self.shared.tasks.lock();
-        tasks.bells.retain(|bell| bell.strong_count() > 0);
-        tasks.bells.push(Arc::downgrade(bell));
+        tasks.wakers.retain(|waker| waker.strong_count() > 0);
+        tasks.wakers.push(Arc::downgrade(waker));
     }
 
-    /// Closes the doors one after the other, lets what was admitted finish and joins all tasks.
-    /// What is not done after `limit` is ended: queued events are dropped, tasks aborted.
+    /// Closes the producers one after the other, waits until their admitted events are finished, and
+    /// joins all tasks. After `limit` it drops queued events and aborts tasks.
     ///
-    /// Dropping the future stops waiting and leaves the doors closed; draining again, with a limit of
-    /// zero for an end at once, goes on from there.
+    /// Dropping the future stops the wait and leaves the producers closed. A second call goes on from
+    /// there; a limit of zero ends everything at once.
     pub async fn drain(&self, limit: Duration) -> Drained {
-        let doors = self.shared.doors.lock().clone();
+        let producers = self.shared.producers.lock().clone();
         let orderly = async {
-            for door in &doors {
-                door.close();
-                door.finished().await;
-                door.end();
+            for producer in &producers {
+                producer.close();
+                producer.finished().await;
+                producer.end();
             }
             self.stop();
             self.shared.tracker.wait().await;
         };
         let finished = timeout(limit, orderly).await.is_ok();
         if !finished {
-            for door in &doors {
-                door.close();
-                door.end();
+            for producer in &producers {
+                producer.close();
+                producer.end();
             }
             self.stop();
             self.abort();
-            // What is left after the grace is counted below.
+            // Tasks that do not end in this time are counted below.
             timeout(ABORT_GRACE, self.shared.tracker.wait()).await.ok();
         }
-        self.shared.doors.lock().clear();
+        self.shared.producers.lock().clear();
         Drained { finished, left: self.shared.tracker.len() }
     }
 
     fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.tracker.close();
-        let bells = std::mem::take(&mut self.shared.tasks.lock().bells);
-        bells.iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
+        let wakers = std::mem::take(&mut self.shared.tasks.lock().wakers);
+        wakers.iter().filter_map(Weak::upgrade).for_each(|waker| waker.wake());
     }
 
     fn abort(&self) {

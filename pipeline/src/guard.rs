@@ -1,4 +1,4 @@
-//! Guard: a panic in user code ends the event it was working on, and nothing else.
+//! Guard: a panic in user code ends its event and nothing else.
 
 use std::any::Any;
 use std::fmt;
@@ -13,12 +13,12 @@ static BEFORE_ABORT: OnceLock<fn()> = OnceLock::new();
 
 /// Sets what runs before a panic under a lock ends the process, such as writing what was logged. The first call counts.
 ///
-/// It runs under that lock, so it must not use this crate, and must not take long.
+/// `run` runs under that lock, so it must not use this crate, and must not take long.
 pub fn before_abort(run: fn()) {
     BEFORE_ABORT.get_or_init(|| run);
 }
 
-/// What a panic said.
+/// The message of a panic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Panic(String);
 
@@ -32,19 +32,19 @@ impl Panic {
     fn new(payload: Box<dyn Any + Send>) -> Panic {
         let text = payload.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        // The payload is user code too: its destructor may panic in turn, and what it says then is lost.
+        // The payload is user code too: its destructor may panic. That second message is lost.
         catch_unwind(AssertUnwindSafe(|| drop(payload))).ok();
-        Panic(text.unwrap_or_else(|| "a panic without a text".to_owned()))
+        Panic(text.unwrap_or_else(|| "a panic without a message".to_owned()))
     }
 }
 
-/// Runs user code.
+/// Runs user code. Returns its panic as an error.
 pub(crate) fn run<R>(work: impl FnOnce() -> R) -> Result<R, Panic> {
-    // What the work has left half done is dropped with the event, never used again.
+    // Half-changed values of the work are dropped with the event and never used again.
     catch_unwind(AssertUnwindSafe(work)).map_err(Panic::new)
 }
 
-/// Polls user code.
+/// Polls user code. Returns its panic as an error.
 pub(crate) fn poll<F: Future>(
     work: Pin<&mut F>,
     cx: &mut Context<'_>,
@@ -56,8 +56,8 @@ pub(crate) fn poll<F: Future>(
     }
 }
 
-/// Runs what keeps an invariant, under a lock: a panic in it ends the process, because a restart beats
-/// a broken invariant that goes on working.
+/// Runs a change of state under a lock. A panic in it ends the process: a restart is better than a
+/// process that goes on with a broken invariant.
 pub(crate) fn or_abort<R>(work: impl FnOnce() -> R) -> R {
     struct Abort;
     impl Drop for Abort {
@@ -75,7 +75,7 @@ pub(crate) fn or_abort<R>(work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// A future that ends in an error when the work panics.
+/// Awaits user code. Returns its panic as an error.
 pub(crate) async fn catch<F: Future>(work: F) -> Result<F::Output, Panic> {
     let mut work = pin!(work);
     std::future::poll_fn(|cx| poll(work.as_mut(), cx)).await

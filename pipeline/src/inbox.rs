@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use flume::TryRecvError;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::drain::Drain;
 use crate::subscription::{
-    Attach, Batch, Bell, Cancel, Claim, Link, Selector, Subscribe, SubscribeError,
+    Attach, Batch, Cancel, DemandSender, Link, Selector, Subscribe, SubscribeError,
     SubscribeOptions, Subscription,
 };
 
@@ -21,33 +22,33 @@ const MAX_SUBSCRIPTIONS: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ended {
-    /// Its producers ended or its subscription was cancelled, and all that was granted is done.
+    /// Its subscription was cancelled, or its producer ended, and its events are done.
     Finished,
-    /// A producer that it could not do without failed.
+    /// A producer failed, and the subscription was not [`Cancel::Temporary`].
     ProducerFailed,
-    /// Its service can take no more.
+    /// Its service failed in `poll_ready`.
     ServiceFailed,
-    /// It was aborted at the deadline of a drain.
+    /// Its task was aborted at the deadline of a drain.
     Aborted,
 }
 
-/// What came in.
+/// What an inbox receives.
 pub(crate) enum Received<E> {
-    Events(Arc<Claim>, Batch<E>),
+    Events(Arc<DemandSender>, Batch<E>),
     Ended(Ended),
 }
 
-/// The side of an inbox through which subscriptions come.
+/// The handles' side of an inbox: adds subscriptions and waits for the end.
 #[derive(Debug)]
-pub(crate) struct Arrivals<E> {
-    bell: Arc<Bell>,
-    /// `None` when the consumer has ended.
+pub(crate) struct InboxHandle<E> {
+    waker: Arc<AtomicWaker>,
+    /// Subscriptions that the task has not accepted yet; `None` when the consumer has ended.
     links: Mutex<Option<Vec<Link<E>>>>,
     some: AtomicBool,
     ended: watch::Sender<Option<Ended>>,
 }
 
-impl<E> Arrivals<E> {
+impl<E> InboxHandle<E> {
     pub(crate) fn subscribe(
         &self,
         producer: &impl Subscribe<E>,
@@ -55,10 +56,10 @@ impl<E> Arrivals<E> {
         partition: Option<u32>,
         selector: Option<Selector<E>>,
     ) -> Result<Subscription, SubscribeError> {
-        let request = Attach { bell: Arc::clone(&self.bell) };
+        let request = Attach { waker: Arc::clone(&self.waker) };
         let mut link = producer.attach(request, options, partition)?;
         link.selector = selector;
-        let subscription = Subscription::new(&link.claim);
+        let subscription = Subscription::new(&link.demand);
         let mut links = self.links.lock();
         match links.as_mut() {
             None => return Err(SubscribeError::ConsumerEnded),
@@ -67,7 +68,7 @@ impl<E> Arrivals<E> {
         }
         drop(links);
         self.some.store(true, Ordering::Release);
-        self.bell.ring();
+        self.waker.wake();
         Ok(subscription)
     }
 
@@ -78,57 +79,57 @@ impl<E> Arrivals<E> {
     }
 }
 
-/// The side of an inbox that the consumer's task reads.
+/// The task's side of an inbox.
 #[derive(Debug)]
 pub(crate) struct Inbox<E> {
-    arrivals: Arc<Arrivals<E>>,
+    handle: Arc<InboxHandle<E>>,
     links: Vec<Link<E>>,
     next: usize,
-    /// Links that came before this is set start their demand when it is.
+    /// Whether subscriptions start their demand as soon as they are accepted.
     is_open: bool,
     drain: Drain,
 }
 
 impl<E> Inbox<E> {
     pub(crate) fn new(drain: &Drain, is_open: bool) -> Inbox<E> {
-        let arrivals = Arc::new(Arrivals {
-            bell: Arc::new(Bell::default()),
+        let handle = Arc::new(InboxHandle {
+            waker: Arc::new(AtomicWaker::new()),
             links: Mutex::new(Some(Vec::new())),
             some: AtomicBool::new(false),
             ended: watch::Sender::new(None),
         });
-        drain.watch(&arrivals.bell);
-        Inbox { arrivals, links: Vec::new(), next: 0, is_open, drain: drain.clone() }
+        drain.watch(&handle.waker);
+        Inbox { handle, links: Vec::new(), next: 0, is_open, drain: drain.clone() }
     }
 
-    pub(crate) fn arrivals(&self) -> Arc<Arrivals<E>> {
-        Arc::clone(&self.arrivals)
+    pub(crate) fn handle(&self) -> Arc<InboxHandle<E>> {
+        Arc::clone(&self.handle)
     }
 
-    /// Starts the demand of all subscriptions, also of those to come.
+    /// Starts the demand of all subscriptions, later ones too.
     pub(crate) fn open(&mut self) {
         if !self.is_open {
             self.is_open = true;
-            self.links.iter().for_each(|link| link.claim.open());
+            self.links.iter().for_each(|link| link.demand.open());
         }
     }
 
-    /// Tells those who wait how the consumer ended.
+    /// Tells all waiting handles how the consumer ended.
     pub(crate) fn end(&self, ended: Ended) {
-        self.arrivals.ended.send_replace(Some(ended));
+        self.handle.ended.send_replace(Some(ended));
     }
 
-    /// What came in next. Cancel safe.
+    /// Returns what is received next. Cancel safe.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Received<E>> {
         if let Some(received) = self.try_next() {
             return Poll::Ready(received);
         }
-        self.arrivals.bell.listen(cx);
-        // What came between the first look and the bell would ring nobody.
+        self.handle.waker.register(cx.waker());
+        // Events that came before the waker was registered woke nobody.
         self.try_next().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// What is there already.
+    /// Returns what is received already.
     pub(crate) fn try_next(&mut self) -> Option<Received<E>> {
         self.accept();
         let mut looked = 0;
@@ -142,7 +143,7 @@ impl<E> Inbox<E> {
                 Ok(batch) => {
                     self.next += 1;
                     if let Some(batch) = select(link, batch) {
-                        return Some(Received::Events(Arc::clone(&link.claim), batch));
+                        return Some(Received::Events(Arc::clone(&link.demand), batch));
                     }
                     looked = 0;
                 }
@@ -163,29 +164,29 @@ impl<E> Inbox<E> {
     }
 
     fn accept(&mut self) {
-        if !self.arrivals.some.swap(false, Ordering::AcqRel) {
+        if !self.handle.some.swap(false, Ordering::AcqRel) {
             return;
         }
-        let come = self.arrivals.links.lock().as_mut().map(std::mem::take);
+        let come = self.handle.links.lock().as_mut().map(std::mem::take);
         for link in come.into_iter().flatten() {
             if self.is_open {
-                link.claim.open();
+                link.demand.open();
             }
             self.links.push(link);
         }
     }
 }
 
-/// Applies the subscriber's selector; what it does not want costs no demand.
+/// Applies the selector of a subscription. Unwanted events cost no demand.
 fn select<E>(link: &mut Link<E>, batch: Batch<E>) -> Option<Batch<E>> {
     let Some(selector) = &mut link.selector else { return Some(batch) };
     let before = batch.len();
     let batch = batch.retain(selector);
-    link.claim.unwanted(before - batch.as_ref().map_or(0, Batch::len));
+    link.demand.unwanted(before - batch.as_ref().map_or(0, Batch::len));
     batch
 }
 
-/// How the consumer ends because of a subscription that has; `None` when it goes on.
+/// How the consumer ends when this subscription has ended; `None` when it goes on.
 fn after<E>(link: &Link<E>) -> Option<Ended> {
     match (link.cancel, link.pair.has_failed()) {
         (Cancel::Permanent | Cancel::Transient, true) => Some(Ended::ProducerFailed),
@@ -196,9 +197,9 @@ fn after<E>(link: &Link<E>) -> Option<Ended> {
 
 impl<E> Drop for Inbox<E> {
     fn drop(&mut self) {
-        let late = self.arrivals.links.lock().take();
+        let late = self.handle.links.lock().take();
         drop(late);
-        self.arrivals.ended.send_if_modified(|ended| {
+        self.handle.ended.send_if_modified(|ended| {
             let aborted = ended.is_none();
             ended.get_or_insert(Ended::Aborted);
             aborted

@@ -1,8 +1,7 @@
-//! Keyed producer: a mailbox per key, one event of a key in flight at a time.
+//! Keyed producer: a mailbox per key, with one event of a key in flight at a time.
 //!
-//! It has no task: whoever pushes an event, asks for one or lets go of a key runs the
-//! machine (`dispatcher::keyed`) for a moment under one lock and then, outside the lock, hands
-//! what was granted to the subscribers.
+//! It has no task. Whoever pushes an event, asks for one or releases a key runs the machine
+//! (`dispatcher::keyed`) for a moment under one lock, and sends the granted events outside the lock.
 
 use std::fmt;
 use std::hash::Hash;
@@ -11,33 +10,34 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::buffer::{Bound, Full, Permit, Refused, Rejected};
-use crate::dispatcher::sealed;
-use crate::drain::Door;
+use crate::drain::Drainable;
+use crate::sealed::Sealed;
 use crate::subscription::{Attach, Link, Subscribe, SubscribeError, SubscribeOptions};
 
-mod cell;
+mod shared;
 mod turn;
 
 pub use turn::{Hold, Parked, Turn};
 
-use cell::Cell;
+use shared::KeyedShared;
 
 /// An event that belongs to a key.
 ///
-/// The methods, and the key's `Clone`, `Eq` and `Hash`, are called with the producer's lock held:
-/// they look at the event and nothing else.
+/// The producer calls these methods, and the key's `Clone`, `Eq` and `Hash`, with its lock held. They
+/// must read the event and nothing else.
 pub trait KeyedEvent: Send + 'static {
-    /// Names a mailbox. Cheap to clone.
+    /// The name of a mailbox. Cheap to clone.
     type Key: Clone + Eq + Hash + Send + 'static;
 
-    /// Whose mailbox it goes to.
+    /// Returns the mailbox of this event.
     fn key(&self) -> &Self::Key;
 
-    /// Class with its own limit of events in flight ([`KeyedProducer::set_lane_limit`]). A lane
-    /// without a limit, by default lane 0 and every other, is bounded by demand alone.
-    fn lane(&self) -> u32;
+    /// Returns the class of this event. A class may have a limit of events in flight
+    /// ([`KeyedProducer::set_class_limit`]); without one, demand alone bounds them.
+    fn class(&self) -> u32;
 
-    /// Whether nobody waits for it any more: [`KeyedProducer::sweep`] may drop it while it is queued.
+    /// Whether nobody waits for this event any more. [`KeyedProducer::sweep`] drops such events while they
+    /// are queued.
     fn is_abandoned(&self) -> bool {
         false
     }
@@ -48,133 +48,137 @@ pub trait KeyedEvent: Send + 'static {
 pub struct KeyedOptions {
     /// Its name in metrics.
     pub name: &'static str,
-    /// How much it admits at once, over all keys.
+    /// How much it admits at once, all keys together.
     pub bound: Bound,
-    /// Most events queued per key.
+    /// How many events may be queued per key.
     pub per_key: usize,
     /// What a full buffer does.
     pub full: Full,
 }
 
-/// Producer with a mailbox per key; see the [module](self). Cheap to clone; closes when the last
+/// A producer with a mailbox per key; see the [module](self). Cheap to clone. It closes when the last
 /// handle is dropped.
 pub struct KeyedProducer<T: KeyedEvent> {
-    cell: Arc<Cell<T>>,
-    /// Closes the doors with the last handle.
-    owner: Arc<Owner<T>>,
+    shared: Arc<KeyedShared<T>>,
+    /// Closes the producer when the last handle is dropped.
+    close_on_drop: Arc<CloseOnDrop<T>>,
 }
 
-struct Owner<T: KeyedEvent>(Arc<Cell<T>>);
+struct CloseOnDrop<T: KeyedEvent>(Arc<KeyedShared<T>>);
 
-impl<T: KeyedEvent> Drop for Owner<T> {
+impl<T: KeyedEvent> Drop for CloseOnDrop<T> {
     fn drop(&mut self) {
         self.0.close(true);
     }
 }
 
 impl<T: KeyedEvent> KeyedProducer<T> {
-    /// Makes a producer without subscribers; events wait for the first one.
+    /// Makes a producer without subscribers. Events wait for the first one.
     pub fn new(options: KeyedOptions) -> KeyedProducer<T> {
-        let cell = Arc::new(Cell::new(&options));
-        KeyedProducer { owner: Arc::new(Owner(Arc::clone(&cell))), cell }
+        let shared = Arc::new(KeyedShared::new(&options));
+        KeyedProducer { close_on_drop: Arc::new(CloseOnDrop(Arc::clone(&shared))), shared }
     }
 
-    /// Takes a place in the buffer if there is one now.
+    /// Takes a place in the buffer if one is free now.
     ///
     /// # Errors
     /// [`Refused::Full`], [`Refused::Closed`] or [`Refused::TooLarge`].
     pub fn try_reserve(&self, bytes: usize) -> Result<Permit, Refused> {
-        self.noted(self.cell.room.try_reserve(bytes))
+        self.counted(self.shared.capacity.try_reserve(bytes))
     }
 
-    /// Takes a place in the buffer, waiting or shedding as [`Full`] says; first come, first served.
-    /// Cancel safe: a dropped future leaves the line.
+    /// Takes a place in the buffer. When none is free it waits or fails, as [`Full`] says; first come,
+    /// first served. Cancel safe: a dropped future leaves the queue.
     ///
     /// # Errors
     /// As [`try_reserve`](KeyedProducer::try_reserve).
     pub async fn reserve(&self, bytes: usize) -> Result<Permit, Refused> {
-        let outcome = self.cell.room.reserve(bytes, &self.cell.metrics).await;
-        self.noted(outcome)
+        let outcome = self.shared.capacity.reserve(bytes, &self.shared.metrics).await;
+        self.counted(outcome)
     }
 
-    /// Queues an event behind those of its key. Never waits. The permit travels inside the event.
+    /// Queues an event behind those of its key. Never waits. The event carries its permit itself.
     ///
     /// # Errors
-    /// Hands the event back with [`Refused::KeyFull`] or [`Refused::Closed`].
+    /// Returns the event with [`Refused::KeyFull`] or [`Refused::Closed`].
     pub fn push(&self, event: T) -> Result<(), Rejected<T>> {
-        self.cell.push(event, false).inspect_err(|error| self.cell.metrics.refused(error.reason))
+        self.shared
+            .push(event, false)
+            .inspect_err(|error| self.shared.metrics.refused(error.reason))
     }
 
-    /// Queues an event that was admitted before (a routed call): without the bound of its key, and
-    /// also while the doors are closed.
+    /// Queues an event that was admitted before (a routed call). The bound of its key does not apply,
+    /// and a closed producer still takes it.
     ///
     /// # Errors
-    /// Hands the event back with [`Refused::Closed`] after [`end`](KeyedProducer::end).
+    /// Returns the event with [`Refused::Closed`] after [`end`](KeyedProducer::end).
     pub fn push_exempt(&self, event: T) -> Result<(), Rejected<T>> {
-        self.cell.push(event, true).inspect_err(|error| self.cell.metrics.refused(error.reason))
+        self.shared.push(event, true).inspect_err(|error| self.shared.metrics.refused(error.reason))
     }
 
-    /// Drops the [abandoned](KeyedEvent::is_abandoned) events of a key that are still queued;
-    /// returns how many.
+    /// Drops the queued events of a key that are [abandoned](KeyedEvent::is_abandoned). Returns how
+    /// many.
     pub fn sweep(&self, key: &T::Key) -> usize {
-        self.cell.with(|state| state.machine.sweep(key, T::is_abandoned)).len()
+        self.shared.with(|state| state.machine.sweep(key, T::is_abandoned)).len()
     }
 
-    /// Bounds how many events of a lane are in flight at once. `usize::MAX`, the default, is no
-    /// limit and forgets the lane when it is quiet.
-    pub fn set_lane_limit(&self, lane: u32, in_flight: usize) {
-        self.cell.with(|state| state.machine.set_lane_limit(lane, in_flight));
+    /// Limits how many events of a class are in flight at once. `usize::MAX`, the default, means no
+    /// limit.
+    pub fn set_class_limit(&self, class: u32, in_flight: usize) {
+        self.shared.with(|state| state.machine.set_class_limit(class, in_flight));
     }
 
-    /// Events that wait for their turn.
+    /// Returns how many events are queued.
     pub fn queued(&self) -> usize {
-        self.cell.state.lock().machine.queued()
+        self.shared.state.lock().machine.queued()
     }
 
-    /// Events that are out and hold demand; parked keys are not counted.
+    /// Returns how many events are in flight. Parked keys do not count.
     pub fn in_flight(&self) -> usize {
-        self.cell.state.lock().machine.in_flight()
+        self.shared.state.lock().machine.in_flight()
     }
 
-    /// Places taken in the buffer, wherever the events that hold them are.
+    /// Returns how many places of the buffer are taken.
     pub fn admitted(&self) -> usize {
-        self.cell.room.used()
+        self.shared.capacity.used()
     }
 
-    /// Closes the doors: [`reserve`](KeyedProducer::reserve) and [`push`](KeyedProducer::push) are
-    /// refused, what is queued and what is pushed exempt goes on.
+    /// Closes the producer. [`reserve`](KeyedProducer::reserve) and [`push`](KeyedProducer::push) fail
+    /// from now on; queued and exempt events go on.
     pub fn close(&self) {
-        self.cell.close(false);
+        self.shared.close(false);
     }
 
-    /// Whether nothing is queued, in flight or parked.
+    /// Whether no event is queued, in flight or parked.
     pub fn is_idle(&self) -> bool {
-        self.cell.state.lock().machine.is_idle()
+        self.shared.state.lock().machine.is_idle()
     }
 
-    /// Waits until nothing is queued, in flight or parked. Cancel safe.
+    /// Waits until no event is queued, in flight or parked. Cancel safe.
     pub async fn idle(&self) {
-        self.cell.idle().await;
+        self.shared.idle().await;
     }
 
-    /// Drops what is queued, refuses everything and ends the subscriptions. What is in flight ends
-    /// by itself.
+    /// Drops the queued events, refuses new ones and ends the subscriptions. Events in flight go on.
     pub fn end(&self) {
-        self.cell.end();
+        self.shared.end();
     }
 
-    fn noted<R>(&self, outcome: Result<R, Refused>) -> Result<R, Refused> {
-        outcome.inspect_err(|reason| self.cell.metrics.refused(*reason))
+    fn counted<R>(&self, outcome: Result<R, Refused>) -> Result<R, Refused> {
+        outcome.inspect_err(|reason| self.shared.metrics.refused(*reason))
     }
 }
 
 impl<T: KeyedEvent> Clone for KeyedProducer<T> {
     fn clone(&self) -> KeyedProducer<T> {
-        KeyedProducer { cell: Arc::clone(&self.cell), owner: Arc::clone(&self.owner) }
+        KeyedProducer {
+            shared: Arc::clone(&self.shared),
+            close_on_drop: Arc::clone(&self.close_on_drop),
+        }
     }
 }
 
-impl<T: KeyedEvent> sealed::Sealed for KeyedProducer<T> {}
+impl<T: KeyedEvent> Sealed for KeyedProducer<T> {}
 
 impl<T: KeyedEvent> Subscribe<Turn<T>> for KeyedProducer<T> {
     fn attach(
@@ -183,21 +187,21 @@ impl<T: KeyedEvent> Subscribe<Turn<T>> for KeyedProducer<T> {
         options: SubscribeOptions,
         _: Option<u32>,
     ) -> Result<Link<Turn<T>>, SubscribeError> {
-        self.cell.attach(&request.bell, options)
+        self.shared.attach(&request.waker, options)
     }
 }
 
-impl<T: KeyedEvent> Door for KeyedProducer<T> {
+impl<T: KeyedEvent> Drainable for KeyedProducer<T> {
     fn close(&self) {
-        self.cell.close(false);
+        self.shared.close(false);
     }
 
     fn finished(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.cell.idle())
+        Box::pin(self.shared.idle())
     }
 
     fn end(&self) {
-        self.cell.end();
+        self.shared.end();
     }
 }
 

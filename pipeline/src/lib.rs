@@ -95,13 +95,13 @@
 //! # }
 //! ```
 //!
-//! # Doors: events from outside
+//! # Events from outside
 //!
 //! A producer made with [`Producer::new`] is fed by whoever holds a handle. First a place is taken
 //! ([`reserve`](Producer::reserve) waits or sheds as configured, [`try_reserve`](Producer::try_reserve)
 //! never waits), then an event is put into it: [`cast`](Producer::cast) and go on, or
 //! [`call`](Producer::call) and wait for the answer of the consumer. The same as a tower service, whose
-//! readiness is room in the buffer: [`cast_door`](Producer::cast_door), [`call_door`](Producer::call_door).
+//! readiness is room in the buffer: [`cast_service`](Producer::cast_service), [`call_service`](Producer::call_service).
 //!
 //! # Mailboxes
 //!
@@ -114,7 +114,7 @@
 //!
 //! A consumer that ends, an event that is dropped, a task that is aborted: every one of them gives back
 //! what it held, because everything that is held is a guard. A panic in a service ends its event only.
-//! [`Drain::drain`] closes the doors one after the other, lets what was admitted finish, joins all
+//! [`Drain::drain`] closes the producers one after the other, lets what was admitted finish, joins all
 //! tasks, and ends at a deadline what does not.
 //!
 //! Policies that any stage can wear (retry, rate limit, limits, timing) are in [`layer`]; what a stage
@@ -123,7 +123,9 @@
 pub mod metrics;
 pub mod layer;
 
+mod sealed;
 mod sync;
+mod refused;
 mod demand;
 pub mod buffer;
 pub mod dispatcher;
@@ -132,6 +134,8 @@ pub mod producer;
 pub mod keyed_producer;
 mod guard;
 mod inbox;
+mod tally;
+mod outcomes;
 pub mod consumer;
 pub mod batcher;
 pub mod producer_consumer;
@@ -144,12 +148,12 @@ pub use batcher::BatchOptions;
 pub use buffer::{Bound, Full, Permit, Refused, Rejected};
 pub use consumer::{Consumer, ConsumerOptions};
 pub use dispatcher::{Broadcast, Demand, Dispatcher, Partition};
-pub use drain::{Door, Drain, Drained};
+pub use drain::{Drain, Drainable, Drained};
 pub use guard::before_abort;
 pub use inbox::Ended;
 pub use keyed_producer::{Hold, KeyedEvent, KeyedOptions, KeyedProducer, Parked, Turn};
 pub use producer::{
-    Call, CallDoor, CallError, CastDoor, Casting, Producer, ProducerOptions, Reply, Source,
+    Call, CallError, CallService, CastFuture, CastService, Producer, ProducerOptions, Reply, Source,
 };
 pub use producer_consumer::ProducerConsumer;
 pub use subscription::{

@@ -1,21 +1,21 @@
-//! Metrics: names as scraped, and the handles a stage makes once.
+//! Metrics: their names as scraped, and the handles that each stage makes once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{Counter, counter};
 
-use crate::buffer::Refused;
+use crate::refused::Refused;
 
 /// Events that consumers asked a stage for.
 pub const DEMAND_ASKED_TOTAL: &str = "tidegate_demand_asked_total";
 /// Events that a stage granted to its consumers.
 pub const DEMAND_GRANTED_TOTAL: &str = "tidegate_demand_granted_total";
-/// Whole seconds that callers spent waiting for room in a stage's buffer.
+/// Whole seconds that callers waited for a place in a stage's buffer.
 pub const BACKPRESSURE_SECONDS_TOTAL: &str = "tidegate_backpressure_seconds_total";
 /// Calls that a stage refused, by reason: `full`, `key_full`, `closed`, `too_large`.
 pub const CALLS_SHED_TOTAL: &str = "tidegate_calls_shed_total";
-/// Events that ended in an error of a consumer's service.
+/// Events for which the service of a consumer returned an error.
 pub const EVENTS_FAILED_TOTAL: &str = "tidegate_events_failed_total";
 /// Events (or batches) whose service panicked.
 pub const EVENTS_PANICKED_TOTAL: &str = "tidegate_events_panicked_total";
@@ -52,7 +52,8 @@ impl ProducerMetrics {
         self.granted.increment(events as u64);
     }
 
-    /// Counters hold whole numbers: fractions of a second are kept here until they make one.
+    /// Adds to the whole seconds. A counter holds whole numbers, so fractions are kept until they add up
+    /// to a second.
     pub(crate) fn waited(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let before = self.waited_micros.fetch_add(micros, Ordering::Relaxed);

@@ -1,10 +1,12 @@
-//! Modelled: a subscriber without a task, so that loom can run both ends of a pair on its threads.
+//! Modelled: a subscriber without a task, so that loom can run both sides of a pair on its threads.
 
 use std::sync::Arc;
 
-use crate::subscription::{Attach, Bell, Claim, Link, Subscribe, SubscribeError, SubscribeOptions};
+use crate::subscription::{
+    Attach, DemandSender, Link, Subscribe, SubscribeError, SubscribeOptions,
+};
 
-/// The consumer's end of a pair, moved by hand.
+/// The consumer's side of a pair, which the test drives.
 #[derive(Debug)]
 pub struct Subscriber<E> {
     link: Link<E>,
@@ -13,17 +15,17 @@ pub struct Subscriber<E> {
 
 /// Gives demand back, from any thread.
 #[derive(Debug, Clone)]
-pub struct Done(Arc<Claim>);
+pub struct Done(Arc<DemandSender>);
 
 impl Done {
-    /// Notes that events are done.
+    /// Gives back the demand of finished events.
     pub fn done(&self, events: usize) {
         self.0.done(events);
     }
 }
 
 impl<E> Subscriber<E> {
-    /// Subscribes; asks for nothing yet.
+    /// Subscribes. Asks for nothing yet.
     ///
     /// # Errors
     /// See [`SubscribeError`].
@@ -31,25 +33,28 @@ impl<E> Subscriber<E> {
         producer: &impl Subscribe<E>,
         options: SubscribeOptions,
     ) -> Result<Subscriber<E>, SubscribeError> {
-        let request = Attach { bell: Arc::new(Bell::default()) };
+        let request = Attach { waker: Arc::new(AtomicWaker::new()) };
         Ok(Subscriber { link: producer.attach(request, options, None)?, ready: Vec::new() })
     }
 
     /// Starts the demand.
     pub fn open(&self) {
-        self.link.claim.open();
+        self.link.demand.open();
     }
 
-    /// Gives demand back for what [`next`](Subscriber::next) brought.
+    /// Returns a handle that gives demand back.
     pub fn done(&self) -> Done {
-        Done(Arc::clone(&self.link.claim))
+        Done(Arc::clone(&self.link.demand))
     }
 
-    /// The next event that is there; `Err` when the subscription has ended.
+    /// Returns the next event if one was sent.
     ///
     /// # Errors
     /// The subscription has ended.
-    #[allow(clippy::should_implement_trait, reason = "it is no iterator: it may have more later")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "not an iterator: after None, more may follow"
+    )]
     pub fn next(&mut self) -> Result<Option<E>, ()> {
         if self.ready.is_empty() {
             match self.link.events.try_recv() {

@@ -1,8 +1,9 @@
 //! Producer: a bounded buffer, a dispatcher, and subscribers with demand.
 //!
-//! A producer that is pushed to ([`Producer::new`]) has no task: whoever pushes or asks runs the
+//! A producer that callers push to ([`Producer::new`]) has no task: whoever pushes or asks runs the
 //! dispatcher for a moment under one lock. A producer that pulls from a [`Source`]
-//! ([`Producer::from_source`]) has one, which asks the source for exactly what its subscribers ask for.
+//! ([`Producer::from_source`]) has a task, which asks the source for exactly as many events as its
+//! subscribers ask for.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,20 +11,21 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::buffer::{Bound, Full, Permit, Refused, Rejected};
-use crate::dispatcher::{Demand, Dispatcher, sealed};
-use crate::drain::{Door, Drain};
+use crate::dispatcher::{Demand, Dispatcher};
+use crate::drain::{Drain, Drainable};
+use crate::sealed::Sealed;
 use crate::subscription::{Attach, Link, Subscribe, SubscribeError, SubscribeOptions};
 
 mod call;
-pub(crate) mod cell;
-mod door;
+pub(crate) mod shared;
+mod service;
 mod source;
 
 pub use call::{Call, CallError, Reply};
-pub use door::{CallDoor, CastDoor, Casting};
+pub use service::{CallService, CastFuture, CastService};
 pub use source::Source;
 
-use cell::Cell;
+use shared::ProducerShared;
 
 /// How a producer is made.
 #[derive(Debug, Clone, Copy)]
@@ -36,32 +38,32 @@ pub struct ProducerOptions {
     pub full: Full,
 }
 
-/// Producer of events; see the [module](self). Cheap to clone. When the last handle is dropped it
-/// closes: what waits is granted, then the subscriptions end.
+/// A producer of events; see the [module](self). Cheap to clone. It closes when the last handle is
+/// dropped: waiting events are still granted, then the subscriptions end.
 pub struct Producer<T: Send + 'static, D: Dispatcher<T> = Demand<T>> {
-    pub(crate) cell: Arc<Cell<T, D>>,
-    /// Closes with the last handle; `None` for producers that are fed by a task of their own.
-    owner: Option<Arc<Owner<T, D>>>,
+    pub(crate) shared: Arc<ProducerShared<T, D>>,
+    /// Closes the producer when the last handle is dropped; `None` when a task feeds the producer.
+    close_on_drop: Option<Arc<CloseOnDrop<T, D>>>,
 }
 
-struct Owner<T: Send + 'static, D: Dispatcher<T>>(Arc<Cell<T, D>>);
+struct CloseOnDrop<T: Send + 'static, D: Dispatcher<T>>(Arc<ProducerShared<T, D>>);
 
-impl<T: Send + 'static, D: Dispatcher<T>> Drop for Owner<T, D> {
+impl<T: Send + 'static, D: Dispatcher<T>> Drop for CloseOnDrop<T, D> {
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
 impl<T: Send + 'static, D: Dispatcher<T>> Producer<T, D> {
-    /// Makes a producer without subscribers; events wait in the buffer for the first one.
+    /// Makes a producer without subscribers. Events wait in the buffer for the first one.
     pub fn new(options: ProducerOptions, dispatcher: D) -> Producer<T, D> {
-        let cell = Arc::new(Cell::new(options, dispatcher));
-        Producer { owner: Some(Arc::new(Owner(Arc::clone(&cell)))), cell }
+        let shared = Arc::new(ProducerShared::new(options, dispatcher));
+        Producer { close_on_drop: Some(Arc::new(CloseOnDrop(Arc::clone(&shared)))), shared }
     }
 
-    /// Makes a producer that pulls its events from a source, in a task of the drain's. It ends, after
-    /// its last event, when the source does; it fails when the source panics. Closing it drops the
-    /// source, also while it makes events.
+    /// Makes a producer that pulls its events from a source. Its task belongs to the drain. When the
+    /// source ends, the producer ends after its last event. When the source panics, the producer
+    /// fails. Closing the producer drops the source, even while it makes events.
     pub fn from_source(
         name: &'static str,
         dispatcher: D,
@@ -69,91 +71,91 @@ impl<T: Send + 'static, D: Dispatcher<T>> Producer<T, D> {
         drain: &Drain,
     ) -> Producer<T, D> {
         let producer = Producer::fed(name, dispatcher);
-        drain.spawn(source::run(Arc::clone(&producer.cell), source));
+        drain.spawn(source::run(Arc::clone(&producer.shared), source));
         producer
     }
 
-    /// Makes a producer that only its own task feeds: it has no room for events of others.
+    /// Makes a producer that only its own task feeds. Its buffer has no place for other events.
     pub(crate) fn fed(name: &'static str, dispatcher: D) -> Producer<T, D> {
         let bound = Bound { events: 0, bytes: 0 };
         let options = ProducerOptions { name, bound, full: Full::Shed };
-        Producer { cell: Arc::new(Cell::new(options, dispatcher)), owner: None }
+        Producer { shared: Arc::new(ProducerShared::new(options, dispatcher)), close_on_drop: None }
     }
 
-    /// Takes a place in the buffer if there is one now.
+    /// Takes a place in the buffer if one is free now.
     ///
     /// # Errors
     /// [`Refused::Full`], [`Refused::Closed`] or [`Refused::TooLarge`].
     pub fn try_reserve(&self, bytes: usize) -> Result<Permit, Refused> {
-        self.noted(self.cell.room.try_reserve(bytes))
+        self.counted(self.shared.capacity.try_reserve(bytes))
     }
 
-    /// Takes a place in the buffer, waiting or shedding as [`Full`] says; first come, first served.
-    /// Cancel safe: a dropped future leaves the line.
+    /// Takes a place in the buffer. When none is free it waits or fails, as [`Full`] says; first come,
+    /// first served. Cancel safe: a dropped future leaves the queue.
     ///
     /// # Errors
     /// As [`try_reserve`](Producer::try_reserve).
     pub async fn reserve(&self, bytes: usize) -> Result<Permit, Refused> {
-        let outcome = self.cell.room.reserve(bytes, &self.cell.metrics).await;
-        self.noted(outcome)
+        let outcome = self.shared.capacity.reserve(bytes, &self.shared.metrics).await;
+        self.counted(outcome)
     }
 
-    /// Puts an event into the place that was taken for it. Never waits; the place is free again when
+    /// Puts an event into the place that was taken for it. Never waits. The place is free again when
     /// the event is granted to a subscriber.
     ///
     /// # Errors
-    /// Hands the event back with [`Refused::Closed`].
+    /// Returns the event with [`Refused::Closed`].
     pub fn cast(&self, event: T, permit: Permit) -> Result<(), Rejected<T>> {
-        debug_assert!(permit.is_of(&self.cell.room), "a permit of another producer");
-        self.cell.cast(event, permit).map_err(|event| {
-            self.cell.metrics.refused(Refused::Closed);
+        debug_assert!(permit.is_of(&self.shared.capacity), "a permit of another producer");
+        self.shared.cast(event, permit).map_err(|event| {
+            self.shared.metrics.refused(Refused::Closed);
             Rejected { event, reason: Refused::Closed }
         })
     }
 
-    /// Makes a tower service that casts: its readiness is room in the buffer. `weigh` says how many
-    /// bytes an event counts for.
-    pub fn cast_door(&self, weigh: fn(&T) -> usize) -> CastDoor<T, D> {
-        CastDoor::new(self.clone(), weigh)
+    /// Makes a tower service that casts. It is ready when the buffer has a free place. `weigh` returns
+    /// how many bytes an event counts for.
+    pub fn cast_service(&self, weigh: fn(&T) -> usize) -> CastService<T, D> {
+        CastService::new(self.clone(), weigh)
     }
 
-    /// Events that wait in the buffer.
+    /// Returns how many events wait in the buffer.
     pub fn queued(&self) -> usize {
-        self.cell.queued()
+        self.shared.queued()
     }
 
-    /// Events that subscribers ask for and that are not there.
+    /// Returns how many events subscribers ask for beyond those that wait.
     pub fn wanted(&self) -> usize {
-        self.cell.wanted()
+        self.shared.wanted()
     }
 
-    /// Refuses new events; what waits is granted, then the subscriptions end. Idempotent.
+    /// Refuses new events. Waiting events are still granted, then the subscriptions end. Idempotent.
     pub fn close(&self) {
-        self.cell.close();
+        self.shared.close();
     }
 
-    /// Drops what waits and ends the subscriptions. Idempotent.
+    /// Drops the waiting events and ends the subscriptions. Idempotent.
     pub fn end(&self) {
-        self.cell.end(false);
+        self.shared.end(false);
     }
 
-    /// Waits until it is closed, everything was granted, and the consumers are done with it.
+    /// Waits until the producer is closed, all its events are granted, and its consumers have finished them.
     pub async fn finished(&self) {
-        self.cell.finished().await;
+        self.shared.finished().await;
     }
 
-    fn noted<R>(&self, outcome: Result<R, Refused>) -> Result<R, Refused> {
-        outcome.inspect_err(|reason| self.cell.metrics.refused(*reason))
+    fn counted<R>(&self, outcome: Result<R, Refused>) -> Result<R, Refused> {
+        outcome.inspect_err(|reason| self.shared.metrics.refused(*reason))
     }
 }
 
 impl<T: Send + 'static, D: Dispatcher<T>> Clone for Producer<T, D> {
     fn clone(&self) -> Producer<T, D> {
-        Producer { cell: Arc::clone(&self.cell), owner: self.owner.clone() }
+        Producer { shared: Arc::clone(&self.shared), close_on_drop: self.close_on_drop.clone() }
     }
 }
 
-impl<T: Send + 'static, D: Dispatcher<T>> sealed::Sealed for Producer<T, D> {}
+impl<T: Send + 'static, D: Dispatcher<T>> Sealed for Producer<T, D> {}
 
 impl<T: Send + 'static, D: Dispatcher<T>> Subscribe<T> for Producer<T, D> {
     fn attach(
@@ -162,21 +164,21 @@ impl<T: Send + 'static, D: Dispatcher<T>> Subscribe<T> for Producer<T, D> {
         options: SubscribeOptions,
         partition: Option<u32>,
     ) -> Result<Link<T>, SubscribeError> {
-        self.cell.attach(&request.bell, options, partition)
+        self.shared.attach(&request.waker, options, partition)
     }
 }
 
-impl<T: Send + 'static, D: Dispatcher<T>> Door for Producer<T, D> {
+impl<T: Send + 'static, D: Dispatcher<T>> Drainable for Producer<T, D> {
     fn close(&self) {
-        self.cell.close();
+        self.shared.close();
     }
 
     fn finished(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.cell.finished())
+        Box::pin(self.shared.finished())
     }
 
     fn end(&self) {
-        self.cell.end(false);
+        self.shared.end(false);
     }
 }
 

@@ -1,57 +1,62 @@
-//! Subscription: one producer and one consumer; demand goes up, events come down.
+//! Subscription: a pair of one producer and one consumer. Demand goes up, events come down.
 //!
-//! Each pair has its own bounded flume channel, whose capacity is the consumer's maximum demand: what
-//! is in it was asked for (I1), so sending never waits. One channel message is a batch of events that
-//! were granted together. All channels of a consumer ring one bell.
+//! Each pair has its own bounded flume channel. Its capacity is the consumer's maximum demand, and
+//! every event in it was asked for (I1), so sending never waits. One message of the channel is a batch
+//! of events that were granted together. All producers of a consumer wake the same waker.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use crate::demand::Account;
+use futures_util::task::AtomicWaker;
 
-mod claim;
+use crate::demand::Account;
+use crate::sealed::Sealed;
+
+mod demand_sender;
 mod pair;
 
-pub(crate) use claim::{Claim, Upstream};
-pub(crate) use pair::{Batch, Bell, Output, Pair, channel};
+pub(crate) use demand_sender::{DemandSender, Upstream};
+pub(crate) use pair::{Batch, Output, Pair, channel};
 
 /// What a consumer does when a subscription ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Cancel {
-    /// Ends too, however the subscription ended.
+    /// The consumer ends too, however the subscription ended.
     #[default]
     Permanent,
-    /// Ends too if the producer failed; goes on if it ended in good order or was cancelled.
+    /// The consumer ends too if the producer failed. It goes on if the producer finished or the subscription
+    /// was cancelled.
     Transient,
-    /// Goes on without.
+    /// The consumer goes on.
     Temporary,
 }
 
-/// Who asks.
+/// Who asks for events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DemandMode {
-    /// The subscription itself: `max_demand` at first, and again whenever `min_demand` is reached.
+    /// The subscription asks: for `max_demand` events at first, and again whenever at most `min_demand` of
+    /// them are not done.
     #[default]
     Automatic,
-    /// [`Subscription::ask`].
+    /// The program asks, with [`Subscription::ask`].
     Manual,
 }
 
 /// How a consumer subscribes to a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubscribeOptions {
-    /// Most events that may be asked for and not done. At least 1.
+    /// How many events may be asked for and not done. At least 1.
     pub max_demand: usize,
-    /// Asks again when no more than this many are not done. Below `max_demand`.
+    /// The subscription asks again when at most this many events are not done. Below `max_demand`.
     pub min_demand: usize,
     /// What the consumer does when the subscription ends.
     pub cancel: Cancel,
-    /// Who asks.
+    /// Who asks for events.
     pub demand: DemandMode,
 }
 
 impl Default for SubscribeOptions {
-    /// 1,000 events, asked for again at 500; permanent; automatic.
+    /// `max_demand` 1000, `min_demand` 500, permanent, automatic.
     fn default() -> SubscribeOptions {
         SubscribeOptions {
             max_demand: 1000,
@@ -63,12 +68,12 @@ impl Default for SubscribeOptions {
 }
 
 impl SubscribeOptions {
-    /// Automatic demand of `max`, asked for again at half of it.
+    /// Automatic demand of `max` events, asked for again at half of it.
     pub fn max_demand(max: usize) -> SubscribeOptions {
         SubscribeOptions { max_demand: max, min_demand: max / 2, ..SubscribeOptions::default() }
     }
 
-    /// Events done between two asks.
+    /// How many events are done between two asks.
     pub(crate) fn stride(&self) -> usize {
         self.max_demand - self.min_demand
     }
@@ -82,14 +87,14 @@ impl SubscribeOptions {
     }
 }
 
-/// The largest maximum demand: each pair's channel has that capacity.
+/// The largest `max_demand`. The channel of a pair has `max_demand` as its capacity.
 pub const MAX_DEMAND: usize = 1 << 24;
 
-/// Why a subscription was not made.
+/// Why a consumer could not subscribe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
-    /// Minimum demand is not below maximum demand, or the maximum is above [`MAX_DEMAND`].
+    /// `min_demand` is not below `max_demand`, or `max_demand` is above [`MAX_DEMAND`].
     #[error("min demand {min_demand} must be below max demand {max_demand}, at most {MAX_DEMAND}")]
     Demand {
         /// As given.
@@ -103,7 +108,7 @@ pub enum SubscribeError {
     /// The consumer has ended.
     #[error("the consumer has ended")]
     ConsumerEnded,
-    /// The consumer has as many subscriptions as it may.
+    /// The consumer has as many subscriptions as are allowed.
     #[error("the consumer has too many subscriptions")]
     TooMany,
     /// The producer is partitioned and no partition was named.
@@ -112,17 +117,21 @@ pub enum SubscribeError {
     /// There is no such partition.
     #[error("there is no partition {0}")]
     PartitionUnknown(u32),
-    /// The partition has a subscriber.
+    /// The partition has a subscriber already.
     #[error("partition {0} has a subscriber already")]
     PartitionTaken(u32),
 }
 
-/// Says which events a subscriber wants.
+/// Names a subscriber of one producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SubscriberId(pub(crate) u64);
+
+/// Returns whether the subscriber wants an event.
 pub(crate) type Selector<E> = Box<dyn FnMut(&E) -> bool + Send>;
 
-/// The consumer's end of a pair.
+/// The consumer's side of a pair.
 pub struct Link<E> {
-    pub(crate) claim: Arc<Claim>,
+    pub(crate) demand: Arc<DemandSender>,
     pub(crate) events: flume::Receiver<Batch<E>>,
     pub(crate) pair: Arc<Pair>,
     pub(crate) cancel: Cancel,
@@ -131,22 +140,22 @@ pub struct Link<E> {
 
 impl<E> fmt::Debug for Link<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("claim", &self.claim).finish_non_exhaustive()
+        f.debug_struct("Link").field("demand", &self.demand).finish_non_exhaustive()
     }
 }
 
-/// A consumer that lets go drops what it was granted, so that guards inside the events run.
+/// Cancels, and drops the events that were granted and not read, so that guards inside them run.
 impl<E> Drop for Link<E> {
     fn drop(&mut self) {
-        self.claim.upstream.cancel(self.claim.id);
+        self.demand.upstream.cancel(self.demand.id);
         self.events.drain().for_each(drop);
     }
 }
 
 /// A producer that consumers can subscribe to: [`Producer`](crate::Producer) with its events,
 /// [`KeyedProducer`](crate::KeyedProducer) with turns. Implemented by this crate only.
-pub trait Subscribe<E>: crate::dispatcher::sealed::Sealed {
-    /// Makes the pair; `partition` for partitioned producers.
+pub trait Subscribe<E>: Sealed {
+    /// Makes the pair. Partitioned producers need a `partition`.
     #[doc(hidden)]
     fn attach(
         &self,
@@ -159,36 +168,37 @@ pub trait Subscribe<E>: crate::dispatcher::sealed::Sealed {
 /// Who wants to subscribe.
 #[derive(Debug)]
 pub struct Attach {
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) waker: Arc<AtomicWaker>,
 }
 
-/// A consumer's subscription to one producer, to ask by hand or to cancel. Dropping it changes nothing.
+/// A handle on a consumer's subscription to one producer: asks for events, or cancels. Dropping it changes
+/// nothing.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    claim: Weak<Claim>,
+    demand: Weak<DemandSender>,
 }
 
 impl Subscription {
-    pub(crate) fn new(claim: &Arc<Claim>) -> Subscription {
-        Subscription { claim: Arc::downgrade(claim) }
+    pub(crate) fn new(demand: &Arc<DemandSender>) -> Subscription {
+        Subscription { demand: Arc::downgrade(demand) }
     }
 
-    /// Asks for up to `events`, clipped so that no more than the maximum demand is asked for and not
-    /// done; returns how many were asked for. 0 when the subscription has ended.
+    /// Asks for up to `events` events, at most what the maximum demand leaves. Returns how many were
+    /// asked for; 0 when the subscription has ended.
     pub fn ask(&self, events: usize) -> usize {
-        self.claim.upgrade().map_or(0, |claim| claim.ask(events))
+        self.demand.upgrade().map_or(0, |demand| demand.ask(events))
     }
 
-    /// Ends the subscription: what was granted is finished, nothing more comes. What the consumer
-    /// does then is its [`Cancel`] mode.
+    /// Ends the subscription: granted events are finished, and no more are granted. The [`Cancel`] mode
+    /// says what the consumer does then.
     pub fn cancel(&self) {
-        if let Some(claim) = self.claim.upgrade() {
-            claim.upstream.cancel(claim.id);
+        if let Some(demand) = self.demand.upgrade() {
+            demand.upstream.cancel(demand.id);
         }
     }
 
-    /// Whether it has ended and all that came through it is done.
+    /// Whether it has ended and all its events are done.
     pub fn has_ended(&self) -> bool {
-        self.claim.strong_count() == 0
+        self.demand.strong_count() == 0
     }
 }

@@ -1,7 +1,7 @@
-//! Sync: the primitives that loom swaps, so that it can try every interleaving of the demand line.
+//! Sync: the primitives that loom replaces to try every interleaving.
 //!
-//! Built with `--cfg pipeline_loom` the mutex is loom's; otherwise it is `parking_lot`'s, which does
-//! not poison. Everything here is held for short sections that run no user code.
+//! With `--cfg pipeline_loom` the mutex is loom's. Otherwise it is `parking_lot`'s, which does not
+//! poison. Each lock is held for short sections.
 
 #[cfg(not(pipeline_loom))]
 pub(crate) use parking_lot::Mutex;
@@ -11,7 +11,7 @@ pub(crate) use modelled::Mutex;
 
 #[cfg(pipeline_loom)]
 mod modelled {
-    /// loom's mutex in the shape of `parking_lot`'s.
+    /// loom's mutex with the interface of `parking_lot`'s.
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 

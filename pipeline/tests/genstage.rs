@@ -1,4 +1,4 @@
-//! What Elixir's GenStage documents of its own behaviour, shown of this crate.
+//! What Elixir's GenStage documents of its behaviour, tested on this crate.
 
 use std::convert::Infallible;
 use std::future::{pending, ready};
@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 use tower::{Service, ServiceExt, service_fn};
 
-/// Counts from 0 to `end` and notes what it was asked for.
+/// Counts from 0 to `end` and records what it was asked for.
 struct Counter {
     next: u64,
     end: u64,
@@ -43,7 +43,7 @@ fn buffered<D: Dispatcher<u64>>(events: usize, full: Full, dispatcher: D) -> Pro
 
 fn cast<D: Dispatcher<u64>>(producer: &Producer<u64, D>, events: impl IntoIterator<Item = u64>) {
     for event in events {
-        let permit = producer.try_reserve(8).expect("there is room");
+        let permit = producer.try_reserve(8).expect("a place is free");
         producer.cast(event, permit).expect("it is open");
     }
 }
@@ -58,7 +58,7 @@ fn manual(max_demand: usize) -> SubscribeOptions {
 
 const ONE: ConsumerOptions = ConsumerOptions { name: "test", concurrency: 1 };
 
-/// A consumer that notes what it gets.
+/// Makes a consumer that records its events.
 fn noting<E: Send + 'static>(drain: &Drain) -> (Consumer<E>, Arc<Mutex<Vec<E>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let service = {
@@ -71,7 +71,7 @@ fn noting<E: Send + 'static>(drain: &Drain) -> (Consumer<E>, Arc<Mutex<Vec<E>>>)
     (Consumer::spawn(ONE, service, drain), seen)
 }
 
-/// A consumer that finishes an event whenever the test adds a permit.
+/// Makes a consumer that finishes one event for each permit that the test adds.
 fn stepping<E: Send + 'static>(drain: &Drain) -> (Consumer<E>, Arc<Mutex<Vec<E>>>, Arc<Semaphore>) {
     let (seen, steps) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
     let service = {
@@ -79,7 +79,7 @@ fn stepping<E: Send + 'static>(drain: &Drain) -> (Consumer<E>, Arc<Mutex<Vec<E>>
         service_fn(move |event: E| {
             let (seen, steps) = (Arc::clone(&seen), Arc::clone(&steps));
             async move {
-                steps.acquire().await.map_err(|_| "the test has gone")?.forget();
+                steps.acquire().await.map_err(|_| "the test has ended")?.forget();
                 seen.lock().push(event);
                 Ok::<(), &'static str>(())
             }
@@ -88,8 +88,8 @@ fn stepping<E: Send + 'static>(drain: &Drain) -> (Consumer<E>, Arc<Mutex<Vec<E>>
     (Consumer::spawn(ONE, service, drain), seen, steps)
 }
 
-/// Lets all tasks run until nothing moves any more: paused time advances only then.
-async fn settle() {
+/// Runs all tasks until none can go on: paused time advances only then.
+async fn quiesce() {
     sleep(Duration::from_millis(1)).await;
 }
 
@@ -101,16 +101,16 @@ async fn a_consumer_asks_for_max_demand_and_again_when_min_demand_is_reached() {
     let (producer, asked) = count_to(10_000, &drain);
     let (consumer, seen, steps) = stepping::<u64>(&drain);
     consumer.subscribe(&producer, demand(1000, 750)).unwrap();
-    settle().await;
+    quiesce().await;
     assert_eq!(*asked.lock(), [1000]);
     steps.add_permits(249);
-    settle().await;
+    quiesce().await;
     assert_eq!(*asked.lock(), [1000]);
     steps.add_permits(1);
-    settle().await;
+    quiesce().await;
     assert_eq!(*asked.lock(), [1000, 250]);
     steps.add_permits(500);
-    settle().await;
+    quiesce().await;
     let later = asked.lock()[2..].to_vec();
     assert!(later.iter().all(|again| *again >= 250), "{later:?}");
     let not_asked_again = 750 - 250 - later.iter().sum::<usize>().min(500);
@@ -122,7 +122,7 @@ async fn a_consumer_asks_for_max_demand_and_again_when_min_demand_is_reached() {
 async fn a_source_is_asked_for_nothing_before_somebody_subscribes() {
     let drain = Drain::new();
     let (_producer, asked) = count_to(10, &drain);
-    settle().await;
+    quiesce().await;
     assert!(asked.lock().is_empty());
 }
 
@@ -148,14 +148,14 @@ async fn a_producer_consumer_asks_upstream_only_when_it_is_asked() {
     let same = service_fn(|events: Vec<u64>| ready(Ok::<_, Infallible>(events)));
     let stage = ProducerConsumer::spawn_batched("same", Demand::new(), same, &drain);
     stage.subscribe(&counter, demand(100, 50)).unwrap();
-    settle().await;
+    quiesce().await;
     assert!(asked.lock().is_empty(), "nobody has asked the stage");
     let (consumer, seen) = noting(&drain);
     let subscription = consumer.subscribe(&stage, manual(50)).unwrap();
-    settle().await;
+    quiesce().await;
     assert!(asked.lock().is_empty(), "nobody has asked the stage");
     assert_eq!(subscription.ask(7), 7);
-    settle().await;
+    quiesce().await;
     assert_eq!(asked.lock().iter().sum::<usize>(), 100);
     assert_eq!(*seen.lock(), (0..7).collect::<Vec<u64>>(), "no more than was asked for");
 }
@@ -177,11 +177,11 @@ async fn a_stage_that_makes_many_of_one_waits_until_they_are_gone() {
     let (consumer, seen) = noting(&drain);
     let subscription = consumer.subscribe(&stage, manual(100)).unwrap();
     subscription.ask(15);
-    settle().await;
+    quiesce().await;
     assert_eq!((seen.lock().len(), worked.load(Ordering::SeqCst)), (15, 2));
     assert_eq!(stage.producer().queued(), 5);
     subscription.ask(5);
-    settle().await;
+    quiesce().await;
     assert_eq!((seen.lock().len(), worked.load(Ordering::SeqCst)), (20, 2));
 }
 
@@ -193,11 +193,11 @@ async fn the_largest_demand_is_served_first() {
     let (large, seen_large) = noting(&drain);
     let small = small.subscribe(&producer, manual(100)).unwrap();
     let large = large.subscribe(&producer, manual(100)).unwrap();
-    settle().await;
+    quiesce().await;
     small.ask(3);
     large.ask(10);
     cast(&producer, 0..13);
-    settle().await;
+    quiesce().await;
     assert_eq!(seen_large.lock()[..7], [0, 1, 2, 3, 4, 5, 6]);
     assert_eq!((seen_small.lock().len(), seen_large.lock().len()), (3, 10));
 }
@@ -210,17 +210,17 @@ async fn a_broadcast_goes_to_all_at_the_pace_of_the_slowest() {
     let (slow, seen_slow) = noting(&drain);
     let fast = fast.subscribe(&producer, manual(100)).unwrap();
     let slow = slow.subscribe(&producer, manual(100)).unwrap();
-    settle().await;
+    quiesce().await;
     fast.ask(50);
     cast(&producer, 0..10);
-    settle().await;
+    quiesce().await;
     assert!(seen_fast.lock().is_empty(), "not everybody has asked");
     slow.ask(4);
-    settle().await;
+    quiesce().await;
     assert_eq!((&*seen_fast.lock(), &*seen_slow.lock()), (&vec![0, 1, 2, 3], &vec![0, 1, 2, 3]));
     slow.cancel();
-    settle().await;
-    assert_eq!(*seen_fast.lock(), (0..10).collect::<Vec<u64>>(), "the slowest has gone");
+    quiesce().await;
+    assert_eq!(*seen_fast.lock(), (0..10).collect::<Vec<u64>>(), "the slowest has left");
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,10 +231,10 @@ async fn a_selector_takes_what_it_wants_and_the_rest_costs_no_demand() {
     let (even, seen_even) = noting(&drain);
     all.subscribe(&producer, demand(10, 5)).unwrap();
     let even = even.subscribe_where(&producer, manual(10), |event| event % 2 == 0).unwrap();
-    settle().await;
+    quiesce().await;
     even.ask(5);
     cast(&producer, 0..20);
-    settle().await;
+    quiesce().await;
     assert_eq!(*seen_even.lock(), [0, 2, 4, 6, 8]);
     assert_eq!(seen_all.lock().len(), 9, "the tenth waits until everybody asks again");
 }
@@ -261,10 +261,10 @@ async fn a_partition_gets_its_own_events_in_order() {
         SubscribeError::PartitionMissing
     );
     cast(&producer, 0..300);
-    settle().await;
+    quiesce().await;
     assert_eq!(producer.queued(), 100, "the partition without a subscriber waits for one");
     late.subscribe_partition(&producer, 2, demand(10, 5)).unwrap();
-    settle().await;
+    quiesce().await;
     for (partition, (_, seen)) in (0..).zip(&consumers) {
         assert_eq!(*seen.lock(), (0..100).map(|n| n * 3 + partition).collect::<Vec<u64>>());
     }
@@ -278,7 +278,7 @@ async fn events_wait_in_the_buffer_for_the_first_subscriber_and_a_full_buffer_sh
     assert_eq!(producer.try_reserve(8).unwrap_err(), Refused::Full);
     let (consumer, seen) = noting(&drain);
     consumer.subscribe(&producer, demand(10, 5)).unwrap();
-    settle().await;
+    quiesce().await;
     assert_eq!(*seen.lock(), [0, 1, 2]);
     cast(&producer, 3..6);
 }
@@ -291,10 +291,10 @@ async fn a_consumer_keeps_separate_demand_with_each_of_its_producers() {
     let (consumer, seen, steps) = stepping::<u64>(&drain);
     consumer.subscribe(&first, demand(10, 5)).unwrap();
     consumer.subscribe(&second, demand(20, 10)).unwrap();
-    settle().await;
+    quiesce().await;
     assert_eq!((&*asked_first.lock(), &*asked_second.lock()), (&vec![10], &vec![20]));
     steps.add_permits(200);
-    settle().await;
+    quiesce().await;
     assert_eq!(seen.lock().len(), 200);
     assert!(asked_first.lock().len() > 5 && asked_second.lock().len() > 5, "both get their turns");
 }
@@ -311,7 +311,7 @@ async fn a_permanent_consumer_ends_with_its_producer_a_transient_one_if_it_faile
             let (consumer, _) = noting(&drain);
             let options = SubscribeOptions { cancel, ..demand(10, 5) };
             consumer.subscribe(&producer, options).unwrap();
-            settle().await;
+            quiesce().await;
             ended.push(tokio::time::timeout(LIMIT, consumer.ended()).await.ok());
         }
         let expected = if fails {
@@ -325,7 +325,7 @@ async fn a_permanent_consumer_ends_with_its_producer_a_transient_one_if_it_faile
     }
 }
 
-/// Ends at once, one way or the other.
+/// Ends or fails at once.
 struct Failing {
     fails: bool,
 }
@@ -345,7 +345,7 @@ async fn a_cancelled_subscription_finishes_what_was_granted() {
     let (consumer, seen, steps) = stepping::<u64>(&drain);
     let subscription = consumer.subscribe(&producer, demand(5, 2)).unwrap();
     cast(&producer, 0..10);
-    settle().await;
+    quiesce().await;
     subscription.cancel();
     steps.add_permits(100);
     assert_eq!(consumer.ended().await, Ended::Finished);
@@ -355,7 +355,7 @@ async fn a_cancelled_subscription_finishes_what_was_granted() {
     assert_eq!(subscription.ask(1), 0);
     let (next, seen) = noting(&drain);
     next.subscribe(&producer, demand(5, 2)).unwrap();
-    settle().await;
+    quiesce().await;
     assert_eq!(*seen.lock(), [5, 6, 7, 8, 9], "what was not granted is the next one's");
 }
 
@@ -365,18 +365,18 @@ async fn manual_demand_gets_what_it_asks_for_and_never_more_than_max_is_out() {
     let (producer, asked) = count_to(100, &drain);
     let (consumer, seen) = noting(&drain);
     let subscription = consumer.subscribe(&producer, manual(10)).unwrap();
-    settle().await;
+    quiesce().await;
     assert!(seen.lock().is_empty());
     assert_eq!(subscription.ask(4), 4);
-    settle().await;
+    quiesce().await;
     assert_eq!((seen.lock().len(), &*asked.lock()), (4, &vec![4]));
     assert_eq!(subscription.ask(1000), 10);
-    settle().await;
+    quiesce().await;
     assert_eq!(seen.lock().len(), 14);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_answered_and_an_unanswered_one_is_an_error() {
+async fn a_call_gets_its_reply_and_a_dropped_one_is_an_error() {
     let drain = Drain::new();
     let options = ProducerOptions {
         name: "test",
@@ -387,7 +387,7 @@ async fn a_call_is_answered_and_an_unanswered_one_is_an_error() {
     let service = service_fn(|call: Call<u64, u64>| async move {
         assert_ne!(call.request, 3, "as told");
         if call.request != 2 {
-            call.reply.send(call.request + 1).map_err(|_| "the caller has gone")?;
+            call.reply.send(call.request + 1).map_err(|_| "the caller has left")?;
         }
         Ok::<(), &'static str>(())
     });
@@ -397,26 +397,26 @@ async fn a_call_is_answered_and_an_unanswered_one_is_an_error() {
         producer.call(request, permit)
     };
     assert_eq!(call(1).await, Ok(2));
-    assert_eq!(call(2).await, Err(CallError::Unanswered));
-    assert_eq!(call(3).await, Err(CallError::Unanswered), "its service panicked");
+    assert_eq!(call(2).await, Err(CallError::NoReply));
+    assert_eq!(call(3).await, Err(CallError::NoReply), "its service panicked");
     assert_eq!(call(4).await, Ok(5));
-    let mut door = producer.call_door(|_| 8);
-    assert_eq!(door.ready().await.unwrap().call(7).await, Ok(8));
+    let mut service = producer.call_service(|_| 8);
+    assert_eq!(service.ready().await.unwrap().call(7).await, Ok(8));
     producer.close();
-    assert_eq!(door.ready().await.unwrap().call(7).await, Err(Refused::Closed.into()));
+    assert_eq!(service.ready().await.unwrap().call(7).await, Err(Refused::Closed.into()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_door_is_ready_when_there_is_room_and_refuses_when_waiting_was_in_vain() {
+async fn a_cast_service_is_ready_when_a_place_is_free_and_fails_after_its_limit() {
     let drain = Drain::new();
     let limit = Duration::from_secs(5);
     let producer = buffered(1, Full::Wait(limit), Demand::new());
-    let mut door = producer.cast_door(|_| 8);
-    door.ready().await.unwrap().call(0).await.unwrap();
+    let mut service = producer.cast_service(|_| 8);
+    service.ready().await.unwrap().call(0).await.unwrap();
     let started = Instant::now();
-    let refused = door.ready().await.unwrap().call(1).await;
+    let refused = service.ready().await.unwrap().call(1).await;
     assert_eq!((refused, started.elapsed()), (Err(Refused::Full), limit));
-    let mut waiting = door.clone();
+    let mut waiting = service.clone();
     let waiting = async move { waiting.ready().await.unwrap().call(2).await };
     let (consumer, seen) = noting(&drain);
     let subscribing = async {
@@ -425,7 +425,7 @@ async fn a_door_is_ready_when_there_is_room_and_refuses_when_waiting_was_in_vain
     };
     let (outcome, ()) = tokio::join!(waiting, subscribing);
     outcome.unwrap();
-    settle().await;
+    quiesce().await;
     assert_eq!(*seen.lock(), [0, 2]);
 }
 
@@ -452,7 +452,7 @@ async fn concurrency_bounds_what_runs_at_once_and_demand_what_is_out() {
     consumer.subscribe(&producer, demand(10, 9)).unwrap();
     cast(&producer, 0..20);
     let started = Instant::now();
-    drain.door(producer);
+    drain.register(producer);
     assert!(drain.drain(LIMIT).await.finished);
     assert_eq!(running.1.load(Ordering::SeqCst), 4);
     assert_eq!(started.elapsed(), Duration::from_secs(5));
@@ -464,7 +464,7 @@ async fn a_batch_goes_out_when_it_is_full_in_events_or_bytes_or_has_lingered() {
     let producer = buffered(100, Full::Shed, Demand::new());
     let (sender, mut batches) = mpsc::channel(100);
     let service = service_fn(move |batch: Vec<u64>| {
-        ready(sender.try_send((Instant::now(), batch)).map_err(|_| "the test has gone"))
+        ready(sender.try_send((Instant::now(), batch)).map_err(|_| "the test has ended"))
     });
     let linger = Duration::from_secs(2);
     let options = BatchOptions { max_bytes: 100, linger, ..BatchOptions::new("test", 4) };
@@ -496,7 +496,7 @@ async fn the_next_batch_fills_while_one_is_out_and_no_more_are_out_than_allowed(
     let service = service_fn(move |batch: Vec<u64>| {
         let sent = sender.try_send(batch);
         async move {
-            sent.map_err(|_| "the test has gone")?;
+            sent.map_err(|_| "the test has ended")?;
             sleep(Duration::from_secs(1)).await;
             Ok::<(), &'static str>(())
         }
@@ -504,9 +504,9 @@ async fn the_next_batch_fills_while_one_is_out_and_no_more_are_out_than_allowed(
     let consumer = Consumer::spawn_batched(BatchOptions::new("test", 10), |_| 8, service, &drain);
     consumer.subscribe(&producer, demand(20, 10)).unwrap();
     cast(&producer, 0..1);
-    settle().await;
+    quiesce().await;
     cast(&producer, 1..15);
-    settle().await;
+    quiesce().await;
     assert_eq!(batches.try_recv().unwrap(), [0]);
     assert!(batches.try_recv().is_err(), "one at a time");
     assert_eq!(batches.recv().await.unwrap(), (1..11).collect::<Vec<u64>>());
@@ -514,7 +514,7 @@ async fn the_next_batch_fills_while_one_is_out_and_no_more_are_out_than_allowed(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_finishes_what_was_admitted_door_by_door() {
+async fn a_drain_finishes_what_was_admitted_producer_by_producer() {
     let drain = Drain::new();
     let outer = buffered(100, Full::Shed, Demand::new());
     let inner = buffered(100, Full::Shed, Demand::new());
@@ -533,10 +533,10 @@ async fn a_drain_finishes_what_was_admitted_door_by_door() {
     consumer.subscribe(&outer, demand(10, 5)).unwrap();
     let (last, seen) = noting(&drain);
     last.subscribe(&inner, demand(10, 5)).unwrap();
-    drain.door(outer.clone());
-    drain.door(inner.clone());
+    drain.register(outer.clone());
+    drain.register(inner.clone());
     cast(&outer, 0..50);
-    settle().await;
+    quiesce().await;
     assert_eq!(drain.drain(LIMIT).await, Drained { finished: true, left: 0 });
     assert_eq!(*seen.lock(), (0..50).collect::<Vec<u64>>());
     assert_eq!(outer.try_reserve(8).unwrap_err(), Refused::Closed);
@@ -550,9 +550,9 @@ async fn a_deadline_ends_what_does_not_finish() {
     let options = ConsumerOptions { name: "test", concurrency: 3 };
     let consumer = Consumer::spawn(options, service, &drain);
     consumer.subscribe(&producer, demand(10, 5)).unwrap();
-    drain.door(producer.clone());
+    drain.register(producer.clone());
     cast(&producer, 0..20);
-    settle().await;
+    quiesce().await;
     let (started, limit) = (Instant::now(), Duration::from_secs(25));
     assert_eq!(drain.drain(limit).await, Drained { finished: false, left: 0 });
     assert_eq!(started.elapsed(), limit);
@@ -566,9 +566,9 @@ async fn a_second_drain_without_a_limit_ends_everything_at_once() {
     let producer = buffered(100, Full::Shed, Demand::new());
     let service = service_fn(|_: u64| pending::<Result<(), Infallible>>());
     Consumer::spawn(ONE, service, &drain).subscribe(&producer, demand(10, 5)).unwrap();
-    drain.door(producer.clone());
+    drain.register(producer.clone());
     cast(&producer, 0..20);
-    settle().await;
+    quiesce().await;
     let started = Instant::now();
     let first = tokio::time::timeout(Duration::from_secs(3), drain.drain(LIMIT));
     assert!(first.await.is_err());
@@ -605,7 +605,7 @@ async fn a_service_that_fails_its_events_goes_on_and_one_that_is_never_ready_aga
     let producer = buffered(100, Full::Shed, Demand::new());
     Consumer::spawn(ONE, failing, &drain).subscribe(&producer, demand(2, 1)).unwrap();
     cast(&producer, 0..10);
-    settle().await;
+    quiesce().await;
     assert_eq!(failures.load(Ordering::SeqCst), 10);
     let other = buffered(100, Full::Shed, Demand::new());
     let broken = Consumer::spawn(ONE, Broken, &drain);

@@ -1,5 +1,5 @@
-//! The hand-off over flume on many threads, which loom cannot look into: nothing lost, nothing twice,
-//! order kept, while consumers come and go.
+//! Tests the hand-over through flume on many threads, which loom does not model: no event is lost or
+//! comes twice, and the order is kept, while consumers come and go.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -74,7 +74,7 @@ async fn what_many_cast_many_get_once_and_in_order() {
     casters.close();
     casters.wait().await;
     visits.await.unwrap();
-    drain.door(producer);
+    drain.register(producer);
     assert_eq!(drain.drain(LIMIT).await, Drained { finished: true, left: 0 });
     let mut all = passing.lock().clone();
     for seen in &seen {
@@ -104,7 +104,7 @@ impl KeyedEvent for Mail {
     fn key(&self) -> &u64 {
         &self.key
     }
-    fn lane(&self) -> u32 {
+    fn class(&self) -> u32 {
         u32::try_from(self.key % 3).unwrap_or_default()
     }
 }
@@ -121,7 +121,7 @@ async fn keys_stay_in_order_and_one_at_a_time_on_many_threads() {
         full: Full::Wait(LIMIT),
     };
     let producer = KeyedProducer::new(options);
-    producer.set_lane_limit(1, 2);
+    producer.set_class_limit(1, 2);
     let next: Arc<Vec<Mutex<u64>>> = Arc::new((0..KEYS).map(|_| Mutex::new(0)).collect());
     for _ in 0..2 {
         let next = Arc::clone(&next);
@@ -166,7 +166,7 @@ async fn keys_stay_in_order_and_one_at_a_time_on_many_threads() {
     }
     pushers.close();
     pushers.wait().await;
-    drain.door(producer.clone());
+    drain.register(producer.clone());
     assert_eq!(drain.drain(LIMIT).await, Drained { finished: true, left: 0 });
     assert!(next.iter().all(|next| *next.lock() == EVENTS), "{next:?}");
     assert_eq!(producer.admitted(), 0);

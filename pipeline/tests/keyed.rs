@@ -1,4 +1,4 @@
-//! The keyed producer: an actor's mailbox, as its users see it.
+//! Tests the keyed producer, the mailbox of an actor, through its public API.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -15,7 +15,7 @@ use tower::service_fn;
 #[derive(Debug)]
 struct Event {
     key: u32,
-    lane: u32,
+    class: u32,
     number: u32,
     gone: Arc<AtomicBool>,
     dropped: Arc<AtomicUsize>,
@@ -32,8 +32,8 @@ impl KeyedEvent for Event {
     fn key(&self) -> &u32 {
         &self.key
     }
-    fn lane(&self) -> u32 {
-        self.lane
+    fn class(&self) -> u32 {
+        self.class
     }
     fn is_abandoned(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
@@ -41,7 +41,7 @@ impl KeyedEvent for Event {
 }
 
 fn event(key: u32, number: u32) -> Event {
-    Event { key, lane: 0, number, gone: Arc::default(), dropped: Arc::default() }
+    Event { key, class: 0, number, gone: Arc::default(), dropped: Arc::default() }
 }
 
 fn mailboxes() -> KeyedProducer<Event> {
@@ -57,7 +57,7 @@ fn demand(max_demand: usize) -> SubscribeOptions {
     SubscribeOptions { max_demand, min_demand: max_demand - 1, ..SubscribeOptions::default() }
 }
 
-/// A consumer that hands every turn over to the test.
+/// Makes a consumer that sends every turn to the test.
 fn turns(
     producer: &KeyedProducer<Event>,
     max_demand: usize,
@@ -65,7 +65,7 @@ fn turns(
 ) -> mpsc::Receiver<Turn<Event>> {
     let (sender, receiver) = mpsc::channel(1000);
     let service = service_fn(move |turn: Turn<Event>| {
-        ready(sender.try_send(turn).map_err(|_| "the test has gone"))
+        ready(sender.try_send(turn).map_err(|_| "the test has ended"))
     });
     let consumer =
         Consumer::spawn(ConsumerOptions { name: "test", concurrency: 1 }, service, drain);
@@ -73,7 +73,7 @@ fn turns(
     receiver
 }
 
-async fn settle() {
+async fn quiesce() {
     sleep(Duration::from_millis(1)).await;
 }
 
@@ -88,7 +88,7 @@ async fn one_event_of_a_key_is_in_flight_and_the_next_follows_in_order() {
     let (first, hold) = turns.recv().await.unwrap().into_parts();
     let (other, _other) = turns.recv().await.unwrap().into_parts();
     assert_eq!((first.key, first.number, other.key), (1, 0, 2));
-    settle().await;
+    quiesce().await;
     assert!(turns.try_recv().is_err(), "the key is held");
     assert_eq!((producer.queued(), producer.in_flight()), (2, 2));
     drop(hold);
@@ -108,7 +108,7 @@ async fn no_more_is_granted_than_was_asked_and_keys_take_turns() {
     let mut seen = Vec::new();
     let mut held = std::collections::VecDeque::new();
     for _ in 0..6 {
-        settle().await;
+        quiesce().await;
         while let Ok(turn) = turns.try_recv() {
             held.push_back(turn);
         }
@@ -132,7 +132,7 @@ async fn a_parked_key_gives_its_slot_to_others_and_resumes_at_the_head() {
     let other = turns.recv().await.unwrap();
     assert_eq!(other.event().key, 2);
     drop(other);
-    settle().await;
+    quiesce().await;
     assert!(turns.try_recv().is_err(), "the key is parked");
     assert!(!producer.is_idle());
     parked.resume(first);
@@ -145,26 +145,26 @@ async fn a_parked_key_gives_its_slot_to_others_and_resumes_at_the_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_lane_keeps_its_own_keys_waiting_and_nobody_elses() {
+async fn a_full_class_keeps_its_own_keys_waiting_and_nobody_elses() {
     let (producer, drain) = (mailboxes(), Drain::new());
-    producer.set_lane_limit(7, 1);
+    producer.set_class_limit(7, 1);
     let mut turns = turns(&producer, 10, &drain);
     for key in 0..3 {
-        producer.push(in_lane(7, event(key, 0))).unwrap();
+        producer.push(of_class(7, event(key, 0))).unwrap();
     }
     producer.push(event(9, 0)).unwrap();
     let first = turns.recv().await.unwrap();
     let other = turns.recv().await.unwrap();
     assert_eq!((first.event().key, other.event().key), (0, 9));
-    settle().await;
-    assert!(turns.try_recv().is_err(), "the lane is full");
-    producer.set_lane_limit(7, 2);
+    quiesce().await;
+    assert!(turns.try_recv().is_err(), "the class is full");
+    producer.set_class_limit(7, 2);
     assert_eq!(turns.recv().await.unwrap().event().key, 1);
     assert_eq!(turns.recv().await.unwrap().event().key, 2, "released with the one before");
 }
 
-fn in_lane(lane: u32, mut event: Event) -> Event {
-    event.lane = lane;
+fn of_class(class: u32, mut event: Event) -> Event {
+    event.class = class;
     event
 }
 
@@ -215,7 +215,7 @@ async fn sweeping_drops_abandoned_events_of_a_key_that_are_still_queued() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closed_doors_refuse_new_events_and_serve_queued_and_routed_ones() {
+async fn a_closed_producer_refuses_new_events_and_serves_queued_and_routed_ones() {
     let (producer, drain) = (mailboxes(), Drain::new());
     producer.push(event(1, 0)).unwrap();
     producer.close();
@@ -275,7 +275,7 @@ async fn a_slow_key_delays_no_other_and_every_event_runs_once_in_order() {
             producer.push(event(key, number)).unwrap();
         }
     }
-    drain.door(producer.clone());
+    drain.register(producer.clone());
     assert_eq!(drain.drain(Duration::from_mins(1)).await, Drained { finished: true, left: 0 });
     let seen = seen.lock();
     assert_eq!(seen.len(), 25);

@@ -1,8 +1,8 @@
-//! The demand line and the keyed hand-off in every interleaving.
+//! Demand and the keyed hand-over in every interleaving.
 //!
 //! `RUSTFLAGS="--cfg pipeline_loom" cargo test -p tidegate-pipeline --release --test loom`, with a
 //! target directory of its own. Only the locks of this crate are modelled: flume and tokio's
-//! semaphore are called, but not looked into (`tests/handoff.rs` stresses flume).
+//! semaphore are called, but not modelled (`tests/handoff.rs` stresses flume).
 #![cfg(pipeline_loom)]
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ struct Event {
     _alive: Alive,
 }
 
-/// Counts events that exist.
+/// Counts the events that exist.
 #[derive(Debug)]
 struct Alive(Arc<AtomicUsize>);
 
@@ -34,7 +34,7 @@ impl KeyedEvent for Event {
     fn key(&self) -> &u8 {
         &self.key
     }
-    fn lane(&self) -> u32 {
+    fn class(&self) -> u32 {
         0
     }
 }
@@ -74,7 +74,7 @@ fn demand(max_demand: usize) -> SubscribeOptions {
     SubscribeOptions { max_demand, min_demand: max_demand - 1, ..SubscribeOptions::default() }
 }
 
-/// Finishes everything that is or becomes granted; what came, in order.
+/// Finishes all turns that are or become granted. Returns their events in order.
 fn finish(subscriber: &mut Subscriber<Turn<Event>>) -> Vec<(u8, u8)> {
     let mut seen = Vec::new();
     while let Ok(Some(turn)) = subscriber.next() {
@@ -152,7 +152,7 @@ fn a_parked_key_lends_its_demand_and_comes_back_first() {
 }
 
 #[test]
-fn an_event_pushed_while_doors_close_is_refused_or_served() {
+fn an_event_pushed_while_the_producer_closes_is_refused_or_served() {
     loom::model(|| {
         let mailboxes = Mailboxes::new();
         let mut subscriber = mailboxes.subscriber(2);
@@ -200,7 +200,7 @@ fn the_end_leaves_no_event_behind() {
 }
 
 #[test]
-fn a_consumer_that_goes_gives_its_turns_up_and_the_next_one_goes_on() {
+fn a_consumer_that_leaves_releases_its_turns_and_the_next_one_goes_on() {
     loom::model(|| {
         let mailboxes = Mailboxes::new();
         let first = mailboxes.subscriber(1);
@@ -209,9 +209,9 @@ fn a_consumer_that_goes_gives_its_turns_up_and_the_next_one_goes_on() {
             let mailboxes = mailboxes.clone();
             thread::spawn(move || assert!(mailboxes.push(1, 0)))
         };
-        let goer = thread::spawn(move || drop(first));
+        let leaver = thread::spawn(move || drop(first));
         pusher.join().unwrap();
-        goer.join().unwrap();
+        leaver.join().unwrap();
         // The event went with the first consumer, or waits for the second; its key is free.
         assert!(mailboxes.push(1, 1));
         let mut second = mailboxes.subscriber(2);

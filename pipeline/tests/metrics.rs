@@ -1,4 +1,4 @@
-//! What a stage tells of itself, under the names a dashboard asks for.
+//! Tests the metrics of a stage, under the names that dashboards query.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use tidegate_pipeline::*;
 use tokio::time::sleep;
 use tower::{ServiceBuilder, service_fn};
 
-/// Keeps counters, and of histograms the sum in milliseconds.
+/// Records counters, and of each histogram the sum in milliseconds.
 #[derive(Debug, Clone, Default)]
 struct Recorded {
     values: Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>,
@@ -65,7 +65,7 @@ async fn demand_grants_waiting_shed_calls_and_times_are_counted_per_stage() {
     let _guard = ::metrics::set_default_local_recorder(&recorded);
     let drain = Drain::new();
     let options = ProducerOptions {
-        name: "door",
+        name: "admission",
         bound: Bound { events: 2, bytes: 100 },
         full: Full::Wait(Duration::from_millis(1500)),
     };
@@ -98,18 +98,18 @@ async fn demand_grants_waiting_shed_calls_and_times_are_counted_per_stage() {
     Consumer::spawn(ConsumerOptions { name: "panics", concurrency: 1 }, panicking, &drain)
         .subscribe(&other, SubscribeOptions::max_demand(10))
         .unwrap();
-    drain.door(producer.clone());
-    drain.door(other);
+    drain.register(producer.clone());
+    drain.register(other);
     assert!(drain.drain(Duration::from_mins(1)).await.finished);
     assert_eq!(producer.try_reserve(1).unwrap_err(), Refused::Closed);
 
     let expected = [
-        ("tidegate_demand_asked_total{stage=door}", 10),
-        ("tidegate_demand_granted_total{stage=door}", 2),
-        ("tidegate_backpressure_seconds_total{stage=door}", 3),
-        ("tidegate_calls_shed_total{stage=door,reason=full}", 2),
-        ("tidegate_calls_shed_total{stage=door,reason=too_large}", 1),
-        ("tidegate_calls_shed_total{stage=door,reason=closed}", 1),
+        ("tidegate_demand_asked_total{stage=admission}", 10),
+        ("tidegate_demand_granted_total{stage=admission}", 2),
+        ("tidegate_backpressure_seconds_total{stage=admission}", 3),
+        ("tidegate_calls_shed_total{stage=admission,reason=full}", 2),
+        ("tidegate_calls_shed_total{stage=admission,reason=too_large}", 1),
+        ("tidegate_calls_shed_total{stage=admission,reason=closed}", 1),
         ("tidegate_stage_duration_seconds{stage=work,outcome=ok}", 1000),
         ("tidegate_stage_duration_seconds{stage=work,outcome=error}", 1000),
         ("tidegate_events_failed_total{stage=work}", 1),

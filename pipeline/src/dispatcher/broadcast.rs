@@ -1,33 +1,33 @@
-//! Broadcast: each event to every subscriber; the slowest sets the pace.
+//! Broadcast: each event to every subscriber. The slowest sets the pace.
 
 use std::collections::VecDeque;
 use std::fmt;
 
 use crate::demand::Ledger;
-use crate::dispatcher::{Dispatcher, Entry, Grant, Places, SubscriberId, sealed, take};
-use crate::subscription::{Batch, SubscribeError};
+use crate::dispatcher::{Dispatcher, Entry, Grant, Places, take};
+use crate::sealed::Sealed;
+use crate::subscription::{Batch, SubscribeError, SubscriberId};
 
-/// Sends a copy of each event to every subscriber, when all of them have asked for it.
+/// Sends a clone of each event to every subscriber as soon as all of them asked for it.
 ///
-/// A subscriber that comes late gets what is granted from then on. Events are cloned: make them
-/// cheap to clone (`Arc`, `Bytes`). A subscriber's selector
-/// ([`subscribe_where`](crate::Consumer::subscribe_where)) is applied on its own side, where an event
-/// that it does not want costs no demand.
+/// A late subscriber gets the events that are granted after it subscribed. Make events cheap to clone
+/// (`Arc`, `Bytes`). A selector ([`subscribe_where`](crate::Consumer::subscribe_where)) runs on the
+/// subscriber's side; events it does not want cost no demand.
 pub struct Broadcast<T> {
     waiting: VecDeque<Entry<T>>,
-    pairs: Vec<(SubscriberId, Ledger)>,
-    /// Events of the grant that is being handed out, and to how many of `pairs` it went already.
+    ledgers: Vec<(SubscriberId, Ledger)>,
+    /// The events of an unfinished grant, and how many subscribers have got them already.
     current: Option<(Batch<T>, usize)>,
 }
 
 impl<T> Broadcast<T> {
     /// Makes a dispatcher without subscribers.
     pub fn new() -> Broadcast<T> {
-        Broadcast { waiting: VecDeque::new(), pairs: Vec::new(), current: None }
+        Broadcast { waiting: VecDeque::new(), ledgers: Vec::new(), current: None }
     }
 
     fn pace(&self) -> usize {
-        self.pairs.iter().map(|(_, ledger)| ledger.outstanding()).min().unwrap_or(0)
+        self.ledgers.iter().map(|(_, ledger)| ledger.outstanding()).min().unwrap_or(0)
     }
 }
 
@@ -43,22 +43,22 @@ impl<T> fmt::Debug for Broadcast<T> {
     }
 }
 
-impl<T> sealed::Sealed for Broadcast<T> {}
+impl<T> Sealed for Broadcast<T> {}
 
 impl<T: Clone + Send + 'static> Dispatcher<T> for Broadcast<T> {
     fn subscribe(&mut self, id: SubscriberId, _: Option<u32>) -> Result<(), SubscribeError> {
-        self.pairs.push((id, Ledger::default()));
+        self.ledgers.push((id, Ledger::default()));
         Ok(())
     }
 
     fn cancel(&mut self, id: SubscriberId) -> bool {
-        let before = self.pairs.len();
-        self.pairs.retain(|(other, _)| *other != id);
-        self.pairs.len() < before
+        let before = self.ledgers.len();
+        self.ledgers.retain(|(other, _)| *other != id);
+        self.ledgers.len() < before
     }
 
     fn ask(&mut self, id: SubscriberId, events: usize) {
-        if let Some((_, ledger)) = self.pairs.iter_mut().find(|(other, _)| *other == id) {
+        if let Some((_, ledger)) = self.ledgers.iter_mut().find(|(other, _)| *other == id) {
             ledger.ask(events);
         }
     }
@@ -80,9 +80,9 @@ impl<T: Clone + Send + 'static> Dispatcher<T> for Broadcast<T> {
             places = left;
             (events, 0)
         };
-        let (to, ledger) = self.pairs.get_mut(served)?;
+        let (to, ledger) = self.ledgers.get_mut(served)?;
         ledger.grant(events.len());
-        let (to, last) = (*to, served + 1 == self.pairs.len());
+        let (to, last) = (*to, served + 1 == self.ledgers.len());
         if last {
             return Some(Grant { to, events, places });
         }

@@ -1,22 +1,23 @@
-//! Demand: each event to the subscriber that asked for most.
+//! Demand: each event to the subscriber with the largest outstanding demand.
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::dispatcher::pairs::Pairs;
-use crate::dispatcher::{Dispatcher, Entry, Grant, SubscriberId, sealed, take};
-use crate::subscription::SubscribeError;
+use crate::dispatcher::ledgers::Ledgers;
+use crate::dispatcher::{Dispatcher, Entry, Grant, take};
+use crate::sealed::Sealed;
+use crate::subscription::{SubscribeError, SubscriberId};
 
-/// First in, first out, to the subscriber with the largest outstanding demand.
+/// Sends each event to the subscriber with the largest outstanding demand, first in first out.
 pub struct Demand<T> {
     waiting: VecDeque<Entry<T>>,
-    pairs: Pairs,
+    ledgers: Ledgers,
 }
 
 impl<T> Demand<T> {
     /// Makes a dispatcher without subscribers.
     pub fn new() -> Demand<T> {
-        Demand { waiting: VecDeque::new(), pairs: Pairs::default() }
+        Demand { waiting: VecDeque::new(), ledgers: Ledgers::default() }
     }
 }
 
@@ -32,20 +33,20 @@ impl<T> fmt::Debug for Demand<T> {
     }
 }
 
-impl<T> sealed::Sealed for Demand<T> {}
+impl<T> Sealed for Demand<T> {}
 
 impl<T: Send + 'static> Dispatcher<T> for Demand<T> {
     fn subscribe(&mut self, id: SubscriberId, _: Option<u32>) -> Result<(), SubscribeError> {
-        self.pairs.subscribe(id);
+        self.ledgers.subscribe(id);
         Ok(())
     }
 
     fn cancel(&mut self, id: SubscriberId) -> bool {
-        self.pairs.cancel(id)
+        self.ledgers.cancel(id)
     }
 
     fn ask(&mut self, id: SubscriberId, events: usize) {
-        self.pairs.ask(id, events);
+        self.ledgers.ask(id, events);
     }
 
     fn push(&mut self, entry: Entry<T>) {
@@ -53,13 +54,13 @@ impl<T: Send + 'static> Dispatcher<T> for Demand<T> {
     }
 
     fn grant(&mut self) -> Option<Grant<T>> {
-        let (to, count) = self.pairs.grant(self.waiting.len())?;
+        let (to, count) = self.ledgers.grant(self.waiting.len())?;
         let (events, places) = take(&mut self.waiting, count);
         Some(Grant { to, events, places })
     }
 
     fn wanted(&self) -> usize {
-        self.pairs.total().saturating_sub(self.waiting.len())
+        self.ledgers.total().saturating_sub(self.waiting.len())
     }
 
     fn queued(&self) -> usize {

@@ -1,10 +1,11 @@
 //! Keyed: one event in flight per key, first in first out per key, fair between keys.
 //!
-//! The machine holds one *slot* per key that has something queued or in flight. A slot is free (then
-//! it does not exist), in the *line* of a lane (its head waits to be granted), or held (its event is
-//! out, or parked). A *lane* is a class of events with its own limit of events in flight; lanes with
-//! a key in line and a permit to spare take turns. An event is granted when three things are there
-//! at once: a subscriber's demand, a permit of its lane, and its key.
+//! The machine has one *slot* per key that has an event queued or in flight. A key is in one of three
+//! states: *idle* (it has no slot), *ready* (its first event may be granted), or *held* (its event is
+//! in flight or parked). Each event belongs to a *class*, which may limit its events in flight. A
+//! class has a queue of its ready keys. Classes that can grant take turns: they are in *rotation*.
+//!
+//! A grant needs three things at once: demand of a subscriber, a permit of the class, and a ready key.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash};
@@ -13,36 +14,37 @@ use hashbrown::hash_table::Entry as TableEntry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use crate::demand::Account;
-use crate::dispatcher::SubscriberId;
-use crate::dispatcher::pairs::Pairs;
+use crate::subscription::SubscriberId;
 
-mod lane;
-mod line;
+mod class;
+mod ready_queue;
 mod slot;
+mod subscribers;
 #[cfg(test)]
 mod model;
 
-use lane::Lane;
-use slot::{Place, Queued, Slots};
+use class::Class;
+use slot::{KeyState, Queued, Slots};
+use subscribers::Subscribers;
 
-/// Lanes without a limit and without events that are kept all the same.
-const KEPT_LANES: usize = 64;
+/// How many classes without a limit and without events are kept.
+const KEPT_CLASSES: usize = 64;
 
-/// A key that is out: what [`Keyed::release`] needs to take it back.
+/// Proof that a key is held by an event in flight. [`Keyed::release`] needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Held {
     slot: u32,
-    lane: u32,
+    class: u32,
     subscriber: SubscriberId,
 }
 
-/// A key that is parked: held without demand or lane.
+/// Proof that a key is parked: held without demand and without a permit of its class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ParkedKey {
     slot: u32,
 }
 
-/// An event that goes to a subscriber.
+/// An event and the subscriber it is granted to.
 #[derive(Debug)]
 pub(crate) struct KeyedGrant<T> {
     pub(crate) to: SubscriberId,
@@ -53,15 +55,14 @@ pub(crate) struct KeyedGrant<T> {
 /// The machine; see the [module](self).
 #[derive(Debug)]
 pub(crate) struct Keyed<K, T> {
-    /// From a key to its slot.
+    /// Finds the slot of a key.
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
     slots: Slots<K, T>,
-    lanes: HashMap<u32, Lane>,
-    /// Lanes with a key in line and a permit to spare, each once, in turn.
-    turns: VecDeque<u32>,
-    pairs: Pairs,
-    accounts: Vec<(SubscriberId, Account)>,
+    classes: HashMap<u32, Class>,
+    /// Classes that can grant, each once, in the order of their turns.
+    rotation: VecDeque<u32>,
+    subscribers: Subscribers,
     per_key: usize,
     queued: usize,
     in_flight: usize,
@@ -75,10 +76,9 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             table: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             slots: Slots::default(),
-            lanes: HashMap::new(),
-            turns: VecDeque::new(),
-            pairs: Pairs::default(),
-            accounts: Vec::new(),
+            classes: HashMap::new(),
+            rotation: VecDeque::new(),
+            subscribers: Subscribers::default(),
             per_key,
             queued: 0,
             in_flight: 0,
@@ -98,9 +98,9 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         self.queued == 0 && self.in_flight == 0 && self.parked == 0
     }
 
-    /// Queues an event behind those of its key. An exempt one is not counted against the key's bound.
-    /// Hands it back when the key's queue is full.
-    pub(crate) fn push(&mut self, key: &K, event: T, lane: u32, exempt: bool) -> Result<(), T> {
+    /// Queues an event behind those of its key. An exempt event does not count against the bound of its
+    /// key. Returns the event when the queue is full.
+    pub(crate) fn push(&mut self, key: &K, event: T, class: u32, exempt: bool) -> Result<(), T> {
         let hash = self.hasher.hash_one(key);
         let slots = &mut self.slots;
         let entry = self.table.entry(hash, |at| slots.is(*at, key), |at| slots.hash(*at));
@@ -118,15 +118,15 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             return Err(event);
         }
         queue.counted += usize::from(!exempt);
-        queue.waiting.push_back(Queued { event, lane, exempt });
+        queue.waiting.push_back(Queued { event, class, exempt });
         self.queued += 1;
-        if queue.place == Place::Free {
-            self.join(slot);
+        if queue.state == KeyState::Idle {
+            self.make_ready(slot);
         }
         Ok(())
     }
 
-    /// Takes those events of a key out of its queue that `is_gone` names.
+    /// Removes the queued events of a key for which `is_gone` returns true, and returns them.
     pub(crate) fn sweep(&mut self, key: &K, is_gone: impl Fn(&T) -> bool) -> Vec<T> {
         let slots = &self.slots;
         let hash = self.hasher.hash_one(key);
@@ -145,183 +145,171 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             }
         }
         self.queued -= gone.len();
-        // The head may be another one now, of another lane.
-        if let Place::InLine(lane) = queue.place {
-            let head = queue.waiting.front().map(|head| head.lane);
-            if head != Some(lane) {
-                self.leave(slot, lane);
-                self.settle(slot);
+        // The first event may be another one now, of another class.
+        if let KeyState::Ready(class) = queue.state {
+            let head = queue.waiting.front().map(|head| head.class);
+            if head != Some(class) {
+                self.make_unready(slot, class);
+                self.requeue(slot);
             }
         }
         gone
     }
 
-    /// Bounds the events in flight of a lane; `usize::MAX` forgets the limit.
-    pub(crate) fn set_lane_limit(&mut self, lane: u32, in_flight: usize) {
-        self.lanes.entry(lane).or_default().limit = in_flight;
-        self.lane_changed(lane);
+    /// Limits the events of a class in flight. `usize::MAX` removes the limit.
+    pub(crate) fn set_class_limit(&mut self, class: u32, in_flight: usize) {
+        self.classes.entry(class).or_default().limit = in_flight;
+        self.class_changed(class);
     }
 
     pub(crate) fn subscribe(&mut self, id: SubscriberId, account: Account) {
-        self.pairs.subscribe(id);
-        self.accounts.push((id, account));
+        self.subscribers.add(id, account);
     }
 
-    /// Books a subscriber's first demand; returns how much.
+    /// Records the first demand of a subscriber. Returns how much.
     pub(crate) fn open(&mut self, id: SubscriberId) -> usize {
-        self.book(id, Account::open)
+        self.subscribers.update(id, Account::open)
     }
 
-    /// Books demand asked for by hand, clipped to the subscriber's maximum; returns how much.
+    /// Records demand asked for by hand, at most what the subscriber's maximum leaves. Returns how much.
     pub(crate) fn ask(&mut self, id: SubscriberId, events: usize) -> usize {
-        self.book(id, |account| account.ask(events))
+        self.subscribers.update(id, |account| account.ask(events))
     }
 
-    /// Forgets a subscriber and its demand. What it holds stays held until released.
+    /// Forgets a subscriber and its demand. The keys it holds stay held until they are released.
     pub(crate) fn cancel(&mut self, id: SubscriberId) -> bool {
-        self.accounts.retain(|(other, _)| *other != id);
-        self.pairs.cancel(id)
+        self.subscribers.remove(id)
     }
 
-    fn book(&mut self, id: SubscriberId, note: impl FnOnce(&mut Account) -> usize) -> usize {
-        let account = self.accounts.iter_mut().find(|(other, _)| *other == id);
-        let ask = account.map_or(0, |(_, account)| note(account));
-        if ask > 0 {
-            self.pairs.ask(id, ask);
-        }
-        ask
-    }
-
-    /// Whether [`grant`](Keyed::grant) has one to give.
+    /// Whether [`grant`](Keyed::grant) would return an event.
     pub(crate) fn has_grant(&self) -> bool {
-        !self.turns.is_empty() && self.pairs.largest() > 0
+        !self.rotation.is_empty() && self.subscribers.has_demand()
     }
 
-    /// The next event that has demand, a permit of its lane, and its key.
+    /// Grants the next event for which there are demand, a permit of its class, and a ready key.
     pub(crate) fn grant(&mut self) -> Option<KeyedGrant<T>> {
-        if self.pairs.largest() == 0 {
+        if !self.subscribers.has_demand() {
             return None;
         }
-        let lane = self.turns.pop_front()?;
-        let state = self.lanes.get_mut(&lane)?;
-        state.in_turns = false;
-        let slot = state.line.first()?;
-        let (to, _) = self.pairs.grant(1)?;
-        state.line.leave(&mut self.slots, slot);
+        let class = self.rotation.pop_front()?;
+        let state = self.classes.get_mut(&class)?;
+        state.in_rotation = false;
+        let slot = state.ready.first()?;
+        let to = self.subscribers.grant_one()?;
+        state.ready.remove(&mut self.slots, slot);
         state.in_flight += 1;
         let queue = self.slots.get_mut(slot);
-        queue.place = Place::Held;
+        queue.state = KeyState::Held;
         let queued = queue.waiting.pop_front()?;
         queue.counted -= usize::from(!queued.exempt);
         self.queued -= 1;
         self.in_flight += 1;
-        self.lane_changed(lane);
-        Some(KeyedGrant { to, held: Held { slot, lane, subscriber: to }, event: queued.event })
+        self.class_changed(class);
+        Some(KeyedGrant { to, held: Held { slot, class, subscriber: to }, event: queued.event })
     }
 
-    /// Takes a key back: its next event gets in line behind the other keys, its lane has a permit
-    /// again, and its subscriber one more done. Returns what the subscriber asks for.
+    /// Releases a key: it becomes ready behind the other keys, or idle. Gives the permit of its class
+    /// and the demand of one event back. Returns how much the subscriber asks for again.
     pub(crate) fn release(&mut self, held: Held) -> usize {
-        let asked = self.give_up_slot(held);
-        self.settle(held.slot);
+        let asked = self.give_back(held);
+        self.requeue(held.slot);
         asked
     }
 
-    /// Gives demand and lane back and keeps the key. Returns what the subscriber asks for.
+    /// Gives permit and demand back and keeps the key. Returns how much the subscriber asks for again.
     pub(crate) fn park(&mut self, held: Held) -> (ParkedKey, usize) {
         self.parked += 1;
-        (ParkedKey { slot: held.slot }, self.give_up_slot(held))
+        (ParkedKey { slot: held.slot }, self.give_back(held))
     }
 
-    /// Puts an event at the head of a parked key and lets the key get in line.
-    pub(crate) fn resume(&mut self, parked: ParkedKey, event: T, lane: u32) {
+    /// Makes an event the first of a parked key, and the key ready.
+    pub(crate) fn resume(&mut self, parked: ParkedKey, event: T, class: u32) {
         self.parked -= 1;
         let queue = self.slots.get_mut(parked.slot);
-        queue.waiting.push_front(Queued { event, lane, exempt: true });
+        queue.waiting.push_front(Queued { event, class, exempt: true });
         self.queued += 1;
-        self.settle(parked.slot);
+        self.requeue(parked.slot);
     }
 
-    /// Takes a parked key back without an event.
+    /// Releases a parked key.
     pub(crate) fn release_parked(&mut self, parked: ParkedKey) {
         self.parked -= 1;
-        self.settle(parked.slot);
+        self.requeue(parked.slot);
     }
 
-    /// Hands all queued events back and forgets all demand.
+    /// Removes all queued events and returns them. Forgets all demand.
     pub(crate) fn clear(&mut self) -> Vec<T> {
-        self.turns.clear();
-        self.pairs = Pairs::default();
-        self.accounts.clear();
+        self.rotation.clear();
+        self.subscribers = Subscribers::default();
         self.queued = 0;
         let mut all = Vec::new();
         for slot in self.slots.occupied() {
             let queue = self.slots.get_mut(slot);
             queue.counted = 0;
             all.extend(queue.waiting.drain(..).map(|queued| queued.event));
-            if let Place::InLine(lane) = queue.place {
-                self.leave(slot, lane);
-                self.settle(slot);
+            if let KeyState::Ready(class) = queue.state {
+                self.make_unready(slot, class);
+                self.requeue(slot);
             }
         }
         all
     }
 
-    fn give_up_slot(&mut self, held: Held) -> usize {
+    fn give_back(&mut self, held: Held) -> usize {
         self.in_flight -= 1;
-        if let Some(lane) = self.lanes.get_mut(&held.lane) {
-            lane.in_flight -= 1;
+        if let Some(class) = self.classes.get_mut(&held.class) {
+            class.in_flight -= 1;
         }
-        self.lane_changed(held.lane);
-        self.book(held.subscriber, |account| account.give_back(1))
+        self.class_changed(held.class);
+        self.subscribers.update(held.subscriber, |account| account.give_back(1))
     }
 
-    /// Puts a slot where it belongs that is in no line and whose key is free: in line or away.
-    fn settle(&mut self, slot: u32) {
+    /// Makes a key that is no longer held ready again, or removes its slot when nothing is queued.
+    fn requeue(&mut self, slot: u32) {
         let queue = self.slots.get_mut(slot);
-        queue.place = Place::Free;
+        queue.state = KeyState::Idle;
         if queue.waiting.is_empty() {
             let hash = self.slots.remove(slot);
             if let Ok(entry) = self.table.find_entry(hash, |at| *at == slot) {
                 entry.remove();
             }
         } else {
-            self.join(slot);
+            self.make_ready(slot);
         }
     }
 
-    fn join(&mut self, slot: u32) {
+    fn make_ready(&mut self, slot: u32) {
         let queue = self.slots.get_mut(slot);
-        let Some(lane) = queue.waiting.front().map(|head| head.lane) else { return };
-        queue.place = Place::InLine(lane);
-        self.lanes.entry(lane).or_default().line.join(&mut self.slots, slot);
-        self.lane_changed(lane);
+        let Some(class) = queue.waiting.front().map(|head| head.class) else { return };
+        queue.state = KeyState::Ready(class);
+        self.classes.entry(class).or_default().ready.push_back(&mut self.slots, slot);
+        self.class_changed(class);
     }
 
-    fn leave(&mut self, slot: u32, lane: u32) {
-        if let Some(state) = self.lanes.get_mut(&lane) {
-            state.line.leave(&mut self.slots, slot);
+    fn make_unready(&mut self, slot: u32, class: u32) {
+        if let Some(state) = self.classes.get_mut(&class) {
+            state.ready.remove(&mut self.slots, slot);
         }
-        self.lane_changed(lane);
+        self.class_changed(class);
     }
 
-    /// Keeps `turns` and the set of lanes in step with a lane that changed.
-    fn lane_changed(&mut self, lane: u32) {
-        let Some(state) = self.lanes.get_mut(&lane) else { return };
-        if state.is_ready() {
-            if !state.in_turns {
-                state.in_turns = true;
-                self.turns.push_back(lane);
+    /// Updates `rotation` and the set of classes after a change of one class.
+    fn class_changed(&mut self, class: u32) {
+        let Some(state) = self.classes.get_mut(&class) else { return };
+        if state.can_grant() {
+            if !state.in_rotation {
+                state.in_rotation = true;
+                self.rotation.push_back(class);
             }
             return;
         }
-        if state.in_turns {
-            state.in_turns = false;
-            self.turns.retain(|other| *other != lane);
+        if state.in_rotation {
+            state.in_rotation = false;
+            self.rotation.retain(|other| *other != class);
         }
-        // A few quiet lanes are kept, so that a lane of single events is not made anew for each.
-        if state.is_forgettable() && self.lanes.len() > KEPT_LANES {
-            self.lanes.remove(&lane);
+        // A few empty classes are kept, so that a class of rare events is not made again for each.
+        if state.is_forgettable() && self.classes.len() > KEPT_CLASSES {
+            self.classes.remove(&class);
         }
     }
 }

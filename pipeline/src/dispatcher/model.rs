@@ -1,4 +1,4 @@
-//! The dispatchers against naive models, driven at random.
+//! Compares the dispatchers with simple models, with random steps.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -44,7 +44,7 @@ struct Subscriber {
     got: Vec<u64>,
 }
 
-/// A dispatcher beside what must be true of it.
+/// A dispatcher and its model.
 struct Model<D> {
     kind: Kind,
     dispatcher: D,

@@ -1,38 +1,39 @@
-//! Turn: one event with its key, and the guards that hold the key.
+//! Turn: one event and the guards that hold its key.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::dispatcher::keyed::{Held, ParkedKey};
 use crate::keyed_producer::KeyedEvent;
-use crate::keyed_producer::cell::{Cell, Phase};
+use crate::keyed_producer::shared::{KeyedShared, Phase};
 
-/// One event, with its key held.
+/// One event and the hold on its key.
 pub struct Turn<T: KeyedEvent> {
     event: T,
     hold: Hold<T>,
 }
 
-/// A key that is held. Dropping it releases the key, its lane's permit and the demand of one event.
+/// A guard on a key: no other event of the key runs while it exists. Dropping it releases the key and
+/// gives the permit of the class and the demand of one event back.
 pub struct Hold<T: KeyedEvent> {
-    cell: Arc<Cell<T>>,
-    /// `None` once given away.
+    shared: Arc<KeyedShared<T>>,
+    /// `None` when the key was parked.
     held: Option<Held>,
 }
 
-/// A key that is held without demand and without a permit of its lane. Dropping it releases the key.
+/// A guard on a key that has no demand and no permit of a class. Dropping it releases the key.
 pub struct Parked<T: KeyedEvent> {
-    cell: Arc<Cell<T>>,
-    /// `None` once given away.
+    shared: Arc<KeyedShared<T>>,
+    /// `None` when the key was resumed.
     parked: Option<ParkedKey>,
 }
 
 impl<T: KeyedEvent> Turn<T> {
-    pub(super) fn new(event: T, cell: Arc<Cell<T>>, held: Held) -> Turn<T> {
-        Turn { event, hold: Hold { cell, held: Some(held) } }
+    pub(super) fn new(event: T, shared: Arc<KeyedShared<T>>, held: Held) -> Turn<T> {
+        Turn { event, hold: Hold { shared, held: Some(held) } }
     }
 
-    /// The event.
+    /// Returns the event.
     pub fn event(&self) -> &T {
         &self.event
     }
@@ -42,47 +43,47 @@ impl<T: KeyedEvent> Turn<T> {
         &mut self.event
     }
 
-    /// Takes the event and its key apart.
+    /// Returns the event and the hold.
     pub fn into_parts(self) -> (T, Hold<T>) {
         (self.event, self.hold)
     }
 }
 
 impl<T: KeyedEvent> Hold<T> {
-    /// Gives the demand and the lane's permit back and keeps the key: for an event that will be tried
-    /// again, so that it neither loses its place nor occupies a worker.
+    /// Gives the demand and the permit of the class back and keeps the key. Use it for an event that
+    /// is tried again later: the event stays the first of its key and occupies no worker.
     pub fn park(mut self) -> Parked<T> {
-        let cell = Arc::clone(&self.cell);
+        let shared = Arc::clone(&self.shared);
         let parked = self.held.take().map(|held| {
-            let (parked, asked) = cell.with(|state| state.machine.park(held));
-            cell.metrics.asked(asked);
+            let (parked, asked) = shared.with(|state| state.machine.park(held));
+            shared.metrics.asked(asked);
             parked
         });
-        Parked { cell, parked }
+        Parked { shared, parked }
     }
 }
 
 impl<T: KeyedEvent> Drop for Hold<T> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            let asked = self.cell.with(|state| state.machine.release(held));
-            self.cell.metrics.asked(asked);
+            let asked = self.shared.with(|state| state.machine.release(held));
+            self.shared.metrics.asked(asked);
         }
     }
 }
 
 impl<T: KeyedEvent> Parked<T> {
-    /// Makes this the next event of its key, granted again when there is demand and a permit. After
+    /// Makes `event` the next event of the key. It is granted when there are demand and a permit. After
     /// [`KeyedProducer::end`](crate::KeyedProducer::end) it is dropped.
     pub fn resume(mut self, event: T) {
         let Some(parked) = self.parked.take() else { return };
-        let lane = event.lane();
-        let refused = self.cell.with(|state| {
+        let class = event.class();
+        let refused = self.shared.with(|state| {
             if state.phase == Phase::Ended {
                 state.machine.release_parked(parked);
                 return Some(event);
             }
-            state.machine.resume(parked, event, lane);
+            state.machine.resume(parked, event, class);
             None
         });
         drop(refused);
@@ -92,7 +93,7 @@ impl<T: KeyedEvent> Parked<T> {
 impl<T: KeyedEvent> Drop for Parked<T> {
     fn drop(&mut self) {
         if let Some(parked) = self.parked.take() {
-            self.cell.with(|state| state.machine.release_parked(parked));
+            self.shared.with(|state| state.machine.release_parked(parked));
         }
     }
 }

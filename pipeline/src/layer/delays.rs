@@ -1,11 +1,11 @@
-//! Delays: how long to wait before each further try. This file alone knows the `backoff` crate.
+//! Delays: how long to wait before each further try. Only this file uses the `backoff` crate.
 
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
 
-/// Delays that grow by half each time, with jitter of half a delay either way.
+/// Computes delays. Each is half as long again as the one before, plus or minus half of it at random.
 ///
 /// ```
 /// use std::time::Duration;
@@ -18,19 +18,19 @@ use backoff::backoff::Backoff;
 pub struct Delays(ExponentialBackoff);
 
 impl Delays {
-    /// Delays of about `first` at first and about `longest` at most.
+    /// Starts at about `first` and grows to about `longest`.
     pub fn new(first: Duration, longest: Duration) -> Delays {
         Delays(ExponentialBackoff {
             current_interval: first,
             initial_interval: first,
             max_interval: longest,
-            // Its own clock is not tokio's; how long a call may take is its caller's matter.
+            // Its clock is not tokio's. The caller limits the time of all tries together.
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         })
     }
 
-    /// The next delay; tokio sleeps it.
+    /// Returns the next delay.
     pub fn next_delay(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(self.0.max_interval)
     }

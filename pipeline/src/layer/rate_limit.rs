@@ -1,4 +1,5 @@
-//! Rate limit: so many calls per key and time; who comes too early is told when to come back.
+//! Rate limit: a number of calls per key and time. A call that comes too early fails at once, and its
+//! error says when to try again.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -18,41 +19,41 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-/// How many calls per key.
+/// How many calls a key may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimitOptions {
-    /// Calls per `period` and key in the long run.
+    /// Calls of a key per `period`, on average.
     pub calls: NonZeroU32,
-    /// The time for `calls`.
+    /// The period that `calls` counts for.
     pub period: Duration,
-    /// Calls of a key that may come at once after a quiet time.
+    /// How many calls of a key may come at once after a time without calls.
     pub burst: NonZeroU32,
-    /// Most keys that are remembered at once; a key is forgotten when its burst is whole again. While
-    /// so many are remembered every call is refused.
+    /// How many keys are remembered at once. A key is forgotten when it may make a whole burst again.
+    /// While so many are remembered, every call is refused.
     pub max_keys: usize,
 }
 
-/// A call was not made, or failed.
+/// Why a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RateLimitError<E = Infallible> {
-    /// The key has had its calls; nothing ran.
-    #[error("too many calls, come back in {retry_after:?}")]
+    /// The key made too many calls. The service was not called.
+    #[error("too many calls, retry in {retry_after:?}")]
     TooMany {
-        /// When the next one is free.
+        /// When the next call is allowed.
         retry_after: Duration,
     },
-    /// Too many different keys called; nothing ran.
-    #[error("too many callers, come back in {retry_after:?}")]
+    /// Too many different keys made calls. The service was not called.
+    #[error("too many callers, retry in {retry_after:?}")]
     TooManyKeys {
-        /// When some are forgotten.
+        /// When keys are forgotten.
         retry_after: Duration,
     },
-    /// The call was made and failed.
+    /// The service was called and failed.
     #[error(transparent)]
     Inner(#[from] E),
 }
 
-/// tokio's time since the limiter was made, so that tests can pause it.
+/// The time since the limiter was made. It is tokio's time, so tests can pause it.
 #[derive(Debug, Clone)]
 struct TokioClock {
     start: Instant,
@@ -72,44 +73,44 @@ struct Limiter<K: Hash + Eq + Clone> {
     keyed: Keyed<K>,
     clock: TokioClock,
     max_keys: usize,
-    /// How long a whole burst takes to come back: who was quiet for so long can be forgotten.
+    /// After this time without calls a key may make a whole burst again and can be forgotten.
     memory: Duration,
-    /// When to look next for keys to forget.
-    upkeep: Mutex<Duration>,
+    /// When to look for keys to forget.
+    next_cleanup: Mutex<Duration>,
 }
 
 impl<K: Hash + Eq + Clone> Limiter<K> {
     fn check<E>(&self, key: &K) -> Result<(), RateLimitError<E>> {
-        self.upkeep()?;
+        self.forget_quiet_keys()?;
         self.keyed.check_key(key).map_err(|not_until| RateLimitError::TooMany {
             retry_after: not_until.wait_time_from(self.clock.now()),
         })
     }
 
-    /// Forgets quiet keys once per burst time, so its cost is spread over the calls of that time.
-    fn upkeep<E>(&self) -> Result<(), RateLimitError<E>> {
+    /// Forgets keys at most once per `memory`, so that the cost is shared by the calls of that time.
+    fn forget_quiet_keys<E>(&self) -> Result<(), RateLimitError<E>> {
         let now = self.clock.now();
-        let mut upkeep = self.upkeep.lock();
-        if now >= *upkeep {
-            *upkeep = now.saturating_add(self.memory);
+        let mut next_cleanup = self.next_cleanup.lock();
+        if now >= *next_cleanup {
+            *next_cleanup = now.saturating_add(self.memory);
             self.keyed.retain_recent();
         }
         if self.keyed.len() < self.max_keys {
             return Ok(());
         }
-        Err(RateLimitError::TooManyKeys { retry_after: upkeep.duration_since(now).into() })
+        Err(RateLimitError::TooManyKeys { retry_after: next_cleanup.duration_since(now).into() })
     }
 }
 
-/// Mounts [`RateLimit`]: the key of a call is what `key` says. Services made with clones of one layer
-/// share the limit.
+/// Mounts [`RateLimit`]. A function names the key of each call. Services made with clones of one layer
+/// share one limit.
 pub struct RateLimitLayer<Q, K: Hash + Eq + Clone> {
     limiter: Arc<Limiter<K>>,
     key: fn(&Q) -> K,
 }
 
 impl<Q, K: Hash + Eq + Clone> RateLimitLayer<Q, K> {
-    /// Makes the layer.
+    /// Makes the layer. `key` returns the key of a call.
     pub fn new(options: RateLimitOptions, key: fn(&Q) -> K) -> RateLimitLayer<Q, K> {
         let interval = (options.period / options.calls.get()).max(Duration::from_nanos(1));
         // `None` only for a zero interval.
@@ -123,12 +124,12 @@ impl<Q, K: Hash + Eq + Clone> RateLimitLayer<Q, K> {
             clock,
             max_keys: options.max_keys,
             memory,
-            upkeep: Mutex::new(memory),
+            next_cleanup: Mutex::new(memory),
         };
         RateLimitLayer { limiter: Arc::new(limiter), key }
     }
 
-    /// Keys that are remembered.
+    /// Returns how many keys are remembered.
     pub fn keys(&self) -> usize {
         self.limiter.keyed.len()
     }
@@ -154,7 +155,7 @@ impl<S, Q, K: Hash + Eq + Clone> Layer<S> for RateLimitLayer<Q, K> {
     }
 }
 
-/// Refuses calls of a key that come too early; made by [`RateLimitLayer`].
+/// Refuses calls of a key that come too early. Made by [`RateLimitLayer`].
 #[derive(Debug)]
 pub struct RateLimit<S, Q, K: Hash + Eq + Clone> {
     inner: S,
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_gets_its_burst_then_its_rate_and_is_told_when_to_come_back() {
+    async fn a_key_gets_its_burst_then_its_rate_and_is_told_when_to_retry() {
         let layer = RateLimitLayer::new(options(), |key: &u64| *key);
         assert_eq!(call(&layer, 1).await, Ok(()));
         assert_eq!(call(&layer, 1).await, Ok(()));

@@ -1,7 +1,7 @@
-//! Retry: tries again what failed in a way that is safe to try again.
+//! Retry: repeats a call that failed in a way that is safe to repeat.
 //!
-//! The delays grow exponentially with jitter; a budget shared by all calls of a layer bounds retries
-//! to a part of the traffic, so that a failing neighbour is not buried under them.
+//! The delays grow exponentially, with jitter. All calls of a layer share one budget, which limits
+//! retries to a part of the traffic: retries do not multiply the load on a failing service.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,29 +13,29 @@ use tower::retry::budget::{Budget, TpsBudget};
 
 use super::Delays;
 
-/// An error that knows whether the same call may be made again.
+/// An error that says whether the same call may be made again.
 pub trait Retryable {
     /// Whether the call certainly had no effect, or has the same effect when made twice.
     fn is_retryable(&self) -> bool;
 }
 
-/// When to try again, and how often.
+/// When to retry, and how often.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryOptions {
-    /// Most tries beyond the first.
+    /// How many times a call is repeated at most.
     pub retries: u32,
-    /// About how long the first delay is; each further one is half as long again.
+    /// The first delay, approximately. Each further delay is half as long again.
     pub first_delay: Duration,
-    /// About how long a delay is at most.
+    /// The longest delay, approximately.
     pub longest_delay: Duration,
-    /// Retries that are always allowed, per second over all calls of the layer.
+    /// Retries per second that are always allowed, for all calls of the layer together.
     pub budget_per_second: u32,
-    /// Retries beyond that, as a share of all calls: 0.2 is one retry for five calls.
+    /// Further retries, as a share of the successful calls: 0.2 allows one retry for five calls.
     pub budget_share: f32,
 }
 
 impl Default for RetryOptions {
-    /// 5 retries from 50 ms to 2 s apart, 10 a second and one for five calls.
+    /// 5 retries with delays from 50 ms to 2 s; a budget of 10 per second and one for five calls.
     fn default() -> RetryOptions {
         RetryOptions {
             retries: 5,
@@ -51,11 +51,11 @@ impl Default for RetryOptions {
 /// [`Retryable`].
 pub type RetryLayer = tower::retry::RetryLayer<RetryPolicy>;
 
-/// How long a budget remembers the calls that it was earned by.
+/// How long a successful call counts for the budget.
 const BUDGET_MEMORY: Duration = Duration::from_secs(10);
 
 impl RetryOptions {
-    /// Makes the layer. Its clones, and the services made with it, share one budget.
+    /// Makes the layer. Its clones and the services made with it share one budget.
     pub fn layer(self) -> RetryLayer {
         let budget = TpsBudget::new(
             BUDGET_MEMORY,
@@ -71,7 +71,7 @@ impl RetryOptions {
     }
 }
 
-/// Decides for one call whether it is tried again; made by [`RetryOptions::layer`].
+/// Decides whether one call is repeated. Made by [`RetryOptions::layer`].
 pub struct RetryPolicy {
     options: RetryOptions,
     budget: Arc<TpsBudget>,
@@ -79,7 +79,7 @@ pub struct RetryPolicy {
     delays: Option<Box<Delays>>,
 }
 
-/// A clone starts a call of its own and shares the budget.
+/// A clone is for another call. It shares the budget.
 impl Clone for RetryPolicy {
     fn clone(&self) -> RetryPolicy {
         RetryPolicy {
@@ -109,7 +109,7 @@ impl<Q: Clone, R, E: Retryable> Policy<Q, R, E> for RetryPolicy {
             }
             Err(error) => error.is_retryable(),
         };
-        // Spent last: a call that is not tried again for another reason must cost nothing.
+        // Checked last: a call that is not repeated for another reason must not use the budget.
         if !is_retryable || self.tried >= self.options.retries || !self.budget.withdraw() {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Timed: how long a service takes, as a histogram by stage and outcome.
+//! Timed: measures how long a service takes, as a histogram by stage and outcome.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::metrics::STAGE_DURATION_SECONDS;
 /// Mounts [`Timed`].
 #[derive(Debug, Clone, Copy)]
 pub struct TimedLayer {
-    /// The label `stage`.
+    /// The value of the label `stage`.
     pub stage: &'static str,
 }
 
@@ -27,8 +27,8 @@ impl<S> Layer<S> for TimedLayer {
     }
 }
 
-/// Measures each call from `call` to its end; a call that is dropped before is not counted. Made by
-/// [`TimedLayer`].
+/// Measures each call from `call` to its response. A call that is dropped before is not measured. Made
+/// by [`TimedLayer`].
 #[derive(Debug, Clone)]
 pub struct Timed<S> {
     inner: S,

@@ -1,67 +1,67 @@
-//! Call: an event with a reply slot.
+//! Call: an event whose sender waits for a reply.
 
 use tokio::sync::oneshot;
 
 use crate::buffer::{Permit, Refused};
 use crate::dispatcher::Dispatcher;
-use crate::producer::{CallDoor, Producer};
+use crate::producer::{CallService, Producer};
 
-/// An event whose sender waits for an answer.
+/// An event whose sender waits for a reply.
 #[derive(Debug)]
 pub struct Call<Q, R> {
-    /// What was asked.
+    /// The request.
     pub request: Q,
-    /// Where the answer goes.
+    /// Where the reply goes.
     pub reply: Reply<R>,
 }
 
-/// Where the answer to a [`Call`] goes. Dropped unused, it answers [`CallError::Unanswered`], so a
-/// caller never hangs.
+/// Sends the reply to a [`Call`]. When it is dropped unused, the caller gets [`CallError::NoReply`],
+/// so a caller never waits for ever.
 #[derive(Debug)]
 pub struct Reply<R>(oneshot::Sender<R>);
 
 impl<R> Reply<R> {
-    /// Answers.
+    /// Sends the reply.
     ///
     /// # Errors
-    /// Hands the answer back when the caller has gone.
-    pub fn send(self, answer: R) -> Result<(), R> {
-        self.0.send(answer)
+    /// Returns the reply when the caller no longer waits.
+    pub fn send(self, reply: R) -> Result<(), R> {
+        self.0.send(reply)
     }
 
-    /// Whether the caller has gone.
+    /// Whether the caller no longer waits.
     pub fn is_abandoned(&self) -> bool {
         self.0.is_closed()
     }
 }
 
-/// Why a call has no answer.
+/// Why a call has no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// It was not admitted and never ran.
+    /// The call was not admitted and never ran.
     #[error("the call was refused")]
     Refused(#[from] Refused),
-    /// The consumer dropped it without an answer: it may have run.
-    #[error("the call was dropped without an answer")]
-    Unanswered,
+    /// The consumer dropped the call without a reply. It may have run.
+    #[error("the call was dropped without a reply")]
+    NoReply,
 }
 
 impl<Q: Send + 'static, R: Send + 'static, D: Dispatcher<Call<Q, R>>> Producer<Call<Q, R>, D> {
-    /// Puts a call into the place that was taken for it and waits for its answer, for as long as the
-    /// consumer takes. Dropping the future gives up the answer, not the call.
+    /// Puts a call into the place that was taken for it and waits for its reply, without a limit.
+    /// Dropping the future gives up the reply; the call still runs.
     ///
     /// # Errors
     /// See [`CallError`].
     pub async fn call(&self, request: Q, permit: Permit) -> Result<R, CallError> {
-        let (reply, answer) = oneshot::channel();
-        let call = Call { request, reply: Reply(reply) };
+        let (sender, reply) = oneshot::channel();
+        let call = Call { request, reply: Reply(sender) };
         self.cast(call, permit).map_err(|rejected| rejected.reason)?;
-        answer.await.map_err(|_| CallError::Unanswered)
+        reply.await.map_err(|_| CallError::NoReply)
     }
 
-    /// Makes a tower service that calls: its readiness is room in the buffer, its response the
-    /// answer. `weigh` says how many bytes a request counts for.
-    pub fn call_door(&self, weigh: fn(&Q) -> usize) -> CallDoor<Q, R, D> {
-        CallDoor::new(self.clone(), weigh)
+    /// Makes a tower service that calls. It is ready when the buffer has a free place; its response is
+    /// the reply. `weigh` returns how many bytes a request counts for.
+    pub fn call_service(&self, weigh: fn(&Q) -> usize) -> CallService<Q, R, D> {
+        CallService::new(self.clone(), weigh)
     }
 }

@@ -1,4 +1,4 @@
-//! Source: where a pulling producer gets its events from.
+//! Source: makes the events of a pulling producer.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -8,57 +8,58 @@ use tracing::error;
 
 use crate::dispatcher::Dispatcher;
 use crate::guard;
-use crate::producer::cell::Cell;
+use crate::producer::shared::ProducerShared;
 use std::task::Poll;
 
 /// Makes events on demand.
 pub trait Source: Send + 'static {
-    /// What it makes.
+    /// The type of its events.
     type Event: Send + 'static;
 
-    /// Makes up to `demand` events (at least 1 is asked for), waiting for them if there are none yet; an
-    /// empty answer is asked again at once, `None` is the end. More than `demand` is allowed: what
-    /// is over waits, and nothing more is asked for until it is gone.
+    /// Makes up to `demand` events, which is at least 1. Waits when there are none yet. Returns `None` at
+    /// the end. After an empty `Vec` it is called again at once. It may return more than `demand`
+    /// events: the rest waits, and the source is not called again until the rest is gone.
     ///
-    /// When the producer is closed the future is dropped wherever it is.
+    /// When the producer is closed, the future is dropped at its current await point.
     fn events(&mut self, demand: usize) -> impl Future<Output = Option<Vec<Self::Event>>> + Send;
 }
 
-/// The task of a pulling producer.
+/// Runs as the task of a pulling producer.
 pub(crate) async fn run<S: Source, D: Dispatcher<S::Event>>(
-    cell: Arc<Cell<S::Event, D>>,
+    shared: Arc<ProducerShared<S::Event, D>>,
     mut source: S,
 ) {
-    // However this task ends, its subscribers learn of it; after an orderly end this does nothing.
-    let abandoned = FailOnDrop(Arc::clone(&cell));
-    while let Some(demand) = poll_fn(|cx| cell.poll_wanted(cx)).await {
+    // Subscribers learn that the producer failed, also when this task is aborted. After an orderly end
+    // this does nothing.
+    let abandoned = FailOnDrop(Arc::clone(&shared));
+    while let Some(demand) = poll_fn(|cx| shared.poll_wanted(cx)).await {
         let events = {
             let mut events = pin!(guard::catch(source.events(demand)));
             poll_fn(|cx| match events.as_mut().poll(cx) {
                 Poll::Ready(events) => Poll::Ready(Some(events)),
-                Poll::Pending => cell.poll_closed(cx).map(|()| None),
+                Poll::Pending => shared.poll_closed(cx).map(|()| None),
             })
             .await
         };
         match events {
             Some(Ok(Some(events))) => {
-                if cell.feed(events).is_err() {
+                if shared.feed(events).is_err() {
                     break;
                 }
             }
             Some(Ok(None)) | None => break,
             Some(Err(panic)) => {
                 error!(%panic, "source panicked");
-                return cell.end(true);
+                return shared.end(true);
             }
         }
         tokio::task::coop::consume_budget().await;
     }
-    cell.close();
+    shared.close();
     drop(abandoned);
 }
 
-struct FailOnDrop<E: Send + 'static, D: Dispatcher<E>>(Arc<Cell<E, D>>);
+struct FailOnDrop<E: Send + 'static, D: Dispatcher<E>>(Arc<ProducerShared<E, D>>);
 
 impl<E: Send + 'static, D: Dispatcher<E>> Drop for FailOnDrop<E, D> {
     fn drop(&mut self) {

@@ -1,38 +1,24 @@
-//! Pair: the channel between one producer and one consumer, and the bell that wakes the consumer.
+//! Pair: the channel between one producer and one consumer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Context;
 
 use futures_util::task::AtomicWaker;
 
-use crate::dispatcher::SubscriberId;
-
-/// Wakes a consumer's task. One per consumer, rung by each of its producers.
-#[derive(Debug, Default)]
-pub(crate) struct Bell(AtomicWaker);
-
-impl Bell {
-    pub(crate) fn ring(&self) {
-        self.0.wake();
-    }
-
-    pub(crate) fn listen(&self, cx: &Context<'_>) {
-        self.0.register(cx.waker());
-    }
-}
+use crate::subscription::SubscriberId;
 
 /// What both sides of a pair share.
 #[derive(Debug)]
 pub(crate) struct Pair {
-    pub(crate) bell: Arc<Bell>,
-    /// Set before the channel is closed when the producer failed.
+    /// Wakes the consumer's task.
+    pub(crate) waker: Arc<AtomicWaker>,
+    /// Set before the channel closes, when the producer failed.
     failed: AtomicBool,
 }
 
 impl Pair {
-    pub(crate) fn new(bell: &Arc<Bell>) -> Arc<Pair> {
-        Arc::new(Pair { bell: Arc::clone(bell), failed: AtomicBool::new(false) })
+    pub(crate) fn new(waker: &Arc<AtomicWaker>) -> Arc<Pair> {
+        Arc::new(Pair { waker: Arc::clone(waker), failed: AtomicBool::new(false) })
     }
 
     pub(crate) fn fail(&self) {
@@ -44,12 +30,12 @@ impl Pair {
     }
 }
 
-/// One channel message: events that were granted together.
+/// One message of the channel: events that were granted together.
 #[derive(Debug, Clone)]
 pub(crate) enum Batch<E> {
-    /// The common case of calls that come one by one, without an allocation.
+    /// One event, without an allocation. Calls mostly come one by one.
     One(E),
-    /// At most the subscriber's demand.
+    /// More events, at most the subscriber's demand.
     Many(Vec<E>),
 }
 
@@ -85,27 +71,27 @@ impl<E> IntoIterator for Batch<E> {
     }
 }
 
-/// The producer's end of a pair's channel. When the last one is dropped the subscription ends, after
-/// what is in the channel. The order of the fields matters: the channel closes, then the bell rings.
+/// The producer's side of a pair. The subscription ends when it is dropped and the channel is empty. The
+/// order of the fields matters: first the channel closes, then the consumer is woken.
 #[derive(Debug)]
 pub(crate) struct Output<E> {
     sender: flume::Sender<Batch<E>>,
-    pub(crate) pair: RingOnDrop,
+    pub(crate) pair: WakeOnDrop,
     pub(crate) id: SubscriberId,
 }
 
-/// Rings when the producer lets go of the pair.
+/// Wakes the consumer when it is dropped.
 #[derive(Debug)]
-pub(crate) struct RingOnDrop(pub(crate) Arc<Pair>);
+pub(crate) struct WakeOnDrop(pub(crate) Arc<Pair>);
 
-impl Drop for RingOnDrop {
+impl Drop for WakeOnDrop {
     fn drop(&mut self) {
-        self.0.bell.ring();
+        self.0.waker.wake();
     }
 }
 
 impl<E> Output<E> {
-    /// Sends what was asked for. Hands it back when the consumer has gone.
+    /// Sends events that were asked for. Returns them when the consumer has left.
     pub(crate) fn send(&self, batch: Batch<E>) -> Result<(), Batch<E>> {
         self.sender.try_send(batch).map_err(|error| {
             debug_assert!(
@@ -117,12 +103,12 @@ impl<E> Output<E> {
     }
 }
 
-/// Makes the channel of a pair; it holds as many messages as events may be out.
+/// Makes the channel of a pair. It holds as many messages as events may be asked for.
 pub(crate) fn channel<E>(
     id: SubscriberId,
     pair: &Arc<Pair>,
     max_demand: usize,
 ) -> (Output<E>, flume::Receiver<Batch<E>>) {
     let (sender, receiver) = flume::bounded(max_demand);
-    (Output { sender, pair: RingOnDrop(Arc::clone(pair)), id }, receiver)
+    (Output { sender, pair: WakeOnDrop(Arc::clone(pair)), id }, receiver)
 }

@@ -195,7 +195,7 @@ impl KeyedEvent for Placed {
         &self.entry.actor
     }
 
-    fn lane(&self) -> u32 {
+    fn class(&self) -> u32 {
         self.host_limit
     }
 

@@ -116,7 +116,7 @@ impl KeyedEvent for PlannedEffect {
         &self.target
     }
 
-    fn lane(&self) -> u32 {
+    fn class(&self) -> u32 {
         0
     }
 }

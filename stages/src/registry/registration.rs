@@ -102,7 +102,7 @@ impl Registrar {
     fn hosted(&self, definition: Arc<Definition>) -> Hosted {
         let (host_limit, new) = self.directory.host_limit(&definition.host);
         if new {
-            self.mailboxes.queue.set_lane_limit(host_limit, self.host_connections);
+            self.mailboxes.queue.set_class_limit(host_limit, self.host_connections);
         }
         Hosted { definition, host_limit }
     }
@@ -177,7 +177,7 @@ impl Registrar {
         for former in moved {
             if self.directory.forget_host_limit(&former) {
                 // Without a limit it is forgotten when it is quiet.
-                self.mailboxes.queue.set_lane_limit(former.host_limit, usize::MAX);
+                self.mailboxes.queue.set_class_limit(former.host_limit, usize::MAX);
             }
         }
         for entry in fresh.into_iter().chain(known) {

@@ -1,4 +1,4 @@
-//! The keyed machine against a naive model, driven at random.
+//! Compares the keyed machine with a simple model, with random steps.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -6,44 +6,44 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An event: its key, its number within the run, its lane, and whether its caller has gone.
+/// An event: its key, its number within the run, its class, and whether its caller has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Mail {
     key: u8,
     number: u32,
-    lane: u32,
+    class: u32,
     gone: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Push { key: u8, lane: u32, exempt: bool, gone: bool },
+    Push { key: u8, class: u32, exempt: bool, gone: bool },
     Sweep { key: u8 },
-    Limit { lane: u32, limit: usize },
+    Limit { class: u32, limit: usize },
     Subscribe { max: usize, min: usize },
     Cancel { which: usize },
     Grant,
     Release { which: usize },
     Park { which: usize },
-    Resume { which: usize, lane: u32 },
+    Resume { which: usize, class: u32 },
     Forget { which: usize },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let (key, lane, which) = (0u8..6, 0u32..4, 0usize..50);
+    let (key, class, which) = (0u8..6, 0u32..4, 0usize..50);
     let step = prop_oneof![
-        8 => (key.clone(), lane.clone(), any::<bool>(), any::<bool>())
-            .prop_map(|(key, lane, exempt, gone)| Step::Push { key, lane, exempt, gone }),
+        8 => (key.clone(), class.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(key, class, exempt, gone)| Step::Push { key, class, exempt, gone }),
         1 => key.prop_map(|key| Step::Sweep { key }),
-        1 => (lane.clone(), prop_oneof![Just(usize::MAX), 0usize..3])
-            .prop_map(|(lane, limit)| Step::Limit { lane, limit }),
+        1 => (class.clone(), prop_oneof![Just(usize::MAX), 0usize..3])
+            .prop_map(|(class, limit)| Step::Limit { class, limit }),
         1 => (1usize..6, 0usize..6)
             .prop_map(|(max, min)| Step::Subscribe { max, min: min.min(max - 1) }),
         1 => which.clone().prop_map(|which| Step::Cancel { which }),
         8 => Just(Step::Grant),
         6 => which.clone().prop_map(|which| Step::Release { which }),
         2 => which.clone().prop_map(|which| Step::Park { which }),
-        2 => (which.clone(), lane).prop_map(|(which, lane)| Step::Resume { which, lane }),
+        2 => (which.clone(), class).prop_map(|(which, class)| Step::Resume { which, class }),
         1 => which.prop_map(|which| Step::Forget { which }),
     ];
     prop::collection::vec(step, 0..300)
@@ -51,13 +51,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 const PER_KEY: usize = 4;
 
-/// The machine beside what must be true of it, kept as naively as possible.
+/// The machine and its model, which is as simple as possible.
 struct Model {
     machine: Keyed<u8, Mail>,
-    /// Queued, per key, in order; with whether it counts against the bound.
+    /// The queued events of each key, in order, and whether each counts against the bound.
     queues: BTreeMap<u8, VecDeque<(Mail, bool)>>,
     limits: BTreeMap<u32, usize>,
-    /// Subscriber, maximum, and what it has asked for and was not granted.
+    /// Each subscriber, its maximum demand, and its outstanding demand.
     subscribers: Vec<(SubscriberId, usize, usize)>,
     out: Vec<(KeyedGrant<Mail>, u32)>,
     parked: Vec<(ParkedKey, Mail)>,
@@ -84,17 +84,17 @@ impl Model {
         out.chain(self.parked.iter().map(|(_, mail)| mail.key)).collect()
     }
 
-    fn in_flight(&self, lane: u32) -> usize {
-        self.out.iter().filter(|(_, out_lane)| *out_lane == lane).count()
+    fn in_flight(&self, class: u32) -> usize {
+        self.out.iter().filter(|(_, out_class)| *out_class == class).count()
     }
 
-    /// Keys whose head could be granted, were there demand.
+    /// The keys whose first event could be granted if there were demand.
     fn runnable(&self) -> BTreeSet<u8> {
         let taken = self.held();
         let is_runnable = |(key, queue): (&u8, &VecDeque<(Mail, bool)>)| {
             let (head, _) = queue.front()?;
-            let limit = self.limits.get(&head.lane).copied().unwrap_or(usize::MAX);
-            let is = !taken.contains(key) && self.in_flight(head.lane) < limit;
+            let limit = self.limits.get(&head.class).copied().unwrap_or(usize::MAX);
+            let is = !taken.contains(key) && self.in_flight(head.class) < limit;
             is.then_some(*key)
         };
         self.queues.iter().filter_map(is_runnable).collect()
@@ -109,7 +109,7 @@ impl Model {
 
     fn apply(&mut self, step: Step) {
         match step {
-            Step::Push { key, lane, exempt, gone } => self.push(key, lane, exempt, gone),
+            Step::Push { key, class, exempt, gone } => self.push(key, class, exempt, gone),
             Step::Sweep { key } => {
                 let swept = self.machine.sweep(&key, |mail| mail.gone);
                 let queue = self.queues.entry(key).or_default();
@@ -118,9 +118,9 @@ impl Model {
                 queue.retain(|(mail, _)| !mail.gone);
                 assert_eq!(swept, expected);
             }
-            Step::Limit { lane, limit } => {
-                self.machine.set_lane_limit(lane, limit);
-                self.limits.insert(lane, limit);
+            Step::Limit { class, limit } => {
+                self.machine.set_class_limit(class, limit);
+                self.limits.insert(class, limit);
             }
             Step::Subscribe { max, min } => {
                 let id = SubscriberId(self.subscribed);
@@ -145,10 +145,10 @@ impl Model {
                 self.asked(grant.to, again);
                 self.parked.push((parked, grant.event));
             }
-            Step::Resume { which, lane } if !self.parked.is_empty() => {
+            Step::Resume { which, class } if !self.parked.is_empty() => {
                 let (parked, mail) = self.parked.remove(which % self.parked.len());
-                let mail = Mail { lane, ..mail };
-                self.machine.resume(parked, mail, lane);
+                let mail = Mail { class, ..mail };
+                self.machine.resume(parked, mail, class);
                 self.queues.entry(mail.key).or_default().push_front((mail, false));
             }
             Step::Forget { which } if !self.parked.is_empty() => {
@@ -160,13 +160,13 @@ impl Model {
         self.check();
     }
 
-    fn push(&mut self, key: u8, lane: u32, exempt: bool, gone: bool) {
-        let mail = Mail { key, number: self.numbers, lane, gone };
+    fn push(&mut self, key: u8, class: u32, exempt: bool, gone: bool) {
+        let mail = Mail { key, number: self.numbers, class, gone };
         self.numbers += 1;
         let queue = self.queues.entry(key).or_default();
         let counted = queue.iter().filter(|(_, counts)| *counts).count();
         let fits = exempt || counted < PER_KEY;
-        let pushed = self.machine.push(&key, mail, lane, exempt);
+        let pushed = self.machine.push(&key, mail, class, exempt);
         assert_eq!(pushed.is_ok(), fits, "the bound of a key, in the machine and in the model");
         if fits {
             queue.push_back((mail, !exempt));
@@ -183,7 +183,7 @@ impl Model {
             return;
         };
         assert!(promised);
-        assert!(runnable.contains(&grant.event.key), "{grant:?} is held, or its lane is full");
+        assert!(runnable.contains(&grant.event.key), "{grant:?} is held, or its class is full");
         let queue = self.queues.get_mut(&grant.event.key).expect("it was queued");
         let (head, _) = queue.pop_front().expect("it was queued");
         assert_eq!(grant.event, head, "first in, first out per key");
@@ -191,7 +191,7 @@ impl Model {
         let (.., open) = subscriber.expect("granted to a subscriber");
         assert_eq!(*open, largest, "the largest demand first");
         *open -= 1;
-        self.out.push((grant, head.lane));
+        self.out.push((grant, head.class));
     }
 
     fn check(&self) {
@@ -212,16 +212,16 @@ impl Model {
 }
 
 proptest! {
-    /// Grants are exactly those that the model allows, whatever happens in between; at the end
-    /// everything that was pushed and not swept comes out once, in order per key.
+    /// The machine grants exactly what the model allows. Every event that was pushed and not swept is
+    /// granted once, in order per key.
     #[test]
     fn the_machine_does_what_the_model_allows_and_starves_nobody(steps in steps()) {
         let mut model = Model::new();
         for step in steps {
             model.apply(step);
         }
-        for lane in 0..4 {
-            model.apply(Step::Limit { lane, limit: usize::MAX });
+        for class in 0..4 {
+            model.apply(Step::Limit { class, limit: usize::MAX });
         }
         model.apply(Step::Subscribe { max: 3, min: 0 });
         while !model.machine.is_idle() {
@@ -235,16 +235,16 @@ proptest! {
         prop_assert!(model.queues.values().all(VecDeque::is_empty));
     }
 
-    /// With all keys full and one worker, keys of a lane take turns, and so do lanes.
+    /// With all keys full and one worker, the keys of a class take turns, and so do the classes.
     #[test]
-    fn keys_take_turns_within_a_lane_and_lanes_with_each_other(
-        keys in 1u32..5, lanes in 1u32..4, rounds in 1u32..5,
+    fn keys_take_turns_within_a_class_and_classes_with_each_other(
+        keys in 1u32..5, classes in 1u32..4, rounds in 1u32..5,
     ) {
         let mut machine: Keyed<(u32, u32), (u32, u32)> = Keyed::new(100);
-        for lane in 0..lanes {
+        for class in 0..classes {
             for key in 0..keys {
                 for _ in 0..rounds {
-                    prop_assert!(machine.push(&(lane, key), (lane, key), lane, false).is_ok());
+                    prop_assert!(machine.push(&(class, key), (class, key), class, false).is_ok());
                 }
             }
         }
@@ -259,13 +259,13 @@ proptest! {
         let mut expected = Vec::new();
         for _ in 0..rounds {
             for key in 0..keys {
-                expected.extend((0..lanes).map(|lane| (lane, key)));
+                expected.extend((0..classes).map(|class| (class, key)));
             }
         }
         prop_assert_eq!(seen, expected);
     }
 
-    /// What is cleared comes back once, and what is still out can be let go of afterwards.
+    /// Clearing returns each queued event once. Events in flight may be released afterwards.
     #[test]
     fn clearing_hands_back_all_that_is_queued(steps in steps()) {
         let mut model = Model::new();
@@ -299,6 +299,6 @@ fn a_burst_of_keys_leaves_no_memory_behind() {
         assert_eq!(machine.sweep(&key, |_| true), [key]);
     }
     assert!(machine.is_idle());
-    assert!(machine.lanes.len() <= KEPT_LANES);
+    assert!(machine.classes.len() <= KEPT_CLASSES);
     assert_eq!((machine.table.len(), machine.slots.occupied().len()), (0, 0));
 }

@@ -1,26 +1,26 @@
-//! Slot: what the machine knows of one key that has something queued or in flight.
+//! Slot: the state of one key that has an event queued or in flight.
 
 use std::collections::VecDeque;
 
-use crate::dispatcher::keyed::line::{Linked, Links};
+use crate::dispatcher::keyed::ready_queue::{Linked, Links};
 
-/// An event that waits for its key.
+/// An event that waits until its key is free.
 #[derive(Debug)]
 pub(crate) struct Queued<T> {
     pub(crate) event: T,
-    pub(crate) lane: u32,
-    /// Not counted against the bound of its key.
+    pub(crate) class: u32,
+    /// Whether it does not count against the bound of its key.
     pub(crate) exempt: bool,
 }
 
-/// Where a key is.
+/// What a key does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Nowhere: nothing of it is queued or out.
-    Free,
-    /// Its head waits in the line of this lane.
-    InLine(u32),
-    /// Its event is out, or it is parked.
+pub(crate) enum KeyState {
+    /// None of its events is queued or in flight.
+    Idle,
+    /// Its first event may be granted; it is in the ready queue of this class.
+    Ready(u32),
+    /// Its event is in flight or parked.
     Held,
 }
 
@@ -30,20 +30,21 @@ pub(crate) struct Slot<K, T> {
     key: Option<K>,
     hash: u64,
     links: Links,
-    pub(crate) place: Place,
+    pub(crate) state: KeyState,
     pub(crate) waiting: VecDeque<Queued<T>>,
-    /// How many of `waiting` count against the bound.
+    /// How many events of `waiting` count against the bound.
     pub(crate) counted: usize,
 }
 
-/// All slots; free ones are used again and keep a small queue allocated.
+/// All slots. Free slots are used again and keep a small queue allocated.
 #[derive(Debug)]
 pub(crate) struct Slots<K, T> {
     slots: Vec<Slot<K, T>>,
     free: Vec<u32>,
 }
 
-/// A free slot keeps room for this many events, so that a quiet key costs no allocation per event.
+/// A free slot keeps memory for this many events, so that a key with rare events does not allocate for
+/// each of them.
 const KEPT: usize = 4;
 
 impl<K, T> Default for Slots<K, T> {
@@ -77,14 +78,14 @@ impl<K: Eq, T> Slots<K, T> {
             key: Some(key),
             hash,
             links: Links::default(),
-            place: Place::Free,
+            state: KeyState::Idle,
             waiting: VecDeque::new(),
             counted: 0,
         });
         at
     }
 
-    /// Frees a slot; returns the hash of its key.
+    /// Frees a slot and returns the hash of its key.
     pub(crate) fn remove(&mut self, at: u32) -> u64 {
         let slot = self.get_mut(at);
         slot.key = None;
@@ -95,13 +96,13 @@ impl<K: Eq, T> Slots<K, T> {
         let hash = slot.hash;
         self.free.push(at);
         if self.free.len() == self.slots.len() {
-            self.rest();
+            self.shrink();
         }
         hash
     }
 
-    /// Nothing is in use: gives back what a burst has left.
-    fn rest(&mut self) {
+    /// Frees the memory that a burst left. No slot is in use.
+    fn shrink(&mut self) {
         const KEPT_SLOTS: usize = 1024;
         if self.slots.len() > KEPT_SLOTS {
             self.slots = Vec::new();

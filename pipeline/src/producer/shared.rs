@@ -1,39 +1,42 @@
-//! Cell: a producer's state behind its lock.
+//! Shared: a producer's state behind its lock.
 //!
-//! Events are sent with the lock held, which keeps their order per subscriber; sending never waits,
-//! because a channel holds as much as was asked for. Bells are rung, places given back and events
-//! dropped after the lock is released.
+//! Events are sent with the lock held, which keeps their order per subscriber. Sending never waits,
+//! because a channel holds as many events as were asked for. Consumers are woken, places freed and
+//! events dropped after the lock is released.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use crate::buffer::{Permit, Room};
+use crate::buffer::{Capacity, Permit};
 use crate::dispatcher::partition::Router;
-use crate::dispatcher::{Dispatcher, Entry, Places, SubscriberId};
+use crate::dispatcher::{Dispatcher, Entry, Places};
 use crate::guard;
 use crate::metrics::ProducerMetrics;
 use crate::producer::ProducerOptions;
 use crate::subscription::{
-    Batch, Bell, Claim, Link, Output, Pair, SubscribeError, SubscribeOptions, Upstream, channel,
+    Batch, DemandSender, Link, Output, Pair, SubscribeError, SubscribeOptions, SubscriberId,
+    Upstream, channel,
 };
 use crate::sync::Mutex;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// Nothing new comes; subscriptions end when nothing waits any more.
+    /// No event is admitted. The subscriptions end when no event waits any more.
     Finishing,
     Ended,
 }
 
-pub(crate) struct Cell<T, D> {
-    pub(crate) room: Arc<Room>,
+/// What the clones of a producer and its subscriptions share.
+pub(crate) struct ProducerShared<T, D> {
+    pub(crate) capacity: Arc<Capacity>,
     router: Option<Router<T>>,
     state: Mutex<State<T, D>>,
-    /// Rung when demand grows or the phase changes; heard by the task that feeds this producer.
-    feeder: Bell,
+    /// Wakes the task that feeds this producer when demand grows or the phase changes.
+    feeder: AtomicWaker,
     /// Notified when the producer or a subscription ends.
     changed: Notify,
     pub(crate) metrics: ProducerMetrics,
@@ -42,18 +45,18 @@ pub(crate) struct Cell<T, D> {
 struct State<T, D> {
     dispatcher: D,
     outputs: Vec<Output<T>>,
-    /// Subscriptions whose consumers have not let go.
+    /// How many subscriptions consumers still hold.
     attached: usize,
     next_id: u64,
     phase: Phase,
 }
 
-/// What is left to do when the lock has been released.
+/// What remains to be done after the lock is released.
 struct After<T> {
-    /// Who was sent something: the first without an allocation.
-    rung: Option<Arc<Pair>>,
-    rung_too: Vec<Arc<Pair>>,
-    /// What a consumer that has gone was granted.
+    /// Whose consumers to wake: the first is apart, which saves an allocation.
+    wake: Option<Arc<Pair>>,
+    wake_too: Vec<Arc<Pair>>,
+    /// Events granted to a consumer that has left.
     dropped: Vec<Batch<T>>,
     /// Subscriptions that have ended.
     ended: Vec<Output<T>>,
@@ -63,11 +66,11 @@ struct After<T> {
 }
 
 impl<T: Send + 'static, D: Dispatcher<T>> State<T, D> {
-    /// Hands out what can be handed out.
-    fn settle(&mut self) -> After<T> {
+    /// Sends all events that can be granted.
+    fn dispatch(&mut self) -> After<T> {
         let mut after = After {
-            rung: None,
-            rung_too: Vec::new(),
+            wake: None,
+            wake_too: Vec::new(),
             dropped: Vec::new(),
             ended: Vec::new(),
             places: Places::default(),
@@ -87,10 +90,10 @@ impl<T: Send + 'static, D: Dispatcher<T>> State<T, D> {
                 continue;
             }
             let pair = Arc::clone(&output.pair.0);
-            if after.rung.is_none() {
-                after.rung = Some(pair);
+            if after.wake.is_none() {
+                after.wake = Some(pair);
             } else {
-                after.rung_too.push(pair);
+                after.wake_too.push(pair);
             }
         }
         if self.phase == Phase::Finishing && self.dispatcher.queued() == 0 {
@@ -104,10 +107,10 @@ impl<T: Send + 'static, D: Dispatcher<T>> State<T, D> {
     }
 }
 
-impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
-    pub(crate) fn new(options: ProducerOptions, dispatcher: D) -> Cell<T, D> {
-        Cell {
-            room: Room::new(options.bound, options.full),
+impl<T: Send + 'static, D: Dispatcher<T>> ProducerShared<T, D> {
+    pub(crate) fn new(options: ProducerOptions, dispatcher: D) -> ProducerShared<T, D> {
+        ProducerShared {
+            capacity: Capacity::new(options.bound, options.full),
             router: dispatcher.router(),
             state: Mutex::new(State {
                 dispatcher,
@@ -116,7 +119,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
                 next_id: 0,
                 phase: Phase::Open,
             }),
-            feeder: Bell::default(),
+            feeder: AtomicWaker::new(),
             changed: Notify::new(),
             metrics: ProducerMetrics::new(options.name),
         }
@@ -126,18 +129,18 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
         let (result, after) = guard::or_abort(|| {
             let mut state = self.state.lock();
             let result = change(&mut state);
-            (result, state.settle())
+            (result, state.dispatch())
         });
         self.finish(after);
         result
     }
 
     fn finish(&self, after: After<T>) {
-        after.rung.iter().chain(&after.rung_too).for_each(|pair| pair.bell.ring());
-        self.room.give_back(after.places.events, after.places.bytes);
+        after.wake.iter().chain(&after.wake_too).for_each(|pair| pair.waker.wake());
+        self.capacity.give_back(after.places.events, after.places.bytes);
         self.metrics.granted(after.granted);
         if after.feed {
-            self.feeder.ring();
+            self.feeder.wake();
         }
         if !after.ended.is_empty() {
             drop(after.ended);
@@ -166,10 +169,10 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
         })
     }
 
-    /// Takes what the feeding task made; it is bounded by what was asked of that task. Hands it back
-    /// when the producer has ended.
+    /// Takes the events that the feeding task made. Their number is bounded by what that task was asked
+    /// for. Returns them when the producer has ended.
     pub(crate) fn feed(&self, events: Vec<T>) -> Result<(), Vec<T>> {
-        // The partitions are asked before the lock is taken: a router is user code.
+        // A router is user code, so it runs before the lock is taken.
         let partitions: Option<Vec<u32>> =
             self.router.as_ref().map(|router| events.iter().map(|event| router(event)).collect());
         self.with(|state| {
@@ -185,8 +188,8 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
         })
     }
 
-    /// How many events subscribers wait for: the feeding task makes that many. `None` when the
-    /// producer is closed.
+    /// Waits until subscribers ask for events that are not there. Returns how many: the feeding task
+    /// makes that many. Returns `None` when the producer is closed.
     pub(crate) fn poll_wanted(&self, cx: &Context<'_>) -> Poll<Option<usize>> {
         let look = || {
             let state = self.state.lock();
@@ -198,16 +201,16 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
                 wanted => Poll::Ready(Some(wanted)),
             }
         };
-        if let Poll::Ready(answer) = look() {
-            return Poll::Ready(answer);
+        if let Poll::Ready(wanted) = look() {
+            return Poll::Ready(wanted);
         }
-        self.feeder.listen(cx);
+        self.feeder.register(cx.waker());
         look()
     }
 
-    /// Ready when the producer is closed.
+    /// Waits until the producer is closed.
     pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
-        self.feeder.listen(cx);
+        self.feeder.register(cx.waker());
         if self.state.lock().phase == Phase::Open { Poll::Pending } else { Poll::Ready(()) }
     }
 
@@ -224,7 +227,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
     }
 
     pub(crate) fn close(&self) {
-        self.room.close();
+        self.capacity.close();
         self.with(|state| {
             if state.phase == Phase::Open {
                 state.phase = Phase::Finishing;
@@ -233,15 +236,15 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
         self.changed.notify_waiters();
     }
 
-    /// Closes, and tells subscribers when they come to the end that it was not in good order.
+    /// Closes. Subscribers learn at the end that the producer failed.
     pub(crate) fn close_failed(&self) {
         self.with(|state| state.outputs.iter().for_each(|output| output.pair.0.fail()));
         self.close();
     }
 
-    /// Ends at once; `failed` tells subscribers that it was not in good order.
+    /// Ends at once. With `failed`, subscribers learn that the producer failed.
     pub(crate) fn end(&self, failed: bool) {
-        self.room.close();
+        self.capacity.close();
         let left = self.with(|state| {
             if failed {
                 state.outputs.iter().for_each(|output| output.pair.0.fail());
@@ -253,7 +256,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
         for entry in &left {
             places.add(entry.place);
         }
-        self.room.give_back(places.events, places.bytes);
+        self.capacity.give_back(places.events, places.bytes);
         drop(left);
         self.changed.notify_waiters();
     }
@@ -261,7 +264,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
     pub(crate) async fn finished(&self) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Registered before the look, so that what happens in between is not missed.
+            // Registered before the check, so that no notification is missed.
             changed.as_mut().enable();
             let is_over = {
                 let state = self.state.lock();
@@ -276,12 +279,12 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
 
     pub(crate) fn attach(
         self: &Arc<Self>,
-        bell: &Arc<Bell>,
+        waker: &Arc<AtomicWaker>,
         options: SubscribeOptions,
         partition: Option<u32>,
     ) -> Result<Link<T>, SubscribeError> {
         let account = options.account()?;
-        let pair = Pair::new(bell);
+        let pair = Pair::new(waker);
         let (id, events) = self.with(|state| {
             if state.phase == Phase::Ended {
                 return Err(SubscribeError::ProducerEnded);
@@ -296,13 +299,13 @@ impl<T: Send + 'static, D: Dispatcher<T>> Cell<T, D> {
         })?;
         let upstream = Arc::clone(self) as Arc<dyn Upstream>;
         let account = Some(Mutex::new(account));
-        let claim = Arc::new(Claim { id, upstream, account, stride: options.stride() });
-        Ok(Link { claim, events, pair, cancel: options.cancel, selector: None })
+        let demand = Arc::new(DemandSender { id, upstream, account, stride: options.stride() });
+        Ok(Link { demand, events, pair, cancel: options.cancel, selector: None })
     }
 }
 
-impl<T: Send + 'static, D: Dispatcher<T>> Upstream for Cell<T, D> {
-    /// The account is the consumer's.
+impl<T: Send + 'static, D: Dispatcher<T>> Upstream for ProducerShared<T, D> {
+    /// Nothing to do: the consumer keeps the account.
     fn open(&self, _: SubscriberId) {}
 
     fn ask(&self, id: SubscriberId, events: usize) -> usize {

@@ -1,35 +1,36 @@
-//! Claim: the consumer's account with one producer.
+//! Demand sender: the consumer's handle on one producer, through which it asks for events.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::demand::Account;
-use crate::dispatcher::SubscriberId;
+use crate::subscription::SubscriberId;
 use crate::sync::Mutex;
 
-/// What a consumer asks of its producer, whatever the events are.
+/// What a consumer asks of its producer, whatever the type of the events is.
 pub(crate) trait Upstream: Send + Sync {
-    /// Books the first demand of a subscriber that keeps its account here.
+    /// Records the first demand of a subscriber whose account the producer keeps.
     fn open(&self, id: SubscriberId);
-    /// Books demand; returns how much was booked.
+    /// Records demand. Returns how much was recorded.
     fn ask(&self, id: SubscriberId, events: usize) -> usize;
-    /// Grants no more; what was granted stays granted. Idempotent.
+    /// Ends the grants to a subscriber. Granted events stay granted. Idempotent.
     fn cancel(&self, id: SubscriberId);
-    /// The consumer has let go of the subscription and of everything it was granted.
+    /// Tells that the consumer dropped the subscription and finished all its events.
     fn detached(&self, id: SubscriberId);
 }
 
-/// The consumer's account with a producer, shared by everything that was granted through it.
-pub(crate) struct Claim {
+/// Asks one producer for events. Shared by all events of the subscription that are not done; when the
+/// last of them is, the producer is told.
+pub(crate) struct DemandSender {
     pub(crate) id: SubscriberId,
     pub(crate) upstream: Arc<dyn Upstream>,
-    /// `None` when the producer keeps it, because its events give demand back by themselves.
+    /// `None` when the producer keeps the account, because its events give demand back by themselves.
     pub(crate) account: Option<Mutex<Account>>,
-    /// How many events to finish before [`done`](Claim::done) is worth telling.
+    /// How many events to finish before [`done`](DemandSender::done) matters.
     pub(crate) stride: usize,
 }
 
-impl Claim {
+impl DemandSender {
     /// Starts the demand.
     pub(crate) fn open(&self) {
         match &self.account {
@@ -38,7 +39,7 @@ impl Claim {
         }
     }
 
-    /// Notes that events are done, and asks again when it is time.
+    /// Gives back the demand of finished events. Asks again when at most the minimum demand is left.
     pub(crate) fn done(&self, events: usize) {
         if let Some(account) = &self.account
             && events > 0
@@ -48,7 +49,7 @@ impl Claim {
         }
     }
 
-    /// Notes that events were not wanted: asks again for each of them at once.
+    /// Asks again at once for events that the selector did not want.
     pub(crate) fn unwanted(&self, events: usize) {
         if self.account.is_some() {
             self.pass_on(events);
@@ -73,13 +74,13 @@ impl Claim {
     }
 }
 
-impl fmt::Debug for Claim {
+impl fmt::Debug for DemandSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("DemandSender").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
-impl Drop for Claim {
+impl Drop for DemandSender {
     fn drop(&mut self) {
         self.upstream.cancel(self.id);
         self.upstream.detached(self.id);

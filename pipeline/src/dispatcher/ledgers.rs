@@ -1,16 +1,16 @@
-//! Pairs: the ledgers of one producer's subscribers, largest outstanding demand first.
+//! Ledgers: the outstanding demand of one producer's subscribers, largest first.
 
 use crate::demand::Ledger;
-use crate::dispatcher::SubscriberId;
+use crate::subscription::SubscriberId;
 
-/// Ledgers in order of outstanding demand, largest first; equal ones in the order in which they
-/// came to have it, so that of two equally hungry subscribers the one that has waited longer is served.
+/// Ledgers sorted by outstanding demand, largest first. Of equal ones, the one that has waited longest
+/// is first.
 #[derive(Debug, Default)]
-pub(crate) struct Pairs {
+pub(crate) struct Ledgers {
     ordered: Vec<(SubscriberId, Ledger)>,
 }
 
-impl Pairs {
+impl Ledgers {
     pub(crate) fn subscribe(&mut self, id: SubscriberId) {
         self.ordered.push((id, Ledger::default()));
     }
@@ -25,15 +25,15 @@ impl Pairs {
         let Some(at) = self.ordered.iter().position(|(other, _)| *other == id) else { return };
         let (_, ledger) = &mut self.ordered[at];
         ledger.ask(events);
-        self.settle(at);
+        self.reorder(at);
     }
 
-    /// The largest outstanding demand; 0 without subscribers.
+    /// Returns the largest outstanding demand; 0 without subscribers.
     pub(crate) fn largest(&self) -> usize {
         self.ordered.first().map_or(0, |(_, ledger)| ledger.outstanding())
     }
 
-    /// Books up to `events` for the subscriber with the largest outstanding demand.
+    /// Grants up to `events` to the subscriber with the largest outstanding demand.
     pub(crate) fn grant(&mut self, events: usize) -> Option<(SubscriberId, usize)> {
         let (id, ledger) = self.ordered.first_mut()?;
         let granted = events.min(ledger.outstanding());
@@ -42,17 +42,17 @@ impl Pairs {
         }
         ledger.grant(granted);
         let id = *id;
-        self.settle(0);
+        self.reorder(0);
         Some((id, granted))
     }
 
-    /// Outstanding demand of all together.
+    /// Returns the outstanding demand of all subscribers together.
     pub(crate) fn total(&self) -> usize {
         self.ordered.iter().map(|(_, ledger)| ledger.outstanding()).sum()
     }
 
-    /// Moves the pair at `at` to where it belongs now: behind all that have as much.
-    fn settle(&mut self, at: usize) {
+    /// Moves the ledger at `at` to its new position: behind all with as much demand.
+    fn reorder(&mut self, at: usize) {
         if self.ordered.len() == 1 {
             return;
         }
@@ -70,21 +70,21 @@ mod tests {
     #[test]
     fn of_equal_demands_the_one_that_has_waited_longest_is_served() {
         let (one, two, three) = (SubscriberId(1), SubscriberId(2), SubscriberId(3));
-        let mut pairs = Pairs::default();
+        let mut ledgers = Ledgers::default();
         for id in [one, two, three] {
-            pairs.subscribe(id);
-            pairs.ask(id, 1);
+            ledgers.subscribe(id);
+            ledgers.ask(id, 1);
         }
-        assert_eq!(pairs.grant(5), Some((one, 1)));
+        assert_eq!(ledgers.grant(5), Some((one, 1)));
         // Asking again at once does not put it before those who wait.
-        pairs.ask(one, 1);
-        assert_eq!(pairs.grant(5), Some((two, 1)));
-        assert_eq!(pairs.grant(5), Some((three, 1)));
-        pairs.ask(three, 2);
-        assert_eq!((pairs.largest(), pairs.total()), (2, 3));
-        assert_eq!(pairs.grant(1), Some((three, 1)));
-        assert_eq!(pairs.grant(5), Some((one, 1)), "it has had its one for longer");
-        assert!(pairs.cancel(three));
-        assert_eq!(pairs.grant(5), None);
+        ledgers.ask(one, 1);
+        assert_eq!(ledgers.grant(5), Some((two, 1)));
+        assert_eq!(ledgers.grant(5), Some((three, 1)));
+        ledgers.ask(three, 2);
+        assert_eq!((ledgers.largest(), ledgers.total()), (2, 3));
+        assert_eq!(ledgers.grant(1), Some((three, 1)));
+        assert_eq!(ledgers.grant(5), Some((one, 1)), "it has had its one for longer");
+        assert!(ledgers.cancel(three));
+        assert_eq!(ledgers.grant(5), None);
     }
 }

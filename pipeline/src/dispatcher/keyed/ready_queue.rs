@@ -1,25 +1,26 @@
-//! Line: a doubly linked list of slots, so that a key leaves from anywhere in no time.
+//! Ready queue: a doubly linked list of slots, from which a slot is removed at any position at
+//! constant cost.
 
-/// A slot's place in a line.
+/// The neighbours of a slot in its queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Links {
     before: Option<u32>,
     after: Option<u32>,
 }
 
-/// Slots waiting for their turn, first come first served. The links live in the slots themselves.
+/// The slots of ready keys, first in first out. Each slot holds its own links.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Line {
+pub(crate) struct ReadyQueue {
     first: Option<u32>,
     last: Option<u32>,
 }
 
-/// Where the links of a slot are found.
+/// Finds the links of a slot.
 pub(crate) trait Linked {
     fn links(&mut self, slot: u32) -> &mut Links;
 }
 
-impl Line {
+impl ReadyQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
@@ -28,8 +29,8 @@ impl Line {
         self.first
     }
 
-    /// Puts a slot that is in no line at the end of this one.
-    pub(crate) fn join(&mut self, slots: &mut impl Linked, slot: u32) {
+    /// Appends a slot that is in no queue.
+    pub(crate) fn push_back(&mut self, slots: &mut impl Linked, slot: u32) {
         *slots.links(slot) = Links { before: self.last, after: None };
         match self.last {
             Some(last) => slots.links(last).after = Some(slot),
@@ -38,8 +39,8 @@ impl Line {
         self.last = Some(slot);
     }
 
-    /// Takes a slot out of this line, wherever in it it stands.
-    pub(crate) fn leave(&mut self, slots: &mut impl Linked, slot: u32) {
+    /// Removes a slot, which must be in this queue.
+    pub(crate) fn remove(&mut self, slots: &mut impl Linked, slot: u32) {
         let Links { before, after } = std::mem::take(slots.links(slot));
         match before {
             Some(before) => slots.links(before).after = after,

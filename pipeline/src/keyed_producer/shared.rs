@@ -1,17 +1,18 @@
-//! Cell: the machine behind its lock, and the way of a grant out of it.
+//! Shared: the machine behind its lock, and how grants leave the lock.
 
 use std::sync::Arc;
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use crate::buffer::{Refused, Rejected, Room};
-use crate::dispatcher::SubscriberId;
+use crate::buffer::{Capacity, Refused, Rejected};
 use crate::dispatcher::keyed::{Keyed, KeyedGrant};
 use crate::guard;
 use crate::keyed_producer::{KeyedEvent, KeyedOptions, Turn};
 use crate::metrics::ProducerMetrics;
 use crate::subscription::{
-    Batch, Bell, Claim, Link, Output, Pair, SubscribeError, SubscribeOptions, Upstream, channel,
+    Batch, DemandSender, Link, Output, Pair, SubscribeError, SubscribeOptions, SubscriberId,
+    Upstream, channel,
 };
 use crate::sync::Mutex;
 
@@ -22,10 +23,11 @@ pub(super) enum Phase {
     Ended,
 }
 
-pub(super) struct Cell<T: KeyedEvent> {
-    pub(super) room: Arc<Room>,
+/// What the clones of a keyed producer, its subscriptions and its turns share.
+pub(super) struct KeyedShared<T: KeyedEvent> {
+    pub(super) capacity: Arc<Capacity>,
     pub(super) state: Mutex<State<T>>,
-    /// Notified when nothing is queued or in flight any more.
+    /// Notified when no event is queued, in flight or parked.
     idle: Notify,
     pub(super) metrics: ProducerMetrics,
 }
@@ -35,20 +37,20 @@ pub(super) struct State<T: KeyedEvent> {
     outputs: Vec<Arc<Output<Turn<T>>>>,
     next_id: u64,
     pub(super) phase: Phase,
-    /// No handle is left: ends by itself when it is idle.
+    /// Whether no handle is left. The producer then ends when it is idle.
     is_orphan: bool,
 }
 
-/// A grant on its way out of the lock.
+/// A grant to send outside the lock.
 struct Outgoing<T: KeyedEvent> {
-    /// The subscriber; its channel closes when the last of these is gone.
+    /// Where to send it. The channel closes when the last clone is dropped.
     output: Option<Arc<Output<Turn<T>>>>,
     grant: KeyedGrant<T>,
-    /// Whether the machine has more to give.
+    /// Whether the machine has more to grant.
     more: bool,
 }
 
-/// What a change leaves to do outside the lock.
+/// What remains to be done outside the lock.
 struct After<T: KeyedEvent> {
     outgoing: Option<Outgoing<T>>,
     /// Subscriptions that have ended.
@@ -76,10 +78,10 @@ impl<T: KeyedEvent> State<T> {
     }
 }
 
-impl<T: KeyedEvent> Cell<T> {
-    pub(super) fn new(options: &KeyedOptions) -> Cell<T> {
-        Cell {
-            room: Room::new(options.bound, options.full),
+impl<T: KeyedEvent> KeyedShared<T> {
+    pub(super) fn new(options: &KeyedOptions) -> KeyedShared<T> {
+        KeyedShared {
+            capacity: Capacity::new(options.bound, options.full),
             state: Mutex::new(State {
                 machine: Keyed::new(options.per_key),
                 outputs: Vec::new(),
@@ -94,11 +96,11 @@ impl<T: KeyedEvent> Cell<T> {
 
     pub(super) fn attach(
         self: &Arc<Self>,
-        bell: &Arc<Bell>,
+        waker: &Arc<AtomicWaker>,
         options: SubscribeOptions,
     ) -> Result<Link<Turn<T>>, SubscribeError> {
         let account = options.account()?;
-        let pair = Pair::new(bell);
+        let pair = Pair::new(waker);
         let (id, events) = self.with(|state| {
             if state.phase == Phase::Ended {
                 return Err(SubscribeError::ProducerEnded);
@@ -111,14 +113,15 @@ impl<T: KeyedEvent> Cell<T> {
             Ok((id, events))
         })?;
         let upstream = Arc::new(Arc::clone(self)) as Arc<dyn Upstream>;
-        let claim = Arc::new(Claim { id, upstream, account: None, stride: options.stride() });
-        Ok(Link { claim, events, pair, cancel: options.cancel, selector: None })
+        let demand =
+            Arc::new(DemandSender { id, upstream, account: None, stride: options.stride() });
+        Ok(Link { demand, events, pair, cancel: options.cancel, selector: None })
     }
 
-    /// Changes the state under the lock, then sends what became granted outside of it.
+    /// Changes the state under the lock, then sends the granted events outside the lock.
     ///
-    /// Two threads may send to one subscriber in either order: only one event of a key is ever out,
-    /// so the order within a key cannot suffer.
+    /// Two threads may send to one subscriber in any order. The order within a key is safe, because
+    /// only one event of a key is in flight.
     pub(super) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State<T>) -> R) -> R {
         let (result, after) = guard::or_abort(|| {
             let mut state = self.state.lock();
@@ -139,9 +142,9 @@ impl<T: KeyedEvent> Cell<T> {
             let turn = Turn::new(grant.event, Arc::clone(self), grant.held);
             self.metrics.granted(1);
             if let Some(output) = output {
-                // A consumer that has gone left its demand behind: its turns end here.
+                // The consumer has left and its demand was not removed yet: the turn ends here.
                 match output.send(Batch::One(turn)) {
-                    Ok(()) => output.pair.0.bell.ring(),
+                    Ok(()) => output.pair.0.waker.wake(),
                     Err(turn) => drop(turn),
                 }
             }
@@ -150,20 +153,20 @@ impl<T: KeyedEvent> Cell<T> {
     }
 
     pub(super) fn push(self: &Arc<Self>, event: T, exempt: bool) -> Result<(), Rejected<T>> {
-        let lane = event.lane();
+        let class = event.class();
         self.with(|state| {
             let last = if exempt { Phase::Closed } else { Phase::Open };
             if state.phase > last {
                 return Err(Rejected { event, reason: Refused::Closed });
             }
             let key = event.key().clone();
-            let pushed = state.machine.push(&key, event, lane, exempt);
+            let pushed = state.machine.push(&key, event, class, exempt);
             pushed.map_err(|event| Rejected { event, reason: Refused::KeyFull })
         })
     }
 
     pub(super) fn close(self: &Arc<Self>, is_orphan: bool) {
-        self.room.close();
+        self.capacity.close();
         self.with(|state| {
             state.phase = state.phase.max(Phase::Closed);
             state.is_orphan |= is_orphan;
@@ -171,7 +174,7 @@ impl<T: KeyedEvent> Cell<T> {
     }
 
     pub(super) fn end(self: &Arc<Self>) {
-        self.room.close();
+        self.capacity.close();
         let dropped = self.with(|state| {
             state.phase = Phase::Ended;
             (state.machine.clear(), std::mem::take(&mut state.outputs))
@@ -182,7 +185,7 @@ impl<T: KeyedEvent> Cell<T> {
     pub(super) async fn idle(&self) {
         loop {
             let mut idle = std::pin::pin!(self.idle.notified());
-            // Registered before the look, so that what happens in between is not missed.
+            // Registered before the check, so that no notification is missed.
             idle.as_mut().enable();
             if self.state.lock().machine.is_idle() {
                 return;
@@ -192,8 +195,8 @@ impl<T: KeyedEvent> Cell<T> {
     }
 }
 
-/// The account is the machine's: a [`Hold`] gives its demand back by itself, wherever it is dropped.
-impl<T: KeyedEvent> Upstream for Arc<Cell<T>> {
+/// The machine keeps the account: a [`Hold`](crate::Hold) gives its demand back when it is dropped.
+impl<T: KeyedEvent> Upstream for Arc<KeyedShared<T>> {
     fn open(&self, id: SubscriberId) {
         self.metrics.asked(self.with(|state| state.machine.open(id)));
     }

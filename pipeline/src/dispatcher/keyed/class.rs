@@ -1,0 +1,31 @@
+//! Class: events with their own limit in flight, and the queue of their ready keys.
+
+use crate::dispatcher::keyed::ready_queue::ReadyQueue;
+
+/// One class of events. It has no limit by default.
+#[derive(Debug)]
+pub(crate) struct Class {
+    pub(crate) limit: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) ready: ReadyQueue,
+    /// Whether it is among the classes that take turns to grant.
+    pub(crate) in_rotation: bool,
+}
+
+impl Default for Class {
+    fn default() -> Class {
+        Class { limit: usize::MAX, in_flight: 0, ready: ReadyQueue::default(), in_rotation: false }
+    }
+}
+
+impl Class {
+    /// Whether it has a ready key and a free permit.
+    pub(crate) fn can_grant(&self) -> bool {
+        self.in_flight < self.limit && !self.ready.is_empty()
+    }
+
+    /// Whether it holds nothing that a new class would not have.
+    pub(crate) fn is_forgettable(&self) -> bool {
+        self.limit == usize::MAX && self.in_flight == 0 && self.ready.is_empty()
+    }
+}

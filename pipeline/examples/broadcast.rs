@@ -1,7 +1,7 @@
-//! One announcer, three listeners, one of which wants only what concerns it.
+//! One announcer, three listeners, one of which wants only news of the tide.
 //!
-//! Every listener gets every announcement, at the pace of the slowest of them; the selector of the
-//! third one lets nothing pass but news of the tide. `cargo run -p tidegate-pipeline --example broadcast`.
+//! Every listener gets every announcement, at the pace of the slowest. The selector of the third
+//! listener drops other news on its side. `cargo run -p tidegate-pipeline --example broadcast`
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::convert::Infallible;
@@ -9,16 +9,15 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidegate_pipeline::{
     Bound, Broadcast, Consumer, ConsumerOptions, Drain, Full, Producer, ProducerOptions,
     SubscribeOptions,
 };
 use tower::service_fn;
 
-/// Announces; `print` gets each listener's name with what it heard.
-pub(crate) async fn run(
-    print: impl FnMut(&'static str, &str) + Clone + Send + 'static,
-) -> anyhow::Result<()> {
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn main() -> anyhow::Result<()> {
     let drain = Drain::new();
     let options = ProducerOptions {
         name: "announcer",
@@ -29,10 +28,12 @@ pub(crate) async fn run(
     let announcer: Producer<Arc<str>, Broadcast<Arc<str>>> =
         Producer::new(options, Broadcast::new());
 
+    let heard = Arc::new(Mutex::new(Vec::new()));
     for name in ["harbour", "lighthouse", "pilot"] {
-        let mut print = print.clone();
+        let heard = Arc::clone(&heard);
         let listen = service_fn(move |news: Arc<str>| {
-            print(name, &news);
+            println!("{name}: {news}");
+            heard.lock().push((name, news));
             ready(Ok::<(), Infallible>(()))
         });
         let listener = Consumer::spawn(ConsumerOptions { name, concurrency: 1 }, listen, &drain);
@@ -48,14 +49,10 @@ pub(crate) async fn run(
         let permit = announcer.reserve(news.len()).await?;
         announcer.cast(news.into(), permit).map_err(|rejected| rejected.reason)?;
     }
-
     drain.register(announcer);
-    drain.drain(Duration::from_secs(10)).await;
-    Ok(())
-}
+    assert!(drain.drain(Duration::from_secs(10)).await.finished);
 
-#[allow(dead_code, reason = "a test runs the example without its main")]
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    run(|name, news| println!("{name}: {news}")).await
+    let count = |name| heard.lock().iter().filter(|(listener, _)| *listener == name).count();
+    assert_eq!((count("harbour"), count("lighthouse"), count("pilot")), (3, 3, 2));
+    Ok(())
 }

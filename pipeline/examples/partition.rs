@@ -1,21 +1,22 @@
-//! Accounts by number: each clerk keeps a partition of them, so that nobody else touches a balance.
+//! Accounts by number: each clerk keeps a partition of them, so that no two clerks touch one balance.
 //!
-//! Events of one account always go to the same clerk, in order. `cargo run -p tidegate-pipeline
-//! --example partition`.
+//! Events of one account always go to the same clerk, in order.
+//! `cargo run -p tidegate-pipeline --example partition`
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::ready;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidegate_pipeline::{
     Bound, Consumer, ConsumerOptions, Drain, Full, Partition, Producer, ProducerOptions,
     SubscribeOptions,
 };
 use tower::service_fn;
 
-#[derive(Debug)]
 struct Booking {
     account: u32,
     amount: i64,
@@ -23,10 +24,8 @@ struct Booking {
 
 const CLERKS: u32 = 3;
 
-/// Books 30 times; `print` gets the clerk, the account and its balance after each booking.
-pub(crate) async fn run(
-    print: impl FnMut(u32, u32, i64) + Clone + Send + 'static,
-) -> anyhow::Result<()> {
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn main() -> anyhow::Result<()> {
     let drain = Drain::new();
     let options = ProducerOptions {
         name: "bookings",
@@ -36,18 +35,17 @@ pub(crate) async fn run(
     let bookings =
         Producer::new(options, Partition::by(CLERKS, |booking: &Booking| booking.account));
 
-    for clerk in 0..CLERKS {
-        let mut print = print.clone();
-        let mut balances = BTreeMap::new();
-        let keep = service_fn(move |Booking { account, amount }| {
-            let balance = balances.entry(account).or_insert(0);
-            *balance += amount;
-            print(clerk, account, *balance);
+    // What each clerk has in the books at the end: account and balance.
+    let books = Arc::new(Mutex::new(vec![BTreeMap::new(); CLERKS as usize]));
+    for (clerk, partition) in (0..CLERKS).enumerate() {
+        let books = Arc::clone(&books);
+        let book = service_fn(move |Booking { account, amount }| {
+            *books.lock()[clerk].entry(account).or_insert(0) += amount;
             ready(Ok::<(), Infallible>(()))
         });
         let options = ConsumerOptions { name: "clerk", concurrency: 1 };
-        let consumer = Consumer::spawn(options, keep, &drain);
-        consumer.subscribe_partition(&bookings, clerk, SubscribeOptions::max_demand(4))?;
+        let consumer = Consumer::spawn(options, book, &drain);
+        consumer.subscribe_partition(&bookings, partition, SubscribeOptions::max_demand(4))?;
     }
 
     for number in 0..30 {
@@ -55,14 +53,16 @@ pub(crate) async fn run(
         let permit = bookings.reserve(size_of::<Booking>()).await?;
         bookings.cast(booking, permit).map_err(|rejected| rejected.reason)?;
     }
-
     drain.register(bookings);
-    drain.drain(Duration::from_secs(10)).await;
-    Ok(())
-}
+    assert!(drain.drain(Duration::from_secs(10)).await.finished);
 
-#[allow(dead_code, reason = "a test runs the example without its main")]
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    run(|clerk, account, balance| println!("clerk {clerk}: account {account} has {balance}")).await
+    for (clerk, accounts) in books.lock().iter().enumerate() {
+        println!("clerk {clerk}: {accounts:?}");
+    }
+    // Every account is in the books of one clerk, with all its bookings.
+    let mut accounts: Vec<(u32, i64)> =
+        books.lock().iter().flatten().map(|(a, b)| (*a, *b)).collect();
+    accounts.sort_unstable();
+    assert_eq!(accounts, [(0, 75), (1, 81), (2, 87), (3, 93), (4, 99)]);
+    Ok(())
 }

@@ -376,6 +376,20 @@ async fn manual_demand_gets_what_it_asks_for_and_never_more_than_max_is_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_timer_that_asks_by_hand_sets_the_rate() {
+    const TICK: Duration = Duration::from_secs(2);
+    let drain = Drain::new();
+    let (producer, _) = count_to(u64::MAX, &drain);
+    let (consumer, seen) = noting(&drain);
+    let subscription = consumer.subscribe(&producer, manual(5)).unwrap();
+    for tick in 1..=3 {
+        assert_eq!(subscription.ask(5), 5);
+        sleep(TICK).await;
+        assert_eq!(*seen.lock(), (0..tick * 5).collect::<Vec<u64>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_gets_its_reply_and_a_dropped_one_is_an_error() {
     let drain = Drain::new();
     let options = ProducerOptions {

@@ -2,7 +2,7 @@
 //!
 //! A consumer is one task that reads all its subscriptions. A panic or an error ends its event, not
 //! the consumer. How one event after the other runs is in `consumer/worker.rs`, how batches run in
-//! [`batcher`](crate::batcher).
+//! [`batcher`].
 
 use std::fmt::Display;
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::task::AtomicWaker;
+
 use crate::subscription::{
     Attach, DemandSender, Link, Subscribe, SubscribeError, SubscribeOptions,
 };

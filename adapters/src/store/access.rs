@@ -3,10 +3,10 @@
 /// What a store is opened to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// To read what is there. Nothing is made, noted, claimed or cleared up; every write is refused.
+    /// Reads an existing store. Writes, claims and cleans up nothing; refuses every write.
     Read,
-    /// To read and write what is there. No store is made where none is.
+    /// Reads and writes an existing store; never creates one.
     Write,
-    /// As `Write`, but a store is made where none is.
+    /// As `Write`, but creates a missing store.
     Create,
 }

@@ -1,7 +1,8 @@
-//! Checks: whether the keys that are set are those that a store was sealed with, known before anything is written.
+//! Checks: compares the configured keys with the keys of a store, before anything is written.
 //!
-//! A store keeps, as the [note](Notes) `keys`, a known text sealed with every key that it was ever sealed with. The
-//! current key's is there before anything is sealed with it; those of former keys go when everything was sealed again.
+//! A store keeps a known text in the [note](Notes) `keys`, sealed once with every key that the store was
+//! sealed with. The copy for the current key is written before anything else is sealed with that key. The
+//! copies for former keys are removed after everything is sealed with the current key.
 
 use bytes::Bytes;
 use tidegate_stages::ports::StoreError;
@@ -12,19 +13,19 @@ use super::vault::{SealError, Vault};
 
 /// The note's name.
 const NAME: &str = "keys";
-/// What is sealed.
+/// The known text.
 const TEXT: &[u8] = b"sealed by tidegate";
 
-/// The keys that are set are not those of the store, or that cannot be known; nothing was written.
+/// The configured keys do not fit the store, or the check failed; nothing was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// There is no key.
+    /// The store is sealed and no key is configured.
     #[error(
         "the states in this store are sealed and no key is set: SPAWN_STATESTORE_KEY is to hold the key"
     )]
     NoKey,
-    /// There are keys, none of which opens something.
+    /// At least one check record is sealed with a key that is not configured.
     #[error(
         "{failed} of the {known} keys that the states in this store are sealed with {} not among the {given} that are \
          set: SPAWN_STATESTORE_KEY seals, TIDEGATE_STATESTORE_OLD_KEYS holds former keys until `tidegate reseal` has \
@@ -36,7 +37,7 @@ pub enum KeyError {
         failed: usize,
         /// How many keys the store was sealed with.
         known: usize,
-        /// How many keys are set.
+        /// How many keys are configured.
         given: usize,
     },
     /// The note is damaged.
@@ -47,14 +48,15 @@ pub enum KeyError {
     Store(#[from] StoreError),
 }
 
-/// A store's check records, all of which the given keys open.
+/// The check records of a store; the configured keys open all of them.
 #[derive(Debug)]
 pub struct Checked(Vec<Bytes>);
 
-/// Compares the keys that are set with those of the store.
+/// Compares the configured keys with those of the store.
 ///
 /// # Errors
-/// When the store was sealed with a key that is not among them, or cannot say.
+/// When the store was sealed with a key that is not configured, when the note is damaged, or when the store
+/// fails.
 pub async fn check(notes: &dyn Notes, vault: &Vault) -> Result<Checked, KeyError> {
     let Some(note) = notes.note(NAME).await? else { return Ok(Checked(Vec::new())) };
     let checks = records::decode_checks(&note).map_err(KeyError::Damaged)?;
@@ -75,15 +77,13 @@ pub async fn check(notes: &dyn Notes, vault: &Vault) -> Result<Checked, KeyError
 }
 
 impl Checked {
-    /// Whether states in the store are sealed, some at least.
+    /// Whether states in the store are sealed, at least some of them.
     pub fn is_sealed(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// Notes the current key, to be done before anything is sealed with it; without a key there is nothing to note.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Writes a check record for the current key, if there is a key. Call this before anything is sealed
+    /// with that key.
     pub async fn note_current(mut self, notes: &dyn Notes, vault: &Vault) -> Result<(), KeyError> {
         let is_current = |check: &Bytes| vault.is_current(check) == Ok(true);
         if self.0.iter().any(is_current) {
@@ -95,7 +95,7 @@ impl Checked {
     }
 }
 
-/// Compares the keys that are set with those of the store, then notes the current one: see [`Checked::note_current`].
+/// Runs [`check`], then [`Checked::note_current`].
 ///
 /// # Errors
 /// As [`check`].
@@ -103,10 +103,7 @@ pub async fn note_current(notes: &dyn Notes, vault: &Vault) -> Result<(), KeyErr
     check(notes, vault).await?.note_current(notes, vault).await
 }
 
-/// Notes that everything is sealed with the current key: former keys are no keys of the store any more.
-///
-/// # Errors
-/// When the store fails.
+/// Removes the check records of former keys. Call this once everything is sealed with the current key.
 pub async fn only_current(notes: &dyn Notes, vault: &Vault) -> Result<(), StoreError> {
     let note = vault.seal(TEXT).map(|check| records::encode_checks(vec![check]));
     notes.put_note(NAME, note).await

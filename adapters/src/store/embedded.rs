@@ -1,12 +1,12 @@
 //! Embedded: states and registrations in one directory, without a server.
 //!
-//! [`EmbeddedStore`] keeps them in [fjall](https://docs.rs/fjall), an LSM tree, and watches over it: see
-//! `docs/decisions/001-embedded-engine.md`. All writing is done by one thread, which turns what waits into one
-//! commit and one `fdatasync`. Reading runs beside it on tokio's blocking threads: most reads are served from
-//! memory in microseconds, but one that is not may take a disk's milliseconds, and would hold up a worker.
+//! [`EmbeddedStore`] keeps them in [fjall](https://docs.rs/fjall), an LSM tree, and checks fjall's files:
+//! see `docs/decisions/001-embedded-engine.md`. One thread does all writing; it turns the waiting changes
+//! into one commit and one `fdatasync`. Reads run on tokio's blocking threads: memory serves most reads in
+//! microseconds, but the disk may take milliseconds, too long for an async worker.
 //!
-//! A save's epoch is compared with the newest one claimed, which the writer knows, not with the stored head's: the
-//! directory is held exclusively from open to close, so no other owner can have written.
+//! The epoch of a save is compared with the newest claimed epoch, which the writer knows, not with the
+//! epoch of the stored head: the directory is locked from open to close, so no other owner can write.
 
 mod committer;
 mod damage;
@@ -52,20 +52,22 @@ use mark::{Acknowledged, Mark};
 use queue::{Bounds, Queue, Work};
 use shared::{Shared, Stall};
 
-/// Whether commits are synced; off only in the build against which the sync test proves itself.
+/// Whether commits are synced. Off only in the build that proves that the sync test can fail.
 pub const SYNCED: bool = !cfg!(tidegate_unsynced);
 
 /// A commit that takes longer than this makes the store unhealthy.
 const SLOW_COMMIT: Duration = Duration::from_secs(5);
-/// How long a read waits for its turn.
+/// How long a read waits for a permit.
 const READ_TURN: Duration = Duration::from_secs(5);
-/// How long closing waits for what is still to be written.
+/// How long closing waits for pending writes.
 const CLOSING: Duration = Duration::from_secs(30);
 
-/// States and registrations on disk; made by [`open`](EmbeddedStore::open), ended by [`close`](EmbeddedStore::close).
+/// States and registrations on disk; made by [`open`](EmbeddedStore::open), ended by
+/// [`close`](EmbeddedStore::close).
 ///
 /// Implements the ports [`StateStore`](tidegate_stages::ports::StateStore) and
-/// [`Registry`](tidegate_stages::ports::Registry). Dropping it closes it too, but blocks until that is done.
+/// [`Registry`](tidegate_stages::ports::Registry). Dropping the store also closes it, and blocks until it
+/// is closed.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
@@ -89,7 +91,7 @@ impl EmbeddedStore {
         Self::open_to(Access::Create, dir, options, decode)
     }
 
-    /// Opens a data directory and holds it until closed. Blocks.
+    /// Opens a data directory and locks it until the store is closed. Blocks.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -106,7 +108,7 @@ impl EmbeddedStore {
         let dir = layout.engine();
         let mut mark = Mark::open(&dir)?;
         let (engine, newest) = Engine::open(&dir, &options, mark.newest(), u64::MAX)?;
-        // From here on what was found counts as acknowledged: readers may tell of it.
+        // Every commit found counts as acknowledged from here on, because readers may return it.
         if access != Access::Read || newest > mark.newest().commit {
             let io = |source| OpenError::Io { path: dir.join(mark::MARK), source };
             mark.note(Acknowledged { commit: newest, seqno: engine.next_seqno() }).map_err(io)?;
@@ -121,14 +123,14 @@ impl EmbeddedStore {
         let stall = Stall::new();
         let shared = Arc::new(Shared { queue, engine, stall, dir: dir.clone(), options });
         let writer = if access == Access::Read {
-            // Nobody is there who would write.
+            // A store opened for reading has no writer.
             shared.queue.close();
             None
         } else {
             let writer = writer::Writer::new(shared.clone(), jobs, mark, purging, epoch);
             let thread = std::thread::Builder::new().name("tidegate-store".into());
             let thread = thread.spawn(move || {
-                // The writer's invariants are gone: a restart is safer than going on (decision 5).
+                // After a panic the writer's invariants are gone: a restart is safer (decision 5).
                 let _abort = AbortOnPanic;
                 writer.run();
             });
@@ -140,7 +142,7 @@ impl EmbeddedStore {
     /// Writes what waits, marks the store as complete and closes it; later calls are refused.
     ///
     /// # Errors
-    /// When that took longer than 30 s; it goes on in the background.
+    /// When closing takes longer than 30 s; it continues in the background.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.shared.queue.close();
         let (writer, shared) = (self.writer.lock().take(), self.shared.clone());
@@ -157,12 +159,13 @@ impl EmbeddedStore {
             && self.shared.engine.try_read().is_some_and(|engine| engine.is_some())
     }
 
-    /// How long the running commit has been running; zero when none is.
+    /// Returns how long the running commit has been running; zero when none is.
     pub fn stalled_for(&self) -> Duration {
         self.shared.stall.elapsed()
     }
 
-    /// Puts work in line now, so that the order of calls is the order of writing, and awaits its answer later.
+    /// Queues work during the call, so that work is written in the order of calls; the future waits for the
+    /// result.
     fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Result<Work, StoreError>,
@@ -193,7 +196,7 @@ impl EmbeddedStore {
     }
 }
 
-/// The writer ended without an answer, which it does only when the process ends.
+/// The writer ended without a result; this happens only when the process ends.
 fn unknown() -> StoreError {
     StoreError::Unknown("the writer ended without an answer".into())
 }
@@ -205,16 +208,16 @@ impl Drop for EmbeddedStore {
     }
 }
 
-/// Waits for the writer, which closes the engine when it ends; without one, closes it here.
+/// Waits for the writer, which closes the engine when it ends. Without a writer, closes the engine itself.
 fn close_engine(writer: Option<JoinHandle<()>>, shared: &Shared) {
     match writer {
-        // It never panics without ending the process.
+        // A panic of the writer ends the process, so this join cannot fail.
         Some(writer) => drop(writer.join()),
         None => drop(shared.engine.write().take()),
     }
 }
 
-/// Ends the process when it is dropped by a panic.
+/// Ends the process when dropped by a panic.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tidegate_stages::ports::StoreError;
 
-/// Keeps notes by name. Names are the proxy's own: short, ASCII, never an actor's.
+/// Keeps notes by name. The proxy chooses the names: short, ASCII, never an actor's name.
 pub trait Notes: Debug + Send + Sync + 'static {
-    /// The note of this name.
+    /// Returns the note with this name.
     fn note(&self, name: &str) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>>;
 
-    /// Replaces the note of this name, durably; `None` removes it.
+    /// Replaces the note with this name, durably; `None` removes the note.
     fn put_note(
         &self,
         name: &str,

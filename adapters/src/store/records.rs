@@ -11,19 +11,19 @@ use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Timestamp}
 use super::vault::{SealError, Vault};
 use crate::proto::tidegate::store::v1 as stored;
 
-/// Leading byte of every value.
+/// First byte of every value.
 const FORMAT: u8 = 1;
 
 /// Rebuilds a definition from its registered bytes, the address of its host and its system.
 pub type DecodeDefinition = fn(Bytes, HostAddress, &str) -> Result<Definition, String>;
 
-/// Why a stored record was not understood.
+/// Why a stored record cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecordError {
-    /// Its bytes are not what was written.
+    /// The bytes are not what was written.
     #[error("{0}")]
     Malformed(String),
-    /// Its state is sealed with a key that is not there.
+    /// The state is sealed and cannot be opened.
     #[error("{0}")]
     Sealed(#[from] SealError),
 }
@@ -42,7 +42,7 @@ fn encode(message: &impl Message) -> Vec<u8> {
 }
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
-    // One copy out of the engine's block, which a state must not keep alive; its parts share that copy.
+    // Copies the record once, so that no state keeps the engine's block alive; the parts share this copy.
     decode_shared(bytes, |rest| M::decode(Bytes::copy_from_slice(rest)))
 }
 
@@ -91,7 +91,7 @@ fn content_in(content: Option<stored::Content>, vault: &Vault) -> Result<ActorSt
     Ok(ActorState { tags: content.tags, state: content.state.map(opened).transpose()? })
 }
 
-/// Encodes a head, and the revision that it becomes when it is `appended`.
+/// Encodes a head and, with `append`, the revision made from it.
 pub(super) fn encode_head(head: Head, append: bool, vault: &Vault) -> (Vec<u8>, Option<Vec<u8>>) {
     let outbox_sealed = vault.seals() && !head.outbox.is_empty();
     let seal = |entry: Bytes| vault.seal(&entry).unwrap_or(entry);
@@ -121,7 +121,6 @@ pub(super) fn encode_head(head: Head, append: bool, vault: &Vault) -> (Vec<u8>, 
     (encoded, appended)
 }
 
-/// Encodes a revision.
 pub(super) fn encode_revision(revision: Revision, vault: &Vault) -> Vec<u8> {
     encode(&stored::Revision {
         revision: revision.revision,
@@ -134,7 +133,6 @@ pub(super) fn encode_revision(revision: Revision, vault: &Vault) -> Vec<u8> {
     })
 }
 
-/// Decodes a head.
 pub(super) fn decode_head(bytes: &[u8], vault: &Vault) -> Result<Head, RecordError> {
     let head: stored::Head = decode(bytes)?;
     let open = |entry: Bytes| {
@@ -152,7 +150,6 @@ pub(super) fn decode_head(bytes: &[u8], vault: &Vault) -> Result<Head, RecordErr
     })
 }
 
-/// Decodes a revision.
 pub(super) fn decode_revision(bytes: &[u8], vault: &Vault) -> Result<Revision, RecordError> {
     let revision: stored::Revision = decode(bytes)?;
     Ok(Revision {
@@ -173,7 +170,6 @@ pub(super) fn decode_revision_time(bytes: &[u8]) -> Result<Timestamp, String> {
     Ok(Timestamp(time.at_us))
 }
 
-/// Encodes an entry of the registry.
 pub(super) fn encode_registered(entry: &Registered) -> Vec<u8> {
     let entry = match entry {
         Registered::Definition(definition) => {
@@ -196,7 +192,6 @@ pub(super) fn encode_registered(entry: &Registered) -> Vec<u8> {
     encode(&stored::Registered { entry: Some(entry) })
 }
 
-/// Decodes an entry of the registry.
 pub(super) fn decode_registered(
     bytes: &[u8],
     definition: DecodeDefinition,
@@ -217,12 +212,10 @@ pub(super) fn decode_registered(
     }
 }
 
-/// Encodes the check records of keys.
 pub(super) fn encode_checks(checks: Vec<Bytes>) -> Bytes {
     encode(&stored::Keys { checks }).into()
 }
 
-/// Decodes the check records of keys.
 pub(super) fn decode_checks(bytes: &[u8]) -> Result<Vec<Bytes>, String> {
     decode(bytes).map(|keys: stored::Keys| keys.checks)
 }
@@ -259,7 +252,7 @@ mod tests {
         assert_eq!(decode_revision(&revision, &vault).unwrap(), head.as_revision());
         let without = decode_head(&sealed, &Vault::default());
         assert!(matches!(without, Err(RecordError::Sealed(SealError::NoKey))), "{without:?}");
-        // What was written before there was a key stays readable.
+        // States written before there was a key stay readable.
         let (clear, _) = encode_head(head.clone(), false, &Vault::default());
         assert_eq!(decode_head(&clear, &vault).unwrap(), head);
     }

@@ -3,9 +3,9 @@
 //! ```text
 //! 01 0A "AES.GCM.V1"   nonce (16)   tag (16)   ciphertext          associated data: "AES256GCM"
 //! ```
-//! What is written is sealed with the first key; what is read may be sealed with any of them. Whether a stored value is
-//! sealed is kept beside it, not guessed from its bytes. Only states are sealed, and workflow that waits to be delivered:
-//! names, tags, type URLs, numbers and times stay readable, as in the original.
+//! The first key seals; any key may open. A flag beside a stored value says whether the value is sealed;
+//! the bytes are not inspected. Only states and undelivered workflow are sealed: names, tags, type URLs,
+//! numbers and times stay readable, as in the original.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,15 +26,15 @@ const ASSOCIATED: &[u8] = b"AES256GCM";
 /// Bytes that sealing adds.
 pub const SEAL_BYTES: usize = LABEL.len() + NONCE_BYTES + TAG_BYTES;
 
-/// A key of 32 bytes; never shown.
+/// A key of 32 bytes; never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// Takes a key as `SPAWN_STATESTORE_KEY` has it.
+    /// Parses a key in the format of `SPAWN_STATESTORE_KEY`.
     ///
     /// # Errors
-    /// In words that do not show it, when it is not 32 bytes of base64.
+    /// When the text is not 32 bytes in base64. The error does not show the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let bytes = STANDARD.decode(text.trim()).map_err(|_| "must be base64".to_owned())?;
         let len = bytes.len();
@@ -49,27 +49,27 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Why a sealed value was not opened.
+/// Why a sealed value cannot be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// It is sealed and there is no key at all.
+    /// The value is sealed and no key is configured.
     #[error("it is sealed, and no key is set (SPAWN_STATESTORE_KEY)")]
     NoKey,
-    /// No key opens it: sealed with another one, or damaged.
+    /// No key opens the value: it is sealed with another key, or damaged.
     #[error(
         "none of the {0} keys that are set opens it (SPAWN_STATESTORE_KEY, TIDEGATE_STATESTORE_OLD_KEYS)"
     )]
     NoneFits(usize),
-    /// It has not the layout of a sealed value.
+    /// The value does not have the layout of a sealed value.
     #[error("it has not the layout of a sealed value")]
     Layout,
 }
 
-/// Seals and opens values, in the original's byte layout. Without keys everything stays in the clear.
+/// Seals and opens values, in the original's byte layout. Without keys, values stay in the clear.
 #[derive(Default)]
 pub struct Vault {
     ciphers: Vec<Cipher>,
-    /// Values that were read and are not sealed with the first key, though there is one.
+    /// Values read that are not sealed with the first key, although there is one.
     stale: AtomicU64,
 }
 
@@ -80,29 +80,29 @@ impl fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// Seals with the first key, opens with any of them; without keys nothing is sealed.
+    /// Seals with the first key and opens with any of them; without keys, seals nothing.
     pub fn new(keys: &[Key]) -> Self {
         let ciphers = keys.iter().map(|key| Cipher::new((&key.0).into())).collect();
         Self { ciphers, stale: AtomicU64::new(0) }
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn keys(&self) -> usize {
         self.ciphers.len()
     }
 
-    /// How many values were read until now that would be sealed otherwise if they were written again: those that an old
-    /// key opened, and those in the clear while there is a key.
+    /// Returns how many of the values read so far would change if written again: values that an old key
+    /// opened, and values in the clear while there is a key.
     pub fn stale(&self) -> u64 {
         self.stale.load(Ordering::SeqCst)
     }
 
-    /// Whether what is written is sealed.
+    /// Whether new values are sealed.
     pub fn seals(&self) -> bool {
         !self.ciphers.is_empty()
     }
 
-    /// The sealed value; `None` when values stay in the clear.
+    /// Seals a value; returns `None` when values stay in the clear.
     ///
     /// # Panics
     /// Never: a value of more than 64 GiB is refused long before.
@@ -121,10 +121,10 @@ impl Vault {
         Some(sealed.into())
     }
 
-    /// The value that was sealed.
+    /// Opens a sealed value.
     ///
     /// # Errors
-    /// When no key opens it.
+    /// When no key opens the value.
     pub fn open(&self, sealed: &[u8]) -> Result<Bytes, SealError> {
         let (value, place) = self.open_with(sealed)?;
         if place > 0 {
@@ -133,7 +133,8 @@ impl Vault {
         Ok(value)
     }
 
-    /// A value that was stored in the clear.
+    /// Returns a value that was stored in the clear, and counts it as [stale](Self::stale) if there is a
+    /// key.
     pub fn pass(&self, value: Bytes) -> Bytes {
         if self.seals() {
             self.stale.fetch_add(1, Ordering::SeqCst);
@@ -141,15 +142,15 @@ impl Vault {
         value
     }
 
-    /// Whether a sealed value is sealed with the key that is written with now.
+    /// Whether a value is sealed with the key that seals new values.
     ///
     /// # Errors
-    /// When no key opens it.
+    /// When no key opens the value.
     pub fn is_current(&self, sealed: &[u8]) -> Result<bool, SealError> {
         self.open_with(sealed).map(|(_, place)| place == 0)
     }
 
-    /// The value, and the place of the key that opened it.
+    /// Returns the value and the index of the key that opened it.
     fn open_with(&self, sealed: &[u8]) -> Result<(Bytes, usize), SealError> {
         if self.ciphers.is_empty() {
             return Err(SealError::NoKey);

@@ -1,4 +1,4 @@
-//! Committer: makes one commit durable, and opens the engine again when it failed.
+//! Committer: makes one commit durable, and reopens the engine after a failed commit.
 
 use std::io;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::metrics::{STORE_BYTES, STORE_COMMIT_SECONDS};
 
 /// How long a commit waits for flushing and compaction.
 const CATCH_UP: Duration = Duration::from_secs(10);
-/// Time between two attempts to open a broken engine again; doubles up to the longest.
+/// Time between two attempts to reopen a broken engine; doubles up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// The only one that writes to the engine; lives on the writer's thread.
+/// The only writer to the engine; lives on the writer's thread.
 pub(super) struct Committer {
     shared: Arc<Shared>,
     mark: Mark,
@@ -47,7 +47,7 @@ impl Committer {
         }
     }
 
-    /// Makes the mark durable, and tells how large the tables are.
+    /// Makes the mark durable and records the size of the tables.
     pub(super) fn sync_mark(&mut self) {
         if let Some(engine) = &*self.shared.engine.read() {
             let (current, history) = engine.table_bytes();
@@ -69,7 +69,7 @@ impl Committer {
         self.sync_mark();
     }
 
-    /// Writes one commit; when this returns `Ok` it is durable.
+    /// Writes one commit; the commit is durable when this returns `Ok`.
     pub(super) fn commit(&mut self, ops: Vec<Op>) -> Result<(), StoreError> {
         let started = Instant::now();
         self.shared.stall.start(started);
@@ -92,7 +92,7 @@ impl Committer {
                     self.retry_after = FIRST_RETRY;
                 }
                 if let Err(error) = self.mark.note(Acknowledged { commit: number, seqno }) {
-                    // The commit is durable; only a loss of it would go unnoticed until the next mark.
+                    // The commit is durable. Only its loss would go unnoticed until the next mark.
                     tracing::warn!(%error, "mark of the store not written");
                 }
                 Ok(())
@@ -102,7 +102,8 @@ impl Committer {
         }
     }
 
-    /// A commit failed inside the engine: opens it again without that commit, so that it is known not to be written.
+    /// Reopens the engine without the commit that failed inside it, so that the commit is known not to be
+    /// written.
     fn undo(&mut self, error: &fjall::Error) -> StoreError {
         tracing::error!(%error, "commit failed, opening the engine again");
         let text = format!("a commit failed: {error}");
@@ -113,7 +114,8 @@ impl Committer {
         }
     }
 
-    /// Opens the engine again when that failed before: reads wait for it, and while they fail no commit may come.
+    /// Reopens the engine if an earlier attempt failed. Reads need the engine, and without reads there may
+    /// be no commit that would reopen it.
     pub(super) fn recover(&mut self) {
         let is_closed = self.shared.engine.read().is_none();
         if is_closed && Instant::now() >= self.retry_at && self.reopen().is_ok() {
@@ -124,7 +126,7 @@ impl Committer {
     fn reopen(&mut self) -> Result<(), StoreError> {
         self.retry_at = Instant::now() + self.retry_after;
         self.retry_after = (self.retry_after * 2).min(LONGEST_RETRY);
-        // Whoever reads meanwhile waits a little, see `Shared::read`.
+        // Readers wait meanwhile, see `Shared::read`.
         let mut engine = self.shared.engine.write();
         drop(engine.take());
         let acknowledged = self.mark.newest();
@@ -142,7 +144,7 @@ impl Committer {
         }
     }
 
-    /// Waits until the engine takes a commit, opening it again when it has to be.
+    /// Waits until the engine accepts a commit; reopens the engine if needed.
     fn make_ready(&mut self, bytes: usize) -> Result<(), StoreError> {
         space::check(&self.shared.dir, &self.shared.options, bytes)?;
         let deadline = Instant::now() + CATCH_UP;
@@ -151,7 +153,7 @@ impl Committer {
             match readiness {
                 Some(Readiness::Ready) => return Ok(()),
                 Some(Readiness::Behind) if Instant::now() >= deadline => {
-                    // An engine that stopped flushing (fjall issue 257) flushes again when it is opened again.
+                    // An engine that stopped flushing (fjall issue 257) flushes again after it is reopened.
                     if Instant::now() >= self.retry_at {
                         self.reopen()?;
                     }
@@ -169,7 +171,8 @@ impl Committer {
     }
 }
 
-/// Keeps the last change of each key: one commit gives one sequence number, under which a key must be unique.
+/// Keeps the last change of each key: a commit has one sequence number, and a key may have only one change
+/// under it.
 fn last_of_each_key(ops: Vec<Op>) -> Vec<Op> {
     if ops.len() < 2 {
         return ops;

@@ -1,17 +1,17 @@
-//! Damage: a file of the store that is not what was written.
+//! Damage: a file of the store does not hold what was written.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use tidegate_stages::ports::StoreError;
 
-/// Stored bytes are not what was written; says where.
+/// Stored bytes are not what was written, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {what}", path.display())]
 pub struct Damage {
-    /// The file, or the directory when the engine does not tell more.
+    /// The file, or the directory when the engine does not report the file.
     pub path: PathBuf,
-    /// What is wrong.
+    /// What is wrong with the file.
     pub what: String,
 }
 
@@ -25,13 +25,13 @@ impl Damage {
     }
 }
 
-/// Why stored bytes were not read.
+/// Why stored bytes cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
-    /// They are damaged.
+    /// The bytes are damaged.
     #[error("{0}")]
     Damaged(#[from] Damage),
-    /// They are sealed with a key that is not there.
+    /// The bytes are sealed and cannot be opened.
     #[error("{0}")]
     Sealed(String),
 }

@@ -1,4 +1,4 @@
-//! Engine: fjall, opened only after its files were checked.
+//! Engine: fjall, opened only after its files are checked.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,23 +15,24 @@ use crate::store::vault::Vault;
 
 const CURRENT: &str = "current";
 const HISTORY: &str = "history";
-/// The engine seals a journal near this size and then flushes what keeps the oldest (its minimum).
+/// Near this size the engine seals a journal, then flushes the memtables that keep the oldest journal
+/// (fjall's minimum).
 const JOURNAL_BYTES: u64 = 64 << 20;
-/// From these on the engine itself would block a commit, without end when its workers have died.
+/// At these counts the engine itself would block a commit, forever if its workers have died.
 const MAX_SEALED_MEMTABLES: usize = 3;
 const MAX_YOUNG_TABLES: usize = 24;
 
-/// The two keyspaces: `current` is written by every commit, `history` when revisions are appended.
+/// The two keyspaces: every commit writes `current`, appended revisions go to `history`.
 ///
-/// Heads are small, hot and overwritten; history only grows. Kept apart, compaction of one leaves the other alone.
+/// Heads are small, hot and overwritten; history only grows. Two keyspaces keep their compactions apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Space {
     Current,
     History,
 }
 
-/// One change of a commit; `value` is `None` for a removal. In the engine's own form already: whoever asks for the
-/// change makes it, not the one thread that writes.
+/// One change of a commit; `value` is `None` for a removal. Already in the engine's format: the caller
+/// converts it, not the writer's single thread.
 #[derive(Debug)]
 pub(super) struct Op {
     pub(super) space: Space,
@@ -53,12 +54,11 @@ impl Op {
     }
 }
 
-/// An open engine.
 pub(super) struct Engine {
     db: Database,
     pub(super) current: Keyspace,
     pub(super) history: Keyspace,
-    /// Opens what is read.
+    /// Opens sealed values that are read.
     pub(super) vault: Arc<Vault>,
     dir: PathBuf,
 }
@@ -69,13 +69,13 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// What the engine waits for before it can take a commit.
+/// Whether the engine can take a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Readiness {
     Ready,
-    /// Flushing or compaction has to catch up first.
+    /// Flushing or compaction must catch up first.
     Behind,
-    /// A background failure; it takes no more writes until it is opened again.
+    /// A background task failed; the engine refuses writes until it is reopened.
     Broken,
 }
 
@@ -93,7 +93,7 @@ fn keyspace(db: &Database, name: &str, options: &Options) -> fjall::Result<Keysp
     db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes))
 }
 
-/// Runs what reads stored bytes inside the engine, which panics on some damage instead of reporting it.
+/// Runs a read inside the engine and turns a panic into [`Damage`]: on some damage the engine panics.
 pub(super) fn guarded<T, E: From<Damage>>(
     dir: &Path,
     read: impl FnOnce() -> Result<T, E>,
@@ -106,20 +106,21 @@ pub(super) fn guarded<T, E: From<Damage>>(
 }
 
 impl Engine {
-    /// Makes a new, empty engine in a directory that does not exist.
+    /// Creates an empty engine in a directory that does not exist.
     pub(super) fn create(dir: &Path, options: &Options) -> Result<(), OpenError> {
         let engine = |error: fjall::Error| {
             let reason = error.to_string();
             OpenError::Engine { dir: dir.into(), reason }
         };
         let db = database(dir, options).map_err(engine)?;
-        // In this order: `manifest` knows them by their numbers.
+        // The order matters: `manifest` knows the keyspaces by their numbers.
         keyspace(&db, CURRENT, options).map_err(engine)?;
         keyspace(&db, HISTORY, options).map_err(engine)?;
         db.persist(PersistMode::SyncAll).map_err(engine)
     }
 
-    /// Checks the files, cuts off a broken tail and commits beyond `limit`, and opens; returns the newest commit.
+    /// Checks the files, cuts off a broken tail and commits beyond `limit`, then opens the engine; returns
+    /// the newest commit.
     pub(super) fn open(
         dir: &Path,
         options: &Options,
@@ -150,7 +151,8 @@ impl Engine {
         }
         let current = keyspace(&db, CURRENT, options).map_err(damage)?;
         let history = keyspace(&db, HISTORY, options).map_err(damage)?;
-        // What the last process wrote and did not sync is visible now; a reader may tell of it, so it must last.
+        // Writes of the last process that were not synced are visible now. Readers may return them, so they
+        // must be durable.
         db.persist(PersistMode::SyncAll).map_err(damage)?;
         let newest = current.get(COMMIT_KEY).map_err(damage)?;
         let newest = match newest {
@@ -168,19 +170,19 @@ impl Engine {
         Ok((Self { db, current, history, vault, dir: dir.into() }, newest))
     }
 
-    /// Where its files are.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Turns an engine's error on reading into a typed one.
+    /// Turns an engine's read error into [`Damage`].
     pub(super) fn damage(&self, error: &fjall::Error) -> Damage {
         Damage::new(&self.dir, error.to_string())
     }
 
-    /// Whether a commit would go through without blocking inside the engine.
+    /// Whether a commit would succeed without blocking inside the engine.
     pub(super) fn readiness(&self) -> Readiness {
-        // Writes nothing (there is nothing buffered between commits); its answer tells of failed workers.
+        // Writes nothing, because nothing is buffered between commits; fails if the engine's workers have
+        // failed.
         if self.db.persist(PersistMode::Buffer).is_err() {
             return Readiness::Broken;
         }
@@ -191,7 +193,7 @@ impl Engine {
         if is_behind { Readiness::Behind } else { Readiness::Ready }
     }
 
-    /// Applies changes as commit `number`, durably; returns the next sequence number.
+    /// Applies changes durably as commit `number`; returns the next sequence number.
     pub(super) fn commit(&self, number: u64, ops: Vec<Op>) -> fjall::Result<u64> {
         let sync = if super::SYNCED { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), ops.len() + 1)
@@ -211,14 +213,14 @@ impl Engine {
         Ok(self.db.seqno())
     }
 
-    /// Bytes on disk of the tables of `current` and of `history`.
+    /// Returns the bytes on disk of the tables of `current` and of `history`.
     pub(super) fn table_bytes(&self) -> (f64, f64) {
         #[expect(clippy::cast_precision_loss, reason = "a gauge; disks have fewer than 2^52 bytes")]
         let bytes = |space: &Keyspace| space.disk_space() as f64;
         (bytes(&self.current), bytes(&self.history))
     }
 
-    /// The sequence number that the next change gets.
+    /// Returns the sequence number of the next change.
     pub(super) fn next_seqno(&self) -> u64 {
         self.db.seqno()
     }

@@ -5,59 +5,60 @@ use std::path::PathBuf;
 
 use super::damage::Damage;
 
-/// Why a store was not opened; nothing was changed, except that an unfinished commit at the end was cut off.
+/// Why a store was not opened. Nothing was changed, except that an unfinished commit at the end may be cut
+/// off.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The directory cannot be made, read or written.
+    /// The directory cannot be created, read or written.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which path.
+        /// The path that failed.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// There is no store, and none was to be made.
+    /// There is no store, and the access mode does not create one.
     #[error("{} holds no store of Tidegate", dir.display())]
     Missing {
         /// The directory.
         dir: PathBuf,
     },
-    /// Another process has it open.
+    /// Another process has the store open.
     #[error("{} is in use by another Tidegate{}", dir.display(), holder.map_or_else(String::new, |id| format!(" (process {id})")))]
     Locked {
         /// The data directory.
         dir: PathBuf,
-        /// Its process, when it could be read.
+        /// The process id of the holder, if readable.
         holder: Option<u32>,
     },
-    /// A later Tidegate wrote it.
+    /// A later version of Tidegate wrote the store.
     #[error("{} has format {found}, this Tidegate knows formats up to {known}", dir.display())]
     Newer {
         /// The data directory.
         dir: PathBuf,
-        /// Its format.
+        /// The store's format.
         found: u32,
         /// The newest format that this version knows.
         known: u32,
     },
-    /// It holds something that no Tidegate wrote.
+    /// The directory holds a file that Tidegate did not write.
     #[error("{} is not a data directory of Tidegate: it holds {}", dir.display(), entry.display())]
     Stranger {
         /// The directory.
         dir: PathBuf,
-        /// What lies in it.
+        /// The unknown entry.
         entry: PathBuf,
     },
-    /// Stored bytes are damaged: opening would lose what was acknowledged.
+    /// Stored bytes are damaged: opening would lose acknowledged data.
     #[error("the data directory is damaged: {0}")]
     Damaged(#[from] Damage),
-    /// A new engine could not be made.
+    /// A new engine cannot be created.
     #[error("{}: {reason}", dir.display())]
     Engine {
-        /// Where.
+        /// The directory.
         dir: PathBuf,
-        /// What the engine said.
+        /// The engine's error.
         reason: String,
     },
 }

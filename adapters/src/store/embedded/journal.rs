@@ -1,13 +1,15 @@
-//! Journal: reads the engine's journals before the engine does, and finds what it would lose in silence.
+//! Journal: reads the engine's journals before the engine does, and finds data that the engine would lose
+//! silently.
 //!
-//! fjall 3.1 takes the first entry that it cannot read for the end of a journal and cuts the rest off, and
-//! its checksum leaves a batch's sequence number out. So each batch that the store writes begins with a
-//! *commit record*: the commit's number, which counts without gaps, and the sequence number that the
-//! engine would give next. Checked here, per batch: checksum, number, sequence number. Everything up to the
-//! [mark](super::mark) must be there; the first break after it is the end, and nothing whole may follow.
+//! fjall 3.1 treats the first unreadable entry as the end of a journal and cuts off the rest. Its checksum
+//! does not cover the sequence number of a batch. So each batch begins with a *commit record*: the number
+//! of the commit, counted without gaps, and the engine's next sequence number. This module checks the
+//! checksum, the number and the sequence number of each batch. Everything up to the [mark](super::mark)
+//! must be there. The first break after the mark is the end; no whole batch may follow.
 //!
 //! Format, little-endian: `1 items:u32 seqno:u64`, then per item `2 type:u8 compression:u8 keyspace:u64
-//! key:u16 value:u32 stored:u32 …key …value`, then `3 xxh3:u64 "FJL\x03"`; then zeros up to the file's length.
+//! key:u16 value:u32 stored:u32 …key …value`, then `3 xxh3:u64 "FJL\x03"`; then zeros up to the file's
+//! length.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -18,7 +20,8 @@ use xxhash_rust::xxh3::Xxh3;
 use super::damage::Damage;
 use super::mark::Acknowledged;
 
-/// Key of the commit record: the first item of every batch, overwritten by each. Long enough to be searched for.
+/// Key of the commit record, the first item of every batch. Every commit overwrites it. Long enough to
+/// search for.
 pub(super) const COMMIT_KEY: &[u8] = b"m/tidegate-commit";
 
 const START: u8 = 1;
@@ -27,10 +30,11 @@ const END: u8 = 3;
 const TRAILER: &[u8] = b"FJL\x03";
 const START_BYTES: usize = 13;
 const ITEM_HEADER_BYTES: usize = 21;
-/// How far the engine's sequence number may run ahead of a commit record's: flushes take some, never so many.
+/// How far the engine's sequence number may be ahead of a commit record's: flushes take some numbers, never
+/// so many.
 const MAX_SEQNO_LEAD: u64 = 1 << 20;
 
-/// Value of the commit record.
+/// Returns the value of a commit record.
 pub(super) fn commit_record(commit: u64, next_seqno: u64) -> [u8; 16] {
     let mut value = [0; 16];
     value[..8].copy_from_slice(&commit.to_be_bytes());
@@ -38,7 +42,7 @@ pub(super) fn commit_record(commit: u64, next_seqno: u64) -> [u8; 16] {
     value
 }
 
-/// The number in a commit record.
+/// Returns the number in a commit record.
 pub(super) fn commit_number(value: &[u8]) -> Option<u64> {
     let value: [u8; 16] = value.try_into().ok()?;
     Some(u64::from_be_bytes(value[..8].try_into().ok()?))
@@ -47,13 +51,14 @@ pub(super) fn commit_number(value: &[u8]) -> Option<u64> {
 /// What the journals hold.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Number of the newest commit; `None`: the journals hold none, all is in tables.
+    /// Number of the newest commit; `None` when the journals hold no commit because all are in tables.
     pub(super) last: Option<u64>,
-    /// Where the journals are to be cut: a broken tail, or commits beyond the limit.
+    /// Where to cut the journals: at a broken tail, or at the first commit beyond the limit.
     pub(super) cut: Option<(PathBuf, u64)>,
 }
 
-/// Checks all journals of a directory, changing nothing; commits beyond `limit` are to be cut off.
+/// Checks all journals of a directory and changes nothing; the result says where to cut off commits beyond
+/// `limit`.
 pub(super) fn check(dir: &Path, acknowledged: Acknowledged, limit: u64) -> Result<Found, Damage> {
     let mut chain = Chain { acknowledged, last: None };
     let mut cut: Option<(PathBuf, u64)> = None;
@@ -127,12 +132,12 @@ fn journals(dir: &Path) -> Result<Vec<PathBuf>, Damage> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// One whole batch: its checksum is right.
+/// One whole batch, with a correct checksum.
 #[derive(Debug)]
 struct Batch {
     start: u64,
     seqno: u64,
-    /// Number and next sequence number, when it begins with a commit record.
+    /// Number and next sequence number, if the batch begins with a commit record.
     commit: Option<u64>,
     next_seqno: u64,
 }
@@ -175,7 +180,7 @@ impl Chain {
     }
 }
 
-/// What follows the last batch that could be read.
+/// What follows the last readable batch.
 enum Rest {
     Zeros,
     Broken,
@@ -198,7 +203,7 @@ impl Journal {
         Ok(Self { file, at: 0, len, scratch: vec![0; 64 * 1024] })
     }
 
-    /// The next whole batch; `None`, and no step forward, when there is none.
+    /// Returns the next whole batch; `None`, without moving forward, when there is none.
     fn next_batch(&mut self) -> io::Result<Option<Batch>> {
         let start = self.at;
         let read = self.read_batch();
@@ -255,7 +260,8 @@ impl Journal {
         Ok(is_whole.then_some(Batch { start, seqno, commit, next_seqno }))
     }
 
-    /// Looks at everything after the last whole batch: a later whole batch shows that this is no broken tail.
+    /// Inspects everything after the last whole batch: a later whole batch proves that this is not a broken
+    /// tail.
     fn rest(&mut self) -> io::Result<Rest> {
         let overlap = COMMIT_KEY.len() - 1;
         let mut window = vec![0; 256 * 1024];

@@ -1,7 +1,8 @@
-//! Keys: how an actor, a revision and a registered name are spelled in the engine.
+//! Keys: the engine's keys for actors, revisions and registered names.
 //!
-//! Every part is length-prefixed (two bytes, big-endian), never hashed: two names cannot share a key, and
-//! no actor's key begins another's. The longest key, [`MAX_KEY_BYTES`], is far below the engine's 65,535.
+//! Every part has a length prefix (two bytes, big-endian) and is never hashed: two names cannot share a
+//! key, and no actor's key is a prefix of another's. The longest key, [`MAX_KEY_BYTES`], is far below the
+//! engine's 65,535.
 
 use tidegate_stages::actor::{ActorId, MAX_NAME_BYTES};
 use tidegate_stages::ports::StoreError;
@@ -10,11 +11,11 @@ use tidegate_stages::ports::StoreError;
 pub(super) const HEAD: u8 = b'h';
 /// Prefix of a registered name in `current`.
 pub(super) const REGISTERED: u8 = b'r';
-/// Prefix of an actor in `current` whose history is being removed.
+/// Prefix in `current` of an actor whose history is being removed.
 pub(super) const PURGE: u8 = b'p';
-/// The newest epoch claimed, in `current`.
+/// Key of the newest claimed epoch, in `current`.
 pub(super) const EPOCH: &[u8] = b"m/epoch";
-/// What a note's key begins with, in `current`.
+/// Prefix of notes in `current`.
 const NOTE: &[u8] = b"m/note/";
 
 /// Longest key that is ever written: prefix, three parts, revision.
@@ -32,7 +33,7 @@ fn push(key: &mut Vec<u8>, part: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Key of an actor under a prefix of `current`.
+/// Returns the key of an actor under a prefix of `current`.
 pub(super) fn actor(prefix: u8, id: &ActorId) -> Result<Vec<u8>, StoreError> {
     let mut key = Vec::with_capacity(7 + id.system.len() + id.name.len() + id.parent.len());
     key.push(prefix);
@@ -42,14 +43,14 @@ pub(super) fn actor(prefix: u8, id: &ActorId) -> Result<Vec<u8>, StoreError> {
     Ok(key)
 }
 
-/// What the keys of all actors of a system begin with, under a prefix of `current`.
+/// Returns the common prefix of the keys of all actors of a system, under a prefix of `current`.
 pub(super) fn system(prefix: u8, system: &str) -> Result<Vec<u8>, StoreError> {
     let mut key = vec![prefix];
     push(&mut key, system)?;
     Ok(key)
 }
 
-/// The actor that a key under a prefix of `current` names; `None` when it is not such a key.
+/// Parses the actor from a key under a prefix of `current`; returns `None` for any other key.
 pub(super) fn parse_actor(key: &[u8]) -> Option<ActorId> {
     fn part<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
         let (len, tail) = rest.split_first_chunk()?;
@@ -63,7 +64,7 @@ pub(super) fn parse_actor(key: &[u8]) -> Option<ActorId> {
     rest.is_empty().then_some(id)
 }
 
-/// What all of an actor's keys in `history` begin with.
+/// Returns the common prefix of an actor's keys in `history`.
 pub(super) fn history(id: &ActorId) -> Result<Vec<u8>, StoreError> {
     let mut key = Vec::with_capacity(14 + id.system.len() + id.name.len() + id.parent.len());
     for part in [&id.system, &id.name, &id.parent] {
@@ -72,18 +73,17 @@ pub(super) fn history(id: &ActorId) -> Result<Vec<u8>, StoreError> {
     Ok(key)
 }
 
-/// Key of one revision, given what [`history`] made.
+/// Returns the key of one revision; `history` comes from [`history`].
 pub(super) fn revision(mut history: Vec<u8>, revision: u64) -> Vec<u8> {
     history.extend_from_slice(&revision.to_be_bytes());
     history
 }
 
-/// Key of a note.
 pub(super) fn note(name: &str) -> Vec<u8> {
     [NOTE, name.as_bytes()].concat()
 }
 
-/// Key of a registered (system, name).
+/// Returns the key of a registered (system, name).
 pub(super) fn registered(id: &ActorId) -> Result<Vec<u8>, StoreError> {
     let mut key = Vec::with_capacity(5 + id.system.len() + id.name.len());
     key.push(REGISTERED);

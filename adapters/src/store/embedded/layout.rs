@@ -1,11 +1,12 @@
-//! Layout: what lies in a data directory.
+//! Layout: the files in a data directory.
 //!
 //! ```text
-//! LOCK      held by the process that has it open; holds its number
+//! LOCK      locked by the process that has the store open; holds its process id
 //! FORMAT    "tidegate store 1": the format of everything below
 //! engine/   the engine's files, and MARK
 //! ```
-//! `engine` is made whole under another name and renamed, so an interrupted creation leaves nothing half-made.
+//! A new `engine` is completed under another name and then renamed, so an interrupted creation leaves no
+//! half-made engine.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -25,16 +26,16 @@ const LOCK_FILE: &str = "LOCK";
 const ENGINE_DIR: &str = "engine";
 const UNFINISHED_DIR: &str = "engine.unfinished";
 
-/// A data directory that this process holds.
+/// A data directory that this process has locked.
 #[derive(Debug)]
 pub(super) struct Layout {
     dir: PathBuf,
-    // The operating system releases it when the file is closed.
+    // The operating system releases the lock when the file is closed.
     _lock: File,
 }
 
 impl Layout {
-    /// Takes the directory, creating it when needed; `create` makes a new engine in the given place.
+    /// Locks the directory and creates it if needed; `create` makes a new engine at the given path.
     pub(super) fn open(
         dir: &Path,
         create: impl FnOnce(&Path) -> Result<(), OpenError>,
@@ -61,19 +62,20 @@ impl Layout {
                 sync_dir(&unfinished).map_err(io)?;
                 fs::rename(&unfinished, &engine).map_err(io)?;
                 write_format(dir).map_err(io)?;
-                // The directory itself may be new.
+                // The directory itself may be new, so its parent is synced.
                 let parent = dir.parent().filter(|parent| *parent != Path::new(""));
                 sync_dir(parent.unwrap_or_else(|| Path::new("."))).map_err(io)?;
             }
-            // Interrupted between the two last steps above: the engine is whole.
+            // Interrupted between the last two steps above: the engine is whole.
             (None, true) => write_format(dir).map_err(io)?,
         }
         Ok(layout)
     }
 
-    /// Takes a directory that holds a store. Makes nothing in it but the lock file, and in any other nothing at all.
+    /// Locks a directory that holds a store. Creates only the lock file, and nothing in a directory without
+    /// a store.
     pub(super) fn find(dir: &Path) -> Result<Self, OpenError> {
-        // Whoever makes a store writes this file last: without it there is nothing to take.
+        // Creation writes this file last: without it there is no store.
         if read_format(dir)?.is_none() {
             return Err(OpenError::Missing { dir: dir.into() });
         }
@@ -82,7 +84,6 @@ impl Layout {
         if engine.exists() { Ok(layout) } else { Err(gone(&engine).into()) }
     }
 
-    /// Where the engine's files are.
     pub(super) fn engine(&self) -> PathBuf {
         self.dir.join(ENGINE_DIR)
     }
@@ -101,7 +102,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut holder = String::new();
-            // Only for the message: a holder that has not written its number yet is no failure.
+            // Only for the message: it does not matter if the holder has not written its process id yet.
             drop(file.read_to_string(&mut holder));
             let holder = holder.trim().parse().ok();
             return Err(OpenError::Locked { dir: dir.into(), holder });
@@ -132,7 +133,7 @@ fn read_format(dir: &Path) -> Result<Option<u32>, OpenError> {
     }
 }
 
-/// Whether there is no such file, or no directory that could hold it.
+/// Whether the error means that the file, or the directory on the way to it, does not exist.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -146,7 +147,7 @@ fn write_format(dir: &Path) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// A new store is made only where nothing is, so that a mistyped directory is not littered.
+/// Refuses a directory with unknown files, so that a mistyped path creates nothing there.
 fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
     let ours = [LOCK_FILE, UNFINISHED_DIR, "FORMAT.unfinished", "lost+found"];
     let io = |source| OpenError::Io { path: dir.into(), source };

@@ -1,9 +1,9 @@
-//! Manifest: checks what the engine opens its tables by, before it does.
+//! Manifest: checks the files through which the engine finds its tables, before the engine opens them.
 //!
-//! lsm-tree 3.1 writes a checksum of each version file into `current` and never compares it, and deletes
+//! lsm-tree 3.1 writes the checksum of each version file into `current` but never compares it, and deletes
 //! tables that its version does not name: one flipped bit there would remove data. It also trusts the
-//! length in a table's directory before it checks it. Data, index and filter blocks carry checksums that
-//! the engine does verify on every read from disk.
+//! length in a table's directory before checking that length. The engine does verify the checksums of data,
+//! index and filter blocks on every disk read.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -13,18 +13,19 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::damage::Damage;
 
-/// Ids that the engine gives: its own keyspace, `current`, `history`.
+/// Keyspace ids assigned by the engine: its own keyspace, `current`, `history`.
 const KEYSPACES: [&str; 3] = ["0", "1", "2"];
-/// `current`: number of the version (`u64`), xxh3 of its file (`u128`), kind of checksum (`u8`); little-endian.
+/// Size of `current`: number of the version (`u64`), xxh3 of its file (`u128`), kind of checksum (`u8`);
+/// little-endian.
 const CURRENT_BYTES: usize = 25;
-/// End of a version or table file: magic, format, kind of checksum, then of its directory the xxh3 (`u128`),
-/// place and length (`u64`).
+/// Size of the end of a version or table file: magic, format, kind of checksum, then the xxh3 (`u128`),
+/// offset and length (`u64`) of its directory.
 const TRAILER_BYTES: usize = 38;
 const TRAILER_MAGIC: &[u8] = b"SFA!\x01\x00";
-/// No directory has more than a dozen short entries.
+/// A directory has at most a dozen short entries.
 const MAX_DIRECTORY_BYTES: u64 = 64 * 1024;
 
-/// Checks the versions and the tables' directories of all keyspaces of an engine.
+/// Checks the versions and the table directories of all keyspaces of an engine.
 pub(super) fn check(engine: &Path) -> Result<(), Damage> {
     let keyspaces = engine.join("keyspaces");
     for keyspace in KEYSPACES {
@@ -71,7 +72,7 @@ fn check_tables(tables: &Path) -> Result<(), Damage> {
     Ok(())
 }
 
-/// A file without a trailer passes: a crash leaves such, and the engine refuses one that it needs.
+/// Accepts a file without a trailer: a crash leaves such files, and the engine refuses one that it needs.
 fn has_sound_directory(path: &Path) -> std::io::Result<bool> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();

@@ -1,9 +1,9 @@
-//! Mark: what the store has acknowledged, beside the engine, so that silent loss is noticed on open.
+//! Mark: the newest acknowledged commit, kept beside the engine, so that opening notices silent loss.
 //!
-//! `MARK` holds the number of the newest acknowledged commit. It is written after each commit's sync and
-//! before its answers, and synced about once a second: it never runs ahead of what is durable, is exact
-//! after the process was killed, and at most about a second old after a loss of power.
-//! Two slots in two pages take turns, so that a torn or damaged one leaves the other.
+//! `MARK` holds the number of the newest acknowledged commit. It is written after the sync of each commit
+//! and before the results are returned, and synced about once a second. So the mark is never ahead of
+//! durable data. It is exact after the process was killed, and at most about a second old after a power
+//! loss. Two slots in two pages take turns, so that a torn or damaged slot leaves the other intact.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,23 +14,22 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::damage::Damage;
 
-/// Name of the file in the engine's directory.
+/// Name of the file, in the engine's directory.
 pub(super) const MARK: &str = "MARK";
 
 const MAGIC: [u8; 8] = *b"TGMARK\0\x01";
 const SLOT_BYTES: usize = 32;
 const SLOT_OFFSETS: [u64; 2] = [0, 4_096];
 
-/// A commit that was acknowledged.
+/// An acknowledged commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Acknowledged {
-    /// Its number; commits count from 1 without gaps.
+    /// Number of the commit, counted from 1 without gaps.
     pub(super) commit: u64,
-    /// The engine's next sequence number after it: that of its batch is lower.
+    /// The engine's next sequence number after the commit; higher than that of the commit's batch.
     pub(super) seqno: u64,
 }
 
-/// The open file.
 #[derive(Debug)]
 pub(super) struct Mark {
     file: File,
@@ -40,7 +39,7 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Writes a new file that says: nothing was acknowledged.
+    /// Creates a mark file that holds no acknowledged commit.
     pub(super) fn create(dir: &Path) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create_new(true).open(dir.join(MARK))?;
         for offset in SLOT_OFFSETS {
@@ -49,7 +48,7 @@ impl Mark {
         file.sync_all()
     }
 
-    /// Opens the file and reads what was acknowledged.
+    /// Opens the file and reads the newest acknowledged commit.
     pub(super) fn open(dir: &Path) -> Result<Self, Damage> {
         let path = dir.join(MARK);
         let file = OpenOptions::new().read(true).write(true).open(&path);
@@ -67,14 +66,16 @@ impl Mark {
         Ok(Self { file, newest, next_slot, is_synced: true })
     }
 
-    /// What was acknowledged last.
+    /// Returns the newest acknowledged commit.
     pub(super) fn newest(&self) -> Acknowledged {
         self.newest
     }
 
-    /// Notes a commit; in the operating system's hands when this returns, durable after [`sync`](Self::sync).
+    /// Writes a commit to the mark. The operating system has the write when this returns;
+    /// [`sync`](Self::sync) makes it durable.
     ///
-    /// The commit counts as acknowledged even when writing fails: it is durable, only the mark lags.
+    /// The commit counts as acknowledged even when this fails: the commit is durable, only the mark is
+    /// older.
     pub(super) fn note(&mut self, acknowledged: Acknowledged) -> io::Result<()> {
         self.newest = acknowledged;
         self.is_synced = false;
@@ -83,7 +84,7 @@ impl Mark {
         self.file.write_all_at(&encode(acknowledged), SLOT_OFFSETS[slot])
     }
 
-    /// Makes what was noted durable.
+    /// Makes the noted commits durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.is_synced {
             return Ok(());

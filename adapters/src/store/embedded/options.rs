@@ -10,21 +10,22 @@ use crate::store::vault::Vault;
 /// Settings of an [`EmbeddedStore`](super::EmbeddedStore).
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Free space kept on the device, in bytes; at most an eighth of the device. Saves are refused as
-    /// [`StoreError::Full`](tidegate_stages::ports::StoreError::Full) below it.
+    /// Free space kept on the device, in bytes; at most an eighth of the device. Below it, saves are
+    /// refused as [`StoreError::Full`](tidegate_stages::ports::StoreError::Full).
     pub reserve_bytes: u64,
-    /// How free space is measured: [`FreeSpace::of`], unless a test says otherwise.
+    /// Measures free space: [`FreeSpace::of`], except in tests.
     pub free_space: fn(&Path) -> io::Result<FreeSpace>,
     /// Cache of stored blocks, in bytes.
     pub cache_bytes: u64,
-    /// Size at which what was written lately moves from memory into a table, in bytes; twice, for heads and for
-    /// history. Taken from here when a store is made; later it is what it was then.
+    /// Size at which recent writes move from memory into a table, in bytes; applies to heads and to history
+    /// separately. Read only when a store is created; an existing store keeps its value.
     pub memtable_bytes: u64,
-    /// Changes that may wait to be written; more are refused.
+    /// Largest number of changes that wait to be written; further ones are refused.
     pub queue_events: usize,
-    /// Bytes that may wait to be written; more are refused. At least what calls in flight can hold.
+    /// Largest number of bytes that wait to be written; further ones are refused. At least what calls in
+    /// flight can hold.
     pub queue_bytes: usize,
-    /// Reads at a time; more wait.
+    /// Concurrent reads; further ones wait.
     pub reads: usize,
     /// Seals states.
     pub vault: Arc<Vault>,

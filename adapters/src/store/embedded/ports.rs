@@ -1,4 +1,4 @@
-//! Ports: the embedded store as what the stages ask for.
+//! Ports: the embedded store behind the ports of the stages.
 
 use std::sync::Arc;
 
@@ -135,7 +135,7 @@ impl StateStore for EmbeddedStore {
     fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>> {
         let (queue, actor) = (self.shared.queue.clone(), Arc::new(actor.clone()));
         async move {
-            // Step by step, so that saves go on in between.
+            // In steps, so that saves continue in between.
             let mut dropped = 0;
             loop {
                 let (answer, answered) = oneshot::channel();

@@ -1,9 +1,9 @@
-//! Queue: what waits for the writer, bounded in jobs and bytes, and which saves may not follow a failed one.
+//! Queue: the work that waits for the writer, bounded in changes and bytes.
 //!
-//! Full means refused at once, nothing written: who calls is bounded itself, and waiting here would lose the
-//! order of calls. A save built on one that failed must not be applied as if that one had succeeded. So an
-//! actor is *failing* from the moment its save fails until the caller has taken (or dropped) that answer;
-//! whatever was called for it in that time fails with the same error.
+//! A full queue refuses at once and nothing is written: the callers are bounded themselves, and waiting
+//! here would lose the order of calls. A save that builds on a failed save must not be applied. So an actor
+//! is *failing* from the moment its save fails until the caller has taken or dropped that result. All saves
+//! requested for the actor in this time fail with the same error.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,43 +16,44 @@ use tokio::sync::oneshot;
 
 use super::engine::Op;
 
-/// One save, ready to be written; `Err` when it cannot be, whatever the engine says, or was not.
+/// One save, ready to be written; `Err` when the save must fail or has failed.
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) actor: Arc<ActorId>,
-    /// The owner that writes.
+    /// Epoch of the owner that saves.
     pub(super) epoch: u64,
-    /// Empty once the writer has taken them.
+    /// Empty after the writer has taken the changes.
     pub(super) ops: Result<Vec<Op>, StoreError>,
 }
 
-/// The answer to a batch of saves; while it lives, actors whose save failed count as failing.
+/// The result of a batch of saves; while it exists, actors whose save failed count as failing.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The batch itself: it was made by who asks and is taken apart there, so that the writer does neither.
+    /// The batch itself. The caller builds and drops it, to spare the writer both.
     pub(super) writes: Vec<Write>,
     pub(super) _untaken: Option<Untaken>,
 }
 
 impl Answer {
-    /// What became of each save.
+    /// Returns the result of each save.
     pub(super) fn results(self) -> Vec<Result<(), StoreError>> {
         self.writes.into_iter().map(|write| write.ops.map(drop)).collect()
     }
 }
 
-/// What is asked of the writer, and where it answers.
+/// A request to the writer, with the sender for its result.
 #[derive(Debug)]
 pub(super) enum Work {
     Save(Vec<Write>, oneshot::Sender<Answer>),
     Apply(Vec<Op>, oneshot::Sender<Result<(), StoreError>>),
     Delete(Arc<ActorId>, oneshot::Sender<Result<(), StoreError>>),
-    /// One step of dropping what need not be kept of an actor's history; its answer is how many went, 0 when none is left.
+    /// One step of pruning an actor's history. Returns the number of revisions dropped; 0 when none is left
+    /// to drop.
     Prune(Arc<ActorId>, Keep, oneshot::Sender<Result<u64, StoreError>>),
     ClaimEpoch(oneshot::Sender<Result<u64, StoreError>>),
 }
 
-/// A place in the queue.
+/// One entry of the queue.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) number: u64,
@@ -61,7 +62,6 @@ pub(super) struct Job {
     pub(super) work: Work,
 }
 
-/// Bounds of what waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) events: usize,
@@ -77,7 +77,6 @@ struct Waiting {
     failing: HashMap<Arc<ActorId>, (usize, StoreError)>,
 }
 
-/// The queue of the writer.
 #[derive(Debug)]
 pub(super) struct Queue {
     bounds: Bounds,
@@ -85,7 +84,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// An empty queue, and the writer's end of it.
+    /// Creates an empty queue; the receiver is for the writer.
     pub(super) fn new(bounds: Bounds) -> (Arc<Self>, flume::Receiver<Job>) {
         let (sender, receiver) = flume::bounded(bounds.events.max(1));
         let waiting = Waiting {
@@ -98,7 +97,7 @@ impl Queue {
         (Arc::new(Self { bounds, waiting: Mutex::new(waiting) }), receiver)
     }
 
-    /// Puts work in line; one that is larger than the bounds fits when nothing else waits.
+    /// Queues work. Work larger than the bounds is accepted when nothing else waits.
     ///
     /// # Errors
     /// When the queue is full or closed: nothing is written.
@@ -123,7 +122,7 @@ impl Queue {
         }
         let number = waiting.next_number;
         let Some(jobs) = &waiting.jobs else { return Err(closed()) };
-        // Never full: there are at most as many jobs as events. Disconnected: the writer has ended.
+        // Never full, because each job has at least one event. Disconnected: the writer has ended.
         jobs.try_send(Job { number, events, bytes, work }).map_err(|_| closed())?;
         waiting.next_number += 1;
         waiting.events += events;
@@ -131,16 +130,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Gives back the room of jobs that the writer has taken to their end.
+    /// Frees the capacity of finished jobs.
     pub(super) fn release(&self, events: usize, bytes: usize) {
         let mut waiting = self.waiting.lock();
         waiting.events -= events;
         waiting.bytes -= bytes;
     }
 
-    /// Notes that saves of these actors fail; returns the number of the first job that is called from now on.
+    /// Marks these actors as failing; returns the number of the next job to be queued, and a guard.
     ///
-    /// The guard goes with the answer: once it is dropped, the caller knows.
+    /// The guard travels with the result. Its drop shows that the caller knows of the failure.
     pub(super) fn fail(
         self: &Arc<Self>,
         failed: &[(Arc<ActorId>, StoreError)],
@@ -157,7 +156,7 @@ impl Queue {
         (waiting.next_number, untaken)
     }
 
-    /// Lets nothing more in; the writer ends when it has done what waits.
+    /// Closes the queue to new work; the writer ends after the queued work is done.
     pub(super) fn close(&self) {
         self.waiting.lock().jobs = None;
     }
@@ -174,12 +173,12 @@ fn size(work: &Work) -> (usize, usize) {
     }
 }
 
-/// What is said once the store is closed.
+/// Returns the error of a closed store.
 pub(super) fn closed() -> StoreError {
     StoreError::Unavailable("it is closed".into())
 }
 
-/// Failures that a caller has not heard of yet.
+/// Failures that no caller has taken yet.
 #[derive(Debug)]
 pub(super) struct Untaken {
     queue: Arc<Queue>,

@@ -1,4 +1,4 @@
-//! Reader: heads, revisions and registered entries out of the engine. Blocks.
+//! Reader: reads heads, revisions and registered entries from the engine. Blocks.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ fn malformed(engine: &Engine, what: &str, error: &str) -> Damage {
     Damage::new(engine.dir(), format!("{what} cannot be decoded: {error}"))
 }
 
-/// As [`malformed`], unless it is sealed.
+/// As [`malformed`], but keeps a sealed value apart.
 fn unreadable(engine: &Engine, what: &str, error: RecordError) -> ReadError {
     match error {
         RecordError::Malformed(text) => malformed(engine, what, &text).into(),
@@ -26,14 +26,12 @@ fn unreadable(engine: &Engine, what: &str, error: RecordError) -> ReadError {
     }
 }
 
-/// The head under a key.
 pub(super) fn head(engine: &Engine, key: &[u8]) -> Result<Option<Head>, ReadError> {
     let value = engine.current.get(key).map_err(|error| engine.damage(&error))?;
     let head = value.map(|value| records::decode_head(&value, &engine.vault)).transpose();
     head.map_err(|error| unreadable(engine, "a head", error))
 }
 
-/// One revision.
 pub(super) fn revision(
     engine: &Engine,
     history: Vec<u8>,
@@ -45,7 +43,7 @@ pub(super) fn revision(
     revision.map_err(|error| unreadable(engine, "a revision", error))
 }
 
-/// One actor's history: its entries in the order of their numbers, which is that of their times.
+/// One actor's history: entries in the order of their numbers, which is also the order of their times.
 struct History<'a> {
     engine: &'a Engine,
     prefix: &'a [u8],
@@ -56,7 +54,7 @@ impl History<'_> {
         keys::revision(self.prefix.to_vec(), revision)
     }
 
-    /// Entries with at least this number.
+    /// Returns the entries with at least this number.
     fn from(&self, revision: u64) -> fjall::Iter {
         self.engine.history.range(self.key(revision)..=self.key(u64::MAX))
     }
@@ -67,9 +65,9 @@ impl History<'_> {
         number.ok_or_else(|| malformed(self.engine, "a revision's key", "its length"))
     }
 
-    /// Number and time of the first entry with at least this number.
+    /// Returns number and time of the first entry with at least this number.
     fn first_from(&self, revision: u64) -> Result<Option<(u64, Timestamp)>, Damage> {
-        // Histories have few gaps, and looking for one key costs a third of looking for the next one.
+        // Histories have few gaps, and reading one key costs a third of searching for the next one.
         let exact = self.engine.history.get(self.key(revision));
         if let Some(value) = exact.map_err(|error| self.engine.damage(&error))? {
             return Ok(Some((revision, self.time(&value)?)));
@@ -90,8 +88,8 @@ impl History<'_> {
         self.number(&key).map(Some)
     }
 
-    /// A number below which every entry is before `time`, and from which on none is. Times never run backwards, so it
-    /// is searched for by halves: at most 64 seeks however long the history is.
+    /// Returns a number: all entries below it are before `time`, all others are not. Times never run
+    /// backwards, so a binary search finds the number with at most 64 seeks, however long the history is.
     fn boundary(&self, time: Timestamp) -> Result<u64, Damage> {
         let Some((mut low, _)) = self.first_from(0)? else { return Ok(0) };
         let Some(newest) = self.newest()? else { return Ok(0) };
@@ -113,7 +111,7 @@ impl History<'_> {
     }
 }
 
-/// A page of the revisions of an interval: one search for its beginning, then one step per entry.
+/// Returns a page of the revisions of an interval: one search for its beginning, then one step per entry.
 pub(super) fn interval(
     engine: &Engine,
     history: &[u8],
@@ -145,7 +143,7 @@ pub(super) fn interval(
     Ok(page)
 }
 
-/// The newest revision at or before a time.
+/// Returns the newest revision at or before a time.
 pub(super) fn newest_at(
     engine: &Engine,
     history: &[u8],
@@ -160,7 +158,7 @@ pub(super) fn newest_at(
     before.map(|entry| history.decode(entry)).transpose()
 }
 
-/// Keys of the oldest revisions that need not be kept, at most `limit`.
+/// Returns the keys of the oldest revisions that `keep` does not require, at most `limit`.
 pub(super) fn surplus(
     engine: &Engine,
     history: &[u8],
@@ -185,7 +183,7 @@ pub(super) fn surplus(
     keys.collect::<Result<_, _>>().map_err(|error| engine.damage(&error))
 }
 
-/// Actors under a prefix, in the order of their keys.
+/// Returns a page of the actors under a prefix, in the order of their keys.
 pub(super) fn actors(
     engine: &Engine,
     system: &[u8],
@@ -219,7 +217,7 @@ pub(super) fn actors(
     Ok(page)
 }
 
-/// The newest epoch claimed; 0: none.
+/// Returns the newest claimed epoch; 0 when there is none.
 pub(super) fn epoch(engine: &Engine) -> Result<u64, Damage> {
     let value = engine.current.get(keys::EPOCH).map_err(|error| engine.damage(&error))?;
     let value = value.map(|value| value.as_ref().try_into().map(u64::from_be_bytes));
@@ -227,13 +225,11 @@ pub(super) fn epoch(engine: &Engine) -> Result<u64, Damage> {
     Ok(epoch.map_err(|_| Damage::new(engine.dir(), "the epoch is malformed"))?.unwrap_or(0))
 }
 
-/// The note under a key.
 pub(super) fn note(engine: &Engine, key: &[u8]) -> Result<Option<Bytes>, Damage> {
     let value = engine.current.get(key).map_err(|error| engine.damage(&error))?;
     Ok(value.map(|value| Bytes::copy_from_slice(&value)))
 }
 
-/// Everything registered.
 pub(super) fn registered(
     engine: &Engine,
     decode: DecodeDefinition,
@@ -246,7 +242,8 @@ pub(super) fn registered(
     entries.collect()
 }
 
-/// Actors whose history was being removed when the store was left, as the beginnings of their keys in `history`.
+/// Returns the `history` key prefixes of actors whose history was not removed completely when the store was
+/// closed.
 pub(super) fn unfinished_purges(engine: &Engine) -> Result<Vec<Vec<u8>>, Damage> {
     let notes = engine.current.prefix([keys::PURGE]).map(|entry| {
         let key = entry.key().map_err(|error| engine.damage(&error))?;

@@ -1,4 +1,4 @@
-//! Shared: what the writer's thread and readers share.
+//! Shared: state shared by the writer's thread and the readers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use super::engine::{self, Engine};
 use super::options::Options;
 use super::queue::{Queue, closed};
 
-/// How long a read waits for an engine that is being opened again.
+/// How long a read waits for an engine that is being reopened.
 const READ_TURN: Duration = Duration::from_secs(5);
 
-/// What the writer's thread and readers share.
+/// State shared by the writer's thread and the readers.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) queue: Arc<Queue>,
-    /// `None`: closed, or could not be opened again after it failed.
+    /// `None` when the engine is closed, or failed and cannot be reopened.
     pub(super) engine: RwLock<Option<Engine>>,
     pub(super) stall: Stall,
     pub(super) dir: PathBuf,
     pub(super) options: Options,
 }
 
-/// Since when the running commit runs.
+/// When the running commit began.
 #[derive(Debug)]
 pub(super) struct Stall {
     base: Instant,
-    /// Microseconds after `base`, plus one; 0: none runs.
+    /// Microseconds after `base`, plus one; 0 when no commit runs.
     since: AtomicU64,
 }
 
@@ -59,7 +59,7 @@ impl Stall {
 }
 
 impl Shared {
-    /// Reads from the engine; what it panics on is damage.
+    /// Reads from the engine; a panic of the engine counts as damage.
     pub(super) fn read<T>(
         &self,
         read: impl FnOnce(&Engine) -> Result<T, ReadError>,

@@ -1,4 +1,4 @@
-//! Space: how much room the device has left, and when that is too little to write.
+//! Space: measures the free space of the device, and refuses writes when there is too little.
 
 use std::io;
 use std::path::Path;
@@ -8,20 +8,20 @@ use tidegate_stages::ports::StoreError;
 
 use super::Options;
 
-/// Room on a device.
+/// Free space and size of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreeSpace {
-    /// Bytes that may still be written.
+    /// Bytes that can still be written.
     pub free: u64,
     /// Size of the device, in bytes.
     pub total: u64,
 }
 
 impl FreeSpace {
-    /// Asks the operating system about the device of a path.
+    /// Asks the operating system about the device that holds a path.
     ///
     /// # Errors
-    /// When it does not tell.
+    /// When the operating system reports an error.
     pub fn of(path: &Path) -> io::Result<Self> {
         let space = statvfs(path)?;
         Ok(Self {
@@ -31,13 +31,13 @@ impl FreeSpace {
     }
 }
 
-/// Refuses a write that would leave less than the reserve free: running out inside a write stops the engine,
-/// and its background work needs room to live.
+/// Refuses a write that would leave less free space than the reserve: a full device inside a write stops
+/// the engine, and the engine's background work needs space too.
 pub(super) fn check(dir: &Path, options: &Options, needed: usize) -> Result<(), StoreError> {
     let space = (options.free_space)(dir)
         .map_err(|error| StoreError::Unavailable(format!("{}: {error}", dir.display())))?;
     let reserve = options.reserve_bytes.min(space.total / 8);
-    // Twice: the journal, and the table that it becomes.
+    // Twice: once for the journal, once for the table made from it.
     let needed = 2 * needed as u64;
     if space.free < reserve.saturating_add(needed) {
         let (free, reserve) = (space.free >> 10, reserve >> 10);

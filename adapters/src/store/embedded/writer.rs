@@ -1,4 +1,4 @@
-//! Writer: one thread that owns all writing. What waits together becomes one commit and one sync.
+//! Writer: one thread that does all writing. Jobs that wait together become one commit and one sync.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,31 +19,30 @@ use super::reader;
 use super::shared::Shared;
 use crate::metrics::STORE_COMMIT_SAVES;
 
-/// How old the mark may get before it is synced.
+/// Longest age of the mark before it is synced.
 const MARK_AGE: Duration = Duration::from_secs(1);
-/// A commit takes no more once it has this many changes or bytes.
+/// A commit that has this many changes or bytes takes no further jobs.
 const COMMIT_EVENTS: usize = 4_096;
 const COMMIT_BYTES: usize = 4 << 20;
-/// History entries removed by one commit when an actor is deleted.
+/// History entries that one commit removes.
 const PURGE_STEP: usize = 4_096;
 
-/// The thread's state.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     jobs: flume::Receiver<Job>,
     committer: Committer,
     mark_due: Instant,
-    /// Jobs up to this number that hold the actor were called without knowledge of its failure.
+    /// For each failing actor: jobs below this number were queued without knowledge of the failure.
     behind: HashMap<Arc<ActorId>, (u64, StoreError)>,
     behind_until: u64,
-    /// Keys of actors whose history is still to be removed.
+    /// Key prefixes of histories that are still to be removed.
     purging: Vec<Vec<u8>>,
-    /// The newest epoch claimed: older owners write nothing any more.
+    /// The newest claimed epoch; saves of older owners are refused.
     epoch: u64,
     commit_saves: Histogram,
 }
 
-/// What one commit is made of, and who is told.
+/// The content of one commit, and the senders of its results.
 #[derive(Default)]
 struct Group {
     ops: Vec<Op>,
@@ -105,7 +104,8 @@ impl Writer {
         self.mark_due = Instant::now() + MARK_AGE;
     }
 
-    /// Serves a job, together with those that wait behind it; returns the one that it stopped before.
+    /// Runs a job together with the jobs that wait behind it; returns a job that was taken but must run
+    /// alone.
     fn take(&mut self, first: Job) -> Option<Job> {
         let mut group = Group::default();
         let mut next = Some(first);
@@ -127,7 +127,7 @@ impl Writer {
                     group.ops.extend(ops);
                     group.applies.push(answer);
                 }
-                // The caller may have gone: its job is done all the same.
+                // The job is done even if its caller is gone.
                 Work::Delete(actor, answer) => drop(answer.send(self.delete(&actor))),
                 Work::Prune(actor, keep, answer) => drop(answer.send(self.prune(&actor, keep))),
                 Work::ClaimEpoch(answer) => drop(answer.send(self.claim_epoch())),
@@ -166,7 +166,7 @@ impl Writer {
         group.saves.push((writes, answer));
     }
 
-    /// Commits a group and answers everyone in it.
+    /// Commits a group and sends all its results.
     fn finish(&mut self, group: Group) {
         let Group { ops, saves, applies, .. } = group;
         let count = saves.iter().map(|(writes, _)| writes.len()).sum::<usize>();
@@ -212,7 +212,7 @@ impl Writer {
             self.behind_until = self.behind_until.max(until);
             self.behind.extend(failed.into_iter().map(|(actor, error)| (actor, (until, error))));
         }
-        // A caller that has gone is told nothing; what it saved counts.
+        // A save counts even if its caller is gone.
         drop(answer.send(Answer { writes, _untaken: untaken }));
     }
 
@@ -224,7 +224,7 @@ impl Writer {
         Ok(epoch)
     }
 
-    /// Drops the first of the revisions that need not be kept.
+    /// Drops the oldest of the revisions that `keep` does not require, in one step.
     fn prune(&mut self, actor: &ActorId, keep: Keep) -> Result<u64, StoreError> {
         self.purge()?;
         let history = keys::history(actor)?;
@@ -238,7 +238,8 @@ impl Writer {
         Ok(count)
     }
 
-    /// Removes the head at once and the history step by step; a note says so until it is done, across a crash.
+    /// Removes the head at once and the history in steps. A note marks the removal until it is done, also
+    /// across a crash.
     fn delete(&mut self, actor: &ActorId) -> Result<(), StoreError> {
         self.purge()?;
         let head = keys::actor(keys::HEAD, actor)?;
@@ -252,7 +253,7 @@ impl Writer {
         self.purge()
     }
 
-    /// Finishes what was begun to be removed: before that nothing else may be written for that actor.
+    /// Completes all begun removals; before that, no other change may be written for those actors.
     fn purge(&mut self) -> Result<(), StoreError> {
         while let Some(history) = self.purging.last().cloned() {
             let keys = self.shared.read(|engine| {

@@ -1,9 +1,10 @@
 //! CQL: states and registrations in ScyllaDB or Apache Cassandra.
 //!
-//! [`CqlStore`] keeps an actor's latest state in one partition, of which each owner writes its own row, and its history in
-//! partitions of bounded size: see `docs/decisions/009-revisions-in-cql.md`. Writes of one actor are made one after the
-//! other, those of many at the same time; each is one try, and what its outcome was is told as it is known. Who may write
-//! is read after each write was acknowledged and before its answer leaves: see `docs/decisions/010-fencing-in-cql.md`.
+//! [`CqlStore`] keeps an actor's latest state in one partition, with one row per owner, and its history in
+//! partitions of bounded size: see `docs/decisions/009-revisions-in-cql.md`. Writes of one actor run one
+//! after the other, writes of different actors run concurrently. Each write is tried once and its outcome
+//! is reported as known. The store reads the newest epoch after a write is acknowledged and before the
+//! result is returned: see `docs/decisions/010-fencing-in-cql.md`.
 
 mod bucket;
 mod connect;
@@ -56,13 +57,13 @@ use shared::{Expiry, Shared};
 use stamps::{CLOCK, Stamps};
 use statements::Statements;
 
-/// How long closing waits for what is still to be written.
+/// How long closing waits for pending writes.
 const CLOSING: Duration = Duration::from_secs(30);
-/// How often it is looked who the newest owner is, also when nothing is written.
+/// How often the newest owner is read, even when nothing is written.
 const WATCH: Duration = Duration::from_secs(2);
-/// Longest time to live that databases take, in seconds.
+/// Longest time to live that the databases accept, in seconds.
 const LONGEST_TTL: i32 = 20 * 365 * 24 * 3_600;
-/// How much longer than its last revision a bucket's index rows live, in seconds.
+/// How much longer a bucket's index rows live than its last revision, in seconds.
 const INDEX_TTL: i32 = 60;
 
 /// States and registrations in a cluster; made by [`open`](CqlStore::open), ended by [`close`](CqlStore::close).
@@ -89,7 +90,7 @@ impl CqlStore {
         Self::open_to(Access::Create, options, clock, decode).await
     }
 
-    /// Connects and looks whether keyspace and tables are of a known version.
+    /// Connects and checks the version of keyspace and tables.
     ///
     /// # Errors
     /// See [`CqlOpenError`].
@@ -129,7 +130,7 @@ impl CqlStore {
         });
         let lines = Lines::new(tasks.clone());
         if access == Access::Read {
-            // All writing goes through them.
+            // All writes go through the lines.
             lines.close();
         } else {
             shared.try_expiry().await?;
@@ -147,7 +148,7 @@ impl CqlStore {
     /// Writes what waits; later calls are refused.
     ///
     /// # Errors
-    /// When that took longer than 30 s; it goes on in the background.
+    /// When closing takes longer than 30 s; it continues in the background.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.lines.close();
         self.shared.is_closed.store(true, Ordering::SeqCst);
@@ -158,7 +159,7 @@ impl CqlStore {
         Ok(())
     }
 
-    /// Whether requests have not all failed for 5 s, and no later owner has claimed the database.
+    /// `false` once all requests have failed for 5 s, or a later owner has claimed the database.
     pub fn is_healthy(&self) -> bool {
         self.shared.check_open().is_ok()
             && self.shared.database.is_healthy()
@@ -167,7 +168,8 @@ impl CqlStore {
 }
 
 impl Shared {
-    /// Whether the database takes rows that live as long as revisions do; some end at a date.
+    /// Checks that the database accepts rows that live as long as revisions do; some databases have a
+    /// latest date.
     async fn try_expiry(&self) -> Result<(), CqlOpenError> {
         let seconds = self.expiry.index;
         if seconds == 0 {
@@ -181,8 +183,8 @@ impl Shared {
     }
 }
 
-/// Looks every now and then who the newest owner is: an idle store hears of a later one, and one whose requests failed
-/// notices when the database works again.
+/// Reads the newest owner at intervals: an idle store learns of a later owner, and a store whose requests
+/// failed notices that the database works again.
 async fn watch(shared: Arc<Shared>, ended: CancellationToken) {
     let looking = async {
         loop {
@@ -196,7 +198,7 @@ async fn watch(shared: Arc<Shared>, ended: CancellationToken) {
                 Err(error) if !was_failing => warn!(%error, "the database does not answer"),
                 _ => {}
             }
-            // Says it once.
+            // Logs the fence once.
             if let Err(error) = shared.fence.check_own() {
                 tracing::debug!(%error, "fenced");
             }

@@ -1,48 +1,49 @@
-//! Bucket: which partition of the history a revision goes to.
+//! Bucket: chooses the partition of the history for a revision.
 //!
-//! An actor's revisions lie in partitions, each from its start to the start of the next one. A new one begins when the
-//! newest holds enough, so that no partition outgrows a bound whatever the actor's rate; never at a time that an earlier
-//! revision has, so that the last bucket that starts at or before a time holds all revisions of that time.
+//! Each partition of an actor's history covers the time from its start to the start of the next. A new
+//! partition begins when the newest is full, so every partition is bounded, whatever the actor's rate. It
+//! never begins at the time of an earlier revision, so the last bucket that starts at or before a time
+//! holds all revisions of that time.
 
 use scylla::DeserializeRow;
 
-/// Revisions that a bucket takes, and at which size in bytes or span in microseconds it takes no more.
+/// Limits of a bucket: revisions, size in bytes, span in microseconds. A bucket at a limit takes no more.
 const ENTRIES: i32 = 1_024;
 const SIZE: i64 = 16 << 20;
 const SPAN_US: i64 = 7 * 24 * 3_600 * 1_000_000;
 
-/// A bucket as its index row has it.
+/// A bucket, as stored in its index row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, DeserializeRow)]
 pub(super) struct Bucket {
-    /// Time at which it begins; names the partition.
+    /// Time at which the bucket begins; names the partition.
     #[scylla(rename = "place")]
     pub(super) start: i64,
-    /// Revisions ever written to it, those written twice counted twice.
+    /// Revisions ever written to the bucket; a revision written twice counts twice.
     pub(super) written: i32,
-    /// Of these, how many retention has dropped.
+    /// How many of them retention has dropped.
     pub(super) dropped: i32,
-    /// Bytes of states ever written to it.
+    /// Bytes of states ever written to the bucket.
     pub(super) size: i64,
-    /// Lowest number of its revisions.
+    /// Lowest number of the bucket's revisions.
     pub(super) first: i64,
-    /// Time of its newest revision.
+    /// Time of the bucket's newest revision.
     pub(super) last: i64,
 }
 
 impl Bucket {
-    /// Begins with a revision.
+    /// Creates a bucket that begins at this revision.
     pub(super) fn open(at: i64, revision: i64) -> Self {
         Self { start: at, written: 0, dropped: 0, size: 0, first: revision, last: at }
     }
 
-    /// Whether a revision goes here, given that no later bucket begins at or before its time.
+    /// Whether a revision belongs in this bucket, if no later bucket begins at or before its time.
     pub(super) fn takes(&self, at: i64) -> bool {
         let has_room =
             self.written < ENTRIES && self.size < SIZE && at.saturating_sub(self.start) <= SPAN_US;
         at <= self.last || has_room
     }
 
-    /// Counts a revision; whether it now has a lower first number.
+    /// Counts a revision; returns whether the lowest number has changed.
     pub(super) fn add(&mut self, at: i64, revision: i64, bytes: usize) -> bool {
         self.written = self.written.saturating_add(1);
         self.size = self.size.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -52,17 +53,17 @@ impl Bucket {
         is_lower
     }
 
-    /// Bytes of one of its states, on average.
+    /// Returns the average size of a state, in bytes.
     pub(super) fn average(&self) -> usize {
         usize::try_from(self.size / i64::from(self.written.max(1))).unwrap_or(0)
     }
 
-    /// How many revisions it holds at most.
+    /// Returns an upper bound for the number of revisions in the bucket.
     pub(super) fn kept(&self) -> u64 {
         u64::try_from(self.written.saturating_sub(self.dropped)).unwrap_or(0)
     }
 
-    /// About how many of its revisions are not before a time.
+    /// Estimates how many of the bucket's revisions are at or after a time.
     pub(super) fn kept_from(&self, from: i64) -> usize {
         let span = self.last.saturating_sub(self.start).max(1);
         let part = self.last.saturating_sub(from.max(self.start)).clamp(0, span);

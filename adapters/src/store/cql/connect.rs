@@ -1,8 +1,9 @@
-//! Connect: a session with the cluster.
+//! Connect: opens a session with the cluster.
 //!
-//! Writes are tried once: a second try is the caller's, who knows what the first one may have done. Reads are tried again
-//! on another node. A consistency that is local to a data centre means that of the first contact point: all requests go
-//! there, because a quorum of one centre says nothing about a quorum of another.
+//! A write is tried once: only the caller knows what the first try may have done, so a second try is the
+//! caller's. A read is tried again on another node. A consistency that is local to a data centre means the
+//! centre of the first contact point. All requests go to that centre, because a quorum of one centre says
+//! nothing about a quorum of another.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -21,11 +22,11 @@ use super::error::CqlOpenError;
 use super::options::{Consistency, CqlOptions, Credentials};
 use super::tls;
 
-/// Shortest time between two questions whether a node is still there.
+/// Shortest interval between two keep-alive requests to a node.
 const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(1);
 
 impl CqlOptions {
-    /// The contact points, each with its port.
+    /// Returns the contact points, each with its port.
     pub(super) fn addresses(&self) -> Vec<String> {
         let with_port = |host: &String| match host.parse::<std::net::Ipv6Addr>() {
             Ok(six) => format!("[{six}]:{}", self.port),
@@ -39,7 +40,7 @@ impl CqlOptions {
         self.hosts.iter().map(with_port).collect()
     }
 
-    /// The keyspace as CQL spells it; names are of lower case, as they are when they are not quoted.
+    /// Returns the keyspace as CQL spells it. Names are lower case, as unquoted names are in CQL.
     pub(super) fn keyspace_name(&self) -> String {
         self.keyspace.to_lowercase()
     }
@@ -61,7 +62,8 @@ impl Consistency {
         }
     }
 
-    /// A quorum of one centre meets writes that reached a quorum of each; not every server reads from each.
+    /// A quorum of one centre overlaps writes that reached a quorum of each centre; not every server
+    /// supports `EACH_QUORUM` for reads.
     pub(super) fn of_reads(self) -> Level {
         match self {
             Self::EachQuorum => Level::LocalQuorum,
@@ -74,14 +76,13 @@ impl Consistency {
     }
 }
 
-/// Opens a session.
 pub(super) async fn session(options: &CqlOptions) -> Result<Session, CqlOpenError> {
     let addresses = options.addresses();
     let profile = profile(options).build().into_handle();
     let mut builder = SessionBuilder::new()
         .known_nodes(&addresses)
         .connection_timeout(options.request_time)
-        // A node that is silent is given up as soon as its requests are, not after the driver's minute.
+        // A silent node is given up as soon as its requests are, not after the driver's minute.
         .keepalive_interval((options.request_time / 2).max(SHORTEST_KEEPALIVE))
         .keepalive_timeout(options.request_time)
         .keyspaces_to_fetch([options.keyspace_name()])
@@ -125,7 +126,7 @@ fn pool_size(connections: Option<u32>) -> PoolSize {
         .map_or(PoolSize::PerShard(NonZeroUsize::MIN), PoolSize::PerHost)
 }
 
-/// The data centre of the first contact point that is a node, when there are several centres.
+/// Returns the data centre of the first contact point that is a node; `None` when there is only one centre.
 async fn local_centre(session: &Session, addresses: &[String]) -> Option<String> {
     let state = session.get_cluster_state();
     let nodes = state.get_nodes_info();

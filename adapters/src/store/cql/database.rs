@@ -1,4 +1,4 @@
-//! Database: requests to the cluster, and what came of the last ones.
+//! Database: sends requests to the cluster and records whether the last ones failed.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use tokio::time::Instant;
 use super::errors::{damage, of_read, of_write};
 use super::statements::Statements;
 
-/// How long requests may fail until the store counts as unhealthy.
+/// How long all requests may fail before the store counts as unhealthy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// One change of a batch.
+/// The values of one change in a batch.
 pub(super) type Values<'a> = Box<dyn SerializeRow + Send + Sync + 'a>;
 
-/// Changes of one partition, or of several, that are made together.
+/// Changes that are written together, to one partition or several.
 #[derive(Default)]
 pub(super) struct Changes<'a> {
     statements: Vec<PreparedStatement>,
@@ -30,7 +30,7 @@ pub(super) struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// Adds one.
+    /// Adds a change.
     pub(super) fn add(
         &mut self,
         statement: &PreparedStatement,
@@ -40,24 +40,23 @@ impl<'a> Changes<'a> {
         self.values.push(Box::new(values));
     }
 
-    /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 }
 
-/// A page of rows, and where the next one begins.
+/// A page of rows, and the state that starts the next page.
 pub(super) struct Rows<R> {
     pub(super) rows: Vec<R>,
     pub(super) next: Option<PagingState>,
 }
 
-/// The session with its statements.
+/// The session and its prepared statements.
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) session: Session,
     pub(super) cql: Statements,
-    /// Since when every request failed; `None`: the last one did not.
+    /// Since when every request has failed; `None` when the last one succeeded.
     failing_since: Mutex<Option<Instant>>,
 }
 
@@ -66,7 +65,7 @@ impl Database {
         Self { session, cql, failing_since: Mutex::new(None) }
     }
 
-    /// Whether requests have not all failed for a while.
+    /// `false` once all requests have failed for [`PATIENCE`].
     pub(super) fn is_healthy(&self) -> bool {
         self.failing_since.lock().is_none_or(|since| since.elapsed() < PATIENCE)
     }
@@ -94,7 +93,7 @@ impl Database {
         }
     }
 
-    /// All rows of an answer that its statement bounds.
+    /// Returns all rows; the statement bounds their number.
     pub(super) async fn read<R>(
         &self,
         statement: &PreparedStatement,
@@ -108,7 +107,6 @@ impl Database {
         decoded(&found.into_rows_result().map_err(of_read)?)
     }
 
-    /// The first row of an answer.
     pub(super) async fn read_one<R>(
         &self,
         statement: &PreparedStatement,
@@ -120,7 +118,7 @@ impl Database {
         Ok(self.read(statement, values).await?.into_iter().next())
     }
 
-    /// One page of at most `size` rows.
+    /// Returns one page of at most `size` rows.
     pub(super) async fn read_page<R>(
         &self,
         statement: &PreparedStatement,
@@ -143,7 +141,7 @@ impl Database {
         Ok(Rows { rows, next })
     }
 
-    /// One write, with its timestamp.
+    /// Executes one write with its timestamp.
     pub(super) async fn write(
         &self,
         statement: &PreparedStatement,
@@ -157,7 +155,7 @@ impl Database {
         self.note(done, |error| of_write(&error)).map(drop)
     }
 
-    /// Changes of one partition, at once: they are one write.
+    /// Writes the changes of one partition together, as one write.
     pub(super) async fn commit(
         &self,
         mut changes: Changes<'_>,
@@ -166,14 +164,14 @@ impl Database {
         if changes.values.len() > 1 {
             return self.batch(BatchType::Unlogged, changes, stamp).await;
         }
-        // Most writes are one row, and a batch of one costs client and server more than the row does.
+        // Most writes are one row, and a batch of one row costs client and server more than the row does.
         match (changes.statements.pop(), changes.values.pop()) {
             (Some(statement), Some(values)) => self.write(&statement, values, stamp).await,
             _ => Ok(()),
         }
     }
 
-    /// Changes of several partitions: all of them happen, if any does.
+    /// Writes the changes of several partitions: all of them are applied, or none.
     pub(super) async fn commit_all(
         &self,
         changes: Changes<'_>,
@@ -197,7 +195,8 @@ impl Database {
         self.note(done, |error| of_write(&error)).map(drop)
     }
 
-    /// A light-weight transaction; whether it was applied. Its answer has other columns when it was not.
+    /// Runs a light-weight transaction; returns whether the database applied it. If not, the database
+    /// returns other columns.
     pub(super) async fn transact(
         &self,
         statement: &PreparedStatement,

@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CqlOpenError {
-    /// No node answers, or none lets us in.
+    /// No node responds, or none accepts the login.
     #[error(
         "cannot connect to the database at {addresses}: {reason}; PROXY_DATABASE_HOST, \
          PROXY_DATABASE_PORT, PROXY_DATABASE_USERNAME and PROXY_DATABASE_SSL say how"
@@ -12,65 +12,65 @@ pub enum CqlOpenError {
     Connect {
         /// The contact points.
         addresses: String,
-        /// What the driver said.
+        /// The driver's error.
         reason: String,
     },
     /// Encryption cannot be set up.
     #[error("cannot set up encryption to the database: {0} (TIDEGATE_DATABASE_CA)")]
     Tls(String),
-    /// Keyspace or tables are not there and cannot be made, or are not what they should be.
+    /// Keyspace or tables are missing and cannot be created, or do not have the expected form.
     #[error("keyspace {keyspace} (PROXY_DATABASE_NAME) cannot be used: {reason}")]
     Schema {
         /// The keyspace.
         keyspace: String,
-        /// What the database said.
+        /// The database's error.
         reason: String,
     },
-    /// There is no store, and none was to be made.
+    /// There is no store, and the access mode does not create one.
     #[error("keyspace {keyspace} (PROXY_DATABASE_NAME) holds no store of Tidegate")]
     Missing {
         /// The keyspace.
         keyspace: String,
     },
-    /// A later Tidegate made it.
+    /// A later version of Tidegate made the schema.
     #[error("keyspace {keyspace} has schema {found}, this Tidegate knows schemas up to {known}")]
     Newer {
         /// The keyspace.
         keyspace: String,
-        /// Its version.
+        /// The version found.
         found: i64,
-        /// The newest version that is known.
+        /// The newest version that this Tidegate knows.
         known: i64,
     },
-    /// The largest state that must be storable does not fit into one write.
+    /// The largest allowed state does not fit into one write.
     #[error(
         "the database takes at most {limit} bytes in one write, too few for states of {max_state_bytes} bytes: \
          lower TIDEGATE_MAX_STATE_BYTES to {fitting}, or raise the server's max_mutation_size"
     )]
     StateLimit {
-        /// What the server takes.
+        /// Bytes that the server accepts in one write.
         limit: usize,
-        /// What is asked for.
+        /// Configured size of the largest state, in bytes.
         max_state_bytes: usize,
-        /// What would fit.
+        /// Largest state that would fit, in bytes.
         fitting: usize,
     },
-    /// The database does not take what it has to take.
+    /// The database refuses a row that the store needs.
     #[error(
         "the database refuses a revision kept for {seconds} s (TIDEGATE_RETENTION_AGE): {reason}"
     )]
     Retention {
         /// How long revisions are kept.
         seconds: i32,
-        /// What the database said.
+        /// The database's error.
         reason: String,
     },
-    /// A request failed that opening needs.
+    /// A request failed during opening.
     #[error("the database at {addresses} fails: {reason}")]
     Request {
         /// The contact points.
         addresses: String,
-        /// What it said.
+        /// The request's error.
         reason: String,
     },
 }

@@ -1,14 +1,15 @@
-//! Errors: what an error of the driver says about a write or a read.
+//! Errors: classifies the driver's errors for writes and reads.
 //!
-//! A write that was handed to a connection may have happened whatever went wrong afterwards; only what the driver did
-//! not send, or the coordinator says it refused beforehand, is known not to be written.
+//! A write that was handed to a connection may have happened, whatever failed afterwards. A write certainly
+//! did not happen only if the driver did not send it, or if the coordinator reports that it refused the
+//! write beforehand.
 
 use std::fmt::Display;
 
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use tidegate_stages::ports::StoreError;
 
-/// What a failed write came to.
+/// Classifies a failed write.
 pub(super) fn of_write(error: &ExecutionError) -> StoreError {
     if is_unwritten(error) {
         StoreError::Unavailable(error.to_string())
@@ -17,12 +18,12 @@ pub(super) fn of_write(error: &ExecutionError) -> StoreError {
     }
 }
 
-/// What a failed read came to.
+/// Classifies a failed read.
 pub(super) fn of_read(error: impl Display) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 
-/// What was read is not what was written.
+/// Reports stored bytes that are not what was written.
 pub(super) fn damage(what: &str, error: impl Display) -> StoreError {
     StoreError::Corrupt(format!("{what} of the database cannot be decoded: {error}"))
 }

@@ -1,8 +1,8 @@
-//! Fence: which owner is the newest, and whether a write that was acknowledged may be told.
+//! Fence: knows the newest owner, and whether an acknowledged write may be reported.
 //!
-//! An owner claims its epoch with one light-weight transaction per start. After a write was acknowledged the newest epoch
-//! is read, and only if it is still the writer's does the answer leave. One read serves all writes that were acknowledged
-//! before it began: see `docs/decisions/010-fencing-in-cql.md`.
+//! An owner claims its epoch with one light-weight transaction per start. After a write is acknowledged the
+//! newest epoch is read; the result is returned only if this epoch is still the writer's. One read serves
+//! all writes that were acknowledged before the read began: see `docs/decisions/010-fencing-in-cql.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,16 +19,16 @@ use super::database::Database;
 
 /// Row of `meta` that holds the newest epoch.
 pub(super) const EPOCH: &str = "epoch";
-/// How often a claim is tried against others.
+/// How often a claim is tried while others claim too.
 const CLAIMS: u32 = 16;
 
-/// What is known of the newest epoch.
+/// The newest epoch, as far as known.
 #[derive(Debug)]
 pub(super) struct Fence {
     serial: SerialConsistency,
     /// The newest epoch seen.
     newest: AtomicU64,
-    /// The epoch that this store claimed last; 0: none.
+    /// The epoch that this store claimed last; 0 when none.
     own: AtomicU64,
     said: AtomicBool,
     looking: Mutex<Looking>,
@@ -51,7 +51,7 @@ impl Fence {
         }
     }
 
-    /// Refuses what an older owner wants.
+    /// Refuses a request of an older owner.
     ///
     /// # Errors
     /// [`StoreError::Fenced`], as far as is known.
@@ -69,13 +69,13 @@ impl Fence {
         Err(StoreError::Fenced(newest))
     }
 
-    /// Whether another store has claimed after this one did.
+    /// Whether another store has claimed an epoch after this one.
     pub(super) fn is_fenced(&self) -> bool {
         let own = self.own.load(Ordering::SeqCst);
         own > 0 && own < self.newest.load(Ordering::SeqCst)
     }
 
-    /// As [`check`](Self::check), for what has no epoch of its own: that of this store counts.
+    /// As [`check`](Self::check), with the epoch of this store, for requests without an epoch of their own.
     pub(super) fn check_own(&self) -> Result<(), StoreError> {
         match self.own.load(Ordering::SeqCst) {
             0 => Ok(()),
@@ -87,7 +87,7 @@ impl Fence {
         self.newest.fetch_max(newest, Ordering::SeqCst);
     }
 
-    /// Reads the newest epoch; returns when a read has ended that began after this call.
+    /// Waits for a read of the newest epoch that begins after this call.
     pub(super) async fn look(
         self: &Arc<Self>,
         database: &Arc<Database>,
@@ -117,7 +117,7 @@ impl Fence {
             };
             let found = read(&database).await.map(|newest| self.note(newest));
             for waiting in waiting {
-                // Whoever does not wait any more need not know.
+                // A waiter that is gone needs no result.
                 waiting.send(found.clone()).unwrap_or_default();
             }
         }
@@ -153,7 +153,7 @@ impl Fence {
     }
 }
 
-/// The newest epoch; 0: none.
+/// Returns the newest epoch; 0 when there is none.
 pub(super) async fn read(database: &Database) -> Result<u64, StoreError> {
     let row = database.read_one::<(Option<i64>,)>(&database.cql.number, (EPOCH,)).await?;
     Ok(row.and_then(|(number,)| number).and_then(|number| u64::try_from(number).ok()).unwrap_or(0))

@@ -1,4 +1,4 @@
-//! History: where an actor's revisions lie, and appending to them.
+//! History: finds the buckets of an actor's revisions, and appends revisions.
 
 use std::sync::Arc;
 
@@ -12,32 +12,32 @@ use super::known::Known;
 use super::rows::{BUCKET_OF, Content, Key, RevisionOut, signed};
 use super::shared::Shared;
 
-/// Revisions, and bytes, of one write when many are appended.
+/// Revisions and bytes in one write when many revisions are appended.
 const CHUNK: usize = 128;
 const CHUNK_BYTES: usize = 1 << 20;
-/// Buckets that one look at the index finds.
+/// Buckets that one read of the index returns.
 const WINDOW: i32 = 512;
 
-/// Where a revision goes.
+/// The bucket in which a revision is put.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entered {
-    /// The bucket, the revision counted.
+    /// The bucket, with the revision counted.
     pub(super) bucket: Bucket,
     named: Named,
 }
 
-/// Whether a bucket is found by the lowest of its numbers.
+/// Whether the index finds a bucket by its lowest revision number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Named {
     Already,
     /// Not yet.
     Anew,
-    /// Not yet: it is found by this one, which is not the lowest any more.
+    /// Not yet: the index holds this number, which is no longer the lowest.
     InsteadOf(i64),
 }
 
 impl Shared {
-    /// The last buckets that begin at or before a time, newest first.
+    /// Returns the last buckets that begin at or before a time, newest first.
     pub(super) async fn buckets_until(
         &self,
         key: &Key<'_>,
@@ -48,7 +48,7 @@ impl Shared {
         self.database.read(&self.database.cql.bucket_at, values).await
     }
 
-    /// The first buckets that begin after a time and not after another, oldest first.
+    /// Returns the first buckets that begin after `after` and not after `to`, oldest first.
     pub(super) async fn buckets_after(
         &self,
         key: &Key<'_>,
@@ -60,7 +60,7 @@ impl Shared {
         self.database.read(&self.database.cql.buckets_after, values).await
     }
 
-    /// All buckets, oldest first; some tens of bytes for each.
+    /// Returns all buckets, oldest first; each takes some tens of bytes.
     pub(super) async fn buckets(&self, key: &Key<'_>) -> Result<Vec<Bucket>, StoreError> {
         let mut all: Vec<Bucket> = Vec::new();
         loop {
@@ -74,7 +74,7 @@ impl Shared {
         }
     }
 
-    /// Finds the bucket of a revision, and counts it there.
+    /// Finds the bucket of a revision and counts the revision there.
     pub(super) async fn enter(
         &self,
         key: &Key<'_>,
@@ -88,7 +88,7 @@ impl Shared {
         };
         let found = match open {
             Some(open) if at >= open.start => Some(open),
-            // Long ago: a history is repaired, or moved.
+            // An old revision: a history is repaired or moved.
             Some(_) => self.buckets_until(key, at, 1).await?.into_iter().next(),
             None => None,
         };
@@ -106,7 +106,7 @@ impl Shared {
         Ok(Entered { bucket, named })
     }
 
-    /// Says in the actor's partition what a bucket holds.
+    /// Writes the index row of a bucket.
     pub(super) fn put_bucket<'a>(&self, key: &Key<'a>, bucket: &Bucket, changes: &mut Changes<'a>) {
         let Key { system, actor, parent } = *key;
         let Bucket { start, written, dropped, size, first, last } = *bucket;
@@ -115,7 +115,7 @@ impl Shared {
         changes.add(&self.database.cql.put_bucket, values);
     }
 
-    /// Says from which number on revisions are in a bucket.
+    /// Writes the index row that finds a bucket by its lowest revision number.
     pub(super) fn put_number<'a>(
         &self,
         key: &Key<'a>,
@@ -124,7 +124,7 @@ impl Shared {
     ) {
         let Key { system, actor, parent } = *key;
         let (cql, ttl) = (&self.database.cql, self.expiry.index);
-        // While rows expire, the ones that are still needed are written anew.
+        // While rows expire, index rows still needed are written again.
         if entered.named != Named::Already || ttl > 0 {
             let Bucket { start, first, .. } = entered.bucket;
             changes.add(&cql.put_bucket_of, (system, actor, parent, first, start, ttl));
@@ -171,7 +171,8 @@ impl Shared {
             let content = Content::of(revision, &self.vault)?;
             self.check_size(key.len() + content.bytes())?;
             if known.newest.is_some_and(|newest| content.at < newest.start) {
-                // Its bucket is looked up, so what is known of buckets must have been written.
+                // The bucket is looked up in the database, so earlier changes to buckets must be written
+                // first.
                 let done = self.append_chunk(&key, std::mem::take(&mut chunk)).await;
                 has_written |= done.map_err(|error| told(error, has_written))?;
             }
@@ -187,7 +188,8 @@ impl Shared {
         done.map(drop).map_err(|error| told(error, has_written))
     }
 
-    /// Whether there was something to write. Index first: no revision is where nobody looks.
+    /// Writes a chunk; returns whether there was something to write. The index comes first, so that reads
+    /// find every revision.
     async fn append_chunk(&self, key: &Key<'_>, chunk: Chunk) -> Result<bool, StoreError> {
         let Some(last) = chunk.index.last() else { return Ok(false) };
         let (bucket, ttl) = (last.bucket.start, self.expiry.revisions);

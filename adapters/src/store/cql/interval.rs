@@ -1,7 +1,7 @@
 //! Interval: a page of an actor's history between two times.
 //!
-//! Only the buckets that the interval spans are read, a few at a time: as many as the page will probably need, and the
-//! first part of each, so that what is held in memory has a bound whatever the history's size.
+//! Only buckets within the interval are read, a few at a time: as many as the page will probably need, and
+//! only the first part of each. So memory is bounded, whatever the size of the history.
 
 use std::collections::VecDeque;
 
@@ -20,10 +20,10 @@ use super::shared::Shared;
 
 /// Buckets that are read at the same time.
 const ABREAST: usize = 4;
-/// Buckets that one look at the index finds.
+/// Buckets that one read of the index returns.
 const WINDOW: i32 = 16;
 
-/// What is searched for.
+/// The interval to read.
 #[derive(Clone, Copy)]
 struct Span<'a> {
     key: Key<'a>,
@@ -32,7 +32,7 @@ struct Span<'a> {
 }
 
 impl<'a> Span<'a> {
-    /// `None` when nothing can be in it.
+    /// Returns `None` when no revision can be in the interval.
     fn of(key: Key<'a>, interval: &Interval) -> Option<Self> {
         let from = (interval.from.map_or(0, |from| bound(from.0)), i64::MIN);
         let after = interval.after.map(|after| match (bound(after.at.0), bound(after.revision)) {
@@ -49,7 +49,7 @@ impl<'a> Span<'a> {
     }
 }
 
-/// The page as it grows.
+/// The page while it is filled.
 struct Growing {
     items: Vec<Revision>,
     last: Option<Place>,
@@ -69,7 +69,7 @@ impl Growing {
 }
 
 impl Shared {
-    /// A page of an interval, oldest first.
+    /// Returns a page of an interval, oldest first.
     pub(super) async fn load_by_interval(
         &self,
         actor: &ActorId,
@@ -101,7 +101,7 @@ impl Shared {
                 has_more = buckets.len() >= usize::try_from(WINDOW).unwrap_or(0);
             }
         }
-        // Expired in its bucket, and kept all the same.
+        // The newest revision may have expired in its bucket; its copy is kept.
         if let Some(newest) = newest
             && span.holds(&newest)
             && page.last.is_none_or(|last| last < newest)
@@ -117,7 +117,7 @@ impl Shared {
         Ok(Page { more: page.more && !page.items.is_empty(), items: page.items })
     }
 
-    /// Reads some buckets at the same time, and adds what they hold in order.
+    /// Reads some buckets concurrently and adds their revisions in order.
     async fn fill(
         &self,
         span: &Span<'_>,
@@ -172,7 +172,7 @@ impl Shared {
     }
 }
 
-/// How many buckets a page will probably need, of those that can be read at the same time.
+/// Returns how many of the buckets a page will probably need, at most as many as are read at the same time.
 fn abreast(buckets: &VecDeque<Bucket>, from: i64, (count, bytes): (usize, usize)) -> usize {
     let (mut expected, mut expected_bytes) = (0_usize, 0_usize);
     let mut number = 0;

@@ -1,7 +1,7 @@
-//! Known: what this process knows of the actors that it wrote lately, so that most saves need not read.
+//! Known: a cache of facts about recently written actors, so that most saves need no read.
 //!
-//! Bounded: what falls out is read or written once more. What is known of an actor is forgotten when one of its writes
-//! failed.
+//! The cache is bounded; an evicted fact is read or written once more. A failed write of an actor removes
+//! the actor's facts.
 
 use std::sync::Arc;
 
@@ -10,23 +10,22 @@ use tidegate_stages::actor::ActorId;
 
 use super::bucket::Bucket;
 
-/// Actors that are remembered.
+/// Actors in the cache.
 const ACTORS: usize = 65_536;
 
 /// What is known of one actor.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Known {
-    /// Whether it is in the list of its system's actors.
+    /// Whether the actor is in the list of its system's actors.
     pub(super) is_listed: bool,
-    /// The epoch below which it has no rows any more.
+    /// The epoch below which the actor has no more rows.
     pub(super) cleared: Option<i64>,
-    /// How many entries the outbox of that epoch has.
+    /// Number of entries in the outbox of that epoch.
     pub(super) outbox: Option<i32>,
-    /// The newest bucket of its history, once it was looked for.
+    /// The newest bucket of the actor's history, once read.
     pub(super) newest: Option<Bucket>,
 }
 
-/// What is known of many actors.
 #[derive(Debug)]
 pub(super) struct Memory(Cache<Arc<ActorId>, Known>);
 

@@ -1,4 +1,4 @@
-//! Limit: how many bytes the server takes in one write.
+//! Limit: the most bytes that the server accepts in one write.
 
 use scylla::client::session::Session;
 use tracing::warn;
@@ -7,13 +7,13 @@ use super::error::CqlOpenError;
 use super::options::CqlOptions;
 use crate::store::vault::SEAL_BYTES;
 
-/// What is assumed when the server does not say: half a commit log segment of Cassandra's default size. ScyllaDB's is
-/// larger.
+/// Assumed when the server does not report its limit: half a commit log segment of Cassandra's default
+/// size. ScyllaDB's limit is larger.
 const ASSUMED: usize = 16 << 20;
-/// Names, tags and what a write takes beside its state.
+/// Names, tags and the rest of a write beside its state, in bytes.
 const BESIDE: usize = 64 << 10;
 
-/// The server's limit, which must have room for the largest state.
+/// Returns the server's limit; the largest state must fit.
 pub(super) async fn of_write(
     session: &Session,
     options: &CqlOptions,
@@ -36,7 +36,7 @@ pub(super) async fn of_write(
 async fn ask(session: &Session) -> Option<usize> {
     for table in ["system_views.settings", "system.config"] {
         let query = format!("SELECT name, value FROM {table}");
-        // Refused where there is no such table: the other one is asked.
+        // A server without this table refuses the query; the other table is tried.
         let Ok(found) = session.query_unpaged(query, ()).await else { continue };
         let Ok(rows) = found.into_rows_result() else { continue };
         let Ok(settings) = rows.rows::<(String, Option<String>)>() else { continue };
@@ -48,7 +48,7 @@ async fn ask(session: &Session) -> Option<usize> {
     None
 }
 
-/// The limit itself, or half a segment of the commit log.
+/// Returns the limit itself, or half a segment of the commit log.
 fn limit(settings: &[(String, Option<String>)]) -> Option<usize> {
     let value = |wanted: &str, unit: usize| {
         let found = settings.iter().find(|(name, _)| name == wanted)?;
@@ -61,7 +61,7 @@ fn limit(settings: &[(String, Option<String>)]) -> Option<usize> {
         .filter(|limit| *limit > 0)
 }
 
-/// A size with its unit, else in the unit that its setting has.
+/// Parses a size; a size without a unit has the unit of its setting.
 fn bytes(text: &str, unit: usize) -> Option<usize> {
     let text = text.trim().trim_matches('"');
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

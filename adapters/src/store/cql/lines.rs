@@ -1,9 +1,10 @@
-//! Lines: what is done to one actor is done in the order in which it was asked for, whoever still waits for the answer.
+//! Lines: one queue per actor; work of an actor runs in the order of its requests, even if nobody waits for
+//! the result.
 //!
-//! A queue is an actor's line of work and the task that does it; both are there only while there is work. A save built on
-//! one that failed must not be applied as if that one had succeeded: so an actor is *failing* from the moment its save
-//! fails until the caller has taken (or dropped) that answer, and whatever was called for it in that time fails with the
-//! same error.
+//! A line is a queue of work and the task that runs it; both exist only while there is work. A save that
+//! builds on a failed save must not be applied. So an actor is *failing* from the moment its save fails
+//! until the caller has taken or dropped that result. All saves requested for the actor in this time fail
+//! with the same error.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -17,33 +18,32 @@ use tidegate_stages::ports::{Save, StoreError};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-/// Whose line it is.
+/// The owner of a line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Line {
     Actor(Arc<ActorId>),
     Registry,
 }
 
-/// The answer to a save; while it lives, an actor whose save failed counts as failing.
+/// The result of a save; while it exists, an actor whose save failed counts as failing.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) result: Result<(), StoreError>,
     _untaken: Option<Untaken>,
 }
 
-/// What is done in its turn.
+/// One entry of a line.
 pub(super) enum Work {
     /// A save; `Err` when it must fail.
     Save(Result<Save, StoreError>, oneshot::Sender<Answer>),
-    /// Anything else, which answers itself.
+    /// Any other work; it sends its own result.
     Other(BoxFuture<'static, ()>),
-    /// Nothing: says that its turn has come.
+    /// No work: reports that earlier work is done.
     Reached(oneshot::Sender<()>),
 }
 
-/// Who writes.
+/// Writes saves.
 pub(super) trait Saver: Send + Sync + 'static {
-    /// Writes one save.
     fn save(&self, save: Save) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
@@ -74,22 +74,22 @@ impl std::fmt::Debug for Lines {
     }
 }
 
-/// What is said once the store is closed.
+/// Returns the error of a closed store.
 pub(super) fn closed() -> StoreError {
     StoreError::Unavailable("it is closed".into())
 }
 
 impl Lines {
-    /// No lines yet; their tasks are tracked.
+    /// Creates no line yet; `tasks` tracks the tasks of later lines.
     pub(super) fn new(tasks: TaskTracker) -> Self {
         let inner = Inner { lines: HashMap::new(), is_closed: false };
         Self { inner: Arc::new(Mutex::new(inner)), tasks }
     }
 
-    /// Puts work in line, now.
+    /// Queues work during the call.
     ///
     /// # Errors
-    /// When the store is closed: it is not done.
+    /// When the store is closed: the work is not done.
     pub(super) fn put<S: Saver>(
         &self,
         saver: &Arc<S>,
@@ -111,7 +111,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Resolves when what is in a line now is done; `None` when nothing is.
+    /// Resolves when all work now in a line is done; `None` when the line is empty.
     pub(super) fn behind(&self, owner: &Line) -> Option<oneshot::Receiver<()>> {
         let mut inner = self.inner.lock();
         let queue = inner.lines.get_mut(owner).filter(|queue| queue.is_running)?;
@@ -120,16 +120,16 @@ impl Lines {
         Some(behind)
     }
 
-    /// Lets nothing more in; what waits is still done.
+    /// Closes all lines to new work; queued work is still done.
     pub(super) fn close(&self) {
         self.inner.lock().is_closed = true;
     }
 
-    /// Does what waits in a line until nothing does.
+    /// Runs the work of a line until the line is empty.
     async fn run<S: Saver>(self, saver: Arc<S>, owner: Line) {
         let working = AssertUnwindSafe(self.work(&saver, &owner)).catch_unwind();
         if working.await.is_err() {
-            // The line's order is gone with its task: a restart is safer than going on (decision 5).
+            // Without its task the line's order is lost: a restart is safer (decision 5).
             tracing::error!("a writer of the store panicked, ending the process");
             crate::log::abort();
         }
@@ -139,7 +139,7 @@ impl Lines {
         while let Some(work) = self.next(owner) {
             match work {
                 Work::Other(work) => work.await,
-                // Dropped when nobody waits for it.
+                // Ignored when nobody waits.
                 Work::Reached(reached) => reached.send(()).unwrap_or_default(),
                 Work::Save(save, answer) => {
                     let result = match save {
@@ -182,7 +182,7 @@ impl Lines {
     }
 }
 
-/// A failure that a caller has not heard of yet.
+/// A failure that no caller has taken yet.
 #[derive(Debug)]
 struct Untaken {
     lines: Lines,
@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes versions down, fails those that it is told to, and waits for its permits.
+    /// Records written versions, fails the given version, and waits for a permit per save.
     #[derive(Debug)]
     struct Slow {
         written: Mutex<Vec<u64>>,

@@ -1,4 +1,4 @@
-//! List: which actors a system has, shard by shard.
+//! List: the actors of a system, by shard.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use tidegate_stages::ports::StoreError;
 use super::rows::Key;
 use super::shared::{SHARDS, Shared, shard};
 
-/// Requests at the same time.
+/// Concurrent requests.
 const ABREAST: usize = 8;
 
 impl Shared {
-    /// A page of the actors of a system that have a head. Their order is that of their shards, then of their names.
+    /// Returns a page of a system's actors that have a head, ordered by shard, then by name.
     pub(super) async fn actors(
         &self,
         system: &str,
@@ -68,7 +68,7 @@ impl Shared {
         }
     }
 
-    /// An actor is listed before its first head is written.
+    /// Filters out an actor without a head: an actor is listed before its first head is written.
     async fn if_it_has_a_head(&self, actor: ActorId) -> Result<Option<Arc<ActorId>>, StoreError> {
         let key = Key::of(&actor)?;
         let head: Option<(Option<i64>,)> =

@@ -7,38 +7,38 @@ use std::time::Duration;
 
 use crate::store::vault::Vault;
 
-/// How many replicas have to acknowledge a write or answer a read.
+/// How many replicas must acknowledge a write or answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// One, anywhere.
+    /// One replica, in any data centre.
     One,
-    /// One, in this data centre.
+    /// One replica, in the local data centre.
     LocalOne,
-    /// Most, in this data centre.
+    /// A majority of the local data centre.
     LocalQuorum,
-    /// Most, over all data centres.
+    /// A majority over all data centres.
     Quorum,
-    /// Most, in each data centre.
+    /// A majority of each data centre.
     EachQuorum,
-    /// All.
+    /// All replicas.
     All,
 }
 
-/// How a keyspace that is made is replicated.
+/// Replication of a keyspace that the store creates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replication {
-    /// So often in every data centre.
+    /// This many replicas in every data centre.
     Everywhere(u16),
-    /// So often in each of these.
+    /// This many replicas in each of these data centres.
     Centres(Vec<(String, u16)>),
 }
 
-/// Encryption on the way to the database.
+/// Encryption of connections to the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// Whether the server has to show a certificate that is trusted and names its address.
+    /// Whether the server must show a trusted certificate for its address.
     pub verify: bool,
-    /// A PEM file of what is trusted; `None`: what the system trusts.
+    /// A PEM file of trusted certificates; `None`: those that the system trusts.
     pub ca: Option<PathBuf>,
 }
 
@@ -47,7 +47,7 @@ pub struct Tls {
 pub struct Credentials {
     /// The user.
     pub user: String,
-    /// The secret; never shown.
+    /// The secret; never printed.
     pub secret: String,
 }
 
@@ -66,23 +66,23 @@ pub struct CqlOptions {
     pub port: u16,
     /// Keyspace.
     pub keyspace: String,
-    /// Who asks; `None`: nobody in particular.
+    /// The login; `None`: without a login.
     pub credentials: Option<Credentials>,
     /// Encryption; `None`: in the clear.
     pub tls: Option<Tls>,
     /// Connections per node, or per shard where the server has shards; `None`: one per shard.
     pub connections: Option<u32>,
-    /// For reads and writes.
+    /// Consistency of reads and writes.
     pub consistency: Consistency,
-    /// For a keyspace that is not there yet.
+    /// Replication of a keyspace that does not exist yet.
     pub replication: Replication,
     /// How long one request may take.
     pub request_time: Duration,
-    /// How old a revision may get: longer it is not kept by the database.
+    /// How long the database keeps a revision.
     pub time_to_live: Option<Duration>,
-    /// Largest state that must be storable, in bytes.
+    /// Largest allowed state, in bytes.
     pub max_state_bytes: usize,
-    /// Writes that may be under way at once.
+    /// Concurrent writes.
     pub writes: usize,
     /// Seals states.
     pub vault: Arc<Vault>,

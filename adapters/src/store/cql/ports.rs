@@ -1,4 +1,4 @@
-//! Ports: the store as what the stages ask for.
+//! Ports: the store behind the ports of the stages.
 
 use std::sync::Arc;
 
@@ -16,13 +16,14 @@ use super::lines::{Line, Work};
 use super::shared::Shared;
 use crate::store::notes::Notes;
 
-/// The task that did it ended without an answer, which it does only with the process.
+/// The task ended without a result; this happens only when the process ends.
 fn unknown() -> StoreError {
     StoreError::Unknown("the writer ended without an answer".into())
 }
 
 impl CqlStore {
-    /// Puts work in line now, so that the order of calls is the order of doing, and awaits its answer later.
+    /// Queues work during the call, so that work runs in the order of calls; the future waits for the
+    /// result.
     fn ask<T, F>(
         &self,
         line: Line,
@@ -58,7 +59,7 @@ impl CqlStore {
         .boxed()
     }
 
-    /// As [`read`](Self::read), behind what was asked for this actor before.
+    /// As [`read`](Self::read), after all earlier requests for this actor.
     fn read_of<T, F>(
         &self,
         actor: &ActorId,
@@ -107,7 +108,7 @@ impl Notes for CqlStore {
     }
 }
 
-/// Apart from the rows of `meta` that the store itself needs.
+/// Keeps notes apart from the rows of `meta` that the store itself needs.
 fn note_name(name: &str) -> String {
     format!("note/{name}")
 }
@@ -125,7 +126,7 @@ impl StateStore for CqlStore {
                 Ok(answered) => answered.await.map_err(|_| unknown()),
                 Err(error) => Err(error),
             });
-            // Until here no failure counts as taken.
+            // All results live until here, so no failure counts as taken earlier.
             let answers = join_all(answers).await;
             answers.into_iter().map(|answer| answer.and_then(|answer| answer.result)).collect()
         }

@@ -1,7 +1,8 @@
-//! Prune: drops what need not be kept of a history, and removes whole actors.
+//! Prune: drops revisions that need not be kept, and removes whole actors.
 //!
-//! Buckets that are wholly too old are dropped as partitions, the rest of the boundary's bucket as one range; what says
-//! where they were goes after them. Interrupted, either is completed by doing it again.
+//! A bucket whose revisions are all too old is dropped as a partition; the old part of the next bucket is
+//! dropped as one range. Their index rows are removed afterwards, so repeating an interrupted run completes
+//! it.
 
 use std::sync::Arc;
 
@@ -19,24 +20,24 @@ use super::reader::Place;
 use super::rows::{BUCKET, BUCKET_OF, Key, bound};
 use super::shared::{Shared, shard};
 
-/// Buckets that one step drops, so that saves go on in between.
+/// Buckets that one step drops, so that saves continue in between.
 const STEP: usize = 16;
-/// Buckets that are dropped at the same time.
+/// Buckets that are dropped concurrently.
 const ABREAST: usize = 8;
-/// Places that one page holds.
+/// Places in one page.
 const PLACES: usize = 2_048;
 
-/// What one step of pruning did.
+/// The result of one step of pruning.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Step {
     /// Revisions dropped.
     pub(super) dropped: u64,
-    /// Whether there may be more to drop.
+    /// Whether more revisions may be left to drop.
     pub(super) goes_on: bool,
 }
 
 impl Shared {
-    /// Drops some of what need not be kept.
+    /// Drops some of the revisions that `keep` does not require.
     pub(super) async fn prune(&self, actor: &Arc<ActorId>, keep: Keep) -> Result<Step, StoreError> {
         self.fence.check_own()?;
         let key = Key::of(actor)?;
@@ -45,7 +46,7 @@ impl Shared {
         let Some(first_kept) = self.first_kept(&key, &buckets, keep).await? else {
             return Ok(Step::default());
         };
-        // What is known of the newest bucket may be what changes now.
+        // Pruning may change the newest bucket that the cache holds.
         self.memory.forget(actor);
         let mut step = Step::default();
         let mut left = STEP;
@@ -71,7 +72,7 @@ impl Shared {
         Ok(step)
     }
 
-    /// The place of the oldest revision that is kept; `None`: nothing is dropped.
+    /// Returns the place of the oldest revision to keep; `None` when nothing is dropped.
     async fn first_kept(
         &self,
         key: &Key<'_>,
@@ -87,7 +88,7 @@ impl Shared {
         Ok(since.max(nth).map(|first| first.min(newest)))
     }
 
-    /// The place of the newest revision of all.
+    /// Returns the place of the newest revision of all.
     async fn newest_of(
         &self,
         key: &Key<'_>,
@@ -102,7 +103,7 @@ impl Shared {
         Ok(apart)
     }
 
-    /// The place of the `count`-th revision counted from the newest; `None` when there are not more than that.
+    /// Returns the place of the `count`-th newest revision; `None` when there are not more than `count`.
     async fn nth_newest(
         &self,
         key: &Key<'_>,
@@ -127,7 +128,7 @@ impl Shared {
         Ok(None)
     }
 
-    /// Places of a bucket's revisions, ascending.
+    /// Returns the places of a bucket's revisions, ascending.
     async fn places(&self, key: &Key<'_>, bucket: &Bucket) -> Result<Vec<Place>, StoreError> {
         let values = (key.system, key.actor, key.parent, bucket.start);
         let (mut all, mut from) = (Vec::new(), PagingState::start());
@@ -158,7 +159,7 @@ impl Shared {
         let values = (system, actor, parent, bucket.start, first_kept.0, first_kept.1);
         let cql = &self.database.cql;
         self.database.write(&cql.drop_before, values, self.stamp().await?).await?;
-        // Exact again, what was counted twice included.
+        // Corrects the count: revisions counted twice no longer count.
         let kept = i32::try_from(places.len() - dropped).unwrap_or(i32::MAX);
         bucket.dropped = bucket.written.saturating_sub(kept);
         let mut changes = Changes::default();
@@ -172,7 +173,8 @@ impl Shared {
         self.database.write(&self.database.cql.drop_bucket, values, self.stamp().await?).await
     }
 
-    /// Removes an actor: its history, its place in the list, and last its partition, which says where its history is.
+    /// Removes an actor: its history, its entry in the list, and last its partition, which holds the index
+    /// of the history.
     pub(super) async fn delete(&self, actor: &Arc<ActorId>) -> Result<(), StoreError> {
         self.fence.check_own()?;
         let key = Key::of(actor)?;

@@ -1,4 +1,4 @@
-//! Reader: the latest state of an actor, and single revisions of its history.
+//! Reader: reads an actor's latest state and single revisions of its history.
 
 use bytes::Bytes;
 use tidegate_stages::actor::ActorId;
@@ -8,16 +8,16 @@ use tidegate_stages::state::{Head, Revision, Timestamp};
 use super::rows::{self, HeadIn, Key, RevisionIn, bound};
 use super::shared::Shared;
 
-/// How often a head is read again whose outbox changes meanwhile.
+/// How often a head is read again when its outbox changes during the read.
 const TRIES: u32 = 8;
-/// Buckets that are looked up at a time, going back.
+/// Buckets that one step back in time reads.
 const BACK: i32 = 8;
 
 /// A place in the history: time, then number.
 pub(super) type Place = (i64, i64);
 
 impl Shared {
-    /// The latest state: the head of the highest epoch.
+    /// Returns the latest state: the head of the highest epoch.
     pub(super) async fn load(&self, actor: &ActorId) -> Result<Option<Head>, StoreError> {
         let (key, cql) = (Key::of(actor)?, &self.database.cql);
         let Key { system, actor, parent } = key;
@@ -45,7 +45,6 @@ impl Shared {
         Err(StoreError::Unavailable(text))
     }
 
-    /// One revision, by its number.
     pub(super) async fn load_revision(
         &self,
         actor: &ActorId,
@@ -57,7 +56,7 @@ impl Shared {
         let named = self.database.read_one(&cql.bucket_of, (system, actor, parent, revision));
         let named: Option<(Option<i64>,)> = named.await?;
         if let Some((Some(bucket),)) = named {
-            // Asked for most often is the newest one, and it costs least.
+            // The newest revision is requested most often, and it costs least.
             let last = self.last_until(&key, bucket, i64::MAX).await?;
             let last = match last {
                 Some(last) if last.place().1 > revision => {
@@ -75,7 +74,7 @@ impl Shared {
         newest.map(|newest| newest.open(&self.vault)).transpose()
     }
 
-    /// The newest revision at or before a time.
+    /// Returns the newest revision at or before a time.
     pub(super) async fn load_at(
         &self,
         actor: &ActorId,
@@ -96,7 +95,7 @@ impl Shared {
         last.map(|last| last.open(&self.vault)).transpose()
     }
 
-    /// The newest row at or before a time, of whatever bucket still has one.
+    /// Returns the newest row at or before a time, from the last bucket that still has such a row.
     async fn last_before(&self, key: &Key<'_>, at: i64) -> Result<Option<RevisionIn>, StoreError> {
         let mut until = at;
         loop {
@@ -124,13 +123,13 @@ impl Shared {
         self.database.read_one(&self.database.cql.last_until, values).await
     }
 
-    /// Place of the newest revision, when it is kept apart because revisions expire.
+    /// Returns the place of the newest revision, if it is stored separately because revisions expire.
     pub(super) async fn newest_place(&self, key: &Key<'_>) -> Result<Option<Place>, StoreError> {
         let found = self.database.read_one(&self.database.cql.newest_place, *key).await?;
         Ok(found.and_then(|(at, revision): (Option<i64>, Option<i64>)| at.zip(revision)))
     }
 
-    /// The newest revision, when it is kept apart because revisions expire.
+    /// Returns the newest revision, if it is stored separately because revisions expire.
     pub(super) async fn newest(&self, key: &Key<'_>) -> Result<Option<RevisionIn>, StoreError> {
         let found: Option<HeadIn> = self.database.read_one(&self.database.cql.newest, *key).await?;
         Ok(found.map(RevisionIn::from))

@@ -11,11 +11,10 @@ use super::errors::damage;
 use super::shared::Shared;
 use crate::store::records;
 
-/// Entries that one page holds.
+/// Entries in one page.
 const PAGE: usize = 512;
 
 impl Shared {
-    /// Everything that is registered.
     pub(super) async fn registered(&self) -> Result<Vec<Registered>, StoreError> {
         let (mut all, mut from) = (Vec::new(), PagingState::start());
         loop {
@@ -34,10 +33,10 @@ impl Shared {
         }
     }
 
-    /// Applies changes; those of one system are one write, those of several happen all if any does.
+    /// Writes changes: of one system as one write; of several systems, all or none are applied.
     pub(super) async fn register(&self, changes: Vec<RegistryChange>) -> Result<(), StoreError> {
         self.fence.check_own()?;
-        // The last change of each name: in one write they have no order.
+        // Keeps the last change of each name: changes in one write have no order.
         let mut last = BTreeMap::new();
         for change in changes {
             let (id, record) = match &change {

@@ -1,4 +1,4 @@
-//! Rows: heads and revisions as columns, their states sealed on the way out and opened on the way in.
+//! Rows: heads and revisions as columns; states are sealed before a write and opened after a read.
 
 use std::fmt::Display;
 
@@ -18,12 +18,12 @@ pub(super) const BUCKET: i8 = 2;
 pub(super) const BUCKET_OF: i8 = 3;
 pub(super) const NEWEST: i8 = 4;
 
-/// Format of rows, in their column of that name.
+/// Format of rows, in the column `format`.
 const FORMAT: i8 = 1;
-/// What a row takes beside names and content, generously.
+/// Bytes of a row beside names and content; a generous estimate.
 const ROW_BYTES: usize = 512;
 
-/// An actor as tables name it.
+/// An actor's name in the tables.
 #[derive(Debug, Clone, Copy, SerializeRow)]
 pub(super) struct Key<'a> {
     pub(super) system: &'a str,
@@ -32,10 +32,10 @@ pub(super) struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// Names an actor.
+    /// Builds the key of an actor.
     ///
     /// # Errors
-    /// When a name is longer than any that is accepted.
+    /// When a name is longer than any accepted name.
     pub(super) fn of(id: &'a ActorId) -> Result<Self, StoreError> {
         for part in [&id.system, &id.name, &id.parent] {
             if part.len() > MAX_NAME_BYTES {
@@ -51,15 +51,15 @@ impl<'a> Key<'a> {
     }
 }
 
-/// A number or time as the database has it.
+/// Converts a number or time to the database's type.
 ///
 /// # Errors
-/// When it is not below 2^63.
+/// When the value is not below 2^63.
 pub(super) fn signed(number: u64) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|_| StoreError::TooLarge(format!("the number {number}")))
 }
 
-/// A bound of a search: what is beyond every number that is kept becomes the largest of them.
+/// Converts the bound of a search; a bound above every stored number becomes the largest of them.
 pub(super) fn bound(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -68,7 +68,7 @@ fn unsigned(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|_| damage("a row", format!("a negative number, {number}")))
 }
 
-/// What a head and the revision made from it have in common, ready to be written.
+/// The common part of a head and the revision made from it, ready to be written.
 #[derive(Debug, SerializeRow)]
 pub(super) struct Content {
     format: i8,
@@ -84,7 +84,7 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Bytes that it takes in one write, about.
+    /// Returns about how many bytes the content takes in one write.
     pub(super) fn bytes(&self) -> usize {
         let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
         let state = self.type_url.as_ref().map_or(0, String::len)
@@ -92,7 +92,6 @@ impl Content {
         ROW_BYTES + tags + state
     }
 
-    /// Prepares a revision.
     pub(super) fn of(revision: Revision, vault: &Vault) -> Result<Self, StoreError> {
         let ActorState { tags, state } = revision.content;
         let (type_url, value) = state.map(|Any { type_url, value }| (type_url, value)).unzip();
@@ -143,7 +142,6 @@ pub(super) struct RevisionOut<'a> {
     pub(super) ttl: i32,
 }
 
-/// A head as it is read.
 #[derive(Debug, DeserializeRow)]
 pub(super) struct HeadIn {
     pub(super) epoch: Option<i64>,
@@ -163,7 +161,6 @@ pub(super) struct HeadIn {
     sealed: bool,
 }
 
-/// A revision as it is read.
 #[derive(Debug, DeserializeRow)]
 pub(super) struct RevisionIn {
     epoch: i64,
@@ -200,7 +197,7 @@ impl From<HeadIn> for RevisionIn {
 }
 
 impl RevisionIn {
-    /// Opens it.
+    /// Opens the revision's state.
     pub(super) fn open(self, vault: &Vault) -> Result<Revision, StoreError> {
         if self.format != FORMAT {
             let text = format!("it has format {}, known is {FORMAT}", self.format);
@@ -229,18 +226,17 @@ impl RevisionIn {
         })
     }
 
-    /// The epoch under which it was written.
+    /// Returns the epoch under which the revision was written.
     pub(super) fn owner(&self) -> i64 {
         self.epoch
     }
 
-    /// Its place in the history.
     pub(super) fn place(&self) -> (i64, i64) {
         (self.at, self.revision)
     }
 }
 
-/// A head from its row and the entries of its outbox.
+/// Builds a head from its row and the entries of its outbox.
 pub(super) fn head(row: HeadIn, outbox: Vec<Bytes>, vault: &Vault) -> Result<Head, StoreError> {
     let revision = RevisionIn::from(row).open(vault)?;
     Ok(Head {
@@ -255,7 +251,7 @@ pub(super) fn head(row: HeadIn, outbox: Vec<Bytes>, vault: &Vault) -> Result<Hea
     })
 }
 
-/// A value that may be sealed.
+/// Opens a value if it is sealed.
 pub(super) fn open(
     value: Bytes,
     sealed: bool,
@@ -269,7 +265,6 @@ pub(super) fn open(
 }
 
 impl HeadIn {
-    /// The version that it has.
     pub(super) fn version(&self) -> i64 {
         self.version
     }

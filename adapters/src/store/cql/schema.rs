@@ -1,4 +1,4 @@
-//! Schema: keyspace and tables, made when they are missing and may be, and the version they have.
+//! Schema: the keyspace, its tables and their version; created if missing and if the access mode allows.
 //!
 //! ```text
 //! heads      one partition per actor; its rows, by kind:
@@ -22,11 +22,10 @@ use super::error::CqlOpenError;
 use super::options::{CqlOptions, Replication};
 use crate::store::access::Access;
 
-/// Version of what is made here.
 pub(super) const VERSION: i64 = 1;
-/// Names of rows of `meta`.
+/// Name of the row of `meta` with the version.
 pub(super) const SCHEMA: &str = "schema";
-/// How often making it is tried: others may be at it at the same moment.
+/// How often creation is tried: other proxies may create the schema at the same time.
 const TRIES: u32 = 5;
 
 const TABLES: [&str; 5] = [
@@ -47,7 +46,7 @@ const TABLES: [&str; 5] = [
     "registry (system text, name text, record blob, PRIMARY KEY ((system), name))",
 ];
 
-/// Looks at the version of what is there; makes what is missing with [`Access::Create`] only.
+/// Checks the version of an existing schema; creates a missing one only with [`Access::Create`].
 pub(super) async fn prepare(
     session: &Session,
     options: &CqlOptions,
@@ -105,7 +104,7 @@ impl Schema<'_> {
             let (name, rest) = table.split_once(' ').expect("a table has a name");
             self.run(&format!("CREATE TABLE IF NOT EXISTS \"{keyspace}\".{name} {rest}")).await?;
         }
-        // Last: tables without a version are those of a start that was interrupted.
+        // Written last: tables without a version are from an interrupted start.
         self.run(&format!(
             "INSERT INTO \"{keyspace}\".meta (name, number) VALUES ('{SCHEMA}', {VERSION})"
         ))

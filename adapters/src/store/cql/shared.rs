@@ -1,4 +1,4 @@
-//! Shared: what the lines' tasks and readers share.
+//! Shared: state shared by the tasks of the lines and the readers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,18 +20,18 @@ use crate::store::vault::Vault;
 /// Shards of a system's list of actors.
 pub(super) const SHARDS: i8 = 16;
 
-/// What the lines' tasks and readers share.
+/// State shared by the tasks of the lines and the readers.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) database: Arc<Database>,
     pub(super) stamps: Stamps,
     pub(super) fence: Arc<Fence>,
     pub(super) memory: Memory,
-    /// Writes that may still begin.
+    /// Permits for concurrent writes.
     pub(super) writes: Semaphore,
     pub(super) tasks: TaskTracker,
     pub(super) vault: Arc<Vault>,
-    /// Bytes that the server takes in one write.
+    /// Bytes that the server accepts in one write.
     pub(super) limit: usize,
     pub(super) expiry: Expiry,
     pub(super) decode: DecodeDefinition,
@@ -39,22 +39,21 @@ pub(super) struct Shared {
     pub(super) is_closed: AtomicBool,
 }
 
-/// After how many seconds the database drops rows by itself; 0: never.
+/// Seconds after which the database itself drops rows; 0: never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Expiry {
     /// Revisions.
     pub(super) revisions: i32,
-    /// Rows that say where they are: just after the last of them.
+    /// Index rows: just after the last revision of their bucket.
     pub(super) index: i32,
 }
 
 impl Shared {
-    /// A turn to write.
+    /// Waits for a permit to write.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         self.writes.acquire().await.map_err(|_| closed())
     }
 
-    /// The next write timestamp.
     pub(super) async fn stamp(&self) -> Result<i64, StoreError> {
         self.stamps.next(&self.database).await
     }
@@ -63,12 +62,12 @@ impl Shared {
         self.database.commit(changes, stamp).await
     }
 
-    /// Refuses what is asked after closing.
+    /// Refuses requests after closing.
     pub(super) fn check_open(&self) -> Result<(), StoreError> {
         if self.is_closed.load(Ordering::SeqCst) { Err(closed()) } else { Ok(()) }
     }
 
-    /// Reads the newest epoch, after a write was acknowledged.
+    /// Reads the newest epoch; call this after a write was acknowledged.
     pub(super) async fn look(&self) -> Result<(), StoreError> {
         self.fence.look(&self.database, &self.tasks).await.map_err(|error| {
             StoreError::Unknown(format!("written, but not whether it still may be: {error}"))
@@ -76,7 +75,7 @@ impl Shared {
     }
 }
 
-/// The shard of a system's list in which an actor is.
+/// Returns an actor's shard in the list of its system.
 pub(super) fn shard(actor: &ActorId) -> i8 {
     let mut bytes = Vec::with_capacity(actor.name.len() + actor.parent.len() + 1);
     bytes.extend_from_slice(actor.name.as_bytes());
@@ -97,7 +96,7 @@ mod tests {
             system: "any".into(),
             parent: parent.into(),
         };
-        // Stored: another hash would list actors twice.
+        // The shard is stored: another hash would list actors twice.
         let shards = [id("joe", ""), id("joe", "p"), id("Zürich", "")].map(|id| shard(&id));
         assert_eq!(shards, [5, 7, 10]);
     }

@@ -1,9 +1,10 @@
-//! Stamps: write timestamps, by which the database decides which of two writes is the later one.
+//! Stamps: write timestamps; the database uses them to decide which of two writes is later.
 //!
-//! Each is higher than every earlier one, also of an earlier start whose clock was ahead: else what was deleted or
-//! registered before the clock was set back would win over what comes after. So stamps are taken from below a ceiling
-//! that the database has, and a start goes on above the ceiling that it finds. The ceiling is written with itself as
-//! timestamp: the highest one stays, whoever writes.
+//! Each stamp is higher than every earlier stamp, even one of an earlier start with a fast clock.
+//! Otherwise, after the clock is set back, old deletions and registrations would win over new ones. So
+//! stamps stay below a ceiling that is stored in the database, and a start continues above the stored
+//! ceiling. The ceiling is also the timestamp of its own write, so the highest ceiling wins, whoever writes
+//! it.
 
 use std::sync::Arc;
 
@@ -13,17 +14,16 @@ use tidegate_stages::ports::{Clock, StoreError};
 use super::database::Database;
 use super::rows::bound;
 
-/// Row of `meta` that holds the ceiling.
+/// Name of the row of `meta` with the ceiling.
 pub(super) const CLOCK: &str = "clock";
-/// How far ahead stamps are reserved, microseconds.
+/// How far ahead stamps are reserved, in microseconds.
 const AHEAD_US: i64 = 10_000_000;
 
-/// Gives stamps out.
 #[derive(Debug)]
 pub(super) struct Stamps {
     clock: Arc<dyn Clock>,
     given: Mutex<Given>,
-    /// One reservation at a time; the others wait for it.
+    /// Allows one reservation at a time; other callers wait for its result.
     reserving: tokio::sync::Mutex<()>,
 }
 
@@ -45,7 +45,7 @@ impl Given {
 }
 
 impl Stamps {
-    /// Goes on above the ceiling that was found.
+    /// Continues above the stored ceiling.
     pub(super) fn new(clock: Arc<dyn Clock>, ceiling: i64) -> Self {
         let given = Mutex::new(Given { last: ceiling, ceiling });
         Self { clock, given, reserving: tokio::sync::Mutex::new(()) }
@@ -56,7 +56,7 @@ impl Stamps {
         self.given.lock().next(now)
     }
 
-    /// The next stamp.
+    /// Returns the next stamp.
     ///
     /// # Errors
     /// When the ceiling cannot be raised: nothing was written.
@@ -66,7 +66,7 @@ impl Stamps {
                 return Ok(stamp);
             }
             let _reserving = self.reserving.lock().await;
-            // Another one may have raised it meanwhile.
+            // Another call may have raised the ceiling meanwhile.
             let next = match self.try_next() {
                 Ok(stamp) => return Ok(stamp),
                 Err(next) => next,

@@ -1,4 +1,4 @@
-//! Statements: everything that is asked of the database, prepared once.
+//! Statements: all statements sent to the database, prepared once.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use scylla::statement::prepared::PreparedStatement;
 use super::error::CqlOpenError;
 use super::options::CqlOptions;
 
-/// Prepares each statement under its name: first what reads, then what writes.
+/// Prepares each statement under its name: reads first, then writes.
 macro_rules! statements {
     (read: { $($read:ident = $read_cql:expr,)* } write: { $($write:ident = $write_cql:expr,)* }) => {
         /// The prepared statements; `{ks}` stands for the keyspace.
@@ -20,7 +20,6 @@ macro_rules! statements {
         }
 
         impl Statements {
-            /// Prepares all of them.
             pub(super) async fn prepare(
                 session: &Session,
                 options: &CqlOptions,

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::error::CqlOpenError;
 use super::options::Tls;
 
-/// What connections are encrypted with. Reads files.
+/// Returns the TLS configuration of connections. Reads files.
 pub(super) fn config(tls: &Tls) -> Result<Arc<ClientConfig>, CqlOpenError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone());
@@ -52,7 +52,7 @@ fn wrong(error: rustls::Error) -> CqlOpenError {
     CqlOpenError::Tls(error.to_string())
 }
 
-/// Takes whatever certificate it is shown: asked for with `PROXY_DATABASE_SSL_VERIFY=false` only.
+/// Accepts any certificate; used only with `PROXY_DATABASE_SSL_VERIFY=false`.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

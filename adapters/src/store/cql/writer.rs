@@ -1,8 +1,9 @@
-//! Writer: one save, from the actor's head to the answer that may leave.
+//! Writer: one save, from the actor's head to its result.
 //!
-//! First the batch of the actor's partition: head, outbox, and where its history goes on. Then the revision, which lies in
-//! another partition: a crash in between leaves a head whose revision is missing and is appended again when the actor is
-//! activated. Saves of one actor are written one after the other, so no head comes before the revision of the last one.
+//! The batch of the actor's partition comes first: head, outbox, and the index of the history. The revision
+//! follows, in another partition. A crash between the two leaves a head without its revision; the revision
+//! is appended again when the actor is activated. Saves of one actor are written one after the other, so no
+//! head precedes the last one's revision.
 
 use std::sync::Arc;
 
@@ -95,7 +96,7 @@ impl Shared {
         Ok(Ready { epoch: signed(epoch)?, content, outbox, append })
     }
 
-    /// Refuses what the server would not take, before it is sent.
+    /// Refuses a write that the server would refuse, before sending it.
     pub(super) fn check_size(&self, bytes: usize) -> Result<(), StoreError> {
         if bytes <= self.limit {
             return Ok(());
@@ -104,7 +105,8 @@ impl Shared {
         Err(StoreError::TooLarge(format!("{bytes} bytes in one write, the database takes {limit}")))
     }
 
-    /// Adds an actor to the list of its system: before its first head, so that none is missing there.
+    /// Adds an actor to the list of its system. This happens before its first head is written, so the list
+    /// is complete.
     async fn list(&self, actor: &Arc<ActorId>) -> Result<(), StoreError> {
         let values = (&actor.system, shard(actor), &actor.name, &actor.parent);
         self.database.write(&self.database.cql.put_actor, values, self.stamp().await?).await
@@ -130,7 +132,7 @@ impl Shared {
             changes.add(&cql.put_outbox, values);
         }
         if known.cleared != Some(epoch) {
-            // What older owners left, also what they may still be writing late.
+            // Drops rows of older owners, including rows that these owners may still write late.
             for kind in [HEAD, OUTBOX] {
                 changes.add(&cql.drop_epochs, (system, actor, parent, kind, epoch));
             }
@@ -157,7 +159,7 @@ impl Shared {
         self.put_newest(key, epoch, content, stamp).await
     }
 
-    /// Keeps a revision beside the head, when revisions expire: the newest one does not.
+    /// Copies the newest revision to the head's partition if revisions expire; the copy does not expire.
     pub(super) async fn put_newest(
         &self,
         key: &Key<'_>,
@@ -178,7 +180,7 @@ impl Shared {
     }
 }
 
-/// What happens before the head is written leaves the save undone, whatever came of it.
+/// A failure before the head is written means that the save is not written, whatever the failure was.
 fn unwritten(error: StoreError) -> StoreError {
     match error {
         StoreError::Unknown(text) => StoreError::Unavailable(text),

@@ -1,8 +1,8 @@
-//! Offline: what is done to a store while its proxy is stopped.
+//! Offline: operations on a store while its proxy is stopped.
 //!
-//! An installation is [exported](export) into a file of [lines](format) and [imported](import) into another store, and
-//! states are [sealed again](reseal) with the current key. All of it holds a page in memory at a time, can be
-//! interrupted at any moment, and goes on where it stopped when it is run again.
+//! An installation is [exported](export) into a file of [lines](format) and [imported](import) into another
+//! store. States are [sealed again](reseal) with the current key. Each operation holds one page in memory
+//! at a time. It can be interrupted at any moment, and continues where it stopped when it is run again.
 
 mod error;
 mod progress;

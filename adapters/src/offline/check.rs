@@ -1,4 +1,4 @@
-//! Check: reads a whole file before anything of it is applied.
+//! Check: reads a whole file before any of it is applied.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,23 +9,23 @@ use super::lines::{Mark, Reader};
 use super::{OfflineError, Progress, progress};
 use crate::store::Vault;
 
-/// A file that is complete, and whose every line makes sense.
+/// A complete file whose every line is valid.
 #[derive(Debug)]
 pub struct Checked {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
-    /// Behind the header.
+    /// The position after the header.
     pub(super) first: Mark,
-    /// Sum of its last line.
+    /// Sum of the last line.
     pub(super) sum: u64,
-    /// All systems that it names.
+    /// All systems named in the file.
     pub(super) systems: BTreeSet<String>,
 }
 
-/// Reads all of a file, and opens what it seals.
+/// Reads a whole file and opens all sealed values.
 ///
 /// # Errors
-/// When it cannot be read, is damaged, cut short, of a later format, or sealed with another key.
+/// When the file cannot be read, is damaged, cut short, of a later format, or sealed with another key.
 pub fn check(path: &Path, vault: &Vault) -> Result<Checked, OfflineError> {
     let io = OfflineError::file(path);
     let file = File::open(path).map_err(&io)?;

@@ -1,4 +1,4 @@
-//! Error: why work on a stopped store was not done.
+//! Error: why work on a stopped store failed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,16 @@ use tidegate_stages::ports::StoreError;
 
 use crate::store::KeyError;
 
-/// Why it was not done, or not to its end; run again, it goes on where it stopped.
+/// Why the work was not done or not completed; a repeated run continues where this one stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OfflineError {
-    /// The store failed; what was done before is done.
+    /// The store failed; earlier work is kept.
     #[error("{doing}: {error}")]
     Store {
-        /// What was being done.
+        /// The operation that failed.
         doing: String,
-        /// What the store said.
+        /// The store's error.
         error: StoreError,
     },
     /// The file cannot be read or written.
@@ -24,50 +24,50 @@ pub enum OfflineError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// The file is there and is not to be overwritten.
+    /// The file exists and must not be overwritten.
     #[error("{} is there already; --resume goes on with an export that was interrupted", .0.display())]
     Exists(PathBuf),
-    /// A later Tidegate wrote the file; nothing was done.
+    /// A later version of Tidegate wrote the file; nothing was done.
     #[error("{} has format {found}, this Tidegate knows formats up to {known}", path.display())]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its format.
+        /// The file's format.
         found: u64,
         /// The newest format that this version knows.
         known: u32,
     },
-    /// The file is not what an export writes, or is cut short.
+    /// The file is not a valid export, or is cut short.
     #[error("{} is damaged in line {line}: {why}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// Number of the line, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         why: String,
     },
-    /// The keys that are set do not open what the file holds; nothing was done.
+    /// The configured keys do not open the file; nothing was done.
     #[error("{} is sealed: {why}", path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// Why it was not opened.
+        /// Why the file cannot be opened.
         why: String,
     },
-    /// The keys that are set are not those of the store, or cannot be noted in it.
+    /// The configured keys do not fit the store, or cannot be noted in it.
     #[error(transparent)]
     StoreKey(#[from] KeyError),
-    /// It must not be done as things are; nothing was done.
+    /// The work is not allowed in this state; nothing was done.
     #[error("{0}")]
     Refused(String),
 }
 
 impl OfflineError {
-    /// The exit code, as `sysexits.h` has them.
+    /// Returns the exit code, as in `sysexits.h`.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) => 64,
@@ -86,13 +86,13 @@ impl OfflineError {
         }
     }
 
-    /// Turns a store's error into one that says what was being done.
+    /// Adds the operation that failed to a store's error.
     pub(super) fn store(doing: impl Into<String>) -> impl FnOnce(StoreError) -> Self {
         let doing = doing.into();
         move |error| Self::Store { doing, error }
     }
 
-    /// Turns an error of the operating system into one that names the file.
+    /// Adds the file to an operating system's error.
     pub(super) fn file(path: &Path) -> impl Fn(io::Error) -> Self {
         let path = path.to_owned();
         move |error| Self::File { path: path.clone(), error }

@@ -1,7 +1,8 @@
-//! Export: everything a store holds, into a file.
+//! Export: writes everything in a store to a file.
 //!
-//! Each actor is as it was when its head was read: history above that head is left for the next export. An interrupted
-//! export goes on behind the last complete line; what is registered must still be the same then.
+//! Each actor is exported as of the time when its head was read; later revisions are left for the next
+//! export. An interrupted export continues after the last complete line, if the registered entries are
+//! still the same.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -23,29 +24,29 @@ use super::progress::bytes;
 use super::{OfflineError, Progress, pages, systems};
 use crate::store::Vault;
 
-/// Actors that are read ahead of the one that is written, each with at most a page of its history.
+/// Actors that are read ahead of the one being written, each with at most a page of its history.
 const AHEAD: usize = 8;
-/// What every export begins with.
+/// First bytes of every export.
 const BEGINNING: &[u8] = b"{\"tidegate_export\":";
-/// No header is as long as this.
+/// Every header is shorter than this.
 const HEADER_BYTES: usize = 4096;
 /// Revisions in a page.
 const PAGE: usize = 256;
 
-/// What is exported, and how.
+/// Options of an export.
 #[derive(Debug, Clone, Copy)]
 pub struct Export<'a> {
     /// The file.
     pub path: &'a Path,
-    /// Seals states as in the store; `None`: they are written in the clear.
+    /// Seals states as in the store; `None` writes them in the clear.
     pub vault: Option<&'a Vault>,
-    /// Goes on with a file that is there.
+    /// Continues an existing file.
     pub resume: bool,
-    /// When it is begun, for the header.
+    /// Start time, for the header.
     pub at: &'a str,
 }
 
-/// What was exported.
+/// Counts of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exported {
     /// Registered entries.
@@ -58,7 +59,6 @@ pub struct Exported {
     pub bytes: u64,
 }
 
-/// An export that is under way.
 struct Job<'a> {
     states: Arc<dyn StateStore>,
     writer: Writer,
@@ -67,10 +67,10 @@ struct Job<'a> {
     progress: &'a mut Progress,
 }
 
-/// Writes everything that is registered and every actor with its history into a file.
+/// Writes everything registered, and every actor with its history, to a file.
 ///
 /// # Errors
-/// When the store or the file fails; `resume` goes on from there.
+/// When the store or the file fails; a run with `resume` continues from there.
 pub async fn export(
     states: Arc<dyn StateStore>,
     registry: &dyn Registry,
@@ -106,13 +106,13 @@ pub async fn export(
     Ok(Exported { registered, actors, revisions, bytes })
 }
 
-/// Makes the file, or finds where in it to go on.
+/// Creates the file, or finds the position in it at which to continue.
 fn begin(
     export: &Export<'_>,
     registered: &[Registered],
 ) -> Result<(File, Option<(Mark, Grammar)>), OfflineError> {
     let io = OfflineError::file(export.path);
-    // States may be in it in the clear: nobody else is to read it.
+    // The file may hold states in the clear: only its owner may read it.
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     if !export.resume {
@@ -172,7 +172,8 @@ fn begin(
     }
 }
 
-/// Whether a file holds no more than a part of a header: interrupted before the first line was complete.
+/// Whether a file holds only a part of a header, because the export was interrupted before the first line
+/// was complete.
 fn is_beginning(file: &File) -> io::Result<bool> {
     let mut begun = [0; BEGINNING.len()];
     let len = file.read_at(&mut begun, 0)?;
@@ -192,7 +193,7 @@ fn changed(path: &Path) -> OfflineError {
 }
 
 impl Job<'_> {
-    /// Writes every actor behind the last one that was written.
+    /// Writes every actor that comes after the last written one.
     async fn actors(
         &mut self,
         registered: &[Registered],
@@ -215,7 +216,7 @@ impl Job<'_> {
                 let mut ahead = pin!(stream::iter(page).map(read).buffered(AHEAD));
                 while let Some((actor, read)) = ahead.next().await {
                     let reading = OfflineError::store(format!("the state of {actor}"));
-                    // Removed since it was listed.
+                    // Removed after it was listed.
                     let Some((head, page)) = read.map_err(reading)? else { continue };
                     self.writer.put(&format::actor_out(&actor))?;
                     self.actor(&actor, head, page).await?;
@@ -225,7 +226,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Goes on with an actor's history behind a place.
+    /// Continues an actor's history after `last`.
     async fn rest_of(
         &mut self,
         actor: &Arc<ActorId>,
@@ -241,7 +242,7 @@ impl Job<'_> {
         self.actor(actor, head, page).await
     }
 
-    /// Writes an actor's history, whose next page is read already, and its head.
+    /// Writes an actor's history, starting with the page already read, and then its head.
     async fn actor(
         &mut self,
         actor: &Arc<ActorId>,
@@ -251,7 +252,7 @@ impl Job<'_> {
         loop {
             let last = page.items.last().map(Place::of);
             for revision in page.items {
-                // Later than the head: appended since, or by a start that ended before its head was written.
+                // Newer than the head: appended since, or by a run that ended before it wrote the head.
                 if revision.revision <= head.revision {
                     self.counts.revisions += 1;
                     self.writer.put(&format::revision_out(revision, self.seal))?;
@@ -281,7 +282,8 @@ impl Job<'_> {
 
 type Read = Result<Option<(Head, Page<Revision>)>, StoreError>;
 
-/// Reads an actor's head and the first page of its history; the head first, so that the history reaches up to it.
+/// Reads an actor's head, then the first page of its history. This order ensures that the history reaches
+/// the head.
 async fn read(states: Arc<dyn StateStore>, actor: Arc<ActorId>) -> (Arc<ActorId>, Read) {
     let read = async {
         let Some(head) = states.load(&actor).await? else { return Ok(None) };

@@ -10,14 +10,15 @@
 //! {"head":{"revision":1,"version":4,…,"state":null,"outbox":["…"]},"sum":"…"}
 //! {"end":{"registered":2,"actors":1,"revisions":1},"sum":"…"}
 //! ```
-//! In this order: the header; what is registered; of each actor its name, its revisions ascending and its head; the end, with
-//! counts. Values are base64, times are microseconds since the Unix epoch, numbers are below 2^63. `raw` is the registered
-//! `Actor` message. With `seal`, values of states and entries of outboxes are sealed (see [`Vault`](crate::store::Vault)), and
-//! `seal` is a text sealed with the same key.
+//! The order is: the header; the registered entries; for each actor its name, its revisions ascending and
+//! its head; the end, with counts. Values are base64, times are microseconds since the Unix epoch, numbers
+//! are below 2^63. `raw` is the registered `Actor` message. If `seal` is set, values of states and entries
+//! of outboxes are sealed (see [`Vault`](crate::store::Vault)), and `seal` is a text sealed with the same
+//! key.
 //!
-//! `sum` is the last member of a line: XXH3-64, in hex, of the line's bytes before `,"sum"`, seeded with the sum of the line
-//! before it (0 at first), so that a line that was changed, lost or moved is known. A file written by hand may leave all
-//! of them away.
+//! `sum` is the last member of a line: XXH3-64, in hex, of the line's bytes before `,"sum"`. Its seed is
+//! the sum of the line before (0 for the first line), so a changed, lost or moved line is detected. A file
+//! written by hand may omit all sums.
 
 use std::sync::Arc;
 
@@ -32,9 +33,9 @@ use tidegate_stages::state::{self, ActorState, Any, Tags, Timestamp};
 use crate::store::{SealError, Vault};
 use crate::wire;
 
-/// The format that this version writes, and the newest that it reads.
+/// The format that this version writes; also the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
-/// What `seal` holds, sealed.
+/// The text that `seal` holds, sealed.
 const SEAL_TEXT: &[u8] = b"exported by tidegate";
 
 /// One line.
@@ -54,11 +55,11 @@ pub(super) enum Line {
 #[serde(deny_unknown_fields)]
 pub(super) struct Header {
     pub(super) format: u32,
-    /// The version that wrote it.
+    /// Version of Tidegate that wrote the file.
     pub(super) by: String,
-    /// When it was begun.
+    /// Start time of the export.
     pub(super) at: String,
-    /// A known text, sealed as values are; `None`: they are in the clear.
+    /// A known text, sealed like the values; `None` when values are in the clear.
     pub(super) seal: Option<Base64>,
 }
 
@@ -132,7 +133,7 @@ pub(super) struct Head {
     outbox: Vec<Base64>,
 }
 
-/// How much of each there is.
+/// Number of entries of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Counts {
@@ -159,7 +160,7 @@ impl<'de> Deserialize<'de> for Base64 {
     }
 }
 
-/// How values are turned into what a file holds, and back.
+/// Converts values to their form in a file, and back.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Seal<'a> {
     /// In the clear.
@@ -169,7 +170,7 @@ pub(super) enum Seal<'a> {
 }
 
 impl Seal<'_> {
-    /// What the header says of it.
+    /// Returns the `seal` of the header.
     pub(super) fn text(self) -> Option<Base64> {
         match self {
             Seal::Clear => None,
@@ -193,7 +194,7 @@ impl Seal<'_> {
 }
 
 impl Header {
-    /// Whether the keys open what the file holds.
+    /// Checks that the keys open the file.
     pub(super) fn check_seal(&self, vault: &Vault) -> Result<(), SealError> {
         match &self.seal {
             Some(seal) => vault.open(&seal.0).map(drop),
@@ -201,13 +202,13 @@ impl Header {
         }
     }
 
-    /// How its values are opened.
+    /// Returns how the file's values are opened.
     pub(super) fn seal<'a>(&self, vault: &'a Vault) -> Seal<'a> {
         if self.seal.is_some() { Seal::With(vault) } else { Seal::Clear }
     }
 }
 
-/// A registered entry as a line.
+/// Converts a registered entry to a line.
 pub(super) fn registered_out(entry: &Registered) -> Line {
     match entry {
         Registered::Definition(definition) => Line::Definition(Definition {
@@ -226,7 +227,7 @@ pub(super) fn registered_out(entry: &Registered) -> Line {
     }
 }
 
-/// The definition of a line.
+/// Converts a line to a definition.
 pub(super) fn definition_in(line: Definition) -> Result<Registered, String> {
     let host = HostAddress::new(&line.host);
     let definition = wire::definition(line.raw.0, host, &line.system)
@@ -238,19 +239,19 @@ pub(super) fn definition_in(line: Definition) -> Result<Registered, String> {
     Ok(Registered::Definition(Arc::new(definition)))
 }
 
-/// The spawned instance of a line.
+/// Converts a line to a spawned instance.
 pub(super) fn spawned_in(line: Spawned) -> Registered {
     let id = ActorId { name: line.name, system: line.system, parent: line.parent };
     Registered::Spawned { id: Arc::new(id), revision: line.revision }
 }
 
-/// An actor's name as a line.
+/// Converts an actor's name to a line.
 pub(super) fn actor_out(id: &ActorId) -> Line {
     let ActorId { name, system, parent } = id.clone();
     Line::Actor(Actor { system, name, parent })
 }
 
-/// The actor of a line.
+/// Converts a line to an actor's name.
 pub(super) fn actor_in(line: Actor) -> ActorId {
     ActorId { name: line.name, system: line.system, parent: line.parent }
 }
@@ -281,7 +282,7 @@ fn content_in(tags: Tags, state: Option<State>, seal: Seal<'_>) -> Result<ActorS
     Ok(ActorState { tags, state: state.map(opened).transpose()? })
 }
 
-/// A revision as a line.
+/// Converts a revision to a line.
 pub(super) fn revision_out(revision: state::Revision, seal: Seal<'_>) -> Line {
     Line::Revision(Revision {
         number: revision.revision,
@@ -295,7 +296,7 @@ pub(super) fn revision_out(revision: state::Revision, seal: Seal<'_>) -> Line {
     })
 }
 
-/// The revision of a line.
+/// Converts a line to a revision.
 pub(super) fn revision_in(line: Revision, seal: Seal<'_>) -> Result<state::Revision, String> {
     Ok(state::Revision {
         revision: line.number,
@@ -308,7 +309,7 @@ pub(super) fn revision_in(line: Revision, seal: Seal<'_>) -> Result<state::Revis
     })
 }
 
-/// A head as a line.
+/// Converts a head to a line.
 pub(super) fn head_out(head: state::Head, seal: Seal<'_>) -> Line {
     Line::Head(Head {
         revision: head.revision,
@@ -323,7 +324,7 @@ pub(super) fn head_out(head: state::Head, seal: Seal<'_>) -> Line {
     })
 }
 
-/// The head of a line.
+/// Converts a line to a head.
 pub(super) fn head_in(line: Head, seal: Seal<'_>) -> Result<state::Head, String> {
     Ok(state::Head {
         version: line.version,

@@ -1,4 +1,4 @@
-//! Grammar: which line of an export may follow which, and what each of them means.
+//! Grammar: checks the order of an export's lines, and parses each line.
 
 use std::sync::Arc;
 
@@ -10,54 +10,54 @@ use tidegate_stages::state::{Head, Revision};
 
 use super::format::{self, Counts, Line, Seal};
 
-/// Numbers and times are below this.
+/// Numbers and times are below this value.
 const END_OF_NUMBERS: u64 = 1 << 63;
 
-/// What a line after the header means.
+/// A parsed line after the header.
 #[derive(Debug)]
 pub(super) enum Item {
     Registered(Registered),
-    /// An actor begins.
+    /// The start of an actor.
     Actor(Arc<ActorId>),
-    /// A revision of the actor that began.
+    /// A revision of the current actor.
     Revision(Revision),
-    /// The head of the actor that began, which ends with it.
+    /// The head of the current actor; the actor's last line.
     Head(Head),
-    /// The file is complete.
+    /// The end of the file.
     End,
 }
 
-/// Where in a file one is.
+/// A part of the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Part {
     #[default]
     Registered,
     Actors,
-    /// Behind the last line.
+    /// After the last line.
     End,
 }
 
-/// What was read so far, as far as the next line depends on it.
+/// The state on which the next line depends.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Grammar {
     pub(super) part: Part,
     pub(super) counts: Counts,
-    /// The actor that began and has not ended, with its last revision's place.
+    /// The current actor and the place of its last revision.
     pub(super) open: Option<(Arc<ActorId>, Option<Place>)>,
-    /// The last actor that ended.
+    /// The last complete actor.
     pub(super) last: Option<Arc<ActorId>>,
 }
 
 impl Grammar {
-    /// Between two actors, or before the first.
+    /// Starts between two actors, or before the first.
     pub(super) fn between(part: Part, counts: Counts) -> Self {
         Self { part, counts, open: None, last: None }
     }
 
-    /// Takes the next line.
+    /// Checks and parses the next line.
     ///
     /// # Errors
-    /// With what is wrong with it.
+    /// When the line is invalid; the text says why.
     pub(super) fn take(&mut self, line: Line, seal: Seal<'_>) -> Result<Item, String> {
         if self.part == Part::End {
             return Err("follows the end".into());

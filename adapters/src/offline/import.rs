@@ -1,8 +1,9 @@
-//! Import: what a file holds, into a store.
+//! Import: writes the content of a file into a store.
 //!
-//! The whole file is [checked](super::check()) before anything is written. An actor's head is written last, under an
-//! epoch claimed for the import, so an actor that has a head is complete. How far it has come is [noted](super::unfinished) in
-//! the store now and then; run again, it goes on from there, and what it writes twice is the same.
+//! The whole file is [checked](super::check()) before anything is written. An actor's head is written last,
+//! under an epoch claimed for the import, so an actor with a head is complete. Progress is
+//! [noted](super::unfinished) in the store at intervals. A repeated run continues from the note; what it
+//! writes twice is identical.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -25,29 +26,29 @@ use super::unfinished::{self, Unfinished};
 use super::{OfflineError, Progress};
 use crate::store::{Notes, Vault, note_current};
 
-/// Registered entries that are applied at once.
+/// Registered entries in one change of the registry.
 const ENTRIES: usize = 512;
-/// Revisions that are appended at once.
+/// Revisions in one append.
 const PAGE: usize = 256;
-/// Bytes of states that are being written at once, at most.
+/// Limit of the bytes of states in concurrent writes.
 const WINDOW_BYTES: usize = 8 << 20;
-/// Bytes of the file after which it is noted how far the import has come.
+/// Bytes of the file between two progress notes.
 const NOTE_BYTES: u64 = 8 << 20;
-/// Actors that are left alone and named; more are only counted.
+/// Differing actors that are listed by name; further ones are only counted.
 const NAMED: u64 = 20;
 
-/// What is imported, and how.
+/// Options of an import.
 #[derive(Debug, Clone, Copy)]
 pub struct Import<'a> {
     /// The file.
     pub file: &'a Checked,
-    /// Opens what the file seals; the store's own vault is to be the same one.
+    /// Opens the file's sealed values; the store must use the same vault.
     pub vault: &'a Vault,
-    /// Adds to a store that holds something already; what is there stays as it is.
+    /// Adds to a store that is not empty; existing content stays as it is.
     pub merge: bool,
 }
 
-/// What was imported, over all runs that it took.
+/// Counts of an import, over all its runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Imported {
     /// Registered entries in the file.
@@ -56,13 +57,12 @@ pub struct Imported {
     pub actors: u64,
     /// Revisions in the file.
     pub revisions: u64,
-    /// Actors that were there already and stayed as they were.
+    /// Actors that existed already and were not changed.
     pub kept: u64,
-    /// Those of them whose version is another than in the file.
+    /// Existing actors whose version differs from the file's.
     pub differing: u64,
 }
 
-/// An import that is under way.
 struct Job<'a> {
     states: Arc<dyn StateStore>,
     registry: &'a dyn Registry,
@@ -70,9 +70,9 @@ struct Job<'a> {
     unfinished: Unfinished,
     epoch: u64,
     under_way: UnderWay,
-    /// Registered entries that wait to be applied.
+    /// Registered entries to be applied.
     entries: Vec<RegistryChange>,
-    /// With `merge`: (system, name) of what was registered before.
+    /// With `merge`: (system, name) of entries registered before the import.
     registered: HashSet<(String, String)>,
     open: Option<Open>,
     noted_at: u64,
@@ -83,14 +83,15 @@ struct Open {
     actor: Arc<ActorId>,
     page: Vec<Revision>,
     page_bytes: usize,
-    /// The version that the store had before.
+    /// The actor's version in the store before the import.
     there: Option<u64>,
 }
 
-/// Brings everything that a file holds into a store.
+/// Writes everything in a file into a store.
 ///
 /// # Errors
-/// When the store holds something else already (nothing was written then), or fails; run again, it goes on.
+/// When the store already holds something else (nothing is written), or when the store fails; a repeated
+/// run continues.
 pub async fn import(
     states: Arc<dyn StateStore>,
     registry: &dyn Registry,
@@ -105,7 +106,7 @@ pub async fn import(
     done
 }
 
-/// Whether the file may be imported, and from where on.
+/// Checks that the file may be imported; returns the progress so far.
 async fn begin(
     states: &Arc<dyn StateStore>,
     registry: &dyn Registry,
@@ -207,7 +208,7 @@ impl Job<'_> {
                 if self.entries.len() >= ENTRIES { self.register().await } else { Ok(()) }
             }
             Item::Actor(actor) => {
-                // What is registered is there before the first actor.
+                // All registered entries are written before the first actor.
                 self.register().await?;
                 self.begin_actor(actor).await
             }
@@ -282,7 +283,7 @@ impl Job<'_> {
         self.under_way.put(bytes, write.boxed()).await
     }
 
-    /// Notes how far it has come, once everything before is written.
+    /// Completes all earlier writes, then notes the progress.
     async fn note(&mut self) -> Result<(), OfflineError> {
         self.register().await?;
         self.under_way.finish().await?;

@@ -1,4 +1,4 @@
-//! Lines: an export's file, written and read line by line, each with the sum that chains it to the one before.
+//! Lines: writes and reads an export line by line; the sum of each line depends on the line before.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -12,22 +12,21 @@ use super::format::{FORMAT, Header, Line};
 /// Bytes of `,"sum":"0123456789abcdef"}`.
 const SUFFIX_BYTES: usize = 26;
 const SUFFIX_START: &[u8] = b",\"sum\":\"";
-/// Longest line that is read or written, in bytes.
+/// Longest line, in bytes.
 const MAX_LINE_BYTES: u64 = 1 << 30;
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A place between two lines.
+/// A position between two lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// In bytes.
+    /// Offset in bytes.
     pub(super) offset: u64,
-    /// Lines before it.
+    /// Number of lines before the position.
     pub(super) lines: u64,
-    /// Sum of the line before it.
+    /// Sum of the line before the position.
     pub(super) sum: u64,
 }
 
-/// Writes lines.
 #[derive(Debug)]
 pub(super) struct Writer {
     path: PathBuf,
@@ -37,7 +36,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Goes on at a place; what lies behind it in the file is cut off.
+    /// Continues at a position; cuts off the rest of the file.
     pub(super) fn new(path: &Path, mut file: File, mark: Mark) -> Result<Self, OfflineError> {
         let io = OfflineError::file(path);
         file.set_len(mark.offset).map_err(&io)?;
@@ -46,17 +45,16 @@ impl Writer {
         Ok(Self { path: path.into(), file, mark, line: Vec::new() })
     }
 
-    /// Bytes written.
+    /// Returns the number of bytes written.
     pub(super) fn bytes(&self) -> u64 {
         self.mark.offset
     }
 
-    /// Writes a line.
     pub(super) fn put(&mut self, line: &Line) -> Result<(), OfflineError> {
         let io = OfflineError::file(&self.path);
         self.line.clear();
         serde_json::to_writer(&mut self.line, line).map_err(|error| io(error.into()))?;
-        // The brace that ends the object is written behind the sum.
+        // The object's closing brace follows the sum.
         self.line.pop();
         self.mark.sum = xxh3_64_with_seed(&self.line, self.mark.sum);
         writeln!(self.line, ",\"sum\":\"{:016x}\"}}", self.mark.sum).map_err(&io)?;
@@ -80,19 +78,18 @@ impl Writer {
     }
 }
 
-/// Reads lines.
 #[derive(Debug)]
 pub(super) struct Reader {
     path: PathBuf,
     file: BufReader<File>,
     mark: Mark,
-    /// Whether lines have sums; the header says so by having one.
+    /// Whether lines have sums; true if the header has one.
     summed: bool,
     line: Vec<u8>,
 }
 
 impl Reader {
-    /// Reads the header.
+    /// Opens a file and reads the header.
     pub(super) fn open(path: &Path, file: File) -> Result<(Self, Header), OfflineError> {
         let file = BufReader::with_capacity(BUFFER_BYTES, file);
         let mut reader = Self {
@@ -106,7 +103,7 @@ impl Reader {
             return Err(reader.damaged("it is empty"));
         }
         reader.summed = split_sum(&reader.line).is_some();
-        // A later format may have other members: its number is looked for before anything else.
+        // A later format may have other members, so the format number is read first.
         let found = serde_json::from_slice::<serde_json::Value>(&reader.line).ok();
         let found = found.as_ref().and_then(|line| line.get("tidegate_export")?.get("format"));
         match found.and_then(serde_json::Value::as_u64) {
@@ -121,24 +118,24 @@ impl Reader {
         }
     }
 
-    /// Where the next line begins.
+    /// Returns the position of the next line.
     pub(super) fn mark(&self) -> Mark {
         self.mark
     }
 
-    /// Goes on at a place that was reached before.
+    /// Continues at an earlier position.
     pub(super) fn seek(&mut self, mark: Mark) -> Result<(), OfflineError> {
         self.file.seek(SeekFrom::Start(mark.offset)).map_err(OfflineError::file(&self.path))?;
         self.mark = mark;
         Ok(())
     }
 
-    /// The next line; `None` behind the last one.
+    /// Returns the next line; `None` after the last one.
     pub(super) fn next(&mut self) -> Result<Option<Line>, OfflineError> {
         if self.next_bytes()? { self.parse().map(Some) } else { Ok(None) }
     }
 
-    /// Says that the line read last is wrong.
+    /// Returns the error that the line read last is wrong.
     pub(super) fn damaged(&self, why: impl Into<String>) -> OfflineError {
         OfflineError::Damaged {
             path: self.path.clone(),
@@ -147,7 +144,7 @@ impl Reader {
         }
     }
 
-    /// Whether the line read last is the last one and was not written to its end.
+    /// Whether the line read last is incomplete at the end of the file.
     pub(super) fn is_torn(&self) -> bool {
         self.line.last().is_some_and(|byte| *byte != b'\n')
     }
@@ -189,7 +186,7 @@ impl Reader {
     }
 }
 
-/// A line's bytes before its sum, and the sum; `None` when it has none.
+/// Splits a line into its bytes before the sum, and the sum; returns `None` when there is no sum.
 fn split_sum(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let (body, suffix) = line.split_at_checked(line.len().checked_sub(SUFFIX_BYTES)?)?;

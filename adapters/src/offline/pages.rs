@@ -1,4 +1,4 @@
-//! Pages: every system of a registry, every actor of a system, a page at a time.
+//! Pages: lists all systems of a registry, and all actors of a system page by page.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use tidegate_stages::ports::{Registered, StateStore, StoreError};
 /// Actors in a page.
 const PAGE: usize = 256;
 
-/// The systems that registered entries name: an actor with a state has an entry, and is removed with it.
+/// Returns the systems of the registered entries. This finds every state: an actor with a state has an
+/// entry, and both are removed together.
 pub fn systems(registered: &[Registered]) -> BTreeSet<String> {
     registered.iter().map(|entry| entry.id().system.clone()).collect()
 }
 
-/// Pages of the actors of a system that come after one; the stream ends at the first error.
+/// Streams pages of a system's actors that come after `after`; ends at the first error.
 pub(super) fn actors(
     states: Arc<dyn StateStore>,
     system: String,

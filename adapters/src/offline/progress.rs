@@ -1,4 +1,4 @@
-//! Progress: how far long work has come: a bar on a terminal, a line now and then elsewhere.
+//! Progress: shows the progress of long work: a bar on a terminal, lines at intervals elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
-/// Time between two lines where there is no terminal.
+/// Interval between two lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Says on stderr how far work has come.
+/// Shows progress on stderr.
 #[derive(Debug)]
 pub struct Progress {
     doing: &'static str,
@@ -19,7 +19,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins to tell of work that has about so many parts; 0: nobody knows.
+    /// Starts to show work with about `total` parts; 0 when the number is unknown.
     ///
     /// # Panics
     /// Never: the style is a constant.
@@ -36,10 +36,10 @@ impl Progress {
         Self { doing, total, bar, said: Instant::now() }
     }
 
-    /// So many parts are done.
+    /// Shows that `done` parts are done.
     pub fn at(&mut self, done: u64, text: impl FnOnce() -> String) {
         if let Some(bar) = &self.bar {
-            // More may have come than was known at the beginning.
+            // There may be more parts than known at the start.
             bar.set_length(self.total.max(done).max(1));
             bar.set_position(done);
             bar.set_message(text());
@@ -49,7 +49,7 @@ impl Progress {
         }
     }
 
-    /// It is over.
+    /// Removes the bar.
     pub fn end(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
@@ -57,12 +57,12 @@ impl Progress {
     }
 }
 
-/// Writes a line on stderr; nothing is left to do when that is closed.
+/// Writes a line on stderr; ignores a closed stderr.
 pub(super) fn say(text: &str) {
     writeln!(std::io::stderr(), "{text}").unwrap_or_default();
 }
 
-/// A size for people.
+/// Formats a size for people.
 pub(super) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }

@@ -1,8 +1,7 @@
-//! Reseal: seals with the current key what is in the clear or sealed with a former one.
+//! Reseal: seals with the current key all values that are in the clear or sealed with a former key.
 //!
-//! Everything is read, and only pages in which the vault met such a value are written again, with the same content
-//! under the same numbers. So it may be interrupted and repeated at will, and once it came to its end, every state has been
-//! opened.
+//! Everything is read. Only pages in which the vault met such a value are written again, with the same
+//! content and numbers. So the run may be interrupted and repeated. A completed run has opened every state.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,19 +17,19 @@ use super::steady::{UnderWay, steadily};
 use super::{OfflineError, Progress, pages};
 use crate::store::Vault;
 
-/// Bytes of states that are being written at once, at most.
+/// Limit of the bytes of states in concurrent writes.
 const WINDOW_BYTES: usize = 8 << 20;
 
-/// What was done.
+/// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Resealed {
-    /// Actors that were looked at.
+    /// Actors read.
     pub actors: u64,
-    /// Revisions that were looked at.
+    /// Revisions read.
     pub revisions: u64,
-    /// Heads that were written again.
+    /// Heads written again.
     pub heads_written: u64,
-    /// Revisions that were written again, with the others of their pages.
+    /// Revisions written again, including the others in their pages.
     pub revisions_written: u64,
 }
 
@@ -38,17 +37,17 @@ pub struct Resealed {
 struct Pass<'a> {
     states: Arc<dyn StateStore>,
     vault: &'a Vault,
-    /// Claimed when the first head is written.
+    /// Claimed before the first head is written.
     epoch: Option<u64>,
     under_way: UnderWay,
     done: Resealed,
 }
 
-/// Seals everything of these systems again that is not sealed with the vault's first key; the store's own vault is to be
-/// the same one.
+/// Seals again every value of these systems that is not sealed with the vault's first key. The store must
+/// use the same vault.
 ///
 /// # Errors
-/// When the store fails; what was written before is complete.
+/// When the store fails; earlier writes are complete.
 pub async fn reseal(
     states: Arc<dyn StateStore>,
     vault: &Vault,
@@ -120,12 +119,11 @@ impl Pass<'_> {
     }
 }
 
-/// Claims an epoch to write heads under.
+/// Claims an epoch for writing heads.
 pub(super) async fn claim(states: &Arc<dyn StateStore>) -> Result<u64, OfflineError> {
     steadily(|| states.claim_epoch()).await.map_err(OfflineError::store("claiming the store"))
 }
 
-/// Saves one head.
 pub(super) async fn save_head(states: Arc<dyn StateStore>, save: Save) -> Result<(), OfflineError> {
     let saving = OfflineError::store(format!("saving the state of {}", save.actor));
     let saved = steadily(|| {
@@ -136,7 +134,6 @@ pub(super) async fn save_head(states: Arc<dyn StateStore>, save: Save) -> Result
     saved.await.map_err(saving)
 }
 
-/// Appends a page of revisions.
 pub(super) async fn append(
     states: Arc<dyn StateStore>,
     actor: Arc<ActorId>,

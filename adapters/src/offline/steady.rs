@@ -1,4 +1,4 @@
-//! Steady: writes to a store, many at a time within bounds, each tried again while the store is only busy.
+//! Steady: writes to a store concurrently, within bounds, and retries while the store is unavailable.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use tokio::time::{Instant, sleep};
 
 use super::OfflineError;
 
-/// How long a store that fails is tried again.
+/// How long a failing store is retried.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Writes that are under way at once, at most.
+/// Limit of concurrent writes.
 const WRITES: usize = 64;
 
-/// Does what may be done twice, again while the store is unavailable, for at most 30 s.
+/// Runs idempotent work; retries it while the store is unavailable, for at most 30 s.
 pub(super) async fn steadily<T>(
     work: impl Fn() -> BoxFuture<'static, Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
@@ -30,7 +30,7 @@ pub(super) async fn steadily<T>(
     }
 }
 
-/// Writes under way, with how many bytes each holds.
+/// Concurrent writes and the bytes that each holds.
 pub(super) struct UnderWay {
     writes: FuturesUnordered<BoxFuture<'static, (usize, Result<(), OfflineError>)>>,
     bytes: usize,
@@ -38,15 +38,15 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    /// None, of which at most `max_bytes` may be under way; a larger one goes alone.
+    /// Allows at most `max_bytes` in concurrent writes; a larger write runs alone.
     pub(super) fn new(max_bytes: usize) -> Self {
         Self { writes: FuturesUnordered::new(), bytes: 0, max_bytes }
     }
 
-    /// Waits until there is room, and puts a write under way.
+    /// Waits for capacity, then starts a write.
     ///
     /// # Errors
-    /// With that of an earlier write.
+    /// When an earlier write failed.
     pub(super) async fn put(
         &mut self,
         bytes: usize,
@@ -62,10 +62,10 @@ impl UnderWay {
         Ok(())
     }
 
-    /// Waits until all are done.
+    /// Waits for all writes.
     ///
     /// # Errors
-    /// With that of the first write that failed.
+    /// With the first write that failed.
     pub(super) async fn finish(&mut self) -> Result<(), OfflineError> {
         while !self.writes.is_empty() {
             self.take().await?;
@@ -126,7 +126,7 @@ mod tests {
             under_way.put(bytes, write.boxed()).await.unwrap();
         }
         under_way.finish().await.unwrap();
-        // Two together, the third beside the second's end, the giant alone.
+        // Two run together, the third beside the second's end, the giant alone.
         assert_eq!(started.elapsed(), Duration::from_secs(3));
     }
 }

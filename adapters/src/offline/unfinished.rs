@@ -1,7 +1,7 @@
-//! Unfinished: how far an import has come, noted in the store that it fills.
+//! Unfinished: the progress of an import, noted in the store that it fills.
 //!
-//! The note and what it speaks of are in one store, so neither can be there without the other; and a proxy knows by it
-//! that something is missing, and does not start.
+//! The note and the imported content are in one store, so neither exists without the other. A proxy that
+//! finds the note knows that content is missing, and does not start.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,9 +18,9 @@ const NAME: &str = "import";
 /// An import that has begun and has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Unfinished {
-    /// Sum of the file's last line, and with it of the whole file.
+    /// Sum of the file's last line; identifies the whole file.
     pub(super) file: u64,
-    /// Whether the store held something before.
+    /// Whether the store may hold content from before the import.
     pub(super) merge: bool,
     offset: u64,
     lines: u64,
@@ -32,25 +32,25 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
-    /// One that has just begun: the header was read.
+    /// Starts after the header.
     pub(super) fn new(file: u64, merge: bool, mark: Mark) -> Self {
         let (part, counts) = (Part::Registered, Counts::default());
         let Mark { offset, lines, sum } = mark;
         Self { file, merge, offset, lines, sum, part, counts, kept: 0, differing: 0 }
     }
 
-    /// Where it goes on.
+    /// Returns the position at which the import continues.
     pub(super) fn mark(&self) -> Mark {
         Mark { offset: self.offset, lines: self.lines, sum: self.sum }
     }
 
-    /// It has come to here.
+    /// Sets the position.
     pub(super) fn move_to(&mut self, mark: Mark) {
         (self.offset, self.lines, self.sum) = (mark.offset, mark.lines, mark.sum);
     }
 }
 
-/// The import that has not ended.
+/// Returns the unfinished import.
 pub(super) async fn load(notes: &dyn Notes) -> Result<Option<Unfinished>, StoreError> {
     let Some(note) = notes.note(NAME).await? else { return Ok(None) };
     let note = serde_json::from_slice(&note);
@@ -58,14 +58,14 @@ pub(super) async fn load(notes: &dyn Notes) -> Result<Option<Unfinished>, StoreE
         .map_err(|error| StoreError::Corrupt(format!("what is noted of an import: {error}")))
 }
 
-/// Notes how far it has come.
+/// Notes the progress.
 pub(super) async fn note(notes: &dyn Notes, unfinished: Unfinished) -> Result<(), StoreError> {
     let note = serde_json::to_vec(&unfinished);
     let note = note.map_err(|error| StoreError::Unavailable(error.to_string()))?;
     notes.put_note(NAME, Some(Bytes::from(note))).await
 }
 
-/// Whether an import into the store has begun and has not ended.
+/// Whether the store holds an unfinished import.
 ///
 /// # Errors
 /// When the store fails.
@@ -73,7 +73,7 @@ pub async fn is_unfinished(notes: &dyn Notes) -> Result<bool, StoreError> {
     Ok(notes.note(NAME).await?.is_some())
 }
 
-/// Forgets an import that has not ended; what it wrote stays. Answers whether there was one.
+/// Forgets an unfinished import; its writes stay. Returns whether there was one.
 ///
 /// # Errors
 /// When the store fails.

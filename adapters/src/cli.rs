@@ -1,4 +1,4 @@
-//! Command line: what `tidegate` can do.
+//! Command line: the commands of `tidegate`.
 
 mod actor;
 mod client;
@@ -23,7 +23,7 @@ use crate::config::{self, Config, Flags};
 use crate::demo;
 use crate::log;
 
-/// Shown by `--version`; a build that does not sync says so.
+/// Printed by `--version`; a build without syncs says so.
 const VERSION: &str = if cfg!(tidegate_unsynced) {
     concat!(env!("CARGO_PKG_VERSION"), " (unsynced: loses data, for tests only)")
 } else {
@@ -133,13 +133,13 @@ fn print(text: &str) -> Result<(), StartError> {
     let mut stdout = std::io::stdout().lock();
     let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     match printed {
-        // Whoever reads has seen enough: `tidegate history … | head`.
+        // The reader has closed the pipe: `tidegate history … | head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed.map_err(|error| StartError::Other(error.into())),
     }
 }
 
-/// A line on stderr, behind what was logged.
+/// Writes a line to stderr, after all lines of the log.
 fn say(text: &str) {
     log::say(&format!("tidegate: {text}"));
 }

@@ -1,4 +1,4 @@
-//! Actor: how the command line names an actor, and a point in its history.
+//! Actor: parses an actor's name and a point in its history from the command line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,18 +33,18 @@ impl fmt::Display for ActorName {
     }
 }
 
-/// Which of an actor's states is meant.
+/// Selects one of an actor's states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
-    /// The latest durable one.
+    /// The latest durable state.
     Latest,
-    /// That of a revision.
+    /// The state of a revision.
     Revision(u64),
-    /// That of a time.
+    /// The state at a time.
     At(Timestamp),
 }
 
-/// An actor and which of its states, as SYSTEM/ACTOR, SYSTEM/ACTOR@REVISION or SYSTEM/ACTOR@TIME.
+/// An actor and one of its states, as SYSTEM/ACTOR, SYSTEM/ACTOR@REVISION or SYSTEM/ACTOR@TIME.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Point {
     pub(super) actor: ActorName,
@@ -54,7 +54,8 @@ pub(super) struct Point {
 impl FromStr for Point {
     type Err = String;
 
-    /// What follows the last `@` counts when it is a number or a time; else it is part of the name.
+    /// The text after the last `@` is a revision or a time if it parses as one; otherwise it belongs to the
+    /// name.
     fn from_str(given: &str) -> Result<Self, String> {
         let parted = given.rsplit_once('@').and_then(|(actor, which)| {
             let which = if moment::is_rfc_3339(which) {
@@ -69,7 +70,7 @@ impl FromStr for Point {
     }
 }
 
-/// Reads the number of a revision.
+/// Parses the number of a revision.
 pub(super) fn revision(given: &str) -> Result<u64, String> {
     let number = given.parse::<u64>().ok().filter(|number| (1..1 << 63).contains(number));
     number.ok_or_else(|| "must be a whole number from 1".into())

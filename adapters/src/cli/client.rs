@@ -1,4 +1,4 @@
-//! Client: asks the running proxy over HTTP, as the settings say where it listens.
+//! Client: sends requests over HTTP to the running proxy, at the address in the settings.
 
 use std::io;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::host::{Connection, Failed, Reply};
 use crate::net::{Stream, UNIX_PREFIX};
 use crate::proto::eigr::functions::protocol::SpawnResponse;
 
-/// How long all of one question may take.
+/// Time limit of a whole request.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Bytes of an answer that are read at most, beyond what states may have.
+/// Largest response body beside the states in it, in bytes.
 const ANSWER_BYTES: usize = 32 << 20;
 
-/// Where the proxy is, and the settings.
+/// The address of the proxy, and the settings.
 #[derive(Debug, Args)]
 pub(super) struct Whom {
     /// Where the proxy listens, as `host:port` or `unix:/path`; else the settings say so
@@ -34,22 +34,22 @@ pub(super) struct Whom {
     flags: Flags,
 }
 
-/// A proxy that can be asked.
+/// A client of the proxy.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) settings: Settings,
     pub(super) address: String,
-    /// Whether the address was given, and with it which proxy is meant.
+    /// Whether the address was given on the command line, which names one certain proxy.
     pub(super) is_given: bool,
     token: Option<String>,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub(super) enum Unanswered {
-    /// Nobody listens there.
+    /// No process listens at the address.
     Nobody(anyhow::Error),
-    /// Anything else.
+    /// Any other error.
     Other(anyhow::Error),
 }
 
@@ -65,7 +65,7 @@ impl Client {
     /// Reads the settings.
     ///
     /// # Errors
-    /// With what is wrong with them.
+    /// When the settings are wrong.
     pub(super) fn new(whom: &Whom) -> Result<Self, crate::config::Mistakes> {
         let config = Config::load(&whom.flags)?;
         let settings = config.settings()?;
@@ -77,7 +77,7 @@ impl Client {
         Ok(Self { settings, address, is_given: whom.proxy.is_some(), token })
     }
 
-    /// Asks once; the answer's body, when its status is one of success.
+    /// Sends one request; returns the body of a successful response.
     pub(super) async fn ask(
         &self,
         method: Method,
@@ -139,7 +139,7 @@ impl Client {
     }
 }
 
-/// The body, or the error that it tells of, in whichever form.
+/// Returns the body, or the error in the response, whatever its format.
 fn success(reply: Reply) -> anyhow::Result<Bytes> {
     if reply.status.is_success() {
         return Ok(reply.body);
@@ -150,7 +150,7 @@ fn success(reply: Reply) -> anyhow::Result<Bytes> {
     bail!("HTTP {}: {}", reply.status.as_u16(), text.unwrap_or_default())
 }
 
-/// Reads an answer in JSON.
+/// Parses a JSON response.
 pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
     serde_json::from_slice(body)
         .context("the answer is not understood: is it a Tidegate of this version?")

@@ -1,7 +1,7 @@
-//! Decode: shows a state to people: as JSON where its type is known, as hex where it is not.
+//! Decode: shows a state to people: as JSON if its type is known, otherwise as hex.
 //!
-//! Nothing is left out silently: a message with fields that its descriptor does not know is shown as hex, and JSON
-//! kept as text is laid out without reading its numbers. Control characters never reach the terminal.
+//! Nothing is left out silently: a message with unknown fields is shown as hex, and JSON stored as text is
+//! indented without parsing its numbers. Control characters never reach the terminal.
 
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,12 +15,12 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMe
 use crate::proto::eigr::functions::protocol::JsonType;
 use crate::wire::Blob;
 
-/// Names under which the JSON type of the original protocol is known.
+/// Names of the original protocol's JSON type.
 const JSON_TYPES: [&str; 2] = ["eigr.functions.protocol.JSONType", "spawn.JSONType"];
-/// Where the well-known types live.
+/// Package of the well-known types.
 const WELL_KNOWN: &str = "google.protobuf.";
 const ANY: &str = "google.protobuf.Any";
-/// Messages within messages, and levels of JSON, beyond which a state is not laid out.
+/// Deepest nesting of messages, or of JSON, that is still formatted.
 const DEPTH: usize = 64;
 /// Bytes in a line of hex.
 const HEX_LINE: usize = 32;
@@ -28,21 +28,20 @@ const HEX_LINE: usize = 32;
 /// A state as text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shown {
-    /// Why it is hex; `None`: it is decoded.
+    /// Why the state is shown as hex; `None` when it is decoded.
     pub(super) why_hex: Option<String>,
-    /// Its lines.
     pub(super) lines: Vec<String>,
 }
 
-/// Knows types of states.
+/// The known types of states.
 #[derive(Debug)]
 pub(super) struct Decoder(DescriptorPool);
 
 impl Decoder {
-    /// Knows the well-known types, and those of a `FileDescriptorSet` in a file.
+    /// Loads the well-known types, and the types of a `FileDescriptorSet` in a file.
     ///
     /// # Errors
-    /// When the file cannot be read or is no such set.
+    /// When the file cannot be read or holds no such set.
     pub(super) fn new(descriptor: Option<&Path>) -> anyhow::Result<Self> {
         let well_known = DescriptorPool::global();
         let Some(path) = descriptor else { return Ok(Self(well_known)) };
@@ -54,7 +53,7 @@ impl Decoder {
         Ok(Self(pool))
     }
 
-    /// Shows a state.
+    /// Formats a state.
     pub(super) fn show(&self, state: &Blob) -> Shown {
         match self.decode(state) {
             Ok(text) => {
@@ -81,7 +80,7 @@ impl Decoder {
         serde_json::to_string_pretty(&value).map_err(|error| error.to_string())
     }
 
-    /// A message whose every field is known, down to what its `Any`s hold.
+    /// Decodes a message; fails if any field is unknown, also inside its `Any` values.
     fn whole(
         &self,
         known: MessageDescriptor,
@@ -121,7 +120,7 @@ impl Decoder {
     }
 }
 
-/// The well-known types and those of a set, which may hold the well-known ones again.
+/// Adds a set to the well-known types; the set may contain these types too.
 fn with_set(well_known: &DescriptorPool, bytes: &[u8]) -> anyhow::Result<DescriptorPool> {
     let mut set = FileDescriptorSet::decode(bytes)?;
     set.file.retain(|file| well_known.get_file_by_name(file.name()).is_none());
@@ -134,7 +133,7 @@ fn with_set(well_known: &DescriptorPool, bytes: &[u8]) -> anyhow::Result<Descrip
         );
     }
     set.file.extend(well_known.file_descriptor_protos().cloned());
-    // The library panics over some sets that contradict themselves (prost-reflect 0.16.5).
+    // The library panics on some contradictory sets (prost-reflect 0.16.5).
     let built = catch_unwind(AssertUnwindSafe(|| DescriptorPool::from_file_descriptor_set(set)));
     Ok(built.map_err(|_| anyhow::anyhow!("it contradicts itself"))??)
 }
@@ -147,7 +146,7 @@ fn json_type(bytes: &[u8]) -> Result<String, String> {
     lay_out(&message.content).ok_or_else(|| "its content is no JSON that can be laid out".into())
 }
 
-/// JSON, laid out over lines; `None` when it is none. Keys keep their order and numbers every digit.
+/// Indents JSON; returns `None` for any other text. Keys keep their order and numbers every digit.
 fn lay_out(text: &str) -> Option<String> {
     serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
     let mut out = String::with_capacity(text.len() * 2);
@@ -206,7 +205,7 @@ fn hex(bytes: &[u8]) -> Vec<String> {
     bytes.chunks(HEX_LINE).map(line).collect()
 }
 
-/// A text whose control characters, the ends of lines aside, are written out: a terminal would obey them.
+/// Escapes control characters except line ends, because a terminal would execute them.
 pub(super) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for sign in text.chars() {
@@ -219,7 +218,7 @@ pub(super) fn plain(text: &str) -> String {
     out
 }
 
-/// The same in one line, whatever the text holds.
+/// As [`plain`], in one line.
 pub(super) fn one_line(text: &str) -> String {
     plain(text).replace('\n', "\\n")
 }

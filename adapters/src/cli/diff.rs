@@ -1,4 +1,4 @@
-//! `tidegate diff`: what has changed between two states, line by line.
+//! `tidegate diff`: the differences between two states, line by line.
 
 mod lines;
 
@@ -87,7 +87,7 @@ fn header(mark: &str, Point { actor, which }: &Point, entry: &Entry) -> String {
     one_line(&format!("{mark} {system}/{name}  revision {revision}, {at}, {status}{exact}")) + "\n"
 }
 
-/// What is compared, in lines.
+/// Returns the lines to compare.
 fn content(entry: &Entry, decoder: &Decoder) -> Vec<String> {
     let mut lines: Vec<String> = entry
         .tags

@@ -1,4 +1,4 @@
-//! `tidegate export`: everything a store holds, into a file.
+//! `tidegate export`: writes everything in a store to a file.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `tidegate import`: what an export holds, into a store.
+//! `tidegate import`: writes an exported file into a store.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What the commands share that work on the store of a stopped proxy.
+//! Offline: shared by the commands that work on the store of a stopped proxy.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::app::stores::{self, OpenStore, Purpose};
 use crate::config::{Config, Database, Flags, Settings};
 use crate::telemetry;
 
-/// How long closing the store may take.
+/// Time limit for closing the store.
 const CLOSING: Duration = Duration::from_mins(1);
 
 /// Reads the settings and starts the log.
@@ -21,7 +21,7 @@ pub(super) fn settings(flags: &Flags) -> Result<Settings, StartError> {
     Ok(settings)
 }
 
-/// Opens the store, does the work, and closes it whatever came of that.
+/// Opens the store, runs the work, and closes the store even if the work fails.
 pub(super) async fn with_store<T>(
     settings: &Settings,
     purpose: Purpose,

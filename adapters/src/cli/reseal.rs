@@ -1,4 +1,4 @@
-//! `tidegate reseal`: everything is sealed with the current key.
+//! `tidegate reseal`: seals everything with the current key.
 
 use clap::Args;
 

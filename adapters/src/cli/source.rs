@@ -1,4 +1,5 @@
-//! Source: whom the command line asks for an actor's history: the running proxy, or else the store itself.
+//! Source: where the command line reads an actor's history: from the running proxy, otherwise from the
+//! store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +23,13 @@ use crate::ingress::history::{Query, Span, listing};
 use crate::moment;
 use crate::wire::{Entry, Listing};
 
-/// How long closing the store may take.
+/// Time limit for closing the store.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// Where an actor's history is asked for.
+/// Reads an actor's history.
 pub(super) struct Source {
     client: Client,
-    /// Open once nobody has answered for the proxy.
+    /// Set once no proxy has responded.
     opened: Option<Opened>,
 }
 
@@ -37,7 +38,7 @@ struct Opened {
     store: OpenStore,
 }
 
-/// What is asked.
+/// A request for one state, or for a page of the history.
 enum Question<'a> {
     One(Which),
     Many(&'a str),
@@ -49,12 +50,12 @@ enum Answer {
 }
 
 impl Source {
-    /// Reads the settings; asks nobody yet.
+    /// Reads the settings; sends no request yet.
     pub(super) fn new(whom: &Whom) -> Result<Self, StartError> {
         Ok(Self { client: Client::new(whom)?, opened: None })
     }
 
-    /// One state of an actor.
+    /// Returns one state of an actor.
     pub(super) async fn entry(
         &mut self,
         actor: &ActorName,
@@ -66,7 +67,7 @@ impl Source {
         }
     }
 
-    /// A page of an actor's history; the query is that of the HTTP endpoint.
+    /// Returns a page of an actor's history; `query` has the format of the HTTP endpoint.
     pub(super) async fn listing(
         &mut self,
         actor: &ActorName,
@@ -78,7 +79,7 @@ impl Source {
         }
     }
 
-    /// Closes what was opened.
+    /// Closes the store, if open.
     pub(super) async fn close(self) {
         if let Some(Opened { history, store }) = self.opened {
             drop(history);
@@ -155,7 +156,7 @@ impl Opened {
             Question::One(Which::Revision(number)) => {
                 self.history.revision(&id, *number).await?.into()
             }
-            // Nobody writes while the store is open here.
+            // Nobody writes while this process has the store open.
             Question::One(Which::At(at)) => self.history.at(&id, *at, true).await?.into(),
             Question::Many(query) => {
                 let query = Query::read(Some(query)).and_then(|query| Span::of(&query));
@@ -168,7 +169,7 @@ impl Opened {
     }
 }
 
-/// The actor as it is registered: its parent is part of its key.
+/// Returns the registered actor id: its parent is part of its key.
 async fn registered(registry: &dyn Registry, actor: &ActorName) -> anyhow::Result<ActorId> {
     let all = registry.load().await?;
     let known = all.iter().map(tidegate_stages::ports::Registered::id);

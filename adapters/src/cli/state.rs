@@ -1,4 +1,4 @@
-//! `tidegate state` and `tidegate history`: what an actor's state is, was, and how it came to be.
+//! `tidegate state` and `tidegate history`: an actor's current state, former states and revisions.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::app::StartError;
 use crate::moment;
 use crate::wire::{Entry, Listing};
 
-/// Revisions that are asked for at once.
+/// Revisions in one request.
 const PAGE: usize = 1_000;
 
 const STATE_EXAMPLES: &str = "\
@@ -95,7 +95,7 @@ fn shown(actor: &ActorName, entry: &Entry, which: Which, decoder: &Decoder) -> S
     lines.join("\n") + "\n"
 }
 
-/// Tags in a line.
+/// Formats tags as one line.
 pub(super) fn tags(entry: &Entry) -> String {
     let pairs: Vec<_> =
         entry.tags.iter().map(|(key, value)| format!("{key:?}: {value:?}")).collect();

@@ -14,7 +14,7 @@ fn known() -> Decoder {
     Decoder::new(None).unwrap()
 }
 
-/// What a state is shown as when it is decoded.
+/// Returns the text of a decoded state.
 fn decoded(decoder: &Decoder, state: &Blob) -> String {
     let shown = decoder.show(state);
     assert_eq!(shown.why_hex, None);

@@ -1,6 +1,7 @@
-//! Lines: which lines two texts have in common.
+//! Lines: finds the common lines of two texts.
 
-/// Pairs of lines that are compared at most; beyond it everything between the common ends counts as changed.
+/// Largest number of line pairs to compare; above it, everything between the common start and end counts as
+/// changed.
 const PAIRS: usize = 4_000_000;
 
 /// A line of a comparison.
@@ -14,7 +15,7 @@ pub(super) enum Line<'a> {
     New(&'a str),
 }
 
-/// Compares two texts: as many common lines as there can be, unless they are very long.
+/// Compares two texts and finds as many common lines as possible, unless the texts are very long.
 pub(super) fn compare<'a>(old: &'a [String], new: &'a [String]) -> Vec<Line<'a>> {
     let start = old.iter().zip(new).take_while(|(old, new)| old == new).count();
     let (head, old) = old.split_at(start);
@@ -33,7 +34,7 @@ pub(super) fn compare<'a>(old: &'a [String], new: &'a [String]) -> Vec<Line<'a>>
     lines
 }
 
-/// The longest common subsequence, by the table of how much the rests have in common.
+/// Finds the longest common subsequence with a table of the common lengths of all suffixes.
 fn middle<'a>(old: &'a [String], new: &'a [String]) -> Vec<Line<'a>> {
     let width = new.len() + 1;
     let mut common = vec![0_u32; (old.len() + 1) * width];

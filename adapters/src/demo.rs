@@ -1,7 +1,8 @@
 //! Demo: shows in half a minute that actors run through Tidegate and that nothing acknowledged is lost.
 //!
-//! The demo is a user of Tidegate like any other: it starts the built binary as a proxy, starts a user
-//! function in another process, and talks to both over HTTP only. `demo/script.rs` reads as a viewer sees it.
+//! The demo uses Tidegate as any user does: it starts the built binary as a proxy and a user function in
+//! another process, and talks to both over HTTP only. `demo/script.rs` has the order in which a viewer sees
+//! the demo.
 
 mod child;
 mod client;
@@ -39,7 +40,7 @@ pub struct DemoArgs {
     pub actors: u32,
 }
 
-/// What the hidden `tidegate demo-part` takes: the demo starts its own processes with it.
+/// Arguments of the hidden `tidegate demo-part`, with which the demo starts its own processes.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct PartArgs {
     /// Which of the demo's processes to be
@@ -47,11 +48,13 @@ pub struct PartArgs {
     part: Part,
 }
 
-/// Plays the demo: proxy and host as children, calls, SIGKILL, restart, comparison. The first Ctrl-C goes on
-/// to the kill at once; a second one, or SIGTERM, ends the demo. Every exit path ends the children.
+/// Runs the demo: starts proxy and host as children, sends calls, kills the proxy, restarts it and compares
+/// the counts. The first Ctrl-C skips to the kill; a second one, or SIGTERM, ends the demo. Every exit path
+/// ends the children.
 ///
 /// # Errors
-/// When a process does not start, a call fails, an acknowledged count is missing, or the demo was interrupted.
+/// When a process does not start, a call fails, an acknowledged count is missing, or the demo was
+/// interrupted.
 pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let mut screen = Screen::new();
     screen.say(&format!(
@@ -72,7 +75,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     screen.say("Cleaned up: both processes have ended, the directory is gone.")
 }
 
-/// One of the demo's own processes; see [`run`].
+/// Runs one of the demo's own processes; see [`run`].
 ///
 /// # Errors
 /// When the process cannot start or loses its listener.
@@ -84,7 +87,7 @@ pub async fn part(args: PartArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Ends with an error when the demo has to end now: SIGTERM or a second Ctrl-C. A first Ctrl-C makes it hurry.
+/// Fails when the demo must end now: on SIGTERM or a second Ctrl-C. A first Ctrl-C cancels `hurry`.
 async fn interruption(hurry: &CancellationToken) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -101,7 +104,7 @@ async fn interruption(hurry: &CancellationToken) -> anyhow::Result<()> {
     }
 }
 
-/// Reads `45`, `45s`, `2m` or `1h`; at least a second, at most a day.
+/// Parses `45`, `45s`, `2m` or `1h`; at least one second, at most one day.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..) {

@@ -1,7 +1,7 @@
-//! Child: a process of the demo, from the line that tells its address to its end.
+//! Child: a process of the demo, from the line with its address to its end.
 //!
-//! Children get an environment of their own (a setting of the user's must not turn the demo into something
-//! else), a process group of their own (Ctrl-C is the demo's to handle), and die with the demo.
+//! Children have their own environment (a user's setting must not change the demo) and their own process
+//! group (the demo handles Ctrl-C), and die with the demo.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -15,16 +15,16 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Take};
 use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 
-/// How long a child may take to listen; a proxy reads its state back before it does.
+/// How long a child may take to listen; a proxy reads its state first.
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// How long a killed process may take to be gone.
+/// How long a killed process may take to end.
 const END_LIMIT: Duration = Duration::from_secs(10);
-/// How much of a child's standard output is read for its address.
+/// How many bytes of a child's standard output are searched for its address.
 const STDOUT_LIMIT_BYTES: u64 = 4_096;
-/// What stands before the address.
+/// Text before the address.
 const LISTENING: &str = "listening on http://";
 
-/// Which process.
+/// Kind of process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Part {
     /// The sample user function.
@@ -34,7 +34,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// Its name in what the demo says, in files and on the command line.
+    /// Returns the name in the demo's output, in files and on the command line.
     pub(super) fn name(self) -> &'static str {
         match self {
             Part::Host => "host",
@@ -42,27 +42,27 @@ impl Part {
         }
     }
 
-    /// Where its log is, below the demo's directory.
+    /// Returns the path of the log, below the demo's directory.
     pub(super) fn log(self, directory: &Path) -> PathBuf {
         directory.join(self.name()).with_extension("log")
     }
 }
 
-/// A running child. Dropping it kills it; [`Child::kill`] also waits for its end.
+/// A running child. A drop kills it; [`Child::kill`] also waits for its end.
 #[derive(Debug)]
 pub(super) struct Child {
     part: Part,
-    /// Where it listens.
+    /// Address at which the child listens.
     pub(super) address: SocketAddr,
-    /// Its process id.
+    /// Process id.
     pub(super) pid: u32,
     process: tokio::process::Child,
-    /// Kept open: a process whose standard output is closed would fail on its next line.
+    /// Kept open: a process fails when it writes to a closed standard output.
     _stdout: BufReader<Take<ChildStdout>>,
 }
 
 impl Child {
-    /// Starts `part` with only `settings` as its environment and waits until it says where it listens.
+    /// Starts `part` with only `settings` as its environment and waits until it prints its address.
     pub(super) async fn start(
         part: Part,
         directory: &Path,
@@ -92,7 +92,7 @@ impl Child {
         let address = match timeout(START_LIMIT, address(&mut stdout)).await {
             Ok(Ok(address)) => address,
             Ok(Err(error)) => {
-                // Its output has ended, so it has, or is about to: the status tells more than the silence.
+                // The output has ended, so the process has ended or will soon: its status says why.
                 let status = timeout(END_LIMIT, process.wait()).await;
                 let status = status.map_or_else(
                     |_| "still runs".into(),
@@ -112,7 +112,7 @@ impl Child {
             .with_context(|| format!("cannot kill the {} (pid {})", self.part.name(), self.pid))
     }
 
-    /// Sends SIGKILL, unless it has ended already, and waits until it is gone.
+    /// Sends SIGKILL, unless the process has ended already, and waits for its end.
     pub(super) async fn kill(mut self) -> anyhow::Result<()> {
         if self.process.try_wait()?.is_none() {
             self.send_kill()?;
@@ -129,7 +129,7 @@ impl Child {
     }
 }
 
-/// Finds the address that a child prints.
+/// Finds the address in a child's output.
 async fn address(stdout: &mut BufReader<Take<ChildStdout>>) -> anyhow::Result<SocketAddr> {
     let mut line = String::new();
     while stdout.read_line(&mut line).await? > 0 {
@@ -141,10 +141,10 @@ async fn address(stdout: &mut BufReader<Take<ChildStdout>>) -> anyhow::Result<So
     bail!("it never said \"{LISTENING}…\"")
 }
 
-/// Has the kernel kill this process when the demo ends without a chance to do so, for example by SIGKILL.
+/// Tells the kernel to kill this process when the demo ends without cleanup, for example by SIGKILL.
 ///
 /// The signal follows the *thread* that started this process: the demo starts its children from the
-/// runtime's own thread, which lives as long as the demo does.
+/// runtime's own thread, which lives as long as the demo.
 pub(super) fn die_with_the_demo() {
     #[cfg(target_os = "linux")]
     if let Err(error) =
@@ -154,7 +154,7 @@ pub(super) fn die_with_the_demo() {
     }
 }
 
-/// Turns this process into `tidegate serve`. Returns only when that fails.
+/// Turns this process into `tidegate serve`. Returns only on failure.
 pub(super) fn become_proxy() -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot tell which program this is")?;
     let error = std::process::Command::new(&program).arg("serve").exec();

@@ -1,4 +1,4 @@
-//! Client: what a user of the proxy says to it, over one kept connection.
+//! Client: a user's requests to the proxy, over one persistent connection.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -28,45 +28,45 @@ use crate::proto::eigr::functions::protocol::{
 };
 use crate::proto::google::protobuf::Any;
 
-/// The system of the demo's actors.
+/// System of the demo's actors.
 pub(super) const SYSTEM: &str = "demo";
-/// The definition that all of them are made from.
+/// The definition from which all actors are made.
 pub(super) const DEFINITION: &str = "counter";
 /// The action that adds one.
 pub(super) const ACTION: &str = "increment";
-/// How a count is told: prost encodes a bare `u64` as this message.
+/// Type of a count: prost encodes a bare `u64` as this message.
 pub(super) const COUNT_TYPE: &str = "type.googleapis.com/google.protobuf.UInt64Value";
 
-/// How long an answer may take; the proxy itself gives up a call that was not started after 10 s.
+/// Time limit of a response; the proxy itself gives up a call that was not started after 10 s.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
-/// How long to stay away at most when the proxy asks to come back later.
+/// Longest wait before a retry that the proxy requests.
 const RETRY_LIMIT: Duration = Duration::from_secs(5);
-/// The largest answer read, in bytes.
+/// Largest response body, in bytes.
 const BODY_LIMIT_BYTES: usize = 1_024 * 1_024;
 
-/// A call brought no count.
+/// A call returned no count.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// No room at the proxy; the count is as it was.
+    /// The proxy is full; the count is unchanged.
     #[error("the proxy asks to come back later: {text}")]
     Shed {
-        /// When to come back.
+        /// How long to wait before a retry.
         after: Duration,
-        /// What it says.
+        /// Text of the response.
         text: String,
     },
-    /// The proxy refused; its text says whether the action ran.
+    /// The proxy refused the call; the text says whether the action ran.
     #[error("the proxy answered {status}: {text}")]
     Refused {
-        /// Status of the answer.
+        /// Status of the response.
         status: StatusCode,
-        /// What it says.
+        /// Text of the response.
         text: String,
     },
-    /// No answer: the action may have run.
+    /// No response: the action may have run.
     #[error("no answer from the proxy: {0}")]
     Lost(String),
-    /// An answer that cannot be understood.
+    /// A response that cannot be parsed.
     #[error("the proxy's answer makes no sense: {0}")]
     Garbled(String),
 }
@@ -81,12 +81,11 @@ pub(super) struct Client {
 #[derive(Debug)]
 struct Link {
     sender: SendRequest<Full<Bytes>>,
-    /// Driven by the call in flight: a connection that nobody calls on needs no task.
+    /// The call in flight drives the connection, so an idle connection needs no task.
     connection: Pin<Box<Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
 }
 
 impl Client {
-    /// Calls the proxy at `proxy`.
     pub(super) fn new(proxy: SocketAddr) -> Client {
         Client { proxy, link: None }
     }
@@ -96,7 +95,6 @@ impl Client {
         self.post("/api/v1/system", registration().encode_to_vec()).await.map(drop)
     }
 
-    /// Makes actors from the definition.
     pub(super) async fn spawn(
         &mut self,
         names: impl Iterator<Item = &str>,
@@ -106,12 +104,12 @@ impl Client {
         self.post(&path, SpawnRequest { actors }.encode_to_vec()).await.map(drop)
     }
 
-    /// Adds one to an actor's count and returns the count.
+    /// Adds one to an actor's count and returns the new count.
     pub(super) async fn increment(&mut self, actor: &str) -> Result<u64, CallError> {
         self.invoke(actor, ACTION).await
     }
 
-    /// An actor's count, answered by the proxy from its state without the host.
+    /// Returns an actor's count; the proxy reads it from the state, without the host.
     pub(super) async fn count(&mut self, actor: &str) -> Result<u64, CallError> {
         self.invoke(actor, "get").await
     }
@@ -142,7 +140,8 @@ impl Client {
         match timeout(CALL_LIMIT, self.exchange(request)).await {
             Ok(Ok((StatusCode::OK, _, body))) => Ok(body),
             Ok(Ok((status, retry_after, body))) => {
-                // All of the protocol's answers have their status in field 1, so the smallest reads any of them.
+                // All responses of the protocol have their status in field 1, so the smallest type can
+                // parse any of them.
                 let said = SpawnResponse::decode(body).ok().and_then(|answer| answer.status);
                 let text = said.map_or_else(|| "(no text)".into(), |status| status.message);
                 match retry_after {
@@ -177,7 +176,7 @@ impl Client {
             tokio::select! {
                 biased;
                 answer = &mut answer => answer,
-                // The connection has ended, with or without having delivered the answer.
+                // The connection has ended, with or without a response.
                 _ = &mut connection => return answer.await,
             }
         };
@@ -208,7 +207,7 @@ async fn answer_to(
     Ok((status, retry_after, body.map_err(anyhow::Error::from_boxed)?.to_bytes()))
 }
 
-/// The count that a state or a payload tells of; no state is a count of nought.
+/// Returns the count in a state or payload; no state means 0.
 pub(super) fn count_in(any: Option<&Any>) -> anyhow::Result<u64> {
     let Some(any) = any else { return Ok(0) };
     anyhow::ensure!(
@@ -232,7 +231,7 @@ fn id(name: &str) -> ActorId {
     ActorId { name: name.into(), system: SYSTEM.into(), parent: String::new() }
 }
 
-/// What the sample host registers: one unnamed, stateful definition.
+/// Returns the sample host's registration: one unnamed, stateful definition.
 fn registration() -> RegistrationRequest {
     let after = |millis| TimeoutStrategy { timeout: millis };
     let settings = ActorSettings {

@@ -1,4 +1,4 @@
-//! Host: the demo's user function, a counter. It remembers nothing: state comes and goes with each call.
+//! Host: the demo's user function, a counter. It keeps no state of its own: each call carries the state.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -22,12 +22,12 @@ use crate::proto::eigr::functions::protocol::{
 };
 use crate::proto::google::protobuf::Any;
 
-/// Connections served at once; further ones wait in the kernel's queue.
+/// Concurrent connections; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 512;
-/// The largest request read, in bytes.
+/// Largest request body, in bytes.
 const BODY_LIMIT_BYTES: usize = 64 * 1_024;
 
-/// Listens on a port of the system's choice, prints it, and serves until killed.
+/// Listens on a free port, prints the address, and serves until killed.
 pub(super) async fn serve() -> anyhow::Result<()> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port on 127.0.0.1")?;
@@ -41,7 +41,7 @@ pub(super) async fn serve() -> anyhow::Result<()> {
                 connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service_fn(answer)));
             }
             Some(ended) = connections.join_next() => {
-                // A proxy that is killed breaks its connections: expected here, worth a line in the log.
+                // A killed proxy breaks its connections; this is expected and only logged.
                 if let Ok(Err(error)) = ended {
                     tracing::debug!(%error, "connection ended");
                 }
@@ -50,7 +50,7 @@ pub(super) async fn serve() -> anyhow::Result<()> {
     }
 }
 
-/// Answers the one call a proxy makes; anything else gets a status that says what is wrong.
+/// Serves the one kind of call that a proxy makes; for any other request the status says what is wrong.
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, body) =
         if request.method() != Method::POST || request.uri().path() != "/api/v1/actors/actions" {
@@ -66,7 +66,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     Ok(response)
 }
 
-/// Runs `increment`: the count that came with the call, plus one.
+/// Runs `increment`: adds one to the count in the call.
 async fn run(request: Request<Incoming>) -> anyhow::Result<ActorInvocationResponse> {
     let body = Limited::new(request.into_body(), BODY_LIMIT_BYTES)
         .collect()

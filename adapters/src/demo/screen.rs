@@ -1,11 +1,11 @@
-//! Screen: what the demo says, with a line redrawn in place on a terminal and plain lines anywhere else.
+//! Screen: the demo's output: a line redrawn in place on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use super::tally::{Latency, Tally};
 
-/// How wide a terminal is taken to be when it does not say.
+/// Width of a terminal that does not report its width.
 const COLUMNS: usize = 80;
 /// How many actors the live line names.
 const NAMED: usize = 12;
@@ -14,34 +14,33 @@ const NAMED: usize = 12;
 #[derive(Debug)]
 pub(super) struct Screen {
     is_terminal: bool,
-    /// Whether the cursor stands behind a live line.
+    /// Whether the cursor is at the end of a live line.
     live: bool,
 }
 
 impl Screen {
-    /// Standard output as it is.
     pub(super) fn new() -> Screen {
         Screen { is_terminal: std::io::stdout().is_terminal(), live: false }
     }
 
-    /// How often a live line is worth showing.
+    /// Returns the interval between two live lines.
     pub(super) fn period(&self) -> Duration {
         if self.is_terminal { Duration::from_millis(250) } else { Duration::from_secs(5) }
     }
 
-    /// Says a line that stays.
+    /// Prints a permanent line.
     pub(super) fn say(&mut self, line: &str) -> anyhow::Result<()> {
         self.finish_line()?;
         writeln!(std::io::stdout(), "{line}")?;
         Ok(())
     }
 
-    /// Shows a line that the next one replaces, or one more line where there is no terminal.
+    /// Prints a line that the next one replaces; without a terminal, prints a plain line.
     pub(super) fn show(&mut self, line: &str) -> anyhow::Result<()> {
         if !self.is_terminal {
             return self.say(line);
         }
-        // A line that wraps cannot be redrawn, hence the cut.
+        // A wrapped line cannot be redrawn, so it is cut.
         let line: String = line.chars().take(columns().saturating_sub(1)).collect();
         let mut stdout = std::io::stdout();
         write!(stdout, "\r\x1b[2K{line}")?;
@@ -50,7 +49,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Leaves the live line as it is and goes on below it.
+    /// Keeps the live line and moves below it.
     pub(super) fn finish_line(&mut self) -> anyhow::Result<()> {
         if std::mem::take(&mut self.live) {
             writeln!(std::io::stdout())?;
@@ -64,7 +63,7 @@ fn columns() -> usize {
     size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
 }
 
-/// The live line: time, rate and latency of the last stretch, and each actor's count.
+/// Formats the live line: time, rate and latency of the last interval, and each actor's count.
 pub(super) fn live_line(at: Duration, stretch: Duration, lately: Latency, tally: &Tally) -> String {
     #[allow(clippy::cast_precision_loss, reason = "a rate for reading")]
     let rate = lately.calls as f64 / stretch.as_secs_f64().max(0.001);
@@ -81,7 +80,7 @@ pub(super) fn live_line(at: Duration, stretch: Duration, lately: Latency, tally:
     format!("{minutes:>3}:{seconds:02}  {rate:>6.0}/s  p50 {p50}  p99 {p99}  {}", counts.join("  "))
 }
 
-/// A duration in milliseconds, with what digits tell something.
+/// Formats a duration in milliseconds, with only useful digits.
 pub(super) fn millis(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1_000.0;
     if millis < 100.0 { format!("{millis:.1} ms") } else { format!("{millis:.0} ms") }

@@ -1,4 +1,4 @@
-//! Script: the demo from the first call to the comparison, in the order in which it is seen.
+//! Script: the demo from the first call to the comparison, in the order in which a viewer sees it.
 
 use std::time::Duration;
 
@@ -17,24 +17,24 @@ use super::traffic::{PATIENCE, Until, call, count};
 use super::verdict::{Verdict, broken_promises, heading};
 use crate::log;
 
-/// Acknowledgements in the last stretch before the kill.
+/// Acknowledgements at full speed before the kill.
 const BURST: u64 = 200;
-/// How long that stretch may take.
+/// Time limit for these acknowledgements.
 const BURST_LIMIT: Duration = Duration::from_secs(20);
-/// How many lines of a log are shown when something went wrong.
+/// Lines of a log that are shown after a failure.
 const LOG_LINES: usize = 8;
 
-/// What must be gone when the demo ends.
+/// The processes and the directory that the demo removes at its end.
 #[derive(Debug)]
 pub(super) struct Stage {
     host: Option<Child>,
     proxy: Option<Child>,
     directory: TempDir,
-    /// Whether the directory shows a broken promise and has to stay.
+    /// Whether the directory proves a broken promise and must stay.
     is_evidence: bool,
 }
 
-/// Plays the whole demo on `stage`. `hurry` ends the paced part early.
+/// Runs the whole demo on `stage`. `hurry` ends the paced part early.
 pub(super) async fn play(
     args: &DemoArgs,
     stage: &mut Stage,
@@ -55,13 +55,13 @@ pub(super) async fn play(
 }
 
 impl Stage {
-    /// An empty stage on a new temporary directory.
+    /// Creates a temporary directory; starts no process.
     pub(super) fn new() -> std::io::Result<Stage> {
         let directory = tempfile::Builder::new().prefix("tidegate-demo-").tempdir()?;
         Ok(Stage { host: None, proxy: None, directory, is_evidence: false })
     }
 
-    /// Starts host and proxy, registers once, makes the actors.
+    /// Starts host and proxy, registers once, and makes the actors.
     async fn open(&mut self, tally: &Tally, screen: &mut Screen) -> anyhow::Result<Vec<Client>> {
         let host = self.host.insert(Child::start(Part::Host, self.directory.path(), &[]).await?);
         let at = format!("http://{} (pid {})", host.address, host.pid);
@@ -101,7 +101,7 @@ impl Stage {
         Ok(self.proxy.insert(proxy))
     }
 
-    /// Calls as fast as answers come, kills the proxy in the middle of it, and starts it again.
+    /// Sends calls at full speed, kills the proxy during them, and starts it again.
     async fn crash(
         &mut self,
         tally: &Tally,
@@ -149,7 +149,7 @@ impl Stage {
         ))
     }
 
-    /// Compares what every caller was told with what is there, then counts on.
+    /// Compares the acknowledged counts with the counts found, then increments each once more.
     async fn compare(&mut self, tally: &Tally, screen: &mut Screen) -> anyhow::Result<()> {
         let proxy = self.proxy.as_ref().context("the proxy runs")?.address;
         let mut client = Client::new(proxy);
@@ -188,7 +188,8 @@ impl Stage {
         screen.say(&format!("No acknowledged count was lost, and every actor counts on. {calls} calls, p50 {p50}, p99 {p99}."))
     }
 
-    /// Ends the children and removes the directory. After a failure, `tell` shows the ends of their logs first.
+    /// Ends the children and removes the directory. After a failure, `tell` first shows the last lines of
+    /// their logs.
     pub(super) async fn clear(mut self, tell: bool) -> anyhow::Result<()> {
         let children = [self.proxy.take(), self.host.take()];
         let ended = join_all(children.into_iter().flatten().map(Child::kill)).await;
@@ -220,7 +221,7 @@ impl Stage {
     }
 }
 
-/// Asks again for a while when the proxy, just started, has no room yet.
+/// Retries for a while when the proxy has just started and refuses for want of capacity.
 async fn patiently(mut ask: impl AsyncFnMut() -> Result<u64, CallError>) -> Result<u64, CallError> {
     for _ in 0..PATIENCE {
         match ask().await {

@@ -1,4 +1,4 @@
-//! Tally: what the demo's callers have tried and been told, actor by actor.
+//! Tally: the calls that the demo's callers sent, and the counts they received, per actor.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,48 +6,48 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-/// Names that fit six to a line; further actors are numbered.
+/// Names for one line of output; further actors are numbered.
 const NAMES: [&str; 6] = ["tern", "gull", "knot", "teal", "coot", "swan"];
-/// The longest latency told apart, in microseconds.
+/// Longest latency that is distinguished, in microseconds.
 const LATENCY_MAX_US: u64 = 60_000_000;
 
-/// One actor, as its only caller knows it.
+/// One actor, as seen by its only caller.
 #[derive(Debug)]
 pub(super) struct Actor {
-    /// Its name.
+    /// Name of the actor.
     pub(super) name: String,
     tried: AtomicU64,
     acknowledged: AtomicU64,
 }
 
 impl Actor {
-    /// Notes that a call is about to leave and returns the count that its answer must tell.
+    /// Counts a call before it is sent; returns the count that the response must have.
     pub(super) fn trying(&self) -> u64 {
         self.tried.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Notes that the call noted last was turned away at admission.
+    /// Removes the last call from the count, because admission refused the call.
     pub(super) fn turned_away(&self) {
         self.tried.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Notes an answer.
+    /// Records an acknowledged count.
     pub(super) fn acknowledge(&self, count: u64) {
         self.acknowledged.store(count, Ordering::Relaxed);
     }
 
-    /// Calls that have left.
+    /// Returns the number of calls sent.
     pub(super) fn tried(&self) -> u64 {
         self.tried.load(Ordering::Relaxed)
     }
 
-    /// The last count that was answered.
+    /// Returns the last acknowledged count.
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
     }
 }
 
-/// All actors and the time their answers took.
+/// All actors and their latencies.
 #[derive(Debug)]
 pub(super) struct Tally {
     /// The actors.
@@ -61,19 +61,19 @@ struct Latencies {
     all: Histogram<u64>,
 }
 
-/// Percentiles of a stretch of time.
+/// Percentiles of an interval.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Latency {
-    /// Answers.
+    /// Number of responses.
     pub(super) calls: u64,
     /// Median.
     pub(super) p50: Duration,
-    /// 99 of 100 were faster.
+    /// 99th percentile.
     pub(super) p99: Duration,
 }
 
 impl Tally {
-    /// `actors` actors at nought.
+    /// Creates `actors` actors with count 0.
     pub(super) fn new(actors: u32) -> anyhow::Result<Tally> {
         let names = NAMES
             .into_iter()
@@ -89,7 +89,7 @@ impl Tally {
         })
     }
 
-    /// Notes how long an answer took.
+    /// Records the latency of a response.
     pub(super) fn record(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(LATENCY_MAX_US);
         let mut latencies = self.latencies.lock();
@@ -97,7 +97,7 @@ impl Tally {
         latencies.all.saturating_record(micros);
     }
 
-    /// Latency since this was asked last.
+    /// Returns the latency since the last call of this method.
     pub(super) fn lately(&self) -> Latency {
         let mut latencies = self.latencies.lock();
         let lately = Latency::of(&latencies.since_last_asked);
@@ -105,17 +105,17 @@ impl Tally {
         lately
     }
 
-    /// Latency since the start.
+    /// Returns the latency since the start.
     pub(super) fn overall(&self) -> Latency {
         Latency::of(&self.latencies.lock().all)
     }
 
-    /// Calls that have left and are not answered.
+    /// Returns the number of calls without a response.
     pub(super) fn in_flight(&self) -> u64 {
         self.actors.iter().map(|actor| actor.tried() - actor.acknowledged()).sum()
     }
 
-    /// Counts that were answered, all actors together.
+    /// Returns the sum of the acknowledged counts.
     pub(super) fn acknowledged(&self) -> u64 {
         self.actors.iter().map(Actor::acknowledged).sum()
     }

@@ -1,4 +1,4 @@
-//! Traffic: the demo's callers, one per actor, each of which checks every answer.
+//! Traffic: the demo's callers, one per actor; each caller checks every response.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::client::{CallError, Client};
 use super::screen::{Screen, live_line};
 use super::tally::{Actor, Tally};
 
-/// How often in a row a call may be told to come back later.
+/// How often in a row a call may be shed.
 pub(super) const PATIENCE: u32 = 10;
 
-/// Invokes all actors at the asked rate, with a live line, until the time is up or somebody hurries.
+/// Invokes all actors at the given rate, with a live line, until the time is up or `hurry` is cancelled.
 pub(super) async fn count(
     args: &DemoArgs,
     tally: &Tally,
@@ -28,7 +28,7 @@ pub(super) async fn count(
     let stop = CancellationToken::new();
     let period = Duration::from_secs(1) * args.actors / args.rate;
     let callers = tally.actors.iter().zip(clients).zip(0..).map(|((actor, client), n)| {
-        // Spread over the period, so that the rate is even and not in volleys.
+        // Callers start at different times, so that the rate is even.
         let mut pace = interval_at(started + period * n / args.actors, period);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         call(client, actor, tally, Until::Told(&stop, pace))
@@ -58,16 +58,16 @@ pub(super) async fn count(
     tokio::try_join!(try_join_all(callers), show).map(drop)
 }
 
-/// How long a caller goes on, and how fast.
+/// How long a caller continues, and how fast.
 #[derive(Debug)]
 pub(super) enum Until<'a> {
-    /// At this pace until told to stop; every call must succeed.
+    /// At this pace until cancelled; every call must succeed.
     Told(&'a CancellationToken, Interval),
-    /// As fast as answers come until the proxy is killed; the call that is then in flight may fail.
+    /// At full speed until the proxy is killed; the call in flight at that time may fail.
     Killed(&'a CancellationToken),
 }
 
-/// The only caller of one actor: one call after the other, each answer checked.
+/// Runs the only caller of one actor: one call after the other, every response checked.
 pub(super) async fn call(
     client: &mut Client,
     actor: &Actor,

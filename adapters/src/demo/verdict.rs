@@ -1,4 +1,4 @@
-//! Verdict: whether what was found after the crash agrees with what callers were told before it.
+//! Verdict: whether the counts after the crash agree with the counts that callers received before it.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use std::fmt;
 pub(super) struct Verdict {
     /// The actor.
     pub(super) actor: String,
-    /// The last count that its caller was told.
+    /// The last count that the caller received.
     pub(super) acknowledged: u64,
-    /// Calls that had left: at most one more, for each actor has one caller.
+    /// Calls sent: at most one more, because each actor has one caller.
     pub(super) tried: u64,
     /// The count after the restart.
     pub(super) found: u64,
@@ -43,12 +43,12 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The heading over verdicts.
+/// Returns the heading of the table.
 pub(super) fn heading() -> String {
     format!("{:<10} {:>12} {:>8} {:>8}", "actor", "acknowledged", "tried", "found")
 }
 
-/// What to say when promises were broken; `None` when all were kept.
+/// Returns the message about broken promises; `None` when all were kept.
 pub(super) fn broken_promises(verdicts: &[Verdict]) -> Option<String> {
     let lost = verdicts.iter().filter(|verdict| verdict.is_lost()).count();
     let doubled = verdicts.iter().filter(|verdict| verdict.is_doubled()).count();

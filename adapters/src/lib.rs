@@ -1,4 +1,4 @@
-//! The outside world of Tidegate, one folder per wall.
+//! Adapters of Tidegate: protocols, disks and databases, one folder each.
 
 #![warn(
     clippy::print_stderr,

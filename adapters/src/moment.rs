@@ -1,18 +1,19 @@
-//! Moment: times as people write them: RFC 3339, or milliseconds since the Unix epoch.
+//! Moment: parses and formats times: RFC 3339, or milliseconds since the Unix epoch.
 
 use tidegate_stages::state::Timestamp;
 
-/// The last time that RFC 3339 can write, to the microsecond.
+/// Last time in RFC 3339, in microseconds.
 const LAST_US: i64 = 253_402_300_799_999_999;
 
-/// What is expected, for messages.
+/// Expected format, for messages.
 const EXPECTED: &str =
     "RFC 3339 such as 2026-01-31T12:00:00.5Z or Unix milliseconds such as 1769860800500";
 
-/// Reads a time.
+/// Parses a time.
 ///
 /// # Errors
-/// What was expected instead; also for a time before 1970, after 9999, or finer than microseconds.
+/// When the text is no such time, or the time is before 1970, after 9999, or finer than microseconds; says
+/// what was expected.
 pub fn parse(given: &str) -> Result<Timestamp, String> {
     let is_number = !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit());
     let us = if is_number { from_millis(given) } else { from_text(given) };
@@ -32,7 +33,8 @@ fn from_millis(given: &str) -> Option<i64> {
 }
 
 fn from_text(given: &str) -> Option<i64> {
-    // The parser knows more forms than RFC 3339 has; what two parsers may read differently is not taken.
+    // The parser accepts more forms than RFC 3339; forms that other parsers may read differently are
+    // refused.
     let bytes = given.as_bytes();
     let has = |place: usize, sign: &[u8]| bytes.get(place).is_some_and(|byte| sign.contains(byte));
     let is_full = has(4, b"-") && has(7, b"-") && has(10, b"Tt ") && has(13, b":") && has(16, b":");
@@ -42,10 +44,10 @@ fn from_text(given: &str) -> Option<i64> {
     (time.subsec_nanosecond() % 1_000 == 0 && (0..=LAST_US).contains(&us)).then_some(us)
 }
 
-/// Writes a time in RFC 3339 with microseconds, UTC.
+/// Formats a time in RFC 3339 with microseconds, UTC.
 pub fn show(at: Timestamp) -> String {
     let time = i64::try_from(at.0).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
-    // Only a clock that is set beyond the year 9999 gives a time that RFC 3339 cannot write.
+    // Only a clock beyond the year 9999 gives a time that RFC 3339 cannot express.
     time.map_or_else(|| at.to_string(), |time| format!("{time:.6}"))
 }
 

@@ -1,4 +1,5 @@
-//! An installation moves from a directory into a CQL server and back, whole, and its states are sealed again there.
+//! An installation moves from a directory into a CQL server and back, complete; its states are sealed again
+//! in the server.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "cql/server.rs"]

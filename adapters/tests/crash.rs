@@ -1,4 +1,4 @@
-//! Nothing that was acknowledged is lost: not when the process is killed, not when it is asked to end.
+//! Nothing acknowledged is lost, neither when the process is killed nor when it is asked to end.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! The demo, run as a user runs it: the built binary, its output, its exit code, and what it leaves behind.
+//! Runs the demo as a user does; checks its output, its exit code and the files that it leaves.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The device under the data directory fails while the proxy runs: full, or read-only. It says so, and recovers by itself.
+//! The device of the data directory becomes full or read-only while the proxy runs. The proxy reports it,
+//! and recovers by itself.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! The counter hosts of `examples/`, run as their first lines say, against the built binary.
+//! Runs the counter hosts of `examples/`, as their first lines say, against the built binary.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Stores written by earlier versions open and hold what was written.
+//! Stores written by earlier versions open and hold the written data.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;

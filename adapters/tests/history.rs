@@ -1,4 +1,5 @@
-//! An actor's history, seen from outside: over HTTP, and with the command line beside a running and a stopped proxy.
+//! An actor's history in black-box tests: over HTTP, and with the command line, with a running and with a
+//! stopped proxy.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;

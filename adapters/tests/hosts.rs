@@ -1,4 +1,4 @@
-//! Hosts that answer twice, or for somebody else: nobody takes another's answer or state.
+//! Hosts respond twice, or for another actor: no caller gets another's response or state.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;

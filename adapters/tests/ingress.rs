@@ -1,4 +1,4 @@
-//! The ingress of the built binary, seen from outside.
+//! Black-box tests of the built binary's ingress.
 
 #![allow(clippy::unwrap_used, reason = "it is test code")]
 

@@ -1,6 +1,6 @@
-//! Nobody takes what the proxy logs: the reader is gone, the device is full, the pipe is not read.
+//! The proxy's log cannot be written: the reader is gone, the device is full, or nobody reads the pipe.
 //!
-//! Calls are served all along, lines that are lost are counted, and the process ends when it is asked to.
+//! The proxy serves calls all the time, counts lost lines, and ends when it is asked to.
 
 mod support;
 

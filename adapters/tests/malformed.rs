@@ -1,4 +1,4 @@
-//! Malformed input: the ingress answers or closes, whatever comes in, and stays up.
+//! Malformed input: the ingress responds or closes the connection, whatever arrives, and stays up.
 //!
 //! `SEED=n` repeats a run.
 

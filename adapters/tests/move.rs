@@ -1,4 +1,4 @@
-//! An installation moves from one store to another, whole, whatever interrupts it.
+//! An installation moves from one store to another, complete, whatever interrupts the move.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;

@@ -1,4 +1,4 @@
-//! Commands that read a store leave it as it is, and where none is they make none.
+//! Commands that read a store do not change it, and do not create a missing one.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;

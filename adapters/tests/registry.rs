@@ -1,4 +1,4 @@
-//! What is registered, seen from outside while actors are deleted, spawned again, and the proxy starts again.
+//! Black-box tests of the registry: actors are deleted and spawned again, and the proxy restarts.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;

@@ -1,4 +1,4 @@
-//! States are sealed at rest: with the right key or not at all, and keys can be changed.
+//! States are sealed at rest: they open only with the right key, and keys can be changed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;

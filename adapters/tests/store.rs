@@ -1,4 +1,4 @@
-//! The embedded store passes the conformance suite, and holds its directory for itself.
+//! The embedded store passes the conformance suite and locks its directory.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::unnecessary_wraps, reason = "free space has the shape of its port")]
 

@@ -1,4 +1,4 @@
-//! Faults of the store: no space, failing writes. It says what was not written, and recovers by itself.
+//! Store faults: no space, failing writes. The store reports what was not written, and recovers by itself.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(
     clippy::unnecessary_wraps,

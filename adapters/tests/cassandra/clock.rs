@@ -1,4 +1,4 @@
-//! Clock: write timestamps decide which of two writes is the later one, and they come from a clock that is set back.
+//! Clock: write timestamps decide which of two writes is later; here their clock is set back.
 
 #[path = "../support/clock.rs"]
 mod story;

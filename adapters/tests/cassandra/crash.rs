@@ -1,4 +1,4 @@
-//! Crash: what was acknowledged is in the database when the proxy dies, or is asked to end.
+//! Crash: acknowledged writes are in the database after the proxy is killed, or asked to end.
 
 use crate::cassandra::{on, told};
 use crate::support::scene::Scene;

@@ -1,7 +1,8 @@
-//! The built binary on a real CQL server, which, as the binary does, dies, is silent, and asks who is there.
+//! The built binary on a real CQL server that dies, stops responding, or requires a login. The binary dies
+//! too.
 //!
-//! `./test cql` starts the servers and says where they are. Nodes that are killed are started by the tests themselves,
-//! which is why they run one at a time.
+//! `./test cql` starts the servers and passes their addresses. The tests restart the nodes that they kill,
+//! so they run one at a time.
 
 #[path = "../support/mod.rs"]
 mod support;

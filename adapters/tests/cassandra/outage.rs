@@ -1,5 +1,5 @@
-//! Outage: nodes die and are silent under load; what they acknowledged is there, and nothing has to be started anew
-//! but they.
+//! Outage: nodes die or stop responding under load. Acknowledged data is kept, and only the nodes need a
+//! restart.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Secure: a server that asks for user and secret, and encrypts.
+//! Secure: a server that requires a login and encryption.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! A later owner's writes win, and an older owner is told, whatever the clocks say.
+//! A later owner's writes win and an older owner gets an error, whatever the clocks say.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Histories in partitions of bounded size, revisions that expire, and rows that a crash kept away.
+//! Histories in bounded partitions, revisions that expire, and rows that a crash prevented.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The store in a CQL server passes the conformance suite, unchanged, against a real one.
+//! The CQL store passes the unchanged conformance suite against a real server.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "../support/mod.rs"]

@@ -1,4 +1,4 @@
-//! The built binary on a database: what was acknowledged is there after it was killed, and what it says when it cannot start.
+//! The built binary on a database: acknowledged data is there after a kill, and a failed start reports why.
 
 use std::process::Stdio;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Commands that read a database leave it as it is, and where no store is they make none.
+//! Commands that read a database do not change it, and do not create a missing store.
 
 use std::sync::Arc;
 use std::time::Duration;

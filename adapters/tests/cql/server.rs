@@ -1,4 +1,4 @@
-//! A keyspace of its own for each test, on the server that `./test cql` starts.
+//! Gives each test its own keyspace on the server that `./test cql` starts.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 

@@ -1,4 +1,4 @@
-//! What a store that cannot be used says, and what the database does not get to see.
+//! The errors of an unusable store, and the data that the database must not see.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Files: a data directory held in memory, so that each trial damages a fresh copy.
+//! Files: a data directory in memory; each trial damages a fresh copy.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Damage trials: whatever happens to a file, the store refuses to open, or says so on reading, or has lost nothing.
+//! Damage trials: after any damage to a file the store refuses to open, reports it on reading, or has lost
+//! nothing.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::print_stdout, reason = "what was struck is the report of a failure")]
 

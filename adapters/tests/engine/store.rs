@@ -1,4 +1,4 @@
-//! Store: one with tables, journal, history and registry, and the look whether all of it is there.
+//! Store: makes a store with tables, journal, history and registry, and checks that all of it is there.
 
 use std::fs;
 use std::path::Path;

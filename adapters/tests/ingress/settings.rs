@@ -1,4 +1,4 @@
-//! Settings as they are shown, and names in the environment that are none.
+//! The output of settings, and unknown names in the environment.
 
 use rustix::process::Signal;
 

@@ -1,4 +1,4 @@
-//! The file of the Unix socket.
+//! The Unix socket's file.
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};

@@ -1,4 +1,5 @@
-//! Actors: the host whose actors remember every call. Its process can be ended and started while its machine runs on.
+//! Actors: a host whose actors record every call. Its process can end and restart while its machine runs
+//! on.
 
 use std::convert::Infallible;
 use std::sync::Arc;

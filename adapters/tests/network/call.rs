@@ -1,4 +1,4 @@
-//! Call: a call that can be told from all others, and a state that tells which calls it has seen.
+//! Call: a call that differs from all others, and a state that records the calls it has received.
 
 use std::time::Duration;
 

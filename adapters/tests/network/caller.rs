@@ -1,4 +1,4 @@
-//! Caller: a client on a simulated machine, one call at a time, that notes how each of them ended.
+//! Caller: a client on a simulated machine; sends one call at a time and records its end.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! Facts: what happened to every call, as its client, the proxy's ingress and the actor host saw it.
+//! Facts: what happened to every call, as seen by its client, the proxy's ingress and the actor host.
 //!
-//! One book that all simulated machines write, which only a simulation can have: so an execution can be
-//! held against the answer that its caller got, and against the order in which the ingress admitted calls.
+//! All simulated machines write to one record, which only a simulation can have. So a test can compare an
+//! execution with the response to its caller, and with the order in which the ingress admitted calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

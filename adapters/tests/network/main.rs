@@ -1,9 +1,10 @@
-//! The whole proxy on a simulated network: clients, ingress, stages and host client over TCP that loses, holds and delays, between
-//! machines that crash and come back.
+//! The whole proxy on a simulated network: clients, ingress, stages and host client. TCP loses, holds and
+//! delays; machines crash and return.
 //!
-//! Every simulation ends in the same verdict: each call ended exactly once and in time (I2), ran at most once, an actor's calls ran one
-//! at a time and in the order in which they were let in (I3), and its state tells of each acknowledged call in its place. A seed
-//! decides calls, faults and delays; the jitter of retries is not its own, so a seed narrows a failure down rather than repeating it.
+//! Every simulation ends in the same verdict: each call ended exactly once and in time (I2) and ran at most
+//! once; an actor's calls ran one at a time, in the order of admission (I3); its state records each
+//! acknowledged call in its place. A seed decides calls, faults and delays, but not the jitter of retries,
+//! so a seed narrows a failure down but may not repeat it.
 
 mod wires;
 mod call;

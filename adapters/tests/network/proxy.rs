@@ -1,4 +1,4 @@
-//! Proxy: the whole of it on a simulated machine, with an ingress that notes which calls come and go.
+//! Proxy: the whole proxy on a simulated machine; its ingress records the start and the end of calls.
 
 use std::future::{Future, pending};
 use std::sync::Arc;

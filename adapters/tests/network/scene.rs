@@ -1,4 +1,4 @@
-//! Scene: a proxy, an actor host and their clients on a simulated network, from the registration to the verdict.
+//! Scene: a proxy, an actor host and their clients on a simulated network, from registration to verdict.
 
 use std::future::Future;
 use std::sync::Arc;

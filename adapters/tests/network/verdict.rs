@@ -1,4 +1,4 @@
-//! Verdict: what the facts must be, whatever the network did.
+//! Verdict: what must hold for the facts, whatever the network did.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

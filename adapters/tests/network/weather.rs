@@ -1,4 +1,4 @@
-//! Weather: what the network and the machines on it go through, and when.
+//! Weather: the schedule of faults of the network and its machines.
 
 use std::time::Duration;
 

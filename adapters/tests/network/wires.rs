@@ -1,4 +1,5 @@
-//! Wires: the simulated network as the proxy sees it: where connections come from, how hosts are reached, what time it is.
+//! Wires: the proxy's view of the simulated network: incoming connections, connections to hosts, and the
+//! time.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! The built binary and raw bytes: what black-box tests of the ingress need, on blocking sockets.
+//! The built binary and raw bytes on blocking sockets, for black-box tests of the ingress.
 
 #![allow(dead_code, reason = "each test uses its own part")]
 #![allow(clippy::unwrap_used, clippy::let_underscore_must_use, reason = "it is test code")]

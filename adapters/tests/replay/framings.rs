@@ -1,4 +1,4 @@
-//! Answers in every framing that a host's server may choose, and servers that fail in their own ways.
+//! Responses in every framing that a host's server may choose, and servers that fail in various ways.
 
 use std::sync::Arc;
 

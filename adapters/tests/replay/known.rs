@@ -1,4 +1,4 @@
-//! The differences that are meant, each with the decision, requirement or later feature behind it.
+//! The intended differences, each with its decision, requirement or later feature.
 
 use crate::recording::{HostCall, Recording, Sdk, SdkCall};
 use crate::support::proto::{Any, DEFAULT_ACTIONS, INIT_ACTIONS, Status};

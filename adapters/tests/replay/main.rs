@@ -1,5 +1,5 @@
-//! Recorded runs of four SDKs, replayed against the built binary: what the SDK gets back and what its
-//! host is sent is compared, message by message, with what the original proxy did.
+//! Replays recorded runs of four SDKs against the built binary. Compares, message by message, what the SDK
+//! receives and what its host receives with what the original proxy sent.
 
 mod framings;
 mod known;

@@ -1,9 +1,9 @@
-//! Plays a run: the SDK's requests go to the proxy in the order of the recording, the host is played back.
+//! Plays a run: sends the SDK's requests to the proxy in recorded order, and plays the host.
 //!
-//! Order, not time, is kept. A request leaves when every request that had ended before it in the
-//! recording has ended here, and when the actions that those set off in the background have been
-//! answered; requests that overlapped leave together. Pauses are dropped, but for one kind: before a
-//! call that the recording shows reactivating its actor, the actor is left idle until it is unloaded.
+//! The order is kept, not the time. A request is sent after the end of every request that had ended before
+//! it in the recording, and after the responses of the actions that those requests started in the
+//! background. Requests that overlapped are sent together. Pauses are dropped, with one exception: before a
+//! call that reactivates its actor in the recording, the actor stays idle until it is deactivated.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A recorded run: what an SDK and the original proxy said to each other, decoded.
+//! A recorded run: the decoded messages between an SDK and the original proxy.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Schedules: a recorded time has passed long ago, and what was to come is moved into the future again.
+//! Schedules: recorded times are long past; times that were in the future are moved to the future again.
 
 use bytes::Bytes;
 use prost::Message;

@@ -1,4 +1,4 @@
-//! Proof that the verdict can find something: the recording agrees with itself, and with nothing else.
+//! Proves that the verdict can find a difference: the recording agrees with itself and with nothing else.
 
 use std::sync::Arc;
 

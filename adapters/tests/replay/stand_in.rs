@@ -1,4 +1,5 @@
-//! The host of a replay: recorded answers where there are some, else what that SDK's server would say.
+//! The host of a replay: sends the recorded response if there is one, else what that SDK's server would
+//! send.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

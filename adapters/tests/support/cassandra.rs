@@ -1,4 +1,4 @@
-//! Cassandra: servers that `./test cql` provides, and nodes that a test has for itself, to be killed.
+//! Cassandra: servers from `./test cql`, and nodes that one test owns and may kill.
 
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -1,4 +1,4 @@
-//! A caller: one keep-alive connection to the proxy, every answer within a limit.
+//! A caller: one keep-alive connection to the proxy, with a time limit for every response.
 
 use std::time::Duration;
 

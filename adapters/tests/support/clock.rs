@@ -1,4 +1,4 @@
-//! Clock: set back while the mesh stands and between two of its lives; the history of an actor keeps its order.
+//! Clock: set back while the mesh runs and between two runs; an actor's history keeps its order.
 
 use std::sync::Arc;
 use std::time::Duration;

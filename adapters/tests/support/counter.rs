@@ -1,7 +1,6 @@
-//! Actors that count: a host whose every action adds one, and what callers ask of them.
+//! Counting actors: a host whose every action adds one, and the calls to it.
 //!
-//! A state is a text that no other state shares, a [`mark`], so that a trace of system calls shows which
-//! state a write carried.
+//! A state is a unique text, a [`mark`], so that a trace of system calls shows which state a write carried.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

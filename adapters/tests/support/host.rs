@@ -1,8 +1,8 @@
-//! A scriptable actor host on a bare socket: what a test says is what goes over the wire.
+//! A scriptable actor host on a bare socket: the test decides every byte that is sent.
 //!
-//! It reads as Node does, 64 KiB at a time, because the Node SDK takes every chunk of a body for a
-//! whole message: [`Call::pieces`] says in how many reads the body arrived. An HTTP library would
-//! hide that, and would not answer in the odd framings that the SDKs' servers use.
+//! It reads as Node does, 64 KiB at a time, because the Node SDK takes every chunk of a body for a whole
+//! message: [`Call::pieces`] counts the reads in which the body arrived. An HTTP library would hide that,
+//! and could not respond in the odd framings of the SDKs' servers.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! Ledger: callers of counting actors that remember what they were told, and compare it with what is there.
+//! Ledger: callers of counting actors; they remember the counts they received and compare them with the
+//! stored counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

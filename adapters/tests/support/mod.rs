@@ -1,4 +1,4 @@
-//! What the black-box tests share: the built binary, a client, and hosts of every kind.
+//! Shared by the black-box tests: the built binary, a client, and hosts of every kind.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 

@@ -1,6 +1,6 @@
-//! Namespace: tests that run in a process of their own, some in a mount namespace of their own.
+//! Namespace: tests that run in their own process, some in their own mount namespace.
 //!
-//! Such a test is `#[ignore]`d, and started by name from another one.
+//! Such a test is `#[ignore]`d; another test starts it by name.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

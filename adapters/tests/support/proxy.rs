@@ -1,4 +1,4 @@
-//! The built binary as a child process: started, watched, and gone when the test is.
+//! The built binary as a child process: started, watched, and ended with the test.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;

@@ -1,4 +1,5 @@
-//! Scene: a counting host, a proxy on some store, callers with their memory; and what may happen to them.
+//! Scene: a counting host, a proxy on some store, callers that remember their counts; and the faults they
+//! meet.
 
 use std::collections::BTreeSet;
 use std::future::Future;

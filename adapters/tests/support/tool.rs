@@ -1,4 +1,4 @@
-//! The built binary as a tool: run to its end, or killed on the way.
+//! The built binary as a tool: run to its end, or killed before.
 
 use std::path::Path;
 use std::process::Stdio;

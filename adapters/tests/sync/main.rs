@@ -1,8 +1,8 @@
-//! A 200 means durable: seen from outside, on the system calls of the built binary under load.
+//! A 200 means durable: checks the system calls of the built binary under load.
 //!
-//! Killing a process proves nothing about syncing, for what it wrote stays in the page cache. So the
-//! binary runs under `strace`, and every answer is held against the sync that covers it. The same look
-//! at a build without syncing must find answers that left too early, else it would see nothing at all.
+//! A killed process proves nothing about syncing, because its writes stay in the page cache. So the binary
+//! runs under `strace`, and every response is compared with the sync that covers it. The same check must
+//! find early responses in a build that does not sync; otherwise the check would prove nothing.
 
 mod trace;
 

@@ -1,10 +1,11 @@
-//! Reads a trace of system calls and finds answers that left before their state was durable.
+//! Reads a trace of system calls and finds responses that were sent before their state was durable.
 //!
-//! The tracer stops a thread before each call and after it, one thread at a time, so the order of lines is
-//! an order in which things happened: what a thread did because another's call had returned comes after
-//! that return. Each state carries a mark that names its actor and counts its values. An answer that tells
-//! of value n is covered when a state n, or a later one of the same actor, was written to a file, and a sync of
-//! that file that began after that write had returned has itself returned before the answer began to leave.
+//! The tracer stops a thread before and after each call, one thread at a time, so the lines are in a
+//! possible order of events: what a thread did because another's call had returned comes after that return.
+//! Each state carries a mark with its actor's name and the count of its values. A response with value n is
+//! covered under three conditions: state n, or a later state of the same actor, was written to a file; a
+//! sync of that file began after the write returned; that sync returned before the response began to be
+//! sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -84,6 +84,9 @@ impl Checked {
 
     /// Writes a check record for the current key, if there is a key. Call this before anything is sealed
     /// with that key.
+    ///
+    /// # Errors
+    /// When the store fails.
     pub async fn note_current(mut self, notes: &dyn Notes, vault: &Vault) -> Result<(), KeyError> {
         let is_current = |check: &Bytes| vault.is_current(check) == Ok(true);
         if self.0.iter().any(is_current) {
@@ -104,6 +107,9 @@ pub async fn note_current(notes: &dyn Notes, vault: &Vault) -> Result<(), KeyErr
 }
 
 /// Removes the check records of former keys. Call this once everything is sealed with the current key.
+///
+/// # Errors
+/// When the store fails.
 pub async fn only_current(notes: &dyn Notes, vault: &Vault) -> Result<(), StoreError> {
     let note = vault.seal(TEXT).map(|check| records::encode_checks(vec![check]));
     notes.put_note(NAME, note).await

@@ -24,7 +24,6 @@ const STDOUT_LIMIT_BYTES: u64 = 4_096;
 /// Text before the address.
 const LISTENING: &str = "listening on http://";
 
-/// Kind of process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Part {
     /// The sample user function.
@@ -54,7 +53,6 @@ pub(super) struct Child {
     part: Part,
     /// Address at which the child listens.
     pub(super) address: SocketAddr,
-    /// Process id.
     pub(super) pid: u32,
     process: tokio::process::Child,
     /// Kept open: a process fails when it writes to a closed standard output.

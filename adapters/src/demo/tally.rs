@@ -14,7 +14,6 @@ const LATENCY_MAX_US: u64 = 60_000_000;
 /// One actor, as seen by its only caller.
 #[derive(Debug)]
 pub(super) struct Actor {
-    /// Name of the actor.
     pub(super) name: String,
     tried: AtomicU64,
     acknowledged: AtomicU64,
@@ -64,11 +63,8 @@ struct Latencies {
 /// Percentiles of an interval.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Latency {
-    /// Number of responses.
     pub(super) calls: u64,
-    /// Median.
     pub(super) p50: Duration,
-    /// 99th percentile.
     pub(super) p99: Duration,
 }
 
@@ -105,7 +101,6 @@ impl Tally {
         lately
     }
 
-    /// Returns the latency since the start.
     pub(super) fn overall(&self) -> Latency {
         Latency::of(&self.latencies.lock().all)
     }

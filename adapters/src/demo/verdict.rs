@@ -5,7 +5,6 @@ use std::fmt;
 /// One actor before and after the crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// The actor.
     pub(super) actor: String,
     /// The last count that the caller received.
     pub(super) acknowledged: u64,
@@ -43,7 +42,6 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Returns the heading of the table.
 pub(super) fn heading() -> String {
     format!("{:<10} {:>12} {:>8} {:>8}", "actor", "acknowledged", "tried", "found")
 }

@@ -208,7 +208,6 @@ impl Header {
     }
 }
 
-/// Converts a registered entry to a line.
 pub(super) fn registered_out(entry: &Registered) -> Line {
     match entry {
         Registered::Definition(definition) => Line::Definition(Definition {
@@ -227,7 +226,6 @@ pub(super) fn registered_out(entry: &Registered) -> Line {
     }
 }
 
-/// Converts a line to a definition.
 pub(super) fn definition_in(line: Definition) -> Result<Registered, String> {
     let host = HostAddress::new(&line.host);
     let definition = wire::definition(line.raw.0, host, &line.system)
@@ -239,19 +237,16 @@ pub(super) fn definition_in(line: Definition) -> Result<Registered, String> {
     Ok(Registered::Definition(Arc::new(definition)))
 }
 
-/// Converts a line to a spawned instance.
 pub(super) fn spawned_in(line: Spawned) -> Registered {
     let id = ActorId { name: line.name, system: line.system, parent: line.parent };
     Registered::Spawned { id: Arc::new(id), revision: line.revision }
 }
 
-/// Converts an actor's name to a line.
 pub(super) fn actor_out(id: &ActorId) -> Line {
     let ActorId { name, system, parent } = id.clone();
     Line::Actor(Actor { system, name, parent })
 }
 
-/// Converts a line to an actor's name.
 pub(super) fn actor_in(line: Actor) -> ActorId {
     ActorId { name: line.name, system: line.system, parent: line.parent }
 }
@@ -282,7 +277,6 @@ fn content_in(tags: Tags, state: Option<State>, seal: Seal<'_>) -> Result<ActorS
     Ok(ActorState { tags, state: state.map(opened).transpose()? })
 }
 
-/// Converts a revision to a line.
 pub(super) fn revision_out(revision: state::Revision, seal: Seal<'_>) -> Line {
     Line::Revision(Revision {
         number: revision.revision,
@@ -296,7 +290,6 @@ pub(super) fn revision_out(revision: state::Revision, seal: Seal<'_>) -> Line {
     })
 }
 
-/// Converts a line to a revision.
 pub(super) fn revision_in(line: Revision, seal: Seal<'_>) -> Result<state::Revision, String> {
     Ok(state::Revision {
         revision: line.number,
@@ -309,7 +302,6 @@ pub(super) fn revision_in(line: Revision, seal: Seal<'_>) -> Result<state::Revis
     })
 }
 
-/// Converts a head to a line.
 pub(super) fn head_out(head: state::Head, seal: Seal<'_>) -> Line {
     Line::Head(Head {
         revision: head.revision,
@@ -324,7 +316,6 @@ pub(super) fn head_out(head: state::Head, seal: Seal<'_>) -> Line {
     })
 }
 
-/// Converts a line to a head.
 pub(super) fn head_in(line: Head, seal: Seal<'_>) -> Result<state::Head, String> {
     Ok(state::Head {
         version: line.version,

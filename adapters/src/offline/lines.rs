@@ -21,7 +21,6 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub(super) struct Mark {
     /// Offset in bytes.
     pub(super) offset: u64,
-    /// Number of lines before the position.
     pub(super) lines: u64,
     /// Sum of the line before the position.
     pub(super) sum: u64,
@@ -45,7 +44,6 @@ impl Writer {
         Ok(Self { path: path.into(), file, mark, line: Vec::new() })
     }
 
-    /// Returns the number of bytes written.
     pub(super) fn bytes(&self) -> u64 {
         self.mark.offset
     }

@@ -12,7 +12,6 @@ use super::grammar::Part;
 use super::lines::Mark;
 use crate::store::Notes;
 
-/// The note's name.
 const NAME: &str = "import";
 
 /// An import that has begun and has not ended.
@@ -44,7 +43,6 @@ impl Unfinished {
         Mark { offset: self.offset, lines: self.lines, sum: self.sum }
     }
 
-    /// Sets the position.
     pub(super) fn move_to(&mut self, mark: Mark) {
         (self.offset, self.lines, self.sum) = (mark.offset, mark.lines, mark.sum);
     }
@@ -58,7 +56,6 @@ pub(super) async fn load(notes: &dyn Notes) -> Result<Option<Unfinished>, StoreE
         .map_err(|error| StoreError::Corrupt(format!("what is noted of an import: {error}")))
 }
 
-/// Notes the progress.
 pub(super) async fn note(notes: &dyn Notes, unfinished: Unfinished) -> Result<(), StoreError> {
     let note = serde_json::to_vec(&unfinished);
     let note = note.map_err(|error| StoreError::Unavailable(error.to_string()))?;

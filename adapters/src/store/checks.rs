@@ -11,9 +11,7 @@ use super::notes::Notes;
 use super::records;
 use super::vault::{SealError, Vault};
 
-/// The note's name.
 const NAME: &str = "keys";
-/// The known text.
 const TEXT: &[u8] = b"sealed by tidegate";
 
 /// The configured keys do not fit the store, or the check failed; nothing was written.

@@ -42,7 +42,6 @@ pub(super) enum Work {
     Reached(oneshot::Sender<()>),
 }
 
-/// Writes saves.
 pub(super) trait Saver: Send + Sync + 'static {
     fn save(&self, save: Save) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -20,7 +20,6 @@ use crate::store::vault::Vault;
 /// Shards of a system's list of actors.
 pub(super) const SHARDS: i8 = 16;
 
-/// State shared by the tasks of the lines and the readers.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) database: Arc<Database>,

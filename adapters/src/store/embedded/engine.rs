@@ -220,7 +220,6 @@ impl Engine {
         (bytes(&self.current), bytes(&self.history))
     }
 
-    /// Returns the sequence number of the next change.
     pub(super) fn next_seqno(&self) -> u64 {
         self.db.seqno()
     }

@@ -83,7 +83,6 @@ pub(super) fn note(name: &str) -> Vec<u8> {
     [NOTE, name.as_bytes()].concat()
 }
 
-/// Returns the key of a registered (system, name).
 pub(super) fn registered(id: &ActorId) -> Result<Vec<u8>, StoreError> {
     let mut key = Vec::with_capacity(5 + id.system.len() + id.name.len());
     key.push(REGISTERED);

@@ -17,7 +17,6 @@ use super::queue::{Queue, closed};
 /// How long a read waits for an engine that is being reopened.
 const READ_TURN: Duration = Duration::from_secs(5);
 
-/// State shared by the writer's thread and the readers.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) queue: Arc<Queue>,

@@ -1,5 +1,4 @@
-//! Rate limit: a number of calls per key and time. A call that comes too early fails at once, and its
-//! error says when to try again.
+//! Rate limit: so many calls per key and time; a call too early fails with the time after which to retry.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,49 +10,45 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{Either, MapErr, TryFutureExt};
-use governor::clock::{Clock, Reference};
+use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
-use governor::state::keyed::HashMapStateStore;
+use governor::nanos::Nanos;
+use governor::state::keyed::{HashMapStateStore, ShrinkableKeyedStateStore};
+use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-/// How many calls a key may make.
+/// How many calls per key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimitOptions {
-    /// Calls of a key per `period`, on average.
+    /// Calls per `period` and key in the long run.
     pub calls: NonZeroU32,
-    /// The period that `calls` counts for.
+    /// The time for `calls`.
     pub period: Duration,
-    /// How many calls of a key may come at once after a time without calls.
+    /// Calls of a key that may come at once after a quiet time.
     pub burst: NonZeroU32,
     /// How many keys are remembered at once. A key is forgotten when it may make a whole burst again.
-    /// While so many are remembered, every call is refused.
+    /// While so many are remembered, all other keys share one limit.
     pub max_keys: usize,
 }
 
-/// Why a call failed.
+/// A call was not made, or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RateLimitError<E = Infallible> {
-    /// The key made too many calls. The service was not called.
+    /// The key has had its calls; nothing ran.
     #[error("too many calls, retry in {retry_after:?}")]
     TooMany {
-        /// When the next call is allowed.
+        /// When the next one is free.
         retry_after: Duration,
     },
-    /// Too many different keys made calls. The service was not called.
-    #[error("too many callers, retry in {retry_after:?}")]
-    TooManyKeys {
-        /// When keys are forgotten.
-        retry_after: Duration,
-    },
-    /// The service was called and failed.
+    /// The call was made and failed.
     #[error(transparent)]
     Inner(#[from] E),
 }
 
-/// The time since the limiter was made. It is tokio's time, so tests can pause it.
+/// tokio's time since the limiter was made, so that tests can pause it.
 #[derive(Debug, Clone)]
 struct TokioClock {
     start: Instant,
@@ -67,51 +62,86 @@ impl Clock for TokioClock {
     }
 }
 
-type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, TokioClock, NoOpMiddleware<Duration>>;
+/// What is remembered of each key. Its size is bounded, and new keys take nothing from those that it
+/// knows: where there is no space for a key, it shares one state with all others like it.
+struct Keys<K> {
+    known: HashMapStateStore<K>,
+    others: InMemoryState,
+    max: usize,
+}
+
+impl<K: Hash + Eq + Clone> StateStore for Keys<K> {
+    type Key = K;
+
+    fn measure_and_replace<T, F, E>(&self, key: &K, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut known = self.known.lock();
+        if let Some(state) = known.get(key) {
+            return state.measure_and_replace(&NotKeyed::NonKey, measure);
+        }
+        if known.len() >= self.max {
+            return self.others.measure_and_replace(&NotKeyed::NonKey, measure);
+        }
+        known.entry(key.clone()).or_default().measure_and_replace(&NotKeyed::NonKey, measure)
+    }
+}
+
+impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Keys<K> {
+    fn retain_recent(&self, drop_below: Nanos) {
+        self.known.retain_recent(drop_below);
+    }
+
+    fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+}
+
+type Keyed<K> = RateLimiter<K, Keys<K>, TokioClock, NoOpMiddleware<Duration>>;
 
 struct Limiter<K: Hash + Eq + Clone> {
     keyed: Keyed<K>,
     clock: TokioClock,
-    max_keys: usize,
-    /// After this time without calls a key may make a whole burst again and can be forgotten.
+    /// How long a whole burst takes to come back: who was quiet for so long can be forgotten.
     memory: Duration,
-    /// When to look for keys to forget.
-    next_cleanup: Mutex<Duration>,
+    /// When to look next for keys to forget.
+    upkeep: Mutex<Duration>,
 }
 
 impl<K: Hash + Eq + Clone> Limiter<K> {
     fn check<E>(&self, key: &K) -> Result<(), RateLimitError<E>> {
-        self.forget_quiet_keys()?;
+        self.upkeep();
         self.keyed.check_key(key).map_err(|not_until| RateLimitError::TooMany {
             retry_after: not_until.wait_time_from(self.clock.now()),
         })
     }
 
-    /// Forgets keys at most once per `memory`, so that the cost is shared by the calls of that time.
-    fn forget_quiet_keys<E>(&self) -> Result<(), RateLimitError<E>> {
+    /// Forgets quiet keys once per burst time, so its cost is spread over the calls of that time.
+    fn upkeep(&self) {
         let now = self.clock.now();
-        let mut next_cleanup = self.next_cleanup.lock();
-        if now >= *next_cleanup {
-            *next_cleanup = now.saturating_add(self.memory);
+        let mut upkeep = self.upkeep.lock();
+        if now >= *upkeep {
+            *upkeep = now.saturating_add(self.memory);
             self.keyed.retain_recent();
         }
-        if self.keyed.len() < self.max_keys {
-            return Ok(());
-        }
-        Err(RateLimitError::TooManyKeys { retry_after: next_cleanup.duration_since(now).into() })
     }
 }
 
-/// Mounts [`RateLimit`]. A function names the key of each call. Services made with clones of one layer
-/// share one limit.
+/// Mounts [`RateLimit`]: the key of a call is what `key` says, and a call without a key is not limited.
+/// Services made with clones of one layer share the limit.
 pub struct RateLimitLayer<Q, K: Hash + Eq + Clone> {
     limiter: Arc<Limiter<K>>,
-    key: fn(&Q) -> K,
+    key: fn(&Q) -> Option<K>,
 }
 
 impl<Q, K: Hash + Eq + Clone> RateLimitLayer<Q, K> {
-    /// Makes the layer. `key` returns the key of a call.
-    pub fn new(options: RateLimitOptions, key: fn(&Q) -> K) -> RateLimitLayer<Q, K> {
+    /// Makes the layer.
+    pub fn new(options: RateLimitOptions, key: fn(&Q) -> Option<K>) -> RateLimitLayer<Q, K> {
         let interval = (options.period / options.calls.get()).max(Duration::from_nanos(1));
         // `None` only for a zero interval.
         let quota = Quota::with_period(interval)
@@ -119,17 +149,21 @@ impl<Q, K: Hash + Eq + Clone> RateLimitLayer<Q, K> {
             .allow_burst(options.burst);
         let clock = TokioClock { start: Instant::now() };
         let memory = interval.saturating_mul(options.burst.get());
+        let keys = Keys {
+            known: HashMapStateStore::default(),
+            others: InMemoryState::default(),
+            max: options.max_keys,
+        };
         let limiter = Limiter {
-            keyed: RateLimiter::hashmap_with_clock(quota, clock.clone()),
+            keyed: RateLimiter::new(quota, keys, clock.clone()),
             clock,
-            max_keys: options.max_keys,
             memory,
-            next_cleanup: Mutex::new(memory),
+            upkeep: Mutex::new(memory),
         };
         RateLimitLayer { limiter: Arc::new(limiter), key }
     }
 
-    /// Returns how many keys are remembered.
+    /// Keys that are remembered.
     pub fn keys(&self) -> usize {
         self.limiter.keyed.len()
     }
@@ -155,7 +189,7 @@ impl<S, Q, K: Hash + Eq + Clone> Layer<S> for RateLimitLayer<Q, K> {
     }
 }
 
-/// Refuses calls of a key that come too early. Made by [`RateLimitLayer`].
+/// Refuses calls of a key that come too early; made by [`RateLimitLayer`].
 #[derive(Debug)]
 pub struct RateLimit<S, Q, K: Hash + Eq + Clone> {
     inner: S,
@@ -181,7 +215,8 @@ impl<S: Service<Q>, Q, K: Hash + Eq + Clone> Service<Q> for RateLimit<S, Q, K> {
     }
 
     fn call(&mut self, request: Q) -> Self::Future {
-        match self.layer.limiter.check(&(self.layer.key)(&request)) {
+        let key = (self.layer.key)(&request);
+        match key.map_or(Ok(()), |key| self.layer.limiter.check(&key)) {
             Err(error) => Either::Left(ready(Err(error))),
             Ok(()) => Either::Right(self.inner.call(request).map_err(RateLimitError::Inner)),
         }
@@ -211,8 +246,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_gets_its_burst_then_its_rate_and_is_told_when_to_retry() {
-        let layer = RateLimitLayer::new(options(), |key: &u64| *key);
+    async fn a_key_gets_its_burst_then_its_rate_and_is_told_when_to_come_back() {
+        let layer = RateLimitLayer::new(options(), |key: &u64| Some(*key));
         assert_eq!(call(&layer, 1).await, Ok(()));
         assert_eq!(call(&layer, 1).await, Ok(()));
         let Err(RateLimitError::TooMany { retry_after }) = call(&layer, 1).await else {
@@ -226,17 +261,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn quiet_keys_are_forgotten_and_their_number_is_bounded() {
-        let layer = RateLimitLayer::new(options(), |key: &u64| *key);
+    async fn a_flood_of_keys_is_bounded_and_takes_nothing_from_known_keys() {
+        let layer = RateLimitLayer::new(options(), |key: &u64| Some(*key));
         for key in 0..100 {
             assert_eq!(call(&layer, key).await, Ok(()));
         }
-        let Err(RateLimitError::TooManyKeys { retry_after }) = call(&layer, 100).await else {
-            panic!("there are 100 keys");
-        };
-        assert_eq!(layer.keys(), 100);
-        advance(retry_after).await;
+        let mut served = 0;
+        for key in 100..1_000 {
+            served += u32::from(call(&layer, key).await.is_ok());
+        }
+        assert_eq!((served, layer.keys()), (2, 100), "the others share one burst");
+        for key in 0..100 {
+            assert_eq!(call(&layer, key).await, Ok(()), "key {key} has its second call");
+        }
+        advance(2 * layer.limiter.memory).await;
         assert_eq!(call(&layer, 100).await, Ok(()));
-        assert_eq!(layer.keys(), 1);
+        assert_eq!(layer.keys(), 1, "quiet keys are forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_a_key_is_not_limited() {
+        let layer = RateLimitLayer::new(options(), |key: &u64| (*key > 0).then_some(*key));
+        for _ in 0..10 {
+            assert_eq!(call(&layer, 0).await, Ok(()));
+        }
+        assert_eq!(layer.keys(), 0);
     }
 }

@@ -16,6 +16,7 @@ mod answer;
 mod admin;
 pub(crate) mod history;
 mod accept;
+mod identity;
 pub mod http;
 mod metrics;
 

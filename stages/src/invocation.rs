@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::actor::{ActorId, Definition, HostAddress};
+use crate::identity::Identity;
 use crate::state::{Any, Tags};
 
 /// Free-form text that travels with a call.
@@ -47,6 +48,8 @@ pub struct Invocation {
     pub payload: Payload,
     /// Text that travels along.
     pub metadata: Metadata,
+    /// Who makes the call; the wire has no say in it.
+    pub identity: Identity,
     /// The calling actor; `None` for external calls.
     pub caller: Option<ActorId>,
     /// Whether the caller waits for the answer.

@@ -4,6 +4,7 @@
 
 // The words.
 pub mod actor;
+pub mod identity;
 pub mod invocation;
 pub mod state;
 pub mod history;

@@ -84,6 +84,7 @@ impl Mailboxes {
             action: invocation.action,
             payload: invocation.payload,
             metadata: invocation.metadata,
+            identity: invocation.identity,
             caller: invocation.caller,
             traceparent: invocation.traceparent,
             timing,

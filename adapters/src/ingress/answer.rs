@@ -15,7 +15,7 @@ use tracing::{error, info};
 use super::http::{Answer, JSON, Refusal, octets, of_type};
 use super::lifecycle::Phase;
 use super::route::{NoResource, Resource, revision};
-use super::{Calls, Ingress, Inner, Limits, accept, admin, body, history};
+use super::{Calls, Ingress, Inner, Limits, accept, admin, body, history, identity};
 use crate::net::Peer;
 use crate::wire::{self, Form};
 
@@ -109,6 +109,7 @@ impl<C: Calls> Inner<C> {
                 let called = wire::invocation(read.await?)?;
                 let mut invocation = called.invocation;
                 invocation.traceparent = traceparent(&head.headers);
+                invocation.identity = identity::of(peer);
                 let payload = calls.invoke(invocation).await?;
                 Ok(octets(wire::invoked(called.echo, payload)))
             }

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame};
 use parking_lot::Mutex;
 use prost::Message;
+use tidegate_stages::identity::{Identity, PeerAddress};
 use tidegate_stages::state::Any;
 
 use super::*;
@@ -221,6 +222,26 @@ async fn a_call_is_answered_with_its_own_system_and_actor() {
     let invoked = calls.invoked.lock();
     assert_eq!(invoked[0].actor.to_string(), "s/joe", "the body decides, not the path");
     assert_eq!(invoked[0].traceparent, traceparent);
+}
+
+#[tokio::test]
+async fn a_call_has_the_identity_of_its_peer_whatever_its_caller_says() {
+    let (ingress, calls) = ingress();
+    let mut request = proto::InvocationRequest::decode(&call("echo")[..]).unwrap();
+    let claimed = proto::actors::ActorId { name: "admin".into(), ..Default::default() };
+    request.caller = Some(claimed);
+    for (peer, address) in [
+        (THERE, PeerAddress::Ip([10, 0, 0, 7].into())),
+        (Peer::Ip("::ffff:10.0.0.8".parse().unwrap()), PeerAddress::Ip([10, 0, 0, 8].into())),
+        (Peer::Ip("fd00::1".parse().unwrap()), PeerAddress::Ip("fd00::1".parse().unwrap())),
+        (Peer::Local, PeerAddress::UnixSocket),
+    ] {
+        let asked = ask(&ingress, post(INVOKE, request.encode_to_vec()), peer).await;
+        assert_eq!(asked.0, StatusCode::OK);
+        let invoked = calls.invoked.lock().pop().unwrap();
+        assert_eq!(invoked.identity, Identity::of(address));
+        assert_eq!(invoked.caller.unwrap().name, "admin");
+    }
 }
 
 #[tokio::test]

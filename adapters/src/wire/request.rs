@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 use tidegate_stages::actor::ActorId;
+use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{Invocation, Metadata, Spawn};
 
 use super::Malformed;
@@ -91,6 +92,7 @@ pub fn invocation(body: Bytes) -> Result<Called, Malformed> {
         action: frame.action_name,
         payload: requested(frame.payload),
         metadata: frame.metadata,
+        identity: Identity::default(),
         caller: frame.caller.map(actor_id),
         asynchronous: frame.asynchronous,
         register_ref: frame.register_ref,
@@ -114,6 +116,7 @@ pub(super) fn effect(request: wire::InvocationRequest) -> Invocation {
         action: request.action_name,
         payload: requested(request.payload),
         metadata: request.metadata,
+        identity: Identity::default(),
         caller: request.caller.map(actor_id),
         asynchronous: request.r#async,
         register_ref: request.register_ref,

@@ -67,7 +67,7 @@ fn call() -> impl Strategy<Value = Invocation> {
             register_ref,
             scheduled_to: flags.2,
             pooled: flags.1,
-            traceparent: String::new(),
+            ..Invocation::default()
         },
     )
 }

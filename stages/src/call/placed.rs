@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef};
 use crate::error::Error;
+use crate::identity::Identity;
 use crate::invocation::{Metadata, Payload};
 use crate::registry::entry::Entry;
 use crate::reply::{Reply, Timing};
@@ -20,6 +21,8 @@ pub(crate) struct Call {
     pub(crate) action: String,
     pub(crate) payload: Payload,
     pub(crate) metadata: Metadata,
+    /// Who made the call; stays when it is routed on.
+    pub(crate) identity: Identity,
     pub(crate) caller: Option<ActorId>,
     pub(crate) traceparent: String,
     pub(crate) timing: Timing,
@@ -57,7 +60,8 @@ impl Call {
     fn fail(self, actor: &ActorRef, error: Error) {
         let error = if self.route.is_empty() { error } else { error.after_action() };
         if !self.reply.is_wanted() {
-            warn!(%actor, action = self.action, %error, "a call that nobody waits for has failed");
+            let (action, from) = (&self.action, &self.identity);
+            warn!(%actor, action, %from, %error, "a call that nobody waits for has failed");
         }
         self.reply.send(Err(error));
     }

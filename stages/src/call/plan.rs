@@ -10,6 +10,7 @@ use crate::activation::incarnation::{Incarnation, Unsettled};
 use crate::actor::ActorRef;
 use crate::call::{Committed, Completion};
 use crate::error::Error;
+use crate::identity::Identity;
 use crate::invocation::Invocation;
 use crate::ports::{Save, StoreError};
 use crate::registry::entry::Entry;
@@ -84,14 +85,15 @@ pub(crate) struct PlannedEffect {
 }
 
 impl PlannedEffect {
-    /// Counts an effect against its source until it is dropped.
+    /// Counts an effect against its source until it is dropped. The mesh makes the call, whoever made the one before.
     pub(crate) fn new(
-        invocation: Invocation,
+        mut invocation: Invocation,
         source: Arc<Entry>,
         retries: Retries,
         permit: Permit,
     ) -> Self {
         source.pending_effects.fetch_add(1, Ordering::Relaxed);
+        invocation.identity = Identity::default();
         let target = ActorRef::new(&invocation.actor.system, &invocation.actor.name);
         Self { invocation, target, source, retries, _permit: permit }
     }

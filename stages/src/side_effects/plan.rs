@@ -65,7 +65,7 @@ impl Planner {
             Some(entry) => {
                 let hosted = entry.spec().hosted;
                 if hosted.definition.knows(&action) {
-                    let placed = routed(actor, *call, piped, action, entry, hosted.host_limit);
+                    let placed = routed(&actor.spec.id, *call, piped, action, entry, hosted.host_limit);
                     return Completion::Route(Box::new(placed));
                 }
                 Error::ActionNotFound { actor: target, action }
@@ -75,19 +75,68 @@ impl Planner {
     }
 }
 
-/// The same call at its next actor: permit, deadline, metadata and trace stay (decision 10).
+/// The same call at its next actor: permit, deadline, identity, metadata and trace stay (decision 10).
 fn routed(
-    from: &CheckedOut,
+    from: &ActorId,
     call: Call,
     piped: Option<Payload>,
     action: String,
     entry: Arc<Entry>,
     host_limit: u32,
 ) -> Placed {
-    let caller = ActorId { parent: String::new(), ..ActorId::clone(&from.spec.id) };
+    let caller = ActorId { parent: String::new(), ..from.clone() };
     let timing = call.timing.routed();
     let payload = piped.unwrap_or(call.payload);
     let call = Call { action, payload, caller: Some(caller), timing, spawns: false, ..call };
     let retries = call.retries();
     Placed { entry, host_limit, task: Task::Call(Box::new(call)), retries }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_pipeline::Bound;
+
+    use super::*;
+    use crate::actor::tests::definition;
+    use crate::effects::EffectsSender;
+    use crate::identity::{Identity, PeerAddress};
+    use crate::registry::directory::Directory;
+    use crate::registry::entry::{Hosted, Source};
+    use crate::reply::{Deadlines, Reply, Timing};
+
+    fn entry(name: &str) -> Arc<Entry> {
+        let definition = definition(name);
+        let id = Arc::new(definition.id.clone());
+        let source = Source::Defined(Hosted { definition: definition.into(), host_limit: 1 });
+        Directory::new().put(id, source)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_routed_call_keeps_its_identity_and_an_effect_has_that_of_the_mesh() {
+        let identity = Identity::of(PeerAddress::Ip([10, 0, 0, 7].into()));
+        let invocation = Invocation { identity: identity.clone(), ..Invocation::default() };
+        let call = Call {
+            action: "add".into(),
+            payload: Payload::Unset,
+            metadata: invocation.metadata.clone(),
+            identity: identity.clone(),
+            caller: None,
+            traceparent: String::new(),
+            timing: Timing::new(Deadlines::default(), None),
+            reply: Reply::unwanted(),
+            spawns: false,
+            route: Vec::new(),
+            permit: None,
+        };
+        let (from, to) = (entry("joe"), entry("moe"));
+        let placed = routed(&from.id(), call, None, "add".into(), to, 1);
+        let Task::Call(call) = placed.task else { panic!("a call stays one") };
+        assert_eq!(call.identity, identity);
+        assert_eq!(call.caller, Some(ActorId::clone(&from.id())), "the caller is another matter");
+
+        let sender = EffectsSender::new(Bound { events: 1, bytes: 1 });
+        let permit = sender.queue.try_reserve(0).unwrap();
+        let effect = PlannedEffect::new(invocation, from, Retries::lasting(PATIENCE), permit);
+        assert_eq!(effect.invocation.identity, Identity::default());
+    }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn main() -> anyhow::Result<()> {
         max_keys: 10_000,
     };
     let mut service = ServiceBuilder::new()
-        .layer(RateLimitLayer::new(limit, |order: &Order| order.customer))
+        .layer(RateLimitLayer::new(limit, |order: &Order| Some(order.customer)))
         .service(orders.call_service(|_| size_of::<Order>()));
 
     let order = Order { customer: 1, pieces: 14 };

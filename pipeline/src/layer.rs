@@ -18,7 +18,7 @@
 //! };
 //! let service = ServiceBuilder::new()
 //!     .layer(TimedLayer { stage: "invoke" })
-//!     .layer(RateLimitLayer::new(limit, |event: &u64| event % 100))
+//!     .layer(RateLimitLayer::new(limit, |event: &u64| Some(event % 100)))
 //!     .service(service_fn(|event: u64| async move { Ok::<u64, Infallible>(event + 1) }));
 //! # drop(service);
 //! ```

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Config, Drain, Listen, Mistakes, Settings};
+use crate::config::{Config, Drain, Former, Listen, Mistakes, Settings};
 use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{self, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket};
 use crate::offline::OfflineError;
@@ -101,6 +101,9 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
             names,
             "ignored: Kubernetes sets them beside a Service; `enableServiceLinks: false` in the pod keeps them out"
         );
+    }
+    for Former { name, now } in config.former() {
+        warn!("{name} is a former name: the setting is {now} now");
     }
     let signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());

@@ -62,6 +62,16 @@ pub struct Effective {
 pub struct Config {
     values: BTreeMap<&'static str, Effective>,
     service_links: Vec<String>,
+    former: Vec<Former>,
+}
+
+/// A setting that was given under its former name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Former {
+    /// The name as it was given.
+    pub name: &'static str,
+    /// The name of today.
+    pub now: &'static str,
 }
 
 impl Config {
@@ -112,6 +122,11 @@ impl Config {
     /// Names in the environment that Kubernetes sets beside a Service called `tidegate`. They are ignored.
     pub fn service_links(&self) -> &[String] {
         &self.service_links
+    }
+
+    /// Settings that were given under their former names.
+    pub fn former(&self) -> &[Former] {
+        &self.former
     }
 
     /// Every setting, in the order of the table.

@@ -23,6 +23,7 @@ use tidegate_pipeline::Permit;
 
 use crate::invocation::{ActorInvocationResponse, Invocation};
 use crate::registry::entry::{CheckedOut, Entry};
+use crate::reply::Timing;
 use crate::retries::Retries;
 use crate::state::Revision;
 
@@ -49,6 +50,8 @@ pub(crate) enum Origin {
 pub(crate) struct Admitted {
     pub(crate) entry: Arc<Entry>,
     pub(crate) invocation: Invocation,
+    /// Began before the call waited for capacity.
+    pub(crate) timing: Timing,
     /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains.
     pub(crate) permit: Option<Permit>,
 }

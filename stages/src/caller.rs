@@ -15,7 +15,7 @@ use crate::actor::check_name;
 use crate::call::{Admitted, Origin, Request};
 use crate::error::Error;
 use crate::invocation::Invocation;
-use crate::placement::{Mailboxes, overloaded, refusal};
+use crate::placement::{Mailboxes, overloaded};
 use crate::ports::Clock;
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
@@ -83,6 +83,7 @@ impl Caller {
 
     async fn admit(self, request: Request) -> Result<Admitted, Error> {
         let Request { invocation, spawned, origin } = request;
+        let timing = self.mailboxes.timing(&invocation);
         let entry = self.check(&invocation, spawned)?;
         if origin == Origin::Outside
             && entry.pending_effects.load(Ordering::Relaxed) >= self.max_pending_effects
@@ -93,10 +94,9 @@ impl Caller {
         let permit = if origin == Origin::Inside && self.mailboxes.is_closed() {
             None
         } else {
-            let reserved = self.mailboxes.queue.reserve(invocation.bytes()).await;
-            Some(reserved.map_err(|refused| refusal(refused, &entry.actor))?)
+            Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry.actor).await?)
         };
-        Ok(Admitted { entry, invocation, permit })
+        Ok(Admitted { entry, invocation, timing, permit })
     }
 }
 

@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use futures_util::future::{Ready, ready};
 use metrics::counter;
-use tidegate_pipeline::{KeyedProducer, Refused};
+use tidegate_pipeline::{KeyedProducer, Permit, Refused};
+use tokio::time::timeout_at;
 use tower::Service;
 
 use crate::actor::ActorRef;
 use crate::call::{Admitted, Call, Placed, Question, Task};
 use crate::error::Error;
-use crate::invocation::{Payload, REQUEST_TIMEOUT};
+use crate::invocation::{Invocation, Payload, REQUEST_TIMEOUT};
 use crate::metrics::CALLS_REFUSED_TOTAL;
 use crate::ports::{Location, Placement};
 use crate::registry::entry::Entry;
@@ -66,13 +67,31 @@ impl Mailboxes {
         self.deadlines
     }
 
-    /// Queues a call. Returns the reply to wait for, `None` when nobody waits for it.
-    fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
-        let Admitted { entry, invocation, permit } = admitted;
-        self.check_location(&entry.actor)?;
+    /// Starts a call's clock.
+    pub(crate) fn timing(&self, invocation: &Invocation) -> Timing {
         let bound = invocation.metadata.get(REQUEST_TIMEOUT);
         let whole = bound.and_then(|text| text.trim().parse().ok());
-        let timing = Timing::new(self.deadlines, whole.map(Duration::from_millis));
+        Timing::new(self.deadlines, whole.map(Duration::from_millis))
+    }
+
+    /// Takes a place among the admitted. Waits for it when the mesh is set to wait, at most until the call is too late.
+    ///
+    /// # Errors
+    /// When there is no place, or the proxy is draining.
+    pub(crate) async fn reserve(
+        &self,
+        bytes: usize,
+        timing: &Timing,
+        actor: &ActorRef,
+    ) -> Result<Permit, Error> {
+        let reserved = timeout_at(timing.start_by, self.queue.reserve(bytes)).await;
+        reserved.unwrap_or(Err(Refused::Full)).map_err(|refused| refusal(refused, actor))
+    }
+
+    /// Queues a call. Returns the reply to wait for, `None` when nobody waits for it.
+    fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
+        let Admitted { entry, invocation, timing, permit } = admitted;
+        self.check_location(&entry.actor)?;
         let is_scheduled = invocation.scheduled_to > 0;
         let (reply, waiting) = if invocation.asynchronous || is_scheduled {
             (Reply::unwanted(), None)
@@ -138,9 +157,8 @@ impl Mailboxes {
     ) -> Result<PendingReply<T>, Error> {
         let actor = entry.actor.clone();
         self.check_location(&actor)?;
-        let reserved = self.queue.reserve(0).await;
-        let permit = reserved.map_err(|refused| refusal(refused, &actor))?;
         let timing = Timing::new(self.deadlines, None);
+        let permit = self.reserve(0, &timing, &actor).await?;
         let (reply, waiting) = Reply::new(&timing);
         let placed = self.placed(entry, task(Question { reply, timing, permit }));
         let pushed = self.queue.push(placed);
@@ -168,7 +186,7 @@ impl Mailboxes {
 }
 
 /// What a refused caller is told.
-pub(crate) fn refusal(refused: Refused, actor: &ActorRef) -> Error {
+fn refusal(refused: Refused, actor: &ActorRef) -> Error {
     let (label, reason) = match refused {
         Refused::Closed => return Error::Draining,
         Refused::TooLarge => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_pipeline::{Bound, Full};
+use tidegate_pipeline::Bound;
 use tidegate_stages::mesh::Mesh;
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::rules::ChangeRules;
@@ -86,7 +86,7 @@ fn plan(settings: &Settings) -> topology::Settings {
             events: usize_of(bounds.door_events) + worker_demand,
             bytes: usize_of(bounds.door_bytes),
         },
-        full: Full::Shed,
+        full: bounds.full,
         worker_demand,
         workers: cores.min(worker_demand),
         host_connections,

@@ -1,5 +1,8 @@
 //! Forms: values whose text has a form of its own.
 
+use tidegate_pipeline::Full;
+
+use super::value::{Kind, Value};
 use crate::store::{Consistency, Key, Replication};
 
 /// The words of [`consistency`].
@@ -29,6 +32,23 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     mode.filter(|mode| (0o600..=0o777).contains(mode)).ok_or_else(|| {
         format!("must be an octal mode from 0600 to 0777, such as 0660, not {text:?}")
     })
+}
+
+pub(super) fn full(text: &str) -> Result<(), String> {
+    parse_full(text).map(|_| ())
+}
+
+/// What a full buffer does with the next call.
+pub(super) fn parse_full(text: &str) -> Result<Full, String> {
+    const TIME: Kind = Kind::Time { min: 1, max: 60_000 };
+    let wrong = || format!("must be shed, or wait: and a time of 1 ms to 60 s, not {text:?}");
+    let Some(time) = text.strip_prefix("wait:") else {
+        return if text == "shed" { Ok(Full::Shed) } else { Err(wrong()) };
+    };
+    match TIME.parse(time) {
+        Ok(Value::Time(limit)) => Ok(Full::Wait(limit)),
+        _ => Err(wrong()),
+    }
 }
 
 /// Checks the name of a keyspace: it becomes part of statements.
@@ -79,6 +99,8 @@ pub(super) fn parse_keys(text: &str) -> Result<Vec<Key>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -88,6 +110,16 @@ mod tests {
         assert_eq!(parse_replication("dc1:3, eu-west:2"), Ok(Replication::Centres(two)));
         for wrong in ["0", "", "dc1", "dc1:0", "dc1:x", "dc'1:3", ":3", "dc1:3,"] {
             assert!(parse_replication(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_buffer_sheds_or_waits_for_a_time() {
+        assert_eq!(parse_full("shed"), Ok(Full::Shed));
+        assert_eq!(parse_full("wait:500ms"), Ok(Full::Wait(Duration::from_millis(500))));
+        assert_eq!(parse_full("wait:2s"), Ok(Full::Wait(Duration::from_secs(2))));
+        for wrong in ["", "Shed", "wait", "wait:", "wait:0", "wait:61s", "wait:soon", "500ms"] {
+            assert!(parse_full(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -71,8 +71,10 @@ impl Settings {
             max_state_bytes: read.bytes("TIDEGATE_MAX_STATE_BYTES"),
             max_live_actors: read.count("TIDEGATE_MAX_LIVE_ACTORS"),
             bounds: Bounds {
-                door_events: read.count("TIDEGATE_DOOR_EVENTS"),
-                door_bytes: read.bytes("TIDEGATE_DOOR_BYTES"),
+                door_events: read.count("TIDEGATE_ADMISSION_EVENTS"),
+                door_bytes: read.bytes("TIDEGATE_ADMISSION_BYTES"),
+                full: forms::parse_full(&read.text("TIDEGATE_ADMISSION_FULL"))
+                    .expect("it was checked"),
                 checkpoint_events: read.count("TIDEGATE_CHECKPOINT_EVENTS"),
                 checkpoint_bytes: read.bytes("TIDEGATE_CHECKPOINT_BYTES"),
                 effects_events: read.count("TIDEGATE_EFFECTS_EVENTS"),

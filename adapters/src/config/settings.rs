@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_pipeline::Full;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
 
@@ -100,6 +101,8 @@ pub struct Bounds {
     pub door_events: u64,
     /// Their bytes.
     pub door_bytes: u64,
+    /// What happens to a call beyond these two.
+    pub full: Full,
     /// Changes that wait for their commit.
     pub checkpoint_events: u64,
     /// Their bytes.

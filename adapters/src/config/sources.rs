@@ -5,9 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::kubernetes::is_service_link;
-use super::table::{Default, Setting, TABLE};
+use super::table::{Default, FORMER, Setting, TABLE};
 use super::value::{Kind, Value};
-use super::{Config, Effective, File, Mistake, Mistakes};
+use super::{Config, Effective, File, Former, Mistake, Mistakes};
 
 /// Names that begin so are ours; one that is unknown is a mistake.
 pub(super) const OURS: &str = "TIDEGATE_";
@@ -103,6 +103,7 @@ pub(super) fn resolve(
     memory_bytes: u64,
 ) -> Result<Config, Mistakes> {
     let (mut mistakes, mut service_links) = (Vec::new(), Vec::new());
+    let mut by_former = BTreeMap::new();
     let mut found: BTreeMap<&'static str, Effective> =
         TABLE.iter().map(|setting| (setting.name, default(setting, memory_bytes))).collect();
     // The lowest goes first, so that each may override what came before.
@@ -118,7 +119,9 @@ pub(super) fn resolve(
             let setting = format!("{name} ({source})");
             mistakes.push(Mistake { setting, text });
         };
-        let Some(setting) = TABLE.iter().find(|setting| setting.name == name) else {
+        let former = FORMER.iter().find(|(former, _)| former == name);
+        let now = former.map_or(name.as_str(), |(_, now)| now);
+        let Some(setting) = TABLE.iter().find(|setting| setting.name == now) else {
             match given {
                 Ok(value)
                     if source == Source::Environment
@@ -142,7 +145,13 @@ pub(super) fn resolve(
         };
         match setting.kind.parse(&given) {
             Ok(value) => {
-                found.insert(setting.name, Effective { value: Some(value), source });
+                let effective = Effective { value: Some(value), source };
+                match former {
+                    Some((former, now)) => {
+                        by_former.insert(Former { name: former, now }, effective)
+                    }
+                    None => found.insert(setting.name, effective),
+                };
             }
             Err(text) => wrong(match setting.hint {
                 Some(hint) => format!("{text}; {hint}"),
@@ -150,8 +159,18 @@ pub(super) fn resolve(
             }),
         }
     }
+    let former = by_former.keys().copied().collect();
+    for (Former { name, now }, effective) in by_former {
+        if found[now].source == Source::Default {
+            found.insert(now, effective);
+        } else if found[now].value != effective.value {
+            let text =
+                format!("is the former name of {now}, which is given too and says otherwise");
+            mistakes.push(Mistake { setting: format!("{name} ({})", effective.source), text });
+        }
+    }
     if mistakes.is_empty() {
-        Ok(Config { values: found, service_links })
+        Ok(Config { values: found, service_links, former })
     } else {
         Err(Mistakes(mistakes))
     }

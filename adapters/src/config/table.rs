@@ -69,6 +69,12 @@ pub static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     EFFECTIVE.iter().copied().chain(ignored).collect()
 });
 
+/// Former names, with the name of today. They work, with a warning at start.
+pub(super) const FORMER: &[(&str, &str)] = &[
+    ("TIDEGATE_DOOR_EVENTS", "TIDEGATE_ADMISSION_EVENTS"),
+    ("TIDEGATE_DOOR_BYTES", "TIDEGATE_ADMISSION_BYTES"),
+];
+
 /// Settings that have an effect, in the order in which they are shown.
 const EFFECTIVE: &[Setting] = &[
     setting(
@@ -305,16 +311,22 @@ const EFFECTIVE: &[Setting] = &[
         "Calls that workers have in hand at once; unset or -1: as many as connections to hosts.",
     ),
     setting(
-        "TIDEGATE_DOOR_EVENTS",
+        "TIDEGATE_ADMISSION_EVENTS",
         Kind::Count { min: 8, max: 100_000_000 },
         Default::Is("16384"),
-        "Calls admitted and not yet answered; beyond it 503.",
+        "Calls admitted and not yet answered.",
     ),
     setting(
-        "TIDEGATE_DOOR_BYTES",
+        "TIDEGATE_ADMISSION_BYTES",
         Kind::Bytes { min: MIB, max: TIB },
         Default::Share(8),
         "Their bytes.",
+    ),
+    setting(
+        "TIDEGATE_ADMISSION_FULL",
+        Kind::Form("shed, or wait: and a time of 1 ms to 60 s, such as wait:500ms", forms::full),
+        Default::Is("shed"),
+        "What happens beyond these bounds: 503 at once, or only when nothing has become free in that time.",
     ),
     setting(
         "TIDEGATE_CHECKPOINT_EVENTS",

@@ -100,6 +100,32 @@ fn values_that_contradict_each_other_are_a_mistake() {
 }
 
 #[test]
+fn a_former_name_works_and_contradicts_the_name_of_today_only_with_another_value() {
+    let config = from(&[("TIDEGATE_DOOR_EVENTS", "9"), ("TIDEGATE_DOOR_BYTES", "2 MiB")]).unwrap();
+    let bounds = config.settings().unwrap().bounds;
+    assert_eq!((bounds.door_events, bounds.door_bytes), (9, 2 << 20));
+    let former: Vec<_> = config.former().iter().map(|former| (former.name, former.now)).collect();
+    let events = ("TIDEGATE_DOOR_EVENTS", "TIDEGATE_ADMISSION_EVENTS");
+    assert_eq!(former, [("TIDEGATE_DOOR_BYTES", "TIDEGATE_ADMISSION_BYTES"), events]);
+    let shown = effective(&config);
+    assert!(shown.contains("TIDEGATE_ADMISSION_EVENTS = 9    # environment"), "{shown}");
+    assert!(from(&[]).unwrap().former().is_empty());
+
+    // Whatever sources they come from.
+    let old = file(&[("TIDEGATE_DOOR_EVENTS", "9")]);
+    let both = |new: &str| {
+        sources::resolve(&[], &map(&[("TIDEGATE_ADMISSION_EVENTS", new)]), Some(&old), GIB)
+    };
+    assert_eq!(both("9").unwrap().settings().unwrap().bounds.door_events, 9);
+    let told = both("8").unwrap_err().to_string();
+    for part in ["TIDEGATE_DOOR_EVENTS (tidegate.toml)", "TIDEGATE_ADMISSION_EVENTS"] {
+        assert!(told.contains(part), "{part:?} in {told}");
+    }
+    let wrong = from(&[("TIDEGATE_DOOR_EVENTS", "few")]).unwrap_err().to_string();
+    assert!(wrong.contains("TIDEGATE_DOOR_EVENTS (environment)"), "{wrong}");
+}
+
+#[test]
 fn secrets_are_masked_and_what_has_no_effect_is_told() {
     let config = from(&[
         ("TIDEGATE_ADMIN_TOKEN", "hush"),

@@ -16,6 +16,7 @@ pub mod ports;
 pub mod metrics;
 mod clock;
 mod store_limit;
+mod retry_budget;
 mod retries;
 // Who is registered, what is in memory, and what travels from stage to stage.
 mod activation;

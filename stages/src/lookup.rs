@@ -19,6 +19,7 @@ use crate::metrics::{ACTIVATIONS_TOTAL, LIVE_ACTORS};
 use crate::ports::{Placement, Registry, StateStore};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{CheckedOut, Entry};
+use crate::retry_budget::RetryBudgets;
 use crate::store_breaker::StoreBreaker;
 use crate::timer::Timers;
 
@@ -34,6 +35,7 @@ struct Inner {
     registry: Arc<dyn Registry>,
     placement: Arc<dyn Placement>,
     store_breaker: Arc<StoreBreaker>,
+    retry_budgets: Arc<RetryBudgets>,
     timers: Timers,
     next_incarnation: AtomicU64,
     activations: Counter,
@@ -47,6 +49,7 @@ impl Lookup {
         registry: Arc<dyn Registry>,
         placement: Arc<dyn Placement>,
         store_breaker: Arc<StoreBreaker>,
+        retry_budgets: Arc<RetryBudgets>,
         timers: Timers,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -55,6 +58,7 @@ impl Lookup {
             registry,
             placement,
             store_breaker,
+            retry_budgets,
             timers,
             next_incarnation: AtomicU64::new(1),
             activations: counter!(ACTIVATIONS_TOTAL),
@@ -108,7 +112,7 @@ impl Inner {
                 self.timers.used(&found.entry, &found.spec.hosted.definition).await;
                 found
             }
-            None => match self.activate(&placed.entry).await {
+            None => match self.activate(&placed).await {
                 Ok(actor) => actor,
                 Err(halt) => return Err(halt.of(placed)),
             },

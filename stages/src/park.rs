@@ -1,35 +1,39 @@
 //! Park: retry without holding a slot. A turn that failed before its action parks its actor's key, keeps its place in
-//! the order and gives its worker's slot back until it is tried again (decision 4).
+//! the order and gives its worker's slot back until it is tried again (decision 4): after a delay, and when the budget of
+//! the host or of the store that failed pays for it. Until then it stays parked, at most until its own deadline.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use tidegate_pipeline::{Drain, Turn};
-use tokio::time::sleep;
 use tower::{Layer, Service};
 
 use crate::call::{Failed, Placed};
+use crate::retry_budget::RetryBudgets;
 
 /// Makes a service of turns from a service of what the mailbox holds.
 #[derive(Debug, Clone)]
 pub(crate) struct ParkLayer {
     /// Where parked turns wait.
     pub(crate) tasks: Drain,
+    /// What pays for retries.
+    pub(crate) budgets: Arc<RetryBudgets>,
 }
 
 /// See [`ParkLayer`].
 #[derive(Debug, Clone)]
 pub(crate) struct Park<S> {
     path: S,
-    tasks: Drain,
+    layer: ParkLayer,
 }
 
 impl<S> Layer<S> for ParkLayer {
     type Service = Park<S>;
 
     fn layer(&self, path: S) -> Park<S> {
-        Park { path, tasks: self.tasks.clone() }
+        Park { path, layer: self.clone() }
     }
 }
 
@@ -48,21 +52,36 @@ where
     }
 
     fn call(&mut self, turn: Turn<Placed>) -> Self::Future {
-        let (placed, hold) = turn.into_parts();
+        let (mut placed, hold) = turn.into_parts();
+        let paid = placed.retries.paid.take();
+        let ParkLayer { tasks, budgets } = self.layer.clone();
+        if placed.retries.is_first() {
+            budgets.host_called(placed.host_limit);
+        }
         let turn = self.path.call(placed);
-        let tasks = self.tasks.clone();
         Box::pin(async move {
-            let Err(mut failed) = turn.await else { return Ok(()) };
-            let pause = if failed.may_be_parked { failed.placed.retries.next() } else { None };
-            let Some(pause) = pause else {
+            let failed = turn.await.err();
+            let parked = failed.as_ref().filter(|failed| failed.may_be_parked);
+            let budget = parked.map(|failed| budgets.of(failed));
+            // What a retry was paid for works again, unless it failed there once more.
+            if let Some(paid) = paid
+                && !budget.as_ref().is_some_and(|budget| Arc::ptr_eq(budget, &paid))
+            {
+                paid.refund();
+            }
+            let Some(mut failed) = failed else { return Ok(()) };
+            let Some(budget) = budget else {
                 drop(hold);
                 failed.finish();
                 return Ok(());
             };
             let parked = hold.park();
-            // Another task sleeps: this one's slot among the worker's is needed by others.
+            // Another task waits: this one's slot among the worker's is needed by others.
             tasks.spawn(async move {
-                sleep(pause).await;
+                if !failed.placed.wait_for_retry(&budget).await {
+                    drop(parked);
+                    return failed.finish();
+                }
                 let mut placed = failed.placed;
                 if placed.host_limit != 0 {
                     // The host may have moved meanwhile.

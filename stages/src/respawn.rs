@@ -3,11 +3,11 @@
 //! The key stays parked meanwhile: the call remains the next one of its actor, and the worker's slot is free (I6).
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
 use tidegate_pipeline::{Drain, Hold, Turn};
-use tokio::time::sleep;
 use tower::{Layer, Service};
 use tracing::debug;
 
@@ -15,6 +15,7 @@ use crate::call::Placed;
 use crate::error::Error;
 use crate::ports::StoreError;
 use crate::registry::registration::Registrar;
+use crate::retry_budget::RetryBudgets;
 
 /// Spawns deleted actors again for the calls that ask for it; every other turn goes on to the service inside.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub(crate) struct RespawnLayer {
     pub(crate) registrar: Registrar,
     /// Where it does so.
     pub(crate) tasks: Drain,
+    /// What pays for retries.
+    pub(crate) budgets: Arc<RetryBudgets>,
 }
 
 /// See [`RespawnLayer`].
@@ -43,7 +46,7 @@ impl<S> Layer<S> for RespawnLayer {
 impl RespawnLayer {
     fn spawn_again(&self, mut placed: Placed, hold: Hold<Placed>) {
         let parked = hold.park();
-        let registrar = self.registrar.clone();
+        let (registrar, budget) = (self.registrar.clone(), self.budgets.store.clone());
         self.tasks.spawn(async move {
             let failed = loop {
                 match registrar.spawn_again(&placed.entry).await {
@@ -53,10 +56,10 @@ impl RespawnLayer {
                         return parked.resume(placed);
                     }
                     Err(error) => {
-                        let pause = if may_pass(&error) { placed.retries.next() } else { None };
-                        let Some(pause) = pause else { break error };
                         debug!(actor = %placed.entry.actor, %error, "not spawned again yet");
-                        sleep(pause).await;
+                        if !may_pass(&error) || !placed.wait_for_retry(&budget).await {
+                            break error;
+                        }
                     }
                 }
             };

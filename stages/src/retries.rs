@@ -1,10 +1,13 @@
 //! Retries: when reaching the store or the host is tried again. Only what certainly had no effect
 //! is ever tried again (decision 4).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_pipeline::layer::Delays;
 use tokio::time::Instant;
+
+use crate::retry_budget::RetryBudget;
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
@@ -14,6 +17,8 @@ const LONGEST: Duration = Duration::from_secs(1);
 pub(crate) struct Retries {
     limit: Limit,
     delays: Option<Box<Delays>>,
+    /// What the try that comes next was paid from; nothing pays for the first one.
+    pub(crate) paid: Option<Arc<RetryBudget>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -26,17 +31,22 @@ enum Limit {
 impl Retries {
     /// Retries until a moment.
     pub(crate) fn until(until: Instant) -> Self {
-        Self { limit: Limit::Until(until), delays: None }
+        Self { limit: Limit::Until(until), delays: None, paid: None }
     }
 
     /// Retries for a while after the first failure, whenever that is.
     pub(crate) fn lasting(duration: Duration) -> Self {
-        Self { limit: Limit::Lasting(duration), delays: None }
+        Self { limit: Limit::Lasting(duration), delays: None, paid: None }
     }
 
     /// Retries for a while from now on.
     pub(crate) fn within(duration: Duration) -> Self {
         Self::until(Instant::now() + duration)
+    }
+
+    /// Whether nothing has failed yet.
+    pub(crate) fn is_first(&self) -> bool {
+        self.delays.is_none()
     }
 
     /// The pause before the next try, or `None` when it would come too late.

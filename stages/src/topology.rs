@@ -11,6 +11,7 @@
 
 mod settings;
 
+pub use crate::retry_budget::RetryRates;
 pub use settings::{Ports, Settings};
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use crate::registry::directory::Directory;
 use crate::registry::registration::Registrar;
 use crate::respawn::RespawnLayer;
 use crate::retention::Growth;
+use crate::retry_budget::RetryBudgets;
 use crate::side_effects::{Planner, SideEffects};
 use crate::store_breaker::StoreBreaker;
 use crate::timer::Timers;
@@ -68,6 +70,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let tasks = Drain::new();
     let directory = Arc::new(Directory::new());
     let store_breaker = Arc::new(StoreBreaker::default());
+    let retry_budgets = Arc::new(RetryBudgets::new(settings.retries));
     let rules = settings.rules;
 
     let mailboxes = Mailboxes::new(settings.mailboxes(), placement.clone(), settings.deadlines);
@@ -96,6 +99,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         registry,
         placement,
         store_breaker.clone(),
+        retry_budgets.clone(),
         timers.clone(),
     );
     let invoke = Invoke::new(host, settings.deadlines.host);
@@ -129,7 +133,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         registrar: registrar.clone(),
         tasks: tasks.clone(),
     };
-    start_workers(&settings, path, &mailboxes, &registrar, &tasks)?;
+    start_workers(&settings, path, &mailboxes, &registrar, retry_budgets, &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(deliver, &effects, &tasks)?;
     let stop_timers = CancellationToken::new();
@@ -168,6 +172,7 @@ fn start_workers<H: Host>(
     path: Path<Lookup, Invoke<H>, SideEffects, Submit, Maintenance>,
     mailboxes: &Mailboxes,
     registrar: &Registrar,
+    budgets: Arc<RetryBudgets>,
     tasks: &Drain,
 ) -> Result<(), Error> {
     let path = Path {
@@ -179,8 +184,12 @@ fn start_workers<H: Host>(
         maintenance: path.maintenance,
     };
     let path = ServiceBuilder::new()
-        .layer(RespawnLayer { registrar: registrar.clone(), tasks: tasks.clone() })
-        .layer(ParkLayer { tasks: tasks.clone() })
+        .layer(RespawnLayer {
+            registrar: registrar.clone(),
+            tasks: tasks.clone(),
+            budgets: budgets.clone(),
+        })
+        .layer(ParkLayer { tasks: tasks.clone(), budgets })
         .service(path);
     let workers = settings.workers.max(1);
     for _ in 0..workers {

@@ -108,6 +108,7 @@ fn plan(settings: &Settings) -> topology::Settings {
             host: settings.host_limit,
             ..Deadlines::default()
         },
+        retries: settings.retries,
         rules,
         retention: settings.retention,
         max_live: usize_of(settings.max_live_actors),

@@ -8,6 +8,7 @@ use tidegate_stages::actor::HostAddress;
 use tidegate_stages::history::Retention;
 
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
+use tidegate_stages::topology::RetryRates;
 
 use super::settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
 use super::value::Value;
@@ -45,6 +46,10 @@ impl Settings {
             host_limit: read.time("TIDEGATE_HOST_TIMEOUT"),
             start_limit: read.time("TIDEGATE_START_TIMEOUT"),
             host_connections,
+            retries: RetryRates {
+                percent: read.small("TIDEGATE_RETRY_PERCENT"),
+                per_second: read.small("TIDEGATE_RETRY_PER_SECOND"),
+            },
             max_demand: read.some_demand("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND"),
             database: read.database(&vault),
             data_dir: read.text("TIDEGATE_DATA_DIR").into(),

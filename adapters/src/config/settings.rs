@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidegate_pipeline::Full;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
+use tidegate_stages::topology::RetryRates;
 
 use crate::host::HostOptions;
 use crate::ingress::{AdminToken, Hosts, Limits};
@@ -28,6 +29,8 @@ pub struct Settings {
     pub start_limit: Duration,
     /// Calls that may be in flight per host.
     pub host_connections: u32,
+    /// How often what fails is tried again, per host and for the store.
+    pub retries: RetryRates,
     /// Calls that workers have in hand at once; `None`: as many as the hosts' connections allow.
     pub max_demand: Option<u32>,
     /// Where states are kept.

@@ -287,6 +287,18 @@ const EFFECTIVE: &[Setting] = &[
         "Calls in flight per host.",
     ),
     setting(
+        "TIDEGATE_RETRY_PERCENT",
+        Kind::Count { min: 0, max: 100 },
+        Default::Is("20"),
+        "Retries of what fails at a host or at the store: that many for 100 calls of the host, or loads from the store.",
+    ),
+    setting(
+        "TIDEGATE_RETRY_PER_SECOND",
+        Kind::Count { min: 1, max: 1_000_000 },
+        Default::Is("10"),
+        "Retries that are allowed besides, per second, for each host and for the store.",
+    ),
+    setting(
         "PROXY_HTTP_CLIENT_ADAPTER_POOL_SIZE",
         Kind::Count { min: 1, max: 1_000_000 },
         Default::Unset,

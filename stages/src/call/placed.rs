@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_pipeline::{KeyedEvent, Permit};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef};
@@ -14,6 +15,7 @@ use crate::invocation::{Metadata, Payload};
 use crate::registry::entry::Entry;
 use crate::reply::{Reply, Timing};
 use crate::retries::Retries;
+use crate::retry_budget::RetryBudget;
 use crate::state::{ActorState, Checkpoint};
 
 /// An invocation on its way through the stages.
@@ -173,6 +175,22 @@ impl Placed {
         let Task::Call(call) = &mut self.task else { return false };
         let is_due = self.entry.is_removed() && !call.is_gone() && !call.is_late();
         is_due && std::mem::take(&mut call.spawns)
+    }
+
+    /// Waits until it may be tried again: after its next delay, and once the budget pays for it. Returns false when
+    /// that would come too late, or nobody waits for it any more.
+    pub(crate) async fn wait_for_retry(&mut self, budget: &Arc<RetryBudget>) -> bool {
+        while let Some(pause) = self.retries.next() {
+            sleep(pause).await;
+            if self.task.is_abandoned() {
+                return false;
+            }
+            if budget.withdraw() {
+                self.retries.paid = Some(budget.clone());
+                return true;
+            }
+        }
+        false
     }
 
     /// Ends it with an error.

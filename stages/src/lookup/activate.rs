@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::{Halt, Inner};
 use crate::activation::Live;
 use crate::activation::incarnation::Incarnation;
-use crate::call::{Activated, Task};
+use crate::call::{Activated, Placed, Task};
 use crate::error::Error;
 use crate::ports::{Registered, RegistryChange, Save, StoreError};
 use crate::registry::entry::{CheckedOut, Entry, Source, Spec};
@@ -22,7 +22,8 @@ const EARLIER_COMMITS_LIMIT: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Loads the actor. Waits first until nothing of an earlier activation is still on its way to the store.
-    pub(super) async fn activate(&self, entry: &Arc<Entry>) -> Result<CheckedOut, Halt> {
+    pub(super) async fn activate(&self, placed: &Placed) -> Result<CheckedOut, Halt> {
+        let entry = &placed.entry;
         let earlier = entry.memory.lock().incarnation.clone();
         if let Some(earlier) = earlier
             && timeout(EARLIER_COMMITS_LIMIT, earlier.settled()).await.is_err()
@@ -39,6 +40,9 @@ impl Inner {
         let incarnation = Arc::new(Incarnation::new(number, epoch));
         let spec = entry.spec();
         let mut live = Box::new(if spec.hosted.definition.stateful {
+            if placed.retries.is_first() {
+                self.retry_budgets.store.deposit();
+            }
             self.load(entry, &spec, &incarnation).await?
         } else {
             Live::fresh(incarnation.clone(), &spec.hosted.definition, None)

@@ -50,6 +50,7 @@ impl fmt::Debug for Held {
 struct Script {
     saves: VecDeque<SaveFault>,
     loads: VecDeque<StoreError>,
+    refusing: Option<StoreError>,
     holding: bool,
     hanging: bool,
     held: VecDeque<Held>,
@@ -85,6 +86,11 @@ impl FaultyStore {
     /// The next `load` of a head without a fault yet answers this error.
     pub fn fail_next_load(&self, error: StoreError) {
         self.script.lock().loads.push_back(error);
+    }
+
+    /// Whether every `load` of a head answers this error from now on.
+    pub fn refuse_loads(&self, error: Option<StoreError>) {
+        self.script.lock().refusing = error;
     }
 
     /// From now on calls of `save` wait, in order, before anything reaches the store below.
@@ -199,7 +205,7 @@ impl StateStore for FaultyStore {
         if script.hanging {
             return pending().boxed();
         }
-        if let Some(error) = script.loads.pop_front() {
+        if let Some(error) = script.loads.pop_front().or_else(|| script.refusing.clone()) {
             return ready(Err(error)).boxed();
         }
         drop(script);

@@ -8,6 +8,7 @@ use crate::call::Placed;
 use crate::history::Retention;
 use crate::ports::{Clock, Registry, StateStore};
 use crate::reply::Deadlines;
+use crate::retry_budget::RetryRates;
 use crate::rules::ChangeRules;
 
 /// Bounds and rules of the mesh; the defaults suit a small machine.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub effects: Bound,
     /// How long a call may take, phase by phase.
     pub deadlines: Deadlines,
+    /// How often what fails is tried again.
+    pub retries: RetryRates,
     /// How a response changes an actor.
     pub rules: ChangeRules,
     /// How much of each history is kept.
@@ -52,6 +55,7 @@ impl Default for Settings {
             commits_in_flight: 1,
             effects: Bound { events: 8_192, bytes: 64 << 20 },
             deadlines: Deadlines::default(),
+            retries: RetryRates::default(),
             rules: ChangeRules::default(),
             retention: Retention::default(),
             max_live: 1_000_000,

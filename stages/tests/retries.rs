@@ -1,0 +1,149 @@
+//! Retries never multiply an outage, and calls survive a short one.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use support::*;
+use tidegate_stages::invocation::{Invocation, Payload};
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::{HostError, StoreError};
+use tidegate_stages::topology::{RetryRates, Settings};
+use tokio::time::sleep;
+
+/// Calls that wait for a host or a store, each of an actor of its own.
+const CALLS: usize = 500;
+/// How long it is away; less than a call may wait.
+const OUTAGE: Duration = Duration::from_secs(5);
+
+/// Most attempts of an outage, the first ones included: a fifth of the calls, and 10 for each second
+/// and the one that is saved up.
+const MOST: usize = CALLS + CALLS / 5 + 10 * 6;
+
+fn refused() -> HostError {
+    HostError::Connect { address: "h".into(), reason: "refused".into() }
+}
+
+/// A host that refuses connections until it is told to accept them.
+#[derive(Clone, Default)]
+struct Refusing {
+    is_back: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
+    /// What each actor was called with, in order.
+    served: Arc<Mutex<HashMap<String, Vec<u64>>>>,
+}
+
+impl Refusing {
+    fn host(&self) -> BoxedHost {
+        let this = self.clone();
+        host(move |invocation| {
+            let this = this.clone();
+            async move {
+                if !this.is_back.load(Ordering::SeqCst) {
+                    this.refused.fetch_add(1, Ordering::SeqCst);
+                    return Err(refused());
+                }
+                let number = answered(invocation.payload.clone());
+                let name = invocation.actor.name.clone();
+                this.served.lock().entry(name).or_default().push(number);
+                Ok(counted(&invocation))
+            }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_refuses_is_tried_within_its_budget_and_then_serves_all_in_order() {
+    let refusing = Refusing::default();
+    let world = world(refusing.host()).await;
+    let names: Vec<_> = (0..CALLS / 2).map(|n| format!("a{n}")).collect();
+    world.register(names.iter().map(|name| definition(name)).collect()).await.unwrap();
+    let mut calls = Vec::new();
+    for number in [1, 2] {
+        for name in &names {
+            let payload = Payload::Value(any(number));
+            calls.push(world.start(Invocation { payload, ..call(name, "add") }));
+        }
+        until_idle().await;
+    }
+    sleep(OUTAGE).await;
+    let tried = refusing.refused.load(Ordering::SeqCst);
+    assert!(tried <= MOST - CALLS / 2, "{tried} attempts at a host that is away");
+    // Fewer would be too few to notice its return.
+    assert!(tried >= CALLS / 2 + 10 * 5, "{tried} attempts");
+    refusing.is_back.store(true, Ordering::SeqCst);
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let served = refusing.served.lock();
+    assert!(names.iter().all(|name| served[name] == [1, 2]), "{served:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_host_that_refuses_spends_nothing_of_another_ones_budget() {
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let seen = refusals.clone();
+    let world = world(host(move |invocation| {
+        let seen = seen.clone();
+        async move {
+            // The other one refuses once, as one that restarts.
+            if invocation.host.as_str().ends_with(":1") || seen.fetch_add(1, Ordering::SeqCst) == 0
+            {
+                return Err(refused());
+            }
+            Ok(counted(&invocation))
+        }
+    }))
+    .await;
+    let away = tidegate_stages::actor::HostAddress::new("127.0.0.1:1");
+    let names: Vec<_> = (0..CALLS).map(|n| format!("a{n}")).collect();
+    let mut definitions: Vec<_> = names.iter().map(|name| definition(name)).collect();
+    definitions.iter_mut().for_each(|definition| definition.host = away.clone());
+    definitions.push(definition("joe"));
+    world.register(definitions).await.unwrap();
+    let calls: Vec<_> = names.iter().map(|name| world.start(call(name, "add"))).collect();
+    sleep(Duration::from_secs(1)).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+    assert!(began.elapsed() < Duration::from_millis(50), "{:?}", began.elapsed());
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_read_is_tried_within_its_budget_and_then_serves_all() {
+    let world = world(counter()).await;
+    let names: Vec<_> = (0..CALLS).map(|n| format!("a{n}")).collect();
+    world.register(names.iter().map(|name| definition(name)).collect()).await.unwrap();
+    world.store.refuse_loads(Some(StoreError::Unavailable("as the test wants it".into())));
+    let calls: Vec<_> = names.iter().map(|name| world.start(call(name, "add"))).collect();
+    sleep(OUTAGE).await;
+    let tried = world.store.loads();
+    assert!(tried <= MOST, "{tried} attempts at a store that cannot be read");
+    assert!(tried >= CALLS + 10 * 5, "{tried} attempts");
+    world.store.refuse_loads(None);
+    for call in calls {
+        assert_eq!(answered(call.await.unwrap().unwrap()), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rates_are_settings() {
+    let retries = RetryRates { percent: 0, per_second: 1 };
+    let settings = Settings { retries, ..Settings::default() };
+    let refusing = Refusing::default();
+    let world = world_with(refusing.host(), settings, MemoryStore::new()).await;
+    let names: Vec<_> = (0..CALLS).map(|n| format!("a{n}")).collect();
+    world.register(names.iter().map(|name| definition(name)).collect()).await.unwrap();
+    let calls: Vec<_> = names.iter().map(|name| world.start(call(name, "add"))).collect();
+    sleep(OUTAGE).await;
+    let tried = refusing.refused.load(Ordering::SeqCst);
+    assert!((CALLS + 4..=CALLS + 6).contains(&tried), "{tried} attempts");
+    for call in calls {
+        assert!(call.await.unwrap().unwrap_err().is_retryable());
+    }
+}

@@ -62,7 +62,7 @@ where
         Box::pin(async move {
             let failed = turn.await.err();
             let parked = failed.as_ref().filter(|failed| failed.may_be_parked);
-            let budget = parked.map(|failed| budgets.of(failed));
+            let budget = parked.map(|failed| budgets.of(&failed.error, failed.placed.host_limit));
             // What a retry was paid for works again, unless it failed there once more.
             if let Some(paid) = paid
                 && !budget.as_ref().is_some_and(|budget| Arc::ptr_eq(budget, &paid))

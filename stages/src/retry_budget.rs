@@ -8,7 +8,6 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::call::Failed;
 use crate::error::Error;
 
 /// Retries that are allowed, per host and for the store.
@@ -126,13 +125,9 @@ impl RetryBudgets {
         }
     }
 
-    /// What pays for another try of a failed turn.
-    pub(crate) fn of(&self, failed: &Failed) -> Arc<RetryBudget> {
-        if matches!(failed.error, Error::Host(_)) {
-            self.of_host(failed.placed.host_limit)
-        } else {
-            self.store.clone()
-        }
+    /// The budget that pays for another try of a turn that failed with `error`.
+    pub(crate) fn of(&self, error: &Error, host_limit: u32) -> Arc<RetryBudget> {
+        if matches!(error, Error::Host(_)) { self.of_host(host_limit) } else { self.store.clone() }
     }
 
     fn of_host(&self, host_limit: u32) -> Arc<RetryBudget> {

@@ -103,7 +103,9 @@ async fn one_host_that_refuses_spends_nothing_of_another_ones_budget() {
     let away = tidegate_stages::actor::HostAddress::new("127.0.0.1:1");
     let names: Vec<_> = (0..CALLS).map(|n| format!("a{n}")).collect();
     let mut definitions: Vec<_> = names.iter().map(|name| definition(name)).collect();
-    definitions.iter_mut().for_each(|definition| definition.host = away.clone());
+    for definition in &mut definitions {
+        definition.host = away.clone();
+    }
     definitions.push(definition("joe"));
     world.register(definitions).await.unwrap();
     let calls: Vec<_> = names.iter().map(|name| world.start(call(name, "add"))).collect();

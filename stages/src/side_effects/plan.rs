@@ -65,7 +65,8 @@ impl Planner {
             Some(entry) => {
                 let hosted = entry.spec().hosted;
                 if hosted.definition.knows(&action) {
-                    let placed = routed(&actor.spec.id, *call, piped, action, entry, hosted.host_limit);
+                    let placed =
+                        routed(&actor.spec.id, *call, piped, action, entry, hosted.host_limit);
                     return Completion::Route(Box::new(placed));
                 }
                 Error::ActionNotFound { actor: target, action }

@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(retries(&budget), 10);
         advance(Duration::from_millis(250)).await;
         assert_eq!(retries(&budget), 2);
-        advance(Duration::from_secs(3600)).await;
+        advance(Duration::from_hours(1)).await;
         assert_eq!(retries(&budget), 10);
         (0..15).for_each(|_| budget.deposit());
         assert_eq!(retries(&budget), 3);

@@ -1,8 +1,8 @@
 //! Call: what travels from stage to stage.
 //!
 //! ```text
-//! Request ─▶ Admitted ─▶ Placed ═▶ Activated ─▶ Invoked ─▶ Planned ═▶ Committed
-//! (caller)   (placement) (mailbox)  (lookup)    (invoke)   (side effects)  (checkpoint)
+//! Request ─▶ Checked ─▶ Admitted ─▶ Placed ═▶ Activated ─▶ Invoked ─▶ Planned ═▶ Committed
+//! (caller)   (caller)   (placement) (mailbox)  (lookup)    (invoke)   (side effects)  (checkpoint)
 //! ```
 //! A stage takes one of these and returns the next, or a [`Failed`], which carries the turn back.
 
@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use tidegate_pipeline::Permit;
 
+use crate::actor::ActorId;
 use crate::invocation::{ActorInvocationResponse, Invocation};
 use crate::registry::entry::{CheckedOut, Entry};
 use crate::reply::Timing;
@@ -31,8 +32,6 @@ use crate::state::Revision;
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) invocation: Invocation,
-    /// Its actor, when that was spawned for this call just now.
-    pub(crate) spawned: Option<Arc<Entry>>,
     pub(crate) origin: Origin,
 }
 
@@ -43,6 +42,17 @@ pub(crate) enum Origin {
     Outside,
     /// The mesh itself (a side effect): served also while clients are refused.
     Inside,
+}
+
+/// A call that makes sense: its definition has its action. Nothing was done for it.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) invocation: Invocation,
+    pub(crate) origin: Origin,
+    /// Its actor; or what that is spawned from, when it is to be spawned first.
+    pub(crate) entry: Arc<Entry>,
+    /// The actor to spawn first.
+    pub(crate) to_spawn: Option<ActorId>,
 }
 
 /// A call that was checked and admitted; its actor is known.

@@ -19,7 +19,6 @@ use crate::error::Error;
 use crate::invocation::Invocation;
 use crate::metrics::EFFECTS_TOTAL;
 use crate::placement::Mailboxes;
-use crate::registry::registration::Registrar;
 
 /// Where durable effects go. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -49,7 +48,6 @@ impl EffectsSender {
 pub(crate) struct Deliver {
     pub(crate) caller: CallerService,
     pub(crate) mailboxes: Mailboxes,
-    pub(crate) registrar: Registrar,
     pub(crate) tasks: Drain,
 }
 
@@ -75,8 +73,7 @@ impl Deliver {
     }
 
     async fn admit(&self, invocation: Invocation) -> Result<(), Error> {
-        let spawned = self.registrar.spawn_referenced(&invocation).await?;
-        let request = Request { invocation, spawned, origin: Origin::Inside };
+        let request = Request { invocation, origin: Origin::Inside };
         let admitted = self.caller.clone().oneshot(request).await?;
         self.mailboxes.clone().oneshot(admitted).await.map(drop)
     }

@@ -22,6 +22,8 @@ pub enum ErrorKind {
     TooLarge,
     /// No room now; come back later.
     Overloaded,
+    /// Too many calls of one peer, system or definition; come back later.
+    RateLimited,
     /// The store cannot take or give state now; come back later.
     StoreUnavailable,
     /// The proxy is shutting down.
@@ -79,6 +81,14 @@ pub enum Error {
         /// When to come back.
         retry_after: Duration,
     },
+    /// More calls than a rate limit allows; nothing was done, trying again later is safe.
+    #[error("{reason}; try again in {retry_after:?}")]
+    RateLimited {
+        /// Which limit it is.
+        reason: String,
+        /// When the next call is allowed.
+        retry_after: Duration,
+    },
     /// The store failed; the source says whether a write may have happened.
     #[error("state of the actor cannot be kept or read: {0}")]
     Store(StoreError),
@@ -116,6 +126,7 @@ impl Error {
             Error::Conflict(_) => ErrorKind::Conflict,
             Error::TooLarge(_) | Error::Store(StoreError::TooLarge(_)) => ErrorKind::TooLarge,
             Error::Overloaded { .. } => ErrorKind::Overloaded,
+            Error::RateLimited { .. } => ErrorKind::RateLimited,
             Error::Store(_) => ErrorKind::StoreUnavailable,
             Error::Draining => ErrorKind::Draining,
             Error::Host(_) => ErrorKind::HostFailed,
@@ -149,7 +160,10 @@ impl Error {
     /// Whether the same call may be made again without running the action twice.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Overloaded { .. } | Error::Draining | Error::NotStarted(..) => true,
+            Error::Overloaded { .. }
+            | Error::RateLimited { .. }
+            | Error::Draining
+            | Error::NotStarted(..) => true,
             Error::Host(error) => error.is_unsent(),
             Error::Store(error) => !error.may_have_happened() && !error.is_final(),
             _ => false,

@@ -73,8 +73,7 @@ impl Mesh {
 
     async fn run(&self, invocation: Invocation) -> Result<Payload, Error> {
         self.refuse_while_closed()?;
-        let spawned = self.registrar.spawn_referenced(&invocation).await?;
-        let request = Request { invocation, spawned, origin: Origin::Outside };
+        let request = Request { invocation, origin: Origin::Outside };
         let admitted = self.caller.clone().oneshot(request).await?;
         match self.mailboxes.clone().oneshot(admitted).await? {
             Some(pending) => pending.answer().await,

@@ -12,7 +12,7 @@
 mod settings;
 
 pub use crate::retry_budget::RetryRates;
-pub use settings::{Ports, Settings};
+pub use settings::{Ports, RateLimits, Settings};
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use tower::util::BoxCloneSyncService;
 use tracing::info;
 
 use crate::call::Planned;
-use crate::caller::{Caller, CallerService};
+use crate::caller::{Admit, CallerService, CheckLayer, per_definition, per_peer, per_system};
 use crate::checkpoint::{Checkpoint, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
 use crate::effects::{Deliver, EffectsSender};
@@ -89,7 +89,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let recalled = registrar.recall().await?;
     info!(epoch, recalled, "mesh open");
 
-    let caller = caller(&settings, &directory, &mailboxes, &clock);
+    let caller = caller(&settings, &registrar, &mailboxes, &clock);
     let growth =
         Growth::start(settings.retention, directory.clone(), store.clone(), clock.clone(), &tasks)
             .map_err(unsubscribed)?;
@@ -130,7 +130,6 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let deliver = Deliver {
         caller: caller.clone(),
         mailboxes: mailboxes.clone(),
-        registrar: registrar.clone(),
         tasks: tasks.clone(),
     };
     start_workers(&settings, path, &mailboxes, &registrar, retry_budgets, &tasks)?;
@@ -157,13 +156,20 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
 /// Caller, with the layers that it wears.
 fn caller(
     settings: &Settings,
-    directory: &Arc<Directory>,
+    registrar: &Registrar,
     mailboxes: &Mailboxes,
     clock: &Arc<dyn Clock>,
 ) -> CallerService {
-    let most_effects = settings.rules.max_pending_effects;
-    let caller = Caller::new(directory.clone(), mailboxes.clone(), clock.clone(), most_effects);
-    BoxCloneSyncService::new(timed("caller").service(caller))
+    let limits = settings.rate_limits;
+    let (registrar, mailboxes) = (registrar.clone(), mailboxes.clone());
+    let max_pending_effects = settings.rules.max_pending_effects;
+    let caller = timed("caller")
+        .option_layer(limits.peer.map(per_peer))
+        .layer(CheckLayer { registrar: registrar.clone(), clock: clock.clone() })
+        .option_layer(limits.system.map(per_system))
+        .option_layer(limits.definition.map(per_definition))
+        .service(Admit { registrar, mailboxes, max_pending_effects });
+    BoxCloneSyncService::new(caller)
 }
 
 /// Lookup, invoke and side effects: one turn per slot of the workers' demand. A turn that may be tried again is parked.

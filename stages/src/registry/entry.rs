@@ -139,6 +139,15 @@ impl Entry {
         self.registered.read().1.clone()
     }
 
+    /// The definition that it is made from, as the actor that a host registered: itself, or what it was spawned from.
+    pub(crate) fn definition(&self) -> ActorRef {
+        let (mut actor, mut source) = (self.actor.clone(), self.source());
+        while let Source::Spawned { parent, .. } = source {
+            (actor, source) = (parent.actor.clone(), parent.source());
+        }
+        actor
+    }
+
     /// How many registered entries were spawned from this one.
     pub(crate) fn instances(&self) -> usize {
         self.instances.load(Ordering::Acquire)

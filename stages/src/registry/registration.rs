@@ -216,36 +216,45 @@ impl Registrar {
         Ok(entries)
     }
 
-    /// Spawns the actor of an invocation that names a definition to make it from, and returns its
-    /// entry. A delete may remove it at once: its calls then [spawn it again](Self::spawn_again).
-    pub(crate) async fn spawn_referenced(
+    /// Finds what decides about a call: its actor. When the call asks to spawn that first: what it is spawned from, and
+    /// the identity to [spawn](Self::spawn_one).
+    pub(crate) fn find(
         &self,
         invocation: &Invocation,
-    ) -> Result<Option<Arc<Entry>>, Error> {
-        if invocation.register_ref.is_empty() {
-            return Ok(None);
-        }
+    ) -> Result<(Arc<Entry>, Option<ActorId>), Error> {
         let id = &invocation.actor;
+        let find = |name: &str| {
+            let unknown = || Error::ActorNotFound { system: id.system.clone(), name: name.into() };
+            self.directory.find(&id.system, name).ok_or_else(unknown)
+        };
+        if invocation.register_ref.is_empty() {
+            return Ok((find(&id.name)?, None));
+        }
         let mut parent = &invocation.register_ref;
         // The Go SDK puts the actor's own name there and the definition's into the parent.
-        let mistaken = *parent == id.name || self.directory.find(&id.system, parent).is_none();
+        let mistaken = *parent == id.name || find(parent).is_err();
         if mistaken && !id.parent.is_empty() {
             parent = &id.parent;
         }
-        let id = ActorId { parent: parent.clone(), ..id.clone() };
-        if self.spawned(id.clone(), None)?.is_none()
-            && let Some(known) = self.directory.find(&id.system, &id.name)
+        let to_spawn = ActorId { parent: parent.clone(), ..id.clone() };
+        if self.spawned(to_spawn.clone(), None)?.is_none()
+            && let Ok(known) = find(&id.name)
         {
-            return Ok(Some(known));
+            return Ok((known, None));
         }
-        Ok(self.spawn(Spawn { actors: vec![id], revision: None }).await?.pop())
+        Ok((find(parent)?, Some(to_spawn)))
+    }
+
+    /// Spawns one actor, unless it is registered, and returns its entry. A delete may remove it at once: its calls then
+    /// [spawn it again](Self::spawn_again).
+    pub(crate) async fn spawn_one(&self, id: ActorId) -> Result<Arc<Entry>, Error> {
+        let spawned = self.spawn(Spawn { actors: vec![id], revision: None }).await?.pop();
+        spawned.ok_or_else(|| Error::Internal("a spawned actor is not registered".into()))
     }
 
     /// Spawns an actor that was deleted, as it was, unless somebody else has; its entry now.
     pub(crate) async fn spawn_again(&self, removed: &Entry) -> Result<Arc<Entry>, Error> {
-        let id = ActorId::clone(&removed.id());
-        let spawned = self.spawn(Spawn { actors: vec![id], revision: None }).await?.pop();
-        spawned.ok_or_else(|| Error::Internal("a spawned actor is not registered".into()))
+        self.spawn_one(ActorId::clone(&removed.id())).await
     }
 
     /// What has to be stored to spawn an identity; nothing when it is there already.

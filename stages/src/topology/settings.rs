@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidegate_pipeline::layer::RateLimitOptions;
 use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
 
 use crate::call::Placed;
@@ -18,6 +19,8 @@ pub struct Settings {
     pub admission: Bound,
     /// What happens to a call for which there is no room.
     pub full: Full,
+    /// How often clients may call.
+    pub rate_limits: RateLimits,
     /// Turns that run at the same time.
     pub worker_demand: usize,
     /// Consumers among which the turns are shared; as many as there are cores.
@@ -43,11 +46,23 @@ pub struct Settings {
     pub max_live: usize,
 }
 
+/// How often clients may call; `None` is without limit. The mesh's own calls are never limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Calls of one peer.
+    pub peer: Option<RateLimitOptions>,
+    /// Calls of one system.
+    pub system: Option<RateLimitOptions>,
+    /// Calls of all actors that are made from one definition.
+    pub definition: Option<RateLimitOptions>,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             admission: Bound { events: 12_288, bytes: 256 << 20 },
             full: Full::Shed,
+            rate_limits: RateLimits::default(),
             worker_demand: 4_096,
             workers: 2,
             host_connections: 4_096,

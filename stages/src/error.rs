@@ -98,6 +98,9 @@ pub enum Error {
     /// The host failed; the source says whether the action may have run.
     #[error("{0}")]
     Host(HostError),
+    /// The host's response routes its call to what does not exist; the action ran, its state was not kept.
+    #[error("{0}")]
+    BadRoute(String),
     /// Time ran out before the action was started; trying again is safe.
     #[error("not started within {0:?}: {1}")]
     NotStarted(Duration, String),
@@ -129,10 +132,14 @@ impl Error {
             Error::RateLimited { .. } => ErrorKind::RateLimited,
             Error::Store(_) => ErrorKind::StoreUnavailable,
             Error::Draining => ErrorKind::Draining,
-            Error::Host(_) => ErrorKind::HostFailed,
+            Error::Host(_) | Error::BadRoute(_) => ErrorKind::HostFailed,
             Error::NotStarted(..) | Error::NoAnswer(_) => ErrorKind::DeadlineExceeded,
             Error::Unsupported(_) => ErrorKind::Unsupported,
-            Error::ActionRan(source) => source.kind(),
+            // "Not found" would read as if nothing had been done.
+            Error::ActionRan(source) => match source.kind() {
+                ErrorKind::ActorNotFound | ErrorKind::ActionNotFound => ErrorKind::HostFailed,
+                kind => kind,
+            },
             Error::Internal(_) => ErrorKind::Internal,
         }
     }
@@ -152,6 +159,9 @@ impl Error {
             | Error::Overloaded { .. }
             | Error::Draining
             | Error::NotStarted(..)
+            | Error::ActorNotFound { .. }
+            | Error::NotFound(_)
+            | Error::ActionNotFound { .. }
             | Error::Host(_) => Error::ActionRan(Box::new(self)),
             says_so_or_is_final => says_so_or_is_final,
         }

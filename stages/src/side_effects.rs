@@ -26,6 +26,7 @@ use crate::registry::entry::CheckedOut;
 use crate::rules::{ChangeRules, Durability, Revisions};
 use crate::state::{Checkpoint, Revision, Status};
 use crate::timer::Timers;
+use plan::{NOT_KEPT, completion};
 
 /// Longest chain of pipes and forwards (decision 10).
 pub(crate) const MAX_ROUTE: usize = 32;
@@ -122,11 +123,15 @@ impl Planner {
         let Workflow { effects, broadcast, routing } = workflow;
         if let Some(broadcast) = broadcast {
             let text = format!(
-                "broadcasting (here to channel {:?}) is not built yet; the action ran, its state was not kept",
+                "broadcasting (here to channel {:?}) is not built yet; {NOT_KEPT}",
                 broadcast.channel
             );
             return Err((call, Error::Unsupported(text)));
         }
+        let route = match self.route(actor, &call, routing) {
+            Ok(route) => route,
+            Err(error) => return Err((call, error)),
+        };
         let content = match self.rules.new_content(&actor.live.content, state, tags) {
             Ok(content) => content,
             Err(error) => return Err((call, error)),
@@ -137,7 +142,7 @@ impl Planner {
         };
         let changed = actor.live.change(content);
         let save = self.save(actor, changed, checkpoint);
-        let completion = self.completion(actor, call, payload, routing);
+        let completion = completion(actor, call, payload, route);
         Ok(Plan { save, completion, effects })
     }
 

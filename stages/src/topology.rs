@@ -127,11 +127,8 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         growth.clone(),
     );
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
-    let deliver = Deliver {
-        caller: caller.clone(),
-        mailboxes: mailboxes.clone(),
-        tasks: tasks.clone(),
-    };
+    let deliver =
+        Deliver { caller: caller.clone(), mailboxes: mailboxes.clone(), tasks: tasks.clone() };
     start_workers(&settings, path, &mailboxes, &registrar, retry_budgets, &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(deliver, &effects, &tasks)?;

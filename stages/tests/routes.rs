@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use support::*;
+use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{
     ActorInvocationResponse, Invocation, Payload, Routing, Workflow,
@@ -75,14 +76,88 @@ async fn a_chain_through_the_same_actor_works_and_a_circle_ends_with_its_path() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn routing_to_an_unknown_actor_is_the_caller_s_error_and_the_state_stays() {
+async fn a_route_that_leads_nowhere_is_the_host_s_fault_and_its_state_is_not_kept() {
     let world = world(host(|invocation| async move {
-        Ok(ActorInvocationResponse { workflow: route("nobody", true), ..counted(&invocation) })
+        let (actor, action) = match invocation.action.as_str() {
+            "add" => ("nobody", "add"),
+            _ => ("joe", "fly"),
+        };
+        let mut response = counted(&invocation);
+        response.workflow.effects = vec![call("sink", "add")];
+        response.workflow.routing =
+            Some(Routing::Pipe { actor: actor.into(), action: action.into() });
+        Ok(response)
     }))
     .await;
-    world.register(vec![definition("joe")]).await.unwrap();
-    assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
-    assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 1);
+    world.register(["joe", "sink"].map(definition).to_vec()).await.unwrap();
+    for (action, missing) in [("add", "nobody"), ("other", "fly")] {
+        let error = world.mesh.invoke(call("joe", action)).await.unwrap_err();
+        // Not "not found": that reads as if nothing had been done.
+        assert_eq!(error.kind(), ErrorKind::HostFailed, "{error}");
+        assert!(!error.is_retryable());
+        for part in [missing, "the action ran", "not kept"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert!(world.head("joe").await.is_none() && world.head("sink").await.is_none());
+    assert_eq!(answered_or_none(world.mesh.invoke(call("joe", "get")).await.unwrap()), None);
+}
+
+fn answered_or_none(payload: Payload) -> Option<u64> {
+    (payload != Payload::Unset).then(|| answered(payload))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_state_of_a_turn_that_routes_too_far_is_not_kept() {
+    let world = world(host(|invocation| async move {
+        let mut response = counted(&invocation);
+        let actor = if invocation.actor.name == "a" { "b" } else { "a" };
+        response.workflow.routing =
+            Some(Routing::Forward { actor: actor.into(), action: "add".into() });
+        Ok(response)
+    }))
+    .await;
+    world.register(["a", "b"].map(definition).to_vec()).await.unwrap();
+    let error = world.mesh.invoke(call("a", "add")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert!(error.to_string().contains("not kept"), "{error}");
+    let mut kept = Vec::new();
+    for name in ["a", "b"] {
+        kept.push(number(world.head(name).await.unwrap().content.state.as_ref()));
+    }
+    // The first call and 32 routed ones have run.
+    assert_eq!(kept, [16, 16]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_next_actor_is_deleted_on_the_way_does_not_say_that_nothing_was_done() {
+    let world = world(host(|invocation| async move {
+        let mut response = counted(&invocation);
+        if invocation.actor.name == "first" {
+            response.workflow = route("second", true);
+        } else {
+            sleep(Duration::from_secs(2)).await;
+        }
+        Ok(response)
+    }))
+    .await;
+    let template = Definition { kind: Kind::Unnamed, ..definition("template") };
+    world.register(vec![definition("first"), template]).await.unwrap();
+    world.spawn("second", "template").await.unwrap();
+    let running = world.start(call("second", "add"));
+    until_idle().await;
+    let (deleted, routed) = tokio::join!(world.mesh.delete("s", "second"), async {
+        until_idle().await;
+        world.mesh.invoke(call("first", "add")).await
+    });
+    deleted.unwrap();
+    running.await.unwrap().unwrap();
+    let error = routed.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HostFailed, "{error}");
+    assert!(error.to_string().contains("has run"), "{error}");
+    // It ran, and what it changed is kept.
+    assert_eq!(number(world.head("first").await.unwrap().content.state.as_ref()), 1);
 }
 
 #[tokio::test(start_paused = true)]

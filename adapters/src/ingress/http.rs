@@ -164,6 +164,7 @@ mod tests {
             (Error::Store(StoreError::Full("x".into())), 503),
             (Error::Draining, 503),
             (Error::Host(host), 502),
+            (Error::BadRoute("x".into()), 502),
             (Error::NotStarted(second, "x".into()), 504),
             (Error::NoAnswer(second), 504),
             (Error::Unsupported("x".into()), 501),

@@ -14,6 +14,9 @@ use crate::retries::Retries;
 /// How long a side effect whose target has no room is tried again.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// What the caller of an action is told whose response cannot be carried out.
+pub(super) const NOT_KEPT: &str = "the action ran, its state was not kept";
+
 impl Planner {
     pub(super) fn plan_effects(
         &self,
@@ -38,56 +41,72 @@ impl Planner {
         Ok(planned)
     }
 
-    /// How the call ends here: with its answer, or at another actor.
-    pub(super) fn completion(
+    /// Where a response sends its call on; `None` when it answers the call.
+    ///
+    /// # Errors
+    /// When there is no such actor or action, or the call was routed too often.
+    pub(super) fn route(
         &self,
         actor: &CheckedOut,
-        mut call: Box<Call>,
-        payload: Payload,
+        call: &Call,
         routing: Option<Routing>,
-    ) -> Completion {
-        let (target, action, piped) = match routing {
-            None => return Completion::Reply(call.reply, Ok(payload), call.permit),
-            Some(Routing::Pipe { actor, action }) => (actor, action, Some(payload)),
-            Some(Routing::Forward { actor, action }) => (actor, action, None),
+    ) -> Result<Option<Route>, Error> {
+        let (target, action, is_piped) = match routing {
+            None => return Ok(None),
+            Some(Routing::Pipe { actor, action }) => (actor, action, true),
+            Some(Routing::Forward { actor, action }) => (actor, action, false),
         };
-        let system = actor.entry.actor.system();
-        call.route.push(actor.entry.actor.clone());
-        let unroutable = match self.directory.find(system, &target) {
-            _ if call.route.len() > MAX_ROUTE => {
-                let path: Vec<&str> = call.route.iter().map(ActorRef::name).collect();
-                let path = path.join(" → ");
-                Error::TooLarge(format!(
-                    "a call may be routed {MAX_ROUTE} times at most: {path} → {target}"
-                ))
-            }
-            None => Error::ActorNotFound { system: system.into(), name: target },
-            Some(entry) => {
-                let hosted = entry.spec().hosted;
-                if hosted.definition.knows(&action) {
-                    let placed =
-                        routed(&actor.spec.id, *call, piped, action, entry, hosted.host_limit);
-                    return Completion::Route(Box::new(placed));
-                }
-                Error::ActionNotFound { actor: target, action }
-            }
+        let from = &actor.entry.actor;
+        if call.route.len() >= MAX_ROUTE {
+            let path: Vec<&str> = call.route.iter().chain([from]).map(ActorRef::name).collect();
+            let path = path.join(" → ");
+            return Err(Error::TooLarge(format!(
+                "a call may be routed {MAX_ROUTE} times at most: {path} → {target}; {NOT_KEPT}"
+            )));
+        }
+        let (name, system) = (from.name(), from.system());
+        let Some(entry) = self.directory.find(system, &target) else {
+            return Err(Error::BadRoute(format!(
+                "Actor {name} routed its call to {target}, which is not registered on ActorSystem {system}; {NOT_KEPT}"
+            )));
         };
-        Completion::Reply(call.reply, Err(unroutable), call.permit)
+        let hosted = entry.spec().hosted;
+        if !hosted.definition.knows(&action) {
+            return Err(Error::BadRoute(format!(
+                "Actor {name} routed its call to action {action} of {target}, which has no such action; {NOT_KEPT}"
+            )));
+        }
+        Ok(Some(Route { entry, host_limit: hosted.host_limit, action, is_piped }))
     }
 }
 
-/// The same call at its next actor: permit, deadline, identity, metadata and trace stay (decision 10).
-fn routed(
-    from: &ActorId,
-    call: Call,
-    piped: Option<Payload>,
-    action: String,
+/// Where a call goes on.
+pub(super) struct Route {
     entry: Arc<Entry>,
     host_limit: u32,
-) -> Placed {
+    action: String,
+    /// Whether it takes the response along instead of the request.
+    is_piped: bool,
+}
+
+/// How the call ends here: with its answer, or at another actor.
+pub(super) fn completion(
+    actor: &CheckedOut,
+    mut call: Box<Call>,
+    payload: Payload,
+    route: Option<Route>,
+) -> Completion {
+    let Some(route) = route else { return Completion::Reply(call.reply, Ok(payload), call.permit) };
+    call.route.push(actor.entry.actor.clone());
+    Completion::Route(Box::new(routed(&actor.spec.id, *call, payload, route)))
+}
+
+/// The same call at its next actor: permit, deadline, identity, metadata and trace stay (decision 10).
+fn routed(from: &ActorId, call: Call, response: Payload, route: Route) -> Placed {
+    let Route { entry, host_limit, action, is_piped } = route;
     let caller = ActorId { parent: String::new(), ..from.clone() };
     let timing = call.timing.routed();
-    let payload = piped.unwrap_or(call.payload);
+    let payload = if is_piped { response } else { call.payload };
     let call = Call { action, payload, caller: Some(caller), timing, spawns: false, ..call };
     let retries = call.retries();
     Placed { entry, host_limit, task: Task::Call(Box::new(call)), retries }
@@ -130,7 +149,8 @@ mod tests {
             permit: None,
         };
         let (from, to) = (entry("joe"), entry("moe"));
-        let placed = routed(&from.id(), call, None, "add".into(), to, 1);
+        let route = Route { entry: to, host_limit: 1, action: "add".into(), is_piped: false };
+        let placed = routed(&from.id(), call, Payload::Unset, route);
         let Task::Call(call) = placed.task else { panic!("a call stays one") };
         assert_eq!(call.identity, identity);
         assert_eq!(call.caller, Some(ActorId::clone(&from.id())), "the caller is another matter");

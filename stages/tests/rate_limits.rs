@@ -1,4 +1,5 @@
 //! Rate limits: per peer, per system and per definition; never for calls of the mesh itself.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 
@@ -18,10 +19,10 @@ use tidegate_stages::topology::{RateLimits, Settings};
 use tokio::time::advance;
 
 /// Two calls at once, then one every 30 seconds.
-fn two_a_minute() -> Option<RateLimitOptions> {
+fn two_a_minute() -> RateLimitOptions {
     let two = NonZeroU32::new(2).unwrap();
     let period = Duration::from_mins(1);
-    Some(RateLimitOptions { calls: two, period, burst: two, max_keys: 8 })
+    RateLimitOptions { calls: two, period, burst: two, max_keys: 8 }
 }
 
 async fn limited(host: BoxedHost, rate_limits: RateLimits) -> World {
@@ -56,7 +57,8 @@ fn ip(last: u8) -> PeerAddress {
 #[tokio::test(start_paused = true)]
 async fn a_system_has_its_rate_and_others_have_theirs() {
     let world =
-        limited(counter(), RateLimits { system: two_a_minute(), ..RateLimits::default() }).await;
+        limited(counter(), RateLimits { system: Some(two_a_minute()), ..RateLimits::default() })
+            .await;
     world.register(["joe", "moe"].map(definition).to_vec()).await.unwrap();
     let other = Definition { id: ActorId { system: "t".into(), ..id("joe") }, ..definition("joe") };
     let host = HostAddress::new("127.0.0.1:8091");
@@ -74,7 +76,7 @@ async fn a_system_has_its_rate_and_others_have_theirs() {
 
 #[tokio::test(start_paused = true)]
 async fn names_of_systems_that_do_not_exist_take_nothing_from_those_that_do() {
-    let few = two_a_minute().map(|options| RateLimitOptions { max_keys: 1, ..options });
+    let few = Some(RateLimitOptions { max_keys: 1, ..two_a_minute() });
     let world = limited(counter(), RateLimits { system: few, ..RateLimits::default() }).await;
     world.register(vec![definition("joe")]).await.unwrap();
     for number in 0..100 {
@@ -88,7 +90,8 @@ async fn names_of_systems_that_do_not_exist_take_nothing_from_those_that_do() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_has_its_rate_whatever_it_calls() {
     let world =
-        limited(counter(), RateLimits { peer: two_a_minute(), ..RateLimits::default() }).await;
+        limited(counter(), RateLimits { peer: Some(two_a_minute()), ..RateLimits::default() })
+            .await;
     world.register(["joe", "moe"].map(definition).to_vec()).await.unwrap();
     for peer in [ip(1), ip(2), PeerAddress::UnixSocket] {
         used_up(&world, from(peer, call("joe", "add"))).await;
@@ -103,7 +106,7 @@ async fn a_peer_has_its_rate_whatever_it_calls() {
 
 #[tokio::test(start_paused = true)]
 async fn all_actors_made_from_one_definition_share_its_rate() {
-    let limits = RateLimits { definition: two_a_minute(), ..RateLimits::default() };
+    let limits = RateLimits { definition: Some(two_a_minute()), ..RateLimits::default() };
     let world = limited(counter(), limits).await;
     let template = |name: &str| Definition { kind: Kind::Unnamed, ..definition(name) };
     world.register(vec![template("cats"), template("dogs")]).await.unwrap();
@@ -121,7 +124,7 @@ async fn all_actors_made_from_one_definition_share_its_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_refused_does_not_spawn_its_actor() {
-    let limits = RateLimits { definition: two_a_minute(), ..RateLimits::default() };
+    let limits = RateLimits { definition: Some(two_a_minute()), ..RateLimits::default() };
     let world = limited(counter(), limits).await;
     world.register(vec![Definition { kind: Kind::Unnamed, ..definition("cats") }]).await.unwrap();
     let spawning = |name| Invocation { register_ref: "cats".into(), ..call(name, "add") };
@@ -151,7 +154,7 @@ async fn side_effects_are_never_limited() {
         }
         async move { Ok(response) }
     });
-    let limit = two_a_minute();
+    let limit = Some(two_a_minute());
     let world = limited(host, RateLimits { peer: limit, system: limit, definition: limit }).await;
     world.register(["joe", "moe"].map(definition).to_vec()).await.unwrap();
     world.mesh.invoke(from(ip(1), call("joe", "add"))).await.unwrap();

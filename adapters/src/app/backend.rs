@@ -87,6 +87,7 @@ fn plan(settings: &Settings) -> topology::Settings {
             bytes: usize_of(bounds.door_bytes),
         },
         full: bounds.full,
+        rate_limits: settings.rate_limits,
         worker_demand,
         workers: cores.min(worker_demand),
         host_connections,

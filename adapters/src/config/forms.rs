@@ -1,9 +1,19 @@
 //! Forms: values whose text has a form of its own.
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use tidegate_pipeline::Full;
+use tidegate_pipeline::layer::RateLimitOptions;
 
 use super::value::{Kind, Value};
 use crate::store::{Consistency, Key, Replication};
+
+/// The largest number in a rate.
+const MOST_CALLS: u32 = 1_000_000;
+
+/// How many peers, systems or definitions a rate limit tells apart.
+const RATE_KEYS: usize = 65_536;
 
 /// The words of [`consistency`].
 pub(super) const CONSISTENCIES: &[&str] =
@@ -83,6 +93,36 @@ pub(super) fn parse_replication(text: &str) -> Result<Replication, String> {
     centres.map(Replication::Centres).ok_or_else(wrong)
 }
 
+pub(super) fn rate(text: &str) -> Result<(), String> {
+    parse_rate(text).map(|_| ())
+}
+
+/// `100/s`, `100/m`, or with a burst `100/s:200`; without one the burst is the number itself.
+pub(super) fn parse_rate(text: &str) -> Result<RateLimitOptions, String> {
+    let number = |text: &str| {
+        let number = text.parse().ok().filter(|number| (1..=MOST_CALLS).contains(number));
+        number.and_then(NonZeroU32::new)
+    };
+    let parsed = || {
+        let (rate, burst) =
+            text.split_once(':').map_or((text, None), |(rate, burst)| (rate, Some(burst)));
+        let (calls, unit) = rate.split_once('/')?;
+        let calls = number(calls)?;
+        let burst = burst.map_or(Some(calls), number)?;
+        let period = match unit {
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_mins(1),
+            _ => return None,
+        };
+        Some(RateLimitOptions { calls, period, burst, max_keys: RATE_KEYS })
+    };
+    parsed().ok_or_else(|| {
+        format!(
+            "must be calls per second or minute from 1 to {MOST_CALLS}, such as 100/s, or with a burst 100/s:200, not {text:?}"
+        )
+    })
+}
+
 pub(super) fn key(text: &str) -> Result<(), String> {
     Key::parse(text).map(|_| ())
 }
@@ -120,6 +160,41 @@ mod tests {
         assert_eq!(parse_full("wait:2s"), Ok(Full::Wait(Duration::from_secs(2))));
         for wrong in ["", "Shed", "wait", "wait:", "wait:0", "wait:61s", "wait:soon", "500ms"] {
             assert!(parse_full(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_calls_per_second_or_minute_with_a_burst() {
+        for (text, calls, seconds, burst) in [
+            ("100/s", 100, 1, 100),
+            ("100/s:200", 100, 1, 200),
+            ("1/m", 1, 60, 1),
+            ("1000000/m:1", 1_000_000, 60, 1),
+        ] {
+            let rate = parse_rate(text).unwrap();
+            let found = (rate.calls.get(), rate.period.as_secs(), rate.burst.get());
+            assert_eq!(found, (calls, seconds, burst), "{text}");
+        }
+        for wrong in [
+            "",
+            "100",
+            "/s",
+            "100/",
+            "100/h",
+            "0/s",
+            "-1/s",
+            "1.5/s",
+            "100/s:",
+            "100/s:0",
+            "100/s:x",
+            "100 /s",
+            "1000001/s",
+            "1/s:1000001",
+            "100/s:200:300",
+            "s/100",
+        ] {
+            let told = parse_rate(wrong).unwrap_err();
+            assert!(told.contains("100/s:200") && told.contains(&format!("{wrong:?}")), "{told}");
         }
     }
 

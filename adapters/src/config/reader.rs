@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_pipeline::layer::RateLimitOptions;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::history::Retention;
-
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
-use tidegate_stages::topology::RetryRates;
+use tidegate_stages::topology::{RateLimits, RetryRates};
 
 use super::settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
 use super::value::Value;
@@ -84,6 +84,11 @@ impl Settings {
                 checkpoint_bytes: read.bytes("TIDEGATE_CHECKPOINT_BYTES"),
                 effects_events: read.count("TIDEGATE_EFFECTS_EVENTS"),
             },
+            rate_limits: RateLimits {
+                peer: read.rate("TIDEGATE_RATE_LIMIT_PEER"),
+                system: read.rate("TIDEGATE_RATE_LIMIT_SYSTEM"),
+                definition: read.rate("TIDEGATE_RATE_LIMIT_DEFINITION"),
+            },
             drain,
             log: LogSettings {
                 level: level(&read.text("SPAWN_PROXY_LOGGER_LEVEL")),
@@ -158,6 +163,11 @@ impl Reader<'_> {
 
     fn text(&self, name: &str) -> String {
         self.value(name).map(ToString::to_string).unwrap_or_default()
+    }
+
+    fn rate(&self, name: &str) -> Option<RateLimitOptions> {
+        let rate = self.value(name)?.to_string();
+        Some(forms::parse_rate(&rate).expect("it was checked"))
     }
 
     fn choose<T>(&self, name: &str, one: T, word: &str, other: T) -> T {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate_pipeline::Full;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
-use tidegate_stages::topology::RetryRates;
+use tidegate_stages::topology::{RateLimits, RetryRates};
 
 use crate::host::HostOptions;
 use crate::ingress::{AdminToken, Hosts, Limits};
@@ -53,6 +53,8 @@ pub struct Settings {
     pub max_live_actors: u64,
     /// Bounds of buffers.
     pub bounds: Bounds,
+    /// How often clients may call.
+    pub rate_limits: RateLimits,
     /// How the proxy ends.
     pub drain: Drain,
     /// What is logged and how.

@@ -37,6 +37,9 @@ const MINUTE: u64 = 60_000;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+/// What a rate limit takes.
+const RATE: Kind =
+    Kind::Form("calls per second or minute, such as 100/s, or with a burst 100/s:200", forms::rate);
 /// Elixir's levels and tracing's.
 const LEVELS: &[&str] = &[
     "trace",
@@ -339,6 +342,24 @@ const EFFECTIVE: &[Setting] = &[
         Kind::Form("shed, or wait: and a time of 1 ms to 60 s, such as wait:500ms", forms::full),
         Default::Is("shed"),
         "What happens beyond these bounds: 503 at once, or only when nothing has become free in that time.",
+    ),
+    setting(
+        "TIDEGATE_RATE_LIMIT_PEER",
+        RATE,
+        Default::Unset,
+        "Calls of one client address (in IPv6: of one /64; all clients of the Unix socket together); beyond it 429.",
+    ),
+    setting(
+        "TIDEGATE_RATE_LIMIT_SYSTEM",
+        RATE,
+        Default::Unset,
+        "Calls of one system; beyond it 429.",
+    ),
+    setting(
+        "TIDEGATE_RATE_LIMIT_DEFINITION",
+        RATE,
+        Default::Unset,
+        "Calls of all actors made from one definition; beyond it 429.",
     ),
     setting(
         "TIDEGATE_CHECKPOINT_EVENTS",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::time::Duration;
 use tidegate_stages::rules::Durability;
-use tidegate_stages::topology::RetryRates;
+use tidegate_stages::topology::{RateLimits, RetryRates};
 
 use super::table::TABLE;
 use super::*;
@@ -38,6 +38,7 @@ fn every_default_fits_and_every_setting_is_read() {
     assert_eq!(settings.host_connections, 4096);
     assert_eq!(settings.retries, RetryRates::default());
     assert_eq!(settings.max_demand, None);
+    assert_eq!(settings.rate_limits, RateLimits::default(), "nobody is limited");
     assert_eq!(settings.bounds.door_bytes, GIB / 8);
     assert_eq!(settings.http.limits.body_bytes, 8_000_000);
     assert_eq!(settings.drain.timeout, Duration::from_secs(25));

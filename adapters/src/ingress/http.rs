@@ -76,7 +76,9 @@ impl From<Error> for Refusal {
         if kind == ErrorKind::ActorNotFound {
             refusal.outcome = Outcome::ActorNotFound;
         }
-        if let Error::Overloaded { retry_after, .. } = error {
+        if let Error::Overloaded { retry_after, .. } | Error::RateLimited { retry_after, .. } =
+            error
+        {
             refusal.retry_after = Some(
                 retry_after
                     .as_millis()
@@ -100,6 +102,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Overloaded | ErrorKind::StoreUnavailable | ErrorKind::Draining => {
             StatusCode::SERVICE_UNAVAILABLE
         }
+        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::HostFailed => StatusCode::BAD_GATEWAY,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
@@ -161,6 +164,7 @@ mod tests {
             (Error::Conflict("x".into()), 409),
             (Error::TooLarge("x".into()), 413),
             (Error::Overloaded { reason: "x".into(), retry_after: second }, 503),
+            (Error::RateLimited { reason: "x".into(), retry_after: second }, 429),
             (Error::Store(StoreError::Full("x".into())), 503),
             (Error::Draining, 503),
             (Error::Host(host), 502),
@@ -175,12 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn an_overload_says_when_to_come_back_in_whole_seconds() {
+    fn an_overload_and_a_rate_limit_say_when_to_come_back_in_whole_seconds() {
         for (millis, seconds) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2")] {
-            let retry_after = Duration::from_millis(millis);
-            let error = Error::Overloaded { reason: "full".into(), retry_after };
-            let answer = Refusal::from(error).into_answer(Form::Protobuf);
-            assert_eq!(answer.headers()[RETRY_AFTER], seconds);
+            let (retry_after, reason) = (Duration::from_millis(millis), String::from("full"));
+            let overloaded = Error::Overloaded { reason: reason.clone(), retry_after };
+            for error in [overloaded, Error::RateLimited { reason, retry_after }] {
+                let answer = Refusal::from(error).into_answer(Form::Protobuf);
+                assert_eq!(answer.headers()[RETRY_AFTER], seconds);
+            }
         }
     }
 }

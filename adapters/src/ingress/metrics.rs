@@ -24,8 +24,8 @@ const ROUTES: [&str; 12] = [
     "metrics",
     "none",
 ];
-const STATUSES: [u16; 15] =
-    [200, 400, 403, 404, 405, 406, 408, 409, 413, 415, 500, 501, 502, 503, 504];
+const STATUSES: [u16; 16] =
+    [200, 400, 403, 404, 405, 406, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
 
 /// Counters of [`REQUESTS_TOTAL`], each made when it is first needed.
 #[derive(Debug, Default)]

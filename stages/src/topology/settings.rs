@@ -13,7 +13,7 @@ use crate::retry_budget::RetryRates;
 use crate::rules::ChangeRules;
 
 /// Bounds and rules of the mesh; the defaults suit a small machine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Calls that are admitted and not answered yet.
     pub admission: Bound,

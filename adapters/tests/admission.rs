@@ -145,7 +145,7 @@ async fn former_names_of_settings_work_and_the_log_names_those_of_today() {
     ];
     let world = World::start(&former).await;
     three_are_refused(&world).await;
-    let said = world.proxy.said(Duration::from_secs(60)).await;
+    let said = world.proxy.said(Duration::from_mins(1)).await;
     for (name, now) in [
         ("TIDEGATE_DOOR_EVENTS", "TIDEGATE_ADMISSION_EVENTS"),
         ("TIDEGATE_DOOR_BYTES", "TIDEGATE_ADMISSION_BYTES"),

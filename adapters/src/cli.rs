@@ -62,7 +62,7 @@ enum Command {
     Config {
         #[command(flatten)]
         flags: Flags,
-        /// Prints the table of all settings for the README instead
+        /// Prints all settings as docs/settings.md shows them instead
         #[arg(long)]
         markdown: bool,
     },

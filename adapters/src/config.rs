@@ -1,6 +1,6 @@
 //! Config: the only reader of the environment.
 //!
-//! Every setting is a row of [`table::TABLE`], which drives parsing, `tidegate config`, `--help` and the table in the README.
+//! Every setting is a row of [`table::TABLE`], which drives parsing, `tidegate config`, `--help` and `docs/settings.md`.
 //! Precedence: flag > environment > file (`--config`, `TIDEGATE_CONFIG`) > default; empty means unset (decision 31). All mistakes
 //! are reported at once.
 

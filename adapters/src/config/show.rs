@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::table::{Default, Setting, TABLE};
+use super::upstream::NO_EFFECT;
 use super::value::Kind;
 use super::{Config, Source};
 
@@ -47,13 +48,17 @@ pub fn help() -> String {
     text
 }
 
-/// All settings as the README's table.
+/// All settings as `docs/settings.md` shows them: a table, and the names without effect as a list.
 pub fn markdown() -> String {
     let mut text =
         String::from("| setting | default | takes | meaning |\n| --- | --- | --- | --- |\n");
-    for setting in TABLE.iter() {
+    for setting in TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(_))) {
         let (name, default, takes) = (setting.name, default(setting), setting.kind.expected());
         line(&mut text, format_args!("| `{name}` | {default} | {takes} | {} |", setting.doc));
+    }
+    line(&mut text, format_args!("\nAccepted without effect:\n"));
+    for (why, names) in NO_EFFECT {
+        line(&mut text, format_args!("- {why}: `{}`", names.join("`, `")));
     }
     text
 }

@@ -1,8 +1,9 @@
 //! Ingress: the HTTP server. Requests come in, responses go out.
 //!
-//! [`serve()`] accepts connections of any [`Listener`] and hands each request to an [`Ingress`], which finds its route, reads its body
-//! within limits, asks the mesh through [`Calls`] and answers. Every failure has a status, a text and an encoded body, made in
-//! one place, [`http`]. A client that goes away drops the future of its request, which is how the mesh learns of it.
+//! [`serve()`] accepts connections of any [`Listener`] and hands each request to an [`Ingress`]. The ingress finds the route,
+//! reads the body within limits, calls the mesh through [`Calls`] and returns the response. Every failure has a status, a text
+//! and an encoded body; all three are made in [`http`]. When a client disconnects, the future of its request is dropped; so the
+//! mesh learns of it.
 
 #![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
 
@@ -39,7 +40,7 @@ pub use listener::{BindError, Listener, Socket};
 pub use metrics::{CONNECTIONS, REQUESTS_TOTAL};
 pub use serve::{Serving, serve};
 
-/// What the ingress asks of the mesh.
+/// The calls that the ingress makes to the mesh.
 pub trait Calls: Clone + Send + Sync + 'static {
     /// See [`Mesh::register`].
     fn register(
@@ -190,13 +191,13 @@ impl Calls for Mesh {
 /// Bounds of the ingress.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; at the bound, new ones wait in the operating system's backlog.
+    /// Open connections. At the bound, new connections wait in the backlog of the operating system.
     pub connections: usize,
     /// Size of a request's head, in bytes.
     pub head_bytes: usize,
     /// Size of a request's body, in bytes.
     pub body_bytes: usize,
-    /// Bodies of all requests in flight, in bytes; at the bound, requests are answered 503.
+    /// Bodies of all requests in flight, in bytes. At the bound, requests fail with status 503.
     pub bodies_bytes: usize,
     /// How long a request's head may take to arrive.
     pub head_time: Duration,
@@ -204,16 +205,16 @@ pub struct Limits {
     pub body_time: Duration,
     /// How long a connection may stay without a request.
     pub idle_time: Duration,
-    /// How long a client may go without taking a byte of its answer.
+    /// How long a client may take no byte of its response.
     pub write_time: Duration,
 }
 
-/// Where the host of a registration listens when it does not say so itself.
+/// Where a host listens when its registration does not name an address.
 #[derive(Debug, Clone)]
 pub enum Hosts {
-    /// Beside the proxy: always at this address.
+    /// The host runs beside the proxy, always at this address.
     Sidecar(HostAddress),
-    /// Where the registration came from, at this port.
+    /// The host listens at the peer address of its registration, at this port.
     Daemon {
         /// The port of every host.
         port: u16,
@@ -230,7 +231,7 @@ impl<C> Clone for Ingress<C> {
     }
 }
 
-/// What an ingress is made of.
+/// The parts of an ingress.
 #[derive(Debug)]
 pub struct Parts<C> {
     /// The mesh.
@@ -239,11 +240,11 @@ pub struct Parts<C> {
     pub limits: Limits,
     /// Where hosts listen.
     pub hosts: Hosts,
-    /// Needed for changes that the original protocol does not know, unless the peer is local.
+    /// Required for changes that the original protocol does not have, unless the peer is local.
     pub admin_token: Option<AdminToken>,
-    /// Where the proxy is between start and end.
+    /// The phase of the proxy, between start and end.
     pub lifecycle: Lifecycle,
-    /// Renders `/metrics`; `None`: switched off.
+    /// Renders `/metrics`. `None`: the endpoint is off.
     pub scrape: Option<Scrape>,
 }
 

@@ -1,4 +1,4 @@
-//! Net: a byte stream over TCP or a Unix socket, so that servers and clients are written once.
+//! Net: a byte stream over TCP or a Unix socket. One type serves for both, in servers and clients.
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -9,25 +9,25 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Marks the address of a Unix socket: `unix:` and its path.
+/// Prefix of a Unix socket's address; the path follows.
 pub const UNIX_PREFIX: &str = "unix:";
 
-/// The path of an address that names a Unix socket.
+/// Returns the path of an address that names a Unix socket.
 pub fn unix_path(address: &str) -> Option<PathBuf> {
     address.strip_prefix(UNIX_PREFIX).map(PathBuf::from)
 }
 
-/// Who is at the other end.
+/// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     /// A TCP client.
     Ip(IpAddr),
-    /// A process of this machine, over a Unix socket.
+    /// A process on this machine, over a Unix socket.
     Local,
 }
 
 impl Peer {
-    /// Whether it is a process of this machine, IPv4 addresses mapped into IPv6 included.
+    /// Whether the peer runs on this machine. Includes IPv4 addresses mapped into IPv6.
     pub fn is_loopback(self) -> bool {
         match self {
             Peer::Ip(address) => address.to_canonical().is_loopback(),
@@ -48,7 +48,7 @@ impl std::fmt::Display for Peer {
 /// A TCP or Unix stream.
 #[derive(Debug)]
 pub enum Stream {
-    /// Over TCP, without delay.
+    /// Over TCP, with `TCP_NODELAY`.
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
@@ -64,10 +64,10 @@ macro_rules! each {
 }
 
 impl Stream {
-    /// Connects to an authority such as `127.0.0.1:8090`, or to `unix:` and a path. No deadline of its own.
+    /// Connects to an authority such as `127.0.0.1:8090`, or to `unix:` and a path. Sets no deadline.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// When the operating system fails.
     pub async fn connect(address: &str) -> io::Result<Self> {
         if let Some(path) = unix_path(address) {
             return UnixStream::connect(path).await.map(Stream::Unix);
@@ -77,10 +77,10 @@ impl Stream {
         Ok(Stream::Tcp(stream))
     }
 
-    /// Reads what has arrived, without waiting for the runtime to hear of it.
+    /// Reads bytes that have arrived, even if the runtime does not know of them yet. Does not wait.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing has arrived, else what the operating system says.
+    /// `WouldBlock` when nothing has arrived, else the error of the operating system.
     pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(each!(self, stream => rustix::io::read(stream, buffer))?)
     }

@@ -1,4 +1,4 @@
-//! Accept: in which form a client wants its answer, where there is a choice.
+//! Accept: chooses the form of a response by the `Accept` header, where there is a choice.
 
 use http::header::ACCEPT;
 use http::{HeaderMap, StatusCode};
@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use super::http::Refusal;
 use crate::wire::Form;
 
-/// What a media range gets; the first that a client likes best wins.
+/// The form for each media range. The range with the highest weight wins; of equal weights, the first in the header wins.
 const FORMS: [(&str, Form); 7] = [
     ("application/json", Form::Json),
     ("text/json", Form::Json),
@@ -17,7 +17,7 @@ const FORMS: [(&str, Form); 7] = [
     ("application/protobuf", Form::Protobuf),
 ];
 
-/// The form that `Accept` asks for; JSON when it is absent or takes anything.
+/// Returns the form that `Accept` asks for; JSON when the header is absent or accepts anything.
 pub(super) fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
     let mut best: Option<(Form, f32)> = None;
     let mut is_silent = true;

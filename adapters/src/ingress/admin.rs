@@ -1,4 +1,4 @@
-//! Admin: who may make changes that the original protocol does not know (decision 33).
+//! Admin: who may make changes that the original protocol does not have (decision 33).
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use super::http::Refusal;
 use crate::net::Peer;
 
-/// The secret that a client from elsewhere shows as `Authorization: Bearer …`.
+/// The secret that a client on another machine sends as `Authorization: Bearer …`.
 #[derive(Clone)]
 pub struct AdminToken(String);
 
@@ -16,7 +16,7 @@ impl AdminToken {
         Self(token)
     }
 
-    /// Compares in a time that does not tell how much of it is right.
+    /// Compares in constant time: the duration does not show how many bytes match.
     fn is(&self, given: &str) -> bool {
         let (right, given) = (self.0.as_bytes(), given.as_bytes());
         let differing = right.iter().zip(given).fold(0, |sum, (a, b)| sum | (a ^ b));
@@ -30,7 +30,7 @@ impl std::fmt::Debug for AdminToken {
     }
 }
 
-/// Lets local peers and those that show the token pass.
+/// Allows local peers, and peers that send the token; refuses all others.
 pub(super) fn check(
     token: Option<&AdminToken>,
     headers: &HeaderMap,

@@ -23,7 +23,7 @@ const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.
 const UP: Bytes = Bytes::from_static(br#"{"status":"up"}"#);
 const DOWN: Bytes = Bytes::from_static(br#"{"status":"down"}"#);
 
-/// A registering host says here where it listens: `http://host:port` or `unix:/path`.
+/// Header in which a registering host names its own address: `http://host:port` or `unix:/path`.
 const HOST_HEADER: &str = "tidegate-host";
 /// W3C trace context of a request.
 const TRACEPARENT: &str = "traceparent";
@@ -33,7 +33,8 @@ impl<C: Calls> Ingress<C> {
         &self.0.parts.limits
     }
 
-    /// Answers a request. Never errs, never panics; ends by itself within the limits of the mesh and of the body.
+    /// Handles a request and returns its response. Never fails and never panics. Returns within the limits of the mesh and of the
+    /// body.
     pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
@@ -42,7 +43,7 @@ impl<C: Calls> Ingress<C> {
         let ingress = &*self.0;
         let resource = Resource::find(head.uri.path()).map(|found| found.under(&head.method));
         let label = resource.as_ref().map_or("none", Resource::label);
-        // Errors of the routes that speak JSON speak it too.
+        // Routes that return JSON return their errors as JSON too.
         let form = match &resource {
             Ok(Resource::History { .. }) => accept::form(&head.headers).unwrap_or(Form::Json),
             _ => Form::Protobuf,
@@ -52,7 +53,7 @@ impl<C: Calls> Ingress<C> {
             Ok(Ok(answer)) => answer,
             Ok(Err(refusal)) => refusal.into_answer(form),
             Err(_) => {
-                // The panic hook has logged where and why.
+                // The panic hook has logged the place and the cause.
                 error!(route = label, "a request ended in a panic");
                 let error = Error::Internal("a defect ended this request".into());
                 Refusal::from(error).into_answer(form)
@@ -159,7 +160,7 @@ impl<C: Calls> Inner<C> {
         Ok(of_type(EXPOSITION, (scrape.0)().into()))
     }
 
-    /// Where the host that registers listens: where it says, else where the setting says.
+    /// Returns the address of a registering host: from the header if it is there, else from the settings.
     fn host_of(&self, headers: &HeaderMap, peer: Peer) -> Result<HostAddress, Refusal> {
         let Some(given) = headers.get(HOST_HEADER) else {
             return Ok(self.parts.hosts.address(peer));

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::time::timeout;
 
-/// First size of a body's buffer at most: what a client announces costs nothing until it arrives.
+/// Upper bound of a buffer's first size: an announced length takes no memory until the bytes arrive.
 const FIRST_BYTES: usize = 64 * 1024;
 
 /// Why a body was not read.
@@ -40,13 +40,13 @@ impl Capacity {
         Self { limit, used: AtomicUsize::new(0) }
     }
 
-    /// A place without bytes yet.
+    /// Returns a place that holds no bytes yet.
     pub(super) fn enter(&self) -> Place<'_> {
         Place { capacity: self, bytes: 0 }
     }
 }
 
-/// Bytes that one request has taken of the [`Capacity`], given back on drop.
+/// Bytes of the [`Capacity`] that one request holds; returned on drop.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     capacity: &'a Capacity,
@@ -72,8 +72,8 @@ impl Drop for Place<'_> {
 
 /// Reads the whole body into one buffer of its own size.
 ///
-/// It is copied once, out of the connection's read buffer: a payload that waits in a queue would otherwise keep that whole buffer
-/// (8 KiB and more) alive, uncounted by any bound, and the connection would need a new one for each request.
+/// The body is copied once, out of the connection's read buffer. Without the copy, a payload in a queue keeps that whole buffer
+/// (8 KiB and more) alive, no bound counts the buffer, and the connection needs a new buffer for each request.
 pub(super) async fn read<B>(
     body: &mut B,
     limit: usize,
@@ -92,7 +92,7 @@ where
     }
     let reading = async {
         let mut bytes = BytesMut::with_capacity(announced.min(FIRST_BYTES));
-        // An announced length is known to be reached; asking for one more frame would cost a turn of the connection.
+        // With an announced length the end is known; one more `frame()` would cost another poll of the connection.
         while !body.is_end_stream()
             && let Some(frame) = body.frame().await
         {
@@ -108,8 +108,8 @@ where
     timeout(time, reading).await.unwrap_or(Err(BodyError::Late(time)))
 }
 
-/// Reads and forgets what is left of a body, so that its client, which may be sending still, gets to read the answer: closing a
-/// connection with unread bytes resets it. Gives up at the limits.
+/// Reads and drops the rest of a body. A close with unread bytes resets the connection, and a client that still sends would not
+/// get its response. Stops at the limits.
 pub(super) async fn discard<B>(body: &mut B, limit: usize, time: Duration)
 where
     B: Body<Data = Bytes> + Unpin,
@@ -124,6 +124,6 @@ where
             }
         }
     };
-    // Late is as good as done: the answer goes out either way.
+    // A timeout is no failure: the response is sent anyway.
     timeout(time, reading).await.unwrap_or_default();
 }

@@ -1,4 +1,4 @@
-//! History: an actor's history over HTTP, read and written.
+//! History: reads and writes an actor's history over HTTP.
 
 mod query;
 
@@ -15,7 +15,7 @@ use crate::net::Peer;
 use crate::wire::{Entry, Form, Listing};
 pub(crate) use query::{Query, Span};
 
-/// Answers a question for the history of the actor `(system, name)`, or a change that makes some.
+/// Handles a request for the history of the actor `(system, name)`: a read, or a change that adds an entry.
 pub(super) async fn answer<C: Calls>(
     ingress: &Parts<C>,
     (system, name): (&str, &str),
@@ -82,7 +82,7 @@ fn outcome(kept: &Result<Checkpoint, Error>) -> String {
     }
 }
 
-/// A page as it is answered.
+/// Converts a page to the body of a response.
 pub(crate) fn listing(page: Page<Revision>, span: &Span) -> Listing {
     let last = page.items.last().filter(|_| page.more).map(Place::of);
     Listing {

@@ -1,15 +1,15 @@
-//! Lifecycle: where the proxy is between start and end, as readiness and the ingress see it.
+//! Lifecycle: the phase of the proxy between start and end, read by readiness and the ingress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Where the proxy is.
+/// The phase of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
-    /// Ready, and serving.
+    /// Ready and serving.
     Serving = 0,
-    /// Not ready any more, still serving: load balancers take it out.
+    /// Not ready any more, but still serving: load balancers remove the proxy.
     Leaving = 1,
     /// External calls are refused; what was admitted finishes.
     Draining = 2,
@@ -17,7 +17,7 @@ pub enum Phase {
 
 type Check = dyn Fn() -> bool + Send + Sync;
 
-/// The current [`Phase`] and what else readiness depends on. Cheap to clone.
+/// The current [`Phase`], and a health check that readiness also needs. Cheap to clone.
 #[derive(Clone)]
 pub struct Lifecycle {
     phase: Arc<AtomicU8>,
@@ -37,7 +37,7 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Starts in [`Phase::Serving`]; `healthy` says whether what the proxy depends on works.
+    /// Starts in [`Phase::Serving`]; `healthy` returns whether the dependencies of the proxy work.
     pub fn new(healthy: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { phase: Arc::default(), healthy: Arc::new(healthy) }
     }
@@ -51,12 +51,12 @@ impl Lifecycle {
         }
     }
 
-    /// Moves on; never back.
+    /// Moves to a later phase; never moves back.
     pub fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
-    /// Whether new work should be sent here.
+    /// Whether clients should send new work to this proxy.
     pub fn is_ready(&self) -> bool {
         self.phase() == Phase::Serving && (self.healthy)()
     }

@@ -1,4 +1,4 @@
-//! Listener: where connections come from: TCP, a Unix socket, or a simulated network.
+//! Listener: accepts connections over TCP, a Unix socket or a simulated network.
 
 mod socket_file;
 
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, UnixListener, UnixSocket};
 use crate::net::{Peer, Stream, UNIX_PREFIX};
 use socket_file::SocketFile;
 
-/// Connections that the operating system keeps until they are accepted; tokio's own number for TCP.
+/// Connections that the operating system holds until they are accepted; tokio uses the same number for TCP.
 const BACKLOG: u32 = 1024;
 
 /// Accepts connections.
@@ -23,20 +23,20 @@ pub trait Listener: Send + 'static {
     /// A connection.
     type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// The next connection. Dropping the future loses none.
+    /// Returns the next connection. Cancel safe: dropping the future loses no connection.
     ///
     /// # Errors
-    /// When the operating system refuses; trying again later is right.
+    /// When the operating system fails. A later retry may succeed.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Peer)>> + Send;
 }
 
-/// Why a listener could not be had.
+/// The listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct BindError {
-    /// Where it was tried.
+    /// The address that was tried.
     pub address: String,
-    /// What the operating system said.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
@@ -45,7 +45,7 @@ pub struct BindError {
 pub enum Socket {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix socket, whose file is removed when it is dropped.
+    /// A Unix socket; its file is removed on drop.
     Unix(UnixListener, SocketFile),
 }
 
@@ -53,19 +53,19 @@ impl Socket {
     /// Listens on a TCP address; port 0 lets the operating system choose.
     ///
     /// # Errors
-    /// When the address cannot be had.
+    /// When the address cannot be bound.
     pub async fn tcp(address: SocketAddr) -> Result<Self, BindError> {
         let bound = TcpListener::bind(address).await.map(Self::Tcp);
         bound.map_err(|source| BindError { address: address.to_string(), source })
     }
 
-    /// Listens on a Unix socket whose file has this mode. A socket that nobody listens on is removed first (decision 32).
+    /// Listens on a Unix socket whose file has this mode. Removes a stale socket at the path first (decision 32).
     ///
-    /// The mode is set between `bind` and `listen`: until then every client is refused, so none connects under another mode. The
-    /// umask, which `bind` applies, belongs to the whole process and stays as it is.
+    /// The mode is set between `bind` and `listen`. Before `listen`, every connect is refused, so no client connects under
+    /// another mode. The umask is not changed: it belongs to the whole process.
     ///
     /// # Errors
-    /// When anything else is at the path, or the file cannot be made.
+    /// When the path holds anything else, or the file cannot be created.
     pub async fn unix(path: &Path, mode: u32) -> Result<Self, BindError> {
         let bound = async {
             socket_file::remove_stale(path).await?;
@@ -78,10 +78,10 @@ impl Socket {
         bound.await.map_err(|source| BindError { address: path.display().to_string(), source })
     }
 
-    /// The address as a client would write it: `http://127.0.0.1:9001`, or `unix:/path`.
+    /// The address as a client writes it: `http://127.0.0.1:9001` or `unix:/path`.
     ///
     /// # Errors
-    /// When the operating system does not know it any more.
+    /// When the operating system does not return the address.
     pub fn url(&self) -> io::Result<String> {
         match self {
             Self::Tcp(listener) => Ok(format!("http://{}", listener.local_addr()?)),

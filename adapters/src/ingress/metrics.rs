@@ -7,7 +7,7 @@ use http::StatusCode;
 
 /// Open connections.
 pub const CONNECTIONS: &str = "tidegate_http_connections";
-/// Requests answered, by route and status.
+/// Requests with a response, by route and status.
 pub const REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
 
 const ROUTES: [&str; 12] = [
@@ -27,12 +27,12 @@ const ROUTES: [&str; 12] = [
 const STATUSES: [u16; 16] =
     [200, 400, 403, 404, 405, 406, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
 
-/// Counters of [`REQUESTS_TOTAL`], each made when it is first needed.
+/// Counters of [`REQUESTS_TOTAL`]; each is created at first use.
 #[derive(Debug, Default)]
 pub(super) struct Requests([[OnceLock<Counter>; STATUSES.len()]; ROUTES.len()]);
 
 impl Requests {
-    /// Counts an answer.
+    /// Counts a response.
     pub(super) fn count(&self, route: &'static str, status: StatusCode) {
         let row = ROUTES.iter().position(|known| *known == route);
         let column = STATUSES.iter().position(|known| *known == status.as_u16());

@@ -1,8 +1,8 @@
-//! Pace: a connection that dawdles is closed.
+//! Pace: closes a connection whose peer is too slow.
 //!
-//! hyper's own timer for request heads counts the idle time of a kept-alive connection too, and is set up and torn down for
-//! every request. This wrapper tells idle from slow, watches writes as well, and in the usual case, where a whole request arrives
-//! at once, costs one look at the clock: its one timer stays armed and is pushed back only when it fires.
+//! hyper's own timer for request heads also counts the idle time of a kept-alive connection, and is created and dropped for every
+//! request. This wrapper separates idle time from slow heads, and limits writes too. When a whole request arrives at once, the
+//! usual case, the cost is one read of the clock: the read timer stays armed and is reset only when it fires.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,14 +14,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a connection may take.
+/// Time limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    /// Without a request.
+    /// How long a connection may have no request.
     pub(super) idle: Duration,
-    /// From the first byte of a request to the end of its head.
+    /// How long a head may take, from the first byte of the request.
     pub(super) head: Duration,
-    /// Without the peer taking a byte.
+    /// How long the peer may take no byte.
     pub(super) write: Duration,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Counts a request as in flight until the answer is dropped.
+    /// Counts a request as in flight until the returned guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
@@ -57,14 +57,14 @@ pub(super) struct Paced<Io> {
     io: Io,
     pace: Pace,
     progress: Arc<Progress>,
-    /// Requests that had finished when the connection was last seen idle.
+    /// The finished requests at the last idle check.
     seen: u32,
     idle_since: Instant,
-    /// Bytes of a request that has not reached the service have arrived.
+    /// Whether bytes of the next request have arrived; the service has not seen that request yet.
     begun: bool,
-    /// When the wait for the rest of them began.
+    /// When the wait for the rest of the head began.
     waiting_since: Option<Instant>,
-    /// HTTP/2 interleaves frames of its own, so a byte is no sign of a request.
+    /// Whether the connection speaks HTTP/2; there, control frames arrive too, so a byte does not mean a request.
     http2: Option<bool>,
     read_timer: Pin<Box<Sleep>>,
     write_timer: Option<Pin<Box<Sleep>>>,
@@ -87,7 +87,7 @@ impl<Io> Paced<Io> {
         }
     }
 
-    /// Called when there is nothing to read: errs when that has been so for too long.
+    /// Called when nothing can be read. Fails when that has lasted too long.
     fn check_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.progress.in_flight.load(Ordering::Relaxed) > 0 {
             return Poll::Pending;
@@ -124,7 +124,7 @@ impl<Io> Paced<Io> {
         self.begun = true;
     }
 
-    /// Errs when the peer has taken nothing for too long.
+    /// Fails when the peer has taken no byte for too long.
     fn check_write<T>(
         &mut self,
         cx: &mut Context<'_>,

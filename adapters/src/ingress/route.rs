@@ -1,11 +1,11 @@
-//! Route: what a path and a method ask for.
+//! Route: finds the resource of a path and a method.
 
 use std::borrow::Cow;
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-/// What a path names.
+/// The resource that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Resource<'a> {
     Register,
@@ -28,37 +28,37 @@ pub(super) enum Resource<'a> {
     Metrics,
 }
 
-/// What is asked of an actor's history.
+/// The requested part of an actor's history, or the requested change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part<'a> {
-    /// Its history.
+    /// Read the history.
     Revisions,
-    /// One entry of it, by its number as it was written.
+    /// Read one entry, by its number as the path spells it.
     Revision(&'a str),
-    /// The state at a time.
+    /// Read the state at a time.
     State,
-    /// That an entry becomes the current state.
+    /// Make an entry the current state.
     Restore,
-    /// That the current state becomes an entry.
+    /// Add the current state as an entry.
     Checkpoint,
 }
 
-/// Why a path names nothing.
+/// Why a path names no resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoResource {
     /// There is no such path.
     Unknown,
-    /// A name in it is not UTF-8 once it is percent-decoded.
+    /// A percent-decoded name in the path is not UTF-8.
     NotText,
 }
 
-/// Most segments that a path of ours has.
+/// Most segments of a known path.
 const SEGMENTS: usize = 8;
 
 impl<'a> Resource<'a> {
-    /// Finds what a path names. Empty segments do not count, as upstream has it.
+    /// Finds the resource of a path. Empty segments are skipped, as upstream does.
     ///
-    /// Names in the path of a POST are not looked at: its body decides.
+    /// Names in the path of a POST are not read: the names in its body count.
     pub(super) fn find(path: &'a str) -> Result<Self, NoResource> {
         let mut segments = [""; SEGMENTS];
         let mut count = 0;
@@ -69,7 +69,7 @@ impl<'a> Resource<'a> {
         match segments.get(..count).unwrap_or_default() {
             ["api", "v1", "system", _, "actors", _, "invoke"] => Ok(Self::Invoke),
             ["api", "v1", "system", system, "actors", name] => {
-                // `spawn` under a POST is the endpoint; an actor of that name is reached with any other method.
+                // A POST to `spawn` is the spawn endpoint; any other method addresses an actor of that name.
                 Ok(Self::Actor { system: decoded(system)?, name: decoded(name)? })
             }
             ["api", "v1", "system", system, "actors", name, part @ ..] => {
@@ -92,7 +92,7 @@ impl<'a> Resource<'a> {
         }
     }
 
-    /// The resource as this method sees it.
+    /// The resource for this method.
     pub(super) fn under(self, method: &Method) -> Self {
         match self {
             Self::Actor { name, .. } if method == Method::POST && name == "spawn" => Self::Spawn,
@@ -100,7 +100,7 @@ impl<'a> Resource<'a> {
         }
     }
 
-    /// Methods that it knows, as an `Allow` header lists them.
+    /// The methods of the resource, as an `Allow` header lists them.
     pub(super) fn allowed(&self) -> &'static str {
         match self {
             Self::Register
@@ -116,7 +116,7 @@ impl<'a> Resource<'a> {
         }
     }
 
-    /// Whether it knows the method.
+    /// Whether the resource has this method.
     pub(super) fn allows(&self, method: &Method) -> bool {
         self.allowed().split(", ").any(|allowed| allowed == method.as_str())
     }
@@ -152,7 +152,7 @@ fn decoded(segment: &str) -> Result<Cow<'_, str>, NoResource> {
     percent_decode_str(segment).decode_utf8().map_err(|_| NoResource::NotText)
 }
 
-/// The revision that `?revision=N` of a spawn asks for; 0 asks for none.
+/// Parses `?revision=N` of a spawn; 0 means no revision.
 pub(super) fn revision(query: Option<&str>) -> Result<Option<u64>, String> {
     let pairs = query.unwrap_or_default().split('&');
     let Some(given) = pairs.filter_map(|pair| pair.strip_prefix("revision=")).next_back() else {

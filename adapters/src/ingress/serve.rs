@@ -1,4 +1,4 @@
-//! Serve: accepts connections within a bound, and ends them in order.
+//! Serve: accepts connections within a bound, and shuts them down in order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +21,14 @@ use super::pace::{Pace, Paced, Progress};
 use super::{Calls, Ingress};
 use crate::net::Peer;
 
-/// Pause after a failed accept, such as one for want of file descriptors.
+/// Pause after a failed accept, for example when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Requests in flight on one HTTP/2 connection.
+/// Most requests in flight on one HTTP/2 connection.
 const STREAMS: u32 = 128;
-/// The least that hyper accepts as its buffer's bound.
+/// The smallest buffer bound that hyper accepts.
 const LEAST_HEAD_BYTES: usize = 8_192;
 
-/// A running server: the task that accepts and one per connection.
+/// A running server: one task that accepts, and one task per connection.
 #[derive(Debug)]
 pub struct Serving {
     tasks: TaskTracker,
@@ -55,7 +55,8 @@ pub fn serve<L: Listener, C: Calls>(listener: L, ingress: Ingress<C>) -> Serving
 }
 
 impl Serving {
-    /// Takes no more connections, lets requests in flight be answered within `limit`, then ends what is left. All tasks are joined.
+    /// Accepts no more connections and waits up to `limit` for the requests in flight, then closes the other connections. Joins
+    /// all tasks.
     pub async fn close(self, limit: Duration) {
         self.closing.cancel();
         self.tasks.close();
@@ -67,7 +68,7 @@ impl Serving {
     }
 }
 
-/// Runs the streams of HTTP/2 connections as tasks that are joined with the server.
+/// Runs HTTP/2 streams as tasks, which the server joins.
 #[derive(Debug, Clone)]
 struct Tracked(TaskTracker);
 
@@ -81,7 +82,7 @@ fn builder<C: Calls>(ingress: &Ingress<C>, tasks: TaskTracker) -> Builder<Tracke
     let limits = ingress.limits();
     let mut builder = Builder::new(Tracked(tasks));
     let head_bytes = limits.head_bytes.max(LEAST_HEAD_BYTES);
-    // `Paced` watches the time of heads.
+    // `Paced` limits the time of heads.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head_bytes);
     builder
         .http2()
@@ -128,7 +129,7 @@ impl<C: Calls> Connections<C> {
         let progress = Arc::<Progress>::default();
         let io = TokioIo::new(Paced::new(io, paced, Arc::clone(&progress)));
         let (builder, ingress) = (self.builder.clone(), self.ingress.clone());
-        // Tokens of its own: a connection looks at them at each turn, and would share their lock with all others.
+        // Each connection has its own child tokens: it polls them often, and shared tokens would share one lock.
         let (closing, killed) = (self.closing.child_token(), self.killed.child_token());
         self.tasks.spawn(async move {
             let open = gauge!(CONNECTIONS);

@@ -1,4 +1,4 @@
-//! The ingress in front of a mesh that answers on command: no sockets, paused time.
+//! The ingress in front of a scripted mesh: no sockets, paused time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,23 +23,23 @@ const HERE: Peer = Peer::Ip(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
 const THERE: Peer = Peer::Ip(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7)));
 const INVOKE: &str = "/api/v1/system/ignored/actors/ignored/invoke";
 
-/// Answers `invoke` as the action says, and notes what it was asked.
+/// Returns from `invoke` what the action names, and records every call.
 #[derive(Clone, Default)]
 struct Scripted {
     registered: Arc<Mutex<Vec<Registration>>>,
     spawned: Arc<Mutex<Vec<Spawn>>>,
     invoked: Arc<Mutex<Vec<Invocation>>>,
     deleted: Arc<Mutex<Vec<String>>>,
-    /// What was asked of an actor's history, as text.
+    /// Calls for an actor's history, as text.
     asked: Arc<Mutex<Vec<String>>>,
-    /// Told when a call that never ends is dropped.
+    /// Notified when a call that never ends is dropped.
     gone: Arc<tokio::sync::Notify>,
 }
 
-/// Tells when it is dropped.
-struct Told(Arc<tokio::sync::Notify>);
+/// Notifies on drop.
+struct NotifyOnDrop(Arc<tokio::sync::Notify>);
 
-impl Drop for Told {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
         self.0.notify_one();
     }
@@ -67,7 +67,7 @@ impl Calls for Scripted {
             }
             "panic" => panic!("on command"),
             "hang" => {
-                let _told = Told(Arc::clone(&self.gone));
+                let _notify = NotifyOnDrop(Arc::clone(&self.gone));
                 pending().await
             }
             action => Err(Error::ActionNotFound { actor: "joe".into(), action: action.into() }),
@@ -180,7 +180,7 @@ fn registration() -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// Status, headers, and the body as an `InvocationResponse`.
+/// Returns status, headers, and the body as an `InvocationResponse`.
 async fn ask<B>(
     ingress: &Ingress<Scripted>,
     request: Request<B>,

@@ -1,4 +1,4 @@
-//! Query: the parameters of a question for a history; what is not understood is refused.
+//! Query: the parameters of a history request. A parameter that is not understood is refused.
 
 use std::borrow::Cow;
 
@@ -10,16 +10,16 @@ use tidegate_stages::state::Timestamp;
 use crate::ingress::http::Refusal;
 use crate::moment;
 
-/// Revisions in an answer, unless the client says otherwise.
+/// Default number of revisions in a response.
 const LIMIT: usize = 100;
-/// Revisions in an answer at most.
+/// Most revisions in a response.
 const MOST: usize = 1_000;
 
 /// The parameters, percent-decoded.
 pub(crate) struct Query<'a>(Vec<(&'a str, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
-    /// Takes a query apart.
+    /// Parses a query.
     pub(crate) fn read(query: Option<&'a str>) -> Result<Self, Refusal> {
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {
@@ -30,7 +30,7 @@ impl<'a> Query<'a> {
         Ok(Self(pairs.collect::<Result<_, Refusal>>()?))
     }
 
-    /// Refuses parameters that have no meaning here: a misspelt one would silently do something else.
+    /// Refuses parameters that have no meaning here: otherwise a misspelt parameter has no effect and nobody notices.
     pub(super) fn knows(&self, known: &[&str]) -> Result<(), Refusal> {
         match self.0.iter().find(|(key, _)| !known.contains(key)) {
             None => Ok(()),
@@ -44,13 +44,13 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// A parameter; absent and empty are the same.
+    /// Returns a parameter. An empty one counts as absent.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let last = self.0.iter().rfind(|(key, _)| *key == name)?;
         Some(&*last.1).filter(|value| !value.is_empty())
     }
 
-    /// A parameter that is a time.
+    /// Returns a parameter that holds a time.
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Refusal> {
         let parsed = self.get(name).map(moment::parse).transpose();
         parsed.map_err(|text| wrong(format!("{name} in the query {text}")))
@@ -61,7 +61,7 @@ fn wrong(text: String) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, text)
 }
 
-/// The number of a revision.
+/// Parses the number of a revision.
 pub(super) fn number(what: &str, given: &str) -> Result<u64, Refusal> {
     let digits = given.bytes().all(|byte| byte.is_ascii_digit());
     let number = given.parse::<i64>().ok().filter(|number| digits && *number > 0);
@@ -70,7 +70,7 @@ pub(super) fn number(what: &str, given: &str) -> Result<u64, Refusal> {
     })
 }
 
-/// Which part of a history is asked for.
+/// The requested part of a history.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) interval: Interval,
@@ -104,7 +104,8 @@ impl Span {
         Ok(Self { interval: Interval { from, to: to.or(until), after }, limit })
     }
 
-    /// What to ask with for what follows `last`. It holds the end of the interval too, so that it suffices alone.
+    /// Returns the `next` parameter for the entries after `last`. It contains the end of the interval too, so no other parameter
+    /// is needed.
     pub(super) fn next(&self, last: Place) -> String {
         let to = self.interval.to.map(|to| format!("{:x}", to.0)).unwrap_or_default();
         format!("{:x}.{:x}.{to}", last.at.0, last.revision)

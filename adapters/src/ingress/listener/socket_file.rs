@@ -1,4 +1,4 @@
-//! Socket file: the name of a Unix socket in the file system.
+//! Socket file: the file of a Unix socket in the file system.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixStream;
 
-/// The file of a bound socket. It is removed on drop, unless another file has taken its place.
+/// The file of a bound socket. Drop removes the file, unless another file has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -16,7 +16,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// The file that was just bound.
+    /// Takes the file that was just bound.
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), identity: identity(path)? })
     }
@@ -49,7 +49,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// Removes a socket that nobody listens on.
 ///
 /// # Errors
-/// When anything else is there, which stays.
+/// When the path holds anything else; it is not removed.
 pub(super) async fn remove_stale(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -65,7 +65,7 @@ pub(super) async fn remove_stale(path: &Path) -> io::Result<()> {
             Ok(())
         }
         Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
-        // A datagram socket, a full backlog, a lack of rights: somebody may be there.
+        // A datagram socket, a full backlog or a lack of rights: a process may still listen.
         Err(error) => Err(io::Error::other(format!("another process may listen on it ({error})"))),
     }
 }

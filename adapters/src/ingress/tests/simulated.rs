@@ -1,4 +1,4 @@
-//! The ingress and the host client on a simulated network: the same code, another listener and connector.
+//! The ingress and the host client on a simulated network: the same code with another listener and connector.
 
 use std::io;
 
@@ -72,7 +72,7 @@ fn a_host_that_is_cut_off_is_told_apart_from_one_that_may_have_run() {
     network.host("actors", || async {
         let listener = TcpListener::bind("0.0.0.0:8090").await?;
         loop {
-            // Takes a call and dies over it.
+            // Reads a call, then drops the connection.
             let (mut stream, _) = listener.accept().await?;
             let mut heard = [0; 1024];
             assert!(tokio::io::AsyncReadExt::read(&mut stream, &mut heard).await? > 0);

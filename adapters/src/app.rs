@@ -1,4 +1,4 @@
-//! App: the one place that joins all parts, and ends them in order.
+//! App: connects all parts, and shuts them down in order.
 
 mod end;
 mod backend;
@@ -21,7 +21,7 @@ use crate::telemetry;
 use backend::Backend;
 use end::Signals;
 
-/// The least time that connections get to take their answers, whatever the drain has used up.
+/// The least time in which connections may take their responses, even when the drain has used up its own time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Why the proxy does not start.
@@ -31,10 +31,10 @@ pub enum StartError {
     /// Settings are wrong.
     #[error("{0}")]
     Config(#[from] Mistakes),
-    /// Data on disk is of a format that this version does not know, or is damaged.
+    /// Data on disk is damaged, or has a format that this version does not know.
     #[error("{0}")]
     Format(String),
-    /// There is no store, and what is asked for makes none.
+    /// There is no store, and the command does not create one.
     #[error("{0}")]
     NoStore(String),
     /// The data directory cannot be used.
@@ -43,24 +43,24 @@ pub enum StartError {
     /// The database cannot be used.
     #[error("{0}")]
     Database(String),
-    /// The keys that are set are not those that the store was sealed with.
+    /// The configured keys are not the keys that sealed the store.
     #[error("{0}")]
     Key(KeyError),
-    /// What is asked for cannot be done with these settings.
+    /// The command cannot run with these settings.
     #[error("{0}")]
     Usage(String),
-    /// Work on a stopped store was not done.
+    /// A command on a stopped store failed.
     #[error(transparent)]
     Offline(#[from] OfflineError),
     /// The listener cannot be opened.
     #[error("{error}; {setting} says where to listen")]
     Bind {
-        /// What happened.
+        /// The error.
         error: BindError,
-        /// The settings that decide it.
+        /// The settings that name the address.
         setting: &'static str,
     },
-    /// The demo did not show what it is to show.
+    /// The demo did not have its expected result.
     #[error("{0:#}")]
     Demo(anyhow::Error),
     /// Anything else.
@@ -69,7 +69,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The exit code, as `sysexits.h` has them.
+    /// Returns the exit code, as in `sysexits.h`.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Demo(_) => 1,
@@ -108,7 +108,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;
-    // The listener is bound first: two proxies on one port are told so before the second one waits for the first one's data.
+    // The listener is bound first: a second proxy on the same port fails before it waits for the data of the first.
     let socket = bind(&settings.http.listen).await?;
     let url = socket.url().map_err(anyhow::Error::from)?;
     let host = HttpHost::new(SystemConnector, settings.host);
@@ -159,9 +159,9 @@ async fn bind(listen: &Listen) -> Result<Socket, StartError> {
     }
 }
 
-/// Says on stdout where the proxy listens: with port 0, a parent process learns it from this line.
+/// Prints to stdout where the proxy listens. With port 0, a parent process reads the address from this line.
 ///
-/// On a thread of its own, for as long as nobody reads stdout. Nobody waits for that thread.
+/// Runs on its own thread, because a write to stdout blocks while nobody reads it. Nothing waits for that thread.
 fn announce(url: &str) {
     info!(version = env!("CARGO_PKG_VERSION"), "listening on {url}");
     let line = format!("listening on {url}\n");
@@ -176,7 +176,7 @@ fn announce(url: &str) {
     }
 }
 
-/// Waits for a signal, then ends in order (decision 6). A second signal ends the process at once.
+/// Waits for a signal, then shuts down in order (decision 6). A second signal ends the process at once.
 async fn drain(
     mut signals: Signals,
     limits: Drain,

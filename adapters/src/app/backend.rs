@@ -1,4 +1,4 @@
-//! Backend: builds the store and the mesh of a running proxy, and ends them.
+//! Backend: builds the store and the mesh of a running proxy, and shuts them down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::host::{HttpHost, SystemConnector};
 
-/// The time that closing the store has at least, whatever the drain has used up.
+/// The least time for closing the store, even when the drain has used up its own time.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// Commits that a database has in hand at once.
+/// Commits in flight to a database.
 const CQL_COMMITS: usize = 16;
 
-/// The mesh and what it stands on.
+/// The mesh and its store.
 #[derive(Debug)]
 pub(super) struct Backend {
     mesh: Mesh,
@@ -45,17 +45,17 @@ impl Backend {
         Ok(Self { mesh: mesh.map_err(anyhow::Error::from)?, store })
     }
 
-    /// The mesh, as the ingress calls it.
+    /// A handle to the mesh, for the ingress.
     pub(super) fn mesh(&self) -> Mesh {
         self.mesh.clone()
     }
 
-    /// Whether what the mesh stands on works, for readiness.
+    /// Returns a check, for readiness, of whether the store works.
     pub(super) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         self.store.health()
     }
 
-    /// Lets what was admitted finish within `limit`, then closes the store.
+    /// Waits up to `limit` for the admitted calls, then closes the store.
     pub(super) async fn finish(self, limit: Duration) {
         let until = Instant::now() + limit;
         let finished = self.mesh.drain(limit.saturating_sub(CLOSING)).await;
@@ -66,7 +66,7 @@ impl Backend {
     }
 }
 
-/// The mesh's bounds and rules, as set.
+/// Returns the mesh's bounds and rules from the settings.
 fn plan(settings: &Settings) -> topology::Settings {
     let bounds = settings.bounds;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -81,7 +81,7 @@ fn plan(settings: &Settings) -> topology::Settings {
         ..ChangeRules::default()
     };
     topology::Settings {
-        // What waits comes on top of what workers have in hand.
+        // The bound counts waiting calls and the calls that workers hold.
         admission: Bound {
             events: usize_of(bounds.door_events) + worker_demand,
             bytes: usize_of(bounds.door_bytes),
@@ -100,7 +100,7 @@ fn plan(settings: &Settings) -> topology::Settings {
             bytes: usize_of(bounds.door_bytes),
         },
         commits_in_flight: match &settings.database {
-            // A store over a network answers each write in its own time.
+            // A store over a network completes each write independently.
             Database::Scylla(_) => CQL_COMMITS,
             Database::Embedded | Database::Memory => 1,
         },

@@ -1,8 +1,8 @@
-//! End: signals that end the process.
+//! End: the signals that end the process.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT. While it lives, neither ends the process by itself, also as PID 1.
+/// SIGTERM and SIGINT. While this value lives, neither signal ends the process by itself, also as PID 1.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
@@ -15,7 +15,7 @@ impl Signals {
         Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
     }
 
-    /// The next one's name. Dropping the future loses none.
+    /// Returns the name of the next signal. Cancel safe: dropping the future loses no signal.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -24,7 +24,7 @@ impl Signals {
     }
 }
 
-/// Ends the process and waits for nothing but the log, for a second at most. What was acknowledged is on disk.
+/// Ends the process. Waits only for the log, for at most a second. Acknowledged changes are on disk.
 #[allow(clippy::exit, reason = "whoever signals twice wants just that")]
 pub(super) fn at_once() -> ! {
     crate::log::flush();

@@ -1,4 +1,4 @@
-//! Stores: opens the store that the settings name, for the proxy and for what works beside a stopped one.
+//! Stores: opens the store that the settings name, for the proxy and for commands that run while the proxy is stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,36 +18,36 @@ use crate::store::{
 };
 use crate::wire;
 
-/// How long closing a store may take that is not used after all.
+/// How long the close may take when a check fails after the store was opened.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// The setting to look at.
+/// Names the setting to check, at the end of an error.
 const WHERE: &str = "TIDEGATE_DATA_DIR says where states are kept";
 
-/// A store that is open; ended by [`close`](Self::close).
+/// An open store; [`close`](Self::close) closes it.
 #[derive(Debug)]
 pub(crate) struct OpenStore {
     /// Its states.
     pub(crate) states: Arc<dyn StateStore>,
     /// Its registrations.
     pub(crate) registry: Arc<dyn Registry>,
-    /// What it keeps about itself; `None`: it ends with the process.
+    /// The store's notes about itself. `None`: the store ends with the process.
     pub(crate) notes: Option<Arc<dyn Notes>>,
     kind: Kind,
 }
 
-/// What a store is opened for.
+/// Why a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A proxy serves from it.
+    /// To serve calls.
     Serve,
-    /// An import fills it; one that an earlier run left undone is no obstacle.
+    /// To import into it. An unfinished import of an earlier run is allowed.
     Import,
-    /// An import that was left undone is forgotten.
+    /// To give up an unfinished import.
     GiveUp,
-    /// Its states are sealed again.
+    /// To seal its states again.
     Reseal,
-    /// Somebody looks at it.
+    /// To read only.
     Read,
 }
 
@@ -61,7 +61,7 @@ impl Purpose {
     }
 }
 
-/// Which store it is: what the ports do not tell.
+/// The concrete store, for operations that the ports do not have.
 #[derive(Debug, Clone)]
 enum Kind {
     Embedded(Arc<EmbeddedStore>),
@@ -69,11 +69,11 @@ enum Kind {
     Memory,
 }
 
-/// Opens the store that the settings name, after its keys were checked. Before anything is sealed in it,
-/// [`note_key`](OpenStore::note_key) is to be called.
+/// Opens the store that the settings name and checks its keys. Call [`note_key`](OpenStore::note_key) before the first sealed
+/// write.
 ///
 /// # Errors
-/// When it cannot be used; nothing was written then.
+/// When the store cannot be used; then nothing was written.
 pub(crate) async fn open(settings: &Settings, purpose: Purpose) -> Result<OpenStore, StartError> {
     if !SYNCED {
         warn!(
@@ -147,10 +147,10 @@ async fn connect(settings: &Settings, access: Access) -> Result<OpenStore, Start
 }
 
 impl OpenStore {
-    /// Notes the key that seals from now on, and says how states are kept.
+    /// Writes to the notes which key seals from now on, and logs how states are kept.
     ///
     /// # Errors
-    /// When the keys that are set are not those of the store, or the store fails.
+    /// When the configured keys are not the keys of the store, or the store fails.
     pub(crate) async fn note_key(&self, vault: &Vault) -> Result<(), StartError> {
         let Some(notes) = self.notes.as_deref() else { return Ok(()) };
         crate::store::note_current(notes, vault).await?;
@@ -161,7 +161,7 @@ impl OpenStore {
         Ok(())
     }
 
-    /// Whether it works, for readiness.
+    /// Returns a check, for readiness, of whether the store works.
     pub(crate) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let kind = self.kind.clone();
         move || match &kind {
@@ -171,7 +171,7 @@ impl OpenStore {
         }
     }
 
-    /// Writes what waits and closes it, within `limit`.
+    /// Writes the waiting changes and closes the store, within `limit`.
     pub(crate) async fn close(self, limit: Duration) {
         let closing = async {
             match &self.kind {
@@ -198,7 +198,7 @@ async fn open_cql(options: &CqlOptions, access: Access) -> Result<CqlStore, Star
     })
 }
 
-/// Opens the data directory; that reads its journals, so it runs beside the runtime's workers.
+/// Opens the data directory. This reads journals, so it runs on a blocking thread.
 async fn open_embedded(
     settings: &Settings,
     access: Access,

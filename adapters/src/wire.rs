@@ -1,8 +1,8 @@
-//! Wire: protobuf ↔ the domain's types, both directions.
+//! Wire: converts between protobuf messages and domain types.
 //!
-//! Payloads are slices of the body they came in (`Bytes`), never copies, and domain values are moved into messages. Decoding is
-//! lenient where SDKs differ (decision 27): unknown enum numbers survive, unknown fields are skipped, a channel may be a bare
-//! string, and what a host registered is kept byte for byte beside the decoded form.
+//! Payloads are slices of the received body (`Bytes`), never copies; domain values are moved into messages. Decoding is lenient
+//! where SDKs differ (decision 27): unknown enum numbers are kept, unknown fields are skipped, and a channel may be a bare
+//! string. A registered definition is kept byte for byte beside its decoded form.
 
 #![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
 
@@ -20,31 +20,31 @@ pub use parts::{actor_id, actor_state, proto_actor_id};
 pub use reply::{Outcome, accepted, error, invoked, registered, state};
 pub use request::{Called, Echo, invocation, invocation_request, spawn};
 
-/// Why a message from outside is refused; nothing was done with it.
+/// Why a received message is refused; it had no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// The bytes are no such message.
+    /// The bytes cannot be decoded as the message.
     #[error("the body is not a {message}: {reason}")]
     Undecodable {
-        /// The message that was expected.
+        /// The expected message.
         message: &'static str,
-        /// What the decoder said.
+        /// The error of the decoder.
         reason: String,
     },
-    /// A field that is needed is absent.
+    /// A required field is absent.
     #[error("{message}.{field} is missing")]
     Missing {
         /// The message.
         message: &'static str,
-        /// Path of the field within it.
+        /// Path of the field within the message.
         field: &'static str,
     },
-    /// A field holds something that makes no sense.
+    /// A field has an invalid value.
     #[error("{field} {reason}")]
     Wrong {
         /// Path of the field.
         field: String,
-        /// What is wrong with it.
+        /// Why the value is invalid.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The host's callback: what a user function is handed and what it answers.
+//! Action: the request to a user function and its response.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::parts::{
 use super::request::{effect, invocation_request};
 use crate::proto::eigr::functions::protocol as wire;
 
-/// Encodes an `ActorInvocation`, in one buffer of its exact size.
+/// Encodes an `ActorInvocation` into one buffer of the exact size.
 pub fn action_request(invocation: ActorInvocation) -> Bytes {
     let id = Arc::unwrap_or_clone(invocation.actor);
     let mut itself = id.clone();
@@ -50,7 +50,7 @@ pub fn action_request(invocation: ActorInvocation) -> Bytes {
 /// Reads an `ActorInvocation`, as a host does.
 ///
 /// # Errors
-/// When it cannot be decoded, or lacks a field.
+/// When the body cannot be decoded, or lacks a field.
 pub fn read_action_request(body: Bytes, host: HostAddress) -> Result<ActorInvocation, Malformed> {
     const MESSAGE: &str = "ActorInvocation";
     let missing = |field| Malformed::Missing { message: MESSAGE, field };
@@ -73,13 +73,13 @@ pub fn read_action_request(body: Bytes, host: HostAddress) -> Result<ActorInvoca
     })
 }
 
-/// Reads the `ActorInvocationResponse` of the actor that was `asked`.
+/// Reads an `ActorInvocationResponse`; `asked` is the actor of the request.
 ///
-/// All SDKs name the actor and its system in an answer that succeeded, and no other in one that failed. An empty field
-/// names none.
+/// In a success, all SDKs name that actor and its system. In a failure, they name no other actor or system. An empty field names
+/// none.
 ///
 /// # Errors
-/// When it cannot be decoded, names another actor or system ([`Malformed::Wrong`]), or has no `updated_context`.
+/// When the body cannot be decoded, names another actor or system ([`Malformed::Wrong`]), or has no `updated_context`.
 pub fn action_response(body: Bytes, asked: &ActorId) -> Result<ActorInvocationResponse, Malformed> {
     const MESSAGE: &str = "ActorInvocationResponse";
     let message = wire::ActorInvocationResponse::decode(body)

@@ -1,4 +1,4 @@
-//! Registrations and definitions: what a host announces, decoded and kept verbatim.
+//! Registrations and definitions: decodes what a host registers, and keeps the bytes verbatim.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::Malformed;
 use super::parts::{actor_id, actor_state};
 use crate::proto::eigr::functions::protocol as wire;
 
-/// Time between two looks of the snapshot timer when a strategy gives none (decision 20).
+/// Period of the snapshot timer when a strategy has none (decision 20).
 const DEFAULT_SNAPSHOT: Duration = Duration::from_secs(2);
-/// Idle time before deactivation when a strategy gives none (decision 20).
+/// Idle time before deactivation when a strategy has none (decision 20).
 const DEFAULT_DEACTIVATION: Duration = Duration::from_secs(10);
-/// The action of a channel that names none.
+/// The action of a channel that names no action.
 const DEFAULT_CHANNEL_ACTION: &str = "receive";
 
 /// `RegistrationRequest`, with each registered actor as the bytes that the host sent.
@@ -36,7 +36,7 @@ struct SystemFrame {
     registry: Option<RegistryFrame>,
 }
 
-/// `Registry`: on the wire, a map is a repeated pair.
+/// `Registry`. In protobuf, a map is encoded as repeated pairs.
 #[derive(Clone, PartialEq, Message)]
 struct RegistryFrame {
     #[prost(message, repeated, tag = "1")]
@@ -54,7 +54,7 @@ struct RegistryEntry {
 /// Reads a `RegistrationRequest` of the host that listens at `host`.
 ///
 /// # Errors
-/// When it cannot be decoded or lacks a field; the text names the actor.
+/// When the body cannot be decoded or lacks a field; the error names the actor.
 pub fn registration(body: Bytes, host: &HostAddress) -> Result<Registration, Malformed> {
     const MESSAGE: &str = "RegistrationRequest";
     let missing = |field| Malformed::Missing { message: MESSAGE, field };
@@ -64,7 +64,7 @@ pub fn registration(body: Bytes, host: &HostAddress) -> Result<Registration, Mal
     let system = frame.actor_system.ok_or_else(|| missing("actor_system"))?;
     let registry = system.registry.ok_or_else(|| missing("actor_system.registry"))?;
     let mut definitions = Vec::with_capacity(registry.actors.len());
-    // A map key that comes twice counts once, as protobuf has it: the last one wins.
+    // Of two entries with the same map key, the last one wins, as in protobuf.
     let mut places = HashMap::with_capacity(registry.actors.len());
     for RegistryEntry { key, actor } in registry.actors {
         let definition = definition(actor, host.clone(), &system.name).map_err(|reason| {
@@ -81,10 +81,10 @@ pub fn registration(body: Bytes, host: &HostAddress) -> Result<Registration, Mal
     Ok(Registration { system: system.name, host: host.clone(), definitions })
 }
 
-/// Builds a definition from the bytes of an `Actor` as its host registered it; also from a store.
+/// Builds a definition from the bytes of an `Actor`, as its host registered them or as a store kept them.
 ///
 /// # Errors
-/// In words, when the bytes are no `Actor` or lack a field.
+/// A text, when the bytes are no `Actor` or lack a field.
 pub fn definition(raw: Bytes, host: HostAddress, system: &str) -> Result<Definition, String> {
     let actor = wire::actors::Actor::decode(raw.clone())
         .map_err(|error| format!("is no Actor: {error}"))?;
@@ -149,7 +149,7 @@ fn deactivate_after(
         .transpose()
 }
 
-/// A strategy without a time, or with time 0, means the default (decision 20).
+/// Returns the time of a strategy; the default when the time is absent or 0 (decision 20).
 fn milliseconds(
     field: &str,
     timeout: Option<wire::actors::TimeoutStrategy>,
@@ -165,7 +165,7 @@ fn milliseconds(
 
 fn timer(timer: wire::actors::FixedTimerAction) -> Result<Timer, String> {
     let action = timer.action.ok_or("has a timer action without action")?.name;
-    // The field is called `seconds` and holds milliseconds.
+    // The field is named `seconds` but holds milliseconds.
     let period =
         u64::try_from(timer.seconds).ok().filter(|period| *period > 0).ok_or_else(|| {
             format!("has a timer for {action:?} with a period of {} ms", timer.seconds)
@@ -177,9 +177,9 @@ fn channels(groups: Vec<Bytes>) -> Result<Vec<Channel>, String> {
     groups.into_iter().filter(|group| !group.is_empty()).map(channel).collect()
 }
 
-/// A binding is a `Channel`, or the bare topic of an SDK older than that message.
+/// Reads a binding: a `Channel`, or the bare topic that older SDKs send.
 ///
-/// Text can happen to parse as a `Channel` that has unknown fields only, so a topic tells them apart.
+/// A bare topic can decode as a `Channel` with unknown fields only. So only a message with a topic counts as a `Channel`.
 fn channel(group: Bytes) -> Result<Channel, String> {
     let bound = match wire::actors::Channel::decode(group.clone()) {
         Ok(channel) if !channel.topic.is_empty() => channel,

@@ -1,4 +1,4 @@
-//! History: entries of an actor's history as JSON and as protobuf.
+//! History: encodes entries of an actor's history as JSON and as protobuf.
 
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use crate::moment;
 use crate::proto::google::protobuf as well_known;
 use crate::proto::tidegate::api::v1 as proto;
 
-/// How an answer is written.
+/// The encoding of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// As JSON.
@@ -23,20 +23,20 @@ pub enum Form {
 /// One entry of a history, as JSON shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its number; 0: the history is empty.
+    /// The number of the revision; 0 when the history is empty.
     pub revision: u64,
-    /// When it was written, RFC 3339.
+    /// When the entry was written, as RFC 3339.
     pub at: Option<String>,
     /// `ACTIVATED`, `DEACTIVATED` or `UNKNOWN`.
     pub status: String,
-    /// Its tags.
+    /// The tags of the actor.
     pub tags: Tags,
-    /// Its state, if any.
+    /// The state of the actor, if any.
     pub state: Option<Blob>,
-    /// Whether the state at the time asked for is known to be this one.
+    /// Whether this is certainly the state at the requested time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact: Option<bool>,
-    /// The same time as a number, which JSON does not show.
+    /// `at` in microseconds, not part of the JSON.
     #[serde(skip)]
     at_us: Option<u64>,
 }
@@ -46,7 +46,7 @@ pub struct Entry {
 pub struct Blob {
     /// Type URL, verbatim.
     pub type_url: String,
-    /// The encoded message; JSON shows it in base64.
+    /// The encoded message; base64 in JSON.
     #[serde(with = "in_base64")]
     pub value: Bytes,
 }
@@ -54,9 +54,9 @@ pub struct Blob {
 /// A page of a history, as JSON shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
-    /// Its entries, ascending.
+    /// The entries, ascending.
     pub revisions: Vec<Entry>,
-    /// What to ask with for those that follow.
+    /// The `next` parameter of the request for the following entries.
     pub next: Option<String>,
 }
 
@@ -78,7 +78,7 @@ impl Entry {
         }
     }
 
-    /// The same, with word of whether it is exact.
+    /// Sets the field `exact`.
     #[must_use]
     pub fn exact(self, exact: bool) -> Self {
         Self { exact: Some(exact), ..self }
@@ -101,7 +101,7 @@ impl Entry {
         }
     }
 
-    /// Its bytes.
+    /// Encodes the entry.
     pub fn encode(self, form: Form) -> Bytes {
         match form {
             Form::Json => json(&self),
@@ -111,7 +111,7 @@ impl Entry {
 }
 
 impl Listing {
-    /// Its bytes.
+    /// Encodes the page.
     pub fn encode(self, form: Form) -> Bytes {
         match form {
             Form::Json => json(&self),
@@ -149,7 +149,7 @@ fn json(value: &impl Serialize) -> Bytes {
     text.into()
 }
 
-/// The body of a failure in JSON.
+/// Encodes the body of a failure as JSON.
 pub fn json_error(text: &str, status: &str) -> Bytes {
     json(&serde_json::json!({ "error": text, "status": status }))
 }

@@ -1,4 +1,4 @@
-//! Parts that many messages share: identities, blobs, payloads.
+//! Parts: identities, blobs and payloads, which many messages share.
 
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::invocation::Payload;
@@ -7,12 +7,12 @@ use tidegate_stages::state::{ActorState, Any};
 use crate::proto::eigr::functions::protocol as wire;
 use crate::proto::google::protobuf as well_known;
 
-/// An identity off the wire.
+/// Converts an identity from its message.
 pub fn actor_id(id: wire::actors::ActorId) -> ActorId {
     ActorId { name: id.name, system: id.system, parent: id.parent }
 }
 
-/// An identity for the wire.
+/// Converts an identity to its message.
 pub fn proto_actor_id(id: ActorId) -> wire::actors::ActorId {
     wire::actors::ActorId { name: id.name, system: id.system, parent: id.parent }
 }
@@ -25,17 +25,17 @@ pub(super) fn proto_any(any: Any) -> well_known::Any {
     well_known::Any { type_url: any.type_url, value: any.value }
 }
 
-/// A state off the wire; an empty `Any` is no state (decision 26).
+/// Converts a state from its message. An empty `Any` is no state (decision 26).
 pub(super) fn some_state(state: Option<well_known::Any>) -> Option<Any> {
     state.map(any).filter(|state| !state.is_empty())
 }
 
-/// A state for the wire; an empty `Any` is never sent, several SDKs fail on it.
+/// Converts a state to its message. Never returns an empty `Any`: several SDKs fail on it.
 pub(super) fn proto_state(state: Option<Any>) -> Option<well_known::Any> {
     state.filter(|state| !state.is_empty()).map(proto_any)
 }
 
-/// Tags and state off the wire.
+/// Converts tags and state from their message.
 pub fn actor_state(state: wire::actors::ActorState) -> ActorState {
     ActorState { tags: state.tags, state: some_state(state.state) }
 }
@@ -44,7 +44,7 @@ pub(super) fn proto_actor_state(state: ActorState) -> wire::actors::ActorState {
     wire::actors::ActorState { tags: state.tags, state: proto_state(state.state) }
 }
 
-/// Every message has a `oneof payload { value, noop }` of its own, with numbers of its own.
+/// Each message defines its own `oneof payload { value, noop }`, with its own field numbers.
 macro_rules! payload {
     ($($oneof:path => $off:ident, $on:ident;)*) => {$(
         pub(super) fn $off(payload: Option<$oneof>) -> Payload {
@@ -74,7 +74,7 @@ payload! {
     wire::broadcast::Payload => broadcast, to_broadcast;
 }
 
-/// The payload of an `InvocationResponse`, which the proxy only writes.
+/// Converts the payload of an `InvocationResponse`. The proxy never reads that message.
 pub(super) fn to_reply(payload: Payload) -> Option<wire::invocation_response::Payload> {
     use wire::invocation_response::Payload as Oneof;
     match payload {

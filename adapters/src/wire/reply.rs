@@ -1,4 +1,4 @@
-//! Replies to callers.
+//! Reply: encodes the responses to callers.
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,7 +9,7 @@ use super::parts::{proto_actor_state, to_reply};
 use super::request::Echo;
 use crate::proto::eigr::functions::protocol as wire;
 
-/// What an error body says went wrong.
+/// The failure that an error body reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// There is no such actor.
@@ -26,13 +26,13 @@ impl Outcome {
         }
     }
 
-    /// As the protocol spells it.
+    /// The name as the protocol spells it.
     pub fn name(self) -> &'static str {
         self.status().as_str_name()
     }
 }
 
-/// `InvocationResponse`, with the echoed parts as the bytes that the caller sent.
+/// `InvocationResponse`, with the echoed parts as the caller's bytes.
 #[derive(Clone, PartialEq, Message)]
 struct InvokedFrame {
     #[prost(message, optional, tag = "1")]
@@ -49,7 +49,7 @@ fn status(status: wire::Status, message: impl Into<String>) -> wire::RequestStat
     wire::RequestStatus { status: status.into(), message: message.into() }
 }
 
-/// `InvocationResponse` of a call that succeeded, or was accepted when it is asynchronous.
+/// Encodes the `InvocationResponse` of a call that succeeded, or of an asynchronous call that was accepted.
 pub fn invoked(echo: Echo, payload: Payload) -> Bytes {
     let frame = InvokedFrame {
         status: Some(status(wire::Status::Ok, "")),
@@ -60,11 +60,11 @@ pub fn invoked(echo: Echo, payload: Payload) -> Bytes {
     frame.encode_to_vec().into()
 }
 
-/// `RegistrationResponse` of a registration that was accepted.
+/// Encodes the `RegistrationResponse` of an accepted registration.
 pub fn registered() -> Bytes {
     let message = wire::RegistrationResponse {
         status: Some(status(wire::Status::Ok, "Accepted")),
-        // SDKs know the original by these numbers (decision 25).
+        // SDKs expect the version numbers of the original (decision 25).
         proxy_info: Some(wire::ProxyInfo {
             protocol_major_version: 1,
             protocol_minor_version: 2,
@@ -75,22 +75,22 @@ pub fn registered() -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// `SpawnResponse` of a spawn that was accepted.
+/// Encodes the `SpawnResponse` of an accepted request.
 pub fn accepted() -> Bytes {
     wire::SpawnResponse { status: Some(status(wire::Status::Ok, "Accepted")) }
         .encode_to_vec()
         .into()
 }
 
-/// `ActorState`.
+/// Encodes an `ActorState`.
 pub fn state(state: ActorState) -> Bytes {
     proto_actor_state(state).encode_to_vec().into()
 }
 
-/// The body of every failure.
+/// Encodes the body of a failure, for every route.
 ///
-/// Field 1 of `InvocationResponse`, `SpawnResponse` and `RegistrationResponse` is the same `RequestStatus`, so these bytes are an
-/// error of whichever of them the route answers with (decision 24).
+/// Field 1 of `InvocationResponse`, `SpawnResponse` and `RegistrationResponse` is the same `RequestStatus`. So the bytes decode
+/// as an error of each of the three messages (decision 24).
 pub fn error(outcome: Outcome, text: impl Into<String>) -> Bytes {
     wire::SpawnResponse { status: Some(status(outcome.status(), text)) }.encode_to_vec().into()
 }

@@ -1,4 +1,4 @@
-//! Requests of callers: invocations and spawns.
+//! Request: decodes the invocations and spawns of callers.
 
 use bytes::Bytes;
 use prost::Message;
@@ -10,7 +10,7 @@ use super::Malformed;
 use super::parts::{actor_id, proto_actor_id, requested, to_request};
 use crate::proto::eigr::functions::protocol as wire;
 
-/// `InvocationRequest`, with the two parts that are echoed as the bytes that the caller sent.
+/// `InvocationRequest`, with the two echoed parts as the caller's bytes.
 #[derive(Clone, PartialEq, Message)]
 struct InvocationFrame {
     #[prost(bytes = "bytes", optional, tag = "1")]
@@ -35,21 +35,21 @@ struct InvocationFrame {
     register_ref: String,
 }
 
-/// As much of an `ActorSystem` as a call needs.
+/// The part of an `ActorSystem` that a call needs.
 #[derive(Clone, PartialEq, Message)]
 struct SystemName {
     #[prost(string, tag = "1")]
     name: String,
 }
 
-/// As much of an `Actor` as a call needs.
+/// The part of an `Actor` that a call needs.
 #[derive(Clone, PartialEq, Message)]
 struct ActorWithId {
     #[prost(message, optional, tag = "1")]
     id: Option<wire::actors::ActorId>,
 }
 
-/// What the answer to an invocation repeats: the request's `system` and `actor`, byte for byte.
+/// The parts that a response repeats: the request's `system` and `actor`, byte for byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Echo {
     /// Encoded `ActorSystem`.
@@ -63,14 +63,14 @@ pub struct Echo {
 pub struct Called {
     /// The call.
     pub invocation: Invocation,
-    /// What its answer repeats.
+    /// The parts that its response repeats.
     pub echo: Echo,
 }
 
 /// Reads an `InvocationRequest`.
 ///
 /// # Errors
-/// When it cannot be decoded, or names no system or actor.
+/// When the body cannot be decoded, or names no system or actor.
 pub fn invocation(body: Bytes) -> Result<Called, Malformed> {
     const MESSAGE: &str = "InvocationRequest";
     let missing = |field| Malformed::Missing { message: MESSAGE, field };
@@ -103,9 +103,9 @@ pub fn invocation(body: Bytes) -> Result<Called, Malformed> {
     Ok(Called { invocation, echo: Echo { system, actor } })
 }
 
-/// A call made by a user function, inside a side effect.
+/// Converts the call inside a side effect.
 ///
-/// Names that are missing stay empty: admission refuses them, which ends this effect and no other.
+/// Missing names stay empty. Admission then refuses this effect and no other.
 pub(super) fn effect(request: wire::InvocationRequest) -> Invocation {
     let mut actor = request.actor.and_then(|actor| actor.id).map(actor_id).unwrap_or_default();
     if actor.system.is_empty() {
@@ -126,7 +126,7 @@ pub(super) fn effect(request: wire::InvocationRequest) -> Invocation {
     }
 }
 
-/// A call for the wire. The trace context is no part of the message.
+/// Converts a call to its message. The message does not carry the trace context.
 pub fn invocation_request(invocation: Invocation) -> wire::InvocationRequest {
     let system =
         wire::actors::ActorSystem { name: invocation.actor.system.clone(), registry: None };
@@ -148,10 +148,10 @@ pub fn invocation_request(invocation: Invocation) -> wire::InvocationRequest {
     }
 }
 
-/// Reads a `SpawnRequest`; `revision` comes from the query of its path.
+/// Reads a `SpawnRequest`; `revision` comes from the query of the URL.
 ///
 /// # Errors
-/// When it cannot be decoded.
+/// When the body cannot be decoded.
 pub fn spawn(body: Bytes, revision: Option<u64>) -> Result<Spawn, Malformed> {
     let request = wire::SpawnRequest::decode(body)
         .map_err(|error| Malformed::undecodable("SpawnRequest", &error))?;

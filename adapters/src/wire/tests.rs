@@ -28,7 +28,7 @@ fn hex(text: &str) -> Bytes {
         .collect()
 }
 
-/// A length-delimited field.
+/// Encodes a length-delimited field.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
 }
@@ -95,7 +95,7 @@ proptest! {
         actor in id(), action in "[a-z]{0,5}", state in option::of(any()), tags in text(),
         metadata in text(), caller in option::of(id()), payload in payload(), has_parent in proptest::bool::ANY,
     ) {
-        // An actor without parent has the same `self` either way.
+        // Without a parent, `self` is the same in both cases.
         let self_has_parent = has_parent || actor.parent.is_empty();
         let handed = ActorInvocation {
             host: host(), actor: Arc::new(actor), action, state, tags, metadata, caller, self_has_parent, payload,
@@ -125,7 +125,7 @@ proptest! {
     }
 }
 
-/// A call as the Go SDK sends it, recorded.
+/// A recorded call of the Go SDK.
 #[test]
 fn a_recorded_call_is_read_as_it_was_meant_and_echoed_byte_for_byte() {
     let system = hex("0a0c737061776e2d73797374656d");

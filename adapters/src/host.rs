@@ -1,8 +1,8 @@
-//! Host: the client that calls user functions, the [`Host`](tidegate_stages::ports::Host) port over HTTP/1.1.
+//! Host: the client that calls user functions; implements the [`Host`](tidegate_stages::ports::Host) port over HTTP/1.1.
 //!
-//! One call is one `POST /api/v1/actors/actions`. Connections are kept per address, newest first, and there is no task per
-//! connection: whoever has taken a connection out of the pool drives it, so an answer wakes the call that waits for it and
-//! nothing else. A call is sent again only when hyper hands it back unsent (decision 4).
+//! One call is one `POST /api/v1/actors/actions`. Connections are kept per address, newest first. No connection has its own task:
+//! the call that took a connection from the pool polls it, so a response wakes only its own call. A call is sent again only when
+//! hyper returns it unsent (decision 4).
 
 #![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
 
@@ -44,11 +44,11 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub struct HostOptions {
     /// How long connecting may take.
     pub connect_time: Duration,
-    /// How long a connection may wait for its next call.
+    /// How long a connection may stay idle.
     pub max_idle: Duration,
-    /// Connections that may wait per address. How many are in use is bounded by whoever calls.
+    /// Most idle connections per address. The callers bound the connections in use.
     pub connections: usize,
-    /// Size of an answer, in bytes.
+    /// Size of a response, in bytes.
     pub body_bytes: usize,
 }
 
@@ -75,7 +75,7 @@ impl<C: Connect> std::fmt::Debug for HttpHost<C> {
 }
 
 impl<C: Connect> HttpHost<C> {
-    /// A client that connects through `connector`.
+    /// Builds a client that connects through `connector`.
     pub fn new(connector: C, options: HostOptions) -> Self {
         Self(Arc::new(Client {
             connector,
@@ -85,7 +85,7 @@ impl<C: Connect> HttpHost<C> {
         }))
     }
 
-    /// Closes connections that have waited too long, until `ended`; to be run as a task.
+    /// Closes connections that were idle too long, until `ended`. Run this as a task.
     pub async fn trim(self, ended: CancellationToken) {
         let trimming = async {
             let mut ticks = tokio::time::interval(self.0.options.max_idle);
@@ -103,7 +103,7 @@ impl<C: Connect> Service<ActorInvocation> for HttpHost<C> {
     type Error = HostError;
     type Future = BoxFuture<'static, Result<ActorInvocationResponse, HostError>>;
 
-    /// Always ready: who may call is decided by demand (decision 7).
+    /// Always ready: demand decides who may call (decision 7).
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HostError>> {
         Poll::Ready(Ok(()))
     }
@@ -123,7 +123,8 @@ impl<C: Connect> Client<C> {
         let call = request(&address, invocation)?;
         let (reply, connection) = self.exchange(&address, call).await?;
         let read = wire::action_response(reply.body.clone(), &asked);
-        // A response of another actor answers another call, and so would what comes next on its connection.
+        // A response that names another actor belongs to another call. The next bytes on its connection would be out of order
+        // too.
         let is_in_order = !matches!(read, Err(wire::Malformed::Wrong { .. }));
         if let Some(connection) = connection.filter(|_| is_in_order) {
             self.pool.put(&address, connection);
@@ -131,7 +132,7 @@ impl<C: Connect> Client<C> {
         read.map_err(|malformed| garbled(&address, &reply, &malformed))
     }
 
-    /// Sends the call over a kept connection, or over a new one when none of the kept ones can be used.
+    /// Sends the call over a kept connection; over a new one when no kept connection can be used.
     async fn exchange(
         &self,
         address: &HostAddress,
@@ -194,7 +195,7 @@ fn into_error(address: &HostAddress, failed: Failed) -> HostError {
     }
 }
 
-/// An answer that is no response. Its status does not matter when the body is one (decision 24).
+/// The error of a reply that is no `ActorInvocationResponse`. When the body is one, the HTTP status is ignored (decision 24).
 fn garbled(address: &HostAddress, reply: &Reply, malformed: &wire::Malformed) -> HostError {
     let of = reply.content_type.as_ref().and_then(|of| of.to_str().ok()).unwrap_or("no type");
     let what = match malformed {

@@ -1,4 +1,4 @@
-//! Connect: how a host is reached.
+//! Connect: opens connections to hosts.
 
 use std::future::Future;
 use std::io;
@@ -10,20 +10,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::net::Stream;
 
-/// Opens byte streams to hosts; the operating system's network, or a simulated one.
+/// Opens byte streams to hosts, over the operating system's network or a simulated one.
 pub trait Connect: Clone + Send + Sync + 'static {
     /// A connection.
     type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// Connects, without a deadline of its own.
+    /// Connects. Sets no deadline.
     fn connect(&self, address: &HostAddress) -> impl Future<Output = io::Result<Self::Io>> + Send;
 
-    /// Reads what has arrived and the runtime does not know of yet; `WouldBlock` when nothing has.
+    /// Reads bytes that have arrived, even if the runtime does not know of them yet. Does not wait.
     ///
-    /// A connection in memory knows at once what has arrived; one of the operating system has to ask.
+    /// The default is right for connections in memory, which see arrived bytes at once. A socket reads from the operating system.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// `WouldBlock` when nothing has arrived, else the error of the operating system.
     fn read_now(_: &Self::Io, _: &mut [u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
@@ -59,7 +59,7 @@ pub(super) async fn connect<C: Connect>(
     }
 }
 
-/// What the operating system said, with the hint that a refused connection calls for (decision 28).
+/// Returns the text of the error, with a hint when the connection was refused (decision 28).
 fn explained(error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::ConnectionRefused && error.kind() != io::ErrorKind::NotFound {
         return error.to_string();

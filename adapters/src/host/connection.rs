@@ -1,15 +1,16 @@
-//! Connection: one kept-alive HTTP/1.1 connection, driven by the call that has it.
+//! Connection: one kept-alive HTTP/1.1 connection, polled by the call that holds it.
 //!
-//! HTTP/1.1 does not say which request an answer answers: the order does. A byte that nobody asked for breaks that order
-//! for good, so a connection is looked at before each call and after each answer:
+//! In HTTP/1.1 only the order assigns a response to its request. One unexpected byte breaks that order for good. So the
+//! connection is checked before each call and after each response:
 //!
-//! - *Before a call*, nothing may have arrived since the last answer, and no end. Else not a byte of the call is written.
-//! - *After an answer*, nothing may have come with it or behind it. Else it may have been the answer of another call: it
-//!   fails, and its connection is closed.
+//! - *Before a call*, neither a byte nor the end may have arrived since the last response. Otherwise no byte of the call is
+//!   written.
+//! - *After a response*, no byte may follow it. Otherwise the response may belong to another call: the call fails and the
+//!   connection is closed.
 //!
-//! Both looks are hyper's: an idle connection ends when there is a byte in its buffer or in the socket. [`Watched`] makes
-//! sure that the socket itself is asked. An unasked answer that arrives after the next call was written cannot be told
-//! from that call's own; there, the names that the answer gives decide (see [`Client::call`](super::Client::call)).
+//! hyper does both checks: an idle connection ends when its buffer or the socket holds a byte. [`Watched`] makes hyper read from
+//! the socket itself. An unexpected response that arrives after the next call was written looks like the response of that call.
+//! Then the names in the response decide (see [`Client::call`](super::Client::call)).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -28,23 +29,23 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::watched::{ReadNow, Watched};
 
-/// First size of a body's buffer at most; more is taken as it arrives.
+/// Upper bound of a buffer's first size; the buffer grows as bytes arrive.
 const FIRST_BYTES: usize = 64 * 1024;
 
 type Call = Request<Full<Bytes>>;
 type Machine<Io> = http1::Connection<TokioIo<Watched<Io>>, Full<Bytes>>;
 
-/// A connection and the machine that moves its bytes.
+/// A connection, and the hyper state machine that moves its bytes.
 pub(crate) struct Connection<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> {
     sender: SendRequest<Full<Bytes>>,
-    /// Does nothing unless polled; see [`Connection::drive`].
+    /// Makes progress only when polled; see [`Connection::drive`].
     machine: Pin<Box<Machine<Io>>>,
     ended: bool,
-    /// Whether a call is out.
+    /// Whether a call is in flight.
     is_asked: Arc<AtomicBool>,
 }
 
-/// What a host answered, read to its end.
+/// The complete response of a host.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -55,13 +56,13 @@ pub(crate) struct Reply {
 /// Why there is no [`Reply`].
 #[derive(Debug)]
 pub(crate) enum Failed {
-    /// Not a byte of the call was written: here it is again.
+    /// No byte of the call was written. Contains the call, to send it again.
     Unsent(Box<Call>, String),
     /// The call was written, at least in part.
     Broken(String),
-    /// More arrived than the answer: whose it is, is unknown.
+    /// More bytes arrived than one response: its call is unknown.
     Unasked,
-    /// The answer is larger than this many bytes.
+    /// The response is larger than this many bytes.
     TooLarge(usize),
 }
 
@@ -73,7 +74,8 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         Ok(Self { sender, machine: Box::pin(machine), ended: false, is_asked })
     }
 
-    /// Sends a call and reads the answer to its end, at most `limit` bytes of body. Gives itself back when it can take another.
+    /// Sends a call and reads the whole response, at most `limit` bytes of body. Also returns the connection if it can take
+    /// another call.
     pub(crate) async fn exchange(
         mut self,
         call: Call,
@@ -89,7 +91,7 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         if self.is_quiet().await {
             return Ok((reply, Some(self)));
         }
-        // It is closed, or more has come; hyper keeps what it has read.
+        // The connection is closed, or more bytes have arrived; hyper keeps read bytes in its buffer.
         if Pin::into_inner(self.machine).into_parts().read_buf.is_empty() {
             Ok((reply, None))
         } else {
@@ -97,7 +99,7 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         }
     }
 
-    /// Moves bytes as far as they go without waiting; says whether nothing has arrived, and a call can be sent.
+    /// Polls the connection once. Returns whether it is open, has received nothing and can send a call.
     async fn is_quiet(&mut self) -> bool {
         poll_fn(|cx| {
             self.turn(cx);
@@ -124,7 +126,7 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         Ok(Reply { status: head.status, content_type: head.headers.remove(CONTENT_TYPE), body })
     }
 
-    /// Runs `work`, which waits for this connection, and the connection with it.
+    /// Runs `work`, which waits for this connection, and polls the connection meanwhile.
     async fn drive<F: Future>(&mut self, work: F) -> F::Output {
         let mut work = pin!(work);
         poll_fn(|cx| {
@@ -132,25 +134,25 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
                 return Poll::Ready(done);
             }
             self.turn(cx);
-            // What the machine has just brought in is taken at once. When `work` wants more after this, or has room for more,
-            // it tells the machine through this task's waker.
+            // `work` takes at once what the machine has just read. When `work` then wants more or has capacity for more, it wakes
+            // the machine through this task's waker.
             work.as_mut().poll(cx)
         })
         .await
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) {
-        // How it ended is told to whoever waits for a response; an idle connection that ends is just dropped.
+        // A waiting `work` receives the error through hyper's sender; an idle connection that ends is dropped.
         if !self.ended && self.machine.as_mut().poll(cx).is_ready() {
             self.ended = true;
         }
     }
 }
 
-/// Reads a body into one buffer of its own size: states live long, and a slice of the connection's read buffer would keep all of it.
+/// Copies a body into its own buffer: states live long, and a slice would keep the connection's whole read buffer alive.
 async fn read(body: &mut Incoming, announced: usize, limit: usize) -> Result<Bytes, Failed> {
     let mut bytes = BytesMut::with_capacity(announced.min(FIRST_BYTES));
-    // An announced length is known to be reached; asking for one more frame would cost a turn of the connection.
+    // With an announced length the end is known; one more `frame()` would cost another poll of the connection.
     while !body.is_end_stream()
         && let Some(frame) = body.frame().await
     {
@@ -164,7 +166,7 @@ async fn read(body: &mut Incoming, announced: usize, limit: usize) -> Result<Byt
     Ok(bytes.freeze())
 }
 
-/// hyper's error and what caused it.
+/// Returns the text of hyper's error and of its source.
 fn in_words(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),

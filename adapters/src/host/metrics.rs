@@ -1,6 +1,6 @@
 //! Metrics of the host client, named as they are scraped.
 
-/// Connections that wait in the pool.
+/// Idle connections in the pool.
 pub const IDLE_CONNECTIONS: &str = "tidegate_host_idle_connections";
-/// Connections made to hosts.
+/// Connections opened to hosts.
 pub const CONNECTS_TOTAL: &str = "tidegate_host_connects_total";

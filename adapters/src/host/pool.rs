@@ -1,4 +1,4 @@
-//! Pool: connections that wait for their next call, per address, newest first.
+//! Pool: idle connections per address, newest first.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use super::metrics::IDLE_CONNECTIONS;
 
-/// Connections by address. Taking the newest lets the others grow old and go when load falls.
+/// Idle connections by address. Callers take the newest, so when load falls the others grow old and are closed.
 pub(super) struct Pool<T> {
-    /// Each list is ordered by time, oldest first.
+    /// Each list is ordered by idle time, oldest first.
     idle: Mutex<HashMap<HostAddress, Vec<Idle<T>>>>,
-    /// How long a connection may wait.
+    /// How long a connection may stay idle.
     max_idle: Duration,
-    /// How many may wait per address.
+    /// Most idle connections per address.
     per_address: usize,
     count: Gauge,
 }
@@ -31,19 +31,19 @@ impl<T> Pool<T> {
         Self { idle: Mutex::default(), max_idle, per_address, count: gauge!(IDLE_CONNECTIONS) }
     }
 
-    /// The connection that was put back last, unless it has waited too long.
+    /// Takes the connection that was put back last, unless it was idle too long.
     pub(super) fn take(&self, address: &HostAddress) -> Option<T> {
         let newest = self.idle.lock().get_mut(address)?.pop()?;
         self.count.decrement(1);
-        // The newest is too old: so are all others, and the next trim takes them.
+        // When the newest is too old, all others are too; the next trim closes them.
         (newest.since.elapsed() <= self.max_idle).then_some(newest.connection)
     }
 
-    /// Keeps a connection for the next call; one too many is closed.
+    /// Keeps a connection for the next call. Closes the connection when the address has enough.
     pub(super) fn put(&self, address: &HostAddress, connection: T) {
         let idle = Idle { connection, since: Instant::now() };
         let mut addresses = self.idle.lock();
-        // Only a first connection needs a key of its own.
+        // Only the first connection of an address clones the key.
         let refused = match addresses.get_mut(address) {
             Some(list) if list.len() >= self.per_address => Some(idle),
             Some(list) => {
@@ -57,13 +57,13 @@ impl<T> Pool<T> {
         };
         drop(addresses);
         match refused {
-            // Closing is a system call, and needs no lock.
+            // The close is a system call; it runs without the lock.
             Some(refused) => drop(refused),
             None => self.count.increment(1),
         }
     }
 
-    /// Closes what has waited too long, and forgets addresses without connections.
+    /// Closes connections that were idle too long, and removes addresses without connections.
     pub(super) fn trim(&self) {
         let mut old = Vec::new();
         self.idle.lock().retain(|_, list| {

@@ -1,4 +1,4 @@
-//! The client against hosts that behave, misbehave and die, over in-memory connections.
+//! The client against hosts that work, send wrong bytes or disconnect, over in-memory connections.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -18,7 +18,7 @@ use super::*;
 
 mod unasked;
 
-/// Hands out prepared connections; refuses when there are none left.
+/// Returns the prepared connections in order; refuses when none is left.
 #[derive(Clone, Default)]
 struct Prepared(Arc<Mutex<VecDeque<DuplexStream>>>);
 
@@ -300,7 +300,7 @@ impl Connect for Counting {
     }
 }
 
-/// Node's server takes each piece of data that arrives for a whole message.
+/// Node's server treats each chunk of data as a whole message.
 #[tokio::test]
 async fn a_call_leaves_in_one_write() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,8 +1,8 @@
-//! Watched: a stream that misses nothing while no call is out.
+//! Watched: a stream that notices bytes and the end at once while no call is in flight.
 //!
-//! A runtime's socket does not ask the operating system at every read: it is "not ready" until the runtime has next heard
-//! from epoll. Bytes or an end that arrived meanwhile are not seen, the next call is written, and what was there before it
-//! is taken for its answer. So while no call is out, a read that would wait asks the operating system itself.
+//! A tokio socket does not read from the operating system at every poll: it stays "not ready" until the runtime polls epoll
+//! again. Until then, arrived bytes or an end stay unseen; the next call is written, and the old bytes are taken for its
+//! response. So while no call is in flight, a read that would wait reads from the operating system directly.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Reads what has arrived, past the runtime; [`WouldBlock`](io::ErrorKind::WouldBlock) when nothing has.
+/// Reads arrived bytes directly, not through the runtime. Fails with [`WouldBlock`](io::ErrorKind::WouldBlock) when none has
+/// arrived.
 pub(crate) type ReadNow<Io> = fn(&Io, &mut [u8]) -> io::Result<usize>;
 
 /// The stream; see the [module](self).
@@ -24,7 +25,7 @@ pub(super) struct Watched<Io> {
 }
 
 impl<Io> Watched<Io> {
-    /// `is_asked` says whether a call is out.
+    /// `is_asked` is true while a call is in flight.
     pub(super) fn new(io: Io, read_now: ReadNow<Io>, is_asked: Arc<AtomicBool>) -> Self {
         Self { io, read_now, is_asked }
     }
@@ -40,7 +41,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Watched<Io> {
         if read.is_ready() || self.is_asked.load(Ordering::Relaxed) {
             return read;
         }
-        // One byte, or the end, is enough to know: the connection is of no use.
+        // One byte, or the end, is enough: the connection cannot be used any more.
         let mut byte = [0];
         match (self.read_now)(&self.io, &mut byte) {
             Ok(0) => Poll::Ready(Ok(())),

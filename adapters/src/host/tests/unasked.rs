@@ -1,4 +1,4 @@
-//! Hosts that say more than they were asked, and for whom their answers are.
+//! Hosts that send unexpected bytes, or responses for another actor.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -52,7 +52,7 @@ async fn an_answer_that_comes_with_more_is_not_taken_and_its_connection_goes() {
     }
 }
 
-/// The runtime learns of arrived bytes when it next asks the operating system; here it has no time to.
+/// The runtime learns of arrived bytes when it next polls the operating system; here it has no time to do so.
 #[tokio::test]
 async fn a_kept_connection_on_which_bytes_have_arrived_unseen_is_not_used() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -74,7 +74,7 @@ async fn a_kept_connection_on_which_bytes_have_arrived_unseen_is_not_used() {
         second.write_all(&other).unwrap();
         match first.read(&mut heard) {
             Ok(bytes) => bytes,
-            // Closed with bytes that nobody has read.
+            // The close with unread bytes resets the connection.
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
                 0
@@ -96,7 +96,7 @@ async fn a_kept_connection_on_which_bytes_have_arrived_unseen_is_not_used() {
 async fn an_answer_for_another_actor_is_refused_and_its_connection_goes() {
     for (name, system, is_taken) in [
         ("joe", "s", true),
-        // Whoever leaves it out says nothing of others.
+        // An empty name names no other actor.
         ("", "", true),
         ("joe", "", true),
         ("jim", "s", false),

@@ -1,4 +1,4 @@
-//! Activation: what an actor is while it is in memory, and the records made from it.
+//! Activation: an actor's memory while the actor is active, and the commits made from it.
 
 pub(crate) mod incarnation;
 
@@ -11,15 +11,15 @@ use crate::ports::Save;
 use crate::state::{ActorState, Checkpoint, Head, Revision, Status, Timestamp};
 use incarnation::Incarnation;
 
-/// An active actor's memory; taken by the call in flight.
+/// An active actor's memory; the call in flight takes it.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) incarnation: Arc<Incarnation>,
-    /// The key in the store that it was loaded from; `None` when it was made without looking there.
+    /// The key in the store that the memory was loaded from; `None` when it was created without a read.
     pub(crate) stored_as: Option<Arc<ActorId>>,
-    /// Tags and state as the next action will see them.
+    /// Tags and state for the next action.
     pub(crate) content: ActorState,
-    /// Whether the init action has had its turn.
+    /// Whether the init action has run.
     pub(crate) initialised: bool,
     version: u64,
     revision: u64,
@@ -27,14 +27,14 @@ pub(crate) struct Live {
     status: Option<Status>,
     /// Whether `content` is newer than the newest head.
     dirty: bool,
-    /// Fingerprint of the content that the newest revision holds.
+    /// Fingerprint of the newest revision's content.
     revised: Option<u128>,
-    /// Time of the newest revision, as far as that was looked at.
+    /// Time of the newest revision, if that revision was loaded.
     revised_at: Option<Timestamp>,
 }
 
 impl Live {
-    /// The memory of an actor that was never stored.
+    /// Creates the memory of an actor that was never stored.
     pub(crate) fn fresh(
         incarnation: Arc<Incarnation>,
         definition: &Definition,
@@ -58,8 +58,8 @@ impl Live {
         }
     }
 
-    /// The memory of an actor as its head tells it. `newest` is the revision with the head's revision
-    /// number; it tells whether the head's content is in the history already.
+    /// Creates the memory from a head. `newest` is the revision with the head's revision number; it shows whether the head's
+    /// content is already in the history.
     pub(crate) fn loaded(
         incarnation: Arc<Incarnation>,
         stored_as: Arc<ActorId>,
@@ -67,7 +67,7 @@ impl Live {
         newest: Option<&Revision>,
     ) -> Self {
         let revised = match (head.status, newest) {
-            // An orderly end put the content into the history.
+            // An orderly deactivation has appended the content to the history.
             (Status::Deactivated, _) => Some(fingerprint(&head.content)),
             (_, newest) => newest.map(|revision| fingerprint(&revision.content)),
         };
@@ -85,18 +85,18 @@ impl Live {
         }
     }
 
-    /// Whether it is the memory of the actor as it is registered now: changes of a stateful one are
-    /// written over what the store has under its key, so that must have been looked at.
+    /// Whether this memory belongs to the actor as registered now. A stateful actor's changes overwrite the store under its key,
+    /// so that key must have been read.
     pub(crate) fn fits(&self, id: &ActorId, definition: &Definition) -> bool {
         !definition.stateful || self.stored_as.as_deref() == Some(id)
     }
 
-    /// Takes the content of an older revision as the current one: a change like any other.
+    /// Makes the content of an older revision the current content: a change like any other.
     pub(crate) fn restore(&mut self, revision: Revision) {
         self.change(revision.content);
     }
 
-    /// Replaces the content; answers whether that changed anything.
+    /// Replaces the content. Returns whether the content is different.
     pub(crate) fn change(&mut self, content: ActorState) -> bool {
         let changed = self.content != content;
         if changed {
@@ -106,7 +106,7 @@ impl Live {
         changed
     }
 
-    /// Takes back that the content was handed out to be written.
+    /// Undoes [`save`](Self::save) for the content: it must be written again.
     pub(crate) fn unsaved(&mut self) {
         self.dirty = true;
         self.revised = None;
@@ -117,7 +117,7 @@ impl Live {
         self.dirty
     }
 
-    /// Whether the content differs from that of the newest revision (nothing is appended when nothing changed).
+    /// Whether the content differs from that of the newest revision. Unchanged content is not appended.
     pub(crate) fn is_unrevised(&self) -> bool {
         let empty = self.content.state.is_none() && self.content.tags.is_empty();
         if self.revised.is_none() && empty {
@@ -126,36 +126,36 @@ impl Live {
         self.revised != Some(fingerprint(&self.content))
     }
 
-    /// The number of the newest revision when only that is known of it.
+    /// Returns the number of the newest revision when only its number is known.
     pub(crate) fn unseen_revision(&self) -> Option<u64> {
         let is_unseen = self.revised.is_some() && self.revised_at.is_none();
         is_unseen.then_some(self.revision)
     }
 
-    /// Takes in what the history holds under the newest number; nothing there: it is appended anew.
+    /// Takes the revision that the history holds under the newest number. `None`: the content must be appended again.
     pub(crate) fn see_revision(&mut self, newest: Option<&Revision>) {
         self.revised = newest.map(|revision| fingerprint(&revision.content));
         self.revised_at = newest.map(|revision| revision.at);
     }
 
-    /// What the history holds as the newest, once what was handed out to be written is.
+    /// Returns the newest revision of the history once all returned saves are written.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
         let (revision, at) = (self.revision, self.revised_at);
         Checkpoint { revision, at, content: self.content.clone() }
     }
 
-    /// Whether a head was stored whose content the history does not have yet.
+    /// Whether a head was stored, but its content is not yet in the history.
     pub(crate) fn is_behind(&self) -> bool {
         self.status.is_some() && self.is_unrevised()
     }
 
-    /// Whether an orderly end has something to write.
+    /// Whether an orderly deactivation must write a save.
     pub(crate) fn needs_final_save(&self) -> bool {
         self.dirty || self.is_unrevised() || self.status == Some(Status::Activated)
     }
 
-    /// The commit that makes the current content durable, as the next version; with `append` it also
-    /// becomes the next revision. Version and revision never go back (I4).
+    /// Returns the commit that makes the current content durable, as the next version. With `append` the content also becomes the
+    /// next revision. Version and revision never go back (I4).
     pub(crate) fn save(
         &mut self,
         id: &Arc<ActorId>,
@@ -185,14 +185,14 @@ impl Live {
     }
 }
 
-/// A fingerprint of tags and state: equal contents have equal ones, 128 bits.
+/// Returns a 128-bit fingerprint of tags and state. Equal contents have equal fingerprints.
 fn fingerprint(content: &ActorState) -> u128 {
     let mut hash = Xxh3::new();
     let mut part = |bytes: &[u8]| {
         hash.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(bytes);
     };
-    // A state is not to be taken for a tag.
+    // Separates the hash of a state from the hash of a tag.
     part(&[u8::from(content.state.is_some())]);
     if let Some(state) = &content.state {
         part(state.type_url.as_bytes());

@@ -1,4 +1,4 @@
-//! Actor: its identity, its definition as registered, and where its host listens.
+//! Actor: identities, registered definitions and host addresses.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -26,10 +26,10 @@ pub enum NameError {
     Control,
 }
 
-/// Checks one part of an actor's identity.
+/// Checks a system, actor or parent name.
 ///
 /// # Errors
-/// When it is empty, too long or holds a control character.
+/// When the name is empty, too long or holds a control character.
 pub fn check_name(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
@@ -43,14 +43,14 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// An actor as the protocol names it. `parent` is empty for an actor that is its own definition.
+/// An actor's identity in the protocol. `parent` is empty for an actor that is its own definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActorId {
     /// Instance name.
     pub name: String,
-    /// System it lives in.
+    /// System of the actor.
     pub system: String,
-    /// Definition it was made from; may be empty.
+    /// Definition that the actor was spawned from; may be empty.
     pub parent: String,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for ActorId {
     }
 }
 
-/// A live actor's identity, cheap to clone and to compare: system and name (decision 12).
+/// A live actor's identity: system and name (decision 12). Cheap to clone and to compare.
 #[derive(Debug, Clone)]
 pub struct ActorRef(Arc<ActorRefInner>);
 
@@ -78,13 +78,13 @@ impl ActorRef {
         Self(Arc::new(ActorRefInner { system: system.into(), name: name.into(), hash }))
     }
 
-    /// The hash that a map of actors uses: stable within a process, 64 bits over system and name.
+    /// The hash for a map of actors: 64 bits over system and name, stable within a process.
     pub fn hash_of(system: &str, name: &str) -> u64 {
         use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
         xxh3_64_with_seed(name.as_bytes(), xxh3_64(system.as_bytes()))
     }
 
-    /// System it lives in.
+    /// System of the actor.
     pub fn system(&self) -> &str {
         &self.0.system
     }
@@ -145,17 +145,17 @@ impl fmt::Display for HostAddress {
     }
 }
 
-/// What kind of actor a definition describes; numbers of later protocols survive as they are.
+/// The kind of actor that a definition describes. Numbers of later protocols are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// Addressed by its registered name (also the kind of unknown numbers).
+    /// Addressed by its registered name.
     #[default]
     Named,
-    /// A template: instances are spawned from it.
+    /// A template, from which instances are spawned.
     Unnamed,
     /// A pool of members.
     Pooled,
-    /// A number this version has no special treatment for; behaves as [`Kind::Named`].
+    /// A number that this version does not know; behaves as [`Kind::Named`].
     Other(i32),
 }
 
@@ -173,73 +173,73 @@ pub struct Timer {
 pub struct Channel {
     /// Channel name.
     pub topic: String,
-    /// Action run on delivery; never empty (`receive` when none was given).
+    /// Action that runs on delivery; never empty (default `receive`).
     pub action: String,
 }
 
-/// What a host registered: one actor or template.
+/// One registered actor or template.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
-    /// Identity as registered; `parent` as the host sent it.
+    /// Identity as registered, including `parent`.
     pub id: ActorId,
     /// Where its host listens.
     pub host: HostAddress,
     /// Its kind.
     pub kind: Kind,
-    /// Whether its state is kept across deactivation and restart.
+    /// Whether the state survives deactivation and restart.
     pub stateful: bool,
-    /// Time between two looks of the snapshot timer; `None`: no snapshots on a timer.
+    /// Period of the snapshot timer; `None`: no snapshot timer.
     pub snapshot_every: Option<Duration>,
-    /// Idle time after which it is unloaded; `None`: never.
+    /// Idle time before the actor is deactivated; `None`: never.
     pub deactivate_after: Option<Duration>,
     /// Registered actions, in the order of registration.
     pub actions: Vec<String>,
     /// Registered timers.
     pub timers: Vec<Timer>,
-    /// Channel bindings; `None` when the host sent no metadata (such an actor is never warmed up).
+    /// Channel bindings. `None` when the host sent no metadata; such an actor is never warmed up.
     pub channels: Option<Vec<Channel>>,
     /// Initial state, if any.
     pub initial_state: Option<Any>,
     /// Initial tags.
     pub initial_tags: Tags,
-    /// Whether its host has registered since without it: its timers and channels are gone, its state stays.
+    /// Whether a later registration of its host lacks it. Its timers and channels are removed, its state stays.
     pub retired: bool,
-    /// The bytes as registered, kept verbatim so that nothing unknown is lost (decision 27).
+    /// The registered bytes, verbatim, so that no unknown field is lost (decision 27).
     pub raw: Bytes,
 }
 
-/// Names of the actions that are answered without the host unless the actor registered one of them.
+/// Actions that the proxy itself runs, without the host, unless the actor registered one of them.
 pub const DEFAULT_ACTIONS: [&str; 5] = ["get", "Get", "get_state", "getState", "GetState"];
 
-/// Names that mark the action run on every activation.
+/// Names of the action that runs on every activation.
 pub const INIT_ACTIONS: [&str; 4] = ["init", "Init", "setup", "Setup"];
 
 impl Definition {
-    /// Whether a call may name this action: registered, a timer's, or one of [`DEFAULT_ACTIONS`].
+    /// Whether a call may name this action: a registered one, a timer's, or one of [`DEFAULT_ACTIONS`].
     pub fn knows(&self, action: &str) -> bool {
         DEFAULT_ACTIONS.contains(&action)
             || self.actions.iter().any(|known| known == action)
             || self.timers.iter().any(|timer| timer.action == action)
     }
 
-    /// Whether the proxy itself answers this action: one of [`DEFAULT_ACTIONS`], none of them registered.
+    /// Whether the proxy itself runs this action: one of [`DEFAULT_ACTIONS`], none of which is registered.
     pub fn is_default_action(&self, action: &str) -> bool {
         DEFAULT_ACTIONS.contains(&action)
             && !self.actions.iter().any(|known| DEFAULT_ACTIONS.contains(&known.as_str()))
     }
 
-    /// What is left of it once its host has registered without it (decision 28): no timers, no channels.
+    /// Returns the definition after its host registered without it (decision 28): no timers, no channels.
     #[must_use]
     pub fn retire(&self) -> Self {
         Self { timers: Vec::new(), channels: None, retired: true, ..self.clone() }
     }
 
-    /// The first registered action that is run on every activation.
+    /// The first registered one of [`INIT_ACTIONS`].
     pub fn init_action(&self) -> Option<&str> {
         self.actions.iter().map(String::as_str).find(|action| INIT_ACTIONS.contains(action))
     }
 
-    /// Whether it is activated right after registration.
+    /// Whether the actor is activated right after registration.
     pub fn is_warmed_up(&self) -> bool {
         !matches!(self.kind, Kind::Unnamed | Kind::Pooled)
             && self.channels.as_ref().is_some_and(|bound| self.stateful || !bound.is_empty())

@@ -1,7 +1,7 @@
-//! Clock: the wall clock as records see it, watched for jumps (decision 15).
+//! Clock: reads the wall clock for records, and logs its jumps (decision 15).
 //!
-//! Records never run backwards whatever the clock does; a jump of more than a minute is logged, so
-//! that odd times in a history have an explanation.
+//! Times of records never go back, even when the clock does. A jump of more than a minute is logged; the log explains odd times
+//! in a history.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,15 +12,15 @@ use tracing::warn;
 use crate::ports::Clock;
 use crate::state::Timestamp;
 
-/// Largest difference between wall clock and monotonic clock that is nobody's business, microseconds.
+/// Largest change of the offset between wall clock and monotonic clock that is not logged, in microseconds.
 const UNREMARKABLE_US: i64 = 60_000_000;
 
-/// A [`Clock`] that logs the jumps of another one.
+/// A [`Clock`] that logs the jumps of another clock.
 #[derive(Debug)]
 pub(crate) struct WatchedClock {
     clock: Arc<dyn Clock>,
     began: Instant,
-    /// Wall clock less monotonic clock, at the last look.
+    /// Wall clock minus monotonic clock, at the last reading.
     offset_us: AtomicI64,
 }
 
@@ -30,16 +30,17 @@ impl WatchedClock {
         Self { clock, began: Instant::now(), offset_us }
     }
 
-    /// Notes a look at both clocks; answers by how much the wall clock has jumped since the last one.
+    /// Records a reading of both clocks. Returns the jump of the wall clock since the last reading, in microseconds, if it is
+    /// large.
     fn jumped(&self, now: Timestamp, elapsed_us: i64) -> Option<i64> {
         let offset = signed(now.0) - elapsed_us;
         let jump = offset - self.offset_us.load(Ordering::Relaxed);
         if jump.abs() <= UNREMARKABLE_US {
-            // Drift is not summed up to a jump: where it stands is the new normal.
+            // Each reading is the new base, so slow drift never adds up to a jump.
             self.offset_us.store(offset, Ordering::Relaxed);
             return None;
         }
-        // Of several that see it at once, one says so.
+        // When several threads see the jump at once, only one returns it.
         let before = self.offset_us.swap(offset, Ordering::Relaxed);
         let jump = offset - before;
         (jump.abs() > UNREMARKABLE_US).then_some(jump)

@@ -1,30 +1,30 @@
-//! History: which revisions of an actor are asked for, and which are kept.
+//! History: selects revisions of an actor to read, and revisions to keep.
 
 use std::time::Duration;
 
 use crate::state::{Revision, Timestamp};
 
-/// A part of a history: both ends optional and inclusive.
+/// A part of a history. Both ends are optional and inclusive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Interval {
-    /// Nothing before this time.
+    /// No revision before this time.
     pub from: Option<Timestamp>,
-    /// Nothing after this time.
+    /// No revision after this time.
     pub to: Option<Timestamp>,
-    /// Only what comes after this place: where the last page ended.
+    /// Only revisions after this place, the last of the page before.
     pub after: Option<Place>,
 }
 
 impl Interval {
-    /// All of a history.
+    /// A whole history.
     pub const ALL: Self = Self { from: None, to: None, after: None };
 
-    /// What lies between two times, both inclusive.
+    /// The part between two times, both inclusive.
     pub fn between(from: Timestamp, to: Timestamp) -> Self {
         Self { from: Some(from), to: Some(to), after: None }
     }
 
-    /// Whether a revision is part of it.
+    /// Whether the interval contains a revision.
     pub fn holds(&self, revision: &Revision) -> bool {
         self.from.is_none_or(|from| from <= revision.at)
             && self.to.is_none_or(|to| revision.at <= to)
@@ -32,7 +32,7 @@ impl Interval {
     }
 }
 
-/// Where a revision stands in its actor's history: by time, then by number.
+/// The position of a revision in its actor's history: ordered by time, then by number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Its time.
@@ -48,48 +48,48 @@ impl Place {
     }
 }
 
-/// One page of a longer answer.
+/// One page of a longer result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
-    /// What it holds.
+    /// The items of the page.
     pub items: Vec<T>,
-    /// Whether more may follow; never when it holds nothing.
+    /// Whether more items may follow; false for an empty page.
     pub more: bool,
 }
 
 impl<T> Page<T> {
-    /// A page that nothing follows and that holds nothing.
+    /// An empty page; no page follows it.
     pub const EMPTY: Self = Self { items: Vec::new(), more: false };
 }
 
-/// Bytes of states that a page of a history holds at most, its last entry aside.
+/// Most bytes of states in a page of a history, not counting its last entry.
 pub const PAGE_BYTES: usize = 4 << 20;
 
-/// Which revisions retention keeps; the newest is kept in any case.
+/// The revisions that retention keeps. The newest is always kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Keep {
-    /// So many of the newest; `None`: any number.
+    /// This many of the newest; `None`: any number.
     pub newest: Option<u64>,
-    /// Those at or after this time; `None`: from any time.
+    /// Revisions at or after this time; `None`: of any time.
     pub since: Option<Timestamp>,
 }
 
-/// How much of each actor's history is kept.
+/// How much of each actor's history retention keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// So many of the newest revisions; `None`: any number.
+    /// This many of the newest revisions; `None`: any number.
     pub revisions: Option<u64>,
-    /// Those of at most this age; `None`: of any age.
+    /// Revisions of at most this age; `None`: of any age.
     pub age: Option<Duration>,
 }
 
 impl Retention {
-    /// Whether everything is kept.
+    /// Whether all revisions are kept.
     pub fn is_endless(&self) -> bool {
         self.revisions.is_none() && self.age.is_none()
     }
 
-    /// What it keeps now.
+    /// Returns the revisions to keep at the time `now`.
     pub fn keep(&self, now: Timestamp) -> Keep {
         let since = |age: Duration| {
             let age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);

@@ -1,7 +1,7 @@
-//! History reader: what an actor's state was at a time, straight from the store's durable history.
+//! History reader: reads an actor's state at a time, directly from the store's durable history.
 //!
-//! Nothing here activates an actor or waits for its turn. A history holds what was appended to it, which
-//! may be less than what the actor went through: [`Then::exact`] says whether more is known.
+//! A read activates no actor and does not wait for the actor's mailbox. A history holds only appended states; the actor may have
+//! had others. [`Then::exact`] says whether the state is certain.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use crate::ports::{Clock, StateStore};
 use crate::state::{Head, Revision, Timestamp};
 use crate::store_limit::{STORE_LIMIT, in_time};
 
-/// Questions that are put to the store at the same time; the others wait for their turn.
+/// Concurrent reads of the store; more reads wait.
 const READERS: usize = 32;
 
-/// A revision, as the answer to what the state was at a time.
+/// The state of an actor at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Then {
     /// The newest revision at or before that time.
     pub revision: Revision,
-    /// Whether it is known that the actor's durable state at that time was this one.
+    /// Whether this revision is certainly the actor's durable state at that time.
     pub exact: bool,
 }
 
-/// Asks a store for histories; see the [module](self). Cheap to clone.
+/// Reads histories from a store; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HistoryReader {
     store: Arc<dyn StateStore>,
@@ -37,7 +37,7 @@ pub struct HistoryReader {
 }
 
 impl HistoryReader {
-    /// Asks this store.
+    /// Reads from this store.
     pub fn new(store: Arc<dyn StateStore>, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock, readers: Arc::new(Semaphore::new(READERS)) }
     }
@@ -50,7 +50,7 @@ impl HistoryReader {
         })
     }
 
-    /// A page of the revisions in an interval, ascending.
+    /// Returns a page of the revisions in an interval, ascending.
     ///
     /// # Errors
     /// When the store fails or gives no answer in time.
@@ -64,21 +64,21 @@ impl HistoryReader {
         Ok(in_time(self.store.load_by_interval(id, interval, limit)).await?)
     }
 
-    /// One revision.
+    /// Returns one revision.
     ///
     /// # Errors
-    /// When the history does not hold it, or the store fails or gives no answer in time.
+    /// When the history does not hold the revision, or the store fails or does not respond in time.
     pub async fn revision(&self, id: &ActorId, number: u64) -> Result<Revision, Error> {
         let _entered = self.enter().await?;
         let found = in_time(self.store.load_revision(id, number)).await?;
         found.ok_or_else(|| Error::no_revision(&id.system, &id.name, number))
     }
 
-    /// The latest durable state, in the history or not; its number is that of the newest revision, whose
+    /// Returns the latest durable state, in the history or not. Its number is that of the newest revision; that revision's
     /// content may be older.
     ///
     /// # Errors
-    /// When there is none, or the store fails or gives no answer in time.
+    /// When there is no state, or the store fails or does not respond in time.
     pub async fn latest(&self, id: &ActorId) -> Result<Revision, Error> {
         let _entered = self.enter().await?;
         let head = in_time(self.store.load(id)).await?.ok_or_else(|| {
@@ -88,11 +88,10 @@ impl HistoryReader {
         Ok(head.as_revision())
     }
 
-    /// The newest revision at or before a time. `settled`: whether nothing of the actor was on its way to
-    /// the store before this was asked.
+    /// Returns the newest revision at or before a time. `settled`: whether no commit of the actor was in flight before this call.
     ///
     /// # Errors
-    /// When the history has none that old, or the store fails or gives no answer in time.
+    /// When the history has no revision that old, or the store fails or does not respond in time.
     pub async fn at(&self, id: &ActorId, at: Timestamp, settled: bool) -> Result<Then, Error> {
         let now = self.clock.now();
         let _entered = self.enter().await?;
@@ -109,21 +108,21 @@ impl HistoryReader {
             follows(&revision, next.version, next.at, at)
         } else {
             let head = in_time(self.store.load(id)).await?;
-            // What is on its way may bear an earlier time; so may what a time to come brings.
+            // A commit in flight may have an earlier time. When `at` is in the future, a later commit may too.
             settled && at < now && head.is_some_and(|head| is_still(&revision, &head, at))
         };
         Ok(Then { revision, exact })
     }
 }
 
-/// Whether a revision's next durable change is the one of this version, and came after the time asked for.
+/// Whether `version` is the next durable change after a revision, and was written after the requested time.
 fn follows(revision: &Revision, version: u64, written: Timestamp, asked: Timestamp) -> bool {
     revision.version.checked_add(1) == Some(version) && asked < written
 }
 
-/// Whether the newest revision's content was the durable state at that time, as the head tells.
+/// Whether, by the head, the newest revision's content was the durable state at that time.
 fn is_still(newest: &Revision, head: &Head, asked: Timestamp) -> bool {
-    // A head that was appended is its own newest revision: the second case.
+    // An appended head is itself the newest revision: the second case.
     follows(newest, head.version, head.at, asked)
         || (head.at <= asked && head.content == newest.content)
 }
@@ -141,7 +140,7 @@ mod tests {
         ActorState { state: Some(state), ..ActorState::default() }
     }
 
-    /// An actor with these changes: version, time, content, and whether it is in the history.
+    /// An actor with these changes: version, time, content, and whether the change is in the history.
     async fn reader(changes: &[(u64, u64, &'static str, bool)]) -> (HistoryReader, ActorId) {
         let store = MemoryStore::new();
         let id = ActorId { name: "a".into(), system: "s".into(), ..ActorId::default() };
@@ -169,7 +168,7 @@ mod tests {
         assert_eq!(exact(&every, 19).await, (1, true));
         assert_eq!(exact(&every, 20).await, (2, true));
         assert_eq!(exact(&every, 999).await, (2, true));
-        // The next one is not in the history, but it is the head.
+        // The next change is the head, but is not in the history.
         assert_eq!(exact(&[(1, 10, "a", true), (2, 20, "b", false)], 19).await, (1, true));
     }
 

@@ -1,4 +1,4 @@
-//! History stream: all revisions of an interval, a page in memory at a time.
+//! History stream: reads all revisions of an interval, with one page in memory at a time.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use crate::history::{Interval, Page, Place};
 use crate::ports::{StateStore, StoreError};
 use crate::state::Revision;
 
-/// Revisions that one page of a [`stream`] holds at most.
+/// Most revisions in one page of a [`stream`].
 const PAGE: usize = 256;
 
-/// The revisions of an interval, one page in memory at a time; the stream ends at the first error.
+/// Returns the revisions of an interval as pages, one page in memory at a time. The stream ends at the first error.
 pub fn stream(
     store: Arc<dyn StateStore>,
     actor: Arc<ActorId>,

@@ -1,4 +1,4 @@
-//! Invocation: a call as it arrives, as it goes to the user function, and what comes back.
+//! Invocation: a call from the ingress, the request to the user function, and its response.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use crate::actor::{ActorId, Definition, HostAddress};
 use crate::identity::Identity;
 use crate::state::{Any, Tags};
 
-/// Free-form text that travels with a call.
+/// Free-form text that a call carries.
 pub type Metadata = BTreeMap<String, String>;
 
-/// Metadata key that bounds the whole call: integer milliseconds as text (decision 1).
+/// Metadata key for the deadline of the whole call: integer milliseconds as text (decision 1).
 pub const REQUEST_TIMEOUT: &str = "request-timeout";
 
-/// What a call or an answer carries.
+/// The content of a call or a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Payload {
-    /// Nothing was set.
+    /// The field was not set.
     #[default]
     Unset,
     /// A message.
     Value(Any),
-    /// Explicitly nothing.
+    /// Explicitly empty.
     Noop,
 }
 
@@ -31,30 +31,30 @@ impl Payload {
         if let Payload::Value(any) = self { any.len() } else { 0 }
     }
 
-    /// Whether it carries no bytes.
+    /// Whether the payload has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A call, as an ingress hands it in. Names are checked by [`check_name`](crate::actor::check_name) on admission.
+/// A call from an ingress. Admission checks the names with [`check_name`](crate::actor::check_name).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Invocation {
-    /// The actor that is called; `parent` may be empty.
+    /// The called actor; `parent` may be empty.
     pub actor: ActorId,
     /// The action to run.
     pub action: String,
-    /// What the action gets.
+    /// The input of the action.
     pub payload: Payload,
-    /// Text that travels along.
+    /// Metadata of the call.
     pub metadata: Metadata,
     /// Who makes the call; the wire has no say in it.
     pub identity: Identity,
     /// The calling actor; `None` for external calls.
     pub caller: Option<ActorId>,
-    /// Whether the caller waits for the answer.
+    /// Whether the call returns before the action has run.
     pub asynchronous: bool,
-    /// Definition to spawn the actor from first; empty: none.
+    /// Definition from which the actor is spawned first; empty: none.
     pub register_ref: String,
     /// Unix time in milliseconds at which to run; 0 or less: now.
     pub scheduled_to: i64,
@@ -65,7 +65,7 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Size in bytes as counted against bounds: the payload, names and metadata.
+    /// Size in bytes that counts against bounds: payload, names and metadata.
     pub fn bytes(&self) -> usize {
         let metadata: usize =
             self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -73,16 +73,16 @@ impl Invocation {
     }
 }
 
-/// What the host's callback is handed.
+/// The request to the user function.
 #[derive(Debug, Clone)]
 pub struct ActorInvocation {
-    /// Where the host listens.
+    /// Address of the host.
     pub host: HostAddress,
-    /// Identity with the parent as registered or spawned.
+    /// Identity, with the parent as registered or spawned.
     pub actor: Arc<ActorId>,
     /// The action to run.
     pub action: String,
-    /// Current state; `None` when there is none (never an empty `Any`).
+    /// Current state; `None` for no state (never an empty `Any`).
     pub state: Option<Any>,
     /// Current tags.
     pub tags: Tags,
@@ -90,37 +90,37 @@ pub struct ActorInvocation {
     pub metadata: Metadata,
     /// The calling actor, if any.
     pub caller: Option<ActorId>,
-    /// Whether `self` in the context names the parent (not so for the init action).
+    /// Whether `self` in the context names the parent (false for the init action).
     pub self_has_parent: bool,
-    /// What the action gets.
+    /// The input of the action.
     pub payload: Payload,
     /// W3C `traceparent`; empty: none.
     pub traceparent: String,
 }
 
-/// What the user function answered.
+/// The response of the user function.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ActorInvocationResponse {
     /// New state; `None` keeps the current one.
     pub state: Option<Any>,
-    /// New tags as sent; what an empty map means is a setting.
+    /// New tags as sent. A setting decides what an empty map means.
     pub tags: Tags,
-    /// The answer.
+    /// The response to the caller.
     pub payload: Payload,
     /// Side effects, broadcast and routing.
     pub workflow: Workflow,
-    /// Whether the state must be in the history before the answer leaves.
+    /// Whether the state must be in the history before the reply is sent.
     pub checkpoint: bool,
 }
 
-/// What an action asks the proxy to do next.
+/// What the proxy does after an action.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Workflow {
-    /// Calls made on behalf of the actor, after its commit.
+    /// Calls in the name of the actor, after its commit.
     pub effects: Vec<Invocation>,
     /// A payload for every subscriber of a channel.
     pub broadcast: Option<Broadcast>,
-    /// Who answers the caller instead.
+    /// The actor that replies to the caller instead.
     pub routing: Option<Routing>,
 }
 
@@ -129,21 +129,21 @@ pub struct Workflow {
 pub struct Broadcast {
     /// Channel name.
     pub channel: String,
-    /// What subscribers get.
+    /// The input of the subscribers' actions.
     pub payload: Payload,
 }
 
-/// Another actor answers the caller.
+/// Another actor replies to the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routing {
-    /// The target gets the answer of this action.
+    /// The target receives the response of this action.
     Pipe {
         /// Target actor in the same system.
         actor: String,
         /// Its action.
         action: String,
     },
-    /// The target gets the request of this action.
+    /// The target receives the request of this action.
     Forward {
         /// Target actor in the same system.
         actor: String,
@@ -152,22 +152,22 @@ pub enum Routing {
     },
 }
 
-/// What a host announces.
+/// The registration of a host.
 #[derive(Debug, Clone)]
 pub struct Registration {
-    /// The system announced.
+    /// The system of the actors.
     pub system: String,
-    /// Where the host listens.
+    /// Address of the host.
     pub host: HostAddress,
-    /// Its actors and templates.
+    /// The actors and templates of the host.
     pub definitions: Vec<Definition>,
 }
 
 /// Instances to create.
 #[derive(Debug, Clone)]
 pub struct Spawn {
-    /// Identities; `parent` names the definition.
+    /// Identities of the instances; `parent` names the definition.
     pub actors: Vec<ActorId>,
-    /// Revision that the first activation loads.
+    /// Revision that the first activation loads, if any.
     pub revision: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! Memory: a store and registry without a disk, the plainest thing that passes the conformance suite.
+//! Memory: a store and registry without a disk; the simplest implementation that passes the conformance suite.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::history::{Interval, Keep, PAGE_BYTES, Page};
 use crate::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
 use crate::state::{Head, Revision, Timestamp};
 
-/// Keeps everything in this process: "durable" lasts as long as the value does. Clones share their content.
+/// Keeps everything in this process: content is lost when the last clone is dropped. Clones share their content.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore(Arc<Mutex<Content>>);
 
@@ -30,7 +30,7 @@ struct Kept {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
@@ -40,7 +40,7 @@ fn done<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
     ready(value).boxed()
 }
 
-/// The first `limit` of many.
+/// Takes the first `limit` items as a page.
 fn page<T>(mut all: impl Iterator<Item = T>, limit: usize) -> Page<T> {
     let items: Vec<T> = all.by_ref().take(limit).collect();
     Page { more: !items.is_empty() && all.next().is_some(), items }

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use metrics::{Histogram, histogram};
 
-/// Time from admission to answer, seconds, by outcome.
+/// Time from admission to reply, seconds, by outcome.
 pub const INVOCATION_DURATION_SECONDS: &str = "tidegate_invocation_duration_seconds";
-/// Time a host took for one action, seconds.
+/// Duration of one action on its host, seconds.
 pub const INVOKE_DURATION_SECONDS: &str = "tidegate_invoke_duration_seconds";
 /// Actors in memory.
 pub const LIVE_ACTORS: &str = "tidegate_live_actors";
 /// Activations, by outcome.
 pub const ACTIVATIONS_TOTAL: &str = "tidegate_activations_total";
-/// Actors unloaded, by reason.
+/// Deactivations, by reason.
 pub const DEACTIVATIONS_TOTAL: &str = "tidegate_deactivations_total";
 /// Calls refused at admission, by reason.
 pub const CALLS_REFUSED_TOTAL: &str = "tidegate_calls_refused_total";
@@ -20,14 +20,14 @@ pub const CALLS_REFUSED_TOTAL: &str = "tidegate_calls_refused_total";
 pub const COMMITS_TOTAL: &str = "tidegate_commits_total";
 /// Revisions appended to histories.
 pub const REVISIONS_APPENDED_TOTAL: &str = "tidegate_revisions_appended_total";
-/// Bytes of the states that were appended.
+/// Bytes of the appended states.
 pub const REVISIONS_APPENDED_BYTES_TOTAL: &str = "tidegate_revisions_appended_bytes_total";
-/// Revisions dropped from histories by retention.
+/// Revisions that retention dropped from histories.
 pub const REVISIONS_DROPPED_TOTAL: &str = "tidegate_revisions_dropped_total";
 /// Side effects, by outcome.
 pub const EFFECTS_TOTAL: &str = "tidegate_effects_total";
 
-/// How long invocations take, from their admission to their answer.
+/// Durations of invocations, from admission to reply.
 #[derive(Debug, Clone)]
 pub(crate) struct InvocationDurations {
     ok: Histogram,

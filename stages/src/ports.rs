@@ -1,4 +1,4 @@
-//! Ports: what the stages ask of the outside world.
+//! Ports: the traits through which the stages use the outside world.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -12,38 +12,38 @@ use crate::history::{Interval, Keep, Page};
 use crate::invocation::{ActorInvocation, ActorInvocationResponse};
 use crate::state::{Head, Revision, Timestamp};
 
-/// Wall-clock time. Everything else uses tokio's clock, so that tests can pause it.
+/// Wall-clock time. All other time is tokio's, so that tests can pause it.
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// Now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// Why a user function gave no usable answer.
+/// Why a user function returned no usable response.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
-    /// No connection could be made: the function never ran, trying again is safe.
+    /// No connection was made: the function never ran, a retry is safe.
     #[error("cannot connect to the actor host at {address}: {reason}")]
     Connect {
-        /// Where it was tried.
+        /// The address that was tried.
         address: String,
-        /// What the operating system said, and a hint.
+        /// The error of the operating system, and a hint.
         reason: String,
     },
-    /// The connection failed after the request was handed over: the function may have run.
+    /// The connection failed after the request was written, at least in part: the function may have run.
     #[error("the actor host at {address} broke off: {reason}; the action may have run")]
     Broken {
         /// Which host.
         address: String,
-        /// What happened.
+        /// The error.
         reason: String,
     },
-    /// The host answered with something that is not a response: the function may have run.
+    /// The host returned something that is no valid response: the function may have run.
     #[error("the actor host at {address} answered {answer}; the action may have run")]
     Garbled {
         /// Which host.
         address: String,
-        /// What it answered, in words.
+        /// A description of what the host returned.
         answer: String,
     },
 }
@@ -55,9 +55,9 @@ impl HostError {
     }
 }
 
-/// Calls the user function; one call is one execution, never a retry after the request was sent.
+/// Calls the user function. One call is at most one execution: never a retry after the request was sent.
 ///
-/// It has no limit of its own on the time to answer: the invoke stage sets it. Dropping the future gives the call up.
+/// Sets no limit on the response time; the invoke stage does. Dropping the future abandons the call.
 pub trait Host:
     Service<
         ActorInvocation,
@@ -84,41 +84,41 @@ impl<S> Host for S where
 {
 }
 
-/// Why a store did not do what it was asked.
+/// Why an operation of a store failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Nothing was written or read; trying again is safe.
+    /// Nothing was written or read; a retry is safe.
     #[error("the state store is unavailable: {0}")]
     Unavailable(String),
-    /// The device has no room (its reserve included); nothing was written.
+    /// The device has no space left (its reserve included); nothing was written.
     #[error("the state store is out of space: {0}")]
     Full(String),
-    /// Larger than the store can take in one write; nothing was written, and trying again is of no use.
+    /// The write is larger than the store accepts; nothing was written, and a retry always fails.
     #[error("too large for the state store: {0}")]
     TooLarge(String),
-    /// A write was handed over and its outcome is unknown: it may have happened.
+    /// The outcome of a write is unknown: it may have happened.
     #[error("the outcome of a write to the state store is unknown: {0}")]
     Unknown(String),
     /// Stored bytes are damaged; nothing was written. The text names the file.
     #[error("the state store is damaged: {0}")]
     Corrupt(String),
-    /// A stored state is sealed with a key that was not given; nothing was written.
+    /// A stored state is sealed with a key that is not configured; nothing was written.
     #[error("a stored state cannot be opened: {0}")]
     Sealed(String),
-    /// A later owner has claimed the store (its epoch): a write under this one was not acknowledged, and
-    /// the later owner may or may not have seen it.
+    /// A later owner has claimed the store (its epoch is given). The write was not acknowledged; the later owner may or may not
+    /// have seen it.
     #[error("a later owner holds the state store (epoch {0})")]
     Fenced(u64),
 }
 
 impl StoreError {
-    /// Whether the write may have happened all the same.
+    /// Whether the write may have happened despite the error.
     pub fn may_have_happened(&self) -> bool {
         matches!(self, StoreError::Unknown(_) | StoreError::Fenced(_))
     }
 
-    /// Whether trying again is of no use, however long one waits.
+    /// Whether every retry fails, even a late one.
     pub fn is_final(&self) -> bool {
         matches!(
             self,
@@ -135,53 +135,52 @@ impl StoreError {
 pub struct Save {
     /// The actor: (system, name, parent).
     pub actor: Arc<ActorId>,
-    /// The new head. Its epoch is that of the owner that writes.
+    /// The new head. Its epoch is the epoch of the writing owner.
     pub head: Head,
     /// Whether the head's content is also appended to the history as revision `head.revision`.
     pub append: bool,
 }
 
-/// Keeps states. Futures are owned: they borrow neither the store nor the arguments.
+/// Stores states. Futures are owned: they borrow neither the store nor the arguments.
 ///
-/// Saves of one actor are applied in the order in which `save` was called, also across calls. When one fails, so do
-/// those of the same actor that were called before its answer was taken.
+/// Saves of one actor are applied in the order of the `save` calls. When a save fails, the saves of the same actor that were
+/// called before its result was taken also fail.
 ///
-/// Writers have epochs: a save under an epoch older than the newest [claimed](Self::claim_epoch) is answered with
-/// [`StoreError::Fenced`] and never replaces what was written under a later one. Numbers and times are below 2^63.
+/// Writers have epochs. A save under an epoch older than the newest [claimed](Self::claim_epoch) fails with
+/// [`StoreError::Fenced`] and never replaces a write of a later epoch. Numbers and times are below 2^63.
 pub trait StateStore: Debug + Send + Sync + 'static {
-    /// Makes a batch durable: when an entry of the answer is `Ok`, that save survives the loss of power.
-    /// Each save is atomic by itself: when head and revision are kept apart, the revision is there before the answer,
-    /// and one that a crash kept away is missed by [`load_revision`](Self::load_revision) under the head's number.
-    /// The answer has one entry per save, in order.
+    /// Makes a batch durable. Returns one result per save, in order; a save with `Ok` survives a power loss. Each save is atomic.
+    /// A store that keeps head and revision apart writes the revision before it returns; when a crash loses the revision,
+    /// [`load_revision`](Self::load_revision) finds none under the head's number.
     fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Vec<Result<(), StoreError>>>;
 
-    /// Adds revisions to an actor's history without touching its head, durably; those of the same number and time are
-    /// replaced. For moving and repairing histories: ascending, and of an actor that is not running.
+    /// Durably adds revisions to an actor's history and leaves its head unchanged. A revision with the same number and time is
+    /// replaced. For moving and repairing histories: the revisions are ascending, and the actor is not active.
     fn append(
         &self,
         actor: Arc<ActorId>,
         revisions: Vec<Revision>,
     ) -> BoxFuture<'static, Result<(), StoreError>>;
 
-    /// The latest durable state of an actor, `None` when it never had one.
+    /// Returns the latest durable state of an actor; `None` when the actor never had one.
     fn load(&self, actor: &ActorId) -> BoxFuture<'static, Result<Option<Head>, StoreError>>;
 
-    /// One entry of the history.
+    /// Returns one entry of the history.
     fn load_revision(
         &self,
         actor: &ActorId,
         revision: u64,
     ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>>;
 
-    /// The newest entry of the history at or before a time.
+    /// Returns the newest entry of the history at or before a time.
     fn load_at(
         &self,
         actor: &ActorId,
         at: Timestamp,
     ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>>;
 
-    /// History within an interval, ascending: a page of at most `limit` entries, fewer when they are large.
-    /// All of it as a stream: [`history_stream::stream`](crate::history_stream::stream).
+    /// Returns the history within an interval, ascending: a page of at most `limit` entries, fewer when entries are large. For a
+    /// stream of all pages see [`history_stream::stream`](crate::history_stream::stream).
     fn load_by_interval(
         &self,
         actor: &ActorId,
@@ -189,8 +188,8 @@ pub trait StateStore: Debug + Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'static, Result<Page<Revision>, StoreError>>;
 
-    /// Actors of a system that have a head, in an order of the store's own: a page of at most `limit`, of those that
-    /// come after `after`.
+    /// Returns the actors of a system that have a head: a page of at most `limit`, starting after `after`. The store chooses the
+    /// order.
     fn actors(
         &self,
         system: &str,
@@ -198,32 +197,32 @@ pub trait StateStore: Debug + Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>>;
 
-    /// Drops revisions that retention does not ask to keep, never the newest one; answers how many.
+    /// Drops the revisions that `keep` does not select, but never the newest. Returns the number of dropped revisions.
     fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>>;
 
-    /// Removes an actor's head and history, durably.
+    /// Durably removes an actor's head and history.
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>>;
 
-    /// Starts a new epoch, higher than every earlier one, durably. Called once per start of the proxy.
+    /// Durably starts a new epoch, higher than every earlier one. Called once per start of the proxy.
     fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>>;
 }
 
-/// What a registry remembers across a restart.
+/// An entry of the registry, kept across a restart.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Registered {
-    /// A definition that a host announced, keyed by (system, name).
+    /// A definition that a host registered, keyed by (system, name).
     Definition(Arc<Definition>),
-    /// An instance made from a definition, keyed by (system, name).
+    /// An instance of a definition, keyed by (system, name).
     Spawned {
-        /// Its identity; the parent names the definition.
+        /// Identity of the instance; the parent names the definition.
         id: Arc<ActorId>,
-        /// Revision that its first activation loads.
+        /// Revision that the first activation loads, if any.
         revision: Option<u64>,
     },
 }
 
 impl Registered {
-    /// The identity under which it is kept.
+    /// The identity of the entry.
     pub fn id(&self) -> &ActorId {
         match self {
             Registered::Definition(definition) => &definition.id,
@@ -241,31 +240,31 @@ pub enum RegistryChange {
     Remove(Arc<ActorId>),
 }
 
-/// Keeps definitions and spawned ids across a restart: hosts do not register again by themselves.
+/// Stores definitions and spawned ids across a restart, because hosts do not register again by themselves.
 pub trait Registry: Debug + Send + Sync + 'static {
-    /// Everything that is registered.
+    /// Returns all entries.
     fn load(&self) -> BoxFuture<'static, Result<Vec<Registered>, StoreError>>;
 
-    /// Applies all changes atomically and durably, in order.
+    /// Applies all changes in order, atomically and durably.
     fn apply(&self, changes: Vec<RegistryChange>) -> BoxFuture<'static, Result<(), StoreError>>;
 }
 
-/// Where an actor lives.
+/// The node of an actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// In this process.
     Here,
     /// On another node, by its name.
     Node(String),
-    /// Nowhere at the moment: its owner is being chosen.
+    /// On no node at the moment: the owner is being chosen.
     Nobody,
 }
 
 /// Knows which node owns an actor.
 pub trait Placement: Debug + Send + Sync + 'static {
-    /// Where an actor lives.
+    /// Returns the location of an actor.
     fn locate(&self, actor: &ActorRef) -> Location;
 
-    /// The epoch under which this node owns an actor; asked when the actor is activated.
+    /// Returns the epoch under which this node owns an actor. Called when the actor is activated.
     fn owner_epoch(&self, actor: &ActorRef) -> u64;
 }

@@ -1,8 +1,8 @@
-//! Reply: the answer that every admitted call is owed exactly once (I2).
+//! Reply: every admitted call gets exactly one (I2).
 //!
-//! [`Reply`] travels with the call; dropped unused it answers with an error, so that a panic, a
-//! cancel or a drain never leaves a caller hanging. [`Waiting`] is the caller's end: it ends at the
-//! call's deadline, which ends the reply only, never the call (decision 2).
+//! The call carries [`Reply`]. When `Reply` is dropped unused, the caller receives an error, so a panic, a cancel or a drain
+//! never leaves a caller waiting. [`Waiting`] is the caller's end. It ends at the call's deadline; this ends only the reply,
+//! never the call (decision 2).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -13,14 +13,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
 
-/// How long a call may take, phase by phase (decision 1).
+/// Time limits of the phases of a call (decision 1).
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// Queueing, lookup, activation and connecting together.
+    /// Queueing, lookup, activation and connecting, together.
     pub start: Duration,
-    /// The host, once it has the call.
+    /// The host, from its receipt of the call.
     pub host: Duration,
-    /// The commit, once the host has answered.
+    /// The commit, from the host's response.
     pub commit: Duration,
 }
 
@@ -38,33 +38,32 @@ const QUEUED: u8 = 0;
 const STARTED: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
-/// What both ends of a reply see of the call's progress.
+/// The call's progress, shared by both ends of a reply.
 #[derive(Debug)]
 struct Progress {
     admitted: Instant,
-    /// [`QUEUED`], [`STARTED`] or [`GIVEN_UP`]: a caller is told that its call was not started, or the
-    /// call is started, never both.
+    /// [`QUEUED`], [`STARTED`] or [`GIVEN_UP`]. Either the call starts or its caller receives `NotStarted`, never both.
     phase: AtomicU8,
     /// When the caller stops waiting, in microseconds after `admitted`.
     ends_after_us: AtomicU64,
-    /// Whether the caller itself bounded the whole call.
+    /// Whether the caller set a bound on the whole call.
     bounded: bool,
 }
 
-/// A call's time: when it must have been started, and when its caller stops waiting.
+/// The deadlines of a call: for its start, and for its caller's wait.
 #[derive(Debug, Clone)]
 pub struct Timing {
     progress: Arc<Progress>,
-    /// The action must have been handed to its host by then.
+    /// The host must have the action by then.
     pub start_by: Instant,
     limits: Deadlines,
 }
 
 impl Timing {
-    /// Starts a call's clock; `whole` is the caller's own bound on the whole call.
+    /// Starts the time of a call; `whole` is the caller's own bound on the whole call.
     pub fn new(limits: Deadlines, whole: Option<Duration>) -> Self {
         let admitted = Instant::now();
-        // A bound beyond what can be counted is none.
+        // A bound too large to count is no bound.
         let ends_after_us = micros(whole.unwrap_or(limits.start));
         let start_by = admitted + Duration::from_micros(ends_after_us);
         let progress = Progress {
@@ -76,18 +75,18 @@ impl Timing {
         Self { progress: Arc::new(progress), start_by, limits }
     }
 
-    /// Notes that the host is about to get the call: from now on it may have run. Not so when its caller
-    /// was told already that it was not started; then it must not be.
+    /// Marks the call as started: from now on the action may have run. Returns false when the caller has already received
+    /// `NotStarted`; then the call must not start.
     #[must_use]
     pub fn start(&self) -> bool {
         let Progress { phase, .. } = &*self.progress;
-        // Before the phase: a caller that sees it started sees its new end.
+        // The new end is stored before the phase, so a caller that sees `STARTED` also sees the new end.
         self.extend(self.limits.host + self.limits.commit);
         let began = phase.compare_exchange(QUEUED, STARTED, Ordering::AcqRel, Ordering::Acquire);
         began != Err(GIVEN_UP)
     }
 
-    /// Notes that the host was not reached: the call waits as before.
+    /// Records that the host was not reached: the call waits as before.
     pub fn unsent(&self) {
         if !self.progress.bounded {
             let ends = self.start_by.saturating_duration_since(self.progress.admitted);
@@ -103,12 +102,12 @@ impl Timing {
         }
     }
 
-    /// How long reaching a host is tried when nobody waits for the call.
+    /// How long to try to reach a host when no caller waits.
     pub fn patience(&self) -> Duration {
         self.limits.start
     }
 
-    /// The same call's time at its next actor: a caller's own bound stays, otherwise the phases begin anew.
+    /// Returns the deadlines of the call at its next actor. A caller's own bound stays; without one, the phases start again.
     #[must_use]
     pub fn routed(mut self) -> Self {
         if !self.progress.bounded {
@@ -123,7 +122,7 @@ impl Timing {
         self.progress.admitted.elapsed()
     }
 
-    /// Whether the call can no longer be started in time.
+    /// Whether the deadline for the start has passed.
     pub fn is_late(&self) -> bool {
         Instant::now() >= self.start_by
     }
@@ -145,28 +144,28 @@ pub struct Waiting<T> {
 }
 
 impl<T> Reply<T> {
-    /// A reply and the end on which its caller waits.
+    /// Creates both ends of a reply.
     pub fn new(timing: &Timing) -> (Self, Waiting<T>) {
         let (sender, receiver) = oneshot::channel();
         (Self(Some(sender)), Waiting { receiver, timing: timing.clone() })
     }
 
-    /// A reply that nobody waits for.
+    /// A reply without a caller.
     pub fn unwanted() -> Self {
         Self(None)
     }
 
-    /// Whether the caller has gone (never so when nobody was to wait).
+    /// Whether the caller has stopped waiting. Always false without a caller.
     pub fn is_abandoned(&self) -> bool {
         self.0.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 
-    /// Whether somebody was to wait for it.
+    /// Whether the reply has a caller.
     pub fn is_wanted(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Answers. A caller that has gone is no error.
+    /// Sends the reply. A caller that has stopped waiting is no error.
     pub fn send(mut self, answer: Result<T, Error>) {
         if let Some(sender) = self.0.take() {
             drop(sender.send(answer));
@@ -185,10 +184,10 @@ impl<T> Drop for Reply<T> {
 }
 
 impl<T> Waiting<T> {
-    /// Waits for the answer, until the call's deadline. Cancel safe: dropping it means that the caller has gone.
+    /// Waits for the reply, until the call's deadline. Cancel safe: dropping the future means that the caller has gone.
     ///
     /// # Errors
-    /// The call's error, or that its time ran out before or after the action was started.
+    /// The call's error, or a timeout before or after the start of the action.
     pub async fn answer(self) -> Result<T, Error> {
         let Self { mut receiver, timing } = self;
         loop {

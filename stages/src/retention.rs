@@ -1,8 +1,8 @@
-//! Retention: drops revisions that need not be kept any more (decision 20), beside everything else.
+//! Retention: drops old revisions in the background (decision 20).
 //!
-//! A stage of its own: one producer tells of histories that have grown, another goes round all actors (for age, and after
-//! a change of the settings); a consumer with a demand of its own asks the store to prune them. What does not fit
-//! is left to the next time: nothing depends on when a revision goes.
+//! A separate stage. One producer emits histories that have grown; another iterates over all actors in rounds (for age, and after
+//! a change of the settings). A consumer with its own demand calls the store to prune the histories. When the queue is full, a
+//! history waits for the next round: a late prune does no harm.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,32 +27,32 @@ use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::store_limit::in_time;
 
-/// Histories that have grown and wait to be pruned; more are left to the next round.
+/// Grown histories that wait to be pruned; more wait for the next round.
 const WAITING: usize = 4_096;
-/// Histories pruned at the same time.
+/// Histories that are pruned concurrently.
 const AT_ONCE: usize = 4;
-/// Revisions beyond those to keep, at most: pruning one by one would cost as much as appending.
+/// Most revisions beyond those to keep: to prune one by one would cost as much as to append.
 const SLACK: u64 = 64;
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_hours(1);
-/// Time before the first round: starting has other things to do.
+/// Time before the first round, to leave the start its resources.
 const FIRST_ROUND: Duration = Duration::from_mins(1);
-/// Actors of a round that are looked at before it pauses, and how long: some hundred a second.
+/// Actors per step of a round, and the pause between two steps: some hundred actors per second.
 const STEP: usize = 16;
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where it is told that a history has grown. Cheap to clone.
+/// Receives word of grown histories. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Growth {
-    /// Both are `None` when everything is kept.
+    /// Both producers are `None` when all revisions are kept.
     grown: Option<Producer<Arc<Entry>>>,
     rounds: Option<Producer<Arc<Entry>>>,
-    /// A history is looked at whenever it has grown by so much.
+    /// A history is pruned each time it has grown by this many revisions.
     stride: u64,
 }
 
 impl Growth {
-    /// Starts the stage, unless everything is kept.
+    /// Starts the stage, unless all revisions are kept.
     pub(crate) fn start(
         retention: Retention,
         directory: Arc<Directory>,
@@ -79,13 +79,13 @@ impl Growth {
         Ok(Self { grown: Some(grown), rounds: Some(rounds), stride: slack })
     }
 
-    /// An actor's history has grown to this revision.
+    /// Records that an actor's history has grown to this revision.
     pub(crate) fn grew(&self, entry: &Arc<Entry>, revision: u64) {
         let Some(grown) = &self.grown else { return };
         if !revision.is_multiple_of(self.stride) {
             return;
         }
-        // Without room it is looked at when it has grown again.
+        // When the queue is full, the history is pruned after it has grown again.
         if let Ok(permit) = grown.try_reserve(0)
             && let Err(rejected) = grown.cast(entry.clone(), permit)
         {
@@ -93,7 +93,7 @@ impl Growth {
         }
     }
 
-    /// Ends the stage, whatever waits.
+    /// Ends the stage; drops what waits.
     pub(crate) fn end(&self) {
         for producer in [&self.grown, &self.rounds].into_iter().flatten() {
             producer.end();
@@ -101,12 +101,12 @@ impl Growth {
     }
 }
 
-/// Goes round all actors that have state.
+/// Iterates over all stateful actors, in rounds.
 struct Rounds {
     directory: Arc<Directory>,
     left: Vec<Arc<Entry>>,
     shard: usize,
-    /// How long it waits before it goes on.
+    /// The pause before the next step.
     pause: Duration,
 }
 
@@ -114,7 +114,7 @@ impl Source for Rounds {
     type Event = Arc<Entry>;
 
     async fn events(&mut self, demand: usize) -> Option<Vec<Arc<Entry>>> {
-        // Here, not where it is set: a future that is dropped in between forgets nothing.
+        // The sleep comes first, so a dropped future loses no actors.
         sleep(self.pause).await;
         self.pause = STEP_PAUSE;
         while self.left.is_empty() {

@@ -1,5 +1,5 @@
-//! Retries: when reaching the store or the host is tried again. Only what certainly had no effect
-//! is ever tried again (decision 4).
+//! Retries: delays between tries to reach the store or the host. Only a try that certainly had no effect is repeated (decision
+//! 4).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,22 +24,22 @@ pub(crate) struct Retries {
 #[derive(Debug, Clone, Copy)]
 enum Limit {
     Until(Instant),
-    /// From the first failure on.
+    /// For this long from the first failure.
     Lasting(Duration),
 }
 
 impl Retries {
-    /// Retries until a moment.
+    /// Retries until an instant.
     pub(crate) fn until(until: Instant) -> Self {
         Self { limit: Limit::Until(until), delays: None, paid: None }
     }
 
-    /// Retries for a while after the first failure, whenever that is.
+    /// Retries for this long after the first failure.
     pub(crate) fn lasting(duration: Duration) -> Self {
         Self { limit: Limit::Lasting(duration), delays: None, paid: None }
     }
 
-    /// Retries for a while from now on.
+    /// Retries for this long from now on.
     pub(crate) fn within(duration: Duration) -> Self {
         Self::until(Instant::now() + duration)
     }

@@ -1,14 +1,14 @@
-//! State: what an actor remembers, and the records in which a store keeps it.
+//! State: an actor's tags and state, and the records in which a store keeps them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
 
-/// Tags of an actor: descriptive text kept with its state.
+/// Tags of an actor: descriptive text, kept with its state.
 pub type Tags = BTreeMap<String, String>;
 
-/// A typed blob the proxy never opens; the type URL is kept verbatim.
+/// A typed blob that the proxy never decodes. The type URL is kept verbatim.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Any {
     /// Type URL as the user function sent it.
@@ -18,7 +18,7 @@ pub struct Any {
 }
 
 impl Any {
-    /// Whether type URL and value are both empty: such a state is no state (decision 26).
+    /// Whether type URL and value are both empty. Such a state is no state (decision 26).
     pub fn is_empty(&self) -> bool {
         self.type_url.is_empty() && self.value.is_empty()
     }
@@ -34,7 +34,7 @@ impl Any {
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The time that a new record gets: now, or just after the last one when the clock went back (decision 15).
+    /// Returns the time of a new record: `self`, or just after `last` when the clock has gone back (decision 15).
     #[must_use]
     pub fn after(self, last: Timestamp) -> Timestamp {
         self.max(Timestamp(last.0 + 1))
@@ -47,19 +47,19 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Whether the actor was running when the record was written.
+/// Whether the actor was active when the record was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Status {
-    /// Active in memory.
+    /// The actor was in memory.
     #[default]
     Activated,
-    /// Unloaded in an orderly way.
+    /// The actor was deactivated in order.
     Deactivated,
     /// Not known.
     Unknown,
 }
 
-/// What `get_state` answers: tags and state.
+/// Tags and state, as `get_state` returns them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ActorState {
     /// Current tags.
@@ -69,21 +69,21 @@ pub struct ActorState {
 }
 
 impl ActorState {
-    /// Size in bytes, as counted against bounds.
+    /// Size in bytes that counts against bounds.
     pub fn bytes(&self) -> usize {
         let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len()).sum();
         tags + self.state.as_ref().map_or(0, Any::len)
     }
 }
 
-/// What an actor's history now holds as the newest: the answer to a checkpoint and to a restore.
+/// The newest revision of an actor's history: the result of a checkpoint and of a restore.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Number of the newest revision; 0: none.
     pub revision: u64,
     /// When that revision was written; `None` when there is none.
     pub at: Option<Timestamp>,
-    /// Tags and state, as that revision holds them.
+    /// Tags and state of that revision.
     pub content: ActorState,
 }
 
@@ -94,23 +94,22 @@ pub struct Head {
     pub version: u64,
     /// Number of the newest revision appended to the history; 0: none.
     pub revision: u64,
-    /// Activation that wrote it (decision 13).
+    /// Activation that wrote the head (decision 13).
     pub incarnation: u64,
-    /// Start of the proxy, or lease, under which it was written (decision 17).
+    /// Start of the proxy, or lease, under which the head was written (decision 17).
     pub epoch: u64,
     /// Whether the actor was running.
     pub status: Status,
-    /// When it was written; never runs backwards.
+    /// When the head was written; never goes back.
     pub at: Timestamp,
     /// Tags and state.
     pub content: ActorState,
-    /// Workflow not yet delivered, encoded; written in the same commit as the state. Empty until
-    /// the outbox is built.
+    /// Undelivered workflow, encoded; written in the same commit as the state. Empty until the outbox is built.
     pub outbox: Vec<Bytes>,
 }
 
 impl Head {
-    /// The entry of the history that it becomes when it is appended.
+    /// Returns the history entry for this head.
     pub fn as_revision(&self) -> Revision {
         Revision {
             revision: self.revision,
@@ -127,13 +126,13 @@ impl Head {
 /// One entry of an actor's history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revision {
-    /// Its number: counts from 1, never repeats, never goes back (I4).
+    /// Number: counts from 1, never repeats, never goes back (I4).
     pub revision: u64,
-    /// The version of the head it was taken from.
+    /// Version of the head that became this entry.
     pub version: u64,
-    /// Activation that wrote it.
+    /// Activation that wrote the entry.
     pub incarnation: u64,
-    /// Epoch under which it was written.
+    /// Epoch under which the entry was written.
     pub epoch: u64,
     /// Whether the actor was running.
     pub status: Status,

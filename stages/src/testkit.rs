@@ -1,4 +1,4 @@
-//! Testkit: outside worlds that misbehave on command, and what every store must pass.
+//! Testkit: ports that fail on command, and the checks that every store must pass.
 #![allow(clippy::missing_panics_doc, reason = "a failed check panics: that is its answer")]
 
 pub mod clock;

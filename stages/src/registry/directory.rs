@@ -1,4 +1,4 @@
-//! Directory: every actor that this proxy knows of, by system and name.
+//! Directory: all actors that this proxy knows, by system and name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(crate) struct Directory {
     began: Instant,
 }
 
-/// The number of each host's limit on calls in flight. A number is never given twice: turns that count against a former one
-/// may still be queued.
+/// The number of each host's limit on calls in flight. A number is never used twice, because queued turns may still count against
+/// an old one.
 #[derive(Debug, Default)]
 struct HostLimits {
     by_host: HashMap<HostAddress, u32>,
@@ -36,7 +36,7 @@ impl fmt::Debug for Directory {
 }
 
 impl Directory {
-    /// An empty one.
+    /// Creates an empty directory.
     pub(crate) fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
@@ -46,18 +46,18 @@ impl Directory {
         }
     }
 
-    /// Milliseconds since it was made.
+    /// Milliseconds since the directory was created.
     pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn shard(&self, hash: u64) -> &RwLock<HashTable<Arc<Entry>>> {
-        // The table inside a shard uses the low and the top bits of the hash: take others.
+        // The table inside a shard uses the low and the top bits of the hash; the shard uses others.
         let place = usize::try_from((hash >> 32) % SHARDS as u64).expect("a remainder of 64");
         &self.shards[place]
     }
 
-    /// The entry of an actor.
+    /// Returns the entry of an actor.
     pub(crate) fn find(&self, system: &str, name: &str) -> Option<Arc<Entry>> {
         let hash = ActorRef::hash_of(system, name);
         let shard = self.shard(hash).read();
@@ -66,7 +66,7 @@ impl Directory {
             .cloned()
     }
 
-    /// Adds an entry, or gives the existing one a new identity and source; its live state stays.
+    /// Adds an entry, or replaces identity and source of the existing entry; the live state stays.
     pub(crate) fn put(&self, id: Arc<ActorId>, source: Source) -> Arc<Entry> {
         let hash = ActorRef::hash_of(&id.system, &id.name);
         source.count_instance();
@@ -84,7 +84,7 @@ impl Directory {
         entry
     }
 
-    /// Removes an entry; calls that wait for it find no actor.
+    /// Removes an entry. Calls that wait for the entry then find no actor.
     pub(crate) fn remove(&self, entry: &Entry) {
         let hash = entry.actor.precomputed_hash();
         let mut shard = self.shard(hash).write();
@@ -96,21 +96,21 @@ impl Directory {
         }
     }
 
-    /// The number of a host's limit, and whether it is a new one.
+    /// Returns the number of a host's limit, and whether the limit is new.
     pub(crate) fn host_limit(&self, host: &HostAddress) -> (u32, bool) {
         let mut host_limits = self.host_limits.lock();
         if let Some(host_limit) = host_limits.by_host.get(host) {
             return (*host_limit, false);
         }
-        // Number 0 is that of turns which need no host.
+        // Number 0 is for turns that need no host.
         host_limits.newest += 1;
         let host_limit = host_limits.newest;
         host_limits.by_host.insert(host.clone(), host_limit);
         (host_limit, true)
     }
 
-    /// Forgets the limit of a host that no definition names any more. Returns whether it did. It looks
-    /// at every entry, which is rare: only when a host has moved.
+    /// Removes the limit of a host if no definition names the host any more. Returns whether the limit was removed. Reads every
+    /// entry; called only when a host has moved.
     pub(crate) fn forget_host_limit(&self, hosted: &Hosted) -> bool {
         let is_used = self.shards.iter().any(|shard| {
             shard.read().iter().any(|entry| {
@@ -120,12 +120,12 @@ impl Directory {
         !is_used && self.host_limits.lock().by_host.remove(&hosted.definition.host).is_some()
     }
 
-    /// The entries of one shard, all of them counting from 0; `None` after the last.
+    /// Returns the entries of one shard. Shards count from 0; `None` after the last.
     pub(crate) fn shard_entries(&self, shard: usize) -> Option<Vec<Arc<Entry>>> {
         Some(self.shards.get(shard)?.read().iter().cloned().collect())
     }
 
-    /// The definitions that a host has announced in a system.
+    /// Returns the definitions that a host has registered in a system.
     pub(crate) fn defined_by(&self, host: &HostAddress, system: &str) -> Vec<Arc<Definition>> {
         let defined = |entry: &Arc<Entry>| match entry.source() {
             Source::Defined(Hosted { definition, .. }) => {
@@ -140,7 +140,7 @@ impl Directory {
         self.shards.iter().flat_map(of).collect()
     }
 
-    /// Notes that an actor is in memory; answers how many are.
+    /// Adds an actor to those in memory. Returns their number.
     pub(crate) fn add_live(&self, entry: &Arc<Entry>) -> usize {
         let mut live = self.live.lock();
         if entry.live_index.load(Ordering::Relaxed) == NOT_LIVE {
@@ -150,7 +150,7 @@ impl Directory {
         live.len()
     }
 
-    /// Notes that an actor is no longer in memory; answers how many are.
+    /// Removes an actor from those in memory. Returns their number.
     pub(crate) fn remove_live(&self, entry: &Entry) -> usize {
         let mut live = self.live.lock();
         let place = entry.live_index.swap(NOT_LIVE, Ordering::Relaxed);
@@ -163,18 +163,18 @@ impl Directory {
         live.len()
     }
 
-    /// How many actors are in memory.
+    /// Number of actors in memory.
     pub(crate) fn live_count(&self) -> usize {
         self.live.lock().len()
     }
 
-    /// Every actor in memory.
+    /// Returns all actors in memory.
     pub(crate) fn all_live(&self) -> Vec<Arc<Entry>> {
         self.live.lock().clone()
     }
 
-    /// The least recently used of a few actors picked from those in memory: an approximation of the
-    /// least recently used of all that costs the same for ten actors as for a million.
+    /// Samples a few actors in memory and returns the least recently used of them. This approximates LRU over all; the cost does
+    /// not depend on the number of actors.
     pub(crate) fn eviction_candidate(&self, seed: u64) -> Option<Arc<Entry>> {
         const SAMPLES: u64 = 8;
         let live = self.live.lock();

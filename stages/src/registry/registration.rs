@@ -1,7 +1,7 @@
-//! Registration: what hosts announce and what is spawned from it, kept across a restart.
+//! Registration: stores registered definitions and spawned actors across a restart.
 //!
-//! A change is durable before it is answered and before any call sees it. What is already known and
-//! equal is not written again: a call that names its definition each time costs nothing.
+//! A change is durable before its reply is sent and before any call sees the change. An entry that is already known and equal is
+//! not written again, so a call that names its definition each time costs no write.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
 use crate::reply::{Reply, Timing};
 
-/// Actors warmed up at the same time.
+/// Actors that are warmed up concurrently.
 const WARM_UPS: usize = 16;
 
 /// How long a change to the registry may take.
@@ -38,7 +38,7 @@ pub(crate) struct Registrar {
     tasks: Drain,
     warm_ups: Arc<Semaphore>,
     host_connections: usize,
-    /// Changes are applied one after the other, so that memory and registry tell the same story.
+    /// Serialises changes, so that memory and registry agree.
     changing: Arc<Mutex<()>>,
 }
 
@@ -61,7 +61,7 @@ impl Registrar {
         }
     }
 
-    /// Takes over what the registry remembers of an earlier start.
+    /// Loads the entries that earlier starts have stored. Returns their number.
     pub(crate) async fn recall(&self) -> Result<usize, Error> {
         let all = self.registry.load().await?;
         let count = all.len();
@@ -70,7 +70,7 @@ impl Registrar {
         for one in definitions {
             self.adopt(one);
         }
-        // An instance may itself be a parent: parents first, whatever the order of loading.
+        // An instance may itself be a parent, and entries are loaded in any order: the loop adds parents first.
         while !spawned.is_empty() {
             let before = spawned.len();
             spawned.retain(|one| self.adopt(one.clone()).is_none());
@@ -84,7 +84,7 @@ impl Registrar {
         Ok(count)
     }
 
-    /// Takes one registered thing into the directory; `None` when its parent is not there.
+    /// Adds one registered entry to the directory. Returns `None` when its parent is missing.
     fn adopt(&self, one: Registered) -> Option<Arc<Entry>> {
         match one {
             Registered::Definition(definition) => {
@@ -119,8 +119,7 @@ impl Registrar {
         self.whole(async move { stage.spawn_now(spawn).await }).await
     }
 
-    /// Runs a change in a task of its own: when its client goes meanwhile, memory and registry still
-    /// tell the same story.
+    /// Runs a change in its own task, so that memory and registry agree even when the client disconnects.
     async fn whole<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -186,7 +185,7 @@ impl Registrar {
         Ok(())
     }
 
-    /// What the same host registered before in this system and does not any more.
+    /// Returns the definitions that the same host registered before in this system and now does not register.
     fn retired(&self, registration: &Registration) -> Vec<Registered> {
         let Registration { system, host, definitions } = registration;
         let names: HashSet<&str> =
@@ -252,12 +251,12 @@ impl Registrar {
         spawned.ok_or_else(|| Error::Internal("a spawned actor is not registered".into()))
     }
 
-    /// Spawns an actor that was deleted, as it was, unless somebody else has; its entry now.
+    /// Spawns a deleted actor again with the same identity, unless another call has. Returns the new entry.
     pub(crate) async fn spawn_again(&self, removed: &Entry) -> Result<Arc<Entry>, Error> {
         self.spawn_one(ActorId::clone(&removed.id())).await
     }
 
-    /// What has to be stored to spawn an identity; nothing when it is there already.
+    /// Returns the entry to store for a spawn; `None` when the actor is already registered.
     fn spawned(&self, id: ActorId, revision: Option<u64>) -> Result<Option<Registered>, Error> {
         for (field, name) in [("name", &id.name), ("system", &id.system), ("parent", &id.parent)] {
             check_name(name)
@@ -270,7 +269,7 @@ impl Registrar {
             )));
         }
         if id.name == id.parent {
-            // A template under its own name: it is there already.
+            // A template under its own name is already registered.
             return Ok(None);
         }
         if let Some(entry) = self.directory.find(&id.system, &id.name) {
@@ -289,7 +288,7 @@ impl Registrar {
         Ok(Some(Registered::Spawned { id: Arc::new(id), revision }))
     }
 
-    /// This one's turn to change what is registered.
+    /// Waits for exclusive access to change the registry.
     async fn turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
         timeout(CHANGE_LIMIT, self.changing.lock()).await.map_err(|_| Error::Overloaded {
             reason: "older changes to what is registered are still being stored".into(),
@@ -314,8 +313,7 @@ impl Registrar {
         Ok(())
     }
 
-    /// Forgets a spawned identity. What others are made from stays: a host's own definition, and an
-    /// actor that was spawned from.
+    /// Removes a spawned identity. A host's own definition stays, and so does an actor that others were spawned from.
     pub(crate) async fn forget(&self, entry: &Arc<Entry>) -> Result<(), Error> {
         let _changing = self.turn().await?;
         if matches!(entry.source(), Source::Defined(_)) {
@@ -332,7 +330,7 @@ impl Registrar {
     }
 
     fn warm_up(&self, entry: Arc<Entry>) {
-        // One at a time for each actor: a host that registers again and again piles nothing up.
+        // One warm-up at a time for each actor, so repeated registrations of a host do not pile up.
         if !entry.spec().hosted.definition.is_warmed_up()
             || entry.warming.swap(true, Ordering::AcqRel)
         {
@@ -361,7 +359,7 @@ fn note_change(old: &Definition, new: &Definition) {
     }
 }
 
-/// Says what a definition asks for and does not get yet.
+/// Logs what a definition needs and this version does not have yet.
 fn note_unbuilt(definition: &Definition) {
     let unbuilt = [
         (!definition.timers.is_empty(), "its timers do not fire"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ports::Clock;
 use crate::state::Timestamp;
 
-/// A [`Clock`] that stands still until it is told otherwise; it may be set back.
+/// A [`Clock`] that moves only when a test sets it, forward or back.
 #[derive(Debug, Default)]
 pub struct SetClock(AtomicU64);
 

@@ -1,7 +1,7 @@
-//! Conformance: what every store and registry must do, whatever keeps the bytes.
+//! Conformance: checks that every store and registry must pass.
 //!
-//! An adapter implements [`Subject`] and writes `tidegate_stages::store_conformance!(open);`, where
-//! `open()` is an async function that gives a fresh, empty subject. Each check becomes one test.
+//! An adapter implements [`Subject`] and writes `tidegate_stages::store_conformance!(open);`, where `open()` is an async function
+//! that returns a new, empty subject. Each check becomes one test.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ pub mod states;
 
 /// A store under test.
 pub trait Subject: Send + Sized {
-    /// Its port for states.
+    /// Returns its port for states.
     fn states(&self) -> Arc<dyn StateStore>;
-    /// Its port for what is registered.
+    /// Returns its port for registrations.
     fn registry(&self) -> Arc<dyn Registry>;
-    /// Closes it in good order and opens it again on the same content.
+    /// Closes the store in order and opens it again with the same content.
     fn reopen(self) -> impl Future<Output = Self> + Send;
 }
 
-/// Makes one test of each check; see the [module](crate::testkit::conformance).
+/// Generates one test per check; see the [module](crate::testkit::conformance).
 #[macro_export]
 macro_rules! store_conformance {
     ($open:expr) => {

@@ -1,4 +1,4 @@
-//! Faulty: wraps a store and makes it fail, stall or answer late, on command.
+//! Faulty: wraps a store and makes it fail, hang or return late, on command.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,18 +17,18 @@ use crate::history::{Interval, Keep, Page};
 use crate::ports::{Save, StateStore, StoreError};
 use crate::state::{Head, Revision, Timestamp};
 
-/// How a save goes wrong.
+/// How a save fails.
 #[derive(Debug, Clone)]
 pub enum SaveFault {
-    /// Nothing reaches the store below; the caller gets this error.
+    /// Nothing reaches the wrapped store; the caller gets this error.
     Lose(StoreError),
-    /// The store below writes it; the caller gets this error all the same.
+    /// The wrapped store writes the batch; the caller still gets this error.
     WriteAndFail(StoreError),
-    /// The first `usize` saves of the batch are written, the others are lost; the caller gets this error for all.
+    /// The first `usize` saves of the batch are written, the others are lost. The caller gets this error for all.
     Tear(usize, StoreError),
     /// The first save of the batch is lost with this error, the others are written.
     LoseFirst(StoreError),
-    /// The store below gets it only after this time, when later calls may have passed it.
+    /// The batch reaches the wrapped store only after this time; later calls may overtake it.
     Late(Duration),
 }
 
@@ -56,7 +56,7 @@ struct Script {
     held: VecDeque<Held>,
 }
 
-/// A [`StateStore`] that obeys a script, and otherwise the store below. Order of saves is kept, held ones too.
+/// A [`StateStore`] that follows a script, and otherwise calls the wrapped store. Saves keep their order, also held ones.
 #[derive(Debug)]
 pub struct FaultyStore {
     below: Arc<dyn StateStore>,
@@ -67,7 +67,7 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// Wraps a store; without commands it does nothing else than that store.
+    /// Wraps a store. Without commands, every call goes to that store unchanged.
     pub fn new(below: Arc<dyn StateStore>) -> Self {
         Self {
             below,
@@ -78,12 +78,12 @@ impl FaultyStore {
         }
     }
 
-    /// The next call of `save` without a fault yet goes wrong like this.
+    /// Queues a fault for the next call of `save` that has none.
     pub fn fail_next_save(&self, fault: SaveFault) {
         self.script.lock().saves.push_back(fault);
     }
 
-    /// The next `load` of a head without a fault yet answers this error.
+    /// Queues an error for the next `load` of a head that has none.
     pub fn fail_next_load(&self, error: StoreError) {
         self.script.lock().loads.push_back(error);
     }
@@ -98,38 +98,38 @@ impl FaultyStore {
         self.script.lock().holding = true;
     }
 
-    /// Lets held saves go, in the order of their calls, and holds no more.
+    /// Releases held saves in the order of their calls, and holds no more.
     pub fn release_saves(&self) {
         let mut script = self.script.lock();
         script.holding = false;
         while let Some(Held { batch, released }) = script.held.pop_front() {
             let fault = script.saves.pop_front();
-            // A caller that has gone does not stop its save: it was called.
+            // A save runs even when its caller has dropped the future.
             drop(released.send(run(&self.below, batch, fault)));
         }
     }
 
-    /// Whether questions for a head or a revision get no answer at all from now on.
+    /// Whether reads of a head or a revision hang from now on.
     pub fn hang_loads(&self, hanging: bool) {
         self.script.lock().hanging = hanging;
     }
 
-    /// How many calls of `save` wait.
+    /// Number of calls of `save` that wait.
     pub fn held_saves(&self) -> usize {
         self.script.lock().held.len()
     }
 
-    /// How often `save` was called.
+    /// Number of calls of `save`.
     pub fn saves(&self) -> usize {
         self.saves.load(Ordering::SeqCst)
     }
 
-    /// How many heads the calls of `save` held in all.
+    /// Number of heads in all calls of `save`.
     pub fn entries(&self) -> usize {
         self.entries.load(Ordering::SeqCst)
     }
 
-    /// How often a head was loaded.
+    /// Number of loads of a head.
     pub fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Checks of what a store makes of writes that were lost, late, repeated or torn on their way to it.
+//! Checks of a store after writes that were lost, late, repeated or torn before they reached it.
 #![allow(missing_docs, reason = "each check is told by its name")]
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::history::Interval;
 use crate::ports::{StateStore, StoreError};
 use crate::testkit::faulty::{FaultyStore, SaveFault};
 
-/// The subject's store behind one that fails on command.
+/// Wraps the subject's store in one that fails on command.
 fn faulty(subject: &impl Subject) -> (Arc<FaultyStore>, Arc<dyn StateStore>) {
     let faulty = Arc::new(FaultyStore::new(subject.states()));
     (faulty.clone(), faulty)

@@ -13,7 +13,7 @@ use crate::history_stream;
 use crate::ports::StateStore;
 use crate::state::{Any, Revision, Timestamp};
 
-/// The largest number and time that a store must take.
+/// The largest number and time that a store must accept.
 const MAX: u64 = i64::MAX as u64;
 
 async fn found(
@@ -27,7 +27,7 @@ async fn found(
     numbers(&found.expect("a healthy store loads").items)
 }
 
-/// All of a history, however many pages it takes.
+/// Returns the numbers of a whole history, across all pages.
 async fn all(store: &Arc<dyn StateStore>, actor: &ActorId) -> Vec<u64> {
     let pages = history_stream::stream(store.clone(), Arc::new(actor.clone()), Interval::ALL);
     let pages: Vec<_> = pages.try_collect().await.expect("a healthy store loads");
@@ -145,7 +145,7 @@ pub async fn pages_of_an_interval_follow_each_other(subject: impl Subject) {
 pub async fn a_stream_brings_all_of_it(subject: impl Subject) {
     let (store, actor) = (subject.states(), id("s", "a", ""));
     assert_eq!(all(&store, &actor).await, [0; 0]);
-    // Large ones, so that a page has a bound in bytes too.
+    // Large states, so that the bound in bytes limits the page too.
     let state = |version: u64| {
         let mut revision = save(&actor, version, true).head.as_revision();
         let value = vec![u8::try_from(version % 251).expect("a byte"); 400_000];

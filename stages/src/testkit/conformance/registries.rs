@@ -1,4 +1,4 @@
-//! Checks of what is registered.
+//! Checks of registrations.
 #![allow(missing_docs, reason = "each check is told by its name")]
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::actor::{ActorId, Definition, HostAddress, Kind};
 use crate::ports::{Registered, Registry, RegistryChange};
 use crate::state::Tags;
 
-/// A definition whose registered bytes are `name`, or `name:parent`; the suite's stand-in for the protocol's message.
+/// Decodes a definition from the bytes `name` or `name:parent`; the suite uses this format instead of the protocol's message.
 ///
 /// # Errors
 /// When the bytes are not UTF-8. A store that keeps only the bytes decodes them with this function.
@@ -90,7 +90,7 @@ pub async fn an_entry_replaces_the_one_of_its_name(subject: impl Subject) {
     let entries = [definition("s", "a:parent", "new:2"), spawned("s", "b", "other", None)];
     put(&registry, &entries).await;
     assert_eq!(loaded(&registry).await, entries);
-    // An instance takes the place of a definition of the same system and name, and back.
+    // An instance replaces a definition of the same system and name, and the reverse.
     put(&registry, &[spawned("s", "a", "p", None)]).await;
     assert_eq!(loaded(&registry).await[0], spawned("s", "a", "p", None));
 }

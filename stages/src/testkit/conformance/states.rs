@@ -12,7 +12,7 @@ use crate::history::{Interval, Page};
 use crate::ports::{Save, StateStore, StoreError};
 use crate::state::{ActorState, Any, Head, Status, Tags, Timestamp};
 
-/// The largest number and time that a store must take.
+/// The largest number and time that a store must accept.
 const MAX: u64 = i64::MAX as u64;
 
 /// An actor's identity.
@@ -20,7 +20,7 @@ pub fn id(system: &str, name: &str, parent: &str) -> Arc<ActorId> {
     Arc::new(ActorId { name: name.into(), system: system.into(), parent: parent.into() })
 }
 
-/// A save of a plain head whose state tells its version.
+/// A save of a plain head; its state contains the version.
 pub fn save(actor: &Arc<ActorId>, version: u64, append: bool) -> Save {
     let value = Bytes::from(format!("{actor}@{version}"));
     let state = Some(Any { type_url: "type.googleapis.com/t".into(), value });
@@ -105,7 +105,7 @@ pub async fn saves_of_one_actor_apply_in_the_order_of_their_calls(subject: impl 
     let (store, actor) = (subject.states(), id("s", "a", ""));
     let calls = (1..=200).map(|version| store.save(vec![save(&actor, version, true)]));
     let mut calls: Vec<_> = calls.collect();
-    // The answers are awaited in another order than the calls were made in.
+    // The results are awaited in another order than the calls were made.
     calls.reverse();
     for answer in join_all(calls).await.into_iter().flatten() {
         answer.expect("acknowledged");
@@ -129,7 +129,7 @@ pub async fn an_empty_batch_has_an_empty_answer(subject: impl Subject) {
 pub async fn a_dropped_answer_does_not_undo_its_save(subject: impl Subject) {
     let (store, actor) = (subject.states(), id("s", "a", ""));
     drop(store.save(vec![save(&actor, 1, false)]));
-    // The second save is behind the first, so its answer tells that the first was applied.
+    // The second save is queued behind the first, so its result shows that the first was applied.
     keep(&store, vec![save(&id("s", "b", ""), 1, false)]).await;
     assert_eq!(version(&store, &actor).await, Some(1));
 }

@@ -1,4 +1,4 @@
-//! What a call's time means: a caller is told the truth about whether its action ran.
+//! Deadlines of calls: the error always says correctly whether the action ran.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;

@@ -1,4 +1,4 @@
-//! Checkpoints and restores that somebody asks for: durable before they answer, in their turn, and under a new number.
+//! Requested checkpoints and restores: durable before they return, in the order of the mailbox, under a new number.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
@@ -101,7 +101,7 @@ async fn a_restore_is_a_new_revision_that_later_calls_see() {
     assert_eq!((head.revision, number(head.content.state.as_ref())), (4, 1));
     assert_eq!(world.add("joe").await.unwrap(), 2);
     assert_eq!(history(&world, "joe").await, [1, 2, 3, 1, 2]);
-    // The content that is current anyway, restored: a revision all the same.
+    // A restore of the current content also appends a revision.
     assert_eq!(kept(&world.mesh.restore("s", "joe", 5).await.unwrap()), (6, 2));
     assert!(world.mesh.drain(Duration::from_secs(5)).await);
     let again = world_with(counter(), every(), world.memory).await;
@@ -324,7 +324,7 @@ async fn a_restore_given_up_while_the_history_was_read_is_not_started() {
     until_idle().await;
     gone.abort();
     world.store.hang_loads(false);
-    // The question that hangs ends after ten seconds; it is put again then, and answered.
+    // The hanging read ends after ten seconds; its retry succeeds.
     sleep(Duration::from_secs(40)).await;
     assert_eq!(history(&world, "joe").await, [1]);
     assert_eq!(world.add("joe").await.unwrap(), 2);
@@ -352,7 +352,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Numbers and times as they were acknowledged, and the content that each number stands for.
+/// Checks acknowledged numbers and times, and the content under each number.
 async fn run(steps: Vec<Step>) {
     let memory = MemoryStore::new();
     let mut world = world_with(counter(), every(), memory.clone()).await;
@@ -360,7 +360,7 @@ async fn run(steps: Vec<Step>) {
     let (mut state, mut newest) = (0, 0);
     let mut told = std::collections::BTreeMap::new();
     for step in steps {
-        // A lost commit closes the store_breaker for a while.
+        // After a lost commit the store breaker refuses calls for a while.
         sleep(Duration::from_secs(5)).await;
         let before = newest;
         let answer = match step {

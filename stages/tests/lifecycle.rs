@@ -1,4 +1,4 @@
-//! Actors that come and go: delete, spawn again, register again, leave memory, drain.
+//! Lifecycle of actors: delete, spawn again, register again, deactivate, drain.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
@@ -23,13 +23,13 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 /// A counter whose action `slow` waits for a permit.
-fn gated(store_breaker: &Arc<Semaphore>) -> BoxedHost {
-    let store_breaker = store_breaker.clone();
+fn gated(permits: &Arc<Semaphore>) -> BoxedHost {
+    let permits = permits.clone();
     host(move |invocation| {
-        let store_breaker = store_breaker.clone();
+        let permits = permits.clone();
         async move {
             if invocation.action == "slow" {
-                store_breaker.acquire().await.unwrap().forget();
+                permits.acquire().await.unwrap().forget();
             }
             Ok(counted(&invocation))
         }
@@ -38,8 +38,8 @@ fn gated(store_breaker: &Arc<Semaphore>) -> BoxedHost {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_behind_a_delete_does_not_bring_the_actor_back_nor_touch_its_successor() {
-    let store_breaker = Arc::new(Semaphore::new(0));
-    let world = world(gated(&store_breaker)).await;
+    let permits = Arc::new(Semaphore::new(0));
+    let world = world(gated(&permits)).await;
     world.register(vec![definition("template")]).await.unwrap();
     world.spawn("joe", "template").await.unwrap();
     let running = world.start(call("joe", "slow"));
@@ -52,7 +52,7 @@ async fn a_call_behind_a_delete_does_not_bring_the_actor_back_nor_touch_its_succ
     let mesh = world.mesh.clone();
     let again = tokio::task::spawn(async move { mesh.delete("s", "joe").await });
     until_idle().await;
-    store_breaker.add_permits(1);
+    permits.add_permits(1);
     running.await.unwrap().unwrap();
     delete.await.unwrap().unwrap();
     assert_eq!(again.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
@@ -71,12 +71,12 @@ async fn a_call_behind_a_delete_does_not_bring_the_actor_back_nor_touch_its_succ
 
 #[tokio::test(start_paused = true)]
 async fn a_question_for_the_state_is_admitted_like_a_call() {
-    let store_breaker = Arc::new(Semaphore::new(0));
+    let permits = Arc::new(Semaphore::new(0));
     let settings = Settings {
         admission: tidegate_pipeline::Bound { events: 64, bytes: 1 << 20 },
         ..Settings::default()
     };
-    let world = world_with(gated(&store_breaker), settings, MemoryStore::new()).await;
+    let world = world_with(gated(&permits), settings, MemoryStore::new()).await;
     world.register(vec![definition("joe")]).await.unwrap();
     let _running = world.start(call("joe", "slow"));
     until_idle().await;
@@ -89,13 +89,13 @@ async fn a_question_for_the_state_is_admitted_like_a_call() {
     until_idle().await;
     let refused = asked.iter().filter(|asked| asked.is_finished()).count();
     assert_eq!(refused, 40 - 64 / 8, "the mailbox bounds them");
-    // Those who have gone give their places back without a turn.
+    // Aborted callers return their permits without a turn.
     asked.iter().for_each(tokio::task::JoinHandle::abort);
     until_idle().await;
     let waiting = world.start(call("joe", "add"));
     until_idle().await;
     assert!(!waiting.is_finished());
-    store_breaker.add_permits(1);
+    permits.add_permits(1);
     assert_eq!(answered(waiting.await.unwrap().unwrap()), 2);
 }
 
@@ -238,7 +238,7 @@ async fn what_was_stored_under_another_identity_or_skipped_as_stateless_is_loade
     assert_eq!(world.add("joe").await.unwrap(), 1);
     world.register(vec![definition("joe")]).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 3);
-    // What happens while it is stateless lives in memory only.
+    // Changes made while the actor is stateless are in memory only.
     let short = Some(Duration::from_millis(100));
     let stateless = Definition { stateful: false, deactivate_after: short, ..definition("joe") };
     world.register(vec![stateless]).await.unwrap();
@@ -308,7 +308,7 @@ async fn effects_of_calls_that_finish_while_draining_are_delivered() {
     }
 }
 
-/// A registry that answers a second after it has written.
+/// A registry that returns a second after its write.
 #[derive(Debug)]
 struct SlowRegistry(MemoryStore);
 

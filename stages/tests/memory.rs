@@ -1,4 +1,4 @@
-//! What an actor remembers: commits, snapshots, activation, deactivation, loss and doubt.
+//! An actor's memory: commits, snapshots, activation, deactivation, lost commits and commits in doubt.
 
 mod support;
 
@@ -35,7 +35,7 @@ async fn a_reply_waits_until_its_change_is_durable_while_the_next_call_runs() {
     let get = world.start(call("joe", "get"));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(calls.load(Ordering::SeqCst), 2);
-    // Also what only tells of the state waits for it.
+    // A read of the state also waits for the commit.
     assert!(!first.is_finished() && !second.is_finished() && !get.is_finished());
     world.store.release_saves();
     assert_eq!(answered(first.await.unwrap().unwrap()), 1);
@@ -62,7 +62,7 @@ async fn a_lost_commit_fails_its_calls_and_the_next_call_loads_again() {
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::StoreUnavailable);
     }
-    // The store_breaker is closed for a moment, so that no action runs whose state would be lost.
+    // The store breaker refuses calls for a moment, so that no action runs whose state would be lost.
     assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::Overloaded);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.add("joe").await.unwrap(), 2);
@@ -184,7 +184,7 @@ async fn a_host_that_listens_late_is_waited_for_by_warm_up_and_by_queued_calls()
     .await;
     let actions = vec!["add".into(), "init".into()];
     world.register(vec![Definition { actions, ..warmed("joe") }]).await.unwrap();
-    // The init action counts too.
+    // The init action adds one too.
     assert_eq!(world.add("joe").await.unwrap(), 2);
 }
 

@@ -1,6 +1,6 @@
-//! Random interleavings of calls, failures of the store, panics, refused connections, evictions, unloading,
-//! and abandoned callers, against the plainest model of a counter: what was acknowledged is there
-//! after a reload, no acknowledged number is ever given twice, and there are never more than attempts.
+//! Random interleavings of calls, store failures, panics, refused connections, evictions, deactivations and aborted callers,
+//! against a simple model of a counter. Acknowledged counts survive a reload, no acknowledged number is returned twice, and no
+//! count exceeds the attempts.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
@@ -26,7 +26,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 const STEPS: u64 = 120;
 const SEEDS: u64 = 150;
 
-/// xorshift64*: seeded, so that a failure can be run again.
+/// xorshift64*: seeded, so that a failure can be reproduced.
 struct Dice(u64);
 
 impl Dice {
@@ -42,10 +42,10 @@ impl Dice {
     }
 }
 
-/// What is known of one actor from outside.
+/// What the callers know of one actor.
 #[derive(Default)]
 struct Known {
-    /// Calls that may have counted: not those whose error says that nothing is kept of them.
+    /// Calls that may have counted. Excludes calls whose error says that they had no effect.
     attempts: u64,
     acknowledged: BTreeSet<u64>,
     doubled: Vec<u64>,
@@ -66,7 +66,7 @@ fn fault(dice: &mut Dice) -> SaveFault {
     }
 }
 
-/// A counter whose payload's number says how it behaves.
+/// A counter whose behaviour depends on the number in the payload.
 fn moody(may_panic: bool) -> BoxedHost {
     host(move |invocation| async move {
         let Payload::Value(any) = &invocation.payload else { return Ok(counted(&invocation)) };
@@ -82,7 +82,7 @@ fn moody(may_panic: bool) -> BoxedHost {
     })
 }
 
-/// Whether the error says that nothing of the call is kept; this host counts only when it answers.
+/// Whether the error says that the call had no effect; this host counts only when it returns a response.
 fn is_denial(error: &Error) -> bool {
     match error {
         Error::ActionRan(source) => is_denial(source),
@@ -102,7 +102,7 @@ async fn run(seed: u64, durability: Durability) {
         settings.rules.revisions = Revisions::Every;
     }
     let memory = MemoryStore::new();
-    // With snapshots a panic may cost what was not written yet, so there is none.
+    // With snapshots a panic may lose unwritten changes, so there is no panic.
     let may_panic = durability == Durability::Acknowledged;
     let world = world_with(moody(may_panic), settings, memory.clone()).await;
     let timed = |name| Definition {
@@ -154,7 +154,7 @@ async fn run(seed: u64, durability: Durability) {
     }
     world.store.release_saves();
     for call in calls {
-        // An aborted caller is one that has gone.
+        // An abort stands for a caller that disconnects.
         drop(call.await);
     }
     assert!(world.mesh.drain(Duration::from_mins(2)).await, "seed {seed}: drain");

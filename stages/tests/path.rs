@@ -239,12 +239,12 @@ async fn the_caller_s_deadline_ends_only_its_reply() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_client_has_gone_before_its_start_never_runs() {
-    let store_breaker = Arc::new(Semaphore::new(0));
-    let opened = store_breaker.clone();
+    let permits = Arc::new(Semaphore::new(0));
+    let opened = permits.clone();
     let world = world(host(move |invocation| {
-        let store_breaker = opened.clone();
+        let permits = opened.clone();
         async move {
-            store_breaker.acquire().await.unwrap().forget();
+            permits.acquire().await.unwrap().forget();
             Ok(counted(&invocation))
         }
     }))
@@ -258,10 +258,10 @@ async fn a_call_whose_client_has_gone_before_its_start_never_runs() {
     until_idle().await;
     gone.abort();
     until_idle().await;
-    store_breaker.add_permits(10);
+    permits.add_permits(10);
     assert_eq!(answered(first.await.unwrap().unwrap()), 1);
     assert_eq!(answered(last.await.unwrap().unwrap()), 2);
-    assert_eq!(store_breaker.available_permits(), 8);
+    assert_eq!(permits.available_permits(), 8);
 }
 
 #[tokio::test(start_paused = true)]

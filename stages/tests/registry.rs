@@ -1,4 +1,4 @@
-//! What is registered while actors are deleted and spawned again: the same before and after a restart.
+//! Registrations while actors are deleted and spawned again: the same before and after a restart.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
@@ -67,13 +67,13 @@ async fn a_deleted_actor_stays_registered_while_others_are_made_from_it() {
 }
 
 /// A counter whose action `slow` waits for a permit.
-fn gated(store_breaker: &Arc<Semaphore>) -> BoxedHost {
-    let store_breaker = store_breaker.clone();
+fn gated(permits: &Arc<Semaphore>) -> BoxedHost {
+    let permits = permits.clone();
     host(move |invocation| {
-        let store_breaker = store_breaker.clone();
+        let permits = permits.clone();
         async move {
             if invocation.action == "slow" {
-                store_breaker.acquire().await.unwrap().forget();
+                permits.acquire().await.unwrap().forget();
             }
             Ok(counted(&invocation))
         }
@@ -91,8 +91,8 @@ fn by_reference(name: &str) -> Invocation {
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_name_a_definition_spawn_their_actor_anew_behind_a_delete_in_order() {
-    let store_breaker = Arc::new(Semaphore::new(0));
-    let world = world(gated(&store_breaker)).await;
+    let permits = Arc::new(Semaphore::new(0));
+    let world = world(gated(&permits)).await;
     world.register(vec![definition("template")]).await.unwrap();
     world.spawn("joe", "template").await.unwrap();
     for round in 0..3 {
@@ -107,7 +107,7 @@ async fn calls_that_name_a_definition_spawn_their_actor_anew_behind_a_delete_in_
             calls.push(world.start(by_reference("joe")));
             until_idle().await;
         }
-        store_breaker.add_permits(1);
+        permits.add_permits(1);
         assert_eq!(answered(running.await.unwrap().unwrap()), if round == 0 { 1 } else { 4 });
         delete.await.unwrap();
         assert_eq!(plain.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
@@ -118,9 +118,9 @@ async fn calls_that_name_a_definition_spawn_their_actor_anew_behind_a_delete_in_
     let mut world = restarted(world).await;
     assert_eq!(world.add("joe").await.unwrap(), 4, "it is registered for good");
 
-    // Whoever has gone meanwhile spawns nothing.
+    // A caller that has disconnected spawns nothing.
     world.mesh.delete("s", "joe").await.unwrap();
-    world = world_with(gated(&store_breaker), Settings::default(), world.memory.clone()).await;
+    world = world_with(gated(&permits), Settings::default(), world.memory.clone()).await;
     world.spawn("joe", "template").await.unwrap();
     let running = world.start(call("joe", "slow"));
     until_idle().await;
@@ -129,14 +129,14 @@ async fn calls_that_name_a_definition_spawn_their_actor_anew_behind_a_delete_in_
     let gone = world.start(by_reference("joe"));
     until_idle().await;
     gone.abort();
-    store_breaker.add_permits(1);
+    permits.add_permits(1);
     running.await.unwrap().unwrap();
     delete.await.unwrap();
     until_idle().await;
     assert_eq!(kind(world.add("joe")).await, ErrorKind::ActorNotFound);
 }
 
-/// A registry that refuses the next so many spawns.
+/// A registry that refuses a given number of spawns.
 #[derive(Debug)]
 struct Refusing(MemoryStore, Arc<AtomicU32>);
 
@@ -159,10 +159,10 @@ impl Registry for Refusing {
 
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
-    let store_breaker = Arc::new(Semaphore::new(0));
+    let permits = Arc::new(Semaphore::new(0));
     let (memory, refusals) = (MemoryStore::new(), Arc::new(AtomicU32::new(0)));
     let ports = Ports {
-        host: gated(&store_breaker),
+        host: gated(&permits),
         store: Arc::new(memory.clone()),
         registry: Arc::new(Refusing(memory.clone(), refusals.clone())),
         clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
@@ -184,7 +184,7 @@ async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
         let behind = start(by_reference("joe"));
         until_idle().await;
         refusals.store(refused, Ordering::SeqCst);
-        store_breaker.add_permits(1);
+        permits.add_permits(1);
         running.await.unwrap().unwrap();
         delete.await.unwrap();
         assert_eq!(behind.await.unwrap().map_err(|error| error.kind()), answer);

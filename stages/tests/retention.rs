@@ -1,4 +1,4 @@
-//! Histories are kept as long as retention says, and the newest revision in any case.
+//! Histories are kept as long as retention says; the newest revision is always kept.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
@@ -50,7 +50,7 @@ async fn what_is_too_old_goes_though_nobody_calls_and_the_newest_stays() {
     world.clock.advance(1_000 * HOUR);
     sleep(2 * HOUR).await;
     assert_eq!((history(&world, "joe").await, history(&world, "moe").await), (vec![3], vec![1]));
-    // The number goes on from there.
+    // The numbers continue from there.
     world.add("joe").await.unwrap();
     assert_eq!(history(&world, "joe").await, [3, 4]);
     assert_eq!(world.head("joe").await.unwrap().revision, 4);

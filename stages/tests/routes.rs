@@ -1,4 +1,4 @@
-//! Where a call goes next: pipes, forwards and side effects.
+//! Routing of calls: pipes, forwards and side effects.
 
 mod support;
 
@@ -59,7 +59,7 @@ async fn a_chain_through_the_same_actor_works_and_a_circle_ends_with_its_path() 
         let hop = if invocation.actor.name == "a" { "b" } else { "a" };
         let seen = number(invocation.state.as_ref());
         let mut response = counted(&invocation);
-        // `other` stops after each actor has had two turns; `add` never stops.
+        // `other` stops after two turns of each actor; `add` never stops.
         if invocation.action == "add" || seen < 1 {
             response.workflow.routing =
                 Some(Routing::Forward { actor: hop.into(), action: invocation.action.clone() });
@@ -172,7 +172,7 @@ async fn side_effects_are_sent_after_the_commit_each_for_itself_and_in_order() {
                 call("sink", "add"),
             ];
         } else {
-            // As the host sent it: the proxy adds nothing to an effect.
+            // The proxy adds nothing to an effect.
             assert_eq!(invocation.caller, None);
         }
         Ok(response)

@@ -1,4 +1,4 @@
-//! Faults of the store: nothing acknowledged is lost, nobody hangs, and what can wait does.
+//! Faults of the store: no acknowledged change is lost, no caller hangs, and work that can wait does.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
@@ -158,7 +158,7 @@ async fn a_snapshot_that_cannot_be_written_loses_nothing_that_memory_has() {
     sleep(Duration::from_secs(5)).await;
     assert_eq!(world.add("joe").await.unwrap(), 6);
     world.store.fail_next_save(lost());
-    // Its caller waits until it is written.
+    // The caller waits until the change is written.
     assert_eq!(answered(world.mesh.invoke(call("joe", "other")).await.unwrap()), 7);
     assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 7);
 }
@@ -178,7 +178,7 @@ async fn a_lost_commit_below_a_written_one_is_settled_not_denied() {
     let calls = [first, world.start(call("joe", "add")), world.start(call("joe", "add"))];
     sleep(Duration::from_millis(10)).await;
     world.store.release_saves();
-    // The second batch holds the other two; the state of the third tells of the second.
+    // The second batch contains the other two; the state of the third includes the second.
     let error = StoreError::Unavailable("as the test wants it".into());
     world.store.fail_next_save(SaveFault::LoseFirst(error));
     for (n, call) in (1..).zip(calls) {
@@ -235,7 +235,7 @@ async fn after_a_crash_the_head_is_written_under_the_new_epoch_before_the_first_
     assert_eq!((head.epoch, head.version), (crashed.epoch + 1, crashed.version));
     assert!(head.at == crashed.at && head.incarnation > 0);
     assert_eq!(world.add("joe").await.unwrap(), 2);
-    // An orderly end needs none of it.
+    // After an orderly drain, no such write is needed.
     assert!(world.mesh.drain(Duration::from_secs(5)).await);
     let again = world_with(counter(), Settings::default(), memory).await;
     assert_eq!(answered(again.mesh.invoke(call("joe", "get")).await.unwrap()), 2);

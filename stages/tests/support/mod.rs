@@ -35,7 +35,7 @@ where
     BoxCloneSyncService::new(tower::service_fn(function))
 }
 
-/// A counter: adds one to its state, answers the new count.
+/// A counter: adds one to its state and returns the new count.
 pub fn counter() -> BoxedHost {
     host(|invocation| async move { Ok(counted(&invocation)) })
 }
@@ -88,7 +88,7 @@ pub async fn world_with(host: BoxedHost, settings: Settings, memory: MemoryStore
     World { mesh, store, memory, clock }
 }
 
-/// The default settings with other rules of change.
+/// The default settings with changed rules.
 pub fn rules(change: impl FnOnce(&mut ChangeRules)) -> Settings {
     let mut settings = Settings::default();
     change(&mut settings.rules);
@@ -116,7 +116,7 @@ pub fn definition(name: &str) -> Definition {
         deactivate_after: None,
         actions: ["add", "other", "slow"].map(String::from).to_vec(),
         timers: Vec::new(),
-        // No metadata: nothing is warmed up unless a test asks for it.
+        // Without metadata, nothing is warmed up unless a test asks for it.
         channels: None,
         initial_state: None,
         initial_tags: Tags::new(),
@@ -167,7 +167,7 @@ impl World {
     }
 }
 
-/// Lets everything that can run without time passing run.
+/// Yields until everything has run that needs no passing time.
 pub async fn until_idle() {
     for _ in 0..200 {
         tokio::task::yield_now().await;

@@ -1,9 +1,9 @@
-//! The codec: what a call costs between bytes and the domain's types, beside prost alone as the reference.
+//! The codec: the cost of a call between bytes and domain types, with prost alone as the reference.
 //!
-//! A call is decoded, handed to its host, answered by it and answered to its caller: four messages, with a state of 256
-//! bytes. The reference decodes and encodes the messages as `prost-build` generates them and nothing more. Both sides of an
-//! encoding get a fresh copy of what they encode. A thousand different calls take turns. `cargo bench -p
-//! tidegate-benches --bench codec [-- [--quick] [FILTER]]`.
+//! A call is four messages, with a state of 256 bytes: the caller's request, the request to the host, its response, and the
+//! response to the caller. The reference only decodes and encodes the messages that `prost-build` generates. Both sides of an
+//! encoding get a fresh copy of the value. A thousand different calls take turns. `cargo bench -p tidegate-benches --bench codec
+//! [-- [--quick] [FILTER]]`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ fn main() {
     );
 }
 
-/// Measures the wire module's way against prost's; each says whether its result is right.
+/// Measures the wire module against prost; each closure returns whether its result is right.
 fn pair(
     bench: &Bench,
     calls: &Arc<[Call]>,
@@ -200,7 +200,7 @@ impl Call {
         }
     }
 
-    /// Both ways give the same, byte for byte and field for field.
+    /// Checks that both give the same result, byte for byte and field for field.
     fn check(&self) {
         let called = wire::invocation(self.request_bytes.clone()).expect("a call");
         assert_eq!(called.invocation, self.invocation);

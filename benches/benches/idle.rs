@@ -1,9 +1,9 @@
-//! Idle actors: what one weighs, and what it costs to bring it back into memory.
+//! Idle actors: the memory of one, and the cost to activate it again.
 //!
-//! The weight is the growth of the process's resident memory over 100,000 actors, in a mesh whose store keeps nothing:
-//! first when they are spawned, then when each has been called once and is in memory with a state of 256 bytes. The
-//! cost is that of an actor's first call after a start, beside the call after it. Every count is checked. `cargo bench
-//! -p tidegate-benches --bench idle [-- [--quick] [weight | memory | embedded]]`.
+//! The memory is the growth of the process's resident memory over 100,000 actors, in a mesh whose store keeps nothing: first when
+//! the actors are spawned, then when each has been called once and is in memory with a state of 256 bytes. The cost is that of an
+//! actor's first call after a start, beside its next call. Every count is checked. `cargo bench -p tidegate-benches --bench idle
+//! [-- [--quick] [weight | memory | embedded]]`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use tidegate_benches::world::{Keep, World};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::rules::Durability;
 
-/// Actors that are weighed.
+/// Actors whose memory is measured.
 const ACTORS: u64 = 100_000;
 
 fn main() {
     let options = Options::from_args();
     let bench = Bench::new("invocation", Unit::Microseconds, options.clone());
-    // Before anything else: memory that was used and given back would count for less.
+    // First, because memory that was freed before would make the growth look smaller.
     if options.chooses("weight") {
         weigh(&bench);
     }
@@ -63,7 +63,8 @@ fn weigh(bench: &Bench) {
     bench.block_on(world.close());
 }
 
-/// Starts a mesh on the same store again and again: the first call of each actor brings it back, the next finds it there.
+/// Starts meshes on the same store, one after the other. The first call of each actor activates it; the next call finds it in
+/// memory.
 fn bring_back(bench: &Bench, name: &str, keep: &Keep) {
     let actors = if bench.options().quick { 2_000 } else { 20_000 };
     let (mut fresh, mut back, mut there) = (Vec::new(), Vec::new(), Vec::new());
@@ -84,7 +85,7 @@ fn bring_back(bench: &Bench, name: &str, keep: &Keep) {
     bench.row(&format!("{name}: call of a live actor"), &there);
 }
 
-/// Calls each actor once, and expects it to have counted this far.
+/// Calls each actor once, and checks that its count is `expected`.
 fn pass(bench: &Bench, world: &Arc<World>, actors: u64, expected: u64) -> Sample {
     let world = Arc::clone(world);
     let calls = call_each(actors, expected, move |actor| {

@@ -1,10 +1,9 @@
 //! The whole path in this process: from admission to the reply, without sockets.
 //!
-//! 64 callers over 1,000 actors in an order that looks random; the host answers at once with a new state of 256 bytes.
-//! The reference is the least an actor can be: a task with a bounded channel and a oneshot for the answer, which runs
-//! the same user function. Every count is checked: it grows from call to call, the sum over all actors is the number of calls,
-//! and so is the sum on the disk after the store was closed. `cargo bench -p tidegate-benches --bench path
-//! [-- [--quick] [FILTER]]`.
+//! 64 callers call 1,000 actors in a pseudo-random order; the host returns at once with a new state of 256 bytes. The reference
+//! is a minimal actor: a task with a bounded channel and a oneshot for the reply, which runs the same user function. Every count
+//! is checked: counts grow from call to call, and their sum equals the number of calls, in memory and on the disk after the store
+//! was closed. `cargo bench -p tidegate-benches --bench path [-- [--quick] [FILTER]]`.
 
 use std::io::Write;
 use std::path::Path;
@@ -75,7 +74,7 @@ struct Kept {
     world: Arc<World>,
 }
 
-/// What the disk gives at best: one small write and one `fdatasync` after the other.
+/// Measures the disk alone: one small write and one `fdatasync`, repeated.
 fn syncs(directory: &Path, options: Options) {
     let path = directory.join("syncs");
     let bench = Bench::new("fdatasync", Unit::Microseconds, options);

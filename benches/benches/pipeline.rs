@@ -175,7 +175,7 @@ impl Service<Vec<u64>> for Double {
     }
 }
 
-/// Counter, doubler, check: what Elixir's GenStage shows first.
+/// Counter, doubler, check: the first example of Elixir's GenStage.
 async fn chain(events: u64, batched: bool) {
     let drain = Drain::new();
     let (check, seen) = Check::new(2);
@@ -215,7 +215,7 @@ async fn cast(events: u64, demand: SubscribeOptions) {
     finish(consumer, drain, &seen, events).await;
 }
 
-/// Answers a request with the next number.
+/// Replies to a request with the next number.
 struct Answer;
 
 impl Service<Call<u64, u64>> for Answer {
@@ -352,7 +352,7 @@ async fn broadcast(events: u64) {
     assert_eq!(counts, vec![events / SUBSCRIBERS; 4]);
 }
 
-/// Waits a little before the first event, until everybody has subscribed.
+/// Waits a little before the first event, until all consumers have subscribed.
 struct Started<S> {
     source: S,
     started: bool,

@@ -1,4 +1,4 @@
-//! Callers: 64 tasks, each with one call in flight, over all actors in an order that looks random.
+//! Callers: 64 tasks, each with one call in flight, over all actors in a pseudo-random order.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use tokio::task::JoinSet;
 
 use crate::counter::mix;
 
-/// Tasks that call at the same time.
+/// Concurrent callers.
 pub const CALLERS: u64 = 64;
 
-/// Makes `calls` calls (a multiple of 64) of `actors` actors; `call` gives an actor's count after it was called.
+/// Makes `calls` calls (a multiple of 64) to `actors` actors; `call` returns the actor's count after the call.
 ///
 /// # Panics
 /// When an actor's count does not grow from one of a caller's calls to its next.

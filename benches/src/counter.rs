@@ -1,7 +1,7 @@
-//! Counter: the actor that is called. Its state of 256 bytes changes with every call and says whose it is.
+//! Counter: the called actor. Its state of 256 bytes changes with every call and identifies the actor.
 //!
-//! The state is the count (8 bytes), the actor's number (8 bytes) and filler that depends on both. Whoever reads it finds
-//! out whether it is torn, stale or another actor's.
+//! The state is the count (8 bytes), the actor's number (8 bytes) and filler that depends on both. A reader detects a state that
+//! is torn, stale or another actor's.
 
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
@@ -12,10 +12,10 @@ use tidegate_stages::ports::HostError;
 use tidegate_stages::state::Any;
 use tower::Service;
 
-/// The action that every call asks for.
+/// The action of every call.
 pub const ACTION: &str = "increment";
 
-/// Size of the state, its type URL not counted.
+/// Size of the state in bytes, without its type URL.
 pub const STATE_BYTES: usize = 256;
 
 const STATE_URL: &str = "type.googleapis.com/tidegate.benches.Counter";
@@ -29,7 +29,7 @@ pub fn name(actor: u64) -> String {
 /// The number in an actor's name.
 ///
 /// # Panics
-/// When it is none of [`name`]'s.
+/// When [`name`] did not make the name.
 pub fn number(name: &str) -> u64 {
     let number = name.strip_prefix("counter-").and_then(|number| number.parse().ok());
     number.expect("a counter's name")
@@ -44,10 +44,10 @@ pub fn state(actor: u64, count: u64) -> Any {
     Any { type_url: STATE_URL.into(), value: bytes.freeze() }
 }
 
-/// How often an actor has run to get to this state; 0 when it has none.
+/// Returns the count in an actor's state; 0 without a state.
 ///
 /// # Panics
-/// When the state is not one that this actor ever had.
+/// When the state is no state of this actor.
 pub fn count_in(actor: u64, state: Option<&Any>) -> u64 {
     let Some(state) = state else { return 0 };
     assert_eq!((state.type_url.as_str(), state.value.len()), (STATE_URL, STATE_BYTES));
@@ -59,7 +59,7 @@ pub fn count_in(actor: u64, state: Option<&Any>) -> u64 {
     count
 }
 
-/// A number as it travels in calls and answers.
+/// Encodes a number for calls and responses.
 pub fn value(number: u64) -> Any {
     Any { type_url: VALUE_URL.into(), value: Bytes::copy_from_slice(&number.to_le_bytes()) }
 }
@@ -67,7 +67,7 @@ pub fn value(number: u64) -> Any {
 /// Reads what [`value`] wrote.
 ///
 /// # Panics
-/// When it is something else.
+/// When the payload is anything else.
 pub fn value_in(payload: &Payload) -> u64 {
     let Payload::Value(any) = payload else { panic!("expected a value, got {payload:?}") };
     read(&any.value)
@@ -95,7 +95,7 @@ pub fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A host in this process: answers at once.
+/// A host in this process; returns at once.
 #[derive(Debug, Clone, Copy)]
 pub struct CounterHost;
 

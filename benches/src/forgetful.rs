@@ -1,4 +1,4 @@
-//! Forgetful: a store that keeps nothing, so that what a process weighs is its mesh alone.
+//! Forgetful: a store that keeps nothing, so that the process's memory is that of its mesh alone.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tidegate_stages::history::{Interval, Keep, Page};
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
 use tidegate_stages::state::{Head, Revision, Timestamp};
 
-/// Says yes to every write and has nothing to read.
+/// Every write succeeds; every read finds nothing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Forgetful;
 

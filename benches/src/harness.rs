@@ -1,8 +1,8 @@
 //! Harness: runs each case in rounds and prints median and spread.
 //!
-//! The number of operations of a round is found by trying, so that a round lasts long enough to be measured on any machine.
-//! Cases of one [group](Bench::group) take turns, round by round: what disturbs the machine disturbs all of them. Nothing is asserted on
-//! time; the cases check their payloads.
+//! The harness finds the number of operations of a round by trial, so that a round is long enough to measure on any machine.
+//! Cases of one [group](Bench::group) take turns, round by round, so a disturbance of the machine affects all of them. No time is
+//! asserted; the cases check their payloads.
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 #![allow(clippy::cast_precision_loss, reason = "counts of operations are far below 2^52")]
 
@@ -20,18 +20,18 @@ use tokio::time::{Instant, timeout};
 use crate::options::Options;
 use crate::usage::cpu;
 
-/// A round that takes longer hangs.
+/// A round that takes longer counts as hanging.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Operations of a round are a multiple of this: every bench can share them out evenly.
+/// The operations of a round are a multiple of this, so that every bench can divide them evenly.
 const MULTIPLE: u64 = 64;
 
-/// In what times are printed.
+/// The unit of printed times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// For what costs less than a microsecond.
+    /// For operations below a microsecond.
     Nanoseconds,
-    /// For what costs more.
+    /// For longer operations.
     Microseconds,
 }
 
@@ -54,9 +54,9 @@ impl Unit {
 /// Seconds per operation in one round.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// On the clock.
+    /// Wall-clock time.
     pub seconds: f64,
-    /// Of CPU, on all threads of the process.
+    /// CPU time of all threads of the process.
     pub cpu_seconds: f64,
 }
 
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// A case whose `work` does as many operations as it is asked for (a multiple of 64), and checks them.
+/// Creates a case. `work` runs the given number of operations (a multiple of 64) and checks them.
 pub fn case<F: Future<Output = ()> + Send + 'static>(
     name: &str,
     work: impl Fn(u64) -> F + 'static,
@@ -87,12 +87,12 @@ pub struct Bench {
     options: Options,
     unit: Unit,
     operation: &'static str,
-    /// Whether the table's head was printed: it comes with the first line.
+    /// Whether the table's header was printed; it is printed with the first line.
     headed: Cell<bool>,
 }
 
 impl Bench {
-    /// A harness on a runtime of two workers, for what is counted in `operation`s.
+    /// A harness on a runtime of two workers; `operation` names the unit of work.
     ///
     /// # Panics
     /// When the machine has no more threads.
@@ -115,7 +115,7 @@ impl Bench {
         }
     }
 
-    /// Another table on the same runtime, for what is counted in `operation`s.
+    /// Another table on the same runtime; `operation` names the unit of work.
     #[must_use]
     pub fn table(&self, operation: &'static str) -> Bench {
         let runtime = Arc::clone(&self.runtime);
@@ -123,7 +123,7 @@ impl Bench {
         Bench { runtime, options, unit, operation, headed: Cell::new(false) }
     }
 
-    /// What the command line asked for.
+    /// The options of the command line.
     pub fn options(&self) -> &Options {
         &self.options
     }
@@ -160,7 +160,7 @@ impl Bench {
         }
     }
 
-    /// How many operations last about one round; warms up on the way.
+    /// Finds the number of operations for about one round; this also warms up the case.
     fn size(&self, case: &Case) -> u64 {
         const MOST_STEPS: usize = 8;
         let target = self.options.round().as_secs_f64();
@@ -176,7 +176,7 @@ impl Bench {
         size
     }
 
-    /// Runs work that does this many operations, on a worker as in production, and measures it.
+    /// Runs `work`, which does `operations` operations, on a worker as in production, and measures it.
     ///
     /// # Panics
     /// When it panics or hangs.
@@ -195,7 +195,7 @@ impl Bench {
         }
     }
 
-    /// Runs something that is not measured, on the same workers.
+    /// Runs unmeasured work on the same workers.
     ///
     /// # Panics
     /// When it panics or hangs.
@@ -269,7 +269,7 @@ fn cpu_median(samples: &[Sample]) -> f64 {
     sorted(samples, |sample| sample.cpu_seconds)[samples.len() / 2]
 }
 
-/// Rate over that of the reference, of each round and the one that took turns with it; the median.
+/// The median ratio of the rates of a case and the reference, each round compared with the reference round beside it.
 fn pace(samples: &[Sample], reference: &[Sample]) -> f64 {
     let paces = samples.iter().zip(reference).map(|(sample, base)| base.seconds / sample.seconds);
     let mut paces: Vec<f64> = paces.collect();
@@ -277,7 +277,7 @@ fn pace(samples: &[Sample], reference: &[Sample]) -> f64 {
     paces[paces.len() / 2]
 }
 
-/// The next multiple of [`MULTIPLE`], at least one of it.
+/// Rounds up to a multiple of [`MULTIPLE`], at least one.
 fn multiple(operations: f64) -> u64 {
     #[allow(
         clippy::cast_possible_truncation,
@@ -320,7 +320,7 @@ mod tests {
         let rounds = |seconds: [f64; 3]| {
             seconds.map(|seconds| Sample { seconds, cpu_seconds: 0.0 }).to_vec()
         };
-        // The machine was slow in the first round: for both.
+        // The machine was slow in the first round, for both cases.
         let (reference, halved) = (rounds([8.0, 1.0, 2.0]), rounds([16.0, 2.0, 4.0]));
         assert!((pace(&halved, &reference) - 0.5).abs() < 1e-9);
     }

@@ -1,27 +1,27 @@
-//! Options: what the command line of a bench may say.
+//! Options: the command line of a bench.
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::process::exit;
 use std::time::Duration;
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Short rounds and few: shows that the benches run and find nothing wrong, measures little.
+    /// Few, short rounds: shows that the benches run without errors, but measures little.
     pub quick: bool,
-    /// Only cases whose name contains it.
+    /// Runs only cases whose name contains this.
     pub filter: String,
-    /// Address of a CQL server to measure against; without it that part is left out.
+    /// Address of a CQL server to measure; `None` skips that part.
     pub cql: Option<String>,
-    /// Rounds per case and about how long one lasts, where a bench does not go by the usual ones.
+    /// Rounds per case and approximate duration of a round, for a bench that does not use the defaults.
     pub rounds: Option<(usize, Duration)>,
 }
 
-/// Says the same as `--cql`.
+/// Environment variable with the same meaning as `--cql`.
 const CQL: &str = "TIDEGATE_BENCH_CQL";
 
 impl Options {
-    /// Reads the command line; ends the process when it makes no sense.
+    /// Reads the command line; ends the process on an invalid one.
     pub fn from_args() -> Options {
         #[expect(clippy::disallowed_methods, reason = "a benchmark's own setting, not the proxy's")]
         let cql = std::env::var(CQL).ok().filter(|address| !address.is_empty());
@@ -29,7 +29,7 @@ impl Options {
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                // What `cargo bench` adds by itself.
+                // `cargo bench` adds this by itself.
                 "--bench" => {}
                 "--quick" => options.quick = true,
                 "--cql" if options.take_cql(arguments.next()) => {}
@@ -47,23 +47,23 @@ impl Options {
         options
     }
 
-    /// Whether it looks like an address.
+    /// Takes the address; returns whether it looks like one.
     fn take_cql(&mut self, address: Option<String>) -> bool {
         self.cql = address.filter(|address| address.contains(':'));
         self.cql.is_some()
     }
 
-    /// Whether what has this name is to run.
+    /// Whether the case of this name runs.
     pub fn chooses(&self, name: &str) -> bool {
         name.contains(&self.filter)
     }
 
-    /// Rounds per case: odd, so that one is in the middle.
+    /// Rounds per case: odd, so that the median is one of the rounds.
     pub fn rounds(&self) -> usize {
         if self.quick { 3 } else { self.rounds.map_or(7, |(rounds, _)| rounds) }
     }
 
-    /// About how long one round is to last.
+    /// Approximate duration of one round.
     pub(crate) fn round(&self) -> Duration {
         let usual = Duration::from_millis(if self.quick { 40 } else { 600 });
         self.rounds.filter(|_| !self.quick).map_or(usual, |(_, round)| round)

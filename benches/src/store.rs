@@ -1,4 +1,4 @@
-//! Store: many at once save to a store and read from it, through the port or straight on its engine.
+//! Store: concurrent workers save to and read from a store, through the port or directly on its engine.
 
 pub mod crowd;
 pub mod keeper;

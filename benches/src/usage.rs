@@ -1,10 +1,10 @@
-//! Usage: what this process has used of the machine.
+//! Usage: CPU time and memory of this process.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// User and system time of all threads of this process, in nanoseconds' resolution, also of threads that have ended.
+/// User and system time of all threads of this process, including ended threads, with nanosecond resolution.
 ///
 /// # Panics
 /// Never: such a time is not negative.

@@ -1,4 +1,4 @@
-//! World: a whole mesh in this process, with counters in it.
+//! World: a complete mesh of counters in this process.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const SYSTEM: &str = "benches";
 const TEMPLATE: &str = "counter";
 /// How long a mesh may take to finish.
 const DRAIN_LIMIT: Duration = Duration::from_mins(1);
-/// Actors spawned with one request.
+/// Actors per spawn request.
 const SPAWNED_TOGETHER: u64 = 1000;
 
 /// Where states are kept.
@@ -45,7 +45,7 @@ pub enum Keep {
     Nowhere,
 }
 
-/// A running mesh and how often its actors were called.
+/// A running mesh, and the number of calls to its actors.
 #[derive(Debug)]
 pub struct World {
     mesh: Mesh,
@@ -55,10 +55,10 @@ pub struct World {
 }
 
 impl World {
-    /// Opens a mesh with one template in it, from which this many actors were or will be [spawned](Self::spawn).
+    /// Opens a mesh with one template, for this many actors that were or will be [spawned](Self::spawn).
     ///
     /// # Panics
-    /// When it does not open.
+    /// When the mesh does not open.
     pub async fn open(keep: Keep, durability: Durability, actors: u64) -> Arc<World> {
         let embedded = match &keep {
             Keep::Embedded(directory) => Some(open_store(directory).await),
@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    /// Calls an actor; its count after that.
+    /// Calls an actor and returns its new count.
     ///
     /// # Panics
     /// When the call fails.
@@ -115,7 +115,7 @@ impl World {
         .await;
     }
 
-    /// Lets everything finish and closes the store.
+    /// Waits for all calls and closes the store.
     ///
     /// # Panics
     /// When the actors have not counted every call of this world exactly once, or do not finish in time.
@@ -123,7 +123,7 @@ impl World {
         self.finish(true).await;
     }
 
-    /// Like [`close`](Self::close), for a world whose actors have counted before.
+    /// Like [`close`](Self::close), for a world whose actors had counts before.
     ///
     /// # Panics
     /// When the actors do not finish in time.
@@ -141,7 +141,7 @@ impl World {
         store.close().await.expect("the store closes");
     }
 
-    /// Calls answered so far.
+    /// Successful calls so far.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
@@ -151,7 +151,7 @@ impl World {
         for actor in 0..self.actors {
             match self.mesh.state(SYSTEM, &name(actor)).await {
                 Ok(held) => counted += count_in(actor, held.state.as_ref()),
-                // A short round does not reach everybody.
+                // A short round does not call every actor.
                 Err(error) => assert!(error.to_string().contains("has no state"), "{error}"),
             }
         }
@@ -159,10 +159,10 @@ impl World {
     }
 }
 
-/// What the actors of a closed directory have counted, read from the disk.
+/// Reads the sum of the actors' counts from a closed directory.
 ///
 /// # Panics
-/// When it cannot be read.
+/// When the directory cannot be read.
 pub async fn counted_on_disk(directory: &Path, actors: u64) -> u64 {
     let store = open_store(directory).await;
     let mut counted = 0;
@@ -185,7 +185,7 @@ fn identity(actor: u64) -> ActorId {
     ActorId { name: name(actor), system: SYSTEM.into(), parent: TEMPLATE.into() }
 }
 
-/// What a host would send: a template of stateful actors with a snapshot every ten seconds.
+/// A registration as a host sends it: a template of stateful actors with a snapshot every ten seconds.
 fn registration() -> Registration {
     let timeout = TimeoutStrategy { timeout: 10_000 };
     let snapshots = ActorSnapshotStrategy {

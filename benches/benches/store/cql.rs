@@ -15,7 +15,7 @@ use tidegate_stages::ports::StateStore;
 use crate::histories;
 use crate::pairs::against_each_other;
 
-/// Settings of a store in a keyspace that this process alone uses.
+/// Settings of a store in a keyspace that only this process uses.
 fn options(address: &str, what: &str) -> CqlOptions {
     CqlOptions {
         hosts: vec![address.into()],
@@ -45,7 +45,7 @@ pub(crate) fn pairs(bench: &Bench, address: &str) {
     let at = address.to_owned();
     let keyspaces = [raw.keyspace.clone(), ours.keyspace.clone()];
     let (engine, store) = bench.block_on(async move {
-        // For its tables.
+        // Creates the tables.
         open(&raw).await.close().await.expect("the store closes");
         (Cqled::open(&at, &raw.keyspace).await, open(&ours).await)
     });

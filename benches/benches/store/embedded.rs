@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::histories::{self, SHORT};
 use crate::pairs::against_each_other;
 
-/// How often it is opened.
+/// How often the store is opened.
 const OPENS: usize = 3;
 
 /// Saves and loads.
@@ -77,7 +77,7 @@ fn port(store: &Arc<EmbeddedStore>) -> Arc<dyn StateStore> {
     Arc::clone(store) as Arc<dyn StateStore>
 }
 
-/// What a directory takes on its device, in bytes.
+/// Space of a directory on its device, in bytes.
 fn occupied(directory: &Path) -> u64 {
     let entries = directory.read_dir().expect("it is there");
     let sizes = entries.map(|entry| {

@@ -1,4 +1,4 @@
-//! Histories: a long one beside a short one, filled, read in parts and as a whole.
+//! Histories: fills a long one and a short one, and reads them in parts and as a whole.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// Revisions of the short history.
 pub(crate) const SHORT: u64 = 1_000;
-/// Revisions written between two looks at the clock that ends a bench which hangs.
+/// Revisions per step; the time limit for a hanging bench applies to each step.
 const STRETCH: u64 = 50_000;
 
 fn pair(store: &Arc<dyn StateStore>, revisions: u64) -> (History, History) {
@@ -21,7 +21,7 @@ fn pair(store: &Arc<dyn StateStore>, revisions: u64) -> (History, History) {
     (of(0, SHORT), of(1, revisions))
 }
 
-/// Fills both, the short one in the middle of the long one.
+/// Fills both histories, the short one in the middle of the long one.
 pub(crate) fn fill(bench: &Bench, store: &Arc<dyn StateStore>, revisions: u64) {
     let (short, long) = pair(store, revisions);
     let (started, cpu_before) = (Instant::now(), cpu());
@@ -44,7 +44,7 @@ pub(crate) fn fill(bench: &Bench, store: &Arc<dyn StateStore>, revisions: u64) {
     );
 }
 
-/// Reads all of the long one, then parts of both.
+/// Reads the whole long history, then parts of both.
 pub(crate) fn read(bench: &Bench, store: &Arc<dyn StateStore>, revisions: u64) {
     let (short, long) = pair(store, revisions);
     for what in ["", ", again"] {
@@ -62,7 +62,7 @@ pub(crate) fn read(bench: &Bench, store: &Arc<dyn StateStore>, revisions: u64) {
     reads.group([at(&short), at(&long)]);
 }
 
-/// An interval that holds so many revisions.
+/// Reads an interval of `count` revisions.
 fn part(history: &History, count: u64) -> Case {
     let name = format!("history: {count} of {} revisions", history.revisions());
     let (history, rounds) = (history.clone(), AtomicU64::new(0));
@@ -76,7 +76,7 @@ fn part(history: &History, count: u64) -> Case {
     })
 }
 
-/// The newest revision at a time.
+/// Reads the newest revision at a time.
 fn at(history: &History) -> Case {
     let name = format!("history: at a time, of {} revisions", history.revisions());
     let (history, rounds) = (history.clone(), AtomicU64::new(0));

@@ -1,10 +1,10 @@
-//! The stores: how fast they save and read, beside their bare engines, and what a long history costs.
+//! The stores: the speed of saves and reads, beside the bare engines, and the cost of a long history.
 //!
-//! 10,000 actors with states of 256 bytes that cannot be compressed; 1, 64 and 1,024 hands, each with one save or read
-//! under way; a save counts when it is durable. The reference of each group is the engine alone, which is given the same
-//! batches. Then intervals of a history of 1,000,000 revisions beside those of one of 1,000, the room that it takes, the
-//! time that the store needs to open with it, and the memory to read all of it. Everything that was saved is read back and
-//! checked. `cargo bench -p tidegate-benches --bench store [-- [--quick] [--cql HOST:PORT] [saves | loads | history]]`.
+//! 10,000 actors with incompressible states of 256 bytes; 1, 64 and 1,024 workers, each with one save or read in flight. A save
+//! counts when it is durable. The reference of each group is the engine alone, with the same batches. Then a history of 1,000,000
+//! revisions beside one of 1,000: reads of intervals, disk space, the time to open the store, and the memory to read the whole
+//! history. Everything that was saved is read back and checked. `cargo bench -p tidegate-benches --bench store [-- [--quick]
+//! [--cql HOST:PORT] [saves | loads | history]]`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 mod cql;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tidegate_benches::harness::{Bench, Unit};
 use tidegate_benches::options::Options;
 
-/// Many and short: a disk that is shared is slow for a moment, and the rounds of a pair see the same moment.
+/// Many short rounds: a shared disk is slow for moments, and both rounds of a pair see the same moment.
 const ROUNDS: (usize, Duration) = (41, Duration::from_millis(150));
 
 fn main() {
@@ -46,7 +46,7 @@ fn main() {
     }
 }
 
-/// Whether one of the cases whose names begin with this is to run.
+/// Whether the filter selects any case whose name begins with `part`.
 fn wants(options: &Options, part: &str) -> bool {
     part.contains(&options.filter) || options.filter.starts_with(part)
 }

@@ -1,4 +1,4 @@
-//! Pairs: a store and its bare engine in turns, saving and loading at all concurrencies.
+//! Pairs: saves and loads at all concurrencies, on a store and its bare engine in turns.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tidegate_benches::harness::{Bench, Case, case};
 use tidegate_benches::store::crowd::Crowd;
 use tidegate_benches::store::keeper::Keeper;
 
-/// Hands at once.
+/// Concurrent workers.
 const HANDS: [u64; 3] = [1, 64, 1_024];
 
 /// Saves and loads at all concurrencies, the bare engine first in each group.

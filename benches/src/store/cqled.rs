@@ -1,7 +1,7 @@
-//! Cqled: a CQL server behind the bare driver. As much as both can do at best.
+//! Cqled: a CQL server behind the bare driver, as the upper limit of the CQL store.
 //!
-//! The same tables, rows of the same content and the same consistency: a head is one row; with a revision it is one batch in the
-//! head's partition and then one row of the history. None of what the store adds: no epochs, no order of writes, no buckets.
+//! It has the same tables, row contents and consistency. A head is one row; a head with a revision is one batch in the head's
+//! partition, then one row of the history. It lacks what the store adds: epochs, order of writes, and buckets.
 
 use bytes::Bytes;
 use scylla::client::execution_profile::ExecutionProfile;
@@ -51,7 +51,7 @@ async fn session(address: &str) -> Session {
     Box::pin(builder.build()).await.expect("the server is there")
 }
 
-/// Removes what a bench has left.
+/// Drops the keyspace of a bench.
 ///
 /// # Panics
 /// When the server refuses.

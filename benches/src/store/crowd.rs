@@ -1,6 +1,6 @@
-//! Crowd: so many hands at once, each with one change or one read under way, over 10,000 actors.
+//! Crowd: concurrent workers, each with one change or one read in flight, over 10,000 actors.
 //!
-//! An actor is changed by one hand only, so that the order of its changes is known and what is read can be checked.
+//! Only one worker changes an actor, so the order of its changes is known and every read can be checked.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::counter::mix;
 
 /// Actors that are changed and read.
 pub const ACTORS: u64 = 10_000;
-/// Revisions of how many actors are read one by one in the end.
+/// Number of actors whose revisions are all read at the end.
 const COUNTED: u64 = 500;
 
-/// One actor, and what was kept of it.
+/// One actor, and its saved version and revision.
 #[derive(Debug)]
 struct Kept {
     actor: Arc<ActorId>,
@@ -25,16 +25,16 @@ struct Kept {
     revision: AtomicU64,
 }
 
-/// A keeper and what it was given.
+/// A keeper, and the changes that it has saved.
 #[derive(Debug)]
 pub struct Crowd<K> {
     keeper: K,
     kept: Vec<Kept>,
-    /// Makes each round go another way.
+    /// Gives each round another order.
     rounds: AtomicU64,
 }
 
-/// A number as a place in memory.
+/// Converts a number to an index.
 fn place(number: u64) -> usize {
     usize::try_from(number).expect("one of the actors")
 }
@@ -72,7 +72,7 @@ impl<K: Keeper> Crowd<K> {
         let change =
             Change { actor: Arc::clone(&kept.actor), number: actor, version, revision, append };
         self.keeper.save(change).await;
-        // The only hand that changes it.
+        // No other worker changes this actor.
         kept.version.store(version, Ordering::Relaxed);
         kept.revision.store(revision, Ordering::Relaxed);
     }
@@ -105,7 +105,7 @@ impl<K: Keeper> Crowd<K> {
     /// Reads the newest states of actors at random.
     ///
     /// # Panics
-    /// When one is not what was saved last.
+    /// When a state is not the last saved one.
     pub async fn load_at_random(self: Arc<Self>, hands: u64, loads: u64) {
         let act = |crowd: Arc<Self>, actor, _| async move { crowd.load(actor).await };
         self.keep_busy(hands, loads, act).await;
@@ -114,7 +114,7 @@ impl<K: Keeper> Crowd<K> {
     /// Reads revisions at random.
     ///
     /// # Panics
-    /// When one is not what was appended.
+    /// When a revision is not the appended one.
     pub async fn load_revisions_at_random(self: Arc<Self>, hands: u64, loads: u64) {
         let act = |crowd: Arc<Self>, actor, luck| async move {
             crowd.load_revision(actor, luck).await;
@@ -145,7 +145,7 @@ impl<K: Keeper> Crowd<K> {
         busy.join_all().await;
     }
 
-    /// Reads everything that was kept: the head of each actor, all revisions of some.
+    /// Reads the head of each actor, and all revisions of some actors.
     ///
     /// # Panics
     /// When something is missing.
@@ -175,7 +175,7 @@ impl<K: Keeper> Crowd<K> {
         }
     }
 
-    /// The same crowd, once its keeper has been dropped and another one opened on what it left.
+    /// Drops the keeper and opens another on the same content.
     pub async fn reopen<L, F: Future<Output = L>>(self, open: impl FnOnce() -> F) -> Crowd<L> {
         let Crowd { keeper, kept, rounds } = self;
         drop(keeper);

@@ -1,7 +1,7 @@
-//! Fjalled: the engine of the embedded store, bare. As much as it can do at best.
+//! Fjalled: the bare engine of the embedded store, as its upper limit.
 //!
-//! The same keyspaces and settings, keys and values of the same length, and one thread that makes one durable batch of what
-//! waits. None of what the store adds: no records, no commit numbers, no mark, no look at the room left, no bounds.
+//! It has the same keyspaces and settings, keys and values of the same length, and one thread that writes all waiting changes as
+//! one durable batch. It lacks what the store adds: records, commit numbers, the mark, the check of free space, and bounds.
 
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -16,12 +16,12 @@ use tokio::sync::oneshot;
 
 use super::keeper::{Change, Keeper, STATE_BYTES, STATE_URL, state, time};
 
-/// Changes that wait for the thread, and that one batch holds.
+/// Most changes that wait for the thread, and most changes in one batch.
 const BATCH: usize = 4_096;
-/// As the store has it.
+/// The store's own value.
 const JOURNAL_BYTES: u64 = 64 << 20;
 
-/// A change on its way to the thread.
+/// A change that waits for the thread.
 struct Job {
     head: (Slice, Slice),
     revision: Option<(Slice, Slice)>,
@@ -34,7 +34,7 @@ pub struct Fjalled {
     writer: Option<JoinHandle<()>>,
     current: Keyspace,
     history: Keyspace,
-    /// What a record holds beside its state.
+    /// The bytes of a record beside its state.
     around: Vec<u8>,
 }
 
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Fjalled {
 }
 
 impl Fjalled {
-    /// Opens it in a directory of its own.
+    /// Opens the engine in its own directory.
     ///
     /// # Panics
     /// When that fails.
@@ -88,7 +88,7 @@ impl Drop for Fjalled {
     }
 }
 
-/// Makes one durable batch of what waits, again and again.
+/// Writes all waiting changes as one durable batch, in a loop.
 fn write(database: &Database, spaces: &(Keyspace, Keyspace), jobs: &flume::Receiver<Job>) {
     let (current, history) = spaces;
     while let Ok(first) = jobs.recv() {
@@ -110,7 +110,7 @@ fn write(database: &Database, spaces: &(Keyspace, Keyspace), jobs: &flume::Recei
     }
 }
 
-/// Bytes of a record beside its state.
+/// Number of bytes of a record beside its state.
 fn around() -> usize {
     let state = stored::State {
         type_url: STATE_URL.into(),
@@ -130,7 +130,7 @@ fn around() -> usize {
     1 + head.encoded_len() - STATE_BYTES
 }
 
-/// As the store spells it: parts after their lengths.
+/// Builds a key like the store: each part after its length.
 fn key(prefix: &[u8], actor: &ActorId, suffix: &[u8]) -> Vec<u8> {
     let parts = [&actor.system, &actor.name, &actor.parent];
     let len: usize = parts.iter().map(|part| 2 + part.len()).sum();

@@ -1,4 +1,4 @@
-//! History: a long one, appended in pages and read in parts.
+//! History: a long history, appended in pages and read in parts.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::usage::resident;
 
 /// Revisions appended with one call.
 const PAGE: u64 = 1_000;
-/// Calls under way while appending.
+/// Concurrent append calls.
 const AT_ONCE: usize = 4;
 
 /// One actor's history in a store.
@@ -37,17 +37,17 @@ fn revision(actor: u64, number: u64) -> Revision {
 }
 
 impl History {
-    /// That of an actor, with so many revisions once it is [filled](Self::append).
+    /// The history of an actor; has `revisions` revisions once it is [filled](Self::append).
     pub fn new(store: Arc<dyn StateStore>, number: u64, revisions: u64) -> History {
         History { store, actor: identity(number), number, revisions }
     }
 
-    /// How many revisions it has.
+    /// Number of revisions.
     pub fn revisions(&self) -> u64 {
         self.revisions
     }
 
-    /// Appends those with these numbers.
+    /// Appends the revisions with these numbers.
     ///
     /// # Panics
     /// When the store fails.
@@ -71,10 +71,10 @@ impl History {
         assert_eq!((all, found.at), ([expected; 3], time(expected)), "of {}", self.actor.name);
     }
 
-    /// Reads an interval that holds so many revisions, somewhere in it.
+    /// Reads an interval of `count` revisions; `luck` chooses its place.
     ///
     /// # Panics
-    /// When one is wrong, missing or too many.
+    /// When a revision is wrong, missing or too many.
     pub async fn read_part(&self, count: u64, luck: u64) {
         let first = 1 + luck % (self.revisions - count + 1);
         let last = first + count - 1;
@@ -91,10 +91,10 @@ impl History {
         assert_eq!(next, last + 1, "the end of the interval");
     }
 
-    /// Reads the newest revision at a time somewhere in it.
+    /// Reads the newest revision at a time that `luck` chooses.
     ///
     /// # Panics
-    /// When it is another one.
+    /// When the store returns another revision.
     pub async fn read_at(&self, luck: u64) {
         let expected = 1 + luck % self.revisions;
         let (at, next) = (time(expected).0, time(expected + 1).0);
@@ -103,10 +103,10 @@ impl History {
         self.check(expected, &found.expect("a revision"));
     }
 
-    /// Reads all of it as a stream; the most by which the resident memory of the process grew.
+    /// Reads the whole history as a stream. Returns the largest growth of the process's resident memory, in bytes.
     ///
     /// # Panics
-    /// When one is wrong or missing.
+    /// When a revision is wrong or missing.
     pub async fn read_whole(&self) -> u64 {
         let before = resident();
         let (mut next, mut most) = (1, before);

@@ -1,4 +1,4 @@
-//! Keeper: what keeps states, a store or its bare engine; and states that tell whose they are.
+//! Keeper: the common trait of a store and its bare engine, and states that identify their actor.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,39 +9,39 @@ use tidegate_stages::state::Timestamp;
 
 use crate::counter::mix;
 
-/// Size of a state, its type URL not counted.
+/// Size of a state in bytes, without its type URL.
 pub const STATE_BYTES: usize = 256;
-/// Its type URL.
+/// Type URL of a state.
 pub const STATE_URL: &str = "type.googleapis.com/tidegate.benches.Kept";
-/// When the first revision of a history was written, in microseconds since 1970; each later one is [`STEP_US`] younger.
+/// Time of the first revision of a history, in microseconds since 1970; each later revision is [`STEP_US`] later.
 const BEGINNING_US: u64 = 1_780_000_000_000_000;
-/// Time between two revisions of one actor.
+/// Time between two revisions of one actor, in microseconds.
 const STEP_US: u64 = 250_000;
 
 /// One change of one actor.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// Whose.
+    /// The actor.
     pub actor: Arc<ActorId>,
     /// Its number among the actors.
     pub number: u64,
-    /// Counts its changes.
+    /// Counts the actor's changes.
     pub version: u64,
-    /// Its newest revision.
+    /// Number of the newest revision.
     pub revision: u64,
     /// Whether this change is that revision.
     pub append: bool,
 }
 
-/// Keeps changes; a change is durable when `save` ends. Ends the bench on every error.
+/// Stores changes. A change is durable when `save` returns. Every error ends the bench.
 pub trait Keeper: Send + Sync + 'static {
-    /// Keeps a change.
+    /// Stores a change.
     fn save(&self, change: Change) -> impl Future<Output = ()> + Send;
 
-    /// The newest state.
+    /// Returns the newest state.
     fn load(&self, actor: &ActorId) -> impl Future<Output = Bytes> + Send;
 
-    /// The state of a revision.
+    /// Returns the state of a revision.
     fn load_revision(&self, actor: &ActorId, revision: u64) -> impl Future<Output = Bytes> + Send;
 }
 
@@ -51,12 +51,12 @@ pub fn identity(number: u64) -> Arc<ActorId> {
     Arc::new(ActorId { name, system: "benches".into(), parent: "kept".into() })
 }
 
-/// When a version was written.
+/// The time of a version.
 pub fn time(version: u64) -> Timestamp {
     Timestamp(BEGINNING_US + version * STEP_US)
 }
 
-/// The state of an actor at a version: both numbers, then bytes that follow from them and cannot be compressed.
+/// The state of an actor at a version: both numbers, then incompressible bytes derived from them.
 pub fn state(actor: u64, version: u64) -> Bytes {
     let mut bytes = BytesMut::with_capacity(STATE_BYTES);
     bytes.put_u64_le(actor);
@@ -68,10 +68,10 @@ pub fn state(actor: u64, version: u64) -> Bytes {
     bytes.freeze()
 }
 
-/// The version of which this is the state.
+/// Returns the version of a state.
 ///
 /// # Panics
-/// When it is not a state of this actor, whole.
+/// When the bytes are not a complete state of this actor.
 pub fn version_in(actor: u64, bytes: &Bytes) -> u64 {
     let version = bytes.get(8..16).and_then(|version| version.try_into().ok());
     let version = version.map(u64::from_le_bytes).expect("a state");

@@ -1,4 +1,4 @@
-//! Ported: a keeper behind the port of the mesh, as the proxy uses it.
+//! Ported: a keeper that uses a store through its port, like the proxy.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tidegate_stages::state::{ActorState, Any, Head};
 
 use super::keeper::{Change, Keeper, STATE_URL, state, time};
 
-/// A store and the epoch under which it is written.
+/// A store and the epoch of its writes.
 #[derive(Debug, Clone)]
 pub struct Ported {
     store: Arc<dyn StateStore>,
@@ -20,7 +20,7 @@ pub struct Ported {
 }
 
 impl Ported {
-    /// Claims the store.
+    /// Claims the store's epoch.
     ///
     /// # Panics
     /// When that fails.

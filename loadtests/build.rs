@@ -1,4 +1,4 @@
-//! Compiles the public protocol's messages: all that a load test may know of the proxy.
+//! Compiles the messages of the public protocol; load tests know nothing else of the proxy.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");

@@ -1,9 +1,8 @@
-//! Bare proxy: the leanest hyper reverse proxy, the reference that a proxy's cost is compared with.
+//! Bare proxy: a minimal hyper reverse proxy, the reference for the cost of a proxy.
 //!
-//! It collects a request, sends it over a pooled connection, collects the answer and passes it on.
-//! Deliberately nothing else: no route, no deadline, no retry, no log, no metric. Whatever any proxy in
-//! this place does more than that shows as its ratio to this one. The pool is kept by hand, last in
-//! first out: measured at three quarters of the CPU of hyper-util's client.
+//! It collects a request, sends it over a pooled connection, collects the response and returns it. By design it has no route, no
+//! deadline, no retry, no log and no metric. The cost of everything that another proxy adds shows in its ratio to this proxy. The
+//! pool is hand-written, last in first out; it was measured at three quarters of the CPU of hyper-util's client.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -24,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::listen::{ListenArgs, serve};
 
-/// The leanest reverse proxy: forwards every request to one upstream and adds nothing.
+/// A minimal reverse proxy: forwards every request to one upstream and adds nothing.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BareProxyArgs {
     #[command(flatten)]
@@ -34,7 +33,7 @@ pub struct BareProxyArgs {
     pub upstream: SocketAddr,
 }
 
-/// Serves until it is told to stop.
+/// Serves until a signal stops the proxy.
 ///
 /// # Errors
 /// When the port cannot be bound.
@@ -58,7 +57,7 @@ pub async fn run(args: BareProxyArgs) -> anyhow::Result<()> {
     serve(&args.listen, service).await
 }
 
-/// Idle upstream connections; never more than there were client connections at once.
+/// Idle upstream connections; never more than the most concurrent client connections.
 #[derive(Debug)]
 struct Pool {
     upstream: SocketAddr,

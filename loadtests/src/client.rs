@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-/// A call that brought no answer.
+/// Why a call has no response.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// Nothing was sent: the call did not run.
@@ -22,12 +22,12 @@ pub enum CallError {
     /// The connection broke; the call may have run.
     #[error("the connection broke before the answer")]
     Broken(#[source] hyper::Error),
-    /// The call may have run, or may run still.
+    /// The call may have run, or may still run.
     #[error("no answer within {0:?}")]
     Silent(Duration),
 }
 
-/// A connection to the target, made when first needed and again after it broke.
+/// A connection to the target. Opened at first use, and again after it broke.
 #[derive(Debug)]
 pub struct Client {
     target: SocketAddr,
@@ -38,14 +38,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that is not connected yet; `deadline` bounds each call, connecting included.
+    /// Creates a client without a connection; `deadline` bounds each call, including the connect.
     pub fn new(target: SocketAddr, deadline: Duration) -> Self {
         let host = HeaderValue::from_str(&target.to_string())
             .unwrap_or_else(|_| HeaderValue::from_static("localhost"));
         Self { target, host, deadline, sender: None, connections: TaskTracker::new() }
     }
 
-    /// A request with the headers that every call carries.
+    /// Builds a request with the headers of every call.
     pub fn request(&self, method: Method, uri: Uri, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
@@ -56,15 +56,15 @@ impl Client {
         request
     }
 
-    /// Sends a request and collects its answer.
+    /// Sends a request and collects its response.
     ///
     /// # Errors
-    /// See [`CallError`]. Not cancel safe: dropped while waiting, the next call reconnects.
+    /// See [`CallError`]. Not cancel safe: after a dropped call, the next call reconnects.
     pub async fn call(
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, CallError> {
-        // Taken out, so that a call that fails or is cancelled leaves no half-read connection behind.
+        // The connection is taken out, so a failed or cancelled call never leaves a half-read connection.
         let idle = self.sender.take();
         let deadline = self.deadline;
         let exchange = exchange(self.target, &self.connections, idle, request);
@@ -86,7 +86,7 @@ async fn exchange(
     {
         match sender.try_send_request(request).await {
             Ok(response) => return collect(sender, response).await,
-            // Handed back unsent: the server closed an idle connection, nothing ran.
+            // Returned unsent: the server closed an idle connection, and nothing ran.
             Err(mut error) => match error.take_message() {
                 Some(unsent) => request = unsent,
                 None => return Err(CallError::Broken(error.into_error())),

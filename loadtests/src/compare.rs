@@ -1,4 +1,4 @@
-//! Compare: Tidegate beside the bare proxy, on the same machine, in the same run, under the same calls.
+//! Compare: Tidegate and the bare proxy, on the same machine, in the same run, with the same calls.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ mod table;
 pub use args::{CompareArgs, Durability, Program, Scenario, Server};
 use bench::Bench;
 
-/// Runs the scenario; the exit code says whether every answer was right.
+/// Runs the scenario. The exit code says whether every response was correct.
 ///
 /// # Errors
 /// When a server cannot be started or a measurement cannot be taken.

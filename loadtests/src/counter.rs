@@ -1,7 +1,7 @@
-//! Counter: the one actor of the load tests. Its state proves, byte by byte, whose it is and how often it ran.
+//! Counter: the only actor of the load tests. Every byte of its state depends on the actor and its count.
 //!
-//! A state is the count (8 bytes, little endian) followed by filler that depends on actor and count, so
-//! every call changes every byte and a state that was mixed up, torn or stale is found by the host.
+//! A state is the count (8 bytes, little endian), then filler that depends on actor and count. So every call changes every byte,
+//! and the host detects a state that is mixed up, torn or stale.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -11,15 +11,15 @@ use crate::proto::eigr::functions::protocol::{
 };
 use crate::proto::google::protobuf::Any;
 
-/// The action that every call asks for.
+/// The action of every call.
 pub const ACTION: &str = "increment";
-/// The smallest state that still carries filler, in bytes.
+/// The smallest state with filler, in bytes.
 pub const MIN_STATE_BYTES: usize = 16;
 
 const STATE_URL: &str = "type.googleapis.com/tidegate.loadtests.Counter";
 const VALUE_URL: &str = "type.googleapis.com/google.protobuf.UInt64Value";
 
-/// An invocation that the counter does not answer.
+/// Why the counter refuses an invocation.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refused {
     #[error("the invocation names no actor")]
@@ -52,13 +52,13 @@ pub fn state(actor: &str, count: u64, len: usize) -> Any {
     Any { type_url: STATE_URL.into(), value: bytes.freeze() }
 }
 
-/// How often `actor` ran to get to this state; none when the state is not its own.
+/// Returns the count in a state; `None` when the state does not belong to `actor`.
 pub fn count_in(actor: &str, held: &Any) -> Option<u64> {
     let count = u64::from_le_bytes(held.value.get(..8)?.try_into().ok()?);
     (*held == state(actor, count, held.value.len())).then_some(count)
 }
 
-/// A count as it travels in requests and answers.
+/// Encodes a count for requests and responses.
 pub fn value(count: u64) -> Any {
     Any { type_url: VALUE_URL.into(), value: Bytes::from(count.encode_to_vec()) }
 }
@@ -68,10 +68,10 @@ pub fn value_in(any: &Any) -> Option<u64> {
     (any.type_url == VALUE_URL).then(|| u64::decode(any.value.clone()).ok())?
 }
 
-/// What the host does: counts one up and answers with the new count and the new state.
+/// The host's action: increments the count by one and returns the new count and the new state.
 ///
 /// # Errors
-/// When the invocation is not one for this actor; nothing was counted then.
+/// When the invocation is not for this actor; then nothing was counted.
 pub fn increment(
     invocation: ActorInvocation,
     state_bytes: usize,

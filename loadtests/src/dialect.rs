@@ -1,8 +1,8 @@
-//! Dialect: how a call is put, and what its answer says.
+//! Dialect: encodes calls and decodes their responses.
 //!
-//! To a Spawn proxy a call is an invocation, and the proxy keeps the state. To the host itself, which
-//! the bare proxy leads to, it is the callback that a proxy would make: the state travels along. The
-//! caller can make up that state, because a counter's state follows from its name and count.
+//! A call to a Spawn proxy is an invocation; the proxy keeps the state. A call to the host itself, directly or through the bare
+//! proxy, is the callback that a proxy makes, with the state in it. The caller can compute that state from a counter's name and
+//! count.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,7 +21,7 @@ use crate::proto::eigr::functions::protocol::{
 };
 use crate::register::actor_name;
 
-/// What the target understands.
+/// The protocol of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dialect {
     /// A Spawn proxy: registration, then invocations; the proxy keeps the state.
@@ -30,22 +30,22 @@ pub enum Dialect {
     Callback,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The actor counted up to this.
+    /// The call returned this count.
     Counted(u64),
-    /// Refused for lack of room, as it should be: 503, `Retry-After`, a text. It did not run.
+    /// Shed correctly: 503, `Retry-After`, a text. The call did not run.
     Shed,
-    /// Failed, and certainly did not run.
+    /// The call failed and certainly did not run.
     NotRun(String),
-    /// Failed, and may have run.
+    /// The call failed and may have run.
     Unknown(String),
-    /// An answer that the protocol does not allow.
+    /// The protocol does not allow the response.
     Malformed(String),
 }
 
-/// The calls to all actors, prepared as far as they can be.
+/// The calls to all actors, encoded in advance as far as possible.
 #[derive(Debug)]
 pub struct Script {
     dialect: Dialect,
@@ -88,12 +88,12 @@ impl Script {
         Ok(Self { dialect, system: system.into(), state_bytes, lines })
     }
 
-    /// What the target understands.
+    /// The protocol of the target.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// The call itself.
+    /// Builds the request of a call.
     pub fn request(&self, client: &Client, asked: Asked) -> Request<Full<Bytes>> {
         let line = &self.lines[asked.actor];
         let body = match self.dialect {
@@ -103,7 +103,7 @@ impl Script {
         client.request(Method::POST, line.uri.clone(), body)
     }
 
-    /// Reads an answer.
+    /// Decodes a response.
     pub fn outcome(&self, asked: Asked, answer: Result<Response<Bytes>, CallError>) -> Outcome {
         let response = match answer {
             Ok(response) => response,

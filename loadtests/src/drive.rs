@@ -1,4 +1,4 @@
-//! Drive: makes the calls of a phase over all connections and checks every answer.
+//! Drive: makes the calls of a phase over all connections and checks every response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::recorder::{Entry, Recorder};
 use crate::report::Report;
 use crate::schedule::{Arrivals, Schedule};
 
-/// How many calls at once activate the actors.
+/// Concurrent calls that activate the actors.
 const TOUCHERS: usize = 16;
-/// How long after the last arrival the calls that are due may still be sent.
+/// How long after the last arrival a due call may still be sent.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// Whom to call, and with what.
+/// The target and the properties of the calls.
 #[derive(Debug, Clone)]
 pub struct Rig {
     pub target: SocketAddr,
@@ -31,34 +31,34 @@ pub struct Rig {
     pub actors: usize,
     pub state_bytes: usize,
     pub connections: usize,
-    /// Bounds each call.
+    /// Deadline of each call.
     pub deadline: Duration,
-    /// Picks other actors in another order.
+    /// Selects other actors in another order.
     pub seed: u64,
 }
 
-/// Who asks when.
+/// When calls are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// Every connection asks again as soon as it was answered.
+    /// Every connection sends the next call when it has received a response.
     Closed,
-    /// So many calls a second, whatever the target does.
+    /// This many calls per second, whatever the target does.
     Open(f64),
 }
 
-/// The connections and the accounts; they outlive a phase.
+/// The connections and the ledger; they outlive a phase.
 #[derive(Debug)]
 pub struct Drive {
     rig: Rig,
     script: Arc<Script>,
     ledger: Arc<Ledger>,
     clients: Vec<Client>,
-    /// Calls made so far, so that each phase picks other actors.
+    /// Calls made so far, so that each phase selects other actors.
     asked: u64,
 }
 
 impl Drive {
-    /// Prepares the calls; connects to nobody yet.
+    /// Prepares the calls, but does not connect.
     ///
     /// # Errors
     /// When the system's name does not fit into a path.
@@ -69,8 +69,7 @@ impl Drive {
         Ok(Self { asked: mix(rig.seed) >> 32, rig, script: Arc::new(script), ledger, clients })
     }
 
-    /// Calls every actor once, so that no measured call pays for an activation, and learns where each
-    /// had counted to before.
+    /// Calls every actor once, so that no measured call includes an activation. Records each actor's count so far.
     ///
     /// # Errors
     /// When any of these calls fails.
@@ -101,7 +100,7 @@ impl Drive {
         Ok(())
     }
 
-    /// Makes the calls of one phase and waits until each came to an end.
+    /// Makes the calls of one phase and waits until all have finished.
     ///
     /// # Errors
     /// When a task panicked. Failed and wrong calls are in the report.
@@ -159,7 +158,7 @@ impl Drive {
     }
 }
 
-/// Ends the pacing thread also when a phase is interrupted.
+/// Ends the pacing thread, also when a phase is interrupted.
 #[derive(Debug)]
 struct CloseOnDrop(Arc<Arrivals>);
 
@@ -196,7 +195,7 @@ impl Worker {
         self.client
     }
 
-    /// Makes the `turn`th call; the actor is any, but the same for the same turn.
+    /// Makes the `turn`th call. The actor is pseudo-random, but always the same for one turn.
     async fn call(&mut self, turn: u64, due: Option<Instant>) {
         let actors = self.ledger.actors() as u64;
         let actor = usize::try_from(mix(turn) % actors).unwrap_or(0);

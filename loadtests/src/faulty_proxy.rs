@@ -1,5 +1,5 @@
-//! Faulty proxy: makes the mistakes that the generator has to find, on command. It proves the load tests
-//! themselves and is no measure of anything: it counts in memory and calls no host.
+//! Faulty proxy: makes, on command, the mistakes that the generator must find. It tests the load tests themselves; its speed
+//! means nothing, because it counts in memory and calls no host.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,23 +21,23 @@ use crate::proto::eigr::functions::protocol::{
     invocation_response,
 };
 
-/// Every this many calls something goes wrong: late enough that every actor has answered once before.
+/// Number of calls between two faults. Large enough that every actor has returned a count before the first fault.
 const EVERY: u64 = 100;
 
-/// What goes wrong.
+/// The kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fault {
-    /// Nothing.
+    /// No fault.
     None,
-    /// An acknowledged change is forgotten, as after a crash without syncing.
+    /// An acknowledged change is lost, as after a crash without sync.
     Forgets,
-    /// A call is run twice, as by a careless retry.
+    /// A call runs twice, as after a wrong retry.
     Repeats,
-    /// Calls are shed as they should be.
+    /// Calls are shed correctly.
     Sheds,
-    /// Calls are shed without a word on when to come back.
+    /// Calls are shed without `Retry-After`.
     ShedsSilently,
-    /// Calls fail in a way that leaves open whether they ran.
+    /// Calls fail, and it is unknown whether they ran.
     Fails,
 }
 
@@ -46,10 +46,10 @@ pub enum Fault {
 pub struct FaultyProxyArgs {
     #[command(flatten)]
     pub listen: ListenArgs,
-    /// What goes wrong, now and then.
+    /// The fault, once every 100 calls.
     #[arg(long, value_enum, default_value = "none")]
     pub fault: Fault,
-    /// Accepted so that it can stand where `tidegate serve` is started.
+    /// Ignored; makes the command line compatible with `tidegate serve`.
     #[arg(hide = true)]
     pub command: Option<String>,
 }
@@ -60,7 +60,7 @@ struct Counters {
     counts: HashMap<String, u64>,
 }
 
-/// Serves until it is told to stop.
+/// Serves until a signal stops the proxy.
 ///
 /// # Errors
 /// When the port cannot be bound.

@@ -1,4 +1,4 @@
-//! Host: a user function host that only counts. Its state lives in the context, nothing stays here.
+//! Host: a user function host that only counts. The state is in the context; the host stores nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::proto::eigr::functions::protocol::ActorInvocation;
 
 /// The path that a proxy calls for every action.
 pub const ACTIONS_PATH: &str = "/api/v1/actors/actions";
-/// Answers how many actions ran since the start, as text.
+/// Path that returns the number of actions since the start, as text.
 pub const CALLS_PATH: &str = "/calls";
 
-/// A counter host: every action counts one up; the state travels in the context and changes on every call.
+/// A counter host: every action increments a count; the context carries the state, which changes on every call.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HostArgs {
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub struct HostArgs {
     pub state_bytes: usize,
 }
 
-/// Serves until it is told to stop.
+/// Serves until a signal stops the host.
 ///
 /// # Errors
 /// When the port cannot be bound.

@@ -1,13 +1,12 @@
-//! Ledger: what each actor was asked and what it answered, so that no call is lost or counted twice.
+//! Ledger: records the calls and counts of each actor, to find lost and doubled calls.
 //!
-//! Each call counts its actor up by one and answers the new count. Hence, for every actor: no count is
-//! answered twice, none is lower than one that was acknowledged before the call was sent, none is higher
-//! than the calls sent so far, and at the end the highest is the number of calls acknowledged, give or
-//! take those whose outcome nobody knows.
+//! Each call increments its actor's count by one and returns the new count. Hence, for every actor: no count is returned twice;
+//! no count is lower than one acknowledged before the call was sent; no count is higher than the number of calls sent so far. At
+//! the end, the highest count lies between the number of acknowledged calls and that number plus the calls with unknown outcome.
 
 use parking_lot::Mutex;
 
-/// An answer that cannot be right.
+/// A response that cannot be correct.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Wrong {
     #[error("actor {actor}: count {count} was answered twice")]
@@ -22,12 +21,12 @@ pub enum Wrong {
     Lost { actor: usize, highest: u64, acknowledged: u64, unknown: u64 },
 }
 
-/// A call on its way.
+/// A call in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
     /// The actor's index.
     pub actor: usize,
-    /// How many calls to this actor were sent before, of this ledger.
+    /// Number of earlier calls to this actor in this ledger.
     pub before: u64,
     floor: u64,
 }
@@ -40,14 +39,14 @@ pub struct Ledger {
 
 #[derive(Debug, Default)]
 struct Account {
-    /// What the actor had counted before this ledger was opened.
+    /// The actor's count before this ledger was opened.
     base: u64,
     asked: u64,
     acknowledged: u64,
     unknown: u64,
     not_run: u64,
     highest: u64,
-    /// One bit per answered count; never longer than the calls made.
+    /// One bit per returned count; bounded by the number of calls.
     seen: Vec<u64>,
 }
 
@@ -62,22 +61,22 @@ impl Ledger {
         self.accounts.len()
     }
 
-    /// Notes that an actor had counted to `base` before its first call here.
+    /// Sets an actor's count before its first call in this ledger.
     pub fn opens_at(&self, actor: usize, base: u64) {
         self.accounts[actor].lock().base = base;
     }
 
-    /// Notes a call, before it is sent.
+    /// Records a call, before it is sent.
     pub fn asks(&self, actor: usize) -> Asked {
         let mut account = self.accounts[actor].lock();
         account.asked += 1;
         Asked { actor, before: account.asked - 1, floor: account.highest }
     }
 
-    /// Notes the answer of a call.
+    /// Records the count that a call returned.
     ///
     /// # Errors
-    /// When no correct proxy could have answered this.
+    /// When no correct proxy can return this count.
     pub fn answered(&self, asked: Asked, count: u64) -> Result<(), Wrong> {
         let Asked { actor, floor, .. } = asked;
         let mut account = self.accounts[actor].lock();
@@ -97,17 +96,17 @@ impl Ledger {
         Ok(())
     }
 
-    /// Notes that a call is known not to have run.
+    /// Records that a call certainly did not run.
     pub fn did_not_run(&self, asked: Asked) {
         self.accounts[asked.actor].lock().not_run += 1;
     }
 
-    /// Notes that a call may or may not have run.
+    /// Records that a call may have run.
     pub fn is_unknown(&self, asked: Asked) {
         self.accounts[asked.actor].lock().unknown += 1;
     }
 
-    /// Balances the accounts; to be called when no call is on its way.
+    /// Checks the balance of every account. Call this when no call is in flight.
     pub fn audit(&self) -> Vec<Wrong> {
         let balance = |(actor, account): (usize, &Mutex<Account>)| {
             let Account { highest, acknowledged, unknown, .. } = *account.lock();
@@ -119,7 +118,7 @@ impl Ledger {
 }
 
 impl Account {
-    /// True when this count is new.
+    /// Marks a count as seen. Returns true when it is new.
     fn mark(&mut self, count: u64) -> bool {
         let (word, bit) = (usize::try_from(count / 64).unwrap_or(usize::MAX), 1 << (count % 64));
         if self.seen.len() <= word {

@@ -1,6 +1,6 @@
-//! A black box's user: calls a proxy over its public protocol, counts, times and checks every answer.
+//! Black-box load tests: call a proxy over its public protocol; count, time and check every response.
 //!
-//! Nothing in here knows Tidegate's crates.
+//! This crate depends on no other crate of Tidegate.
 //!
 #![doc = include_str!("../README.md")]
 #![allow(missing_docs, reason = "a tool: its reader starts at the binaries and their --help")]

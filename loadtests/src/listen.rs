@@ -1,4 +1,4 @@
-//! Listen: the accept loop that host and bare proxy share, so that both are served alike.
+//! Listen: the accept loop of host and bare proxy; both use the same code.
 
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
@@ -23,7 +23,7 @@ pub struct ListenArgs {
     /// Port on 127.0.0.1; 0 lets the system choose. The address is printed as the first line on stdout.
     #[arg(long, default_value_t = 0)]
     pub port: u16,
-    /// Ends when standard input does, so that a server does not outlive the program that started it.
+    /// Ends when standard input ends, so that the server does not outlive the program that started it.
     #[arg(long)]
     pub exit_with_stdin: bool,
 }
@@ -67,7 +67,7 @@ where
 {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, most likely: the ones in use free themselves.
+            // Most likely no descriptor is free; some become free when connections end.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
@@ -76,7 +76,7 @@ where
         }
         let service = service.clone();
         connections.spawn(async move {
-            // A client that goes away is how every run ends.
+            // The error is ignored: every run ends with a client that disconnects.
             http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
         });
     }

@@ -1,4 +1,4 @@
-//! Process: a server under test, started, watched and killed by its pid, also when this program fails.
+//! Process: starts a server under test, watches it and kills it by its pid, also when this program fails.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const ANNOUNCEMENT: &str = "listening on http://";
-/// How long a server may take until it listens.
+/// How long a server may take before it listens.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// How long a killed process may take to be gone.
+/// How long a killed process may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// How much of a failed server's log is shown, in bytes.
+/// Bytes of a failed server's log that are shown.
 const LOG_TAIL: usize = 2000;
 
 /// A running server; killed when dropped.
@@ -35,7 +35,7 @@ impl Process {
     /// Starts a server that prints `listening on http://ADDRESS`; its standard error goes to a file in `logs`.
     ///
     /// # Errors
-    /// When it cannot be started or does not listen in time; with the end of its log.
+    /// When the server cannot be started or does not listen in time. The error includes the end of its log.
     pub async fn start(name: &str, mut command: Command, logs: &Path) -> anyhow::Result<Self> {
         let log = logs.join(format!("{}.log", name.replace(' ', "-")));
         let mut child = command
@@ -70,10 +70,10 @@ impl Process {
         self.address
     }
 
-    /// Kills it and waits until it is gone.
+    /// Kills the process and waits for its end.
     ///
     /// # Errors
-    /// When it had ended by itself, with the end of its log, or cannot be killed.
+    /// When the process has ended by itself (the error includes the end of its log) or cannot be killed.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended by itself: {status}\n{}", self.name, tail(&self.log));
@@ -86,7 +86,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Waits for the kill to have happened, so that the directory it writes into can be removed.
+    /// Waits for the end of the killed process, so that its data directory can be removed.
     #[expect(
         clippy::disallowed_methods,
         reason = "a drop cannot await; it waits for at most a second"

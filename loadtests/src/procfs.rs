@@ -1,4 +1,4 @@
-//! Procfs: what the kernel has charged to a process and to the machine.
+//! Procfs: CPU time and memory of a process and of the machine, from the kernel.
 
 use std::fs::read_to_string;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// The kernel reports times to user space in hundredths of a second, whatever its own tick.
+/// The kernel reports times in hundredths of a second, independent of its own tick.
 const TICK: Duration = Duration::from_millis(10);
 
-/// User and system time of all threads of a process, also of those that have ended.
+/// User and system time of all threads of a process, including ended threads.
 ///
 /// # Errors
 /// When the process is gone.
@@ -19,7 +19,7 @@ pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
     cpu_in(&stat).with_context(|| format!("/proc/{pid}/stat reads {stat:?}"))
 }
 
-/// Busy time of all cores since boot, interrupts and stolen time included.
+/// Busy time of all cores since boot, including interrupts and stolen time.
 ///
 /// # Errors
 /// When `/proc/stat` cannot be read.
@@ -61,7 +61,7 @@ pub fn file_system(path: &Path) -> anyhow::Result<String> {
 }
 
 fn cpu_in(stat: &str) -> Option<Duration> {
-    // The name in parentheses may hold spaces and parentheses of its own.
+    // The name in parentheses may itself contain spaces and parentheses.
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace().skip(11);
     let ticks: u32 = fields.next()?.parse::<u32>().ok()? + fields.next()?.parse::<u32>().ok()?;
     Some(TICK * ticks)

@@ -1,4 +1,4 @@
-//! Progress: one line on standard error, redrawn on a terminal, now and then in a log.
+//! Progress: one line on standard error; redrawn on a terminal, repeated every few seconds in a log.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::recorder::Recorder;
 
-/// Shows a phase until it is dropped (by the one who races it against the phase).
+/// Shows the progress of a phase until the future is dropped: the caller selects between this future and the phase.
 pub async fn show(label: &str, recorder: &Recorder, duration: Duration) -> ! {
     let terminal = io::stderr().is_terminal();
     let mut ticks = interval(Duration::from_secs(if terminal { 1 } else { 5 }));
@@ -46,7 +46,7 @@ pub fn clear() {
 
 fn say(terminal: bool, line: &str) {
     let mut out = io::stderr().lock();
-    // A progress line that cannot be shown is no reason to stop a measurement.
+    // A failure to print does not stop a measurement.
     if terminal {
         write!(out, "\r\x1b[K{line}").ok()
     } else {

@@ -1,4 +1,4 @@
-//! Recorder: counts and latencies of one phase, in shards so that 64 connections do not meet at one lock.
+//! Recorder: counts and latencies of one phase, in shards, so that 64 connections do not contend for one lock.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use parking_lot::Mutex;
 const SHARDS: usize = 8;
 const HIGHEST_US: u64 = 120_000_000;
 const DIGITS: u8 = 3;
-/// How many different complaints are kept word by word.
+/// Most distinct complaints that are kept with their text.
 const MAX_EXAMPLES: usize = 10;
 
-/// What a phase has seen so far.
+/// Counts and latencies of a phase so far.
 #[derive(Debug, Clone)]
 pub struct Tally {
     /// Latency of calls that counted, in µs.
     pub answered: Histogram<u32>,
     /// Latency of calls that were shed, in µs.
     pub shed: Histogram<u32>,
-    /// The same from the moment the call was sent, in µs; empty in a closed loop.
+    /// Latency of calls that counted, measured from sending, in µs; empty in a closed loop.
     pub service: Histogram<u32>,
-    /// From the moment a call was due until it was sent, in µs; empty in a closed loop.
+    /// Time from when a call was due until it was sent, in µs; empty in a closed loop.
     pub lateness: Histogram<u32>,
     /// Calls that failed otherwise.
     pub failed: u64,
-    /// Answers that cannot be right.
+    /// Responses that cannot be correct.
     pub wrong: u64,
-    /// The first complaints, word by word.
+    /// The texts of the first complaints.
     pub examples: Vec<String>,
 }
 
-/// What a call added.
+/// The result of one call.
 #[derive(Debug)]
 pub enum Entry {
     Answered(Duration),
@@ -50,13 +50,13 @@ impl Recorder {
     /// An empty recorder.
     ///
     /// # Errors
-    /// Never with the bounds set here; histograms are made fallibly.
+    /// Never with the bounds used here; the constructor of histograms is fallible.
     pub fn new() -> anyhow::Result<Self> {
         let shards = (0..SHARDS).map(|_| Tally::new().map(Mutex::new)).collect::<Result<_, _>>()?;
         Ok(Self { shards })
     }
 
-    /// Adds what one call brought; `worker` only picks the shard.
+    /// Adds the result of one call; `worker` only selects the shard.
     pub fn add(&self, worker: usize, late: Option<Duration>, entry: Entry) {
         let mut tally = self.shards[worker % SHARDS].lock();
         if let Some(late) = late {
@@ -79,10 +79,10 @@ impl Recorder {
         }
     }
 
-    /// Everything so far.
+    /// Sums all shards.
     ///
     /// # Errors
-    /// Never with the bounds set here; histograms are added fallibly.
+    /// Never with the bounds used here; the addition of histograms is fallible.
     pub fn total(&self) -> anyhow::Result<Tally> {
         let mut total = Tally::new()?;
         for shard in &self.shards {
@@ -116,7 +116,7 @@ impl Tally {
         })
     }
 
-    /// Calls that came to an end.
+    /// Number of finished calls.
     pub fn ended(&self) -> u64 {
         self.answered.len() + self.shed.len() + self.failed + self.wrong
     }

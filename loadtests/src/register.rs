@@ -1,4 +1,4 @@
-//! Register: announces the counters to a proxy, as an SDK does before anything else.
+//! Register: registers the counters with a proxy, as an SDK does first.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::proto::eigr::functions::protocol::{
     RegistrationRequest, RegistrationResponse, ServiceInfo, Status,
 };
 
-/// What a proxy accepts in one request; a larger registration would be refused as a whole.
+/// Largest request that a proxy accepts, in bytes; a larger registration is refused as a whole.
 const MAX_BODY_BYTES: usize = 8_000_000;
 
 /// The name of the `index`th counter.
@@ -25,10 +25,10 @@ pub fn actor_name(index: usize) -> String {
     format!("counter-{index:06}")
 }
 
-/// Registers `actors` stateful counters whose snapshots are due every `snapshot_ms`.
+/// Registers `actors` stateful counters with a snapshot every `snapshot_ms`.
 ///
 /// # Errors
-/// When the proxy cannot be reached or does not accept them.
+/// When the proxy cannot be reached or refuses the registration.
 pub async fn register(
     client: &mut Client,
     system: &str,
@@ -76,7 +76,7 @@ fn registration(system: &str, actors: usize, snapshot_ms: u32) -> RegistrationRe
     }
 }
 
-/// Without metadata, so nothing is warmed up behind the test's back: the first call activates.
+/// Has no metadata, so the proxy does not warm the actor up: the first call activates it.
 fn counter(system: &str, name: String, snapshot_ms: u32) -> Actor {
     let timeout = TimeoutStrategy { timeout: i64::from(snapshot_ms) };
     Actor {

@@ -1,4 +1,4 @@
-//! Report: what a phase came to, for people and for programs.
+//! Report: the result of a phase, for people and for programs.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,34 +23,34 @@ pub struct Latency {
 pub struct Report {
     /// How long calls were made, in seconds.
     pub seconds: f64,
-    /// Calls that were due in an open loop; none in a closed one.
+    /// Calls that were due in an open loop; `None` in a closed loop.
     pub due: Option<u64>,
-    /// Of these, calls that nobody was free to make.
+    /// Due calls that were not sent, because no connection was free.
     pub unsent: u64,
     /// Calls that counted.
     pub answered: u64,
-    /// Calls refused for lack of room.
+    /// Calls that were shed.
     pub shed: u64,
     /// Calls that failed otherwise.
     pub failed: u64,
-    /// Answers that cannot be right.
+    /// Responses that cannot be correct.
     pub wrong: u64,
     /// Calls that counted, per second.
     pub per_second: f64,
-    /// Of calls that counted; from the moment they were due in an open loop, else from sending.
+    /// Latency of calls that counted: in an open loop from when they were due, else from sending.
     pub latency: Latency,
-    /// Of calls that counted, from sending; in an open loop.
+    /// Latency of calls that counted, from sending; in an open loop.
     pub service: Latency,
-    /// Of calls that were shed.
+    /// Latency of calls that were shed.
     pub shed_latency: Latency,
-    /// How late calls were sent, because of this program or because every connection was busy.
+    /// How late calls were sent, due to this program or because all connections were busy.
     pub lateness: Latency,
     /// The first complaints.
     pub complaints: Vec<String>,
 }
 
 impl Report {
-    /// Sums a phase up.
+    /// Summarises a phase.
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
     pub fn new(tally: Tally, elapsed: Duration, due: Option<u64>, unsent: u64) -> Self {
         let seconds = elapsed.as_secs_f64();
@@ -71,7 +71,7 @@ impl Report {
         }
     }
 
-    /// Adds answers that turned out wrong only when the accounts were balanced.
+    /// Adds errors that only the ledger's audit found.
     pub fn add_wrong(&mut self, wrong: impl IntoIterator<Item = String>) {
         for text in wrong {
             self.wrong += 1;
@@ -81,7 +81,7 @@ impl Report {
         }
     }
 
-    /// True when every call was either answered rightly or shed.
+    /// True when every call succeeded correctly or was shed.
     pub fn is_clean(&self) -> bool {
         self.failed == 0 && self.wrong == 0
     }

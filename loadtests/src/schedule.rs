@@ -1,8 +1,7 @@
-//! Schedule: when calls are due, whoever is free to make them.
+//! Schedule: when calls are due, independent of which connection is free.
 //!
-//! An open loop asks at its rate whatever the target does. A call's latency counts from the moment it was
-//! due, not from the moment somebody got round to sending it, so a slow target cannot hide behind calls
-//! that were not made while it stalled (no coordinated omission).
+//! An open loop sends calls at a fixed rate, whatever the target does. A call's latency counts from when the call was due, not
+//! from when it was sent. So a stall of the target cannot hide calls that were delayed by it (no coordinated omission).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// How long the pacer sleeps at least, so that it does not eat a core at high rates.
+/// Shortest sleep of the pacer, so that it does not use a whole core at high rates.
 const PACER_REST: Duration = Duration::from_micros(200);
 
 /// Evenly spaced arrivals at a fixed rate for a fixed time. Times are offsets from the start.
@@ -53,8 +52,8 @@ impl Schedule {
     }
 }
 
-/// Arrivals as they fall due, for any number of takers. What is due and not taken is only a number, so
-/// nothing grows while the target is slow.
+/// Arrivals in order of their due times, for any number of takers. Untaken arrivals are only a number, so memory does not grow
+/// while the target is slow.
 #[derive(Debug)]
 pub struct Arrivals {
     schedule: Schedule,
@@ -64,13 +63,13 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Arrivals that start now.
+    /// Starts the arrivals now.
     pub fn new(schedule: Schedule) -> Self {
         let (due, taken) = (Semaphore::new(0), AtomicU64::new(0));
         Self { schedule, start: Instant::now(), due, taken }
     }
 
-    /// Waits for an arrival nobody has taken: its number and when it was due. None when time is up.
+    /// Waits for an untaken arrival. Returns its number and its due time; `None` after the end.
     pub async fn next(&self) -> Option<(u64, Instant)> {
         self.due.acquire().await.ok()?.forget();
         let number = self.taken.fetch_add(1, Ordering::Relaxed);
@@ -87,10 +86,9 @@ impl Arrivals {
         self.schedule.total().saturating_sub(self.taken.load(Ordering::Relaxed))
     }
 
-    /// Lets arrivals fall due until the last one was; blocks its thread.
+    /// Releases arrivals at their due times, until the last. Blocks its thread.
     ///
-    /// tokio's timer ticks in milliseconds, which would show up in every latency; a thread's sleep is
-    /// twenty times finer.
+    /// tokio's timer ticks in milliseconds, which would distort every latency; a thread's sleep is twenty times finer.
     #[expect(
         clippy::disallowed_methods,
         reason = "an own thread that paces; tokio's timer is too coarse"
@@ -111,7 +109,7 @@ impl Arrivals {
         self.close();
     }
 
-    /// Ends the arrivals: takers get none from now on.
+    /// Ends the arrivals: takers receive no more.
     pub fn close(&self) {
         self.due.close();
     }

@@ -15,7 +15,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Some(Server::BareProxy(args)) => bare_proxy::run(args).await?,
         None => {
             let mut terminate = signal(SignalKind::terminate())?;
-            // Losing the race drops the run, and with it every process that it started.
+            // When a signal comes first, the run is dropped, and with it every process that it started.
             return tokio::select! {
                 code = run(program.args) => code,
                 _ = terminate.recv() => anyhow::bail!("terminated"),

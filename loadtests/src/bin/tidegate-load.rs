@@ -1,4 +1,4 @@
-//! The generator on its own, against any Spawn proxy that is running already.
+//! The generator alone, against any running Spawn proxy.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,27 +15,27 @@ use tidegate_loadtests::report::Report;
 
 /// Calls a Spawn proxy, times every call and checks every answer.
 ///
-/// Start `host --port 8090` first and a proxy whose `USER_FUNCTION_PORT` is 8090. Every actor is a counter:
-/// each call must answer one more than the last, over all connections; a lost or doubled call is an error.
+/// Start `host --port 8090` first and a proxy whose `USER_FUNCTION_PORT` is 8090. Every actor is a counter: each call must return
+/// one more than the call before, over all connections. A lost or doubled call is an error.
 ///
-/// Closed loop (default): every connection asks again as soon as it is answered; shows what the target
-/// can do. Open loop (--rate): calls are due at a fixed rate and latency counts from then, so a
-/// stall shows in full; shows what users feel.
+/// Closed loop (default): every connection sends the next call after each response; measures the throughput of the target. Open
+/// loop (--rate): calls are due at a fixed rate, and latency counts from the due time, so a stall shows in full; measures what
+/// users feel.
 ///
-/// Exit code: 0 all answers right, 1 an answer was wrong or a call failed (shed calls are neither).
+/// Exit code: 0 all responses correct; 1 a response was wrong or a call failed (a shed call is neither).
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Args {
     /// The target, as HOST:PORT.
     #[arg(long, default_value = "127.0.0.1:9001")]
     target: String,
-    /// What the target understands.
+    /// The protocol of the target.
     #[arg(long, value_enum, default_value = "invoke")]
     dialect: Dialect,
-    /// The actor system; has to be the proxy's `PROXY_ACTOR_SYSTEM_NAME`.
+    /// The actor system; must equal the proxy's `PROXY_ACTOR_SYSTEM_NAME`.
     #[arg(long, default_value = "spawn-system")]
     system: String,
-    /// Calls per second, in an open loop; without it the loop is closed.
+    /// Calls per second of an open loop; without this option the loop is closed.
     #[arg(long)]
     rate: Option<f64>,
     /// Connections, each with one call at a time.
@@ -44,7 +44,7 @@ struct Args {
     /// Actors, called at random.
     #[arg(long, default_value_t = 1000)]
     actors: usize,
-    /// State per actor, in bytes; only sent with --dialect callback, else the host's flag decides.
+    /// State per actor, in bytes; used only with --dialect callback, otherwise the host's flag decides.
     #[arg(long, default_value_t = 256)]
     state_bytes: usize,
     /// Snapshot interval of the registered actors, in ms.
@@ -53,16 +53,16 @@ struct Args {
     /// Measured time, in seconds.
     #[arg(long, default_value_t = 10.0)]
     duration: f64,
-    /// Time before that, with calls that are checked but not measured, in seconds.
+    /// Warm-up before the measured time, in seconds; its calls are checked but not measured.
     #[arg(long, default_value_t = 2.0)]
     warm_up: f64,
-    /// Deadline of a call, in seconds; an unanswered call counts as failed.
+    /// Deadline of a call, in seconds; a call without a response counts as failed.
     #[arg(long, default_value_t = 75.0)]
     deadline: f64,
-    /// Does not register the actors: they are known to the target.
+    /// Does not register the actors: the target knows them already.
     #[arg(long)]
     no_register: bool,
-    /// Picks actors in another order.
+    /// Selects actors in another order.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Also writes the report as JSON; `-` writes it to standard output in place of the text.

@@ -7,16 +7,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::bare_proxy::BareProxyArgs;
 use crate::host::HostArgs;
 
-/// Measures Tidegate beside the leanest hyper reverse proxy, interleaved in one run.
+/// Measures Tidegate and a minimal hyper reverse proxy, in turns, in one run.
 ///
-/// Build both first: `cargo build --release` makes `tidegate`, then
-/// `cargo run --release -p tidegate-loadtests --bin compare`. Starts a counter host, the bare proxy and
-/// `tidegate serve` on ports that the system chooses, calls them in turns, prints calls per second,
-/// latencies and CPU per call with their spread over the rounds, and kills what it started.
+/// Build both first: `cargo build --release` makes `tidegate`, then `cargo run --release -p tidegate-loadtests --bin compare`.
+/// Starts a counter host, the bare proxy and `tidegate serve` on ports that the system chooses, and calls them in turns. Prints
+/// calls per second, latencies and CPU per call, with their spread over the rounds. Kills the started processes at the end.
 ///
-/// Every answer is checked: each actor counts up by one per call, none is lost, none is counted twice.
+/// Checks every response: each actor counts up by one per call; no call is lost or counted twice.
 ///
-/// Exit code: 0 all answers right, 1 an answer was wrong, a call failed or something could not be started.
+/// Exit code: 0 all responses correct; 1 a response was wrong, a call failed or a program did not start.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct Program {
@@ -26,7 +25,7 @@ pub struct Program {
     pub args: CompareArgs,
 }
 
-/// The servers that `compare` starts as processes of their own, from this same binary.
+/// The servers that `compare` starts from its own binary, as separate processes.
 #[derive(Debug, Subcommand)]
 pub enum Server {
     /// The counter host alone (also the binary `host`).
@@ -35,25 +34,25 @@ pub enum Server {
     BareProxy(BareProxyArgs),
 }
 
-/// What to measure.
+/// Options of the measurement.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
-    /// What is measured.
+    /// The scenario to measure.
     #[arg(long, value_enum, default_value = "speed")]
     pub scenario: Scenario,
     /// The binary under test; by default `tidegate` beside this program.
     #[arg(long)]
     pub tidegate: Option<PathBuf>,
-    /// How often every target has its turn.
+    /// Turns of every target.
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,
     /// Measured time per turn, in seconds.
     #[arg(long, default_value_t = 8)]
     pub seconds: u64,
-    /// Time before that, with calls that are checked but not measured, in seconds.
+    /// Warm-up before the measured time, in seconds; its calls are checked but not measured.
     #[arg(long, default_value_t = 2)]
     pub warm_up: u64,
-    /// When Tidegate writes: before the reply, on the snapshot timer, or a turn each.
+    /// When Tidegate writes: before the reply, on the snapshot timer, or each in its own turn.
     #[arg(long, value_enum, default_value = "both")]
     pub durability: Durability,
     /// Connections, each with one call at a time.
@@ -65,23 +64,23 @@ pub struct CompareArgs {
     /// State per actor, in bytes; all of it changes on every call.
     #[arg(long, default_value_t = 256)]
     pub state_bytes: usize,
-    /// Snapshot interval of the actors, in ms; short enough to fall into every turn.
+    /// Snapshot interval of the actors, in ms; must be short enough for a snapshot in every turn.
     #[arg(long, default_value_t = 2000)]
     pub snapshot_ms: u32,
-    /// Where Tidegate's data goes, in a directory of its own that is removed; by default beside this
-    /// program. Must be on the disk that matters: syncing a tmpfs costs nothing.
+    /// Where Tidegate's data is written, in a new directory that is removed; by default beside this program. Must be on a real
+    /// disk: a sync on a tmpfs costs nothing.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
     /// A further setting for Tidegate's environment, as NAME=VALUE; may be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     pub settings: Vec<(String, String)>,
-    /// Overload: how many times the calls are offered that a closed loop got answered.
+    /// Overload: offered calls, as a multiple of the calls that a closed loop completes.
     #[arg(long, default_value_t = 5.0)]
     pub factor: f64,
-    /// Overload: connections to offer them on.
+    /// Overload: connections for the offered calls.
     #[arg(long, default_value_t = 1024)]
     pub overload_connections: usize,
-    /// Also writes everything measured as JSON.
+    /// Also writes all measurements to this file, as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
 }
@@ -89,9 +88,9 @@ pub struct CompareArgs {
 /// See [`CompareArgs::scenario`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// Closed loop: what each target can do, and what it costs.
+    /// Closed loop: the throughput of each target, and its cost.
     Speed,
-    /// Open loop far above what Tidegate can do: goodput stays, the rest is shed, memory is flat.
+    /// Open loop, far above the capacity of Tidegate: goodput stays, the rest is shed, memory is flat.
     Overload,
 }
 
@@ -104,7 +103,7 @@ pub enum Durability {
 }
 
 impl Durability {
-    /// The values of Tidegate's setting that are measured.
+    /// Returns the measured values of Tidegate's setting.
     pub(crate) fn settings(self) -> &'static [&'static str] {
         match self {
             Self::Acknowledged => &["acknowledged"],

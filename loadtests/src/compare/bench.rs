@@ -1,4 +1,4 @@
-//! Bench: the host, and how the targets beside it are started.
+//! Bench: starts the host, and the targets beside it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,10 +21,10 @@ use crate::register::register;
 
 /// The actor system of every run.
 const SYSTEM: &str = "loadtest";
-/// Longer than any limit of the target, so that it is the target that ends a call.
+/// Longer than any limit of the target, so that the target ends a call first.
 const DEADLINE: Duration = Duration::from_secs(80);
 
-/// Who is measured.
+/// The measured program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     Reference,
@@ -32,16 +32,16 @@ pub(super) enum Target {
     Tidegate(&'static str),
 }
 
-/// A target that is up, with its actors registered.
+/// A running target with registered actors.
 #[derive(Debug)]
 pub(super) struct Up {
     pub(super) process: Process,
     pub(super) rig: Rig,
-    // Declared last: removed after the process that writes into it was killed.
+    // Declared last, so that the directory is removed after the process that writes into it was killed.
     _data: Option<TempDir>,
 }
 
-/// What a whole run needs.
+/// The state of a whole run.
 #[derive(Debug)]
 pub(super) struct Bench {
     pub(super) args: CompareArgs,
@@ -86,7 +86,7 @@ impl Bench {
         Ok(Self { args, file_system, host, program, tidegate, scratch })
     }
 
-    /// The targets in the order of a round; another one begins each round.
+    /// The targets in the order of a round; each round begins with another target.
     pub(super) fn targets(&self, round: u32) -> Vec<Target> {
         let tidegate =
             self.args.durability.settings().iter().map(|setting| Target::Tidegate(setting));
@@ -108,7 +108,7 @@ impl Bench {
             Target::Tidegate(durability) => {
                 let data = TempDir::new_in(self.scratch.path())?;
                 let mut command = Command::new(&self.tidegate);
-                // The surroundings' settings must not decide what is measured.
+                // The caller's environment must not change the measurement.
                 command.arg("serve").env_clear();
                 command.env("PROXY_HTTP_PORT", "0").env("TIDEGATE_HTTP_ADDRESS", "127.0.0.1");
                 command.env("PROXY_ACTOR_SYSTEM_NAME", SYSTEM);
@@ -134,7 +134,7 @@ impl Bench {
         self.host.pid()
     }
 
-    /// How many actions the host has run since it started.
+    /// Returns the number of actions that the host has run since its start.
     pub(super) async fn host_calls(&self) -> anyhow::Result<u64> {
         let mut client = Client::new(self.host.address(), DEADLINE);
         let request = client.request(Method::GET, CALLS_PATH.parse()?, Bytes::new());
@@ -142,7 +142,7 @@ impl Bench {
         Ok(std::str::from_utf8(&answer)?.parse()?)
     }
 
-    /// Ends the host.
+    /// Stops the host.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         self.host.kill().await
     }

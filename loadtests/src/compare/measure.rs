@@ -1,4 +1,4 @@
-//! Measure: one phase, with what it cost every process that took part.
+//! Measure: runs one phase and measures its cost in every process that took part.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use crate::drive::{Drive, Pace};
 use crate::procfs;
 use crate::report::Report;
 
-/// One phase of one target. CPU is user and system time of all threads, in µs per answered call.
+/// One phase of one target. CPU is user and system time of all threads, in µs per successful call.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Measured {
     pub(super) report: Report,
     pub(super) cpu_us: f64,
     pub(super) host_cpu_us: f64,
     pub(super) client_cpu_us: f64,
-    /// Cores that programs without a part in this kept busy, on average.
+    /// Average number of cores that unrelated programs kept busy.
     pub(super) others_cores: f64,
     /// Resident memory of the target afterwards, in MiB.
     pub(super) resident_mib: f64,
-    /// Actions that the host ran meanwhile.
+    /// Actions that the host ran during the phase.
     pub(super) host_calls: u64,
 }
 
-/// What the kernel has charged so far.
+/// CPU time that the kernel has charged so far.
 #[derive(Debug, Clone, Copy)]
 struct Charged {
     target: Duration,
@@ -47,7 +47,7 @@ impl Charged {
     }
 }
 
-/// Runs a phase. No call is on its way when it begins or ends, so that every cost is that of its calls.
+/// Runs a phase. No call is in flight when the phase begins or ends, so the cost is that of its own calls.
 pub(super) async fn measure(
     bench: &Bench,
     up: &Up,

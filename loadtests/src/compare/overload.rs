@@ -1,5 +1,5 @@
-//! Overload: far more calls than Tidegate can answer. What it could do before it still does, the rest is
-//! told to come back, and memory stays where it was.
+//! Overload: sends far more calls than Tidegate can handle. Its goodput stays, it sheds the rest with `Retry-After`, and its
+//! memory stays flat.
 
 use std::io::Write;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use super::table;
 use crate::drive::{Drive, Pace, Rig};
 use crate::procfs;
 
-/// Resident memory of the target while it was overloaded, in MiB, four times a second.
+/// Resident memory of the overloaded target, in MiB, four samples a second.
 #[derive(Debug, Default, Serialize)]
 struct Memory(Vec<f64>);
 
-/// Returns whether all answers were right, and everything measured.
+/// Returns whether all responses were correct, and all measurements.
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<(bool, Value)> {
     let mut clean = true;
     let mut results = Vec::new();
@@ -56,7 +56,7 @@ async fn overload(bench: &Bench, target: Target) -> anyhow::Result<(bool, Value)
     up.process.kill().await?;
 
     write(bench, &target.name(), offered, &knee, &flood, &after, &memory)?;
-    // A call that ends at its deadline is allowed under overload only.
+    // Only under overload may a call end at its deadline.
     let clean = knee.report.is_clean() && after.report.is_clean() && flood.report.wrong == 0;
     let value = json!({
         "target": target.name(),
@@ -76,7 +76,7 @@ async fn touched(rig: Rig) -> anyhow::Result<Drive> {
 }
 
 impl Memory {
-    /// Takes samples; ends only when there are no more to be had.
+    /// Takes samples; returns only when a sample fails.
     async fn watch(&mut self, up: &Up) -> anyhow::Error {
         let mut ticks = interval(Duration::from_millis(250));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -89,7 +89,7 @@ impl Memory {
         }
     }
 
-    /// Before the first call, and the most of each half: memory that is bounded stays flat over the second.
+    /// Returns the memory before the first call, and the maximum of each half. Bounded memory stays flat in the second half.
     fn summary(&self) -> (f64, f64, f64) {
         let (first, second) = self.0.split_at(self.0.len() / 2);
         let most = |half: &[f64]| half.iter().copied().fold(0.0, f64::max);

@@ -1,4 +1,4 @@
-//! Speed: every target in turn, round after round, in a closed loop.
+//! Speed: measures the targets in turns, round by round, in a closed loop.
 
 use std::io::Write;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::measure::{Measured, measure};
 use super::table::{self, Row};
 use crate::drive::{Drive, Pace};
 
-/// Returns whether all answers were right, and everything measured.
+/// Returns whether all responses were correct, and all measurements.
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<(bool, Value)> {
     let mut rows: Vec<Row> = bench.targets(0).into_iter().map(Row::new).collect();
     let mut clean = true;
@@ -41,7 +41,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<(bool, Value)> {
     ))
 }
 
-/// A fresh process on an empty directory for each turn, so that no turn inherits another's compaction.
+/// Runs one turn. Each turn has a new process and an empty directory, so that it does not inherit another turn's compaction.
 async fn turn(bench: &Bench, target: Target, label: &str) -> anyhow::Result<Measured> {
     let up = bench.bring_up(target).await?;
     let mut drive = Drive::new(up.rig.clone())?;

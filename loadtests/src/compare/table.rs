@@ -13,7 +13,7 @@ pub(super) struct Row {
     pub(super) rounds: Vec<Measured>,
 }
 
-/// What a line of the table shows of a round.
+/// The value of a round in one line of the table.
 type Metric = fn(&Measured) -> f64;
 
 /// Median, lowest and highest of some rounds.
@@ -33,7 +33,7 @@ impl Row {
         Spread::of(self.rounds.iter().map(value).collect())
     }
 
-    /// CPU per call against another row's, round by round.
+    /// CPU per call divided by that of another row, round by round.
     fn ratio(&self, reference: &Self) -> Spread {
         let rounds = self.rounds.iter().zip(&reference.rounds);
         Spread::of(rounds.map(|(own, other)| own.cpu_us / other.cpu_us).collect())
@@ -63,7 +63,7 @@ impl fmt::Display for Spread {
     }
 }
 
-/// One measurement in one line.
+/// Formats one measurement as one line.
 pub(super) fn line(measured: &Measured) -> String {
     format!(
         "{:.0} calls/s, p99 {:.2} ms, CPU {:.1} µs/call (host {:.1}, client {:.1}), {:.2} cores used by others",
@@ -76,7 +76,7 @@ pub(super) fn line(measured: &Measured) -> String {
     )
 }
 
-/// The whole comparison; median (lowest–highest round).
+/// Prints the whole comparison, as median (lowest–highest round).
 pub(super) fn write(out: &mut impl Write, bench: &Bench, rows: &[Row]) -> io::Result<()> {
     let args = &bench.args;
     let cores = std::thread::available_parallelism().map_or(0, usize::from);

@@ -161,7 +161,7 @@ async fn bind(listen: &Listen) -> Result<Socket, StartError> {
 
 /// Prints to stdout where the proxy listens. With port 0, a parent process reads the address from this line.
 ///
-/// Runs on its own thread, because a write to stdout blocks while nobody reads it. Nothing waits for that thread.
+/// Runs on its own thread, because a write to an unread stdout blocks. Nothing waits for that thread.
 fn announce(url: &str) {
     info!(version = env!("CARGO_PKG_VERSION"), "listening on {url}");
     let line = format!("listening on {url}\n");

@@ -123,8 +123,7 @@ impl<C: Connect> Client<C> {
         let call = request(&address, invocation)?;
         let (reply, connection) = self.exchange(&address, call).await?;
         let read = wire::action_response(reply.body.clone(), &asked);
-        // A response that names another actor belongs to another call. The next bytes on its connection would be out of order
-        // too.
+        // A response that names another actor belongs to another call; its connection is out of order.
         let is_in_order = !matches!(read, Err(wire::Malformed::Wrong { .. }));
         if let Some(connection) = connection.filter(|_| is_in_order) {
             self.pool.put(&address, connection);

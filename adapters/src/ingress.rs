@@ -212,9 +212,9 @@ pub struct Limits {
 /// Where a host listens when its registration does not name an address.
 #[derive(Debug, Clone)]
 pub enum Hosts {
-    /// The host runs beside the proxy, always at this address.
+    /// Beside the proxy, always at this address.
     Sidecar(HostAddress),
-    /// The host listens at the peer address of its registration, at this port.
+    /// At the peer address of the registration, at this port.
     Daemon {
         /// The port of every host.
         port: u16,

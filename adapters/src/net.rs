@@ -77,7 +77,7 @@ impl Stream {
         Ok(Stream::Tcp(stream))
     }
 
-    /// Reads bytes that have arrived, even if the runtime does not know of them yet. Does not wait.
+    /// Reads arrived bytes that the runtime may not know of yet. Does not wait.
     ///
     /// # Errors
     /// `WouldBlock` when nothing has arrived, else the error of the operating system.

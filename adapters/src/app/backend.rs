@@ -50,7 +50,7 @@ impl Backend {
         self.mesh.clone()
     }
 
-    /// Returns a check, for readiness, of whether the store works.
+    /// Returns a readiness check: whether the store works.
     pub(super) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         self.store.health()
     }
@@ -66,7 +66,7 @@ impl Backend {
     }
 }
 
-/// Returns the mesh's bounds and rules from the settings.
+/// The mesh's bounds and rules, from the settings.
 fn plan(settings: &Settings) -> topology::Settings {
     let bounds = settings.bounds;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

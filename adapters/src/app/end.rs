@@ -15,7 +15,7 @@ impl Signals {
         Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
     }
 
-    /// Returns the name of the next signal. Cancel safe: dropping the future loses no signal.
+    /// Returns the name of the next signal. Cancel safe.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

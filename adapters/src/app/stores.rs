@@ -21,7 +21,7 @@ use crate::wire;
 /// How long the close may take when a check fails after the store was opened.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// Names the setting to check, at the end of an error.
+/// The end of an error: the setting to check.
 const WHERE: &str = "TIDEGATE_DATA_DIR says where states are kept";
 
 /// An open store; [`close`](Self::close) closes it.
@@ -161,7 +161,7 @@ impl OpenStore {
         Ok(())
     }
 
-    /// Returns a check, for readiness, of whether the store works.
+    /// Returns a readiness check: whether the store works.
     pub(crate) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let kind = self.kind.clone();
         move || match &kind {

@@ -18,9 +18,9 @@ pub trait Connect: Clone + Send + Sync + 'static {
     /// Connects. Sets no deadline.
     fn connect(&self, address: &HostAddress) -> impl Future<Output = io::Result<Self::Io>> + Send;
 
-    /// Reads bytes that have arrived, even if the runtime does not know of them yet. Does not wait.
+    /// Reads arrived bytes that the runtime may not know of yet. Does not wait.
     ///
-    /// The default is right for connections in memory, which see arrived bytes at once. A socket reads from the operating system.
+    /// The default is for connections in memory, which see bytes at once. A socket must read from the operating system.
     ///
     /// # Errors
     /// `WouldBlock` when nothing has arrived, else the error of the operating system.

@@ -91,7 +91,7 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         if self.is_quiet().await {
             return Ok((reply, Some(self)));
         }
-        // The connection is closed, or more bytes have arrived; hyper keeps read bytes in its buffer.
+        // Closed, or more bytes have arrived: hyper keeps those in its buffer.
         if Pin::into_inner(self.machine).into_parts().read_buf.is_empty() {
             Ok((reply, None))
         } else {

@@ -39,7 +39,7 @@ impl<T> Pool<T> {
         (newest.since.elapsed() <= self.max_idle).then_some(newest.connection)
     }
 
-    /// Keeps a connection for the next call. Closes the connection when the address has enough.
+    /// Keeps a connection for the next call; closes it when the address has enough.
     pub(super) fn put(&self, address: &HostAddress, connection: T) {
         let idle = Idle { connection, since: Instant::now() };
         let mut addresses = self.idle.lock();

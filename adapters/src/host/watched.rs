@@ -12,8 +12,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Reads arrived bytes directly, not through the runtime. Fails with [`WouldBlock`](io::ErrorKind::WouldBlock) when none has
-/// arrived.
+/// Reads arrived bytes directly. Fails with [`WouldBlock`](io::ErrorKind::WouldBlock) when none has arrived.
 pub(crate) type ReadNow<Io> = fn(&Io, &mut [u8]) -> io::Result<usize>;
 
 /// The stream; see the [module](self).

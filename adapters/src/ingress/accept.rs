@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use super::http::Refusal;
 use crate::wire::Form;
 
-/// The form for each media range. The range with the highest weight wins; of equal weights, the first in the header wins.
+/// The form for each media range. The highest weight wins; of equal weights, the first in the header.
 const FORMS: [(&str, Form); 7] = [
     ("application/json", Form::Json),
     ("text/json", Form::Json),

@@ -30,7 +30,7 @@ impl std::fmt::Debug for AdminToken {
     }
 }
 
-/// Allows local peers, and peers that send the token; refuses all others.
+/// Allows only local peers and peers that send the token.
 pub(super) fn check(
     token: Option<&AdminToken>,
     headers: &HeaderMap,

@@ -33,8 +33,7 @@ impl<C: Calls> Ingress<C> {
         &self.0.parts.limits
     }
 
-    /// Handles a request and returns its response. Never fails and never panics. Returns within the limits of the mesh and of the
-    /// body.
+    /// Returns the response to a request, within the limits of the mesh and of the body. Never fails, never panics.
     pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,

@@ -23,7 +23,7 @@ pub trait Listener: Send + 'static {
     /// A connection.
     type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// Returns the next connection. Cancel safe: dropping the future loses no connection.
+    /// Returns the next connection. Cancel safe: a dropped future loses none.
     ///
     /// # Errors
     /// When the operating system fails. A later retry may succeed.

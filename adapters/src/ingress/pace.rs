@@ -60,11 +60,11 @@ pub(super) struct Paced<Io> {
     /// The finished requests at the last idle check.
     seen: u32,
     idle_since: Instant,
-    /// Whether bytes of the next request have arrived; the service has not seen that request yet.
+    /// Whether bytes of a request have arrived that the service has not seen yet.
     begun: bool,
     /// When the wait for the rest of the head began.
     waiting_since: Option<Instant>,
-    /// Whether the connection speaks HTTP/2; there, control frames arrive too, so a byte does not mean a request.
+    /// Whether the connection is HTTP/2, where a byte may be a control frame and no request.
     http2: Option<bool>,
     read_timer: Pin<Box<Sleep>>,
     write_timer: Option<Pin<Box<Sleep>>>,

@@ -28,7 +28,7 @@ pub(super) enum Resource<'a> {
     Metrics,
 }
 
-/// The requested part of an actor's history, or the requested change.
+/// The requested read or change of an actor's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part<'a> {
     /// Read the history.

@@ -23,7 +23,7 @@ pub enum Form {
 /// One entry of a history, as JSON shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The number of the revision; 0 when the history is empty.
+    /// The revision's number; 0 for an empty history.
     pub revision: u64,
     /// When the entry was written, as RFC 3339.
     pub at: Option<String>,
@@ -56,7 +56,7 @@ pub struct Blob {
 pub struct Listing {
     /// The entries, ascending.
     pub revisions: Vec<Entry>,
-    /// The `next` parameter of the request for the following entries.
+    /// The `next` parameter for the following entries.
     pub next: Option<String>,
 }
 

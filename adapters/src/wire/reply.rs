@@ -1,4 +1,4 @@
-//! Reply: encodes the responses to callers.
+//! Reply: encodes responses to callers.
 
 use bytes::Bytes;
 use prost::Message;
@@ -87,7 +87,7 @@ pub fn state(state: ActorState) -> Bytes {
     proto_actor_state(state).encode_to_vec().into()
 }
 
-/// Encodes the body of a failure, for every route.
+/// Encodes a failure, for every route.
 ///
 /// Field 1 of `InvocationResponse`, `SpawnResponse` and `RegistrationResponse` is the same `RequestStatus`. So the bytes decode
 /// as an error of each of the three messages (decision 24).

@@ -104,8 +104,7 @@ impl Span {
         Ok(Self { interval: Interval { from, to: to.or(until), after }, limit })
     }
 
-    /// Returns the `next` parameter for the entries after `last`. It contains the end of the interval too, so no other parameter
-    /// is needed.
+    /// Returns the `next` parameter for the entries after `last`. It includes the interval's end and needs no other parameter.
     pub(super) fn next(&self, last: Place) -> String {
         let to = self.interval.to.map(|to| format!("{:x}", to.0)).unwrap_or_default();
         format!("{:x}.{:x}.{to}", last.at.0, last.revision)

@@ -132,7 +132,7 @@ impl Live {
         is_unseen.then_some(self.revision)
     }
 
-    /// Takes the revision that the history holds under the newest number. `None`: the content must be appended again.
+    /// Takes the history's entry under the newest number. `None`: the content must be appended again.
     pub(crate) fn see_revision(&mut self, newest: Option<&Revision>) {
         self.revised = newest.map(|revision| fingerprint(&revision.content));
         self.revised_at = newest.map(|revision| revision.at);

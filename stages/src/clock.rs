@@ -30,8 +30,7 @@ impl WatchedClock {
         Self { clock, began: Instant::now(), offset_us }
     }
 
-    /// Records a reading of both clocks. Returns the jump of the wall clock since the last reading, in microseconds, if it is
-    /// large.
+    /// Records a reading of both clocks. Returns a jump of the wall clock since the last reading, in microseconds.
     fn jumped(&self, now: Timestamp, elapsed_us: i64) -> Option<i64> {
         let offset = signed(now.0) - elapsed_us;
         let jump = offset - self.offset_us.load(Ordering::Relaxed);
@@ -40,7 +39,7 @@ impl WatchedClock {
             self.offset_us.store(offset, Ordering::Relaxed);
             return None;
         }
-        // When several threads see the jump at once, only one returns it.
+        // Of several threads that see the jump, only one returns it.
         let before = self.offset_us.swap(offset, Ordering::Relaxed);
         let jump = offset - before;
         (jump.abs() > UNREMARKABLE_US).then_some(jump)

@@ -89,7 +89,7 @@ impl Retention {
         self.revisions.is_none() && self.age.is_none()
     }
 
-    /// Returns the revisions to keep at the time `now`.
+    /// Returns what to keep at `now`.
     pub fn keep(&self, now: Timestamp) -> Keep {
         let since = |age: Duration| {
             let age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);

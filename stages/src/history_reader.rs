@@ -53,7 +53,7 @@ impl HistoryReader {
     /// Returns a page of the revisions in an interval, ascending.
     ///
     /// # Errors
-    /// When the store fails or gives no answer in time.
+    /// When the store fails or does not respond in time.
     pub async fn revisions(
         &self,
         id: &ActorId,

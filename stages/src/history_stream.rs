@@ -13,7 +13,7 @@ use crate::state::Revision;
 /// Most revisions in one page of a [`stream`].
 const PAGE: usize = 256;
 
-/// Returns the revisions of an interval as pages, one page in memory at a time. The stream ends at the first error.
+/// Streams the revisions of an interval in pages, one page in memory at a time. Ends at the first error.
 pub fn stream(
     store: Arc<dyn StateStore>,
     actor: Arc<ActorId>,

@@ -129,7 +129,7 @@ pub struct Workflow {
 pub struct Broadcast {
     /// Channel name.
     pub channel: String,
-    /// The input of the subscribers' actions.
+    /// Input of the subscribers.
     pub payload: Payload,
 }
 
@@ -166,7 +166,7 @@ pub struct Registration {
 /// Instances to create.
 #[derive(Debug, Clone)]
 pub struct Spawn {
-    /// Identities of the instances; `parent` names the definition.
+    /// Identities; `parent` names the definition.
     pub actors: Vec<ActorId>,
     /// Revision that the first activation loads, if any.
     pub revision: Option<u64>,

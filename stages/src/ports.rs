@@ -14,7 +14,7 @@ use crate::state::{Head, Revision, Timestamp};
 
 /// Wall-clock time. All other time is tokio's, so that tests can pause it.
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// Returns the current time.
+    /// The current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -197,7 +197,7 @@ pub trait StateStore: Debug + Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>>;
 
-    /// Drops the revisions that `keep` does not select, but never the newest. Returns the number of dropped revisions.
+    /// Drops the revisions that `keep` does not select, never the newest. Returns their number.
     fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>>;
 
     /// Durably removes an actor's head and history.

@@ -80,7 +80,7 @@ impl Timing {
     #[must_use]
     pub fn start(&self) -> bool {
         let Progress { phase, .. } = &*self.progress;
-        // The new end is stored before the phase, so a caller that sees `STARTED` also sees the new end.
+        // Before the phase, so that a caller that sees `STARTED` also sees the new end.
         self.extend(self.limits.host + self.limits.commit);
         let began = phase.compare_exchange(QUEUED, STARTED, Ordering::AcqRel, Ordering::Acquire);
         began != Err(GIVEN_UP)
@@ -155,7 +155,7 @@ impl<T> Reply<T> {
         Self(None)
     }
 
-    /// Whether the caller has stopped waiting. Always false without a caller.
+    /// Whether the caller has gone. False without a caller.
     pub fn is_abandoned(&self) -> bool {
         self.0.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
@@ -165,7 +165,7 @@ impl<T> Reply<T> {
         self.0.is_some()
     }
 
-    /// Sends the reply. A caller that has stopped waiting is no error.
+    /// Sends the reply. A caller that has gone is no error.
     pub fn send(mut self, answer: Result<T, Error>) {
         if let Some(sender) = self.0.take() {
             drop(sender.send(answer));

@@ -85,7 +85,7 @@ impl Growth {
         if !revision.is_multiple_of(self.stride) {
             return;
         }
-        // When the queue is full, the history is pruned after it has grown again.
+        // With a full queue, the history is pruned after its next growth.
         if let Ok(permit) = grown.try_reserve(0)
             && let Err(rejected) = grown.cast(entry.clone(), permit)
         {
@@ -93,7 +93,7 @@ impl Growth {
         }
     }
 
-    /// Ends the stage; drops what waits.
+    /// Ends the stage, even when histories wait.
     pub(crate) fn end(&self) {
         for producer in [&self.grown, &self.rounds].into_iter().flatten() {
             producer.end();

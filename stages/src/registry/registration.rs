@@ -1,7 +1,7 @@
 //! Registration: stores registered definitions and spawned actors across a restart.
 //!
-//! A change is durable before its reply is sent and before any call sees the change. An entry that is already known and equal is
-//! not written again, so a call that names its definition each time costs no write.
+//! A change is durable before its reply is sent and before any call sees the change. A known, equal entry is not written again,
+//! so a call that names its definition each time costs no write.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl Registrar {
         for one in definitions {
             self.adopt(one);
         }
-        // An instance may itself be a parent, and entries are loaded in any order: the loop adds parents first.
+        // An instance may itself be a parent, so parents are added first, in any order of loading.
         while !spawned.is_empty() {
             let before = spawned.len();
             spawned.retain(|one| self.adopt(one.clone()).is_none());
@@ -185,7 +185,7 @@ impl Registrar {
         Ok(())
     }
 
-    /// Returns the definitions that the same host registered before in this system and now does not register.
+    /// Returns the host's earlier definitions in this system that the registration lacks.
     fn retired(&self, registration: &Registration) -> Vec<Registered> {
         let Registration { system, host, definitions } = registration;
         let names: HashSet<&str> =

@@ -160,7 +160,7 @@ impl Bench {
         }
     }
 
-    /// Finds the number of operations for about one round; this also warms up the case.
+    /// Finds the operations for about one round, and so warms up the case.
     fn size(&self, case: &Case) -> u64 {
         const MOST_STEPS: usize = 8;
         let target = self.options.round().as_secs_f64();
@@ -269,7 +269,7 @@ fn cpu_median(samples: &[Sample]) -> f64 {
     sorted(samples, |sample| sample.cpu_seconds)[samples.len() / 2]
 }
 
-/// The median ratio of the rates of a case and the reference, each round compared with the reference round beside it.
+/// The median ratio of a case's rate to the reference's, each round against the reference round beside it.
 fn pace(samples: &[Sample], reference: &[Sample]) -> f64 {
     let paces = samples.iter().zip(reference).map(|(sample, base)| base.seconds / sample.seconds);
     let mut paces: Vec<f64> = paces.collect();

@@ -17,7 +17,7 @@ pub struct Options {
     pub rounds: Option<(usize, Duration)>,
 }
 
-/// Environment variable with the same meaning as `--cql`.
+/// Environment variable for `--cql`.
 const CQL: &str = "TIDEGATE_BENCH_CQL";
 
 impl Options {
@@ -47,7 +47,7 @@ impl Options {
         options
     }
 
-    /// Takes the address; returns whether it looks like one.
+    /// Returns whether this looks like an address.
     fn take_cql(&mut self, address: Option<String>) -> bool {
         self.cql = address.filter(|address| address.contains(':'));
         self.cql.is_some()

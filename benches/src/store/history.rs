@@ -103,7 +103,7 @@ impl History {
         self.check(expected, &found.expect("a revision"));
     }
 
-    /// Reads the whole history as a stream. Returns the largest growth of the process's resident memory, in bytes.
+    /// Streams the whole history. Returns the largest growth of resident memory, in bytes.
     ///
     /// # Panics
     /// When a revision is wrong or missing.

@@ -118,7 +118,7 @@ impl Ledger {
 }
 
 impl Account {
-    /// Marks a count as seen. Returns true when it is new.
+    /// Returns whether this count is new.
     fn mark(&mut self, count: u64) -> bool {
         let (word, bit) = (usize::try_from(count / 64).unwrap_or(usize::MAX), 1 << (count % 64));
         if self.seen.len() <= word {

@@ -76,7 +76,7 @@ where
         }
         let service = service.clone();
         connections.spawn(async move {
-            // The error is ignored: every run ends with a client that disconnects.
+            // Ignored: every run ends with a client that disconnects.
             http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
         });
     }

@@ -35,7 +35,7 @@ impl Process {
     /// Starts a server that prints `listening on http://ADDRESS`; its standard error goes to a file in `logs`.
     ///
     /// # Errors
-    /// When the server cannot be started or does not listen in time. The error includes the end of its log.
+    /// When the server cannot be started or does not listen in time, with the end of its log.
     pub async fn start(name: &str, mut command: Command, logs: &Path) -> anyhow::Result<Self> {
         let log = logs.join(format!("{}.log", name.replace(' ', "-")));
         let mut child = command
@@ -73,7 +73,7 @@ impl Process {
     /// Kills the process and waits for its end.
     ///
     /// # Errors
-    /// When the process has ended by itself (the error includes the end of its log) or cannot be killed.
+    /// When the process has ended by itself, with the end of its log, or cannot be killed.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended by itself: {status}\n{}", self.name, tail(&self.log));

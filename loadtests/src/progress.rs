@@ -7,7 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::recorder::Recorder;
 
-/// Shows the progress of a phase until the future is dropped: the caller selects between this future and the phase.
+/// Shows the progress of a phase until dropped. The caller selects between this future and the phase.
 pub async fn show(label: &str, recorder: &Recorder, duration: Duration) -> ! {
     let terminal = io::stderr().is_terminal();
     let mut ticks = interval(Duration::from_secs(if terminal { 1 } else { 5 }));

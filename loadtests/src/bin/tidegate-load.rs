@@ -13,7 +13,7 @@ use tidegate_loadtests::drive::{Drive, Pace, Rig};
 use tidegate_loadtests::register::register;
 use tidegate_loadtests::report::Report;
 
-/// Calls a Spawn proxy, times every call and checks every answer.
+/// Calls a Spawn proxy, times every call and checks every response.
 ///
 /// Start `host --port 8090` first and a proxy whose `USER_FUNCTION_PORT` is 8090. Every actor is a counter: each call must return
 /// one more than the call before, over all connections. A lost or doubled call is an error.

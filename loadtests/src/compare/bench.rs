@@ -37,7 +37,7 @@ pub(super) enum Target {
 pub(super) struct Up {
     pub(super) process: Process,
     pub(super) rig: Rig,
-    // Declared last, so that the directory is removed after the process that writes into it was killed.
+    // Declared last: removed after the process that writes into it was killed.
     _data: Option<TempDir>,
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<(bool, Value)> {
     ))
 }
 
-/// Runs one turn. Each turn has a new process and an empty directory, so that it does not inherit another turn's compaction.
+/// Each turn has a new process and an empty directory, so that it inherits no compaction of another turn.
 async fn turn(bench: &Bench, target: Target, label: &str) -> anyhow::Result<Measured> {
     let up = bench.bring_up(target).await?;
     let mut drive = Drive::new(up.rig.clone())?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::buffer::{Bound, Full, Permit, Refused, Rejected};
+pub use crate::dispatcher::keyed::Ahead;
 use crate::drain::Drainable;
 use crate::sealed::Sealed;
 use crate::subscription::{Attach, Link, Subscribe, SubscribeError, SubscribeOptions};
@@ -120,6 +121,24 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     /// many.
     pub fn sweep(&self, key: &T::Key) -> usize {
         self.shared.with(|state| state.machine.sweep(key, T::is_abandoned)).len()
+    }
+
+    /// What is granted before an event of this key and class that is pushed now.
+    pub fn ahead(&self, key: &T::Key, class: u32) -> Ahead {
+        self.shared.state.lock().machine.ahead(key, class)
+    }
+
+    /// Removes queued events that would be granted too late, and returns them: events of a key that is held, then of
+    /// the last ready keys of a class. Removes at most `most`, and looks at few that are in time. `is_late` runs with
+    /// the producer's lock held.
+    pub fn shed_late(
+        &self,
+        key: &T::Key,
+        class: u32,
+        most: usize,
+        is_late: impl FnMut(Ahead, &T) -> bool,
+    ) -> Vec<T> {
+        self.shared.with(|state| state.machine.shed_late(key, class, most, is_late))
     }
 
     /// Limits how many events of a class are in flight at once. `usize::MAX`, the default, means no

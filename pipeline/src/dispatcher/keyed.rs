@@ -17,11 +17,14 @@ use crate::demand::Account;
 use crate::subscription::SubscriberId;
 
 mod class;
+mod late;
 mod ready_queue;
 mod slot;
 mod subscribers;
 #[cfg(test)]
 mod model;
+
+pub use late::Ahead;
 
 use class::Class;
 use slot::{KeyState, Queued, Slots};

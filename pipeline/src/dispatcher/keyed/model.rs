@@ -19,6 +19,7 @@ struct Mail {
 enum Step {
     Push { key: u8, class: u32, exempt: bool, gone: bool },
     Sweep { key: u8 },
+    ShedLate { key: u8, class: u32, most: usize },
     Limit { class: u32, limit: usize },
     Subscribe { max: usize, min: usize },
     Cancel { which: usize },
@@ -34,7 +35,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (key.clone(), class.clone(), any::<bool>(), any::<bool>())
             .prop_map(|(key, class, exempt, gone)| Step::Push { key, class, exempt, gone }),
-        1 => key.prop_map(|key| Step::Sweep { key }),
+        1 => key.clone().prop_map(|key| Step::Sweep { key }),
+        1 => (key, class.clone(), 0usize..5)
+            .prop_map(|(key, class, most)| Step::ShedLate { key, class, most }),
         1 => (class.clone(), prop_oneof![Just(usize::MAX), 0usize..3])
             .prop_map(|(class, limit)| Step::Limit { class, limit }),
         1 => (1usize..6, 0usize..6)
@@ -117,6 +120,16 @@ impl Model {
                     queue.iter().map(|(mail, _)| *mail).filter(|mail| mail.gone).collect();
                 queue.retain(|(mail, _)| !mail.gone);
                 assert_eq!(swept, expected);
+            }
+            Step::ShedLate { key, class, most } => {
+                let shed = self.machine.shed_late(&key, class, most, |_, mail| mail.gone);
+                assert!(shed.len() <= most);
+                for mail in shed {
+                    assert!(mail.gone);
+                    let queue = self.queues.get_mut(&mail.key).expect("it was queued");
+                    let (last, _) = queue.pop_back().expect("it was queued");
+                    assert_eq!(mail, last, "from behind");
+                }
             }
             Step::Limit { class, limit } => {
                 self.machine.set_class_limit(class, limit);

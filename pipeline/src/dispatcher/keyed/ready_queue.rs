@@ -8,11 +8,19 @@ pub(crate) struct Links {
     after: Option<u32>,
 }
 
+impl Links {
+    /// The slot before this one in its queue.
+    pub(crate) fn before(self) -> Option<u32> {
+        self.before
+    }
+}
+
 /// The slots of ready keys, first in first out. Each slot holds its own links.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ReadyQueue {
     first: Option<u32>,
     last: Option<u32>,
+    len: usize,
 }
 
 /// Finds the links of a slot.
@@ -29,6 +37,14 @@ impl ReadyQueue {
         self.first
     }
 
+    pub(crate) fn last(&self) -> Option<u32> {
+        self.last
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Appends a slot that is in no queue.
     pub(crate) fn push_back(&mut self, slots: &mut impl Linked, slot: u32) {
         *slots.links(slot) = Links { before: self.last, after: None };
@@ -37,11 +53,13 @@ impl ReadyQueue {
             None => self.first = Some(slot),
         }
         self.last = Some(slot);
+        self.len += 1;
     }
 
     /// Removes a slot, which must be in this queue.
     pub(crate) fn remove(&mut self, slots: &mut impl Linked, slot: u32) {
         let Links { before, after } = std::mem::take(slots.links(slot));
+        self.len -= 1;
         match before {
             Some(before) => slots.links(before).after = after,
             None => self.first = after,

@@ -1,0 +1,209 @@
+//! Late: what is granted before an event, and the removal of events that would be granted too late.
+
+use std::hash::{BuildHasher, Hash};
+
+use crate::dispatcher::keyed::Keyed;
+use crate::dispatcher::keyed::class::Class;
+use crate::dispatcher::keyed::ready_queue::Linked;
+use crate::dispatcher::keyed::slot::KeyState;
+
+/// A search for late events ends after this many queues whose last event is not late.
+const IN_TIME: usize = 64;
+
+/// How many events are granted before an event, as the queues are now. It assumes that keys of a class take turns, as
+/// classes do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// Events of its own key.
+    pub of_key: usize,
+    /// Events of its own class.
+    pub of_class: usize,
+    /// Events of all classes.
+    pub of_all: usize,
+}
+
+impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
+    /// What is granted before an event that is pushed now.
+    pub(crate) fn ahead(&mut self, key: &K, class: u32) -> Ahead {
+        let keys = self.ready_keys(class);
+        let Some(slot) = self.slot_of(key) else { return self.ahead_of(0, keys, class) };
+        let queue = self.slots.get_mut(slot);
+        let (of_key, is_ready) = (queue.waiting.len(), queue.state != KeyState::Held);
+        // The position of its key takes long to find: the key counts as the last.
+        self.ahead_of(of_key, keys.saturating_sub(usize::from(is_ready)), class)
+    }
+
+    /// Removes late events: those of a key that is held, then those of the last ready keys of a class, in both from
+    /// behind. Removes at most `most`, and leaves a queue alone whose last event is not late.
+    pub(crate) fn shed_late(
+        &mut self,
+        key: &K,
+        class: u32,
+        most: usize,
+        mut is_late: impl FnMut(Ahead, &T) -> bool,
+    ) -> Vec<T> {
+        let (mut shed, mut in_time) = (Vec::new(), 0);
+        let mut position = self.ready_keys(class);
+        if let Some(slot) = self.slot_of(key)
+            && self.slots.get_mut(slot).state == KeyState::Held
+        {
+            // Its key becomes the last ready one.
+            self.shed_queue(slot, position, class, most, &mut is_late, &mut shed);
+        }
+        let mut next = self.classes.get(&class).and_then(|class| class.ready.last());
+        while let Some(slot) = next
+            && shed.len() < most
+            && in_time < IN_TIME
+        {
+            position = position.saturating_sub(1);
+            next = self.slots.links(slot).before();
+            self.shed_queue(slot, position, class, most, &mut is_late, &mut shed);
+            if self.slots.get_mut(slot).waiting.is_empty() {
+                self.make_unready(slot, class);
+                self.requeue(slot);
+            } else {
+                in_time += 1;
+            }
+        }
+        shed
+    }
+
+    /// Removes the late events at the end of a queue whose key has that many ready keys before it.
+    fn shed_queue(
+        &mut self,
+        slot: u32,
+        position: usize,
+        class: u32,
+        most: usize,
+        is_late: &mut impl FnMut(Ahead, &T) -> bool,
+        shed: &mut Vec<T>,
+    ) {
+        while shed.len() < most {
+            let of_key = self.slots.get_mut(slot).waiting.len().saturating_sub(1);
+            let ahead = self.ahead_of(of_key, position, class);
+            let queue = self.slots.get_mut(slot);
+            let Some(last) = queue.waiting.pop_back_if(|last| is_late(ahead, &last.event)) else {
+                return;
+            };
+            queue.counted -= usize::from(!last.exempt);
+            self.queued -= 1;
+            shed.push(last.event);
+        }
+    }
+
+    fn slot_of(&self, key: &K) -> Option<u32> {
+        let (slots, hash) = (&self.slots, self.hasher.hash_one(key));
+        self.table.find(hash, |at| slots.is(*at, key)).copied()
+    }
+
+    fn ready_keys(&self, class: u32) -> usize {
+        self.classes.get(&class).map_or(0, |class: &Class| class.ready.len())
+    }
+
+    /// Each turn of a key is followed by one turn of each ready key.
+    fn ahead_of(&self, of_key: usize, position: usize, class: u32) -> Ahead {
+        let of_class = position.saturating_add(of_key.saturating_mul(self.ready_keys(class)));
+        let of_all = of_class.saturating_mul(self.rotation.len().max(1));
+        Ahead { of_key, of_class: of_class.min(self.queued), of_all: of_all.min(self.queued) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demand::Account;
+    use crate::subscription::SubscriberId;
+
+    /// Keys with that many events each, all of one class.
+    fn machine(class: u32, keys: std::ops::Range<u32>, each: u32) -> Keyed<u32, (u32, u32)> {
+        let mut machine = Keyed::new(100);
+        for key in keys {
+            for number in 0..each {
+                machine.push(&key, (key, number), class, false).unwrap();
+            }
+        }
+        machine
+    }
+
+    fn demand(machine: &mut Keyed<u32, (u32, u32)>, events: usize) {
+        machine.subscribe(SubscriberId(0), Account::new(events, 0, true));
+        machine.open(SubscriberId(0));
+    }
+
+    #[test]
+    fn as_many_events_as_were_told_are_granted_before_a_new_one() {
+        for (keys, each, own) in [(0, 0, 0), (5, 1, 0), (5, 3, 0), (5, 3, 1), (5, 1, 2)] {
+            let mut machine = machine(0, 0..keys, each);
+            for number in 0..own {
+                machine.push(&99, (99, number), 0, false).unwrap();
+            }
+            let ahead = machine.ahead(&99, 0);
+            assert_eq!(ahead.of_key, own as usize);
+            machine.push(&99, (99, own), 0, false).unwrap();
+            demand(&mut machine, 1);
+            let mut before = 0;
+            while let Some(grant) = machine.grant() {
+                if grant.event == (99, own) {
+                    break;
+                }
+                before += 1;
+                machine.release(grant.held);
+            }
+            assert_eq!((ahead.of_class, ahead.of_all), (before, before), "{keys} {each} {own}");
+        }
+    }
+
+    #[test]
+    fn keys_of_another_lane_count_for_one_turn_of_each_lane() {
+        let mut machine = machine(1, 0..50, 1);
+        let ahead = machine.ahead(&99, 2);
+        assert_eq!((ahead.of_class, ahead.of_all), (0, 0));
+        for key in 100..103 {
+            machine.push(&key, (key, 0), 2, false).unwrap();
+        }
+        let ahead = machine.ahead(&99, 2);
+        assert_eq!((ahead.of_class, ahead.of_all), (3, 6));
+        // A class that may have no event in flight holds nobody up.
+        machine.set_class_limit(1, 0);
+        assert_eq!(machine.ahead(&99, 2).of_all, 3);
+    }
+
+    #[test]
+    fn late_events_are_removed_from_behind_up_to_a_number() {
+        let mut machine = machine(0, 0..100, 1);
+        let late = |ahead: Ahead, _: &(u32, u32)| ahead.of_class >= 40;
+        let mut shed = Vec::new();
+        for expected in [32, 28, 0] {
+            let some = machine.shed_late(&99, 0, 32, late);
+            assert_eq!(some.len(), expected);
+            shed.extend(some);
+        }
+        assert_eq!(shed, (40..100).rev().map(|key| (key, 0)).collect::<Vec<_>>());
+        demand(&mut machine, 200);
+        let mut left = Vec::new();
+        while let Some(grant) = machine.grant() {
+            left.push(grant.event);
+            machine.release(grant.held);
+        }
+        assert_eq!(left, (0..40).map(|key| (key, 0)).collect::<Vec<_>>());
+        assert!(machine.is_idle());
+        assert_eq!((machine.table.len(), machine.slots.occupied().len()), (0, 0));
+    }
+
+    #[test]
+    fn the_queue_of_a_held_key_is_searched_and_stays_in_order() {
+        let mut machine = machine(0, 0..1, 6);
+        demand(&mut machine, 1);
+        let held = machine.grant().unwrap().held;
+        let shed = machine.shed_late(&0, 0, 64, |ahead, _| ahead.of_key >= 2);
+        assert_eq!(shed, [(0, 5), (0, 4), (0, 3)]);
+        machine.release(held);
+        let next = machine.grant().unwrap();
+        assert_eq!(next.event, (0, 1));
+        machine.shed_late(&0, 0, 64, |_, _| true);
+        machine.release(next.held);
+        assert!(machine.is_idle());
+        machine.push(&0, (0, 9), 0, false).unwrap();
+        assert_eq!(machine.grant().unwrap().event, (0, 9));
+    }
+}

@@ -1,4 +1,4 @@
-//! Admission through the built binary: what callers see when there is no capacity for their calls.
+//! Admission through the built binary: what callers see when there is no capacity, or no time, for their calls.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
@@ -9,13 +9,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use prost::Message;
 use support::client::{ANSWER_LIMIT, Client, Reply};
-use support::counter::{ADD, Counter, SYSTEM, call, definition, register};
+use support::counter::{ADD, Added, Counter, SYSTEM, add, call, definition, register};
 use support::host::{Answer, Call, Host, Script};
 use support::proto::Kind;
 use support::proxy::Proxy;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// The least that can be set: eight calls wait, and one more is in the worker's hands.
 const TINY: [(&str, &str); 3] = [
@@ -26,6 +27,9 @@ const TINY: [(&str, &str); 3] = [
 const ADMITTED: usize = 9;
 /// Callers of which three find no capacity.
 const CALLERS: usize = 12;
+
+/// What a turn takes where turns are slow.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Counts as soon as it is open.
 struct Gate {
@@ -159,4 +163,56 @@ async fn former_names_of_settings_work_and_the_log_names_those_of_today() {
     let (code, told) = Proxy::refused(&other).await;
     assert_eq!(code, Some(64));
     assert!(told.contains("TIDEGATE_DOOR_EVENTS") && told.contains("ADMISSION"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_turn_cannot_come_in_time_is_refused_with_when_to_come_back() {
+    let host = Host::start(Arc::new(Counter { takes: TURN, ..Counter::default() }));
+    let port = host.port();
+    let proxy = Proxy::start(&[
+        ("PROXY_DATABASE_TYPE", "memory"),
+        ("USER_FUNCTION_HOST", "127.0.0.1"),
+        ("USER_FUNCTION_PORT", &port),
+        ("TIDEGATE_START_TIMEOUT", "60s"),
+    ])
+    .await;
+    let mut client = Client::connect(proxy.address()).await.unwrap();
+    register(&mut client, vec![definition("joe", Kind::Named), definition("jim", Kind::Named)])
+        .await;
+    for _ in 0..20 {
+        assert!(matches!(add(&mut client, "joe").await.unwrap(), Added::To(_)));
+    }
+    // Callers with time enough keep nine turns of a tenth of a second waiting.
+    let (mut callers, enough) = (JoinSet::new(), CancellationToken::new());
+    for _ in 0..10 {
+        let mut client = Client::connect(proxy.address()).await.unwrap();
+        let enough = enough.clone();
+        callers.spawn(async move {
+            while !enough.is_cancelled() {
+                assert!(matches!(add(&mut client, "joe").await.unwrap(), Added::To(_)));
+            }
+        });
+    }
+    let path = format!("/api/v1/system/{SYSTEM}/actors/joe/invoke");
+    let mut hasty = call("joe", ADD);
+    hasty.metadata.insert("request-timeout".into(), "150".into());
+    let refused = timeout(ANSWER_LIMIT, async {
+        loop {
+            // The first ones may come before those callers.
+            let reply = client.post(&path, hasty.encode_to_vec().into()).await.unwrap();
+            if reply.status == 503 {
+                return reply;
+            }
+        }
+    });
+    assert_eq!(&refused.await.unwrap().headers["retry-after"], "1");
+    assert!(matches!(add(&mut client, "jim").await.unwrap(), Added::To(1)), "another actor");
+    enough.cancel();
+    while let Some(ended) = callers.join_next().await {
+        ended.unwrap();
+    }
+    let metrics = client.get("/metrics").await.unwrap();
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    let counted = r#"tidegate_calls_refused_total{reason="deadline"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
 }

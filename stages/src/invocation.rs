@@ -65,6 +65,11 @@ pub struct Invocation {
 }
 
 impl Invocation {
+    /// Whether its caller waits for the answer.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.asynchronous && self.scheduled_to <= 0
+    }
+
     /// Size in bytes that counts against bounds: payload, names and metadata.
     pub fn bytes(&self) -> usize {
         let metadata: usize =

@@ -18,6 +18,7 @@ mod clock;
 mod store_limit;
 mod retry_budget;
 mod retries;
+mod turn_time;
 // Who is registered, what is in memory, and what travels from stage to stage.
 mod activation;
 mod registry;
@@ -25,6 +26,7 @@ mod call;
 // The stages, in the order of the path.
 mod caller;
 mod placement;
+mod admission;
 mod respawn;
 mod park;
 mod path;

@@ -92,12 +92,11 @@ impl Mailboxes {
     fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
         let Admitted { entry, invocation, timing, permit } = admitted;
         self.check_location(&entry.actor)?;
-        let is_scheduled = invocation.scheduled_to > 0;
-        let (reply, waiting) = if invocation.asynchronous || is_scheduled {
-            (Reply::unwanted(), None)
-        } else {
+        let (reply, waiting) = if invocation.is_awaited() {
             let (reply, waiting) = Reply::new(&timing);
             (reply, Some(waiting))
+        } else {
+            (Reply::unwanted(), None)
         };
         let call = Call {
             action: invocation.action,

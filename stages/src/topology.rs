@@ -26,7 +26,8 @@ use tower::layer::util::{Identity, Stack};
 use tower::util::BoxCloneSyncService;
 use tracing::info;
 
-use crate::call::Planned;
+use crate::admission::{Admission, TurnTimeLayer};
+use crate::call::{Admitted, Planned};
 use crate::caller::{Admit, CallerService, CheckLayer, per_definition, per_peer, per_system};
 use crate::checkpoint::{Checkpoint, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
@@ -89,7 +90,9 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let recalled = registrar.recall().await?;
     info!(epoch, recalled, "mesh open");
 
-    let caller = caller(&settings, &registrar, &mailboxes, &clock);
+    let at_once = (settings.worker_demand, settings.host_connections);
+    let admission = Admission::new(mailboxes.queue.clone(), at_once, settings.deadlines.start);
+    let caller = caller(&settings, &registrar, &mailboxes, &clock, admission.clone());
     let growth =
         Growth::start(settings.retention, directory.clone(), store.clone(), clock.clone(), &tasks)
             .map_err(unsubscribed)?;
@@ -129,7 +132,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
     let deliver =
         Deliver { caller: caller.clone(), mailboxes: mailboxes.clone(), tasks: tasks.clone() };
-    start_workers(&settings, path, &mailboxes, &registrar, retry_budgets, &tasks)?;
+    start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(deliver, &effects, &tasks)?;
     let stop_timers = CancellationToken::new();
@@ -156,6 +159,7 @@ fn caller(
     registrar: &Registrar,
     mailboxes: &Mailboxes,
     clock: &Arc<dyn Clock>,
+    admission: Admission,
 ) -> CallerService {
     let limits = settings.rate_limits;
     let (registrar, mailboxes) = (registrar.clone(), mailboxes.clone());
@@ -165,6 +169,7 @@ fn caller(
         .layer(CheckLayer { registrar: registrar.clone(), clock: clock.clone() })
         .option_layer(limits.system.map(per_system))
         .option_layer(limits.definition.map(per_definition))
+        .map_result(move |admitted: Result<Admitted, Error>| admission.in_time(admitted?))
         .service(Admit { registrar, mailboxes, max_pending_effects });
     BoxCloneSyncService::new(caller)
 }
@@ -175,7 +180,7 @@ fn start_workers<H: Host>(
     path: Path<Lookup, Invoke<H>, SideEffects, Submit, Maintenance>,
     mailboxes: &Mailboxes,
     registrar: &Registrar,
-    budgets: Arc<RetryBudgets>,
+    (budgets, admission): (Arc<RetryBudgets>, Admission),
     tasks: &Drain,
 ) -> Result<(), Error> {
     let path = Path {
@@ -193,6 +198,7 @@ fn start_workers<H: Host>(
             budgets: budgets.clone(),
         })
         .layer(ParkLayer { tasks: tasks.clone(), budgets })
+        .layer(TurnTimeLayer { admission })
         .service(path);
     let workers = settings.workers.max(1);
     for _ in 0..workers {

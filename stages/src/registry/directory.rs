@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
 use crate::registry::entry::{Entry, Hosted, NOT_LIVE, Source};
+use crate::turn_time::MeanTurn;
 
 const SHARDS: usize = 64;
 
@@ -21,11 +22,11 @@ pub(crate) struct Directory {
     began: Instant,
 }
 
-/// The number of each host's limit on calls in flight. A number is never used twice, because queued turns may still count against
-/// an old one.
+/// Of each host the number of its limit on calls in flight, and how long its turns take. A number is never used twice,
+/// because queued turns may still count against an old one.
 #[derive(Debug, Default)]
 struct HostLimits {
-    by_host: HashMap<HostAddress, u32>,
+    by_host: HashMap<HostAddress, (u32, Arc<MeanTurn>)>,
     newest: u32,
 }
 
@@ -96,17 +97,19 @@ impl Directory {
         }
     }
 
-    /// Returns the number of a host's limit, and whether the limit is new.
-    pub(crate) fn host_limit(&self, host: &HostAddress) -> (u32, bool) {
+    /// A definition with the limit of its host, and whether that limit is a new one.
+    pub(crate) fn hosted(&self, definition: Arc<Definition>) -> (Hosted, bool) {
         let mut host_limits = self.host_limits.lock();
-        if let Some(host_limit) = host_limits.by_host.get(host) {
-            return (*host_limit, false);
-        }
-        // Number 0 is for turns that need no host.
-        host_limits.newest += 1;
-        let host_limit = host_limits.newest;
-        host_limits.by_host.insert(host.clone(), host_limit);
-        (host_limit, true)
+        let known = host_limits.by_host.get(&definition.host).cloned();
+        let is_new = known.is_none();
+        let (host_limit, mean_turn) = known.unwrap_or_else(|| {
+            // Number 0 is that of turns which need no host.
+            host_limits.newest += 1;
+            let new = (host_limits.newest, Arc::default());
+            host_limits.by_host.insert(definition.host.clone(), new.clone());
+            new
+        });
+        (Hosted { definition, host_limit, mean_turn }, is_new)
     }
 
     /// Removes the limit of a host if no definition names the host any more. Returns whether the limit was removed. Reads every
@@ -198,11 +201,8 @@ mod tests {
 
     fn hosted(directory: &Directory, name: &str) -> (Arc<ActorId>, Source) {
         let definition = definition(name);
-        let (host_limit, _) = directory.host_limit(&definition.host);
-        (
-            Arc::new(definition.id.clone()),
-            Source::Defined(Hosted { definition: definition.into(), host_limit }),
-        )
+        let id = Arc::new(definition.id.clone());
+        (id, Source::Defined(directory.hosted(definition.into()).0))
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         let mut changed = definition("template");
         changed.actions.push("new".into());
         let id = Arc::new(changed.id.clone());
-        directory.put(id, Source::Defined(Hosted { definition: changed.into(), host_limit: 1 }));
+        directory.put(id, Source::Defined(directory.hosted(changed.into()).0));
         assert!(joe.spec().hosted.definition.knows("new"));
         assert_eq!(joe.spec().id.parent, "template");
     }
@@ -255,12 +255,13 @@ mod tests {
         directory.put(id.clone(), Source::Defined(old.clone()));
         assert!(!directory.forget_host_limit(&old));
         let elsewhere = HostAddress::new("127.0.0.1:8091");
-        let (host_limit, _) = directory.host_limit(&elsewhere);
         let definition = Definition { host: elsewhere, ..definition("joe") };
-        directory.put(id, Source::Defined(Hosted { definition: definition.into(), host_limit }));
+        let (moved, _) = directory.hosted(definition.into());
+        let host_limit = moved.host_limit;
+        directory.put(id, Source::Defined(moved));
         assert!(directory.forget_host_limit(&old));
-        let (back, is_new) = directory.host_limit(&old.definition.host);
-        assert!(is_new && back != old.host_limit && back != host_limit);
+        let (back, is_new) = directory.hosted(old.definition.clone());
+        assert!(is_new && back.host_limit != old.host_limit && back.host_limit != host_limit);
     }
 
     #[test]

@@ -15,12 +15,15 @@ use crate::activation::incarnation::{CommitState, Incarnation};
 use crate::actor::{ActorId, ActorRef, Definition};
 use crate::error::Error;
 use crate::state::Timestamp;
+use crate::turn_time::MeanTurn;
 
 /// A definition, and the number of the limit on calls in flight that all definitions of its host share.
 #[derive(Debug, Clone)]
 pub(crate) struct Hosted {
     pub(crate) definition: Arc<Definition>,
     pub(crate) host_limit: u32,
+    /// How long turns take that count against it.
+    pub(crate) mean_turn: Arc<MeanTurn>,
 }
 
 /// Where an entry's definition comes from.
@@ -76,6 +79,8 @@ pub(crate) struct Entry {
     pub(crate) memory: Mutex<Memory>,
     /// Time of the newest record, in microseconds since 1970; a record never gets an earlier one.
     pub(crate) newest_record_us: AtomicU64,
+    /// How long its turns take.
+    pub(crate) mean_turn: MeanTurn,
     /// Effects planned and not yet sent.
     pub(crate) pending_effects: AtomicU32,
     /// Whether its snapshot timer runs.
@@ -103,6 +108,7 @@ impl Entry {
             registered: RwLock::new((id, source)),
             memory: Mutex::default(),
             newest_record_us: AtomicU64::new(0),
+            mean_turn: MeanTurn::default(),
             pending_effects: AtomicU32::new(0),
             snapshot_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),

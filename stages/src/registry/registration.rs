@@ -100,11 +100,11 @@ impl Registrar {
     }
 
     fn hosted(&self, definition: Arc<Definition>) -> Hosted {
-        let (host_limit, new) = self.directory.host_limit(&definition.host);
+        let (hosted, new) = self.directory.hosted(definition);
         if new {
-            self.mailboxes.queue.set_class_limit(host_limit, self.host_connections);
+            self.mailboxes.queue.set_class_limit(hosted.host_limit, self.host_connections);
         }
-        Hosted { definition, host_limit }
+        hosted
     }
 
     /// Stores a host's definitions durably, then warms eligible actors up in the background.

@@ -127,7 +127,11 @@ mod tests {
     fn entry(name: &str) -> Arc<Entry> {
         let definition = definition(name);
         let id = Arc::new(definition.id.clone());
-        let source = Source::Defined(Hosted { definition: definition.into(), host_limit: 1 });
+        let source = Source::Defined(Hosted {
+            definition: definition.into(),
+            host_limit: 1,
+            mean_turn: Arc::default(),
+        });
         Directory::new().put(id, source)
     }
 

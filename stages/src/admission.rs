@@ -1,0 +1,242 @@
+//! Admission by deadline: a call whose turn cannot come in time is refused at once, not after its time.
+//!
+//! The expected wait of a call is the largest of three: the calls queued for its actor × that actor's mean turn; the
+//! turns of all actors that come first ÷ the turns that may run at once × the mean of all turns; and the same for the
+//! turns of its host. Actors take turns and so do hosts, so that the queues of others count only for the turns that they
+//! get before this one: a long queue of one actor, or of a slow host, does not refuse the calls of another.
+//!
+//! - A call is refused at admission when its expected wait exceeds what is left of its time to start.
+//! - Means change, and a burst comes before any is known. So queued calls are looked at again whenever a turn of their
+//!   host ends: the queue of that turn's actor, and those of the last actors in line, each from its end up to the first
+//!   call that is in time. At most [`SHED`] calls are refused then. So a backlog that is too long is refused from its
+//!   end, [`SHED`] calls per turn, and each queue at the latest when its actor has had a turn. No other promise is made:
+//!   an expectation is off by about one turn, and a call that is late with one behind it that is not, because that one
+//!   has more time, waits until its own time is over.
+//! - A mean counts after 20 turns. While no turn ends, no queued call is refused.
+//! - Exempt are calls that nobody waits for, those of the mesh itself among them, and calls that were routed on.
+//!
+//! A refused call was not started. The time of a turn is that of its slot: a turn that is parked does not count.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use metrics::{Counter, counter};
+use tidegate_pipeline::{Ahead, KeyedProducer};
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use crate::call::{Admitted, Failed, Placed, StageResult, Task};
+use crate::error::Error;
+use crate::metrics::CALLS_REFUSED_TOTAL;
+use crate::registry::entry::{Entry, Hosted};
+use crate::turn_time::MeanTurn;
+
+/// Most calls that are refused when a turn ends.
+const SHED: usize = 128;
+
+/// The least time after which a refused caller is told to come back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A backlog that is shorter than this part of the time to start is not looked through.
+const SHORT: u32 = 8;
+
+/// What is known of turns, and the calls that wait for theirs; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    queue: KeyedProducer<Placed>,
+    /// Turns that may run at once, in all and for one host.
+    at_once: u32,
+    at_once_per_host: u32,
+    short: Duration,
+    mean_turn: MeanTurn,
+    refused: Counter,
+}
+
+/// The mean turns that a call's wait depends on, as far as they are known.
+#[derive(Debug, Clone, Copy)]
+struct Means {
+    actor: Option<Duration>,
+    host: Option<Duration>,
+    all: Option<Duration>,
+}
+
+impl Admission {
+    /// `at_once`: turns that may run at once, in all and for one host. `start`: how long calls may take to start.
+    pub(crate) fn new(
+        queue: KeyedProducer<Placed>,
+        at_once: (usize, usize),
+        start: Duration,
+    ) -> Self {
+        let number = |count: usize| u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        Self(Arc::new(Inner {
+            queue,
+            at_once: number(at_once.0),
+            at_once_per_host: number(at_once.1),
+            short: start / SHORT,
+            mean_turn: MeanTurn::default(),
+            refused: counter!(CALLS_REFUSED_TOTAL, "reason" => "deadline"),
+        }))
+    }
+
+    /// Lets a call pass that can start in time.
+    ///
+    /// # Errors
+    /// When its turn is expected too late.
+    pub(crate) fn in_time(&self, admitted: Admitted) -> Result<Admitted, Error> {
+        if !admitted.invocation.is_awaited() {
+            return Ok(admitted);
+        }
+        let left = admitted.timing.start_by.saturating_duration_since(Instant::now());
+        let entry = &admitted.entry;
+        let hosted = entry.spec().hosted;
+        let means = self.0.means(entry, &hosted);
+        if self.0.longest(means) <= left {
+            return Ok(admitted);
+        }
+        let ahead = self.0.queue.ahead(&entry.actor, hosted.host_limit);
+        let expected = self.0.wait(means, ahead);
+        if expected <= left { Ok(admitted) } else { Err(self.0.refuse(expected, left)) }
+    }
+}
+
+impl Inner {
+    fn means(&self, entry: &Entry, hosted: &Hosted) -> Means {
+        Means {
+            actor: entry.mean_turn.mean(),
+            host: hosted.mean_turn.mean(),
+            all: self.mean_turn.mean(),
+        }
+    }
+
+    fn wait(&self, means: Means, ahead: Ahead) -> Duration {
+        let of = |mean: Option<Duration>, turns: usize, at_once: u32| {
+            let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+            mean.map_or(Duration::ZERO, |mean| mean.saturating_mul(turns) / at_once)
+        };
+        let of_actor = of(means.actor, ahead.of_key, 1);
+        let of_host = of(means.host, ahead.of_class, self.at_once_per_host);
+        of_actor.max(of_host).max(of(means.all, ahead.of_all, self.at_once))
+    }
+
+    /// The longest wait that calls can cause, however they are queued. Reading it takes no lock of the queues.
+    fn longest(&self, means: Means) -> Duration {
+        let admitted = self.queue.admitted();
+        self.wait(means, Ahead { of_key: admitted, of_class: admitted, of_all: admitted })
+    }
+
+    fn refuse(&self, expected: Duration, left: Duration) -> Error {
+        self.refused.increment(1);
+        let reason = format!("the actor's turn is expected in {expected:.1?} only");
+        Error::Overloaded { reason, retry_after: expected.saturating_sub(left).max(RETRY_AFTER) }
+    }
+
+    /// Notes a turn, and refuses calls that wait in vain.
+    fn ended(&self, entry: &Entry, host_limit: u32, took: Duration) {
+        entry.mean_turn.record(took);
+        self.mean_turn.record(took);
+        if host_limit == 0 {
+            return;
+        }
+        let hosted = entry.spec().hosted;
+        hosted.mean_turn.record(took);
+        let means = self.means(entry, &hosted);
+        if self.longest(means) <= self.short {
+            return;
+        }
+        let (now, mut waits) = (Instant::now(), Vec::new());
+        let late = self.queue.shed_late(&entry.actor, host_limit, SHED, |ahead, placed| {
+            let Some(start_by) = start_by(placed) else { return false };
+            let actor = placed.entry.mean_turn.mean();
+            let wait = self.wait(Means { actor, ..means }, ahead);
+            let left = start_by.saturating_duration_since(now);
+            let is_late = wait > left;
+            if is_late {
+                waits.push((wait, left));
+            }
+            is_late
+        });
+        for (placed, (wait, left)) in late.into_iter().zip(waits) {
+            placed.fail(self.refuse(wait, left));
+        }
+    }
+}
+
+/// When a call must have been started that may be refused.
+fn start_by(placed: &Placed) -> Option<Instant> {
+    let Task::Call(call) = &placed.task else { return None };
+    let may_be_refused = call.reply.is_wanted() && call.route.is_empty();
+    may_be_refused.then_some(call.timing.start_by)
+}
+
+/// Whether a turn says nothing about how long turns take: it is not over, or its call was given up before.
+fn is_no_turn(failed: &Failed) -> bool {
+    failed.may_be_parked || matches!(failed.error, Error::NotStarted(..))
+}
+
+/// Measures turns: worn by the path, inside of what parks them.
+#[derive(Debug, Clone)]
+pub(crate) struct TurnTimeLayer {
+    /// Where the times go.
+    pub(crate) admission: Admission,
+}
+
+/// See [`TurnTimeLayer`].
+#[derive(Debug, Clone)]
+pub(crate) struct TurnTime<S> {
+    path: S,
+    admission: Admission,
+}
+
+/// A turn that runs.
+#[derive(Debug)]
+pub(crate) struct Running<F> {
+    turn: F,
+    entry: Arc<Entry>,
+    host_limit: u32,
+    began: Instant,
+    admission: Admission,
+}
+
+impl<S> Layer<S> for TurnTimeLayer {
+    type Service = TurnTime<S>;
+
+    fn layer(&self, path: S) -> TurnTime<S> {
+        TurnTime { path, admission: self.admission.clone() }
+    }
+}
+
+impl<S> Service<Placed> for TurnTime<S>
+where
+    S: Service<Placed, Response = (), Error = Box<Failed>, Future: Unpin>,
+{
+    type Response = ();
+    type Error = S::Error;
+    type Future = Running<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<StageResult<()>> {
+        self.path.poll_ready(cx)
+    }
+
+    fn call(&mut self, placed: Placed) -> Self::Future {
+        let (entry, host_limit) = (placed.entry.clone(), placed.host_limit);
+        let (began, admission) = (Instant::now(), self.admission.clone());
+        Running { turn: self.path.call(placed), entry, host_limit, began, admission }
+    }
+}
+
+impl<F: Future<Output = StageResult<()>> + Unpin> Future for Running<F> {
+    type Output = StageResult<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StageResult<()>> {
+        let result = ready!(Pin::new(&mut self.turn).poll(cx));
+        if !result.as_ref().is_err_and(|failed| is_no_turn(failed)) {
+            self.admission.0.ended(&self.entry, self.host_limit, self.began.elapsed());
+        }
+        Poll::Ready(result)
+    }
+}

@@ -93,7 +93,7 @@ pub enum Error {
     #[error("state of the actor cannot be kept or read: {0}")]
     Store(StoreError),
     /// The proxy is shutting down; nothing was done.
-    #[error("the proxy is shutting down")]
+    #[error("not started: the proxy is shutting down")]
     Draining,
     /// The host failed; the source says whether the action may have run.
     #[error("{0}")]

@@ -1,8 +1,8 @@
 //! Reply: every admitted call gets exactly one (I2).
 //!
 //! The call carries [`Reply`]. When `Reply` is dropped unused, the caller receives an error, so a panic, a cancel or a drain
-//! never leaves a caller waiting. [`Waiting`] is the caller's end. It ends at the call's deadline; this ends only the reply,
-//! never the call (decision 2).
+//! never leaves a caller waiting; the error says whether the action may have run. [`Waiting`] is the caller's end. It ends
+//! at the call's deadline; this ends only the reply, never the call (decision 2).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -134,7 +134,7 @@ fn micros(duration: Duration) -> u64 {
 
 /// The sending end; see the [module](self).
 #[derive(Debug)]
-pub struct Reply<T>(Option<oneshot::Sender<Result<T, Error>>>);
+pub struct Reply<T>(Option<(oneshot::Sender<Result<T, Error>>, Arc<Progress>)>);
 
 /// The caller's end; see the [module](self).
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl<T> Reply<T> {
     /// Creates both ends of a reply.
     pub fn new(timing: &Timing) -> (Self, Waiting<T>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Some(sender)), Waiting { receiver, timing: timing.clone() })
+        (Self(Some((sender, timing.progress.clone()))), Waiting { receiver, timing: timing.clone() })
     }
 
     /// A reply without a caller.
@@ -157,7 +157,7 @@ impl<T> Reply<T> {
 
     /// Whether the caller has gone. False without a caller.
     pub fn is_abandoned(&self) -> bool {
-        self.0.as_ref().is_some_and(oneshot::Sender::is_closed)
+        self.0.as_ref().is_some_and(|(sender, _)| sender.is_closed())
     }
 
     /// Whether the reply has a caller.
@@ -167,7 +167,7 @@ impl<T> Reply<T> {
 
     /// Sends the reply. A caller that has gone is no error.
     pub fn send(mut self, answer: Result<T, Error>) {
-        if let Some(sender) = self.0.take() {
+        if let Some((sender, _)) = self.0.take() {
             drop(sender.send(answer));
         }
     }
@@ -175,10 +175,15 @@ impl<T> Reply<T> {
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        if let Some(sender) = self.0.take() {
-            drop(sender.send(Err(Error::Internal(
-                "the call was dropped on its way; the action may have run".into(),
-            ))));
+        if let Some((sender, progress)) = self.0.take() {
+            let is_queued = progress.phase.load(Ordering::Acquire) == QUEUED;
+            // A defect ends a turn by a panic; without one, a turn that waits is dropped only when the proxy ends.
+            let error = if is_queued && !std::thread::panicking() {
+                Error::Draining
+            } else {
+                Error::Internal("the call was dropped on its way; the action may have run".into())
+            };
+            drop(sender.send(Err(error)));
         }
     }
 }
@@ -218,10 +223,29 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_reply_dropped_unused_answers_with_an_error() {
+    async fn a_reply_dropped_unused_says_whether_its_action_may_have_run() {
+        for is_started in [false, true] {
+            let timing = Timing::new(Deadlines::default(), None);
+            let (reply, waiting) = Reply::<()>::new(&timing);
+            assert!(!is_started || timing.start());
+            drop(reply);
+            match waiting.answer().await {
+                Err(Error::Draining) => assert!(!is_started),
+                Err(Error::Internal(_)) => assert!(is_started),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_told_as_a_defect() {
         let timing = Timing::new(Deadlines::default(), None);
         let (reply, waiting) = Reply::<()>::new(&timing);
-        drop(reply);
+        let turn = move || {
+            let _reply = reply;
+            panic!("as the test wants it");
+        };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(turn)).unwrap_err();
         assert!(matches!(waiting.answer().await, Err(Error::Internal(_))));
     }
 

@@ -6,26 +6,34 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use crate::call::Task;
+use crate::error::Error;
 use crate::mesh::Mesh;
 use crate::reply::{Reply, Timing};
+use crate::store_breaker::FIRST_PAUSE;
 
 impl Mesh {
     /// Refuses clients, lets everything that was admitted finish, unloads every actor and joins all tasks. What is not
-    /// done within `limit` is ended. Returns whether everything finished.
+    /// done within `limit` is ended; what was not started then says so. Returns whether everything finished and was kept.
     pub async fn drain(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         self.mailboxes.close();
         let finished = timeout_at(deadline, async {
+            let mut is_lost = false;
             loop {
                 self.finish_calls().await;
-                self.unload_all().await;
-                if self.is_quiet() {
-                    return;
+                let failed = self.unload_all().await;
+                // A commit in doubt is written again: its actor is asked again.
+                let in_doubt = failed.iter().filter(|error| is_in_doubt(error)).count();
+                is_lost |= in_doubt < failed.len();
+                if in_doubt > 0 {
+                    sleep(FIRST_PAUSE).await;
+                } else if self.is_quiet() {
+                    return !is_lost;
                 }
             }
         });
-        let finished = finished.await.is_ok();
-        if !finished {
+        let finished = finished.await;
+        if finished.is_err() {
             warn!(
                 ?limit,
                 in_flight = self.mailboxes.queue.in_flight(),
@@ -39,7 +47,7 @@ impl Mesh {
         self.checkpoint.producer().close();
         self.growth.end();
         let drained = self.tasks.drain(deadline.saturating_duration_since(Instant::now())).await;
-        finished && drained.finished
+        finished == Ok(true) && drained.finished
     }
 
     /// A call holds its place until its answer has left, an effect until it was delivered, and each
@@ -65,7 +73,8 @@ impl Mesh {
             && self.effects.queue.admitted() == 0
     }
 
-    async fn unload_all(&self) {
+    /// Takes every actor out of memory. Returns why some of them did not go.
+    async fn unload_all(&self) -> Vec<Error> {
         let mut waiting = Vec::new();
         for entry in self.directory.all_live() {
             let limit = self.mailboxes.deadlines().host;
@@ -74,10 +83,20 @@ impl Mesh {
             self.mailboxes.ask(&entry, Task::Deactivate { idle: None, done });
             waiting.push(unloaded);
         }
+        let mut failed = Vec::new();
         for unloaded in waiting {
             if let Err(error) = unloaded.answer().await {
-                warn!(%error, "an actor could not be unloaded");
+                if !is_in_doubt(&error) {
+                    warn!(%error, "an actor could not be unloaded");
+                }
+                failed.push(error);
             }
         }
+        failed
     }
+}
+
+/// Whether an actor was not unloaded only because the outcome of a commit is not known yet.
+fn is_in_doubt(error: &Error) -> bool {
+    matches!(error, Error::Overloaded { .. })
 }

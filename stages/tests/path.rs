@@ -13,8 +13,10 @@ use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::invocation::{Invocation, Payload};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::HostError;
+use tidegate_stages::ports::{HostError, StoreError};
 use tidegate_stages::reply::Deadlines;
+use tidegate_stages::rules::Durability;
+use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
@@ -467,6 +469,46 @@ async fn a_drain_ends_at_its_limit_and_every_caller_gets_an_answer() {
     assert!(began.elapsed() < Duration::from_secs(8));
     for call in calls {
         assert!(call.await.unwrap().is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_started_when_a_drain_ends_says_so() {
+    let world = world(host(|invocation| async move {
+        if invocation.actor.name == "away" {
+            return Err(refused());
+        }
+        std::future::pending().await
+    }))
+    .await;
+    world.register(["busy", "away"].map(definition).to_vec()).await.unwrap();
+    let running = world.start(call("busy", "add"));
+    until_idle().await;
+    // Two in the mailbox, and one that is parked for another try.
+    let waiting = ["busy", "busy", "away"].map(|name| world.start(call(name, "add")));
+    until_idle().await;
+    assert!(!world.mesh.drain(Duration::from_secs(5)).await);
+    for call in waiting {
+        let error = call.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Draining, "{error}");
+        assert!(error.is_retryable() && error.to_string().contains("not started"), "{error}");
+    }
+    let error = running.await.unwrap().unwrap_err();
+    assert!(!error.is_retryable() && error.to_string().contains("may have run"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_reports_an_actor_whose_last_change_could_not_be_written() {
+    for is_lost in [false, true] {
+        let settings = rules(|rules| rules.durability = Durability::Snapshot);
+        let world = world_with(counter(), settings, MemoryStore::new()).await;
+        world.register(vec![definition("joe")]).await.unwrap();
+        assert_eq!(world.add("joe").await.unwrap(), 1);
+        if is_lost {
+            let lost = StoreError::Fenced(9);
+            world.store.fail_next_save(SaveFault::Lose(lost));
+        }
+        assert_eq!(world.mesh.drain(Duration::from_secs(20)).await, !is_lost);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::actor::{ActorId, Definition, HostAddress};
 use crate::identity::Identity;
-use crate::state::{Any, Tags};
+use crate::state::{Any, Tags, Timestamp};
 
 /// Free-form text that a call carries.
 pub type Metadata = BTreeMap<String, String>;
@@ -75,6 +75,11 @@ impl Invocation {
         let metadata: usize =
             self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.payload.len() + self.action.len() + self.actor.name.len() + metadata
+    }
+
+    /// Whether it is meant for a later time than now.
+    pub(crate) fn is_due_after(&self, now: Timestamp) -> bool {
+        u64::try_from(self.scheduled_to).unwrap_or(0).saturating_mul(1000) > now.0
     }
 }
 

@@ -147,7 +147,10 @@ impl<T> Reply<T> {
     /// Creates both ends of a reply.
     pub fn new(timing: &Timing) -> (Self, Waiting<T>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Some((sender, timing.progress.clone()))), Waiting { receiver, timing: timing.clone() })
+        (
+            Self(Some((sender, timing.progress.clone()))),
+            Waiting { receiver, timing: timing.clone() },
+        )
     }
 
     /// A reply without a caller.

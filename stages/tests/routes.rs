@@ -188,3 +188,27 @@ async fn side_effects_are_sent_after_the_commit_each_for_itself_and_in_order() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(number(world.head("sink").await.unwrap().content.state.as_ref()), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_for_a_later_time_is_refused_and_the_state_is_not_kept() {
+    let world = world(host(|invocation| async move {
+        let mut response = counted(&invocation);
+        if invocation.actor.name == "source" {
+            // One that is due already is an ordinary one.
+            let scheduled_to = if invocation.action == "add" { i64::MAX } else { 1 };
+            let later = Invocation { scheduled_to, ..call("sink", "add") };
+            response.workflow.effects = vec![call("sink", "add"), later];
+        }
+        Ok(response)
+    }))
+    .await;
+    world.register(["source", "sink"].map(definition).to_vec()).await.unwrap();
+    let error = world.mesh.invoke(call("source", "add")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("not kept"), "{error}");
+    sleep(Duration::from_secs(1)).await;
+    assert!(world.head("source").await.is_none() && world.head("sink").await.is_none());
+    world.mesh.invoke(call("source", "other")).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(number(world.head("sink").await.unwrap().content.state.as_ref()), 2);
+}

@@ -49,8 +49,7 @@ impl CheckLayer {
         if invocation.pooled {
             return Err(Error::Unsupported("pooled invocations are not built yet".into()));
         }
-        let due_us = u64::try_from(invocation.scheduled_to).unwrap_or(0).saturating_mul(1000);
-        if due_us > self.clock.now().0 {
+        if invocation.is_due_after(self.clock.now()) {
             return Err(Error::Unsupported("scheduled invocations are not built yet".into()));
         }
         let (entry, to_spawn) = self.registrar.find(&invocation)?;

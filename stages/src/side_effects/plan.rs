@@ -29,6 +29,13 @@ impl Planner {
             if invocation.actor.system.is_empty() {
                 invocation.actor.system.clone_from(&id.system);
             }
+            if invocation.is_due_after(self.clock.now()) {
+                let text = format!(
+                    "scheduled side effects (here to {}) are not built yet; {NOT_KEPT}",
+                    invocation.actor.name
+                );
+                return Err(Error::Unsupported(text));
+            }
             // Nobody waits for an effect, whatever its flag says.
             invocation.asynchronous = true;
             let Ok(permit) = self.sender.queue.try_reserve(invocation.bytes()) else {

@@ -101,17 +101,14 @@ impl Inner {
         Ok(found.filter(|found| found.live.fits(&found.spec.id, &found.spec.hosted.definition)))
     }
 
-    /// Does what takes time: loads the actor, arms its idle timer, loads the revision that its turn needs.
+    /// Does what takes time: loads the actor, and the revision that its turn needs.
     async fn prepare(
         self: Arc<Self>,
         placed: Placed,
         found: Option<CheckedOut>,
     ) -> StageResult<Activated> {
         let actor = match found {
-            Some(found) => {
-                self.timers.used(&found.entry, &found.spec.hosted.definition).await;
-                found
-            }
+            Some(found) => found,
             None => match self.activate(&placed).await {
                 Ok(actor) => actor,
                 Err(halt) => return Err(halt.of(placed)),
@@ -167,11 +164,12 @@ impl Service<Placed> for Lookup {
             Ok(found) => found,
             Err(halt) => return Either::Left(ready(Err(halt.of(placed)))),
         };
+        if let Some(actor) = &found {
+            self.0.timers.used(&actor.entry, &actor.spec.hosted.definition);
+        }
         let takes_time = matches!(placed.task, Task::Checkpoint(_) | Task::Restore(..));
         match found {
-            Some(actor) if !takes_time && Timers::is_armed(&actor) => {
-                Either::Left(ready(Ok(activated(placed, actor))))
-            }
+            Some(actor) if !takes_time => Either::Left(ready(Ok(activated(placed, actor)))),
             found => Either::Right(Box::pin(self.0.clone().prepare(placed, found))),
         }
     }

@@ -94,7 +94,7 @@ impl Keeper {
             }
             Err(in_doubt) => {
                 if let Some(idle) = idle {
-                    timers.idle_after(entry, idle, idle).await;
+                    timers.idle_after(entry, idle, idle);
                 }
                 return done.send(Err(in_doubt));
             }
@@ -103,7 +103,7 @@ impl Keeper {
             let used = timers.unused_for(entry);
             if used < idle {
                 actor.check_in();
-                timers.idle_after(entry, idle, idle.saturating_sub(used)).await;
+                timers.idle_after(entry, idle, idle.saturating_sub(used));
                 return done.send(Ok(()));
             }
         }
@@ -121,7 +121,7 @@ impl Keeper {
             warn!(actor = %entry.actor, %error, "the actor's last change could not be written");
             // Still in memory unless its activation is abandoned: the next deactivation tries again.
             if let Some(idle) = idle {
-                timers.idle_after(entry, idle, idle).await;
+                timers.idle_after(entry, idle, idle);
             }
         } else {
             entry.memory.lock().live = None;

@@ -12,10 +12,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use metrics::counter;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
-use tracing::warn;
 
 use crate::actor::Definition;
 use crate::call::Task;
@@ -24,12 +24,9 @@ use crate::metrics::DEACTIVATIONS_TOTAL;
 use crate::placement::Mailboxes;
 use crate::ports::Clock;
 use crate::registry::directory::Directory;
-use crate::registry::entry::{CheckedOut, Entry};
+use crate::registry::entry::Entry;
 use crate::reply::{Reply, Timing, Waiting};
 use crate::state::Timestamp;
-
-/// Arms that may wait for the timer task.
-const WAITING_ARMS: usize = 4096;
 
 /// Longest time for which the queue takes a timer; a longer idle time is slept in parts.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
@@ -51,10 +48,28 @@ enum What {
     Idle(Duration),
 }
 
+/// What waits for the timer task. At most one snapshot and one idle time per actor: its entry says which of them run.
+#[derive(Debug, Default)]
+struct NewArms {
+    arms: Mutex<Vec<Arm>>,
+    added: Notify,
+}
+
+impl NewArms {
+    fn add(&self, arm: Arm) {
+        self.arms.lock().push(arm);
+        self.added.notify_one();
+    }
+
+    fn take(&self) -> Vec<Arm> {
+        std::mem::take(&mut *self.arms.lock())
+    }
+}
+
 /// Where the stages arm timers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Timers {
-    arms: flume::Sender<Arm>,
+    new_arms: Arc<NewArms>,
     clock: Arc<dyn Clock>,
     directory: Arc<Directory>,
     max_live: usize,
@@ -64,7 +79,7 @@ pub(crate) struct Timers {
 /// The receiving side, to be [run](Self::run).
 #[derive(Debug)]
 pub(crate) struct TimerTask {
-    arms: flume::Receiver<Arm>,
+    new_arms: Arc<NewArms>,
     max_live: usize,
     over_cap: Arc<Notify>,
 }
@@ -76,10 +91,10 @@ impl Timers {
         clock: Arc<dyn Clock>,
         max_live: usize,
     ) -> (Self, TimerTask) {
-        let (arms, armed) = flume::bounded(WAITING_ARMS);
+        let new_arms = Arc::<NewArms>::default();
         let over_cap = Arc::new(Notify::new());
-        let task = TimerTask { arms: armed, max_live, over_cap: over_cap.clone() };
-        (Self { arms, clock, directory, max_live, over_cap }, task)
+        let task = TimerTask { new_arms: new_arms.clone(), max_live, over_cap: over_cap.clone() };
+        (Self { new_arms, clock, directory, max_live, over_cap }, task)
     }
 
     /// Wall-clock time, for records.
@@ -88,26 +103,20 @@ impl Timers {
     }
 
     /// An actor has come into memory; `live` actors are there now.
-    pub(crate) async fn activated(&self, entry: &Arc<Entry>, definition: &Definition, live: usize) {
-        self.used(entry, definition).await;
+    pub(crate) fn activated(&self, entry: &Arc<Entry>, definition: &Definition, live: usize) {
+        self.used(entry, definition);
         if live > self.max_live {
             self.over_cap.notify_one();
         }
     }
 
     /// An actor in memory is used; sees to it that its idle time runs, also when it has none only since it was activated.
-    pub(crate) async fn used(&self, entry: &Arc<Entry>, definition: &Definition) {
+    pub(crate) fn used(&self, entry: &Arc<Entry>, definition: &Definition) {
         if let Some(idle) = definition.deactivate_after
             && !entry.idle_armed.load(Ordering::Relaxed)
         {
-            self.idle_after(entry, idle, idle).await;
+            self.idle_after(entry, idle, idle);
         }
-    }
-
-    /// Whether nothing has to be done for an actor in memory when it is used: its idle time runs, or it has none.
-    pub(crate) fn is_armed(actor: &CheckedOut) -> bool {
-        actor.spec.hosted.definition.deactivate_after.is_none()
-            || actor.entry.idle_armed.load(Ordering::Relaxed)
     }
 
     /// How long an actor was not used.
@@ -117,14 +126,11 @@ impl Timers {
     }
 
     /// Looks after `after` whether the actor has been idle for its time.
-    pub(crate) async fn idle_after(&self, entry: &Arc<Entry>, idle: Duration, after: Duration) {
+    pub(crate) fn idle_after(&self, entry: &Arc<Entry>, idle: Duration, after: Duration) {
         if entry.idle_armed.swap(true, Ordering::AcqRel) {
             return;
         }
-        let arm = Arm { entry: entry.clone(), what: What::Idle(idle), after };
-        if self.arms.send_async(arm).await.is_err() {
-            warn!(actor = %entry.actor, "timers have stopped; the actor stays in memory");
-        }
+        self.new_arms.add(Arm { entry: entry.clone(), what: What::Idle(idle), after });
     }
 
     /// An actor's content has changed: its next snapshot is due within its period. The first one of an
@@ -141,11 +147,7 @@ impl Timers {
         let phase = entry.actor.precomputed_hash() % period_ms;
         let since = (self.directory.now_ms() + period_ms - phase) % period_ms;
         let after = Duration::from_millis(period_ms - since);
-        let arm = Arm { entry: entry.clone(), what: What::Snapshot, after };
-        if self.arms.try_send(arm).is_err() {
-            // No room: the next change tries again.
-            entry.snapshot_armed.store(false, Ordering::Release);
-        }
+        self.new_arms.add(Arm { entry: entry.clone(), what: What::Snapshot, after });
     }
 }
 
@@ -164,9 +166,11 @@ impl TimerTask {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Ok(arm) = self.arms.recv_async() => {
-                    let after = arm.after.min(LONGEST);
-                    queue.insert(arm, after);
+                () = self.new_arms.added.notified() => {
+                    for arm in self.new_arms.take() {
+                        let after = arm.after.min(LONGEST);
+                        queue.insert(arm, after);
+                    }
                     continue;
                 }
                 () = self.over_cap.notified() => {}
@@ -228,4 +232,45 @@ fn fire(arm: &Arm, mailboxes: &Mailboxes, directory: &Directory) -> Option<Durat
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_pipeline::{Bound, Drain, Full, KeyedOptions, KeyedProducer};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::actor::tests::definition;
+    use crate::placement::OneNode;
+    use crate::registry::entry::{Hosted, Source};
+    use crate::reply::Deadlines;
+    use crate::testkit::clock::SetClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn every_actor_of_a_burst_gets_its_snapshot() {
+        let directory = Arc::new(Directory::new());
+        let clock = Arc::new(SetClock::at(Timestamp(1)));
+        let (timers, task) = Timers::new(directory.clone(), clock, usize::MAX);
+        let bound = Bound { events: 1, bytes: 1 };
+        let options = KeyedOptions { name: "caller", bound, per_key: 1, full: Full::Shed };
+        let placement = Arc::new(OneNode { epoch: 1 });
+        let queue = KeyedProducer::new(options);
+        let mailboxes = Mailboxes::new(queue, placement, Deadlines::default());
+        // The task of the timers does not get to run meanwhile.
+        for number in 0..10_000 {
+            let mut definition = definition(&format!("a{number}"));
+            definition.stateful = true;
+            definition.snapshot_every = Some(Duration::from_secs(5));
+            let id = Arc::new(definition.id.clone());
+            let definition = Arc::new(definition);
+            let hosted = Hosted { definition: definition.clone(), host_limit: 1 };
+            timers.changed(&directory.put(id, Source::Defined(hosted)), &definition);
+        }
+        let (tasks, stop) = (Drain::new(), CancellationToken::new());
+        tasks.spawn(task.run(mailboxes.clone(), directory, stop.clone()));
+        sleep(Duration::from_secs(6)).await;
+        assert_eq!(mailboxes.queue.queued(), 10_000);
+        stop.cancel();
+        assert!(tasks.drain(Duration::from_secs(1)).await.finished);
+    }
 }

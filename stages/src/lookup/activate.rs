@@ -55,7 +55,7 @@ impl Inner {
         entry.memory.lock().incarnation = Some(incarnation);
         let count = self.directory.add_live(entry);
         self.live_actors.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-        self.timers.activated(entry, &spec.hosted.definition, count).await;
+        self.timers.activated(entry, &spec.hosted.definition, count);
         if live.is_behind() {
             self.timers.changed(entry, &spec.hosted.definition);
         }

@@ -134,7 +134,9 @@ fn micros(duration: Duration) -> u64 {
 
 /// The sending end; see the [module](self).
 #[derive(Debug)]
-pub struct Reply<T>(Option<(oneshot::Sender<Result<T, Error>>, Arc<Progress>)>);
+pub struct Reply<T>(Option<(Sender<T>, Arc<Progress>)>);
+
+type Sender<T> = oneshot::Sender<Result<T, Error>>;
 
 /// The caller's end; see the [module](self).
 #[derive(Debug)]

@@ -76,10 +76,7 @@ impl Lookup {
 impl Inner {
     /// The actor as it is in memory; `None` when it has to be loaded.
     fn in_memory(&self, placed: &Placed) -> Result<Option<CheckedOut>, Halt> {
-        if let Task::Call(call) = &placed.task
-            && call.is_late()
-        {
-            let waited = call.timing.elapsed();
+        if let Some(waited) = placed.task.late_after() {
             return Err(Halt::end(Error::NotStarted(waited, "the actor was busy".into())));
         }
         let entry = &placed.entry;

@@ -45,7 +45,14 @@ impl Keeper {
         match task {
             Task::Snapshot => self.snapshot(&entry).await,
             Task::Deactivate { idle, done } => self.deactivate(&entry, idle, done).await,
-            Task::Delete(reply, _permit) => reply.send(self.delete(&entry).await),
+            Task::Delete(question) => {
+                if let Err(error) = question.start() {
+                    let task = Task::Delete(question);
+                    let placed = Placed { entry, host_limit, task, retries };
+                    return Err(Failed::before_action(placed, error));
+                }
+                question.reply.send(self.delete(&entry).await);
+            }
             task => {
                 let error = Error::Internal(format!("{task:?} is no maintenance"));
                 let placed = Placed { entry, host_limit, task, retries };

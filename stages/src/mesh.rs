@@ -88,12 +88,7 @@ impl Mesh {
     pub async fn state(&self, system: &str, name: &str) -> Result<ActorState, Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        let state = self
-            .mailboxes
-            .ask_for(&entry, |question| Task::State(question.reply, question.permit))
-            .await?
-            .answer()
-            .await?;
+        let state = self.mailboxes.ask_for(&entry, Task::State).await?.answer().await?;
         if state.state.is_none() && state.tags.is_empty() {
             return Err(Error::NotFound(format!(
                 "Actor {name} on ActorSystem {system} has no state"
@@ -109,11 +104,7 @@ impl Mesh {
     pub async fn delete(&self, system: &str, name: &str) -> Result<(), Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        self.mailboxes
-            .ask_for(&entry, |question| Task::Delete(question.reply, question.permit))
-            .await?
-            .answer()
-            .await
+        self.mailboxes.ask_for(&entry, Task::Delete).await?.answer().await
     }
 
     /// Whether calls from outside are refused.

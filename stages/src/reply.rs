@@ -134,9 +134,13 @@ fn micros(duration: Duration) -> u64 {
 
 /// The sending end; see the [module](self).
 #[derive(Debug)]
-pub struct Reply<T>(Option<(Sender<T>, Arc<Progress>)>);
+pub struct Reply<T>(Option<Owed<T>>);
 
-type Sender<T> = oneshot::Sender<Result<T, Error>>;
+#[derive(Debug)]
+struct Owed<T> {
+    sender: oneshot::Sender<Result<T, Error>>,
+    progress: Arc<Progress>,
+}
 
 /// The caller's end; see the [module](self).
 #[derive(Debug)]
@@ -150,7 +154,7 @@ impl<T> Reply<T> {
     pub fn new(timing: &Timing) -> (Self, Waiting<T>) {
         let (sender, receiver) = oneshot::channel();
         (
-            Self(Some((sender, timing.progress.clone()))),
+            Self(Some(Owed { sender, progress: timing.progress.clone() })),
             Waiting { receiver, timing: timing.clone() },
         )
     }
@@ -162,7 +166,7 @@ impl<T> Reply<T> {
 
     /// Whether the caller has gone. False without a caller.
     pub fn is_abandoned(&self) -> bool {
-        self.0.as_ref().is_some_and(|(sender, _)| sender.is_closed())
+        self.0.as_ref().is_some_and(|owed| owed.sender.is_closed())
     }
 
     /// Whether the reply has a caller.
@@ -172,15 +176,15 @@ impl<T> Reply<T> {
 
     /// Sends the reply. A caller that has gone is no error.
     pub fn send(mut self, answer: Result<T, Error>) {
-        if let Some((sender, _)) = self.0.take() {
-            drop(sender.send(answer));
+        if let Some(owed) = self.0.take() {
+            drop(owed.sender.send(answer));
         }
     }
 }
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        if let Some((sender, progress)) = self.0.take() {
+        if let Some(Owed { sender, progress }) = self.0.take() {
             let is_queued = progress.phase.load(Ordering::Acquire) == QUEUED;
             // A defect ends a turn by a panic; without one, a turn that waits is dropped only when the proxy ends.
             let error = if is_queued && !std::thread::panicking() {

@@ -78,9 +78,9 @@ impl Planner {
                 Ok(()) => Ok(self.plan_checkpoint(&mut actor, older, question)),
                 Err(error) => Err((Task::Restore(number, question), error, GIVEN_UP)),
             },
-            (Task::State(reply, permit), _) => {
+            (Task::State(question), _) => {
                 let state = actor.live.content.clone();
-                Ok(Plan::of(None, Completion::State(reply, state, permit)))
+                Ok(Plan::of(None, Completion::State(question.reply, state, question.permit)))
             }
             (Task::WarmUp(done), _) => Ok(Plan::of(None, Completion::Done(done))),
             // Not of this path: see `maintenance`.

@@ -16,6 +16,7 @@ use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{
     HostError, Registered, Registry, RegistryChange, StateStore, StoreError,
 };
+use tidegate_stages::reply::Deadlines;
 use tidegate_stages::state::{Status, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::topology::{self, Ports, Settings};
@@ -389,4 +390,30 @@ async fn a_host_that_registers_without_an_actor_takes_its_timers_and_channels_an
     world.register(vec![timed("joe"), timed("moe")]).await.unwrap();
     assert_eq!(kept("joe").await, Some(2));
     assert_eq!(world.add("joe").await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_waits_for_a_commit_is_never_said_not_to_be_started_and_done_all_the_same() {
+    let limits = Deadlines { start: Duration::from_secs(1), ..Deadlines::default() };
+    let settings = Settings { deadlines: limits, ..Settings::default() };
+    for takes in [3, 40] {
+        let world = world_with(counter(), settings.clone(), MemoryStore::new()).await;
+        world.register(vec![definition("joe")]).await.unwrap();
+        assert_eq!(world.add("joe").await.unwrap(), 1);
+        world.store.hold_saves();
+        let late = world.start(call("joe", "add"));
+        until_idle().await;
+        // It is granted at once, and waits for the commit before it.
+        let (deleted, ()) = tokio::join!(world.mesh.delete("s", "joe"), async {
+            sleep(Duration::from_secs(takes)).await;
+            world.store.release_saves();
+        });
+        drop(late.await);
+        sleep(Duration::from_mins(1)).await;
+        let is_there = world.head("joe").await.is_some();
+        match deleted {
+            Ok(()) => assert!(!is_there),
+            Err(error) => assert!(is_there || !error.is_retryable(), "{error}"),
+        }
+    }
 }

@@ -97,7 +97,7 @@ pub(crate) enum Task {
     /// Run the init action; never queued: it is put before the first turn that needs it.
     Init,
     /// Tell tags and state.
-    State(Reply<ActorState>, Permit),
+    State(Question<ActorState>),
     /// Be in memory.
     WarmUp(Reply<()>),
     /// Have the content in the history.
@@ -109,18 +109,18 @@ pub(crate) enum Task {
     /// Leave memory: when unused for that long, or in any case.
     Deactivate { idle: Option<Duration>, done: Reply<()> },
     /// Forget state and history.
-    Delete(Reply<()>, Permit),
+    Delete(Question<()>),
 }
 
 impl Task {
     /// Whether the actor's host has a part in it.
     pub(crate) fn needs_host(&self) -> bool {
-        matches!(self, Task::Call(_) | Task::State(..) | Task::WarmUp(_))
+        matches!(self, Task::Call(_) | Task::State(_) | Task::WarmUp(_))
     }
 
     /// Whether it is about what is in memory or stored, and activates nothing.
     pub(crate) fn is_maintenance(&self) -> bool {
-        matches!(self, Task::Snapshot | Task::Deactivate { .. } | Task::Delete(..))
+        matches!(self, Task::Snapshot | Task::Deactivate { .. } | Task::Delete(_))
     }
 
     /// Whether it can wait, with its key parked, until a failing store works again: nobody waits for its answer.
@@ -128,11 +128,21 @@ impl Task {
         matches!(self, Task::Call(call) if !call.reply.is_wanted())
     }
 
+    /// How long it has waited when it can no longer be started in time: whoever asked was told so.
+    pub(crate) fn late_after(&self) -> Option<Duration> {
+        let timing = match self {
+            Task::Call(call) if call.is_late() => &call.timing,
+            Task::State(question) if question.timing.is_late() => &question.timing,
+            _ => return None,
+        };
+        Some(timing.elapsed())
+    }
+
     fn is_abandoned(&self) -> bool {
         match self {
             Task::Call(call) => call.is_gone(),
-            Task::State(reply, _) => reply.is_abandoned(),
-            Task::Delete(reply, _) => reply.is_abandoned(),
+            Task::State(question) => question.reply.is_abandoned(),
+            Task::Delete(question) => question.reply.is_abandoned(),
             Task::Checkpoint(question) | Task::Restore(_, question) => {
                 question.reply.is_abandoned()
             }
@@ -146,13 +156,13 @@ impl fmt::Debug for Task {
         f.write_str(match self {
             Task::Call(_) => "Call",
             Task::Init => "Init",
-            Task::State(..) => "State",
+            Task::State(_) => "State",
             Task::WarmUp(_) => "WarmUp",
             Task::Checkpoint(_) => "Checkpoint",
             Task::Restore(..) => "Restore",
             Task::Snapshot => "Snapshot",
             Task::Deactivate { .. } => "Deactivate",
-            Task::Delete(..) => "Delete",
+            Task::Delete(_) => "Delete",
         })
     }
 }
@@ -197,13 +207,12 @@ impl Placed {
     pub(crate) fn fail(self, error: Error) {
         match self.task {
             Task::Call(call) => call.fail(&self.entry.actor, error),
-            Task::State(reply, _) => reply.send(Err(error)),
+            Task::State(question) => question.reply.send(Err(error)),
+            Task::Delete(question) => question.reply.send(Err(error)),
             Task::Checkpoint(question) | Task::Restore(_, question) => {
                 question.reply.send(Err(error));
             }
-            Task::WarmUp(reply) | Task::Delete(reply, _) | Task::Deactivate { done: reply, .. } => {
-                reply.send(Err(error));
-            }
+            Task::WarmUp(reply) | Task::Deactivate { done: reply, .. } => reply.send(Err(error)),
             Task::Init => {}
             Task::Snapshot => debug!(actor = %self.entry.actor, %error, "snapshot skipped"),
         }

@@ -153,6 +153,20 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
+        because: Later(
+            "scheduled side effects: an action that asks for one is refused as not supported",
+        ),
+        shows_in: &[Sdk::Node],
+        is: |run, difference| match difference {
+            Difference::Answer { call, recorded, observed } => {
+                asks_for_later(run, call)
+                    && recorded.http() == Some(200)
+                    && observed.fails_with(501, Status::Error)
+            }
+            _ => false,
+        },
+    },
+    Known {
         because: Later("broadcast: an action that asks for it is refused as not supported"),
         shows_in: &[Sdk::Node, Sdk::Python],
         is: |_, difference| match difference {
@@ -254,6 +268,18 @@ fn is_scheduled(run: &Recording, call: &HostCall) -> bool {
             && target.is_some_and(|id| id.name == call.id().name)
             && payload_bytes(request) == host_payload_bytes(call)
     })
+}
+
+/// Whether the response of this call's action asked for a side effect at a later time.
+fn asks_for_later(run: &Recording, call: &SdkCall) -> bool {
+    let of_call = |host: &&HostCall| {
+        host.id().name == call.actor() && host.invocation.action_name == call.action()
+    };
+    let responses = run.host_calls.iter().filter(of_call).filter_map(|host| host.response.as_ref());
+    let effects = responses.filter_map(|response| response.workflow.as_ref());
+    effects
+        .flat_map(|workflow| &workflow.effects)
+        .any(|effect| effect.request.as_ref().is_some_and(|request| request.scheduled_to > 0))
 }
 
 fn is_target_of_schedule(run: &Recording, actor: &str) -> bool {

@@ -9,9 +9,9 @@
 //! - Means change, and a burst comes before any is known. So queued calls are looked at again whenever a turn of their
 //!   host ends: the queue of that turn's actor, and those of the last actors in line, each from its end up to the first
 //!   call that is in time. At most [`SHED`] calls are refused then. So a backlog that is too long is refused from its
-//!   end, [`SHED`] calls per turn, and each queue at the latest when its actor has had a turn. No other promise is made:
-//!   an expectation is off by about one turn, and a call that is late with one behind it that is not, because that one
-//!   has more time, waits until its own time is over.
+//!   end, [`SHED`] calls per turn, and each queue at the latest when its actor has had a turn. No other promise is made.
+//!   The expected wait is wrong by about one turn. A late call stays queued when the call behind it has a longer
+//!   deadline and is in time; the late call then ends at its own deadline.
 //! - A mean counts after 20 turns. While no turn ends, no queued call is refused.
 //! - Exempt are calls that nobody waits for, those of the mesh itself among them, and calls that were routed on.
 //!

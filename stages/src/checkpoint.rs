@@ -6,8 +6,8 @@
 //! its reply waits here behind the older commits of the same actor, as does every reply that tells of a state which is
 //! not durable yet (decision 13).
 //!
-//! A commit that is known not to be written, nor any later one of the same activation, abandons the activation: what it
-//! had pending fails and the next call loads the actor again. A commit of unknown outcome puts the activation in doubt:
+//! A commit that was certainly not written abandons its activation, unless a later commit of the activation was, or may
+//! have been, written. The pending turns of an abandoned activation fail, and the next call loads the actor again. A commit of unknown outcome puts the activation in doubt:
 //! it is written again until the store acknowledges it, and meanwhile calls of the actor are refused (decision 14).
 
 mod claim;

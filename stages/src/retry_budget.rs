@@ -34,8 +34,8 @@ const SAVED: u64 = 100;
 /// How long the budget of a host is kept that nobody asks. After that it would be as a new one.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// The retries that one host or store may have now. One that succeeds is paid back, so that what has waited for the end
-/// of an outage is not slowed down after it.
+/// The retries that one host or store may have now. A retry that succeeds gives its price back: the turns that waited
+/// for the end of an outage are not slowed down after the outage.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     rates: RetryRates,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::{Config, Drain, Former, Listen, Mistakes, Settings};
 use crate::host::{HttpHost, SystemConnector};
@@ -24,7 +24,10 @@ use end::Signals;
 /// The least time in which connections may take their responses, even when the drain has used up its own time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
-/// Why the proxy does not start.
+/// How long what was admitted may take to finish when a stage has ended.
+const AFTER_A_DEFECT: Duration = Duration::from_secs(5);
+
+/// Why the proxy, or a command, ended with an error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -63,6 +66,9 @@ pub enum StartError {
     /// The demo did not have its expected result.
     #[error("{0:#}")]
     Demo(anyhow::Error),
+    /// A stage of the running proxy ended by itself, which is a defect.
+    #[error("stage {0:?} ended by itself: the proxy has ended, start it again")]
+    StageEnded(&'static str),
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -78,6 +84,7 @@ impl StartError {
             Self::NoStore(_) => 66,
             Self::Bind { .. } | Self::Database(_) => 69,
             Self::Other(_) => 70,
+            Self::StageEnded(_) => 71,
             Self::DataDirectory(_) => 73,
             Self::Key(_) => 78,
             Self::Offline(error) => error.exit_code(),
@@ -88,7 +95,7 @@ impl StartError {
 /// Runs the proxy until a signal ends it.
 ///
 /// # Errors
-/// When it does not start.
+/// When it does not start, or a stage ends by itself.
 pub async fn serve(config: Config) -> Result<(), StartError> {
     let settings = config.settings()?;
     telemetry::log(&settings.log)?;
@@ -113,24 +120,32 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let url = socket.url().map_err(anyhow::Error::from)?;
     let host = HttpHost::new(SystemConnector, settings.host);
     background.spawn(host.clone().trim(ended.clone()));
-    let backend = Backend::open(&settings, host).await?;
-    let lifecycle = Lifecycle::new(backend.health());
+    let lifecycle = Lifecycle::default();
     let ingress = Ingress::new(Parts {
-        calls: backend.mesh(),
         limits: settings.http.limits,
         hosts: settings.hosts.clone(),
         admin_token: settings.http.admin_token.clone(),
         lifecycle: lifecycle.clone(),
         scrape,
     });
-    let serving = ingress::serve(socket, ingress);
-    announce(&url);
-    drain(signals, settings.drain, lifecycle, backend, serving).await;
+    // Health is answered while the store opens, which may take long.
+    let serving = ingress::serve(socket, ingress.clone());
+    let outcome = match Backend::open(&settings, host).await {
+        Ok(backend) => {
+            ingress.open(backend.mesh(), backend.health());
+            announce(&url);
+            run(signals, settings.drain, lifecycle, backend, serving).await
+        }
+        Err(error) => {
+            serving.close(Duration::ZERO).await;
+            Err(error)
+        }
+    };
     ended.cancel();
     background.close();
     background.wait().await;
     info!("ended");
-    Ok(())
+    outcome
 }
 
 fn scrape(
@@ -176,17 +191,32 @@ fn announce(url: &str) {
     }
 }
 
-/// Waits for a signal, then shuts down in order (decision 6). A second signal ends the process at once.
-async fn drain(
+/// Waits for a signal, then shuts down in order (decision 6). A second signal ends the process at once. A stage that ends by
+/// itself ends the process too, as an error: a new start is better than a path with a hole.
+async fn run(
     mut signals: Signals,
     limits: Drain,
     lifecycle: Lifecycle,
     backend: Backend,
     serving: Serving,
-) {
-    let signal = signals.next().await;
+) -> Result<(), StartError> {
+    let mesh = backend.mesh();
+    let reason = tokio::select! {
+        signal = signals.next() => Ok(signal),
+        stage = mesh.stage_ended() => Err(stage),
+        () = serving.stopped() => Err("ingress"),
+    };
+    let limits = match reason {
+        Ok(signal) => {
+            info!(signal, delay = ?limits.delay, timeout = ?limits.timeout, "ending: not ready any more, calls are still served");
+            limits
+        }
+        Err(stage) => {
+            error!(stage, "a stage ended by itself: the proxy ends");
+            Drain { delay: Duration::ZERO, timeout: AFTER_A_DEFECT }
+        }
+    };
     let until = Instant::now() + limits.timeout;
-    info!(signal, delay = ?limits.delay, timeout = ?limits.timeout, "ending: not ready any more, calls are still served");
     let ending = async {
         lifecycle.advance(Phase::Leaving);
         sleep(limits.delay).await;
@@ -202,4 +232,5 @@ async fn drain(
             end::at_once();
         }
     }
+    reason.map(drop).map_err(StartError::StageEnded)
 }

@@ -23,7 +23,7 @@ mod metrics;
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tidegate_stages::actor::HostAddress;
@@ -37,7 +37,7 @@ use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 pub use admin::AdminToken;
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{BindError, Listener, Socket};
-pub use metrics::{CONNECTIONS, REQUESTS_TOTAL};
+pub use metrics::{CONNECTIONS, REQUESTS_TOTAL, STORE_UP};
 pub use serve::{Serving, serve};
 
 /// The calls that the ingress makes to the mesh.
@@ -221,7 +221,8 @@ pub enum Hosts {
     },
 }
 
-/// The HTTP server; see the [module](self). Cheap to clone.
+/// The HTTP server; see the [module](self). Cheap to clone. Until it is [opened](Self::open), it answers health and metrics
+/// only.
 #[derive(Debug)]
 pub struct Ingress<C>(Arc<Inner<C>>);
 
@@ -231,11 +232,9 @@ impl<C> Clone for Ingress<C> {
     }
 }
 
-/// The parts of an ingress.
+/// The parts of an ingress that it has from the start.
 #[derive(Debug)]
-pub struct Parts<C> {
-    /// The mesh.
-    pub calls: C,
+pub struct Parts {
     /// Its bounds.
     pub limits: Limits,
     /// Where hosts listen.
@@ -265,18 +264,37 @@ impl std::fmt::Debug for Scrape {
     }
 }
 
+/// The mesh, and whether its store works.
+struct Opened<C> {
+    calls: C,
+    store_works: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl<C> std::fmt::Debug for Opened<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 struct Inner<C> {
-    parts: Parts<C>,
+    parts: Parts,
+    opened: OnceLock<Opened<C>>,
     bodies: body::Capacity,
     counted: metrics::Requests,
 }
 
 impl<C: Calls> Ingress<C> {
-    /// Builds the ingress; [`serve()`] opens it.
-    pub fn new(parts: Parts<C>) -> Self {
+    /// Builds the ingress; [`serve()`] starts it.
+    pub fn new(parts: Parts) -> Self {
         let bodies = body::Capacity::new(parts.limits.bodies_bytes);
-        Self(Arc::new(Inner { parts, bodies, counted: metrics::Requests::default() }))
+        let counted = metrics::Requests::default();
+        Self(Arc::new(Inner { parts, opened: OnceLock::new(), bodies, counted }))
+    }
+
+    /// Calls go to this mesh from now on; the first mesh counts. `store_works` returns whether its store answers.
+    pub fn open(&self, calls: C, store_works: impl Fn() -> bool + Send + Sync + 'static) {
+        self.0.opened.get_or_init(|| Opened { calls, store_works: Box::new(store_works) });
     }
 }
 

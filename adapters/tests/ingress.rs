@@ -9,8 +9,11 @@ mod settings;
 mod unix;
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::Output;
+use std::process::{Child, Output};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use raw::{HANG, Proxy, is_closed_in_time, read_response, tidegate};
 use rustix::process::Signal;
@@ -236,6 +239,54 @@ fn a_signal_ends_readiness_first_and_the_process_with_success() {
     assert_eq!(proxy.get("/health/liveness").status, 200, "still served");
     assert!(proxy.wait().success());
     assert!(is_closed_in_time(&mut kept), "a kept connection is closed");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "it has no runtime, and waits for another process")]
+fn health_is_answered_while_the_store_opens() {
+    // A database that takes connections and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = tidegate();
+    command.arg("serve").envs([
+        ("PROXY_HTTP_PORT", port.to_string().as_str()),
+        ("TIDEGATE_HTTP_ADDRESS", "127.0.0.1"),
+        ("PROXY_DATABASE_TYPE", "scylla"),
+        ("PROXY_DATABASE_HOST", &silent.local_addr().unwrap().to_string()),
+    ]);
+    let mut child = Killed(command.spawn().unwrap());
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(HANG)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").ok()?;
+        let response = read_response(&mut stream, false).unwrap();
+        Some((response.status, response.text()))
+    };
+    let until = Instant::now() + HANG;
+    let ready = loop {
+        if let Some(ready) = ask("/health/readiness?verbose") {
+            break ready;
+        }
+        assert!(Instant::now() < until && child.0.try_wait().unwrap().is_none(), "it listens");
+        sleep(Duration::from_millis(10));
+    };
+    let opening = r#"{"status":"down","phase":"opening","store":"opening"}"#;
+    assert_eq!(ready, (503, opening.into()));
+    assert_eq!(ask("/health/liveness").unwrap(), (200, r#"{"status":"up"}"#.into()));
+    let (status, text) = ask("/api/v1/system/s/actors/a").unwrap();
+    assert!(status == 503 && text.contains("opening its store"), "{status} {text}");
+    assert_eq!(child.0.wait().unwrap().code(), Some(69), "the database cannot be used");
+}
+
+/// A child that is killed when the test ends first.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Refused when it has ended: nothing is left to kill.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::ProducerMetrics;
@@ -88,6 +88,8 @@ pub(crate) struct Capacity {
     bytes: Semaphore,
     bound: Bound,
     full: Full,
+    /// Notified when no place is taken.
+    unused: Notify,
 }
 
 impl Capacity {
@@ -99,6 +101,7 @@ impl Capacity {
             bytes: Semaphore::new(bytes),
             bound: Bound { events, bytes },
             full,
+            unused: Notify::new(),
         })
     }
 
@@ -148,11 +151,27 @@ impl Capacity {
 
     /// Frees places. Waiting callers get them first.
     pub(crate) fn give_back(&self, events: usize, bytes: usize) {
-        if events > 0 {
-            self.events.add_permits(events);
-        }
         if bytes > 0 {
             self.bytes.add_permits(bytes);
+        }
+        if events > 0 {
+            self.events.add_permits(events);
+            if self.used() == 0 {
+                self.unused.notify_waiters();
+            }
+        }
+    }
+
+    /// Waits until no place is taken. Cancel safe.
+    pub(crate) async fn unused(&self) {
+        loop {
+            let mut unused = std::pin::pin!(self.unused.notified());
+            // Registered before the check, so that no notification is missed.
+            unused.as_mut().enable();
+            if self.used() == 0 {
+                return;
+            }
+            unused.await;
         }
     }
 
@@ -198,6 +217,19 @@ mod tests {
         let third = capacity.try_reserve(8).unwrap();
         drop((second, third));
         assert_eq!(capacity.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_unused_capacity_is_woken_by_the_last_place() {
+        let capacity = Capacity::new(Bound { events: 2, bytes: 10 }, Full::Shed);
+        capacity.unused().await;
+        let (first, last) = (capacity.try_reserve(8).unwrap(), capacity.try_reserve(0).unwrap());
+        let mut unused = pin!(capacity.unused());
+        assert!(poll!(&mut unused).is_pending());
+        drop(first);
+        assert!(poll!(&mut unused).is_pending());
+        drop(last);
+        unused.await;
     }
 
     #[tokio::test(start_paused = true)]

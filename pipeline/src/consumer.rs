@@ -54,7 +54,7 @@ impl<E: Send + 'static> Consumer<E> {
     {
         let inbox = Inbox::new(drain, true);
         let consumer = Consumer::of(&inbox);
-        drain.spawn(Worker::new(options, service, drain).run(inbox));
+        drain.supervise(options.name, Worker::new(options, service, drain).run(inbox));
         consumer
     }
 
@@ -73,7 +73,7 @@ impl<E: Send + 'static> Consumer<E> {
     {
         let inbox = Inbox::new(drain, true);
         let consumer = Consumer::of(&inbox);
-        drain.spawn(batcher::run(options, weigh, service, inbox));
+        drain.supervise(options.name, batcher::run(options, weigh, service, inbox));
         consumer
     }
 

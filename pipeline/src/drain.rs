@@ -17,6 +17,8 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use crate::supervision::{Supervised, Supervision};
+
 /// How long a drain waits for aborted tasks.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
@@ -51,6 +53,7 @@ struct Shared {
     producers: Mutex<Vec<Arc<dyn Drainable>>>,
     stopping: AtomicBool,
     tasks: Mutex<Tasks>,
+    supervision: Arc<Supervision>,
 }
 
 /// What is needed to end tasks. Entries of ended tasks are removed when their number has doubled, so
@@ -91,6 +94,32 @@ impl Drain {
         tasks.handles.push(handle);
     }
 
+    /// Spawns the task of a stage, which runs until the pipeline is drained: see [`stage_ended`](Drain::stage_ended).
+    pub fn supervise(&self, name: &'static str, stage: impl Future<Output = ()> + Send + 'static) {
+        let supervised = Supervised { supervision: Arc::clone(&self.shared.supervision), name };
+        self.spawn(async move {
+            stage.await;
+            drop(supervised);
+        });
+    }
+
+    /// Waits until the task of a stage ends or panics although nothing is drained. Returns the name of the first one.
+    /// Consumers and producers end too when all that they read from has ended; whoever lets that happen does not ask, or
+    /// calls [`stop_supervising`](Drain::stop_supervising) first. Cancel safe.
+    pub async fn stage_ended(&self) -> &'static str {
+        self.shared.supervision.stage_ended().await
+    }
+
+    /// The stage that [`stage_ended`](Drain::stage_ended) would return now.
+    pub fn ended_stage(&self) -> Option<&'static str> {
+        self.shared.supervision.ended()
+    }
+
+    /// Stages may end from now on. [`drain`](Drain::drain) calls it; call it earlier to end producers by hand.
+    pub fn stop_supervising(&self) {
+        self.shared.supervision.stop();
+    }
+
     /// Returns how many tasks have not ended.
     pub fn tasks(&self) -> usize {
         self.shared.tracker.len()
@@ -114,6 +143,7 @@ impl Drain {
     /// Dropping the future stops the wait and leaves the producers closed. A second call goes on from
     /// there; a limit of zero ends everything at once.
     pub async fn drain(&self, limit: Duration) -> Drained {
+        self.stop_supervising();
         let producers = self.shared.producers.lock().clone();
         let orderly = async {
             for producer in &producers {

@@ -178,6 +178,11 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.shared.idle().await;
     }
 
+    /// Waits until no place of the buffer is taken. Cancel safe.
+    pub async fn unused(&self) {
+        self.shared.capacity.unused().await;
+    }
+
     /// Drops the queued events, refuses new ones and ends the subscriptions. Events in flight go on.
     pub fn end(&self) {
         self.shared.end();

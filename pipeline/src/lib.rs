@@ -75,6 +75,7 @@ mod outcomes;
 pub mod consumer;
 pub mod batcher;
 pub mod producer_consumer;
+mod supervision;
 pub mod drain;
 
 #[cfg(pipeline_loom)]

@@ -71,7 +71,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> Producer<T, D> {
         drain: &Drain,
     ) -> Producer<T, D> {
         let producer = Producer::fed(name, dispatcher);
-        drain.spawn(source::run(Arc::clone(&producer.shared), source));
+        drain.supervise(name, source::run(Arc::clone(&producer.shared), source));
         producer
     }
 

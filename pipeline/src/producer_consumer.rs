@@ -76,7 +76,7 @@ impl<E: Send + 'static, T: Send + 'static, D: Dispatcher<T>> ProducerConsumer<E,
         let producer = Producer::fed(name, dispatcher);
         let inbox = Inbox::new(drain, false);
         let consumer = Consumer::of(&inbox);
-        drain.spawn(run(ProducingSide::new(name, &producer.shared), inbox));
+        drain.supervise(name, run(ProducingSide::new(name, &producer.shared), inbox));
         ProducerConsumer { consumer, producer }
     }
 

@@ -107,6 +107,11 @@ impl Mesh {
         self.mailboxes.ask_for(&entry, Task::Delete).await?.answer().await
     }
 
+    /// Waits until a stage ends although the mesh is not drained, which nothing makes good. Returns its name.
+    pub async fn stage_ended(&self) -> &'static str {
+        self.tasks.stage_ended().await
+    }
+
     /// Whether calls from outside are refused.
     pub fn is_closed(&self) -> bool {
         self.mailboxes.is_closed()

@@ -16,6 +16,7 @@ impl Mesh {
     /// done within `limit` is ended; what was not started then says so. Returns whether everything finished and was kept.
     pub async fn drain(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
+        self.tasks.stop_supervising();
         self.mailboxes.close();
         let finished = timeout_at(deadline, async {
             let mut is_lost = false;
@@ -53,15 +54,11 @@ impl Mesh {
     /// A call holds its place until its answer has left, an effect until it was delivered, and each
     /// may make the other: finished when there is none of either.
     async fn finish_calls(&self) {
-        const LOOK_EVERY: Duration = Duration::from_millis(5);
-        loop {
+        while !self.is_quiet() {
             self.mailboxes.queue.idle().await;
+            self.mailboxes.queue.unused().await;
             self.effects.queue.idle().await;
-            if self.is_quiet() {
-                return;
-            }
-            // Commits on their way: there is nothing to be woken by.
-            sleep(LOOK_EVERY).await;
+            self.effects.queue.unused().await;
         }
     }
 
@@ -99,4 +96,42 @@ impl Mesh {
 /// Whether an actor was not unloaded only because the outcome of a commit is not known yet.
 fn is_in_doubt(error: &Error) -> bool {
     matches!(error, Error::Overloaded { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::invocation::{ActorInvocation, ActorInvocationResponse};
+    use crate::memory::MemoryStore;
+    use crate::ports::HostError;
+    use crate::state::Timestamp;
+    use crate::testkit::clock::SetClock;
+    use crate::topology::{self, Ports, Settings};
+
+    async fn mesh() -> Mesh {
+        let host = tower::service_fn(|_: ActorInvocation| {
+            std::future::ready(Ok::<_, HostError>(ActorInvocationResponse::default()))
+        });
+        let (store, clock) = (MemoryStore::new(), Arc::new(SetClock::at(Timestamp(1))));
+        let ports =
+            Ports { host, store: Arc::new(store.clone()), registry: Arc::new(store), clock };
+        topology::open(Settings::default(), ports).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stage_that_ends_by_itself_is_told_by_name_and_those_of_a_drain_are_not() {
+        let broken = mesh().await;
+        assert_eq!(broken.stage_ended().now_or_never(), None);
+        broken.stop_timers.cancel();
+        assert_eq!(broken.stage_ended().await, "timers");
+        broken.drain(Duration::from_secs(1)).await;
+
+        let sound = mesh().await;
+        assert!(sound.drain(Duration::from_secs(1)).await);
+        assert_eq!(sound.stage_ended().now_or_never(), None);
+    }
 }

@@ -136,7 +136,8 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(deliver, &effects, &tasks)?;
     let stop_timers = CancellationToken::new();
-    tasks.spawn(timer_task.run(mailboxes.clone(), directory.clone(), stop_timers.clone()));
+    let timer_task = timer_task.run(mailboxes.clone(), directory.clone(), stop_timers.clone());
+    tasks.supervise("timers", timer_task);
 
     Ok(Mesh {
         caller,

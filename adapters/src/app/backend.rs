@@ -50,7 +50,7 @@ impl Backend {
         self.mesh.clone()
     }
 
-    /// Returns a readiness check: whether the store works.
+    /// Returns a check of whether the store works.
     pub(super) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         self.store.health()
     }

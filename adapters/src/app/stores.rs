@@ -161,7 +161,7 @@ impl OpenStore {
         Ok(())
     }
 
-    /// Returns a readiness check: whether the store works.
+    /// Returns a check of whether the store works.
     pub(crate) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let kind = self.kind.clone();
         move || match &kind {

@@ -1,7 +1,9 @@
 //! Answer: what each route does with a request.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
+use ::metrics::gauge;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -14,6 +16,7 @@ use tracing::{error, info};
 
 use super::http::{Answer, JSON, Refusal, octets, of_type};
 use super::lifecycle::Phase;
+use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::{Calls, Ingress, Inner, Limits, accept, admin, body, history, identity};
 use crate::net::Peer;
@@ -88,20 +91,22 @@ impl<C: Calls> Inner<C> {
         }
         match resource {
             Resource::Health | Resource::Liveness => return Ok(of_type(JSON, UP)),
-            Resource::Readiness => return Ok(self.readiness()),
+            Resource::Readiness => return Ok(self.readiness(head.uri.query())),
             Resource::Metrics => return self.scrape(),
             _ if self.parts.lifecycle.phase() >= Phase::Draining => {
                 return Err(Error::Draining.into());
             }
             _ => {}
         }
+        let calls = &self.opened.get().ok_or_else(opening)?.calls;
         if let Resource::History { system, name, part } = resource {
-            return history::answer(&self.parts, (&system, &name), part, head, peer).await;
+            let token = self.parts.admin_token.as_ref();
+            return history::answer((calls, token), (&system, &name), part, head, peer).await;
         }
         if head.method == Method::POST {
             check_media_type(&head.headers)?;
         }
-        let (limits, calls) = (&self.parts.limits, &self.parts.calls);
+        let limits = &self.parts.limits;
         let mut place = self.bodies.enter();
         let read = body::read(body, limits.body_bytes, limits.body_time, &mut place);
         match resource {
@@ -143,12 +148,31 @@ impl<C: Calls> Inner<C> {
         }
     }
 
-    fn readiness(&self) -> Answer {
-        if self.parts.lifecycle.is_ready() {
-            return of_type(JSON, UP);
+    /// Whether clients should send new work to this proxy; with `?verbose` also why, and whether the store works. While it
+    /// does not, stateless actors are served, so readiness stays.
+    fn readiness(&self, query: Option<&str>) -> Answer {
+        let store_works = self.opened.get().map(|opened| (opened.store_works)());
+        let phase = self.parts.lifecycle.phase();
+        let is_ready = store_works.is_some() && phase == Phase::Serving;
+        let body = if query.is_some_and(|query| query.split('&').any(|name| name == "verbose")) {
+            let word = |up: bool| if up { "up" } else { "down" };
+            let phase = match phase {
+                Phase::Serving if store_works.is_none() => "opening",
+                Phase::Serving => "serving",
+                Phase::Leaving => "leaving",
+                Phase::Draining => "draining",
+            };
+            let (status, store) = (word(is_ready), store_works.map_or("opening", word));
+            format!(r#"{{"status":"{status}","phase":"{phase}","store":"{store}"}}"#).into()
+        } else if is_ready {
+            UP
+        } else {
+            DOWN
+        };
+        let mut answer = of_type(JSON, body);
+        if !is_ready {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
-        let mut answer = of_type(JSON, DOWN);
-        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         answer
     }
 
@@ -156,6 +180,9 @@ impl<C: Calls> Inner<C> {
         let scrape = self.parts.scrape.as_ref().ok_or_else(|| {
             Refusal::new(StatusCode::NOT_FOUND, "metrics are off: SPAWN_DISABLE_METRICS is true")
         })?;
+        if let Some(opened) = self.opened.get() {
+            gauge!(STORE_UP).set(f64::from(u8::from((opened.store_works)())));
+        }
         Ok(of_type(EXPOSITION, (scrape.0)().into()))
     }
 
@@ -172,6 +199,12 @@ impl<C: Calls> Inner<C> {
             Refusal::new(StatusCode::BAD_REQUEST, text)
         })
     }
+}
+
+/// The store is not open yet.
+fn opening() -> Error {
+    let reason = "not started: the proxy is opening its store".into();
+    Error::Overloaded { reason, retry_after: Duration::from_secs(1) }
 }
 
 fn host_address(given: &str) -> Option<HostAddress> {

@@ -10,14 +10,14 @@ use tracing::info;
 
 use super::http::{Answer, JSON, Refusal, octets, of_type};
 use super::route::Part;
-use super::{Calls, Parts, accept, admin};
+use super::{AdminToken, Calls, accept, admin};
 use crate::net::Peer;
 use crate::wire::{Entry, Form, Listing};
 pub(crate) use query::{Query, Span};
 
 /// Handles a request for the history of the actor `(system, name)`: a read, or a change that adds an entry.
 pub(super) async fn answer<C: Calls>(
-    ingress: &Parts<C>,
+    (calls, admin_token): (&C, Option<&AdminToken>),
     (system, name): (&str, &str),
     part: Part<'_>,
     head: &request::Parts,
@@ -25,7 +25,6 @@ pub(super) async fn answer<C: Calls>(
 ) -> Result<Answer, Refusal> {
     let form = accept::form(&head.headers)?;
     let query = Query::read(head.uri.query())?;
-    let calls = &ingress.calls;
     let entry = match part {
         Part::Revisions => {
             let span = Span::of(&query)?;
@@ -50,7 +49,7 @@ pub(super) async fn answer<C: Calls>(
                 Refusal::new(StatusCode::BAD_REQUEST, "needs ?revision= with the number to restore")
             })?;
             let number = query::number("revision in the query", number)?;
-            admin::check(ingress.admin_token.as_ref(), &head.headers, peer)?;
+            admin::check(admin_token, &head.headers, peer)?;
             let restored = calls.restore(system, name, number).await;
             let done = outcome(&restored);
             info!(target: "audit", %peer, system, actor = name, revision = number, outcome = done, "restore asked for");
@@ -58,7 +57,7 @@ pub(super) async fn answer<C: Calls>(
         }
         Part::Checkpoint => {
             query.knows(&[])?;
-            admin::check(ingress.admin_token.as_ref(), &head.headers, peer)?;
+            admin::check(admin_token, &head.headers, peer)?;
             let kept = calls.checkpoint(system, name).await;
             let done = outcome(&kept);
             info!(target: "audit", %peer, system, actor = name, outcome = done, "checkpoint asked for");

@@ -15,36 +15,14 @@ pub enum Phase {
     Draining = 2,
 }
 
-type Check = dyn Fn() -> bool + Send + Sync;
-
-/// The current [`Phase`], and a health check that readiness also needs. Cheap to clone.
-#[derive(Clone)]
-pub struct Lifecycle {
-    phase: Arc<AtomicU8>,
-    healthy: Arc<Check>,
-}
-
-impl std::fmt::Debug for Lifecycle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Lifecycle").field(&self.phase()).finish()
-    }
-}
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self::new(|| true)
-    }
-}
+/// The current [`Phase`]. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle(Arc<AtomicU8>);
 
 impl Lifecycle {
-    /// Starts in [`Phase::Serving`]; `healthy` returns whether the dependencies of the proxy work.
-    pub fn new(healthy: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self { phase: Arc::default(), healthy: Arc::new(healthy) }
-    }
-
     /// The current phase.
     pub fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
+        match self.0.load(Ordering::Acquire) {
             0 => Phase::Serving,
             1 => Phase::Leaving,
             _ => Phase::Draining,
@@ -53,11 +31,6 @@ impl Lifecycle {
 
     /// Moves to a later phase; never moves back.
     pub fn advance(&self, phase: Phase) {
-        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
-    }
-
-    /// Whether clients should send new work to this proxy.
-    pub fn is_ready(&self) -> bool {
-        self.phase() == Phase::Serving && (self.healthy)()
+        self.0.fetch_max(phase as u8, Ordering::AcqRel);
     }
 }

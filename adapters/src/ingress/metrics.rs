@@ -9,6 +9,8 @@ use http::StatusCode;
 pub const CONNECTIONS: &str = "tidegate_http_connections";
 /// Requests with a response, by route and status.
 pub const REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
+/// Whether the store works: 1 or 0.
+pub const STORE_UP: &str = "tidegate_store_up";
 
 const ROUTES: [&str; 12] = [
     "invoke",

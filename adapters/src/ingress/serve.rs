@@ -34,6 +34,7 @@ pub struct Serving {
     tasks: TaskTracker,
     closing: CancellationToken,
     killed: CancellationToken,
+    stopped: CancellationToken,
 }
 
 /// Starts the server.
@@ -42,6 +43,7 @@ pub fn serve<L: Listener, C: Calls>(listener: L, ingress: Ingress<C>) -> Serving
         tasks: TaskTracker::new(),
         closing: CancellationToken::new(),
         killed: CancellationToken::new(),
+        stopped: CancellationToken::new(),
     };
     let connections = Connections {
         builder: builder(&ingress, serving.tasks.clone()),
@@ -50,11 +52,20 @@ pub fn serve<L: Listener, C: Calls>(listener: L, ingress: Ingress<C>) -> Serving
         closing: serving.closing.clone(),
         killed: serving.killed.clone(),
     };
-    serving.tasks.spawn(connections.accept(listener));
+    let stopped = serving.stopped.clone().drop_guard();
+    serving.tasks.spawn(async move {
+        connections.accept(listener).await;
+        drop(stopped);
+    });
     serving
 }
 
 impl Serving {
+    /// Waits until the server accepts no connections any more, also because of a defect.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.stopped.clone().cancelled_owned()
+    }
+
     /// Accepts no more connections and waits up to `limit` for the requests in flight, then closes the other connections. Joins
     /// all tasks.
     pub async fn close(self, limit: Duration) {

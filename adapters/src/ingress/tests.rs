@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -143,9 +144,9 @@ fn ingress_of(hosts: Hosts, lifecycle: Lifecycle) -> (Ingress<Scripted>, Scripte
         idle_time: Duration::from_secs(75),
         write_time: Duration::from_secs(30),
     };
-    let parts =
-        Parts { calls: calls.clone(), limits, hosts, admin_token: None, lifecycle, scrape: None };
-    (Ingress::new(parts), calls)
+    let ingress = Ingress::new(Parts { limits, hosts, admin_token: None, lifecycle, scrape: None });
+    ingress.open(calls.clone(), || true);
+    (ingress, calls)
 }
 
 fn ingress() -> (Ingress<Scripted>, Scripted) {
@@ -429,12 +430,34 @@ async fn readiness_ends_first_then_calls_while_liveness_stays() {
 }
 
 #[tokio::test]
-async fn what_the_mesh_depends_on_counts_for_readiness() {
-    let (ingress, _) = ingress_of(Hosts::Daemon { port: 1 }, Lifecycle::new(|| false));
-    let request = Request::get("/health/readiness").body(Full::<Bytes>::default()).unwrap();
-    let (status, headers, _) = ask(&ingress, request, HERE).await;
-    assert_eq!(status.as_u16(), 503);
-    assert!(!headers.contains_key(CONTENT_LENGTH), "hyper adds it");
+async fn readiness_waits_for_the_store_to_open_and_tells_when_it_fails_later() {
+    let ready = async |ingress: &Ingress<Scripted>, path: &str| {
+        let request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
+        let (head, body) = ingress.handle(request, HERE).await.into_parts();
+        assert!(!head.headers.contains_key(CONTENT_LENGTH), "hyper adds it");
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
+    };
+    let (short, long) = ("/health/readiness", "/health/readiness?verbose");
+    let (opened, calls) = ingress();
+    let limits = *opened.limits();
+    let (hosts, lifecycle) = (Hosts::Daemon { port: 1 }, Lifecycle::default());
+    let ingress = Ingress::new(Parts { limits, hosts, admin_token: None, lifecycle, scrape: None });
+    assert_eq!(ready(&ingress, short).await, (503, r#"{"status":"down"}"#.into()));
+    let said = r#"{"status":"down","phase":"opening","store":"opening"}"#;
+    assert_eq!(ready(&ingress, long).await, (503, said.into()));
+    assert_eq!(ready(&ingress, "/health/liveness").await.0, 200);
+    let (status, headers, _) = ask(&ingress, post(INVOKE, call("echo")), HERE).await;
+    assert_eq!((status.as_u16(), headers.contains_key(RETRY_AFTER)), (503, true));
+    let works = Arc::new(AtomicBool::new(true));
+    let probe = works.clone();
+    ingress.open(calls, move || probe.load(Ordering::Relaxed));
+    assert_eq!(ready(&ingress, short).await, (200, r#"{"status":"up"}"#.into()));
+    works.store(false, Ordering::Relaxed);
+    assert_eq!(ready(&ingress, short).await, (200, r#"{"status":"up"}"#.into()));
+    let said = r#"{"status":"up","phase":"serving","store":"down"}"#;
+    assert_eq!(ready(&ingress, long).await, (200, said.into()));
+    assert_eq!(ask(&ingress, post(INVOKE, call("echo")), HERE).await.0, 200);
 }
 
 mod history;

@@ -68,17 +68,15 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
     let ports = Ports { host, store, registry: Arc::new(disk), clock: Arc::new(SimulatedClock) };
     let settings = Settings { deadlines: DEADLINES, ..Settings::default() };
     let mesh = topology::open(settings, ports).await?;
-    let _serving = serve(
-        ProxyListener(TcpListener::bind("0.0.0.0:9001").await?),
-        Ingress::new(Parts {
-            calls: Watched { mesh, facts },
-            limits: LIMITS,
-            hosts: Hosts::Sidecar(HostAddress::new(ACTORS_ADDRESS)),
-            admin_token: None,
-            lifecycle: Lifecycle::default(),
-            scrape: None,
-        }),
-    );
+    let ingress = Ingress::new(Parts {
+        limits: LIMITS,
+        hosts: Hosts::Sidecar(HostAddress::new(ACTORS_ADDRESS)),
+        admin_token: None,
+        lifecycle: Lifecycle::default(),
+        scrape: None,
+    });
+    ingress.open(Watched { mesh, facts }, || true);
+    let _serving = serve(ProxyListener(TcpListener::bind("0.0.0.0:9001").await?), ingress);
     // It ends in a crash, or with the simulation.
     pending().await
 }

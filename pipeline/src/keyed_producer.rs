@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::buffer::{Bound, Full, Permit, Refused, Rejected};
-pub use crate::dispatcher::keyed::Ahead;
+pub use crate::dispatcher::keyed::{Ahead, EventId};
 use crate::drain::Drainable;
 use crate::sealed::Sealed;
 use crate::subscription::{Attach, Link, Subscribe, SubscribeError, SubscribeOptions};
@@ -36,12 +36,6 @@ pub trait KeyedEvent: Send + 'static {
     /// Returns the class of this event. A class may have a limit of events in flight
     /// ([`KeyedProducer::set_class_limit`]); without one, demand alone bounds them.
     fn class(&self) -> u32;
-
-    /// Whether nobody waits for this event any more. [`KeyedProducer::sweep`] drops such events while they
-    /// are queued.
-    fn is_abandoned(&self) -> bool {
-        false
-    }
 }
 
 /// How a keyed producer is made.
@@ -98,11 +92,12 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.counted(outcome)
     }
 
-    /// Queues an event behind those of its key. Never waits. The event carries its permit itself.
+    /// Queues an event behind those of its key. Never waits. The event carries its permit itself. Returns its name,
+    /// by which it can be [removed](KeyedProducer::remove).
     ///
     /// # Errors
     /// Returns the event with [`Refused::KeyFull`] or [`Refused::Closed`].
-    pub fn push(&self, event: T) -> Result<(), Rejected<T>> {
+    pub fn push(&self, event: T) -> Result<EventId, Rejected<T>> {
         self.shared
             .push(event, false)
             .inspect_err(|error| self.shared.metrics.refused(error.reason))
@@ -113,14 +108,13 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     ///
     /// # Errors
     /// Returns the event with [`Refused::Closed`] after [`end`](KeyedProducer::end).
-    pub fn push_exempt(&self, event: T) -> Result<(), Rejected<T>> {
+    pub fn push_exempt(&self, event: T) -> Result<EventId, Rejected<T>> {
         self.shared.push(event, true).inspect_err(|error| self.shared.metrics.refused(error.reason))
     }
 
-    /// Drops the queued events of a key that are [abandoned](KeyedEvent::is_abandoned). Returns how
-    /// many.
-    pub fn sweep(&self, key: &T::Key) -> usize {
-        self.shared.with(|state| state.machine.sweep(key, T::is_abandoned)).len()
+    /// Removes an event if it is still queued, and returns it. It does not look at the other events of its key.
+    pub fn remove(&self, key: &T::Key, id: EventId) -> Option<T> {
+        self.shared.with(|state| state.machine.remove(key, id))
     }
 
     /// What is granted before an event of this key and class that is pushed now.

@@ -88,7 +88,9 @@ pub use dispatcher::{Broadcast, Demand, Dispatcher, Partition};
 pub use drain::{Drain, Drainable, Drained};
 pub use guard::before_abort;
 pub use inbox::Ended;
-pub use keyed_producer::{Ahead, Hold, KeyedEvent, KeyedOptions, KeyedProducer, Parked, Turn};
+pub use keyed_producer::{
+    Ahead, EventId, Hold, KeyedEvent, KeyedOptions, KeyedProducer, Parked, Turn,
+};
 pub use producer::{
     Call, CallError, CallService, CastFuture, CastService, Producer, ProducerOptions, Reply, Source,
 };

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,7 +17,6 @@ struct Event {
     key: u32,
     class: u32,
     number: u32,
-    gone: Arc<AtomicBool>,
     dropped: Arc<AtomicUsize>,
 }
 
@@ -35,13 +34,10 @@ impl KeyedEvent for Event {
     fn class(&self) -> u32 {
         self.class
     }
-    fn is_abandoned(&self) -> bool {
-        self.gone.load(Ordering::SeqCst)
-    }
 }
 
 fn event(key: u32, number: u32) -> Event {
-    Event { key, class: 0, number, gone: Arc::default(), dropped: Arc::default() }
+    Event { key, class: 0, number, dropped: Arc::default() }
 }
 
 fn mailboxes() -> KeyedProducer<Event> {
@@ -193,22 +189,20 @@ async fn a_key_s_queue_is_bounded_and_routed_events_are_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sweeping_drops_abandoned_events_of_a_key_that_are_still_queued() {
+async fn an_event_is_removed_while_it_is_queued_and_the_others_keep_their_order() {
     let (producer, drain) = (mailboxes(), Drain::new());
-    let dropped = Arc::new(AtomicUsize::new(0));
-    let gone = Arc::new(AtomicBool::new(true));
-    for number in 0..4 {
-        let mut event = event(1, number);
-        event.dropped = Arc::clone(&dropped);
-        if number % 2 == 0 {
-            event.gone = Arc::clone(&gone);
-        }
-        producer.push(event).unwrap();
+    let ids: Vec<_> = (0..4).map(|number| producer.push(event(1, number)).unwrap()).collect();
+    assert!(producer.remove(&2, ids[0]).is_none(), "another key");
+    for number in [2, 0] {
+        assert_eq!(producer.remove(&1, ids[number as usize]).unwrap().number, number);
+        assert!(producer.remove(&1, ids[number as usize]).is_none());
     }
-    assert_eq!(producer.sweep(&2), 0);
-    assert_eq!(producer.sweep(&1), 2);
-    assert_eq!(dropped.load(Ordering::SeqCst), 2);
     let mut turns = turns(&producer, 5, &drain);
+    let first = turns.recv().await.unwrap();
+    assert!(producer.remove(&1, ids[1]).is_none(), "it runs");
+    assert_eq!(first.event().number, 1);
+    let (first, hold) = first.into_parts();
+    hold.park().resume(first);
     assert_eq!(turns.recv().await.unwrap().event().number, 1);
     assert_eq!(turns.recv().await.unwrap().event().number, 3);
     assert!(producer.is_idle());

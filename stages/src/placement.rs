@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures_util::future::{Ready, ready};
 use metrics::counter;
-use tidegate_pipeline::{KeyedProducer, Permit, Refused};
+use tidegate_pipeline::{EventId, KeyedProducer, Permit, Refused};
 use tokio::time::timeout_at;
 use tower::Service;
 
@@ -119,7 +119,7 @@ impl Mailboxes {
         let pushed =
             if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
         match pushed {
-            Ok(()) => Ok(waiting.map(|waiting| self.pending(waiting, actor))),
+            Ok(id) => Ok(waiting.map(|waiting| self.pending(waiting, actor, id))),
             Err(rejected) => {
                 let error = refusal(rejected.reason, &actor);
                 rejected.event.fail(error.clone());
@@ -141,8 +141,13 @@ impl Mailboxes {
         }
     }
 
-    fn pending<T>(&self, waiting: crate::reply::Waiting<T>, actor: ActorRef) -> PendingReply<T> {
-        PendingReply::new(waiting, self.queue.clone(), actor)
+    fn pending<T>(
+        &self,
+        waiting: crate::reply::Waiting<T>,
+        actor: ActorRef,
+        id: EventId,
+    ) -> PendingReply<T> {
+        PendingReply::new(waiting, self.queue.clone(), actor, id)
     }
 
     /// Counts a question from outside in, as if it were a call, and queues it.
@@ -161,8 +166,8 @@ impl Mailboxes {
         let (reply, waiting) = Reply::new(&timing);
         let placed = self.placed(entry, task(Question { reply, timing, permit }));
         let pushed = self.queue.push(placed);
-        pushed.map_err(|rejected| refusal(rejected.reason, &actor))?;
-        Ok(self.pending(waiting, actor))
+        let id = pushed.map_err(|rejected| refusal(rejected.reason, &actor))?;
+        Ok(self.pending(waiting, actor, id))
     }
 
     fn placed(&self, entry: &Arc<Entry>, task: Task) -> Placed {

@@ -18,17 +18,21 @@ use crate::subscription::SubscriberId;
 
 mod class;
 mod late;
+mod remove;
 mod ready_queue;
 mod slot;
 mod subscribers;
+mod waiting;
 #[cfg(test)]
 mod model;
 
 pub use late::Ahead;
+pub use waiting::EventId;
 
 use class::Class;
-use slot::{KeyState, Queued, Slots};
+use slot::{KeyState, Slots};
 use subscribers::Subscribers;
+use waiting::Queued;
 
 /// How many classes without a limit and without events are kept.
 const KEPT_CLASSES: usize = 64;
@@ -37,6 +41,7 @@ const KEPT_CLASSES: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Held {
     slot: u32,
+    id: EventId,
     class: u32,
     subscriber: SubscriberId,
 }
@@ -45,6 +50,7 @@ pub(crate) struct Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ParkedKey {
     slot: u32,
+    id: EventId,
 }
 
 /// An event and the subscriber it is granted to.
@@ -67,6 +73,8 @@ pub(crate) struct Keyed<K, T> {
     rotation: VecDeque<u32>,
     subscribers: Subscribers,
     per_key: usize,
+    /// The number of the next event.
+    next: u64,
     queued: usize,
     in_flight: usize,
     parked: usize,
@@ -83,6 +91,7 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             rotation: VecDeque::new(),
             subscribers: Subscribers::default(),
             per_key,
+            next: 0,
             queued: 0,
             in_flight: 0,
             parked: 0,
@@ -103,7 +112,13 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
 
     /// Queues an event behind those of its key. An exempt event does not count against the bound of its
     /// key. Returns the event when the queue is full.
-    pub(crate) fn push(&mut self, key: &K, event: T, class: u32, exempt: bool) -> Result<(), T> {
+    pub(crate) fn push(
+        &mut self,
+        key: &K,
+        event: T,
+        class: u32,
+        exempt: bool,
+    ) -> Result<EventId, T> {
         let hash = self.hasher.hash_one(key);
         let slots = &mut self.slots;
         let entry = self.table.entry(hash, |at| slots.is(*at, key), |at| slots.hash(*at));
@@ -121,42 +136,14 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             return Err(event);
         }
         queue.counted += usize::from(!exempt);
-        queue.waiting.push_back(Queued { event, class, exempt });
+        let id = EventId(self.next);
+        self.next += 1;
+        queue.waiting.push_back(Queued { id, event, class, exempt });
         self.queued += 1;
         if queue.state == KeyState::Idle {
             self.make_ready(slot);
         }
-        Ok(())
-    }
-
-    /// Removes the queued events of a key for which `is_gone` returns true, and returns them.
-    pub(crate) fn sweep(&mut self, key: &K, is_gone: impl Fn(&T) -> bool) -> Vec<T> {
-        let slots = &self.slots;
-        let hash = self.hasher.hash_one(key);
-        let Some(&slot) = self.table.find(hash, |at| slots.is(*at, key)) else {
-            return Vec::new();
-        };
-        let queue = self.slots.get_mut(slot);
-        let mut gone = Vec::new();
-        for _ in 0..queue.waiting.len() {
-            let Some(queued) = queue.waiting.pop_front() else { break };
-            if is_gone(&queued.event) {
-                queue.counted -= usize::from(!queued.exempt);
-                gone.push(queued.event);
-            } else {
-                queue.waiting.push_back(queued);
-            }
-        }
-        self.queued -= gone.len();
-        // The first event may be another one now, of another class.
-        if let KeyState::Ready(class) = queue.state {
-            let head = queue.waiting.front().map(|head| head.class);
-            if head != Some(class) {
-                self.make_unready(slot, class);
-                self.requeue(slot);
-            }
-        }
-        gone
+        Ok(id)
     }
 
     /// Limits the events of a class in flight. `usize::MAX` removes the limit.
@@ -208,7 +195,8 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         self.queued -= 1;
         self.in_flight += 1;
         self.class_changed(class);
-        Some(KeyedGrant { to, held: Held { slot, class, subscriber: to }, event: queued.event })
+        let held = Held { slot, id: queued.id, class, subscriber: to };
+        Some(KeyedGrant { to, held, event: queued.event })
     }
 
     /// Releases a key: it becomes ready behind the other keys, or idle. Gives the permit of its class
@@ -222,14 +210,14 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
     /// Gives permit and demand back and keeps the key. Returns how much the subscriber asks for again.
     pub(crate) fn park(&mut self, held: Held) -> (ParkedKey, usize) {
         self.parked += 1;
-        (ParkedKey { slot: held.slot }, self.give_back(held))
+        (ParkedKey { slot: held.slot, id: held.id }, self.give_back(held))
     }
 
     /// Makes an event the first of a parked key, and the key ready.
     pub(crate) fn resume(&mut self, parked: ParkedKey, event: T, class: u32) {
         self.parked -= 1;
         let queue = self.slots.get_mut(parked.slot);
-        queue.waiting.push_front(Queued { event, class, exempt: true });
+        queue.waiting.push_front(Queued { id: parked.id, event, class, exempt: true });
         self.queued += 1;
         self.requeue(parked.slot);
     }
@@ -249,7 +237,7 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         for slot in self.slots.occupied() {
             let queue = self.slots.get_mut(slot);
             queue.counted = 0;
-            all.extend(queue.waiting.drain(..).map(|queued| queued.event));
+            all.extend(queue.waiting.drain().map(|queued| queued.event));
             if let KeyState::Ready(class) = queue.state {
                 self.make_unready(slot, class);
                 self.requeue(slot);

@@ -6,7 +6,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use crate::buffer::{Capacity, Refused, Rejected};
-use crate::dispatcher::keyed::{Keyed, KeyedGrant};
+use crate::dispatcher::keyed::{EventId, Keyed, KeyedGrant};
 use crate::guard;
 use crate::keyed_producer::{KeyedEvent, KeyedOptions, Turn};
 use crate::metrics::ProducerMetrics;
@@ -152,7 +152,7 @@ impl<T: KeyedEvent> KeyedShared<T> {
         }
     }
 
-    pub(super) fn push(self: &Arc<Self>, event: T, exempt: bool) -> Result<(), Rejected<T>> {
+    pub(super) fn push(self: &Arc<Self>, event: T, exempt: bool) -> Result<EventId, Rejected<T>> {
         let class = event.class();
         self.with(|state| {
             let last = if exempt { Phase::Closed } else { Phase::Open };

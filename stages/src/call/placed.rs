@@ -229,8 +229,4 @@ impl KeyedEvent for Placed {
     fn class(&self) -> u32 {
         self.host_limit
     }
-
-    fn is_abandoned(&self) -> bool {
-        self.task.is_abandoned()
-    }
 }

@@ -1,6 +1,6 @@
 //! Pending reply: the end of a placed call on which its client waits.
 
-use tidegate_pipeline::KeyedProducer;
+use tidegate_pipeline::{EventId, KeyedProducer};
 
 use crate::actor::ActorRef;
 use crate::call::Placed;
@@ -12,7 +12,7 @@ use crate::reply::Waiting;
 #[derive(Debug)]
 pub(crate) struct PendingReply<T> {
     waiting: Waiting<T>,
-    sweep: Sweep,
+    removal: Removal,
 }
 
 impl<T> PendingReply<T> {
@@ -20,8 +20,9 @@ impl<T> PendingReply<T> {
         waiting: Waiting<T>,
         mailboxes: KeyedProducer<Placed>,
         actor: ActorRef,
+        id: EventId,
     ) -> Self {
-        Self { waiting, sweep: Sweep { mailboxes, actor, is_armed: true } }
+        Self { waiting, removal: Removal { mailboxes, actor, id, is_armed: true } }
     }
 
     /// Waits for the answer.
@@ -29,25 +30,26 @@ impl<T> PendingReply<T> {
     /// # Errors
     /// The call's error, or that its time ran out.
     pub(crate) async fn answer(self) -> Result<T, Error> {
-        // Dropped at the await, the waiting end goes first, then the sweep finds the call abandoned.
-        let Self { waiting, mut sweep } = self;
+        let Self { waiting, mut removal } = self;
         let result = waiting.answer().await;
-        sweep.is_armed = matches!(result, Err(Error::NotStarted(..)));
+        removal.is_armed = matches!(result, Err(Error::NotStarted(..)));
         result
     }
 }
 
+/// Removes the call when it is dropped. A routed call has another id and stays.
 #[derive(Debug)]
-struct Sweep {
+struct Removal {
     mailboxes: KeyedProducer<Placed>,
     actor: ActorRef,
+    id: EventId,
     is_armed: bool,
 }
 
-impl Drop for Sweep {
+impl Drop for Removal {
     fn drop(&mut self) {
         if self.is_armed {
-            self.mailboxes.sweep(&self.actor);
+            drop(self.mailboxes.remove(&self.actor, self.id));
         }
     }
 }

@@ -82,7 +82,7 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             let of_key = self.slots.get_mut(slot).waiting.len().saturating_sub(1);
             let ahead = self.ahead_of(of_key, position, class);
             let queue = self.slots.get_mut(slot);
-            let Some(last) = queue.waiting.pop_back_if(|last| is_late(ahead, &last.event)) else {
+            let Some(last) = queue.waiting.pop_back_if(|event| is_late(ahead, event)) else {
                 return;
             };
             queue.counted -= usize::from(!last.exempt);
@@ -91,7 +91,7 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         }
     }
 
-    fn slot_of(&self, key: &K) -> Option<u32> {
+    pub(super) fn slot_of(&self, key: &K) -> Option<u32> {
         let (slots, hash) = (&self.slots, self.hasher.hash_one(key));
         self.table.find(hash, |at| slots.is(*at, key)).copied()
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An event: its key, its number within the run, its class, and whether its caller has left.
+/// An event: its key, its number within the run, its class, and whether it may be shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Mail {
     key: u8,
@@ -18,7 +18,7 @@ struct Mail {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Push { key: u8, class: u32, exempt: bool, gone: bool },
-    Sweep { key: u8 },
+    Remove { number: u32 },
     ShedLate { key: u8, class: u32, most: usize },
     Limit { class: u32, limit: usize },
     Subscribe { max: usize, min: usize },
@@ -35,7 +35,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (key.clone(), class.clone(), any::<bool>(), any::<bool>())
             .prop_map(|(key, class, exempt, gone)| Step::Push { key, class, exempt, gone }),
-        1 => key.clone().prop_map(|key| Step::Sweep { key }),
+        2 => (0u32..60).prop_map(|number| Step::Remove { number }),
         1 => (key, class.clone(), 0usize..5)
             .prop_map(|(key, class, most)| Step::ShedLate { key, class, most }),
         1 => (class.clone(), prop_oneof![Just(usize::MAX), 0usize..3])
@@ -65,7 +65,8 @@ struct Model {
     out: Vec<(KeyedGrant<Mail>, u32)>,
     parked: Vec<(ParkedKey, Mail)>,
     subscribed: u64,
-    numbers: u32,
+    /// Every event that was pushed; its number is its index.
+    pushed: Vec<(u8, EventId)>,
 }
 
 impl Model {
@@ -78,7 +79,7 @@ impl Model {
             out: Vec::new(),
             parked: Vec::new(),
             subscribed: 0,
-            numbers: 0,
+            pushed: Vec::new(),
         }
     }
 
@@ -113,14 +114,7 @@ impl Model {
     fn apply(&mut self, step: Step) {
         match step {
             Step::Push { key, class, exempt, gone } => self.push(key, class, exempt, gone),
-            Step::Sweep { key } => {
-                let swept = self.machine.sweep(&key, |mail| mail.gone);
-                let queue = self.queues.entry(key).or_default();
-                let expected: Vec<Mail> =
-                    queue.iter().map(|(mail, _)| *mail).filter(|mail| mail.gone).collect();
-                queue.retain(|(mail, _)| !mail.gone);
-                assert_eq!(swept, expected);
-            }
+            Step::Remove { number } => self.remove(number),
             Step::ShedLate { key, class, most } => {
                 let shed = self.machine.shed_late(&key, class, most, |_, mail| mail.gone);
                 assert!(shed.len() <= most);
@@ -174,16 +168,26 @@ impl Model {
     }
 
     fn push(&mut self, key: u8, class: u32, exempt: bool, gone: bool) {
-        let mail = Mail { key, number: self.numbers, class, gone };
-        self.numbers += 1;
+        let number = u32::try_from(self.pushed.len()).unwrap();
+        let mail = Mail { key, number, class, gone };
         let queue = self.queues.entry(key).or_default();
         let counted = queue.iter().filter(|(_, counts)| *counts).count();
         let fits = exempt || counted < PER_KEY;
         let pushed = self.machine.push(&key, mail, class, exempt);
         assert_eq!(pushed.is_ok(), fits, "the bound of a key, in the machine and in the model");
-        if fits {
+        if let Ok(id) = pushed {
             queue.push_back((mail, !exempt));
+            self.pushed.push((key, id));
         }
+    }
+
+    /// Removes an event by its number, wherever it is now.
+    fn remove(&mut self, number: u32) {
+        let Some((key, id)) = self.pushed.get(number as usize) else { return };
+        let queue = self.queues.entry(*key).or_default();
+        let expected = queue.iter().position(|(mail, _)| mail.number == number);
+        let expected = expected.and_then(|at| queue.remove(at)).map(|(mail, _)| mail);
+        assert_eq!(self.machine.remove(key, *id), expected, "removed if it is queued");
     }
 
     fn grant(&mut self) {
@@ -225,7 +229,7 @@ impl Model {
 }
 
 proptest! {
-    /// The machine grants exactly what the model allows. Every event that was pushed and not swept is
+    /// The machine grants exactly what the model allows. Every event that was pushed and not removed is
     /// granted once, in order per key.
     #[test]
     fn the_machine_does_what_the_model_allows_and_starves_nobody(steps in steps()) {
@@ -305,11 +309,10 @@ proptest! {
 #[test]
 fn a_burst_of_keys_leaves_no_memory_behind() {
     let mut machine: Keyed<u32, u32> = Keyed::new(1);
-    for key in 0..10_000 {
-        machine.push(&key, key, key, false).unwrap();
-    }
-    for key in 0..10_000 {
-        assert_eq!(machine.sweep(&key, |_| true), [key]);
+    let pushed: Vec<EventId> =
+        (0..10_000).map(|key| machine.push(&key, key, key, false).unwrap()).collect();
+    for (key, id) in (0..).zip(pushed) {
+        assert_eq!(machine.remove(&key, id), Some(key));
     }
     assert!(machine.is_idle());
     assert!(machine.classes.len() <= KEPT_CLASSES);

@@ -1,17 +1,7 @@
 //! Slot: the state of one key that has an event queued or in flight.
 
-use std::collections::VecDeque;
-
 use crate::dispatcher::keyed::ready_queue::{Linked, Links};
-
-/// An event that waits until its key is free.
-#[derive(Debug)]
-pub(crate) struct Queued<T> {
-    pub(crate) event: T,
-    pub(crate) class: u32,
-    /// Whether it does not count against the bound of its key.
-    pub(crate) exempt: bool,
-}
+use crate::dispatcher::keyed::waiting::Waiting;
 
 /// What a key does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +21,7 @@ pub(crate) struct Slot<K, T> {
     hash: u64,
     links: Links,
     pub(crate) state: KeyState,
-    pub(crate) waiting: VecDeque<Queued<T>>,
+    pub(crate) waiting: Waiting<T>,
     /// How many events of `waiting` count against the bound.
     pub(crate) counted: usize,
 }
@@ -79,7 +69,7 @@ impl<K: Eq, T> Slots<K, T> {
             hash,
             links: Links::default(),
             state: KeyState::Idle,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             counted: 0,
         });
         at
@@ -91,7 +81,7 @@ impl<K: Eq, T> Slots<K, T> {
         slot.key = None;
         slot.counted = 0;
         if slot.waiting.capacity() > KEPT {
-            slot.waiting = VecDeque::new();
+            slot.waiting = Waiting::default();
         }
         let hash = slot.hash;
         self.free.push(at);

@@ -4,7 +4,7 @@
 //!
 //! [`Producer`], [`KeyedProducer`], [`Source`] · [`Consumer`], [`BatchOptions`], [`ProducerConsumer`] ·
 //! [`SubscribeOptions`], [`Cancel`], [`DemandMode`] · [`Bound`], [`Full`], [`Refused`], [`Permit`] ·
-//! [`Turn`], [`Hold`], [`Parked`] · [`Drain`] · [`layer`] · [`metrics`]
+//! [`Turn`], [`Hold`], [`Parked`] · [`Drain`] · [`layer`] · [`metrics`] · [`randomness`]
 //!
 //! # The examples in full
 //!
@@ -61,6 +61,7 @@ pub mod layer;
 
 mod sealed;
 mod sync;
+pub mod randomness;
 mod refused;
 mod demand;
 pub mod buffer;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate_pipeline::randomness::seed;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::state::{Any, Tags};
 
@@ -78,10 +80,9 @@ impl ActorRef {
         Self(Arc::new(ActorRefInner { system: system.into(), name: name.into(), hash }))
     }
 
-    /// The hash for a map of actors: 64 bits over system and name, stable within a process.
+    /// The hash for a map of actors: 64 bits over system and name, with the seed of this process.
     pub fn hash_of(system: &str, name: &str) -> u64 {
-        use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-        xxh3_64_with_seed(name.as_bytes(), xxh3_64(system.as_bytes()))
+        xxh3_64_with_seed(name.as_bytes(), xxh3_64_with_seed(system.as_bytes(), seed()))
     }
 
     /// System of the actor.
@@ -248,6 +249,10 @@ impl Definition {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
+    use xxhash_rust::xxh3::xxh3_64;
+
     use super::*;
 
     /// A stateful named definition in system `s` with the action `add`.
@@ -267,6 +272,17 @@ pub(crate) mod tests {
             retired: false,
             raw: Bytes::new(),
         }
+    }
+
+    #[test]
+    fn names_chosen_for_one_bucket_of_another_process_are_spread() {
+        const BUCKETS: u64 = 1_024;
+        let without_seed = |name: &str| xxh3_64_with_seed(name.as_bytes(), xxh3_64(b"s"));
+        let names = (0..).map(|number| format!("actor-{number}"));
+        let chosen = names.filter(|name| without_seed(name) % BUCKETS == 0).take(64);
+        let buckets: BTreeSet<u64> =
+            chosen.map(|name| ActorRef::hash_of("s", &name) % BUCKETS).collect();
+        assert!(buckets.len() > 32, "{} buckets for 64 names", buckets.len());
     }
 
     #[test]

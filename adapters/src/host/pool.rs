@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ::metrics::{Gauge, gauge};
 use parking_lot::Mutex;
+use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::HostAddress;
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use super::metrics::IDLE_CONNECTIONS;
 /// Idle connections by address. Callers take the newest, so when load falls the others grow old and are closed.
 pub(super) struct Pool<T> {
     /// Each list is ordered by idle time, oldest first.
-    idle: Mutex<HashMap<HostAddress, Vec<Idle<T>>>>,
+    idle: Mutex<HashMap<HostAddress, Vec<Idle<T>>, Seeded>>,
     /// How long a connection may stay idle.
     max_idle: Duration,
     /// Most idle connections per address.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::{Channel, Definition, HostAddress, Kind, Timer};
 use tidegate_stages::invocation::Registration;
 
@@ -65,12 +66,12 @@ pub fn registration(body: Bytes, host: &HostAddress) -> Result<Registration, Mal
     let registry = system.registry.ok_or_else(|| missing("actor_system.registry"))?;
     let mut definitions = Vec::with_capacity(registry.actors.len());
     // Of two entries with the same map key, the last one wins, as in protobuf.
-    let mut places = HashMap::with_capacity(registry.actors.len());
+    let mut places: HashMap<String, usize, Seeded> = HashMap::default();
     for RegistryEntry { key, actor } in registry.actors {
         let definition = definition(actor, host.clone(), &system.name).map_err(|reason| {
             Malformed::wrong(format!("actor_system.registry.actors[{key:?}]"), reason)
         })?;
-        let place = places.get(&key).and_then(|place: &usize| definitions.get_mut(*place));
+        let place = places.get(&key).and_then(|place| definitions.get_mut(*place));
         if let Some(place) = place {
             *place = definition;
         } else {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_pipeline::randomness;
 use tidegate_stages::memory::MemoryStore;
 use tokio::sync::watch;
 use turmoil::{Builder, Sim};
@@ -39,6 +40,7 @@ impl Scene {
     /// Starts both machines and registers these actors. The seed decides how long each message takes.
     pub(crate) fn new(seed: u64, actors: &[&str]) -> Self {
         eprintln!("seed {seed}");
+        assert!(randomness::fix(0), "a name was hashed before");
         let mut sim = Builder::new()
             .rng_seed(seed)
             .simulation_duration(LONGEST)

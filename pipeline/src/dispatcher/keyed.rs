@@ -11,9 +11,10 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::hash_table::Entry as TableEntry;
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::{HashMap, HashTable};
 
 use crate::demand::Account;
+use crate::randomness::Seeded;
 use crate::subscription::SubscriberId;
 
 mod class;
@@ -66,7 +67,7 @@ pub(crate) struct KeyedGrant<T> {
 pub(crate) struct Keyed<K, T> {
     /// Finds the slot of a key.
     table: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    hasher: Seeded,
     slots: Slots<K, T>,
     classes: HashMap<u32, Class>,
     /// Classes that can grant, each once, in the order of their turns.
@@ -85,7 +86,7 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
     pub(crate) fn new(per_key: usize) -> Keyed<K, T> {
         Keyed {
             table: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
+            hasher: Seeded::default(),
             slots: Slots::default(),
             classes: HashMap::new(),
             rotation: VecDeque::new(),

@@ -5,10 +5,9 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use hashbrown::DefaultHashBuilder;
-
 use crate::demand::Ledger;
 use crate::dispatcher::{Dispatcher, Entry, Grant, take};
+use crate::randomness::Seeded;
 use crate::sealed::Sealed;
 use crate::subscription::{SubscribeError, SubscriberId};
 
@@ -56,7 +55,7 @@ impl<T> Partition<T> {
         partitions: u32,
         key: impl Fn(&T) -> K + Send + Sync + 'static,
     ) -> Partition<T> {
-        let hasher = DefaultHashBuilder::default();
+        let hasher = Seeded::default();
         Partition::new(partitions, move |event| hasher.hash_one(key(event)))
     }
 

@@ -20,6 +20,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use crate::randomness::Seeded;
+
 /// How many calls per key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimitOptions {
@@ -65,7 +67,7 @@ impl Clock for TokioClock {
 /// What is remembered of each key. Its size is bounded, and new keys take nothing from those that it
 /// knows: where there is no space for a key, it shares one state with all others like it.
 struct Keys<K> {
-    known: HashMapStateStore<K>,
+    known: HashMapStateStore<K, Seeded>,
     others: InMemoryState,
     max: usize,
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{Mutex, RwLock};
+use tidegate_pipeline::randomness::Seeded;
 use tokio::time::Instant;
 
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
@@ -26,7 +27,7 @@ pub(crate) struct Directory {
 /// because queued turns may still count against an old one.
 #[derive(Debug, Default)]
 struct HostLimits {
-    by_host: HashMap<HostAddress, (u32, Arc<MeanTurn>)>,
+    by_host: HashMap<HostAddress, (u32, Arc<MeanTurn>), Seeded>,
     newest: u32,
 }
 

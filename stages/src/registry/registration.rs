@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_pipeline::Drain;
+use tidegate_pipeline::randomness::Seeded;
 use tokio::sync::{Mutex, MutexGuard, Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -188,7 +189,7 @@ impl Registrar {
     /// Returns the host's earlier definitions in this system that the registration lacks.
     fn retired(&self, registration: &Registration) -> Vec<Registered> {
         let Registration { system, host, definitions } = registration;
-        let names: HashSet<&str> =
+        let names: HashSet<&str, Seeded> =
             definitions.iter().map(|definition| definition.id.name.as_str()).collect();
         let former = self.directory.defined_by(host, system).into_iter();
         let gone = former.filter(|one| !one.retired && !names.contains(one.id.name.as_str()));

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::PAGE_BYTES;
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore};
@@ -73,7 +74,7 @@ struct Job<'a> {
     /// Registered entries to be applied.
     entries: Vec<RegistryChange>,
     /// With `merge`: (system, name) of entries registered before the import.
-    registered: HashSet<(String, String)>,
+    registered: HashSet<(String, String), Seeded>,
     open: Option<Open>,
     noted_at: u64,
 }
@@ -152,7 +153,7 @@ async fn run(
         let key = |entry: &Registered| (entry.id().system.clone(), entry.id().name.clone());
         loaded.iter().map(key).collect()
     } else {
-        HashSet::new()
+        HashSet::default()
     };
     let epoch = claim(&states).await?;
     let mut job = Job {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::{Save, StoreError};
 use tokio::sync::oneshot;
@@ -54,7 +55,7 @@ struct Queue {
 }
 
 struct Inner {
-    lines: HashMap<Line, Queue>,
+    lines: HashMap<Line, Queue, Seeded>,
     is_closed: bool,
 }
 
@@ -81,7 +82,7 @@ pub(super) fn closed() -> StoreError {
 impl Lines {
     /// Creates no line yet; `tasks` tracks the tasks of later lines.
     pub(super) fn new(tasks: TaskTracker) -> Self {
-        let inner = Inner { lines: HashMap::new(), is_closed: false };
+        let inner = Inner { lines: HashMap::default(), is_closed: false };
         Self { inner: Arc::new(Mutex::new(inner)), tasks }
     }
 

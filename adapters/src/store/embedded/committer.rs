@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use metrics::{Gauge, Histogram, gauge, histogram};
+use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
 
@@ -178,7 +179,8 @@ fn last_of_each_key(ops: Vec<Op>) -> Vec<Op> {
         return ops;
     }
     let mut replaced = Vec::new();
-    let mut places: HashMap<(Space, &[u8]), usize> = HashMap::with_capacity(ops.len());
+    let mut places: HashMap<(Space, &[u8]), usize, Seeded> =
+        HashMap::with_capacity_and_hasher(ops.len(), Seeded::default());
     for (place, op) in ops.iter().enumerate() {
         replaced.extend(places.insert((op.space, &op.key), place));
     }

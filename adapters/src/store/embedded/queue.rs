@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::Keep;
 use tidegate_stages::ports::StoreError;
@@ -74,7 +75,7 @@ struct Waiting {
     next_number: u64,
     events: usize,
     bytes: usize,
-    failing: HashMap<Arc<ActorId>, (usize, StoreError)>,
+    failing: HashMap<Arc<ActorId>, (usize, StoreError), Seeded>,
 }
 
 #[derive(Debug)]
@@ -92,7 +93,7 @@ impl Queue {
             next_number: 0,
             events: 0,
             bytes: 0,
-            failing: HashMap::new(),
+            failing: HashMap::default(),
         };
         (Arc::new(Self { bounds, waiting: Mutex::new(waiting) }), receiver)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Histogram, histogram};
+use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::Keep;
 use tidegate_stages::ports::StoreError;
@@ -33,7 +34,7 @@ pub(super) struct Writer {
     committer: Committer,
     mark_due: Instant,
     /// For each failing actor: jobs below this number were queued without knowledge of the failure.
-    behind: HashMap<Arc<ActorId>, (u64, StoreError)>,
+    behind: HashMap<Arc<ActorId>, (u64, StoreError), Seeded>,
     behind_until: u64,
     /// Key prefixes of histories that are still to be removed.
     purging: Vec<Vec<u8>>,
@@ -65,7 +66,7 @@ impl Writer {
             shared,
             jobs,
             mark_due: Instant::now() + MARK_AGE,
-            behind: HashMap::new(),
+            behind: HashMap::default(),
             behind_until: 0,
             purging,
             epoch,

@@ -4,12 +4,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crash;
 mod fencing;
 mod history;
 mod proxy;
 mod reading;
 mod server;
 mod store;
+mod wire;
 
 use std::sync::Arc;
 

@@ -62,8 +62,9 @@ impl Inner {
         Ok(CheckedOut { entry: entry.clone(), spec, live })
     }
 
-    /// What the store has of an actor. After a crash it is written once more under this start's epoch, so
-    /// that nothing of the former start can come after it; so is a revision that is missing (decisions 14 and 16).
+    /// Loads what the store has of an actor. After a crash the head is written once more under this start's epoch, so
+    /// that nothing of the former start can come after it. A revision that is missing is appended again, also after an
+    /// orderly end: the former start may have been killed before it wrote the revision (decisions 14 and 16).
     async fn load(
         &self,
         entry: &Entry,
@@ -76,7 +77,10 @@ impl Inner {
             return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition, stored_as));
         };
         entry.newest_record_us.fetch_max(head.at.0, Ordering::Relaxed);
-        if head.status == Status::Deactivated {
+        // An orderly end under this epoch was acknowledged, its revision included.
+        let is_older = head.epoch != incarnation.epoch;
+        let was_active = head.status != Status::Deactivated;
+        if !is_older && !was_active {
             return Ok(Live::loaded(incarnation.clone(), spec.id.clone(), head, None));
         }
         let mut newest = None;
@@ -85,7 +89,7 @@ impl Inner {
             newest = in_time(loading).await.map_err(Halt::retryable)?;
         }
         let missing = head.revision > 0 && newest.is_none();
-        if head.epoch != incarnation.epoch || missing {
+        if (is_older && was_active) || missing {
             let (epoch, number) = (incarnation.epoch, incarnation.number);
             let again = Head { epoch, incarnation: number, ..head.clone() };
             if missing {

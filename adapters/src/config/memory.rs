@@ -1,21 +1,87 @@
 //! Memory: how much this process may use, for bounds in bytes.
+//!
+//! A control group limits its own processes and those of the groups below it. So the limits of the process's group and of all
+//! its ancestors apply; the smallest counts, and no group gives more than the machine has.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
-/// When neither the control group nor the machine says anything.
+/// When neither a control group nor the machine says anything.
 const ASSUMED_BYTES: u64 = 1 << 30;
 
-/// The control group's limit, or the machine's memory, whichever is less.
+/// The smallest limit of the process's control groups, or the machine's memory, whichever is less.
 pub(super) fn limit_bytes() -> u64 {
-    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .into_iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .find_map(|text| text.trim().parse::<u64>().ok());
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
-    match (group, machine) {
-        (Some(group), Some(machine)) => group.min(machine),
-        (one, other) => one.or(other).unwrap_or(ASSUMED_BYTES),
+    let read = |path: &Path| fs::read_to_string(path).ok();
+    let of_groups = || {
+        let cgroup = read(Path::new("/proc/self/cgroup"))?;
+        let mountinfo = read(Path::new("/proc/self/mountinfo"))?;
+        least(&cgroup, &mountinfo, read)
+    };
+    let machine = read(Path::new("/proc/meminfo")).and_then(|text| total(&text));
+    of_groups().into_iter().chain(machine).min().unwrap_or(ASSUMED_BYTES)
+}
+
+/// The smallest limit of these control groups, read from their files with `read`.
+fn least(cgroup: &str, mountinfo: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+    let limits = files(cgroup, mountinfo).into_iter().filter_map(|path| read(&path));
+    // Version 2 says `max` for no limit; version 1 says a number larger than any memory.
+    limits.filter_map(|text| text.trim().parse().ok()).min()
+}
+
+/// The files that hold the limits of the process's group and of its ancestors, as far as they are mounted.
+fn files(cgroup: &str, mountinfo: &str) -> Vec<PathBuf> {
+    mountinfo.lines().filter_map(Mount::read).flat_map(|mount| mount.files(cgroup)).collect()
+}
+
+/// A hierarchy of control groups that counts memory.
+#[derive(Debug)]
+struct Mount {
+    /// The group that is mounted: in a container it is often the container's own.
+    root: PathBuf,
+    point: PathBuf,
+    is_v2: bool,
+}
+
+impl Mount {
+    /// Reads a line of `/proc/self/mountinfo`: `36 32 0:32 ROOT POINT OPTIONS … - TYPE SOURCE SUPER-OPTIONS`.
+    fn read(line: &str) -> Option<Self> {
+        let (mounted, file_system) = line.split_once(" - ")?;
+        let mut mounted = mounted.split(' ').skip(3);
+        let (root, point) = (unescaped(mounted.next()?), unescaped(mounted.next()?));
+        let mut file_system = file_system.split(' ');
+        let kind = file_system.next()?;
+        let options = file_system.nth(1).unwrap_or_default();
+        let is_v2 = kind == "cgroup2";
+        let is_v1 = kind == "cgroup" && options.split(',').any(|option| option == "memory");
+        (is_v2 || is_v1).then_some(Self { root, point, is_v2 })
     }
+
+    fn files(&self, cgroup: &str) -> Vec<PathBuf> {
+        let Some(group) = self.group(cgroup) else { return Vec::new() };
+        // What lies outside of the mounted part cannot be read.
+        let below = group.strip_prefix(&self.root).unwrap_or(Path::new(""));
+        let file = if self.is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
+        below.ancestors().map(|group| self.point.join(group).join(file)).collect()
+    }
+
+    /// The process's group in this hierarchy. A line of `/proc/self/cgroup` reads `ID:CONTROLLERS:GROUP`, in version 2 `0::GROUP`.
+    fn group<'a>(&self, cgroup: &'a str) -> Option<&'a Path> {
+        cgroup.lines().find_map(|line| {
+            let (id, line) = line.split_once(':')?;
+            let (controllers, group) = line.split_once(':')?;
+            let is_this = if self.is_v2 {
+                id == "0" && controllers.is_empty()
+            } else {
+                controllers.split(',').any(|controller| controller == "memory")
+            };
+            is_this.then_some(Path::new(group))
+        })
+    }
+}
+
+/// A path of `mountinfo`, in which blanks and backslashes are written in octal.
+fn unescaped(path: &str) -> PathBuf {
+    path.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\").into()
 }
 
 fn total(meminfo: &str) -> Option<u64> {
@@ -27,6 +93,94 @@ fn total(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const V2_MOUNT: &str = "24 22 0:23 / /proc rw,nosuid - proc proc rw
+35 24 0:30 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot
+36 24 0:31 / /sys/fs/pstore rw,nosuid shared:10 - pstore pstore rw";
+    const V1_MOUNTS: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory";
+    const V1_GROUPS: &str = "9:name=systemd:/user.slice
+5:memory:/jobs/a b/17
+2:cpu,cpuacct:/
+";
+
+    fn paths(cgroup: &str, mountinfo: &str) -> Vec<String> {
+        files(cgroup, mountinfo).into_iter().map(|path| path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn a_group_of_version_2_and_its_ancestors_are_found() {
+        let group = "0::/system.slice/tidegate.service\n";
+        let expected = [
+            "/sys/fs/cgroup/system.slice/tidegate.service/memory.max",
+            "/sys/fs/cgroup/system.slice/memory.max",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(paths(group, V2_MOUNT), expected);
+    }
+
+    #[test]
+    fn a_nested_group_of_version_1_is_found_by_its_controller() {
+        let expected = [
+            "/sys/fs/cgroup/memory/jobs/a b/17/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/jobs/a b/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/jobs/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        ];
+        assert_eq!(paths(V1_GROUPS, V1_MOUNTS), expected);
+    }
+
+    #[test]
+    fn where_both_versions_are_mounted_both_are_read() {
+        let mounts = format!(
+            "{V1_MOUNTS}\n41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw"
+        );
+        let groups = "4:memory:/process\n1:cpu:/\n0::/\n";
+        let expected = [
+            "/sys/fs/cgroup/memory/process/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/unified/memory.max",
+        ];
+        assert_eq!(paths(groups, &mounts), expected);
+    }
+
+    #[test]
+    fn in_a_container_its_own_group_is_the_root_of_the_mount() {
+        let (docker, group) = ("/docker/4f1d", "7:memory:/docker/4f1d/inner\n");
+        let mounts = format!(
+            "812 805 0:33 {docker} /sys/fs/cgroup/memory ro,nosuid,relatime master:15 - cgroup cgroup rw,memory"
+        );
+        let own = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
+        assert_eq!(
+            paths(group, &mounts),
+            ["/sys/fs/cgroup/memory/inner/memory.limit_in_bytes", own]
+        );
+        assert_eq!(paths("7:memory:/docker/4f1d\n", &mounts), [own]);
+        // With a name space of its own, the path says nothing of the mount's root.
+        assert_eq!(paths("7:memory:/\n", &mounts), [own]);
+        assert_eq!(paths("7:memory:/../other\n", &mounts), [own]);
+        assert_eq!(paths("0::/\n", V2_MOUNT), ["/sys/fs/cgroup/memory.max"]);
+    }
+
+    #[test]
+    fn the_smallest_limit_counts_and_none_is_none() {
+        let files = |path: &Path| {
+            let text = match path.to_str()? {
+                "/sys/fs/cgroup/memory/jobs/a b/17/memory.limit_in_bytes" => {
+                    "9223372036854771712\n"
+                }
+                "/sys/fs/cgroup/memory/jobs/a b/memory.limit_in_bytes" => "536870912\n",
+                "/sys/fs/cgroup/memory/jobs/memory.limit_in_bytes" => "268435456\n",
+                "/sys/fs/cgroup/s/memory.max" => "max\n",
+                _ => return None,
+            };
+            Some(text.to_owned())
+        };
+        assert_eq!(least(V1_GROUPS, V1_MOUNTS, files), Some(256 << 20));
+        assert_eq!(least("0::/s\n", V2_MOUNT, files), None);
+        assert_eq!(least("", "", files), None);
+    }
 
     #[test]
     fn the_machine_says_how_much_it_has() {

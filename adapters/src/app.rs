@@ -109,6 +109,12 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
             "ignored: Kubernetes sets them beside a Service; `enableServiceLinks: false` in the pod keeps them out"
         );
     }
+    let memory = config.memory();
+    if memory.fits() {
+        info!("{memory}");
+    } else {
+        warn!("{memory}; what is not counted in bytes may need the memory that they leave");
+    }
     for Former { name, now } in config.former() {
         warn!("{name} is a former name: the setting is {now} now");
     }

@@ -11,6 +11,7 @@ mod value;
 mod kubernetes;
 mod sources;
 mod memory;
+mod shares;
 mod reader;
 mod settings;
 mod show;
@@ -20,6 +21,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
+pub use shares::Memory;
 pub use show::{effective, help, markdown};
 pub use sources::{Flags, Source};
 pub use table::{Setting, TABLE};
@@ -63,6 +65,7 @@ pub struct Config {
     values: BTreeMap<&'static str, Effective>,
     service_links: Vec<String>,
     former: Vec<Former>,
+    memory_bytes: u64,
 }
 
 /// A setting that was given under its former name.
@@ -122,6 +125,11 @@ impl Config {
     /// Names in the environment that Kubernetes sets beside a Service called `tidegate`. They are ignored.
     pub fn service_links(&self) -> &[String] {
         &self.service_links
+    }
+
+    /// The bounds in bytes beside the memory limit.
+    pub fn memory(&self) -> Memory {
+        Memory::of(self)
     }
 
     /// Settings that were given under their former names.

@@ -16,7 +16,7 @@ use tracing::{Metadata, error};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes that wait to be written at most, the line that is being written included.
-const QUEUE_BYTES: usize = 1 << 20;
+pub(crate) const QUEUE_BYTES: usize = 1 << 20;
 /// What a line in the queue takes besides its bytes, about.
 const LINE_BYTES: usize = 64;
 /// How long an end of the process waits until what was logged is written.

@@ -97,7 +97,7 @@ fn plan(settings: &Settings) -> topology::Settings {
         },
         effects: Bound {
             events: usize_of(bounds.effects_events),
-            bytes: usize_of(bounds.door_bytes),
+            bytes: usize_of(bounds.effects_bytes),
         },
         commits_in_flight: match &settings.database {
             // A store over a network completes each write independently.

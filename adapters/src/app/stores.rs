@@ -207,7 +207,7 @@ async fn open_embedded(
     let options = Options {
         queue_bytes: usize::try_from(settings.bounds.checkpoint_bytes).unwrap_or(usize::MAX),
         vault: settings.vault.clone(),
-        ..Options::default()
+        ..Options::default().within(settings.bounds.store_bytes)
     };
     let opened = tokio::task::spawn_blocking(move || {
         EmbeddedStore::open_to(access, &dir, options, wire::definition)

@@ -83,6 +83,8 @@ impl Settings {
                 checkpoint_events: read.count("TIDEGATE_CHECKPOINT_EVENTS"),
                 checkpoint_bytes: read.bytes("TIDEGATE_CHECKPOINT_BYTES"),
                 effects_events: read.count("TIDEGATE_EFFECTS_EVENTS"),
+                effects_bytes: read.bytes("TIDEGATE_EFFECTS_BYTES"),
+                store_bytes: read.bytes("TIDEGATE_STORE_BYTES"),
             },
             rate_limits: RateLimits {
                 peer: read.rate("TIDEGATE_RATE_LIMIT_PEER"),

@@ -114,6 +114,10 @@ pub struct Bounds {
     pub checkpoint_bytes: u64,
     /// Side effects that wait to be sent.
     pub effects_events: u64,
+    /// Their bytes.
+    pub effects_bytes: u64,
+    /// Memory of the embedded store.
+    pub store_bytes: u64,
 }
 
 /// How the proxy ends (decision 6).

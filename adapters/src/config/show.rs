@@ -30,6 +30,7 @@ pub fn effective(config: &Config) -> String {
         let why = "(ignored: Kubernetes sets it beside a Service)";
         line(&mut text, format_args!("{name} = {why}    # {}", Source::Environment));
     }
+    line(&mut text, format_args!("# {}", config.memory()));
     text
 }
 
@@ -69,8 +70,17 @@ fn default(setting: &Setting) -> String {
         Default::Is(text) => {
             setting.kind.parse(text).map_or_else(|_| text.into(), |value| value.to_string())
         }
-        Default::Share(part) => format!("1/{part} of the memory limit"),
+        Default::Thousandths(part) => of_memory(part),
+        Default::IsOrThousandths(text, part) => {
+            format!("{text}, at most {}", of_memory(part))
+        }
     }
+}
+
+fn of_memory(thousandths: u64) -> String {
+    let (percent, tenths) = (thousandths / 10, thousandths % 10);
+    let percent = if tenths == 0 { percent.to_string() } else { format!("{percent}.{tenths}") };
+    format!("{percent} % of the memory limit")
 }
 
 fn line(text: &mut String, line: std::fmt::Arguments<'_>) {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::kubernetes::is_service_link;
+use super::shares::share;
 use super::table::{Default, FORMER, Setting, TABLE};
 use super::value::{Kind, Value};
 use super::{Config, Effective, File, Former, Mistake, Mistakes};
@@ -170,24 +171,28 @@ pub(super) fn resolve(
         }
     }
     if mistakes.is_empty() {
-        Ok(Config { values: found, service_links, former })
+        Ok(Config { values: found, service_links, former, memory_bytes })
     } else {
         Err(Mistakes(mistakes))
     }
 }
 
 fn default(setting: &Setting, memory_bytes: u64) -> Effective {
+    let parsed = |text| setting.kind.parse(text).expect("a default fits its own setting");
+    let of_memory = |part| {
+        let Kind::Bytes { min, max } = setting.kind else {
+            unreachable!("only sizes have a share of the memory")
+        };
+        share(memory_bytes, part).clamp(min, max)
+    };
     let value = match setting.default {
         Default::Unset => None,
-        Default::Is(text) => {
-            Some(setting.kind.parse(text).expect("a default fits its own setting"))
-        }
-        Default::Share(part) => {
-            let Kind::Bytes { min, max } = setting.kind else {
-                unreachable!("only sizes have a share of the memory")
-            };
-            Some(Value::Bytes((memory_bytes / part).clamp(min, max)))
-        }
+        Default::Is(text) => Some(parsed(text)),
+        Default::Thousandths(part) => Some(Value::Bytes(of_memory(part))),
+        Default::IsOrThousandths(text, part) => match parsed(text) {
+            Value::Bytes(bytes) => Some(Value::Bytes(bytes.min(of_memory(part)))),
+            other => Some(other),
+        },
     };
     Effective { value, source: Source::Default }
 }

@@ -28,8 +28,10 @@ pub enum Default {
     Unset,
     /// This, as a user would write it.
     Is(&'static str),
-    /// One such part of the memory that the process may use.
-    Share(u64),
+    /// That many thousandths of the memory that the process may use.
+    Thousandths(u64),
+    /// This, or that many thousandths of the memory that the process may use if that is less.
+    IsOrThousandths(&'static str, u64),
 }
 
 const PORT: i64 = 65_535;
@@ -150,6 +152,12 @@ const EFFECTIVE: &[Setting] = &[
         "Directory of the embedded store.",
     ),
     setting(
+        "TIDEGATE_STORE_BYTES",
+        Kind::Bytes { min: MIB, max: TIB },
+        Default::Thousandths(100),
+        "Memory of the embedded store: its cache and its write buffers.",
+    ),
+    setting(
         "PROXY_DATABASE_HOST",
         Kind::Text,
         Default::Is("127.0.0.1"),
@@ -256,7 +264,7 @@ const EFFECTIVE: &[Setting] = &[
     setting(
         "TIDEGATE_MAX_STATE_BYTES",
         Kind::Bytes { min: 1024, max: GIB },
-        Default::Is("4 MiB"),
+        Default::IsOrThousandths("4 MiB", 16),
         "Largest state; a larger one is an error, and the old one stays. A state that is above it already may stay or shrink.",
     ),
     setting(
@@ -316,7 +324,7 @@ const EFFECTIVE: &[Setting] = &[
     setting(
         "TIDEGATE_HOST_BODY_BYTES",
         Kind::Bytes { min: 1024, max: GIB },
-        Default::Is("16 MiB"),
+        Default::IsOrThousandths("16 MiB", 65),
         "Largest answer of a host.",
     ),
     setting(
@@ -334,7 +342,7 @@ const EFFECTIVE: &[Setting] = &[
     setting(
         "TIDEGATE_ADMISSION_BYTES",
         Kind::Bytes { min: MIB, max: TIB },
-        Default::Share(8),
+        Default::Thousandths(40),
         "Their bytes.",
     ),
     setting(
@@ -370,7 +378,7 @@ const EFFECTIVE: &[Setting] = &[
     setting(
         "TIDEGATE_CHECKPOINT_BYTES",
         Kind::Bytes { min: MIB, max: TIB },
-        Default::Share(8),
+        Default::Thousandths(110),
         "Their bytes.",
     ),
     setting(
@@ -378,6 +386,12 @@ const EFFECTIVE: &[Setting] = &[
         Kind::Count { min: 8, max: 100_000_000 },
         Default::Is("8192"),
         "Side effects that wait to be sent.",
+    ),
+    setting(
+        "TIDEGATE_EFFECTS_BYTES",
+        Kind::Bytes { min: MIB, max: TIB },
+        Default::Thousandths(15),
+        "Their bytes.",
     ),
     setting(
         "TIDEGATE_HTTP_CONNECTIONS",
@@ -394,13 +408,13 @@ const EFFECTIVE: &[Setting] = &[
     setting(
         "TIDEGATE_HTTP_BODY_BYTES",
         Kind::Bytes { min: 1024, max: GIB },
-        Default::Is("8000000"),
+        Default::IsOrThousandths("8000000", 35),
         "Largest body of a request.",
     ),
     setting(
         "TIDEGATE_HTTP_BODIES_BYTES",
         Kind::Bytes { min: MIB, max: TIB },
-        Default::Share(8),
+        Default::Thousandths(45),
         "Bodies of all requests in flight; beyond it 503.",
     ),
     setting(

@@ -39,7 +39,7 @@ fn every_default_fits_and_every_setting_is_read() {
     assert_eq!(settings.retries, RetryRates::default());
     assert_eq!(settings.max_demand, None);
     assert_eq!(settings.rate_limits, RateLimits::default(), "nobody is limited");
-    assert_eq!(settings.bounds.door_bytes, GIB / 8);
+    assert_eq!(settings.bounds.door_bytes, shares::share(GIB, 40));
     assert_eq!(settings.http.limits.body_bytes, 8_000_000);
     assert_eq!(settings.drain.timeout, Duration::from_secs(25));
     assert_eq!(settings.log, LogSettings { level: "info", json: false });
@@ -158,6 +158,42 @@ fn the_help_and_the_table_name_every_setting() {
         assert!(help.contains(setting.name), "{}", setting.name);
         assert_eq!(table.matches(&format!("`{}`", setting.name)).count(), 1, "{}", setting.name);
     }
+}
+
+#[test]
+fn whatever_the_memory_limit_the_defaults_in_bytes_leave_the_rest_free() {
+    let mut limit = 64 << 20;
+    while limit <= 1 << 40 {
+        let config = sources::resolve(&[], &map(&[]), None, limit).unwrap();
+        let memory = config.memory();
+        assert!(memory.sum_bytes() * 100 <= limit * shares::PERCENT, "{memory}");
+        assert!(memory.fits(), "{memory}");
+        // What one bound takes in has to fit the bounds that it passes.
+        let settings = config.settings().unwrap();
+        assert!(settings.http.limits.body_bytes as u64 <= settings.bounds.door_bytes, "{memory}");
+        let largest = settings.host.body_bytes as u64 + settings.max_state_bytes;
+        assert!(largest <= settings.bounds.checkpoint_bytes, "{memory}");
+        limit += limit / 3;
+    }
+}
+
+#[test]
+fn with_256_mebibytes_the_largest_state_and_answers_are_what_they_were() {
+    let config = sources::resolve(&[], &map(&[]), None, 256 << 20).unwrap();
+    let settings = config.settings().unwrap();
+    assert_eq!(settings.max_state_bytes, 4 << 20);
+    assert_eq!(settings.host.body_bytes, 16 << 20);
+    assert_eq!(settings.http.limits.body_bytes, 8_000_000);
+}
+
+#[test]
+fn bounds_beyond_the_memory_limit_are_told_with_their_sum() {
+    let config = from(&[("TIDEGATE_ADMISSION_BYTES", "1 GiB")]).unwrap();
+    let memory = config.memory();
+    assert!(!memory.fits() && memory.sum_bytes() > GIB, "{memory}");
+    let shown = effective(&config);
+    assert!(shown.contains(&format!("# {memory}")), "{shown}");
+    assert!(shown.contains("TIDEGATE_ADMISSION_BYTES 1048576 KiB"), "{shown}");
 }
 
 #[test]

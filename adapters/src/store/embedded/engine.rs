@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 
 use super::damage::Damage;
 use super::journal::{self, COMMIT_KEY, commit_number, commit_record};
@@ -61,6 +61,7 @@ pub(super) struct Engine {
     /// Opens sealed values that are read.
     pub(super) vault: Arc<Vault>,
     dir: PathBuf,
+    memtable_bytes: u64,
 }
 
 impl fmt::Debug for Engine {
@@ -166,8 +167,8 @@ impl Engine {
                 format!("commit {acknowledged} was acknowledged, the newest found is {newest}");
             return Err(Damage::new(dir, what));
         }
-        let vault = options.vault.clone();
-        Ok((Self { db, current, history, vault, dir: dir.into() }, newest))
+        let (vault, memtable_bytes) = (options.vault.clone(), options.memtable_bytes);
+        Ok((Self { db, current, history, vault, dir: dir.into(), memtable_bytes }, newest))
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -210,6 +211,12 @@ impl Engine {
             }
         }
         batch.commit()?;
+        for space in [&self.current, &self.history] {
+            // The engine does so by itself, at the size that was set when the store was created.
+            if space.tree.active_memtable().size() > self.memtable_bytes {
+                space.rotate_memtable()?;
+            }
+        }
         Ok(self.db.seqno())
     }
 

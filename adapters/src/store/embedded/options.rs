@@ -18,7 +18,7 @@ pub struct Options {
     /// Cache of stored blocks, in bytes.
     pub cache_bytes: u64,
     /// Size at which recent writes move from memory into a table, in bytes; applies to heads and to history
-    /// separately. Read only when a store is created; an existing store keeps its value.
+    /// separately. An existing store keeps the value that it was created with, unless this one is less.
     pub memtable_bytes: u64,
     /// Largest number of changes that wait to be written; further ones are refused.
     pub queue_events: usize,
@@ -29,6 +29,23 @@ pub struct Options {
     pub reads: usize,
     /// Seals states.
     pub vault: Arc<Vault>,
+}
+
+/// Parts of the engine's memory: one table of recent writes has one part, the cache the rest.
+const PARTS: u64 = 10;
+/// Tables of recent writes in memory at most: of heads and of history, one that is written to and three that wait for their
+/// flush each.
+const MEMTABLES: u64 = 8;
+/// A larger table of recent writes makes no difference: the journal is flushed before.
+const MAX_MEMTABLE_BYTES: u64 = 16 << 20;
+
+impl Options {
+    /// These options with a cache and memtables that take at most `bytes`.
+    #[must_use]
+    pub fn within(self, bytes: u64) -> Self {
+        let memtable_bytes = (bytes / PARTS).min(MAX_MEMTABLE_BYTES);
+        Self { memtable_bytes, cache_bytes: bytes - MEMTABLES * memtable_bytes, ..self }
+    }
 }
 
 impl Default for Options {

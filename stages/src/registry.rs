@@ -2,4 +2,8 @@
 
 pub(crate) mod entry;
 pub(crate) mod directory;
+mod plan;
+pub(crate) mod change;
+mod warm_up;
+pub(crate) mod storing;
 pub(crate) mod registration;

@@ -46,6 +46,7 @@ impl Mesh {
         self.mailboxes.queue.end();
         self.effects.queue.end();
         self.checkpoint.producer().close();
+        self.registrar.changes.producer().close();
         self.growth.end();
         let drained = self.tasks.drain(deadline.saturating_duration_since(Instant::now())).await;
         finished == Ok(true) && drained.finished

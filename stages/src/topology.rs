@@ -44,8 +44,10 @@ use crate::park::ParkLayer;
 use crate::path::Path;
 use crate::placement::{Mailboxes, OneNode};
 use crate::ports::{Clock, Host};
+use crate::registry::change::Change;
 use crate::registry::directory::Directory;
 use crate::registry::registration::Registrar;
+use crate::registry::storing::Storing;
 use crate::respawn::RespawnLayer;
 use crate::retention::Growth;
 use crate::retry_budget::RetryBudgets;
@@ -55,6 +57,10 @@ use crate::timer::Timers;
 
 /// Events that one commit holds at most.
 const COMMIT_EVENTS: usize = 2_048;
+
+/// Changes of the registry that one write holds at most, and their bytes; a larger one is written alone.
+const WRITE_EVENTS: usize = 1_024;
+const WRITE_BYTES: usize = 1 << 20;
 
 /// Effects under way at the same time.
 const EFFECTS_IN_FLIGHT: usize = 256;
@@ -80,14 +86,15 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let queue = CheckpointQueue::new(settings.checkpoint, settings.deadlines.start, egress);
     let (timers, timer_task) = Timers::new(directory.clone(), clock.clone(), settings.max_live);
     let limit = settings.host_connections;
-    let registrar = Registrar::new(
+    let (registrar, storing) = Registrar::new(
         directory.clone(),
         registry.clone(),
         mailboxes.clone(),
         tasks.clone(),
         limit,
+        settings.admission.bytes,
     );
-    let recalled = registrar.recall().await?;
+    let recalled = storing.recall().await?;
     info!(epoch, recalled, "mesh open");
 
     let at_once = (settings.worker_demand, settings.host_connections);
@@ -132,6 +139,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
     let deliver =
         Deliver { caller: caller.clone(), mailboxes: mailboxes.clone(), tasks: tasks.clone() };
+    start_registry(storing, &registrar, &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(deliver, &effects, &tasks)?;
@@ -209,6 +217,17 @@ fn start_workers<H: Host>(
             .subscribe(&mailboxes.queue, each_slot(demand))
             .map_err(unsubscribed)?;
     }
+    Ok(())
+}
+
+/// Registry: many changes in one write.
+fn start_registry(storing: Storing, registrar: &Registrar, tasks: &Drain) -> Result<(), Error> {
+    let options =
+        BatchOptions { max_bytes: WRITE_BYTES, ..BatchOptions::new("registry", WRITE_EVENTS) };
+    let storing = timed("registry").service(storing);
+    Consumer::spawn_batched(options, Change::bytes, storing, tasks)
+        .subscribe(registrar.changes.producer(), SubscribeOptions::max_demand(WRITE_EVENTS))
+        .map_err(unsubscribed)?;
     Ok(())
 }
 

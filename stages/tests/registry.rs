@@ -5,15 +5,15 @@ mod support;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::{BoxFuture, pending, ready};
 use support::*;
-use tidegate_stages::actor::HostAddress;
+use tidegate_stages::actor::{ActorId, HostAddress};
 use tidegate_stages::error::{Error, ErrorKind};
-use tidegate_stages::invocation::{Invocation, Registration};
+use tidegate_stages::invocation::{Invocation, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::Mesh;
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, StateStore, StoreError};
@@ -22,6 +22,7 @@ use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::topology::{self, Ports, Settings};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 async fn restarted(world: World) -> World {
     let memory = world.memory.clone();
@@ -205,4 +206,157 @@ async fn a_call_that_makes_no_sense_does_not_spawn_its_actor() {
         assert_eq!(kind(world.add("joe")).await, ErrorKind::ActorNotFound);
     }
     assert_eq!(world.mesh.invoke(by_reference("joe")).await.map(answered).unwrap(), 1);
+}
+
+/// A registry of which each change takes 10 ms, and that counts them; while it `hangs`, for ever.
+#[derive(Debug, Clone, Default)]
+struct Slow {
+    memory: MemoryStore,
+    applies: Arc<AtomicU32>,
+    hangs: Arc<AtomicBool>,
+}
+
+impl Registry for Slow {
+    fn load(&self) -> BoxFuture<'static, Result<Vec<Registered>, StoreError>> {
+        Registry::load(&self.memory)
+    }
+
+    fn apply(&self, changes: Vec<RegistryChange>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let slow = self.clone();
+        Box::pin(async move {
+            slow.applies.fetch_add(1, Ordering::SeqCst);
+            if slow.hangs.load(Ordering::SeqCst) {
+                pending::<()>().await;
+            }
+            sleep(Duration::from_millis(10)).await;
+            slow.memory.apply(changes).await
+        })
+    }
+}
+
+async fn slow(settings: Settings) -> (Mesh, Slow) {
+    let slow = Slow::default();
+    let ports = Ports {
+        host: counter(),
+        store: Arc::new(slow.memory.clone()),
+        registry: Arc::new(slow.clone()),
+        clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
+    };
+    let mesh = topology::open(settings, ports).await.unwrap();
+    let host = HostAddress::new("127.0.0.1:8090");
+    let definitions = vec![definition("template")];
+    mesh.register(Registration { system: "s".into(), host, definitions }).await.unwrap();
+    slow.applies.store(0, Ordering::SeqCst);
+    (mesh, slow)
+}
+
+fn first_call(mesh: &Mesh, name: &str) -> JoinHandle<Result<u64, Error>> {
+    let (mesh, invocation) = (mesh.clone(), by_reference(name));
+    tokio::task::spawn(async move { mesh.invoke(invocation).await.map(answered) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn spawns_that_come_together_are_stored_together() {
+    let (mesh, slow) = slow(Settings::default()).await;
+    let calls: Vec<_> = (0..500).map(|n| first_call(&mesh, &format!("a{}", n / 2))).collect();
+    for call in calls {
+        let added = call.await.unwrap().unwrap();
+        assert!(matches!(added, 1 | 2), "{added}");
+    }
+    let applies = slow.applies.load(Ordering::SeqCst);
+    assert!(applies <= 10, "{applies} changes of the registry for 250 actors");
+    let stored = Registry::load(&slow.memory).await.unwrap();
+    assert_eq!(stored.len(), 251);
+}
+
+fn spawning(mesh: &Mesh, actors: Vec<ActorId>) -> JoinHandle<Result<(), Error>> {
+    let mesh = mesh.clone();
+    tokio::task::spawn(async move { mesh.spawn(Spawn { actors, revision: None }).await })
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_keep_the_order_of_their_name_and_see_what_came_before() {
+    let (mesh, _slow) = slow(Settings::default()).await;
+    let spawning = |name: &str, parent: &str| spawning(&mesh, vec![stored_id(name, parent)]);
+    // All of them wait behind a first change.
+    let mut spawned = vec![spawning("first", "template")];
+    until_idle().await;
+    for depth in 0..20 {
+        let parent = if depth == 0 { "template".into() } else { format!("d{}", depth - 1) };
+        spawned.push(spawning(&format!("d{depth}"), &parent));
+        until_idle().await;
+    }
+    let orphan = spawning("orphan", "d20");
+    until_idle().await;
+    let other = spawning("d3", "template");
+    until_idle().await;
+    let again = spawning("d3", "d2");
+    for spawned in spawned {
+        spawned.await.unwrap().unwrap();
+    }
+    assert_eq!(orphan.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(other.await.unwrap().unwrap_err().kind(), ErrorKind::Conflict);
+    again.await.unwrap().unwrap();
+
+    let first = spawning("second", "template");
+    until_idle().await;
+    let mut deleted = Vec::new();
+    for name in ["d19", "d18", "d16"] {
+        deleted.push(deleting(&mesh, name));
+        until_idle().await;
+    }
+    first.await.unwrap().unwrap();
+    for deleted in deleted {
+        deleted.await.unwrap();
+    }
+    for name in ["d19", "d18"] {
+        let called = mesh.invoke(call(name, "add")).await;
+        assert_eq!(called.unwrap_err().kind(), ErrorKind::ActorNotFound, "{name}");
+    }
+    assert_eq!(mesh.invoke(call("d16", "add")).await.map(answered).unwrap(), 1, "a parent stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_beyond_the_bound_are_refused_and_what_waits_is_stored_before_the_end() {
+    let mut settings = Settings::default();
+    settings.admission.bytes = 20_000;
+    let (mesh, slow) = slow(settings).await;
+    let calls: Vec<_> = (0..200).map(|n| first_call(&mesh, &format!("a{n}"))).collect();
+    until_idle().await;
+    assert!(mesh.drain(Duration::from_secs(20)).await);
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.unwrap().map_err(|error| error.kind()));
+    }
+    let count = |answer| answers.iter().filter(|one| **one == answer).count();
+    let (refused, late) = (count(Err(ErrorKind::Overloaded)), count(Err(ErrorKind::Draining)));
+    // Stored, and then refused since the proxy ends.
+    assert_eq!(refused + late, 200, "{answers:?}");
+    assert!((20..100).contains(&late), "{late} were stored");
+    assert_eq!(Registry::load(&slow.memory).await.unwrap().len(), 1 + late);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_cannot_begin_in_time_is_never_made() {
+    let (mesh, slow) = slow(Settings::default()).await;
+    let of = |name: &str| stored_id(name, "template");
+    slow.hangs.store(true, Ordering::SeqCst);
+    let started = Instant::now();
+    let first = spawning(&mesh, vec![of("first")]);
+    sleep(Duration::from_secs(1)).await;
+    let second = spawning(&mesh, vec![of("second"), of("third")]);
+    sleep(Duration::from_secs(1)).await;
+    let third = spawning(&mesh, vec![of("third")]);
+    let error = third.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+    assert_eq!(started.elapsed(), Duration::from_secs(12));
+    slow.hangs.store(false, Ordering::SeqCst);
+    for hung in [first, second] {
+        assert_eq!(hung.await.unwrap().unwrap_err().kind(), ErrorKind::Internal);
+    }
+    spawning(&mesh, vec![of("fourth")]).await.unwrap().unwrap();
+    let stored = Registry::load(&slow.memory).await.unwrap();
+    let mut names: Vec<_> = stored.iter().map(|one| one.id().name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["fourth", "template"]);
 }

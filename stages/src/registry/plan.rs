@@ -1,0 +1,201 @@
+//! Plan: what a change comes to, given who is registered.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tidegate_pipeline::randomness::Seeded;
+use tracing::{info, warn};
+
+use crate::actor::{ActorId, Definition, Kind, check_name};
+use crate::error::Error;
+use crate::invocation::{Registration, Spawn};
+use crate::ports::{Registered, RegistryChange};
+use crate::registry::directory::Directory;
+use crate::registry::entry::{Entry, Hosted, Source};
+
+/// What a change comes to.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// What is to be stored.
+    pub(super) writes: Vec<RegistryChange>,
+    /// Entries that it is about and that are registered already.
+    pub(super) known: Vec<Arc<Entry>>,
+    /// What is replaced by definitions of another host.
+    pub(super) moved: Vec<Hosted>,
+    /// Whether the entries are activated if they are eligible.
+    pub(super) warms_up: bool,
+}
+
+impl Plan {
+    fn put(&mut self, one: Registered) {
+        self.writes.push(RegistryChange::Put(one));
+    }
+}
+
+/// Plans a host's registration.
+///
+/// # Errors
+/// When a definition is invalid, or has the name of an actor with another parent.
+pub(super) fn registration(
+    directory: &Directory,
+    registration: Registration,
+) -> Result<Plan, Error> {
+    for definition in &registration.definitions {
+        check_definition(definition)?;
+        note_unbuilt(definition);
+    }
+    let mut plan = Plan { warms_up: true, ..Plan::default() };
+    let retired = retired(directory, &registration);
+    for definition in registration.definitions {
+        let definition = Arc::new(definition);
+        let id = &definition.id;
+        if let Some(entry) = directory.find(&id.system, &id.name) {
+            match entry.source() {
+                Source::Defined(hosted) if hosted.definition == definition => {
+                    plan.known.push(entry);
+                    continue;
+                }
+                Source::Defined(hosted) => {
+                    note_change(&hosted.definition, &definition);
+                    if hosted.definition.host != definition.host {
+                        plan.moved.push(hosted);
+                    }
+                }
+                Source::Spawned { .. } if entry.id().parent != id.parent => {
+                    return Err(Error::Conflict(format!(
+                        "Actor {} on ActorSystem {} exists already, spawned from {:?}",
+                        id.name,
+                        id.system,
+                        entry.id().parent
+                    )));
+                }
+                Source::Spawned { .. } => {}
+            }
+        }
+        plan.put(Registered::Definition(definition));
+    }
+    for definition in retired {
+        plan.put(Registered::Definition(definition.into()));
+    }
+    plan.moved.sort_unstable_by_key(|hosted: &Hosted| hosted.host_limit);
+    plan.moved.dedup_by_key(|hosted| hosted.host_limit);
+    Ok(plan)
+}
+
+/// Returns the host's earlier definitions in this system that the registration lacks.
+fn retired(directory: &Directory, registration: &Registration) -> Vec<Definition> {
+    let Registration { system, host, definitions } = registration;
+    let names: HashSet<&str, Seeded> =
+        definitions.iter().map(|definition| definition.id.name.as_str()).collect();
+    let former = directory.defined_by(host, system).into_iter();
+    let gone = former.filter(|one| !one.retired && !names.contains(one.id.name.as_str()));
+    gone.map(|definition| {
+        info!(actor = %definition.id, "its host has registered without it: timers and channels are gone, its state stays");
+        definition.retire()
+    })
+    .collect()
+}
+
+/// Plans a spawn.
+///
+/// # Errors
+/// As [`spawned`].
+pub(super) fn spawn(directory: &Directory, spawn: Spawn) -> Result<Plan, Error> {
+    let mut plan = Plan::default();
+    for id in spawn.actors {
+        let known = directory.find(&id.system, &id.name);
+        match spawned(directory, id, spawn.revision)? {
+            Some(change) => plan.put(change),
+            None => plan.known.extend(known),
+        }
+    }
+    Ok(plan)
+}
+
+/// Returns the entry to store for a spawn; `None` when the actor is already registered.
+///
+/// # Errors
+/// When a name is invalid, the parent is unknown, or the actor has another parent.
+pub(super) fn spawned(
+    directory: &Directory,
+    id: ActorId,
+    revision: Option<u64>,
+) -> Result<Option<Registered>, Error> {
+    for (field, name) in [("name", &id.name), ("system", &id.system), ("parent", &id.parent)] {
+        check_name(name)
+            .map_err(|error| Error::Invalid(format!("actors.{field} of {id} {error}")))?;
+    }
+    if directory.find(&id.system, &id.parent).is_none() {
+        return Err(Error::NotFound(format!(
+            "Actor {} cannot be spawned: its definition {} is not registered on ActorSystem {}",
+            id.name, id.parent, id.system
+        )));
+    }
+    if id.name == id.parent {
+        // A template under its own name is already registered.
+        return Ok(None);
+    }
+    if let Some(entry) = directory.find(&id.system, &id.name) {
+        let parent = entry.id().parent.clone();
+        let is_definition = matches!(entry.source(), Source::Defined(_));
+        if parent != id.parent || is_definition {
+            return Err(Error::Conflict(format!(
+                "Actor {} on ActorSystem {} exists already with parent {parent:?}",
+                id.name, id.system
+            )));
+        }
+        if revision.is_none() || revision == entry.spec().revision {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Registered::Spawned { id: Arc::new(id), revision }))
+}
+
+/// Plans the removal of a spawned identity. A host's own definition stays, and so does an actor that others were spawned
+/// from.
+pub(super) fn forget(entry: &Entry) -> Plan {
+    let mut plan = Plan::default();
+    if matches!(entry.source(), Source::Defined(_)) {
+        return plan;
+    }
+    let instances = entry.instances();
+    if instances > 0 {
+        info!(actor = %entry.actor, instances, "others were spawned from it: it stays registered");
+    } else {
+        plan.writes.push(RegistryChange::Remove(entry.id()));
+    }
+    plan
+}
+
+fn note_change(old: &Definition, new: &Definition) {
+    if old.host == new.host {
+        info!(actor = %new.id, "definition replaced");
+    } else {
+        info!(actor = %new.id, from = %old.host, to = %new.host, "host address replaced");
+    }
+}
+
+/// Logs what a definition needs and this version does not have yet.
+fn note_unbuilt(definition: &Definition) {
+    let unbuilt = [
+        (!definition.timers.is_empty(), "its timers do not fire"),
+        (definition.channels.iter().flatten().next().is_some(), "its channels deliver nothing"),
+        (definition.kind == Kind::Pooled, "it is one actor, not a pool"),
+    ];
+    for (_, what) in unbuilt.iter().filter(|(asked, _)| *asked) {
+        warn!(actor = %definition.id, "not built yet: {what}");
+    }
+}
+
+fn check_definition(definition: &Definition) -> Result<(), Error> {
+    let id = &definition.id;
+    let wrong = |field: &str, error| {
+        Error::Invalid(format!("actor_system.registry: id.{field} of actor {id} {error}"))
+    };
+    check_name(&id.name).map_err(|error| wrong("name", error))?;
+    check_name(&id.system).map_err(|error| wrong("system", error))?;
+    if !id.parent.is_empty() {
+        check_name(&id.parent).map_err(|error| wrong("parent", error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! Storing: many changes of the registry become one durable write.
+//!
+//! In batches of [`Change`], out their replies. A change is durable before its reply is sent and before any call sees it.
+//! A batch is stored in *rounds*: a change that has to do with an earlier one of its round waits for the next round. So the
+//! outcome is the same as if the changes came one by one, and those of one name keep their order.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+use tower::Service;
+use tracing::warn;
+
+use crate::actor::{ActorId, ActorRef, Definition};
+use crate::error::Error;
+use crate::placement::Mailboxes;
+use crate::ports::{Registered, Registry, RegistryChange, StoreError};
+use crate::registry::change::{Asked, Asker, CHANGE_LIMIT, Change};
+use crate::registry::directory::Directory;
+use crate::registry::entry::{Entry, Hosted, Source};
+use crate::registry::plan::{self, Plan};
+use crate::registry::warm_up::WarmUps;
+
+/// The stage; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Storing(pub(super) Arc<Keeper>);
+
+/// What it works with.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) directory: Arc<Directory>,
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) mailboxes: Mailboxes,
+    pub(super) warm_ups: WarmUps,
+    pub(super) host_connections: usize,
+}
+
+/// Changes that are stored in one write, and those that wait for the next one.
+#[derive(Debug, Default)]
+struct Round {
+    planned: Vec<(Plan, Asker)>,
+    later: Vec<(Change, Touches)>,
+    /// What the changes of both lists touch.
+    touched: HashMap<u64, Touch>,
+    /// Whether a registration is among them.
+    is_closed: bool,
+}
+
+/// How a change touches a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Touch {
+    /// Its entry stays as it is; others are spawned from it, or cease to be.
+    Parent,
+    /// Its entry is added, replaced or removed.
+    Changed,
+}
+
+/// The names that a change touches, by their hashes: two names of one hash cost a round more and do no harm. `None` for a
+/// registration, which depends on all that its host has registered.
+type Touches = Option<Vec<(u64, Touch)>>;
+
+impl Round {
+    /// Whether a change has to do with an earlier one of this round.
+    fn concerns(&self, touches: &Touches) -> bool {
+        let Some(touches) = touches else {
+            return !self.planned.is_empty() || !self.later.is_empty();
+        };
+        self.is_closed
+            || touches.iter().any(|(name, touch)| match self.touched.get(name) {
+                None => false,
+                Some(Touch::Changed) => true,
+                Some(Touch::Parent) => *touch == Touch::Changed,
+            })
+    }
+
+    fn touch(&mut self, touches: &Touches) {
+        let Some(touches) = touches else {
+            self.is_closed = true;
+            return;
+        };
+        for (name, touch) in touches {
+            let strongest = self.touched.entry(*name).or_insert(*touch);
+            if *touch == Touch::Changed {
+                *strongest = *touch;
+            }
+        }
+    }
+}
+
+impl Asked {
+    fn touches(&self) -> Touches {
+        let of = |id: &ActorId| {
+            let changed = (ActorRef::hash_of(&id.system, &id.name), Touch::Changed);
+            [changed, (ActorRef::hash_of(&id.system, &id.parent), Touch::Parent)]
+        };
+        match self {
+            Self::Register(_) => None,
+            Self::Spawn(spawn) => Some(spawn.actors.iter().flat_map(of).collect()),
+            Self::Forget(entry) => Some(of(&entry.id()).into()),
+        }
+    }
+}
+
+impl Storing {
+    /// Loads the entries that earlier starts have stored. Returns their number.
+    pub(crate) async fn recall(&self) -> Result<usize, Error> {
+        let all = self.0.registry.load().await?;
+        let count = all.len();
+        let (definitions, mut spawned): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|one| matches!(one, Registered::Definition(_)));
+        for one in definitions {
+            self.0.adopt(one);
+        }
+        // An instance may itself be a parent, so parents are added first, in any order of loading.
+        while !spawned.is_empty() {
+            let before = spawned.len();
+            spawned.retain(|one| self.0.adopt(one.clone()).is_none());
+            if spawned.len() == before {
+                for orphan in &spawned {
+                    warn!(actor = %orphan.id(), parent = orphan.id().parent, "its definition is not registered: left out");
+                }
+                break;
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl Keeper {
+    async fn change(&self, batch: Vec<Change>) {
+        let with_touches = |change: Change| {
+            let touches = change.asked.touches();
+            (change, touches)
+        };
+        let mut left: Vec<_> = batch.into_iter().map(with_touches).collect();
+        while !left.is_empty() {
+            let mut round = Round::default();
+            for (change, touches) in left {
+                if round.concerns(&touches) {
+                    round.touch(&touches);
+                    round.later.push((change, touches));
+                } else if let Some(planned) = self.plan(change) {
+                    round.touch(&touches);
+                    round.planned.push(planned);
+                }
+            }
+            self.store(round.planned).await;
+            left = round.later;
+        }
+    }
+
+    /// Plans a change. Replies at once if there is nothing to store.
+    fn plan(&self, change: Change) -> Option<(Plan, Asker)> {
+        let Change { asked, timing, asker } = change;
+        if !timing.start() {
+            // Whoever asked was told that it did not begin.
+            return None;
+        }
+        let planned = match asked {
+            Asked::Register(registration) => plan::registration(&self.directory, registration),
+            Asked::Spawn(spawn) => plan::spawn(&self.directory, spawn),
+            Asked::Forget(entry) => Ok(plan::forget(&entry)),
+        };
+        match planned {
+            Ok(plan) if !plan.writes.is_empty() => return Some((plan, asker)),
+            Ok(plan) => asker.send(Ok(self.finish(plan))),
+            Err(error) => asker.send(Err(error)),
+        }
+        None
+    }
+
+    /// Stores what is planned in one write, makes it visible and replies.
+    async fn store(&self, planned: Vec<(Plan, Asker)>) {
+        if planned.is_empty() {
+            return;
+        }
+        let is_alone = planned.len() == 1;
+        let writes = planned.iter().flat_map(|(plan, _)| plan.writes.iter().cloned());
+        let stored = self.apply(writes.collect()).await;
+        let is_too_large = matches!(stored, Err(Error::Store(StoreError::TooLarge(_))));
+        for (plan, asker) in planned {
+            let stored = if is_too_large && !is_alone {
+                // Nothing was written, and each for itself may fit.
+                self.apply(plan.writes.clone()).await
+            } else {
+                stored.clone()
+            };
+            asker.send(stored.map(|()| self.finish(plan)));
+        }
+    }
+
+    async fn apply(&self, writes: Vec<RegistryChange>) -> Result<(), Error> {
+        timeout(CHANGE_LIMIT, self.registry.apply(writes)).await.map_err(|_| {
+            Error::Internal(format!(
+                "the registry took longer than {CHANGE_LIMIT:?}; it may have been changed"
+            ))
+        })??;
+        Ok(())
+    }
+
+    /// Makes visible what is stored. Returns the entries that it is about.
+    fn finish(&self, plan: Plan) -> Vec<Arc<Entry>> {
+        let Plan { writes, known, moved, warms_up } = plan;
+        let mut entries = Vec::with_capacity(writes.len() + known.len());
+        for write in writes {
+            match write {
+                RegistryChange::Put(one) => entries.extend(self.adopt(one)),
+                RegistryChange::Remove(id) => {
+                    if let Some(entry) = self.directory.find(&id.system, &id.name) {
+                        self.directory.remove(&entry);
+                    }
+                }
+            }
+        }
+        entries.extend(known);
+        for former in moved {
+            if self.directory.forget_host_limit(&former) {
+                // Without a limit it is forgotten when it is quiet.
+                self.mailboxes.queue.set_class_limit(former.host_limit, usize::MAX);
+            }
+        }
+        if warms_up {
+            for entry in &entries {
+                self.warm_ups.start(entry.clone());
+            }
+        }
+        entries
+    }
+
+    /// Adds one registered entry to the directory. Returns `None` when its parent is missing.
+    fn adopt(&self, one: Registered) -> Option<Arc<Entry>> {
+        match one {
+            Registered::Definition(definition) => {
+                let hosted = self.hosted(definition);
+                let id = Arc::new(hosted.definition.id.clone());
+                Some(self.directory.put(id, Source::Defined(hosted)))
+            }
+            Registered::Spawned { id, revision } => {
+                let parent = self.directory.find(&id.system, &id.parent)?;
+                Some(self.directory.put(id, Source::Spawned { parent, revision }))
+            }
+        }
+    }
+
+    fn hosted(&self, definition: Arc<Definition>) -> Hosted {
+        let (hosted, is_new) = self.directory.hosted(definition);
+        if is_new {
+            self.mailboxes.queue.set_class_limit(hosted.host_limit, self.host_connections);
+        }
+        hosted
+    }
+}
+
+impl Service<Vec<Change>> for Storing {
+    type Response = ();
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<(), Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, batch: Vec<Change>) -> Self::Future {
+        let keeper = self.0.clone();
+        Box::pin(async move {
+            keeper.change(batch).await;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,52 @@
+//! Warm-up: activates eligible actors after their registration, a few at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidegate_pipeline::Drain;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use crate::call::Task;
+use crate::placement::Mailboxes;
+use crate::registry::entry::Entry;
+use crate::reply::{Reply, Timing};
+
+/// Actors that are warmed up concurrently.
+const WARM_UPS: usize = 16;
+
+/// Warms actors up. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct WarmUps {
+    mailboxes: Mailboxes,
+    tasks: Drain,
+    few: Arc<Semaphore>,
+}
+
+impl WarmUps {
+    pub(super) fn new(mailboxes: Mailboxes, tasks: Drain) -> Self {
+        Self { mailboxes, tasks, few: Arc::new(Semaphore::new(WARM_UPS)) }
+    }
+
+    /// Activates an actor in the background if its definition says so.
+    pub(super) fn start(&self, entry: Arc<Entry>) {
+        // One warm-up at a time for each actor, so repeated registrations of a host do not pile up.
+        if !entry.spec().hosted.definition.is_warmed_up()
+            || entry.warming.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        let (mailboxes, few) = (self.mailboxes.clone(), self.few.clone());
+        self.tasks.spawn(async move {
+            let Ok(_one_of_few) = few.acquire().await else { return };
+            if !mailboxes.is_closed() {
+                let (reply, waiting) = Reply::new(&Timing::new(mailboxes.deadlines(), None));
+                mailboxes.ask(&entry, Task::WarmUp(reply));
+                if let Err(error) = waiting.answer().await {
+                    warn!(actor = %entry.actor, %error, "warm-up failed; the first call will try again");
+                }
+            }
+            entry.warming.store(false, Ordering::Release);
+        });
+    }
+}

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use crate::buffer::{Bound, Full, Permit, Refused, Rejected};
 pub use crate::dispatcher::keyed::{Ahead, EventId};
 use crate::drain::Drainable;
+use crate::gate::Gate;
 use crate::sealed::Sealed;
 use crate::subscription::{Attach, Link, Subscribe, SubscribeError, SubscribeOptions};
 
@@ -70,7 +71,15 @@ impl<T: KeyedEvent> Drop for CloseOnDrop<T> {
 impl<T: KeyedEvent> KeyedProducer<T> {
     /// Makes a producer without subscribers. Events wait for the first one.
     pub fn new(options: KeyedOptions) -> KeyedProducer<T> {
-        let shared = Arc::new(KeyedShared::new(&options));
+        KeyedProducer::of(Arc::new(KeyedShared::new(&options)))
+    }
+
+    /// Makes a producer whose events have to pass a gate before they are granted.
+    pub fn gated(options: KeyedOptions, gate: impl Gate<T> + 'static) -> KeyedProducer<T> {
+        KeyedProducer::of(KeyedShared::gated(&options, Box::new(gate)))
+    }
+
+    fn of(shared: Arc<KeyedShared<T>>) -> KeyedProducer<T> {
         KeyedProducer { close_on_drop: Arc::new(CloseOnDrop(Arc::clone(&shared))), shared }
     }
 

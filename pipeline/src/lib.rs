@@ -4,7 +4,7 @@
 //!
 //! [`Producer`], [`KeyedProducer`], [`Source`] · [`Consumer`], [`BatchOptions`], [`ProducerConsumer`] ·
 //! [`SubscribeOptions`], [`Cancel`], [`DemandMode`] · [`Bound`], [`Full`], [`Refused`], [`Permit`] ·
-//! [`Turn`], [`Hold`], [`Parked`] · [`Drain`] · [`layer`] · [`metrics`] · [`randomness`]
+//! [`Turn`], [`Hold`], [`Parked`], [`Gate`] · [`Drain`] · [`layer`] · [`metrics`] · [`randomness`]
 //!
 //! # The examples in full
 //!
@@ -64,6 +64,7 @@ mod sync;
 pub mod randomness;
 mod refused;
 mod demand;
+pub mod gate;
 pub mod buffer;
 pub mod dispatcher;
 pub mod subscription;
@@ -87,6 +88,7 @@ pub use buffer::{Bound, Full, Permit, Refused, Rejected};
 pub use consumer::{Consumer, ConsumerOptions};
 pub use dispatcher::{Broadcast, Demand, Dispatcher, Partition};
 pub use drain::{Drain, Drainable, Drained};
+pub use gate::{Entry, Gate};
 pub use guard::before_abort;
 pub use inbox::Ended;
 pub use keyed_producer::{

@@ -107,7 +107,18 @@ impl<T: Send + 'static, D: Dispatcher<T>> Producer<T, D> {
     /// Returns the event with [`Refused::Closed`].
     pub fn cast(&self, event: T, permit: Permit) -> Result<(), Rejected<T>> {
         debug_assert!(permit.is_of(&self.shared.capacity), "a permit of another producer");
-        self.shared.cast(event, permit).map_err(|event| {
+        self.shared.cast(event, Some(permit)).map_err(|event| {
+            self.shared.metrics.refused(Refused::Closed);
+            Rejected { event, reason: Refused::Closed }
+        })
+    }
+
+    /// Puts an event in that takes no place here: what bounds it is elsewhere, such as a permit that it carries.
+    ///
+    /// # Errors
+    /// Returns the event with [`Refused::Closed`].
+    pub fn cast_exempt(&self, event: T) -> Result<(), Rejected<T>> {
+        self.shared.cast(event, None).map_err(|event| {
             self.shared.metrics.refused(Refused::Closed);
             Rejected { event, reason: Refused::Closed }
         })

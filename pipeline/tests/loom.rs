@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Waker;
 
 use loom::thread;
 use tidegate_pipeline::modelled::Subscriber;
@@ -220,6 +221,78 @@ fn a_consumer_that_leaves_releases_its_turns_and_the_next_one_goes_on() {
         assert!(seen == [(1, 1)] || seen == [(1, 0), (1, 1)], "{seen:?}");
         assert!(mailboxes.producer.is_idle());
         assert_eq!(mailboxes.alive.load(SeqCst), 0);
+    });
+}
+
+/// One place, and who waits for it. The lock is loom's.
+#[derive(Clone)]
+struct OnePlace(Arc<loom::sync::Mutex<(bool, Option<Waker>)>>);
+
+impl OnePlace {
+    fn free(&self) {
+        let waker = {
+            let mut held = self.0.lock().unwrap();
+            held.0 = false;
+            held.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Gate<Event> for OnePlace {
+    fn concerns(&self, event: &Event) -> bool {
+        event.key != 0
+    }
+
+    fn enter(&self, _: &mut Event, waker: &Waker) -> Entry {
+        let mut held = self.0.lock().unwrap();
+        if held.0 {
+            held.1 = Some(waker.clone());
+            return Entry::Full;
+        }
+        held.0 = true;
+        Entry::Entered
+    }
+}
+
+#[test]
+fn a_place_freed_while_an_event_is_refused_is_not_missed() {
+    loom::model(|| {
+        let place = OnePlace(Arc::new(loom::sync::Mutex::new((false, None))));
+        let options = KeyedOptions {
+            name: "loom",
+            bound: Bound { events: 10, bytes: 10 },
+            per_key: 10,
+            full: Full::Shed,
+        };
+        let producer = KeyedProducer::gated(options, place.clone());
+        let mailboxes = Mailboxes { producer, alive: Arc::default() };
+        let mut subscriber = mailboxes.subscriber(2);
+        subscriber.open();
+        assert!(mailboxes.push(1, 0));
+        let turn = subscriber.next().unwrap().unwrap();
+        let pusher = {
+            let mailboxes = mailboxes.clone();
+            thread::spawn(move || assert!(mailboxes.push(2, 0)))
+        };
+        let committer = {
+            let place = place.clone();
+            thread::spawn(move || {
+                // The turn is over before its place is free.
+                drop(turn);
+                place.free();
+            })
+        };
+        pusher.join().unwrap();
+        committer.join().unwrap();
+        assert_eq!(finish(&mut subscriber), [(2, 0)]);
+        assert!(mailboxes.push(3, 0) && mailboxes.push(0, 0));
+        assert_eq!(finish(&mut subscriber), [(0, 0)], "the place is taken still");
+        place.free();
+        assert_eq!(finish(&mut subscriber), [(3, 0)]);
+        assert!(mailboxes.producer.is_idle());
     });
 }
 

@@ -1,11 +1,12 @@
 //! Keyed: one event in flight per key, first in first out per key, fair between keys.
 //!
-//! The machine has one *slot* per key that has an event queued or in flight. A key is in one of three
-//! states: *idle* (it has no slot), *ready* (its first event may be granted), or *held* (its event is
-//! in flight or parked). Each event belongs to a *class*, which may limit its events in flight. A
+//! The machine has one *slot* per key that has an event queued or in flight. A key is in one of four
+//! states: *idle* (it has no slot), *ready* (its first event may be granted), *in line* (its first event was refused by
+//! the [gate](crate::gate)), or *held* (its event is in flight or parked). Each event belongs to a *class*, which may limit its events in flight. A
 //! class has a queue of its ready keys. Classes that can grant take turns: they are in *rotation*.
 //!
-//! A grant needs three things at once: demand of a subscriber, a permit of the class, and a ready key.
+//! A grant needs three things at once: demand of a subscriber, a permit of the class, and a ready key; and a fourth when
+//! there is a gate: what that gives.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash};
@@ -19,6 +20,7 @@ use crate::subscription::SubscriberId;
 
 mod class;
 mod late;
+mod line;
 mod remove;
 mod ready_queue;
 mod slot;
@@ -31,6 +33,7 @@ pub use late::Ahead;
 pub use waiting::EventId;
 
 use class::Class;
+use line::Line;
 use slot::{KeyState, Slots};
 use subscribers::Subscribers;
 use waiting::Queued;
@@ -72,6 +75,7 @@ pub(crate) struct Keyed<K, T> {
     classes: HashMap<u32, Class>,
     /// Classes that can grant, each once, in the order of their turns.
     rotation: VecDeque<u32>,
+    line: Line<T>,
     subscribers: Subscribers,
     per_key: usize,
     /// The number of the next event.
@@ -90,6 +94,7 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             slots: Slots::default(),
             classes: HashMap::new(),
             rotation: VecDeque::new(),
+            line: Line::default(),
             subscribers: Subscribers::default(),
             per_key,
             next: 0,
@@ -172,32 +177,45 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         self.subscribers.remove(id)
     }
 
-    /// Whether [`grant`](Keyed::grant) would return an event.
+    /// Whether [`grant`](Keyed::grant) would return an event, unless the gate refuses all that it is asked for.
     pub(crate) fn has_grant(&self) -> bool {
-        !self.rotation.is_empty() && self.subscribers.has_demand()
+        (!self.rotation.is_empty() || self.line.may_move()) && self.subscribers.has_demand()
     }
 
-    /// Grants the next event for which there are demand, a permit of its class, and a ready key.
+    /// Grants the next event for which there are demand, a permit of its class, and a ready key, and that passes the
+    /// gate. Keys that the gate refuses join the line.
     pub(crate) fn grant(&mut self) -> Option<KeyedGrant<T>> {
         if !self.subscribers.has_demand() {
             return None;
         }
-        let class = self.rotation.pop_front()?;
-        let state = self.classes.get_mut(&class)?;
-        state.in_rotation = false;
-        let slot = state.ready.first()?;
+        if let Some(slot) = self.next_in_line() {
+            return self.grant_first(slot);
+        }
+        while let Some(class) = self.rotation.pop_front() {
+            let state = self.classes.get_mut(&class)?;
+            state.in_rotation = false;
+            let slot = state.ready.first()?;
+            state.ready.remove(&mut self.slots, slot);
+            if self.passes(slot) {
+                return self.grant_first(slot);
+            }
+            self.class_changed(class);
+        }
+        None
+    }
+
+    /// Grants the first event of a key that is in no queue.
+    fn grant_first(&mut self, slot: u32) -> Option<KeyedGrant<T>> {
         let to = self.subscribers.grant_one()?;
-        state.ready.remove(&mut self.slots, slot);
-        state.in_flight += 1;
         let queue = self.slots.get_mut(slot);
         queue.state = KeyState::Held;
-        let queued = queue.waiting.pop_front()?;
-        queue.counted -= usize::from(!queued.exempt);
+        let Queued { id, event, class, exempt } = queue.waiting.pop_front()?;
+        queue.counted -= usize::from(!exempt);
         self.queued -= 1;
         self.in_flight += 1;
+        self.classes.entry(class).or_default().in_flight += 1;
         self.class_changed(class);
-        let held = Held { slot, id: queued.id, class, subscriber: to };
-        Some(KeyedGrant { to, held, event: queued.event })
+        Some(KeyedGrant { to, held: Held { slot, id, class, subscriber: to }, event })
     }
 
     /// Releases a key: it becomes ready behind the other keys, or idle. Gives the permit of its class
@@ -239,10 +257,12 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             let queue = self.slots.get_mut(slot);
             queue.counted = 0;
             all.extend(queue.waiting.drain().map(|queued| queued.event));
-            if let KeyState::Ready(class) = queue.state {
-                self.make_unready(slot, class);
-                self.requeue(slot);
+            match queue.state {
+                KeyState::Ready(class) => self.make_unready(slot, class),
+                KeyState::InLine => self.leave_line(slot),
+                KeyState::Idle | KeyState::Held => continue,
             }
+            self.requeue(slot);
         }
         all
     }

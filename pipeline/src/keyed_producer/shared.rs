@@ -1,12 +1,14 @@
 //! Shared: the machine behind its lock, and how grants leave the lock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::task::{Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use crate::buffer::{Capacity, Refused, Rejected};
 use crate::dispatcher::keyed::{EventId, Keyed, KeyedGrant};
+use crate::gate::{Gate, Gated};
 use crate::guard;
 use crate::keyed_producer::{KeyedEvent, KeyedOptions, Turn};
 use crate::metrics::ProducerMetrics;
@@ -78,7 +80,25 @@ impl<T: KeyedEvent> State<T> {
     }
 }
 
+/// Tries the line in front of the gate again when the gate wakes it.
+struct GateWaker<T: KeyedEvent>(Weak<KeyedShared<T>>);
+
+impl<T: KeyedEvent> Wake for GateWaker<T> {
+    fn wake(self: Arc<Self>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.with(|state| state.machine.reopen());
+        }
+    }
+}
+
 impl<T: KeyedEvent> KeyedShared<T> {
+    pub(super) fn gated(options: &KeyedOptions, gate: Box<dyn Gate<T>>) -> Arc<KeyedShared<T>> {
+        let shared = Arc::new(KeyedShared::new(options));
+        let waker = Waker::from(Arc::new(GateWaker(Arc::downgrade(&shared))));
+        shared.state.lock().machine.set_gate(Gated { gate, waker });
+        shared
+    }
+
     pub(super) fn new(options: &KeyedOptions) -> KeyedShared<T> {
         KeyedShared {
             capacity: Capacity::new(options.bound, options.full),

@@ -152,13 +152,13 @@ impl<T: Send + 'static, D: Dispatcher<T>> ProducerShared<T, D> {
         self.router.as_ref().map_or(0, |router| router(event))
     }
 
-    pub(crate) fn cast(&self, event: T, permit: Permit) -> Result<(), T> {
+    pub(crate) fn cast(&self, event: T, permit: Option<Permit>) -> Result<(), T> {
         let partition = self.partition(&event);
         let unused = self.with(|state| {
             if state.phase != Phase::Open {
                 return Err((event, permit));
             }
-            let place = Some(permit.into_bytes());
+            let place = permit.map(Permit::into_bytes);
             state.dispatcher.push(Entry { event, partition, place });
             Ok(())
         });

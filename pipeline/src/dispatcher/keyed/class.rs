@@ -21,7 +21,12 @@ impl Default for Class {
 impl Class {
     /// Whether it has a ready key and a free permit.
     pub(crate) fn can_grant(&self) -> bool {
-        self.in_flight < self.limit && !self.ready.is_empty()
+        self.has_permit() && !self.ready.is_empty()
+    }
+
+    /// Whether it has a free permit.
+    pub(crate) fn has_permit(&self) -> bool {
+        self.in_flight < self.limit
     }
 
     /// Whether it holds nothing that a new class would not have.

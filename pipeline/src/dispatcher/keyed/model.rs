@@ -1,10 +1,14 @@
 //! Compares the keyed machine with a simple model, with random steps.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
+use crate::gate::{Entry, Gate, Gated};
 
 /// An event: its key, its number within the run, its class, and whether it may be shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +32,7 @@ enum Step {
     Park { which: usize },
     Resume { which: usize, class: u32 },
     Forget { which: usize },
+    Free { which: usize },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -47,16 +52,49 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => which.clone().prop_map(|which| Step::Release { which }),
         2 => which.clone().prop_map(|which| Step::Park { which }),
         2 => (which.clone(), class).prop_map(|(which, class)| Step::Resume { which, class }),
-        1 => which.prop_map(|which| Step::Forget { which }),
+        1 => which.clone().prop_map(|which| Step::Forget { which }),
+        4 => which.prop_map(|which| Step::Free { which }),
     ];
     prop::collection::vec(step, 0..300)
 }
 
 const PER_KEY: usize = 4;
 
+/// A gate with this many places. Even keys need one, and key 0 may hold one at a time. Remembers who holds them.
+const PLACES: usize = 3;
+
+#[derive(Debug, Clone, Default)]
+struct Places(Arc<Mutex<Vec<u8>>>);
+
+impl Places {
+    fn entry(&self, key: u8) -> Entry {
+        let held = self.0.lock();
+        match key {
+            0 if held.contains(&0) => Entry::Waits,
+            _ if held.len() >= PLACES => Entry::Full,
+            _ => Entry::Entered,
+        }
+    }
+}
+
+impl Gate<Mail> for Places {
+    fn concerns(&self, mail: &Mail) -> bool {
+        mail.key.is_multiple_of(2)
+    }
+
+    fn enter(&self, mail: &mut Mail, _: &Waker) -> Entry {
+        let entry = self.entry(mail.key);
+        if entry == Entry::Entered {
+            self.0.lock().push(mail.key);
+        }
+        entry
+    }
+}
+
 /// The machine and its model, which is as simple as possible.
 struct Model {
     machine: Keyed<u8, Mail>,
+    places: Places,
     /// The queued events of each key, in order, and whether each counts against the bound.
     queues: BTreeMap<u8, VecDeque<(Mail, bool)>>,
     limits: BTreeMap<u32, usize>,
@@ -71,8 +109,12 @@ struct Model {
 
 impl Model {
     fn new() -> Model {
+        let (mut machine, places) = (Keyed::new(PER_KEY), Places::default());
+        let gate = Box::new(places.clone());
+        machine.set_gate(Gated { gate, waker: Waker::noop().clone() });
         Model {
-            machine: Keyed::new(PER_KEY),
+            machine,
+            places,
             queues: BTreeMap::new(),
             limits: BTreeMap::new(),
             subscribers: Vec::new(),
@@ -99,7 +141,8 @@ impl Model {
             let (head, _) = queue.front()?;
             let limit = self.limits.get(&head.class).copied().unwrap_or(usize::MAX);
             let is = !taken.contains(key) && self.in_flight(head.class) < limit;
-            is.then_some(*key)
+            let enters = !self.places.concerns(head) || self.places.entry(*key) == Entry::Entered;
+            (is && enters).then_some(*key)
         };
         self.queues.iter().filter_map(is_runnable).collect()
     }
@@ -162,6 +205,15 @@ impl Model {
                 let (parked, _) = self.parked.remove(which % self.parked.len());
                 self.machine.release_parked(parked);
             }
+            Step::Free { which } => {
+                let mut held = self.places.0.lock();
+                let at = which.checked_rem(held.len());
+                let freed = at.map(|at| held.swap_remove(at));
+                drop(held);
+                if freed.is_some() {
+                    self.machine.reopen();
+                }
+            }
             _ => {}
         }
         self.check();
@@ -196,7 +248,7 @@ impl Model {
         let promised = self.machine.has_grant();
         let Some(grant) = self.machine.grant() else {
             assert!(largest == 0 || runnable.is_empty(), "starved: {runnable:?} could run");
-            assert!(!promised);
+            assert!(!self.machine.has_grant(), "all that could be asked for was refused");
             return;
         };
         assert!(promised);
@@ -242,12 +294,16 @@ proptest! {
         }
         model.apply(Step::Subscribe { max: 3, min: 0 });
         while !model.machine.is_idle() {
-            let before = (model.machine.queued(), model.out.len(), model.parked.len());
+            let counts = |model: &Model| {
+                let held = model.places.0.lock().len();
+                (model.machine.queued(), model.out.len(), model.parked.len(), held)
+            };
+            let before = counts(&model);
             model.apply(Step::Grant);
             model.apply(Step::Release { which: 0 });
             model.apply(Step::Forget { which: 0 });
-            let after = (model.machine.queued(), model.out.len(), model.parked.len());
-            prop_assert_ne!(before, after, "nothing moves any more");
+            model.apply(Step::Free { which: 0 });
+            prop_assert_ne!(before, counts(&model), "nothing moves any more");
         }
         prop_assert!(model.queues.values().all(VecDeque::is_empty));
     }

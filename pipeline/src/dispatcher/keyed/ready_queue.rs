@@ -13,6 +13,11 @@ impl Links {
     pub(crate) fn before(self) -> Option<u32> {
         self.before
     }
+
+    /// The slot behind this one in its queue.
+    pub(crate) fn after(self) -> Option<u32> {
+        self.after
+    }
 }
 
 /// The slots of ready keys, first in first out. Each slot holds its own links.
@@ -53,6 +58,17 @@ impl ReadyQueue {
             None => self.first = Some(slot),
         }
         self.last = Some(slot);
+        self.len += 1;
+    }
+
+    /// Puts a slot that is in no queue before all others.
+    pub(crate) fn push_front(&mut self, slots: &mut impl Linked, slot: u32) {
+        *slots.links(slot) = Links { before: None, after: self.first };
+        match self.first {
+            Some(first) => slots.links(first).before = Some(slot),
+            None => self.last = Some(slot),
+        }
+        self.first = Some(slot);
         self.len += 1;
     }
 

@@ -13,12 +13,19 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         let removed = queue.waiting.remove(id)?;
         queue.counted -= usize::from(!removed.exempt);
         self.queued -= 1;
-        // The first event may be another one now, of another class.
-        if let KeyState::Ready(class) = queue.state
-            && queue.waiting.front().map(|first| first.class) != Some(class)
-        {
-            self.make_unready(slot, class);
-            self.requeue(slot);
+        let first = queue.waiting.front().map(|first| (first.id, first.class));
+        match queue.state {
+            // The first event may be of another class now.
+            KeyState::Ready(class) if first.map(|(_, class)| class) != Some(class) => {
+                self.make_unready(slot, class);
+                self.requeue(slot);
+            }
+            // The line is for the one that was removed.
+            KeyState::InLine if first.is_none_or(|(first, _)| first > id) => {
+                self.leave_line(slot);
+                self.requeue(slot);
+            }
+            KeyState::Idle | KeyState::Held | KeyState::Ready(_) | KeyState::InLine => {}
         }
         Some(removed.event)
     }

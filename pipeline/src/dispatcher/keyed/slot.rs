@@ -10,6 +10,8 @@ pub(crate) enum KeyState {
     Idle,
     /// Its first event may be granted; it is in the ready queue of this class.
     Ready(u32),
+    /// The gate refused its first event; it is in the line.
+    InLine,
     /// Its event is in flight or parked.
     Held,
 }

@@ -88,6 +88,13 @@ impl<T> Waiting<T> {
         self.places.front().and_then(Place::queued)
     }
 
+    pub(crate) fn front_mut(&mut self) -> Option<&mut Queued<T>> {
+        match self.places.front_mut() {
+            Some(Place::Taken(queued)) => Some(queued),
+            _ => None,
+        }
+    }
+
     /// Appends an event, whose number is above all others.
     pub(crate) fn push_back(&mut self, queued: Queued<T>) {
         debug_assert!(self.places.back().is_none_or(|last| last.id() < queued.id));

@@ -1,0 +1,52 @@
+//! Gate: something of its own that an event needs before it is granted, such as a place further down the pipeline.
+//!
+//! A [`KeyedProducer`](crate::KeyedProducer) with a gate grants an event when four things come together: demand, a permit
+//! of its class, a free key, and what the gate gives. An event that the gate refuses waits with its key in one line for
+//! all keys, first in first out; it holds neither demand nor a permit meanwhile. Events that need nothing of the gate are
+//! granted past the line.
+
+use std::fmt;
+use std::task::Waker;
+
+/// What an event has to pass before it is granted; see the [module](self).
+///
+/// The producer calls these methods with its lock held. They must be quick, and must not call the producer.
+pub trait Gate<T>: Send + Sync {
+    /// Whether the event needs something of this gate. The answer must not change while the event is queued.
+    fn concerns(&self, event: &T) -> bool;
+
+    /// Takes what the event needs and puts it into the event, which is then granted. Otherwise it takes nothing, and
+    /// wakes the waker once when another try may succeed, outside of this method and without a lock that this method
+    /// takes.
+    fn enter(&self, event: &mut T, waker: &Waker) -> Entry;
+}
+
+/// What a [`Gate`] says of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// The event has what it needs.
+    Entered,
+    /// This event waits; events behind it in the line may enter. To be used for few keys at a time: each is asked for
+    /// again whenever the line moves.
+    Waits,
+    /// Nothing is free: this event and all behind it in the line wait.
+    Full,
+}
+
+/// A gate, and how it tells its producer that the line may move.
+pub(crate) struct Gated<T> {
+    pub(crate) gate: Box<dyn Gate<T>>,
+    pub(crate) waker: Waker,
+}
+
+impl<T> Gated<T> {
+    pub(crate) fn enter(&self, event: &mut T) -> Entry {
+        if self.gate.concerns(event) { self.gate.enter(event, &self.waker) } else { Entry::Entered }
+    }
+}
+
+impl<T> fmt::Debug for Gated<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gated").finish_non_exhaustive()
+    }
+}

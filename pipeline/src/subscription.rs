@@ -16,7 +16,7 @@ mod demand_sender;
 mod pair;
 
 pub(crate) use demand_sender::{DemandSender, Upstream};
-pub(crate) use pair::{Batch, Output, Pair, channel};
+pub(crate) use pair::{Batch, Output, Pair, SharedEvents, channel};
 
 /// What a consumer does when a subscription ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -2,22 +2,23 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::demand::Ledger;
 use crate::dispatcher::{Dispatcher, Entry, Grant, Places, take};
 use crate::sealed::Sealed;
-use crate::subscription::{Batch, SubscribeError, SubscriberId};
+use crate::subscription::{Batch, SharedEvents, SubscribeError, SubscriberId};
 
 /// Sends a clone of each event to every subscriber as soon as all of them asked for it.
 ///
-/// A late subscriber gets the events that are granted after it subscribed. Make events cheap to clone
-/// (`Arc`, `Bytes`). A selector ([`subscribe_where`](crate::Consumer::subscribe_where)) runs on the
+/// A late subscriber gets the events that are granted after it subscribed. Events are cloned in the tasks of the
+/// consumers; make them cheap to clone (`Arc`, `Bytes`). A selector ([`subscribe_where`](crate::Consumer::subscribe_where)) runs on the
 /// subscriber's side; events it does not want cost no demand.
 pub struct Broadcast<T> {
     waiting: VecDeque<Entry<T>>,
     ledgers: Vec<(SubscriberId, Ledger)>,
     /// The events of an unfinished grant, and how many subscribers have got them already.
-    current: Option<(Batch<T>, usize)>,
+    current: Option<(Arc<dyn SharedEvents<T>>, usize)>,
 }
 
 impl<T> Broadcast<T> {
@@ -45,7 +46,7 @@ impl<T> fmt::Debug for Broadcast<T> {
 
 impl<T> Sealed for Broadcast<T> {}
 
-impl<T: Clone + Send + 'static> Dispatcher<T> for Broadcast<T> {
+impl<T: Clone + Send + Sync + 'static> Dispatcher<T> for Broadcast<T> {
     fn subscribe(&mut self, id: SubscriberId, _: Option<u32>) -> Result<(), SubscribeError> {
         self.ledgers.push((id, Ledger::default()));
         Ok(())
@@ -78,17 +79,19 @@ impl<T: Clone + Send + 'static> Dispatcher<T> for Broadcast<T> {
             }
             let (events, left) = take(&mut self.waiting, count);
             places = left;
-            (events, 0)
+            if let [(to, ledger)] = &mut *self.ledgers {
+                ledger.grant(events.len());
+                return Some(Grant { to: *to, events, places });
+            }
+            (Arc::new(events.into_vec()) as Arc<dyn SharedEvents<T>>, 0)
         };
         let (to, ledger) = self.ledgers.get_mut(served)?;
         ledger.grant(events.len());
-        let (to, last) = (*to, served + 1 == self.ledgers.len());
-        if last {
-            return Some(Grant { to, events, places });
+        let to = *to;
+        if served + 1 < self.ledgers.len() {
+            self.current = Some((Arc::clone(&events), served + 1));
         }
-        let copy = events.clone();
-        self.current = Some((events, served + 1));
-        Some(Grant { to, events: copy, places })
+        Some(Grant { to, events: Batch::Shared(events), places })
     }
 
     fn wanted(&self) -> usize {

@@ -45,10 +45,7 @@ impl<T: Send + 'static, D: Dispatcher<T>, S> Batched<T, D, S> {
     {
         let Batched { side, service } = self;
         let mut tally = Tally::new(demand);
-        let mut left = match events {
-            Batch::One(event) => vec![event],
-            Batch::Many(events) => events,
-        };
+        let mut left = events.into_vec();
         while !left.is_empty() {
             let wanted = side.wanted().await?;
             let later = if left.len() > wanted { left.split_off(wanted) } else { Vec::new() };

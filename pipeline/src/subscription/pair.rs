@@ -1,5 +1,6 @@
 //! Pair: the channel between one producer and one consumer.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,12 +32,36 @@ impl Pair {
 }
 
 /// One message of the channel: events that were granted together.
-#[derive(Debug, Clone)]
 pub(crate) enum Batch<E> {
     /// One event, without an allocation. Calls mostly come one by one.
     One(E),
     /// More events, at most the subscriber's demand.
     Many(Vec<E>),
+    /// Events that other subscribers get too. Each consumer clones them in its own task.
+    Shared(Arc<dyn SharedEvents<E>>),
+}
+
+/// Events that are cloned where they are needed.
+pub(crate) trait SharedEvents<E>: Send + Sync {
+    fn len(&self) -> usize;
+    fn clone_all(&self) -> Vec<E>;
+}
+
+impl<E: Clone + Send + Sync> SharedEvents<E> for Vec<E> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn clone_all(&self) -> Vec<E> {
+        self.clone()
+    }
+}
+
+/// Does not show the events, which may be of any type.
+impl<E> fmt::Debug for Batch<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("len", &self.len()).finish_non_exhaustive()
+    }
 }
 
 impl<E> Batch<E> {
@@ -44,16 +69,24 @@ impl<E> Batch<E> {
         match self {
             Batch::One(_) => 1,
             Batch::Many(events) => events.len(),
+            Batch::Shared(events) => events.len(),
         }
     }
 
     pub(crate) fn retain(self, mut wanted: impl FnMut(&E) -> bool) -> Option<Batch<E>> {
+        if let Batch::One(event) = self {
+            return wanted(&event).then_some(Batch::One(event));
+        }
+        let mut events = self.into_vec();
+        events.retain(wanted);
+        (!events.is_empty()).then_some(Batch::Many(events))
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<E> {
         match self {
-            Batch::One(event) => wanted(&event).then_some(Batch::One(event)),
-            Batch::Many(mut events) => {
-                events.retain(wanted);
-                (!events.is_empty()).then_some(Batch::Many(events))
-            }
+            Batch::One(event) => vec![event],
+            Batch::Many(events) => events,
+            Batch::Shared(events) => events.clone_all(),
         }
     }
 }
@@ -65,7 +98,7 @@ impl<E> IntoIterator for Batch<E> {
     fn into_iter(self) -> Self::IntoIter {
         let (one, many) = match self {
             Batch::One(event) => (Some(event), Vec::new()),
-            Batch::Many(events) => (None, events),
+            many => (None, many.into_vec()),
         };
         one.into_iter().chain(many)
     }

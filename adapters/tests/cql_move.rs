@@ -46,18 +46,18 @@ async fn fill(dir: &Path) {
     let epoch = store.claim_epoch().await.unwrap();
     let raw = definition("cart", Kind::Unnamed).encode_to_vec().into();
     let cart = wire::definition(raw, HostAddress::new("127.0.0.1:8090"), SYSTEM).unwrap();
-    let mut entries = vec![RegistryChange::Put(Registered::Definition(Arc::new(cart)))];
+    let mut entries = vec![RegistryChange::Put(Registered::definition(Arc::new(cart)))];
     let mut saves = Vec::new();
     for number in 0..ACTORS {
         let id = actor(number);
-        entries.push(RegistryChange::Put(Registered::Spawned { id: id.clone(), revision: None }));
+        entries.push(RegistryChange::Put(Registered::spawned(id.clone(), None)));
         let revisions = if number == 5 { 600 } else { number % 12 };
         let history = (1..=revisions).map(|revision| head(number, revision, epoch).as_revision());
         store.append(id.clone(), history.collect()).await.unwrap();
-        saves.push(Save { actor: id, head: head(number, revisions, epoch), append: false });
+        saves.push(Save::of_head(id, head(number, revisions, epoch), false));
     }
     store.apply(entries).await.unwrap();
-    store.save(saves).await.into_iter().for_each(Result::unwrap);
+    store.save_all(saves).await.into_iter().for_each(Result::unwrap);
     store.close().await.unwrap();
 }
 

@@ -12,7 +12,7 @@ use tidegate_stages::history::Interval;
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore};
 use tidegate_stages::state::{ActorState, Any, Head, Status, Tags, Timestamp};
 use tidegate_stages::testkit::conformance::registries::plain_definition;
-use tidegate_stages::testkit::conformance::states::{id, keep, save};
+use tidegate_stages::testkit::conformance::states::{id, keep, save, under};
 
 const ACTORS: u64 = 40;
 const ROUNDS: u64 = 6;
@@ -50,7 +50,6 @@ fn full_head() -> Head {
                 value: Bytes::from_static(&[10, 3, 0, 255, 1]),
             }),
         },
-        outbox: vec![Bytes::from_static(b"effect"), Bytes::new()],
     }
 }
 
@@ -58,9 +57,9 @@ fn registered() -> Vec<Registered> {
     let host = HostAddress::new("127.0.0.1:8090");
     let definition = plain_definition(Bytes::from_static(b"cart"), host, "shop").unwrap();
     vec![
-        Registered::Definition(Arc::new(definition)),
-        Registered::Spawned { id: id("shop", "cart-1", "cart"), revision: None },
-        Registered::Spawned { id: id("shop", "cart-2", "cart"), revision: Some(2) },
+        Registered::definition(Arc::new(definition)),
+        Registered::spawned(id("shop", "cart-1", "cart"), None),
+        Registered::spawned(id("shop", "cart-2", "cart"), Some(2)),
     ]
 }
 
@@ -76,7 +75,7 @@ async fn write_the_golden_store() {
     let states: Arc<dyn StateStore> = store.clone();
     assert_eq!(states.claim_epoch().await.unwrap(), 1);
     store.apply(registered().into_iter().map(RegistryChange::Put).collect()).await.unwrap();
-    let full = Save { actor: id("shop", "full", "cart"), head: full_head(), append: true };
+    let full = Save::of_head(id("shop", "full", "cart"), full_head(), true);
     keep(&states, vec![full]).await;
     for version in 1..=ROUNDS {
         for number in 0..ACTORS {
@@ -118,7 +117,7 @@ async fn a_store_of_format_1_opens_and_holds_what_was_written() {
     );
     for number in 2..ACTORS {
         let newest = save(&actor(number), ROUNDS, true).head;
-        assert_eq!(states.load(&actor(number)).await.unwrap(), Some(newest));
+        assert_eq!(states.load(&actor(number)).await.unwrap(), newest);
         let found = states.load_by_interval(
             &actor(number),
             Interval::between(Timestamp(3_000), Timestamp(9_000)),
@@ -128,11 +127,9 @@ async fn a_store_of_format_1_opens_and_holds_what_was_written() {
         assert_eq!(found, [4, 6]);
     }
     let newest = save(&actor(1), ROUNDS + 1, false).head;
-    assert_eq!(states.load(&actor(1)).await.unwrap(), Some(newest));
+    assert_eq!(states.load(&actor(1)).await.unwrap(), newest);
     assert_eq!(states.load(&actor(0)).await.unwrap(), None, "was deleted");
     assert_eq!(states.load_revision(&actor(0), 2).await.unwrap(), None, "was deleted");
     assert_eq!(states.claim_epoch().await.unwrap(), 2);
-    let mut first = save(&actor(0), 1, true);
-    first.head.epoch = 2;
-    keep(&states, vec![first]).await;
+    keep(&states, vec![under(2, save(&actor(0), 1, true))]).await;
 }

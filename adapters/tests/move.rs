@@ -84,26 +84,26 @@ impl Filled {
             let raw = Bytes::from(actor.encode_to_vec());
             let host = HostAddress::new("127.0.0.1:8090");
             let definition = wire::definition(raw, host, system).unwrap();
-            RegistryChange::Put(Registered::Definition(Arc::new(definition)))
+            RegistryChange::Put(Registered::definition(Arc::new(definition)))
         };
         store.apply(vec![entry("north", "cart"), entry("süd", "cart")]).await.unwrap();
         let (mut entries, mut appends, mut saves) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..ACTORS {
             let id = actor(number);
             let revision = (number == 3).then_some(2);
-            entries.push(RegistryChange::Put(Registered::Spawned { id: id.clone(), revision }));
+            entries.push(RegistryChange::Put(Registered::spawned(id.clone(), revision)));
             // One actor has more than fits a page.
             let revisions = if number == 5 { LONG } else { number % REVISIONS };
             let history =
                 (1..=revisions).map(|revision| head(number, revision, epoch).as_revision());
             appends.push(store.append(id.clone(), history.collect()));
-            saves.push(Save { actor: id, head: head(number, revisions, epoch), append: false });
+            saves.push(Save::of_head(id, head(number, revisions, epoch), false));
         }
         store.apply(entries).await.unwrap();
         for append in appends {
             append.await.unwrap();
         }
-        store.save(saves).await.into_iter().for_each(Result::unwrap);
+        store.save_all(saves).await.into_iter().for_each(Result::unwrap);
         store.close().await.unwrap();
         Self { dir }
     }
@@ -137,11 +137,6 @@ fn head(number: u64, revision: u64, epoch: u64) -> Head {
                 ("empty".into(), String::new()),
             ]),
             state: (!number.is_multiple_of(7)).then_some(state),
-        },
-        outbox: if number == 9 {
-            vec![Bytes::from_static(b"secret effect"), Bytes::new()]
-        } else {
-            Vec::new()
         },
     }
 }
@@ -345,7 +340,7 @@ async fn what_a_store_holds_is_never_replaced_by_an_import() {
     {
         let store = EmbeddedStore::open(&target, Options::default(), wire::definition).unwrap();
         let head = Head { version: 1_000, ..head(1, 2, 0) };
-        let saved = store.save(vec![Save { actor: actor(1), head, append: true }]).await;
+        let saved = store.save_all(vec![Save::of_head(actor(1), head, true)]).await;
         saved.into_iter().for_each(Result::unwrap);
         store.close().await.unwrap();
     }

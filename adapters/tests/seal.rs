@@ -226,8 +226,8 @@ async fn a_state_that_no_key_opens_is_an_error_and_is_not_overwritten() {
         let state = Any { type_url: "t".into(), value: "<mark:joe:00000077>".into() };
         let content = ActorState { state: Some(state), ..ActorState::default() };
         let head = Head { version: 9, epoch, content, ..Head::default() };
-        let save = Save { actor: joe.clone(), head: head.clone(), append: false };
-        store.save(vec![save]).await.into_iter().for_each(Result::unwrap);
+        let save = Save::of_head(joe.clone(), head.clone(), false);
+        store.save_all(vec![save]).await.into_iter().for_each(Result::unwrap);
         store.close().await.unwrap();
         head
     };
@@ -279,8 +279,8 @@ async fn sealing_again_may_be_killed_at_any_time() {
     {
         let store = open(&[FIRST]);
         let epoch = store.claim_epoch().await.unwrap();
-        let save = |number| Save { actor: name(number), head: head(number, epoch), append: true };
-        store.save((0..MANY).map(save).collect()).await.into_iter().for_each(Result::unwrap);
+        let save = |number| Save::of_head(name(number), head(number, epoch), true);
+        store.save_all((0..MANY).map(save).collect()).await.into_iter().for_each(Result::unwrap);
         store.close().await.unwrap();
     }
     let path = scene.store();

@@ -101,7 +101,7 @@ async fn a_closed_store_refuses_and_can_be_closed_again() {
     subject.store.close().await.unwrap();
     subject.store.close().await.unwrap();
     assert!(!subject.store.is_healthy());
-    assert!(store.save(vec![save(&actor, 2, false)]).await[0].is_err());
+    assert!(store.save_all(vec![save(&actor, 2, false)]).await[0].is_err());
     assert!(store.load(&actor).await.is_err());
     assert!(store.delete(&actor).await.is_err());
     assert!(store.claim_epoch().await.is_err());
@@ -123,7 +123,7 @@ async fn a_store_opened_to_read_tells_what_is_there_and_refuses_every_write() {
     let head = StateStore::load(&*store, &actor).await.unwrap().unwrap();
     assert_eq!(head.version, 1);
     assert!(store.load_revision(&actor, 1).await.unwrap().is_some());
-    assert!(store.save(vec![save(&other, 1, false)]).await[0].is_err());
+    assert!(store.save_all(vec![save(&other, 1, false)]).await[0].is_err());
     assert!(store.append(other.clone(), vec![head.as_revision()]).await.is_err());
     assert!(store.apply(Vec::new()).await.is_err());
     assert!(store.put_note("n", None).await.is_err());
@@ -144,7 +144,7 @@ async fn what_waits_when_the_store_is_closed_is_still_written() {
     let subject = open().await;
     let (store, actor) = (subject.states(), id("s", "a", ""));
     let calls: Vec<_> =
-        (1..=100).map(|version| store.save(vec![save(&actor, version, true)])).collect();
+        (1..=100).map(|version| store.save_all(vec![save(&actor, version, true)])).collect();
     subject.store.close().await.unwrap();
     for call in calls {
         assert!(call.await[0].is_ok());

@@ -22,7 +22,7 @@ use tidegate::store::{EmbeddedStore, FreeSpace, Options};
 use tidegate_stages::ports::{StateStore, StoreError};
 use tidegate_stages::state::Any;
 use tidegate_stages::testkit::conformance::registries::plain_definition;
-use tidegate_stages::testkit::conformance::states::{id, keep, save};
+use tidegate_stages::testkit::conformance::states::{content_mut, id, keep, save};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
@@ -41,7 +41,7 @@ async fn version(store: &Arc<dyn StateStore>, name: &str) -> Option<u64> {
 /// Saves until it works again.
 async fn keep_when_recovered(store: &Arc<dyn StateStore>, name: &str, version: u64) {
     let deadline = Instant::now() + RECOVERY;
-    while let Err(error) = &store.save(vec![save(&id("s", name, ""), version, true)]).await[0] {
+    while let Err(error) = &store.save_all(vec![save(&id("s", name, ""), version, true)]).await[0] {
         assert!(Instant::now() < deadline, "not recovered: {error}");
         sleep(Duration::from_millis(20)).await;
     }
@@ -58,7 +58,7 @@ async fn without_room_saves_are_refused_as_full_and_taken_again_when_there_is_so
     let a = id("s", "a", "");
     keep(&store, vec![save(&a, 1, true)]).await;
     FREE.store(64 << 20, Ordering::SeqCst);
-    let refused = &store.save(vec![save(&a, 2, true)]).await[0];
+    let refused = &store.save_all(vec![save(&a, 2, true)]).await[0];
     assert!(
         matches!(refused, Err(StoreError::Full(text)) if text.contains("reserve")),
         "{refused:?}"
@@ -90,14 +90,14 @@ async fn what_was_called_behind_a_failed_save_of_its_actor_fails_with_it() {
     let (a, b) = (id("s", "a", ""), id("s", "b", ""));
     REFUSALS.store(1, Ordering::SeqCst);
     IS_HELD.store(true, Ordering::SeqCst);
-    let first = store.save(vec![save(&a, 1, false)]);
+    let first = store.save_all(vec![save(&a, 1, false)]);
     // A deletion is always alone in its commit: what comes after it is in another one than the first.
     let other = store.delete(&id("s", "other", ""));
-    let behind = store.save(vec![save(&a, 2, false), save(&b, 1, false)]);
+    let behind = store.save_all(vec![save(&a, 2, false), save(&b, 1, false)]);
     IS_HELD.store(false, Ordering::SeqCst);
     other.await.unwrap();
     // The first answer is there and was not taken: still nobody knows.
-    let unknowing = store.save(vec![save(&a, 3, false)]);
+    let unknowing = store.save_all(vec![save(&a, 3, false)]);
     let unknowing_alone = unknowing.await;
     assert!(matches!(first.await[0], Err(StoreError::Full(_))));
     let behind = behind.await;
@@ -137,8 +137,8 @@ async fn inside_a_process_with_a_file_size_limit() {
         limit_file_size(Some(journal_end(dir.path()) + 5_000));
         let mut large = save(&a, base + 2, true);
         let value = Bytes::from(vec![7; 100_000]);
-        large.head.content.state = Some(Any { type_url: "t".into(), value });
-        let failed = &store.save(vec![large]).await[0];
+        content_mut(&mut large).state = Some(Any { type_url: "t".into(), value });
+        let failed = &store.save_all(vec![large]).await[0];
         let Err(StoreError::Unavailable(text)) = failed else {
             panic!("known not to be written: {failed:?}")
         };
@@ -170,7 +170,7 @@ async fn inside_a_small_device() {
     keep(&store, vec![save(&a, 1, true)]).await;
     // Below the reserve, an eighth of the device.
     fs::write(here.join("ballast"), vec![1; 22 << 20]).unwrap();
-    let refused = &store.save(vec![save(&a, 2, true)]).await[0];
+    let refused = &store.save_all(vec![save(&a, 2, true)]).await[0];
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     fs::remove_file(here.join("ballast")).unwrap();
     keep(&store, vec![save(&a, 2, true)]).await;
@@ -187,13 +187,13 @@ async fn inside_a_small_device() {
             version_ += 1;
             let mut large = save(&a, version_, true);
             let value = Bytes::from(vec![7; 50_000]);
-            large.head.content.state = Some(Any { type_url: "t".into(), value });
+            content_mut(&mut large).state = Some(Any { type_url: "t".into(), value });
             if version_ == round * 10_000 + 20 {
                 let free = FreeSpace::of(here).unwrap().free;
                 fs::write(here.join("ballast"), vec![1; usize::try_from(free).unwrap() - 150_000])
                     .unwrap();
             }
-            if let Err(error) = &store.save(vec![large]).await[0] {
+            if let Err(error) = &store.save_all(vec![large]).await[0] {
                 break error.clone();
             }
         };

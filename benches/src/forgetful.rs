@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::{Interval, Keep, Page};
-use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
+use tidegate_stages::outbox::{OutboxKey, OutboxRow, Seen};
+use tidegate_stages::ports::{
+    Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError, TakenOver,
+};
 use tidegate_stages::state::{Head, Revision, Timestamp};
 
 /// Every write succeeds; every read finds nothing.
@@ -20,8 +24,8 @@ fn answer<T: Send + 'static>(value: T) -> Answer<T> {
 }
 
 impl StateStore for Forgetful {
-    fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Vec<Result<(), StoreError>>> {
-        ready(batch.iter().map(|_| Ok(())).collect()).boxed()
+    fn save(&self, batch: Vec<Save>) -> BoxStream<'static, Outcome> {
+        stream::iter((0..batch.len()).map(|index| (index, Ok(())))).boxed()
     }
 
     fn load(&self, _: &ActorId) -> Answer<Option<Head>> {
@@ -50,6 +54,22 @@ impl StateStore for Forgetful {
 
     fn prune(&self, _: &ActorId, _: Keep) -> Answer<u64> {
         answer(0)
+    }
+
+    fn outbox(&self, _: &ActorId, _: Option<OutboxKey>, _: usize) -> Answer<Page<OutboxRow>> {
+        answer(Page::EMPTY)
+    }
+
+    fn seen(&self, _: &ActorId) -> Answer<Vec<Seen>> {
+        answer(Vec::new())
+    }
+
+    fn pending(&self, _: Option<&ActorId>, _: usize) -> Answer<Page<Arc<ActorId>>> {
+        answer(Page::EMPTY)
+    }
+
+    fn take_over(&self, _: Arc<ActorId>, _: u64) -> Answer<TakenOver> {
+        answer(TakenOver::default())
     }
 
     fn delete(&self, _: &ActorId) -> Answer<()> {

@@ -179,9 +179,8 @@ impl Live {
             status,
             at,
             content: self.content.clone(),
-            outbox: Vec::new(),
         };
-        Save { actor: id.clone(), head, append }
+        Save::of_head(id.clone(), head, append)
     }
 }
 

@@ -104,10 +104,7 @@ impl Checkpoint {
 
     /// Writes all of these; one outcome per save.
     async fn save(&self, saves: Vec<Save>) -> Vec<Outcome> {
-        let count = saves.len();
-        let mut outcomes = if count == 0 { Vec::new() } else { self.store.save(saves).await };
-        outcomes.resize(count, Err(StoreError::Unknown("the store gave no answer".into())));
-        outcomes
+        if saves.is_empty() { Vec::new() } else { self.store.save_all(saves).await }
     }
 
     /// Completes, fails or doubts what one activation had in a batch. Returns the turns that queued meanwhile; they
@@ -150,10 +147,10 @@ impl Checkpoint {
         if let Some(save) = &planned.save {
             self.written.increment(1);
             self.store_breaker.record_success();
-            if save.append {
+            if let Some(head) = save.head.as_ref().filter(|_| save.append) {
                 self.appended.increment(1);
-                self.appended_bytes.increment(save.head.content.bytes() as u64);
-                self.growth.grew(&planned.entry, save.head.revision);
+                self.appended_bytes.increment(head.content.bytes() as u64);
+                self.growth.grew(&planned.entry, head.revision);
             }
         }
         self.egress.complete(planned.committed());

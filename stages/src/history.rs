@@ -60,6 +60,20 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// An empty page; no page follows it.
     pub const EMPTY: Self = Self { items: Vec::new(), more: false };
+
+    /// Ends the page behind the item with which its bytes reach [`PAGE_BYTES`].
+    pub(crate) fn fitting(mut self, bytes: impl Fn(&T) -> usize) -> Self {
+        let mut sum = 0;
+        let fitting = self.items.iter().take_while(|item| {
+            let fits = sum < PAGE_BYTES;
+            sum += bytes(item);
+            fits
+        });
+        let fitting = fitting.count();
+        self.more |= fitting < self.items.len();
+        self.items.truncate(fitting);
+        self
+    }
 }
 
 /// Most bytes of states in a page of a history, not counting its last entry.

@@ -149,8 +149,8 @@ mod tests {
             revision += u64::from(append);
             let (at, content) = (Timestamp(at), content(text));
             let head = Head { version, revision, at, content, ..Head::default() };
-            let save = Save { actor: id.clone().into(), head, append };
-            store.save(vec![save]).await.pop().unwrap().unwrap();
+            let save = Save::of_head(id.clone().into(), head, append);
+            store.save_all(vec![save]).await.pop().unwrap().unwrap();
         }
         (HistoryReader::new(Arc::new(store), Arc::new(SetClock::at(Timestamp(1_000)))), id)
     }

@@ -7,6 +7,7 @@ pub mod actor;
 pub mod identity;
 pub mod invocation;
 pub mod state;
+pub mod outbox;
 pub mod history;
 pub mod reply;
 pub mod error;

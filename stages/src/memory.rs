@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::{self, BoxStream};
 use parking_lot::Mutex;
 
 use crate::actor::ActorId;
-use crate::history::{Interval, Keep, PAGE_BYTES, Page};
-use crate::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
+use crate::history::{Interval, Keep, Page};
+use crate::outbox::{EffectId, EffectRows, EffectSource, OutboxKey, OutboxRow, Seen};
+use crate::ports::{
+    Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError, TakenOver,
+};
 use crate::state::{Head, Revision, Timestamp};
 
 /// Keeps everything in this process: content is lost when the last clone is dropped. Clones share their content.
@@ -19,6 +24,7 @@ pub struct MemoryStore(Arc<Mutex<Content>>);
 #[derive(Debug, Default)]
 struct Content {
     actors: BTreeMap<ActorId, Kept>,
+    rows: BTreeMap<ActorId, Rows>,
     registry: BTreeMap<(String, String), Registered>,
     epoch: u64,
 }
@@ -27,6 +33,48 @@ struct Content {
 struct Kept {
     head: Option<Head>,
     history: BTreeMap<u64, Revision>,
+}
+
+/// The rows of effects of one actor; they outlive its head.
+#[derive(Debug, Default)]
+struct Rows {
+    outbox: BTreeMap<OutboxKey, OutboxRow>,
+    seen: BTreeMap<Arc<EffectSource>, EffectId>,
+}
+
+impl Rows {
+    fn apply(&mut self, mut rows: EffectRows) {
+        rows.reduce();
+        self.outbox.extend(rows.appends.into_iter().map(|row| (row.key, row)));
+        for key in rows.acknowledged {
+            self.outbox.remove(&key);
+        }
+        self.seen.extend(rows.seen.into_iter().map(|seen| (seen.source, seen.id)));
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.iter().map(|(source, id)| Seen { source: source.clone(), id: *id }).collect()
+    }
+}
+
+impl Content {
+    fn save(&mut self, save: Save) -> Result<(), StoreError> {
+        let Save { actor, epoch, head, append, rows } = save;
+        if epoch < self.epoch {
+            return Err(StoreError::Fenced(self.epoch));
+        }
+        if let Some(head) = head {
+            let kept = self.actors.entry(actor.as_ref().clone()).or_default();
+            if append {
+                kept.history.insert(head.revision, head.as_revision());
+            }
+            kept.head = Some(head);
+        }
+        if let Some(rows) = rows {
+            self.rows.entry(actor.as_ref().clone()).or_default().apply(*rows);
+        }
+        Ok(())
+    }
 }
 
 impl MemoryStore {
@@ -47,20 +95,10 @@ fn page<T>(mut all: impl Iterator<Item = T>, limit: usize) -> Page<T> {
 }
 
 impl StateStore for MemoryStore {
-    fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Vec<Result<(), StoreError>>> {
+    fn save(&self, batch: Vec<Save>) -> BoxStream<'static, Outcome> {
         let mut content = self.0.lock();
-        let results = batch.into_iter().map(|save| {
-            if save.head.epoch < content.epoch {
-                return Err(StoreError::Fenced(content.epoch));
-            }
-            let kept = content.actors.entry(save.actor.as_ref().clone()).or_default();
-            if save.append {
-                kept.history.insert(save.head.revision, save.head.as_revision());
-            }
-            kept.head = Some(save.head);
-            Ok(())
-        });
-        done(results.collect())
+        let outcomes = batch.into_iter().map(|save| content.save(save)).enumerate();
+        stream::iter(outcomes.collect::<Vec<_>>()).boxed()
     }
 
     fn append(
@@ -108,17 +146,7 @@ impl StateStore for MemoryStore {
         let content = self.0.lock();
         let history = content.actors.get(actor).into_iter().flat_map(|kept| kept.history.values());
         let inside = history.filter(|entry| interval.holds(entry)).cloned();
-        let mut page = page(inside, limit);
-        let mut bytes = 0;
-        let fitting = page.items.iter().take_while(|entry| {
-            let fits = bytes < PAGE_BYTES;
-            bytes += entry.content.bytes();
-            fits
-        });
-        let fitting = fitting.count();
-        page.more |= fitting < page.items.len();
-        page.items.truncate(fitting);
-        done(Ok(page))
+        done(Ok(page(inside, limit).fitting(|entry| entry.content.bytes())))
     }
 
     fn actors(
@@ -148,8 +176,59 @@ impl StateStore for MemoryStore {
         done(Ok(before - kept.history.len() as u64))
     }
 
+    fn outbox(
+        &self,
+        actor: &ActorId,
+        after: Option<OutboxKey>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<OutboxRow>, StoreError>> {
+        let content = self.0.lock();
+        let all = content.rows.get(actor).into_iter().flat_map(|rows| rows.outbox.values());
+        let after = all.filter(|row| after.is_none_or(|after| row.key > after));
+        done(Ok(page(after.cloned(), limit).fitting(OutboxRow::bytes)))
+    }
+
+    fn seen(&self, actor: &ActorId) -> BoxFuture<'static, Result<Vec<Seen>, StoreError>> {
+        done(Ok(self.0.lock().rows.get(actor).map(Rows::seen).unwrap_or_default()))
+    }
+
+    fn pending(
+        &self,
+        after: Option<&ActorId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>> {
+        let content = self.0.lock();
+        let all = content.rows.iter().filter(|(_, rows)| !rows.outbox.is_empty());
+        let after = all.map(|(id, _)| id).filter(|id| after.is_none_or(|after| *id > after));
+        done(Ok(page(after.cloned().map(Arc::new), limit)))
+    }
+
+    fn take_over(
+        &self,
+        actor: Arc<ActorId>,
+        epoch: u64,
+    ) -> BoxFuture<'static, Result<TakenOver, StoreError>> {
+        let mut content = self.0.lock();
+        if epoch < content.epoch {
+            return done(Err(StoreError::Fenced(content.epoch)));
+        }
+        let head = content.actors.get_mut(&*actor).and_then(|kept| kept.head.as_mut());
+        let head = head.map(|head| {
+            head.epoch = epoch;
+            head.clone()
+        });
+        let seen = content.rows.get(&*actor).map(Rows::seen).unwrap_or_default();
+        done(Ok(TakenOver { head, seen }))
+    }
+
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.0.lock().actors.remove(actor);
+        let mut content = self.0.lock();
+        let first = ActorId { parent: String::new(), ..actor.clone() };
+        let is_named = |id: &&ActorId| id.name == actor.name && id.system == actor.system;
+        let named = content.actors.range(first..).map(|(id, _)| id).take_while(is_named);
+        for id in named.cloned().collect::<Vec<_>>() {
+            content.actors.remove(&id);
+        }
         done(Ok(()))
     }
 

@@ -5,11 +5,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, StreamExt};
 use tower::Service;
 
 use crate::actor::{ActorId, ActorRef, Definition};
 use crate::history::{Interval, Keep, Page};
 use crate::invocation::{ActorInvocation, ActorInvocationResponse};
+use crate::outbox::{EffectRows, OutboxKey, OutboxRow, Seen};
 use crate::state::{Head, Revision, Timestamp};
 
 /// Wall-clock time. All other time is tokio's, so that tests can pause it.
@@ -130,15 +132,49 @@ impl StoreError {
     }
 }
 
-/// One actor's commit: its new head, and the revision appended with it.
+/// One actor's commit: its new head, the revision appended with it, and rows of effects. All of it is written, or nothing.
 #[derive(Debug, Clone)]
 pub struct Save {
-    /// The actor: (system, name, parent).
+    /// The key of the actor's state: (system, name, parent).
     pub actor: Arc<ActorId>,
-    /// The new head. Its epoch is the epoch of the writing owner.
-    pub head: Head,
+    /// Epoch of the writing owner; that of the head, if there is one.
+    pub epoch: u64,
+    /// The new head. `None` leaves the head as it is: a stateless source and a target without a state write rows only.
+    pub head: Option<Head>,
     /// Whether the head's content is also appended to the history as revision `head.revision`.
     pub append: bool,
+    /// Rows of effects. Boxed: most commits have none.
+    pub rows: Option<Box<EffectRows>>,
+}
+
+impl Save {
+    /// The commit of a head without effects.
+    pub fn of_head(actor: Arc<ActorId>, head: Head, append: bool) -> Self {
+        Self { actor, epoch: head.epoch, head: Some(head), append, rows: None }
+    }
+
+    /// The commit of rows without a head.
+    pub fn of_rows(actor: Arc<ActorId>, epoch: u64, rows: EffectRows) -> Self {
+        Self { actor, epoch, head: None, append: false, rows: Some(rows.into()) }
+    }
+
+    /// Size in bytes that counts against bounds.
+    pub fn bytes(&self) -> usize {
+        self.head.as_ref().map_or(0, |head| head.content.bytes())
+            + self.rows.as_ref().map_or(0, |rows| rows.bytes())
+    }
+}
+
+/// What a store says of one save: its index in the batch, and its outcome.
+pub type Outcome = (usize, Result<(), StoreError>);
+
+/// What a new owner finds of an actor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TakenOver {
+    /// The head, now of the new owner's epoch; `None` when the actor has none.
+    pub head: Option<Head>,
+    /// The newest effects that the actor has seen.
+    pub seen: Vec<Seen>,
 }
 
 /// Stores states. Futures are owned: they borrow neither the store nor the arguments.
@@ -149,10 +185,28 @@ pub struct Save {
 /// Writers have epochs. A save under an epoch older than the newest [claimed](Self::claim_epoch) fails with
 /// [`StoreError::Fenced`] and never replaces a write of a later epoch. Numbers and times are below 2^63.
 pub trait StateStore: Debug + Send + Sync + 'static {
-    /// Makes a batch durable. Returns one result per save, in order; a save with `Ok` survives a power loss. Each save is atomic.
-    /// A store that keeps head and revision apart writes the revision before it returns; when a crash loses the revision,
-    /// [`load_revision`](Self::load_revision) finds none under the head's number.
-    fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Vec<Result<(), StoreError>>>;
+    /// Makes a batch durable. The stream brings one outcome per save as soon as it is known: those of one actor in order, those
+    /// of different actors in any order. A save whose outcome the stream does not bring has an unknown outcome. A save with `Ok`
+    /// survives a power loss. Each save is atomic. A store that keeps head and revision apart writes the revision before it
+    /// returns; when a crash loses the revision, [`load_revision`](Self::load_revision) finds none under the head's number.
+    ///
+    /// The batch is queued during this call: dropping the stream undoes nothing.
+    fn save(&self, batch: Vec<Save>) -> BoxStream<'static, Outcome>;
+
+    /// As [`save`](Self::save), but returns all outcomes together, in the order of the batch.
+    fn save_all(&self, batch: Vec<Save>) -> BoxFuture<'static, Vec<Result<(), StoreError>>> {
+        let mut outcomes = vec![None; batch.len()];
+        let mut stream = self.save(batch);
+        Box::pin(async move {
+            while let Some((index, outcome)) = stream.next().await {
+                if let Some(place) = outcomes.get_mut(index) {
+                    *place = Some(outcome);
+                }
+            }
+            let none = || Err(StoreError::Unknown("the store gave no answer".into()));
+            outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(none)).collect()
+        })
+    }
 
     /// Durably adds revisions to an actor's history and leaves its head unchanged. A revision with the same number and time is
     /// replaced. For moving and repairing histories: the revisions are ascending, and the actor is not active.
@@ -200,7 +254,39 @@ pub trait StateStore: Debug + Send + Sync + 'static {
     /// Drops the revisions that `keep` does not select, never the newest. Returns their number.
     fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>>;
 
-    /// Durably removes an actor's head and history.
+    /// Returns the rows of an actor's outbox, ascending: a page of at most `limit`, fewer when rows are large, starting after
+    /// `after`.
+    fn outbox(
+        &self,
+        actor: &ActorId,
+        after: Option<OutboxKey>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<OutboxRow>, StoreError>>;
+
+    /// Returns the newest effects that an actor has seen, one per source, ordered by source.
+    fn seen(&self, actor: &ActorId) -> BoxFuture<'static, Result<Vec<Seen>, StoreError>>;
+
+    /// Returns the actors of all systems whose outbox is not empty: a page of at most `limit`, starting after `after`. Does not
+    /// read other actors. The store chooses the order; it may also return an actor whose outbox is empty by now.
+    fn pending(
+        &self,
+        after: Option<&ActorId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>>;
+
+    /// Makes `epoch` the owner of an actor, before its first turn and its first delivery under that epoch. The head and the seen
+    /// rows go on under this epoch; rows of the outbox stay as they are. A save of an older owner that was not complete before
+    /// is lost as a whole, whenever it arrives (decision 18 d).
+    ///
+    /// Fails with [`StoreError::Fenced`] when a later owner has claimed the store.
+    fn take_over(
+        &self,
+        actor: Arc<ActorId>,
+        epoch: u64,
+    ) -> BoxFuture<'static, Result<TakenOver, StoreError>>;
+
+    /// Durably removes head and history of an actor, and those under the same system and name with any other parent (decision
+    /// 48). Outbox and seen rows stay (decision 18 k).
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>>;
 
     /// Durably starts a new epoch, higher than every earlier one. Called once per start of the proxy.
@@ -209,10 +295,21 @@ pub trait StateStore: Debug + Send + Sync + 'static {
 
 /// An entry of the registry, kept across a restart.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Registered {
-    /// A definition that a host registered, keyed by (system, name).
+pub struct Registered {
+    /// What is registered.
+    pub entry: RegisteredEntry,
+    /// The key under which the actor's state, history and rows lie: the identity with which the actor was first registered. An
+    /// actor whose parent has changed since goes on with it (decision 48), so its parent may differ from the entry's; system
+    /// and name are the same.
+    pub key: Arc<ActorId>,
+}
+
+/// What is registered under a (system, name).
+#[derive(Debug, Clone, PartialEq)]
+pub enum RegisteredEntry {
+    /// A definition that a host registered.
     Definition(Arc<Definition>),
-    /// An instance of a definition, keyed by (system, name).
+    /// An instance of a definition.
     Spawned {
         /// Identity of the instance; the parent names the definition.
         id: Arc<ActorId>,
@@ -222,11 +319,22 @@ pub enum Registered {
 }
 
 impl Registered {
+    /// A definition whose state lies under its own identity.
+    pub fn definition(definition: Arc<Definition>) -> Self {
+        let key = Arc::new(definition.id.clone());
+        Self { entry: RegisteredEntry::Definition(definition), key }
+    }
+
+    /// An instance whose state lies under its own identity.
+    pub fn spawned(id: Arc<ActorId>, revision: Option<u64>) -> Self {
+        Self { key: id.clone(), entry: RegisteredEntry::Spawned { id, revision } }
+    }
+
     /// The identity of the entry.
     pub fn id(&self) -> &ActorId {
-        match self {
-            Registered::Definition(definition) => &definition.id,
-            Registered::Spawned { id, .. } => id,
+        match &self.entry {
+            RegisteredEntry::Definition(definition) => &definition.id,
+            RegisteredEntry::Spawned { id, .. } => id,
         }
     }
 }

@@ -104,8 +104,6 @@ pub struct Head {
     pub at: Timestamp,
     /// Tags and state.
     pub content: ActorState,
-    /// Undelivered workflow, encoded; written in the same commit as the state. Empty until the outbox is built.
-    pub outbox: Vec<Bytes>,
 }
 
 impl Head {

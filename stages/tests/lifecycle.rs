@@ -14,7 +14,7 @@ use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocationResponse, Invocation, Registration};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{
-    HostError, Registered, Registry, RegistryChange, StateStore, StoreError,
+    HostError, Registered, RegisteredEntry, Registry, RegistryChange, StateStore, StoreError,
 };
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::state::{Status, Timestamp};
@@ -215,12 +215,9 @@ async fn a_stateless_actor_is_never_written_whatever_its_spawn_asks_for() {
     world.mesh.spawn(spawn).await.unwrap();
     let revision =
         tidegate_stages::state::Head { revision: 1, version: 1, epoch: 1, ..Default::default() };
-    let save = tidegate_stages::ports::Save {
-        actor: Arc::new(stored_id("joe", "template")),
-        head: revision,
-        append: true,
-    };
-    world.memory.save(vec![save]).await.pop().unwrap().unwrap();
+    let joe = Arc::new(stored_id("joe", "template"));
+    let save = tidegate_stages::ports::Save::of_head(joe, revision, true);
+    world.memory.save_all(vec![save]).await.pop().unwrap().unwrap();
     world.add("joe").await.unwrap();
     assert_eq!(world.store.saves(), 0);
 }
@@ -372,11 +369,11 @@ async fn a_host_that_registers_without_an_actor_takes_its_timers_and_channels_an
     world.register(vec![timed("moe")]).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 2, "its host may still serve it");
 
-    let timers = |registered: &Registered| match registered {
-        Registered::Definition(definition) => {
+    let timers = |registered: &Registered| match &registered.entry {
+        RegisteredEntry::Definition(definition) => {
             definition.timers.len() + usize::from(!definition.retired)
         }
-        Registered::Spawned { .. } => 0,
+        RegisteredEntry::Spawned { .. } => 0,
     };
     let kept = |name: &'static str| {
         let memory = memory.clone();

@@ -27,7 +27,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidegate_stages::actor::{ActorId, HostAddress};
-use tidegate_stages::ports::Registered;
+use tidegate_stages::ports::{Registered, RegisteredEntry};
 use tidegate_stages::state::{self, ActorState, Any, Tags, Timestamp};
 
 use crate::store::{SealError, Vault};
@@ -71,6 +71,8 @@ pub(super) struct Definition {
     host: String,
     retired: bool,
     raw: Base64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_parent: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +82,8 @@ pub(super) struct Spawned {
     name: String,
     parent: String,
     revision: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_parent: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -209,19 +213,22 @@ impl Header {
 }
 
 pub(super) fn registered_out(entry: &Registered) -> Line {
-    match entry {
-        Registered::Definition(definition) => Line::Definition(Definition {
+    let key_parent = (entry.key.parent != entry.id().parent).then(|| entry.key.parent.clone());
+    match &entry.entry {
+        RegisteredEntry::Definition(definition) => Line::Definition(Definition {
             system: definition.id.system.clone(),
             name: definition.id.name.clone(),
             host: definition.host.as_str().into(),
             retired: definition.retired,
             raw: Base64(definition.raw.clone()),
+            key_parent,
         }),
-        Registered::Spawned { id, revision } => Line::Spawned(Spawned {
+        RegisteredEntry::Spawned { id, revision } => Line::Spawned(Spawned {
             system: id.system.clone(),
             name: id.name.clone(),
             parent: id.parent.clone(),
             revision: *revision,
+            key_parent,
         }),
     }
 }
@@ -234,12 +241,18 @@ pub(super) fn definition_in(line: Definition) -> Result<Registered, String> {
         return Err(format!("`raw` is the definition of {}", definition.id));
     }
     let definition = if line.retired { definition.retire() } else { definition };
-    Ok(Registered::Definition(Arc::new(definition)))
+    Ok(with_key(Registered::definition(Arc::new(definition)), line.key_parent))
 }
 
 pub(super) fn spawned_in(line: Spawned) -> Registered {
     let id = ActorId { name: line.name, system: line.system, parent: line.parent };
-    Registered::Spawned { id: Arc::new(id), revision: line.revision }
+    with_key(Registered::spawned(Arc::new(id), line.revision), line.key_parent)
+}
+
+fn with_key(entry: Registered, key_parent: Option<String>) -> Registered {
+    let Some(parent) = key_parent else { return entry };
+    let key = ActorId { parent, ..entry.id().clone() };
+    Registered { key: Arc::new(key), ..entry }
 }
 
 pub(super) fn actor_out(id: &ActorId) -> Line {
@@ -312,7 +325,7 @@ pub(super) fn head_out(head: state::Head, seal: Seal<'_>) -> Line {
         at_us: head.at.0,
         tags: head.content.tags,
         state: state_out(head.content.state, seal),
-        outbox: head.outbox.into_iter().map(|entry| seal.out(entry)).collect(),
+        outbox: Vec::new(),
     })
 }
 
@@ -325,6 +338,5 @@ pub(super) fn head_in(line: Head, seal: Seal<'_>) -> Result<state::Head, String>
         status: status_in(line.status),
         at: Timestamp(line.at_us),
         content: content_in(line.tags, line.state, seal)?,
-        outbox: line.outbox.into_iter().map(|entry| seal.open(entry)).collect::<Result<_, _>>()?,
     })
 }

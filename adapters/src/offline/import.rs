@@ -279,7 +279,7 @@ impl Job<'_> {
             if !page.is_empty() {
                 append(states.clone(), actor.clone(), page).await?;
             }
-            save_head(states, Save { actor, head, append: false }).await
+            save_head(states, Save::of_head(actor, head, false)).await
         };
         self.under_way.put(bytes, write.boxed()).await
     }

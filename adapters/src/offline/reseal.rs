@@ -108,7 +108,7 @@ impl Pass<'_> {
         self.epoch = Some(epoch);
         self.done.heads_written += 1;
         let bytes = head.content.bytes();
-        let save = Save { actor, head: Head { epoch, ..head }, append: false };
+        let save = Save::of_head(actor, Head { epoch, ..head }, false);
         self.under_way.put(bytes, save_head(self.states.clone(), save).boxed()).await
     }
 
@@ -127,7 +127,7 @@ pub(super) async fn claim(states: &Arc<dyn StateStore>) -> Result<u64, OfflineEr
 pub(super) async fn save_head(states: Arc<dyn StateStore>, save: Save) -> Result<(), OfflineError> {
     let saving = OfflineError::store(format!("saving the state of {}", save.actor));
     let saved = steadily(|| {
-        let saved = states.save(vec![save.clone()]);
+        let saved = states.save_all(vec![save.clone()]);
         let none = || Err(StoreError::Unknown("a save without an answer".into()));
         async move { saved.await.pop().unwrap_or_else(none) }.boxed()
     });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use tidegate_stages::actor::{ActorId, Definition, HostAddress};
-use tidegate_stages::ports::Registered;
+use tidegate_stages::ports::{Registered, RegisteredEntry};
 use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Timestamp};
 
 use super::vault::{SealError, Vault};
@@ -93,8 +93,6 @@ fn content_in(content: Option<stored::Content>, vault: &Vault) -> Result<ActorSt
 
 /// Encodes a head and, with `append`, the revision made from it.
 pub(super) fn encode_head(head: Head, append: bool, vault: &Vault) -> (Vec<u8>, Option<Vec<u8>>) {
-    let outbox_sealed = vault.seals() && !head.outbox.is_empty();
-    let seal = |entry: Bytes| vault.seal(&entry).unwrap_or(entry);
     let message = stored::Head {
         version: head.version,
         revision: head.revision,
@@ -103,8 +101,6 @@ pub(super) fn encode_head(head: Head, append: bool, vault: &Vault) -> (Vec<u8>, 
         status: status_out(head.status),
         at_us: head.at.0,
         content: Some(content_out(head.content, vault)),
-        outbox: head.outbox.into_iter().map(seal).collect(),
-        outbox_sealed,
     };
     let encoded = encode(&message);
     let appended = append.then(|| {
@@ -135,9 +131,6 @@ pub(super) fn encode_revision(revision: Revision, vault: &Vault) -> Vec<u8> {
 
 pub(super) fn decode_head(bytes: &[u8], vault: &Vault) -> Result<Head, RecordError> {
     let head: stored::Head = decode(bytes)?;
-    let open = |entry: Bytes| {
-        if head.outbox_sealed { vault.open(&entry) } else { Ok(vault.pass(entry)) }
-    };
     Ok(Head {
         version: head.version,
         revision: head.revision,
@@ -146,7 +139,6 @@ pub(super) fn decode_head(bytes: &[u8], vault: &Vault) -> Result<Head, RecordErr
         status: status_in(head.status),
         at: Timestamp(head.at_us),
         content: content_in(head.content, vault)?,
-        outbox: head.outbox.into_iter().map(open).collect::<Result<_, _>>()?,
     })
 }
 
@@ -171,8 +163,9 @@ pub(super) fn decode_revision_time(bytes: &[u8]) -> Result<Timestamp, String> {
 }
 
 pub(super) fn encode_registered(entry: &Registered) -> Vec<u8> {
-    let entry = match entry {
-        Registered::Definition(definition) => {
+    let key_parent = (entry.key.parent != entry.id().parent).then(|| entry.key.parent.clone());
+    let entry = match &entry.entry {
+        RegisteredEntry::Definition(definition) => {
             stored::registered::Entry::Definition(stored::Definition {
                 raw: definition.raw.clone(),
                 host: definition.host.as_str().into(),
@@ -180,7 +173,7 @@ pub(super) fn encode_registered(entry: &Registered) -> Vec<u8> {
                 retired: definition.retired,
             })
         }
-        Registered::Spawned { id, revision } => {
+        RegisteredEntry::Spawned { id, revision } => {
             stored::registered::Entry::Spawned(stored::Spawned {
                 name: id.name.clone(),
                 system: id.system.clone(),
@@ -189,7 +182,7 @@ pub(super) fn encode_registered(entry: &Registered) -> Vec<u8> {
             })
         }
     };
-    encode(&stored::Registered { entry: Some(entry) })
+    encode(&stored::Registered { entry: Some(entry), key_parent })
 }
 
 pub(super) fn decode_registered(
@@ -197,19 +190,26 @@ pub(super) fn decode_registered(
     definition: DecodeDefinition,
 ) -> Result<Registered, String> {
     let entry: stored::Registered = decode(bytes)?;
-    match entry.entry {
+    let registered = match entry.entry {
         Some(stored::registered::Entry::Definition(kept)) => {
             let host = HostAddress::new(&kept.host);
             let registered = definition(kept.raw, host, &kept.system)?;
             let registered = if kept.retired { registered.retire() } else { registered };
-            Ok(Registered::Definition(Arc::new(registered)))
+            Registered::definition(Arc::new(registered))
         }
         Some(stored::registered::Entry::Spawned(kept)) => {
             let id = ActorId { name: kept.name, system: kept.system, parent: kept.parent };
-            Ok(Registered::Spawned { id: Arc::new(id), revision: kept.revision })
+            Registered::spawned(Arc::new(id), kept.revision)
         }
-        None => Err("an entry of the registry that this version does not know".into()),
-    }
+        None => return Err("an entry of the registry that this version does not know".into()),
+    };
+    Ok(match entry.key_parent {
+        Some(parent) => {
+            let key = ActorId { parent, ..registered.id().clone() };
+            Registered { key: Arc::new(key), ..registered }
+        }
+        None => registered,
+    })
 }
 
 pub(super) fn encode_checks(checks: Vec<Bytes>) -> Bytes {
@@ -240,8 +240,7 @@ mod tests {
         let vault = Vault::new(&[key]);
         let state = Any { type_url: "t/Cart".into(), value: Bytes::from_static(b"secret state") };
         let content = ActorState { state: Some(state), ..ActorState::default() };
-        let outbox = vec![Bytes::from_static(b"secret effect")];
-        let head = Head { content, outbox, revision: 1, ..Head::default() };
+        let head = Head { content, revision: 1, ..Head::default() };
         let (sealed, revision) = encode_head(head.clone(), true, &vault);
         let revision = revision.unwrap();
         for record in [&sealed, &revision, &encode_revision(head.as_revision(), &vault)] {

@@ -10,7 +10,7 @@ use tidegate_stages::history_stream;
 use tidegate_stages::ports::{Save, StateStore};
 use tidegate_stages::state::{Any, Timestamp};
 use tidegate_stages::testkit::conformance::Subject;
-use tidegate_stages::testkit::conformance::states::{id, keep, save};
+use tidegate_stages::testkit::conformance::states::{content_mut, head, id, keep, save};
 
 use crate::{open, open_with};
 
@@ -59,7 +59,7 @@ async fn a_partition_of_the_history_is_bounded_in_entries_and_in_bytes() {
     let large = |version| {
         let mut save = save(&id("s", "b", ""), version, true);
         let value = vec![7_u8; 3 << 20];
-        save.head.content.state = Some(Any { type_url: "t".into(), value: value.into() });
+        content_mut(&mut save).state = Some(Any { type_url: "t".into(), value: value.into() });
         save
     };
     for version in 1..=8 {
@@ -103,7 +103,7 @@ async fn revisions_expire_but_the_newest_one_does_not() {
         }
     };
     tokio::time::timeout(Duration::from_mins(1), expired).await.unwrap();
-    let newest = save(&actor, 5, true).head;
+    let newest = head(&actor, 5);
     assert_eq!(store.load(&actor).await.unwrap(), Some(newest.clone()));
     assert_eq!(store.load_revision(&actor, 4).await.unwrap(), None);
     let revision = Some(newest.as_revision());
@@ -123,7 +123,7 @@ async fn an_old_history_is_repaired_in_its_place() {
     let (subject, actor) = (open().await, id("s", "a", ""));
     let store = subject.states();
     let revisions = |versions: std::ops::RangeInclusive<u64>| {
-        let of = |version| save(&id("s", "a", ""), version, true).head.as_revision();
+        let of = |version| head(&id("s", "a", ""), version).as_revision();
         versions.map(of).collect::<Vec<_>>()
     };
     store.append(actor.clone(), revisions(3_000..=6_000)).await.unwrap();
@@ -148,12 +148,12 @@ async fn what_waits_when_the_store_is_closed_is_still_written() {
     let (subject, actor) = (open().await, id("s", "a", ""));
     let store = subject.states();
     let saves: Vec<_> =
-        (1..=50).map(|version| store.save(vec![save(&actor, version, true)])).collect();
+        (1..=50).map(|version| store.save_all(vec![save(&actor, version, true)])).collect();
     subject.store.close().await.unwrap();
     for answer in futures_util::future::join_all(saves).await.concat() {
         answer.unwrap();
     }
-    assert!(store.save(vec![save(&actor, 51, true)]).await[0].is_err());
+    assert!(store.save_all(vec![save(&actor, 51, true)]).await[0].is_err());
     assert!(store.load(&actor).await.is_err() && store.claim_epoch().await.is_err());
     assert!(!subject.store.is_healthy());
     let subject = subject.reopen().await;
@@ -166,10 +166,10 @@ async fn a_save_behind_a_failed_one_of_its_actor_fails_with_it() {
     let store = subject.states();
     let mut giant = save(&actor, 2, true);
     let value = vec![0_u8; 32 << 20];
-    giant.head.content.state = Some(Any { type_url: "t".into(), value: value.into() });
+    content_mut(&mut giant).state = Some(Any { type_url: "t".into(), value: value.into() });
     let batch: Vec<Save> =
         vec![save(&actor, 1, true), giant, save(&actor, 3, true), save(&id("s", "b", ""), 1, true)];
-    let answers = store.save(batch).await;
+    let answers = store.save_all(batch).await;
     let texts: Vec<_> =
         answers.iter().map(|answer| answer.as_ref().map_err(ToString::to_string)).collect();
     assert!(texts[0].is_ok() && texts[3].is_ok(), "{texts:?}");

@@ -39,7 +39,7 @@ impl Keeper for Ported {
         let (at, epoch) = (time(version), self.epoch);
         let head =
             Head { version, revision, incarnation: 1, epoch, at, content, ..Head::default() };
-        let saved = self.store.save(vec![Save { actor, head, append }]).await;
+        let saved = self.store.save_all(vec![Save::of_head(actor, head, append)]).await;
         saved.into_iter().collect::<Result<(), _>>().expect("it is saved");
     }
 

@@ -44,7 +44,7 @@ impl Planned {
 
     /// Bytes that it counts for.
     pub(crate) fn bytes(&self) -> usize {
-        self.save.as_ref().map_or(0, |save| save.head.content.bytes())
+        self.save.as_ref().map_or(0, Save::bytes)
     }
 
     /// What leaves, now that the change is durable.

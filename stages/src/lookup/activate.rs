@@ -95,14 +95,14 @@ impl Inner {
             if missing {
                 newest = Some(again.as_revision());
             }
-            self.write(Save { actor: spec.id.clone(), head: again, append: missing }).await?;
+            self.write(Save::of_head(spec.id.clone(), again, missing)).await?;
         }
         Ok(Live::loaded(incarnation.clone(), spec.id.clone(), head, newest.as_ref()))
     }
 
     /// Writes before any turn sees what is written.
     async fn write(&self, save: Save) -> Result<(), Halt> {
-        let saving = self.store.save(vec![save]);
+        let saving = self.store.save_all(vec![save]);
         let answer = in_time(async { saving.await.pop().unwrap_or_else(no_answer) });
         answer.await.map_err(Halt::retryable)
     }
@@ -126,7 +126,7 @@ impl Inner {
         } else {
             warn!(actor = %entry.actor, revision = number, "no such revision: going on with the current state");
         }
-        let spawned = Registered::Spawned { id: spec.id.clone(), revision: None };
+        let spawned = Registered::spawned(spec.id.clone(), None);
         let noting = self.registry.apply(vec![RegistryChange::Put(spawned)]);
         in_time(noting).await.map_err(Halt::retryable)?;
         if let Source::Spawned { parent, .. } = entry.source() {

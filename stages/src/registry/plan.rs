@@ -72,10 +72,10 @@ pub(super) fn registration(
                 Source::Spawned { .. } => {}
             }
         }
-        plan.put(Registered::Definition(definition));
+        plan.put(Registered::definition(definition));
     }
     for definition in retired {
-        plan.put(Registered::Definition(definition.into()));
+        plan.put(Registered::definition(definition.into()));
     }
     plan.moved.sort_unstable_by_key(|hosted: &Hosted| hosted.host_limit);
     plan.moved.dedup_by_key(|hosted| hosted.host_limit);
@@ -148,7 +148,7 @@ pub(super) fn spawned(
             return Ok(None);
         }
     }
-    Ok(Some(Registered::Spawned { id: Arc::new(id), revision }))
+    Ok(Some(Registered::spawned(Arc::new(id), revision)))
 }
 
 /// Plans the removal of a spawned identity. A host's own definition stays, and so does an actor that others were spawned

@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::actor::{ActorId, ActorRef, Definition};
 use crate::error::Error;
 use crate::placement::Mailboxes;
-use crate::ports::{Registered, Registry, RegistryChange, StoreError};
+use crate::ports::{Registered, RegisteredEntry, Registry, RegistryChange, StoreError};
 use crate::registry::change::{Asked, Asker, CHANGE_LIMIT, Change};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
@@ -110,7 +110,7 @@ impl Storing {
         let all = self.0.registry.load().await?;
         let count = all.len();
         let (definitions, mut spawned): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|one| matches!(one, Registered::Definition(_)));
+            all.into_iter().partition(|one| matches!(one.entry, RegisteredEntry::Definition(_)));
         for one in definitions {
             self.0.adopt(one);
         }
@@ -232,13 +232,13 @@ impl Keeper {
 
     /// Adds one registered entry to the directory. Returns `None` when its parent is missing.
     fn adopt(&self, one: Registered) -> Option<Arc<Entry>> {
-        match one {
-            Registered::Definition(definition) => {
+        match one.entry {
+            RegisteredEntry::Definition(definition) => {
                 let hosted = self.hosted(definition);
                 let id = Arc::new(hosted.definition.id.clone());
                 Some(self.directory.put(id, Source::Defined(hosted)))
             }
-            Registered::Spawned { id, revision } => {
+            RegisteredEntry::Spawned { id, revision } => {
                 let parent = self.directory.find(&id.system, &id.parent)?;
                 Some(self.directory.put(id, Source::Spawned { parent, revision }))
             }

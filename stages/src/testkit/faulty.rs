@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending, ready};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::actor::ActorId;
 use crate::history::{Interval, Keep, Page};
-use crate::ports::{Save, StateStore, StoreError};
+use crate::outbox::{OutboxKey, OutboxRow, Seen};
+use crate::ports::{Outcome, Save, StateStore, StoreError, TakenOver};
 use crate::state::{Head, Revision, Timestamp};
 
 /// How a save fails.
@@ -32,12 +34,13 @@ pub enum SaveFault {
     Late(Duration),
 }
 
-type Answers = Vec<Result<(), StoreError>>;
+/// Outcomes of a batch, as they come.
+type Answers = BoxStream<'static, Outcome>;
 
 /// A save that waits for [`FaultyStore::release_saves`].
 struct Held {
     batch: Vec<Save>,
-    released: oneshot::Sender<BoxFuture<'static, Answers>>,
+    released: oneshot::Sender<Answers>,
 }
 
 impl fmt::Debug for Held {
@@ -135,11 +138,7 @@ impl FaultyStore {
     }
 }
 
-fn run(
-    below: &Arc<dyn StateStore>,
-    mut batch: Vec<Save>,
-    fault: Option<SaveFault>,
-) -> BoxFuture<'static, Answers> {
+fn run(below: &Arc<dyn StateStore>, mut batch: Vec<Save>, fault: Option<SaveFault>) -> Answers {
     let count = batch.len();
     let (written, error) = match fault {
         None => return below.save(batch),
@@ -148,28 +147,29 @@ fn run(
         Some(SaveFault::Tear(written, error)) => (written.min(count), error),
         Some(SaveFault::Late(by)) => {
             let below = below.clone();
-            return async move {
+            let late = async move {
                 sleep(by).await;
-                below.save(batch).await
-            }
-            .boxed();
+                below.save(batch)
+            };
+            return late.flatten_stream().boxed();
         }
         Some(SaveFault::LoseFirst(error)) => {
             batch.drain(..count.min(1));
-            let rest = below.save(batch);
-            return rest.map(|rest| std::iter::once(Err(error)).chain(rest).collect()).boxed();
+            let rest = below.save(batch).map(|(index, outcome)| (index + 1, outcome));
+            return stream::iter([(0, Err(error))]).chain(rest).boxed();
         }
     };
     batch.truncate(written);
-    let answers = vec![Err(error); count];
+    let answers = stream::iter((0..count).map(move |index| (index, Err(error.clone()))));
     if batch.is_empty() {
-        return ready(answers).boxed();
+        return answers.boxed();
     }
-    below.save(batch).map(move |_written| answers).boxed()
+    let written = below.save_all(batch);
+    written.map(move |_written| answers).flatten_stream().boxed()
 }
 
 impl StateStore for FaultyStore {
-    fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Answers> {
+    fn save(&self, batch: Vec<Save>) -> Answers {
         self.saves.fetch_add(1, Ordering::SeqCst);
         self.entries.fetch_add(batch.len(), Ordering::SeqCst);
         let mut script = self.script.lock();
@@ -180,15 +180,11 @@ impl StateStore for FaultyStore {
         let count = batch.len();
         let (released, answer) = oneshot::channel();
         script.held.push_back(Held { batch, released });
-        async move {
-            match answer.await {
-                Ok(answers) => answers.await,
-                Err(_gone) => {
-                    vec![Err(StoreError::Unavailable("the store was dropped".into())); count]
-                }
-            }
-        }
-        .boxed()
+        let gone = move || {
+            let error = StoreError::Unavailable("the store was dropped".into());
+            stream::iter((0..count).map(move |index| (index, Err(error.clone())))).boxed()
+        };
+        answer.map(move |answers| answers.unwrap_or_else(|_| gone())).flatten_stream().boxed()
     }
 
     fn append(
@@ -253,6 +249,35 @@ impl StateStore for FaultyStore {
         self.below.prune(actor, keep)
     }
 
+    fn outbox(
+        &self,
+        actor: &ActorId,
+        after: Option<OutboxKey>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<OutboxRow>, StoreError>> {
+        self.below.outbox(actor, after, limit)
+    }
+
+    fn seen(&self, actor: &ActorId) -> BoxFuture<'static, Result<Vec<Seen>, StoreError>> {
+        self.below.seen(actor)
+    }
+
+    fn pending(
+        &self,
+        after: Option<&ActorId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>> {
+        self.below.pending(after, limit)
+    }
+
+    fn take_over(
+        &self,
+        actor: Arc<ActorId>,
+        epoch: u64,
+    ) -> BoxFuture<'static, Result<TakenOver, StoreError>> {
+        self.below.take_over(actor, epoch)
+    }
+
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {
         self.below.delete(actor)
     }
@@ -269,7 +294,7 @@ mod tests {
 
     fn save(version: u64) -> Vec<Save> {
         let actor = Arc::new(ActorId { name: "a".into(), ..ActorId::default() });
-        vec![Save { actor, head: Head { version, ..Head::default() }, append: false }]
+        vec![Save::of_head(actor, Head { version, ..Head::default() }, false)]
     }
 
     #[tokio::test]
@@ -278,11 +303,11 @@ mod tests {
         let actor = save(0)[0].actor.clone();
         store.fail_next_save(SaveFault::Lose(StoreError::Full("f".into())));
         store.fail_next_save(SaveFault::WriteAndFail(StoreError::Unknown("u".into())));
-        assert!(matches!(store.save(save(1)).await[0], Err(StoreError::Full(_))));
+        assert!(matches!(store.save_all(save(1)).await[0], Err(StoreError::Full(_))));
         assert_eq!(store.load(&actor).await.unwrap(), None);
-        assert!(matches!(store.save(save(2)).await[0], Err(StoreError::Unknown(_))));
+        assert!(matches!(store.save_all(save(2)).await[0], Err(StoreError::Unknown(_))));
         assert_eq!(store.load(&actor).await.unwrap().unwrap().version, 2);
-        assert!(store.save(save(3)).await[0].is_ok());
+        assert!(store.save_all(save(3)).await[0].is_ok());
     }
 
     #[tokio::test]
@@ -290,7 +315,7 @@ mod tests {
         let store = FaultyStore::new(Arc::new(MemoryStore::new()));
         let actor = save(0)[0].actor.clone();
         store.hold_saves();
-        let (first, second) = (store.save(save(1)), store.save(save(2)));
+        let (first, second) = (store.save_all(save(1)), store.save_all(save(2)));
         assert_eq!(store.held_saves(), 2);
         assert_eq!(store.load(&actor).await.unwrap(), None);
         store.release_saves();

@@ -225,10 +225,11 @@ mod tests {
     impl Saver for Slow {
         async fn save(&self, save: Save) -> Result<(), StoreError> {
             self.permits.acquire().await.unwrap().forget();
-            if save.head.version == self.fails {
+            let version = save.head.unwrap().version;
+            if version == self.fails {
                 return Err(StoreError::Unknown("it fails".into()));
             }
-            self.written.lock().push(save.head.version);
+            self.written.lock().push(version);
             Ok(())
         }
     }
@@ -247,7 +248,7 @@ mod tests {
         fn save(&self, name: &str, version: u64) -> oneshot::Receiver<Answer> {
             let actor = Arc::new(ActorId { name: name.into(), ..ActorId::default() });
             let head = tidegate_stages::state::Head { version, ..Default::default() };
-            let save = Save { actor: actor.clone(), head, append: false };
+            let save = Save::of_head(actor.clone(), head, false);
             let (answer, answered) = oneshot::channel();
             let work = Work::Save(Ok(save), answer);
             self.lines.put(&self.slow, Line::Actor(actor), work).unwrap();

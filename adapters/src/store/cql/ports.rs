@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all, ready};
+use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::{BoxStream, FuturesUnordered};
+use futures_util::{FutureExt, StreamExt};
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::{Interval, Keep, Page};
-use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
+use tidegate_stages::outbox::{OutboxKey, OutboxRow, Seen};
+use tidegate_stages::ports::{
+    Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError, TakenOver,
+};
 use tidegate_stages::state::{Head, Revision, Timestamp};
 use tokio::sync::oneshot;
 
@@ -19,6 +23,10 @@ use crate::store::notes::Notes;
 /// The task ended without a result; this happens only when the process ends.
 fn unknown() -> StoreError {
     StoreError::Unknown("the writer ended without an answer".into())
+}
+
+pub(super) fn no_rows() -> StoreError {
+    StoreError::Unavailable("this store keeps no rows of effects yet".into())
 }
 
 impl CqlStore {
@@ -114,23 +122,24 @@ fn note_name(name: &str) -> String {
 }
 
 impl StateStore for CqlStore {
-    fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Vec<Result<(), StoreError>>> {
-        let answers = batch.into_iter().map(|save| {
+    fn save(&self, batch: Vec<Save>) -> BoxStream<'static, Outcome> {
+        let answers = batch.into_iter().enumerate().map(|(index, save)| {
             let (answer, answered) = oneshot::channel();
             let line = Line::Actor(save.actor.clone());
-            self.lines.put(&self.shared, line, Work::Save(Ok(save), answer)).map(|()| answered)
+            let put = self.lines.put(&self.shared, line, Work::Save(Ok(save), answer));
+            async move {
+                let outcome = match put {
+                    Ok(()) => {
+                        answered.await.map_or_else(|_| Err(unknown()), |answer| answer.result)
+                    }
+                    Err(error) => Err(error),
+                };
+                (index, outcome)
+            }
         });
-        let answers: Vec<_> = answers.collect();
-        async move {
-            let answers = answers.into_iter().map(async |answered| match answered {
-                Ok(answered) => answered.await.map_err(|_| unknown()),
-                Err(error) => Err(error),
-            });
-            // All results live until here, so no failure counts as taken earlier.
-            let answers = join_all(answers).await;
-            answers.into_iter().map(|answer| answer.and_then(|answer| answer.result)).collect()
-        }
-        .boxed()
+        // Those of one actor come in order: its line answers them in order.
+        let answers: FuturesUnordered<_> = answers.collect();
+        answers.boxed()
     }
 
     fn append(
@@ -204,6 +213,35 @@ impl StateStore for CqlStore {
             }
         }
         .boxed()
+    }
+
+    fn outbox(
+        &self,
+        _: &ActorId,
+        _: Option<OutboxKey>,
+        _: usize,
+    ) -> BoxFuture<'static, Result<Page<OutboxRow>, StoreError>> {
+        ready(Err(no_rows())).boxed()
+    }
+
+    fn seen(&self, _: &ActorId) -> BoxFuture<'static, Result<Vec<Seen>, StoreError>> {
+        ready(Err(no_rows())).boxed()
+    }
+
+    fn pending(
+        &self,
+        _: Option<&ActorId>,
+        _: usize,
+    ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>> {
+        ready(Err(no_rows())).boxed()
+    }
+
+    fn take_over(
+        &self,
+        _: Arc<ActorId>,
+        _: u64,
+    ) -> BoxFuture<'static, Result<TakenOver, StoreError>> {
+        ready(Err(no_rows())).boxed()
     }
 
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -25,7 +25,7 @@ impl Shared {
             let row: Option<HeadIn> = self.database.read_one(&cql.head, key).await?;
             let Some(row) = row else { return Ok(None) };
             if row.outbox == 0 {
-                return rows::head(row, Vec::new(), &self.vault).map(Some);
+                return rows::head(row, &self.vault).map(Some);
             }
             let values = (system, actor, parent, row.epoch, i64::from(row.outbox));
             let found: Vec<(Option<i64>, Option<Bytes>, Option<bool>)> =
@@ -33,12 +33,7 @@ impl Shared {
             let is_whole = found.len() == usize::try_from(row.outbox).unwrap_or(0)
                 && found.iter().all(|(version, ..)| *version == Some(row.version()));
             if is_whole {
-                let open = |(_, value, sealed): (_, Option<Bytes>, Option<bool>)| {
-                    let (value, sealed) = (value.unwrap_or_default(), sealed.unwrap_or_default());
-                    rows::open(value, sealed, &self.vault, "an outbox")
-                };
-                let outbox = found.into_iter().map(open).collect::<Result<_, _>>()?;
-                return rows::head(row, outbox, &self.vault).map(Some);
+                return rows::head(row, &self.vault).map(Some);
             }
         }
         let text = format!("{system}/{actor} was written {TRIES} times while it was read");

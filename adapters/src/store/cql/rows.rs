@@ -236,8 +236,8 @@ impl RevisionIn {
     }
 }
 
-/// Builds a head from its row and the entries of its outbox.
-pub(super) fn head(row: HeadIn, outbox: Vec<Bytes>, vault: &Vault) -> Result<Head, StoreError> {
+/// Builds a head from its row.
+pub(super) fn head(row: HeadIn, vault: &Vault) -> Result<Head, StoreError> {
     let revision = RevisionIn::from(row).open(vault)?;
     Ok(Head {
         version: revision.version,
@@ -247,7 +247,6 @@ pub(super) fn head(row: HeadIn, outbox: Vec<Bytes>, vault: &Vault) -> Result<Hea
         status: revision.status,
         at: revision.at,
         content: revision.content,
-        outbox,
     })
 }
 

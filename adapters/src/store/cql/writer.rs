@@ -17,12 +17,13 @@ use super::database::Changes;
 use super::history::Entered;
 use super::known::Known;
 use super::lines::Saver;
+use super::ports::no_rows;
 use super::rows::{Content, HEAD, HeadOut, Key, NEWEST, OUTBOX, RevisionOut, signed};
 use super::shared::{Shared, shard};
 
 impl Saver for Shared {
     async fn save(&self, save: Save) -> Result<(), StoreError> {
-        let epoch = save.head.epoch;
+        let epoch = save.epoch;
         self.fence.check(epoch)?;
         let (actor, started) = (save.actor.clone(), Instant::now());
         let written = self.write(save).await;
@@ -82,18 +83,13 @@ impl Shared {
     }
 
     fn ready(&self, key: &Key<'_>, save: Save) -> Result<Ready, StoreError> {
-        let Save { head, append, .. } = save;
-        let Head { version, revision, incarnation, epoch, status, at, content, outbox } = head;
+        let Save { head, append, rows, .. } = save;
+        let head = head.filter(|_| rows.is_none()).ok_or_else(no_rows)?;
+        let Head { version, revision, incarnation, epoch, status, at, content } = head;
         let revision = Revision { revision, version, incarnation, epoch, status, at, content };
         let content = Content::of(revision, &self.vault)?;
-        let seal = |entry: Bytes| match self.vault.seal(&entry) {
-            Some(sealed) => (sealed, true),
-            None => (entry, false),
-        };
-        let outbox: Vec<_> = outbox.into_iter().map(seal).collect();
-        let entries: usize = outbox.iter().map(|(entry, _)| entry.len() + 64).sum();
-        self.check_size(key.len() + content.bytes() + entries)?;
-        Ok(Ready { epoch: signed(epoch)?, content, outbox, append })
+        self.check_size(key.len() + content.bytes())?;
+        Ok(Ready { epoch: signed(epoch)?, content, outbox: Vec::new(), append })
     }
 
     /// Refuses a write that the server would refuse, before sending it.

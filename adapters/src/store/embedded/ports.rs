@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::{Interval, Keep, Page};
-use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
+use tidegate_stages::outbox::{OutboxKey, OutboxRow, Seen};
+use tidegate_stages::ports::{
+    Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError, TakenOver,
+};
 use tidegate_stages::state::{Head, Revision, Timestamp};
 use tokio::sync::oneshot;
 
@@ -18,9 +22,15 @@ use crate::store::notes::Notes;
 use crate::store::records;
 use crate::store::vault::Vault;
 
+fn no_rows() -> StoreError {
+    StoreError::Unavailable("this store keeps no rows of effects yet".into())
+}
+
 fn write(save: Save, vault: &Vault) -> Write {
-    let Save { actor, head, append } = save;
-    let epoch = head.epoch;
+    let Save { actor, epoch, head, append, rows } = save;
+    let Some(head) = head.filter(|_| rows.is_none()) else {
+        return Write { actor, epoch, ops: Err(no_rows()) };
+    };
     let ops = keys::actor(keys::HEAD, &actor).and_then(|key| {
         let history = append.then(|| keys::history(&actor)).transpose()?;
         let revision = head.revision;
@@ -36,24 +46,26 @@ fn write(save: Save, vault: &Vault) -> Write {
 }
 
 impl StateStore for EmbeddedStore {
-    fn save(&self, batch: Vec<Save>) -> BoxFuture<'static, Vec<Result<(), StoreError>>> {
+    fn save(&self, batch: Vec<Save>) -> BoxStream<'static, Outcome> {
         if batch.is_empty() {
-            return ready(Vec::new()).boxed();
+            return stream::empty().boxed();
         }
+        let all = |error: StoreError, count| {
+            stream::iter((0..count).map(move |index| (index, Err(error.clone())))).boxed()
+        };
         let count = batch.len();
         let (answer, answered) = oneshot::channel();
         let vault = &self.shared.options.vault;
         let work = Work::Save(batch.into_iter().map(|save| write(save, vault)).collect(), answer);
         if let Err(error) = self.shared.queue.put(work) {
-            return ready(vec![Err(error); count]).boxed();
+            return all(error, count);
         }
-        async move {
-            match answered.await {
-                Ok(answer) => answer.results(),
-                Err(_) => vec![Err(unknown()); count],
-            }
-        }
-        .boxed()
+        // One commit decides all of them.
+        let outcomes = answered.map(move |answer| match answer {
+            Ok(answer) => stream::iter(answer.results().into_iter().enumerate()).boxed(),
+            Err(_) => all(unknown(), count),
+        });
+        outcomes.flatten_stream().boxed()
     }
 
     fn append(
@@ -148,6 +160,35 @@ impl StateStore for EmbeddedStore {
             }
         }
         .boxed()
+    }
+
+    fn outbox(
+        &self,
+        _: &ActorId,
+        _: Option<OutboxKey>,
+        _: usize,
+    ) -> BoxFuture<'static, Result<Page<OutboxRow>, StoreError>> {
+        ready(Err(no_rows())).boxed()
+    }
+
+    fn seen(&self, _: &ActorId) -> BoxFuture<'static, Result<Vec<Seen>, StoreError>> {
+        ready(Err(no_rows())).boxed()
+    }
+
+    fn pending(
+        &self,
+        _: Option<&ActorId>,
+        _: usize,
+    ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>> {
+        ready(Err(no_rows())).boxed()
+    }
+
+    fn take_over(
+        &self,
+        _: Arc<ActorId>,
+        _: u64,
+    ) -> BoxFuture<'static, Result<TakenOver, StoreError>> {
+        ready(Err(no_rows())).boxed()
     }
 
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 
 use super::Subject;
-use super::states::{id, keep, save};
+use super::states::{head, id, keep, save};
 use crate::actor::ActorId;
 use crate::history::{Interval, Keep, Place};
 use crate::history_stream;
-use crate::ports::StateStore;
-use crate::state::{Any, Revision, Timestamp};
+use crate::ports::{Save, StateStore};
+use crate::state::{Any, Head, Revision, Timestamp};
 
 /// The largest number and time that a store must accept.
 const MAX: u64 = i64::MAX as u64;
@@ -43,7 +43,7 @@ async fn append(
     actor: &Arc<ActorId>,
     versions: impl Iterator<Item = u64>,
 ) {
-    let revisions = versions.map(|version| save(actor, version, true).head.as_revision());
+    let revisions = versions.map(|version| head(actor, version).as_revision());
     store.append(actor.clone(), revisions.collect()).await.expect("a healthy store appends");
 }
 
@@ -58,25 +58,24 @@ pub async fn only_appended_revisions_are_history(subject: impl Subject) {
 
 pub async fn a_revision_holds_what_its_head_held(subject: impl Subject) {
     let (store, actor) = (subject.states(), id("s", "a", ""));
-    let mut first = save(&actor, 1, true);
-    first.head.content.tags.insert("k".into(), "v".into());
-    keep(&store, vec![first.clone()]).await;
+    let mut first = head(&actor, 1);
+    first.content.tags.insert("k".into(), "v".into());
+    keep(&store, vec![Save::of_head(actor.clone(), first.clone(), true)]).await;
     keep(&store, vec![save(&actor, 2, true)]).await;
     let revision = store.load_revision(&actor, 1).await.expect("loads");
-    assert_eq!(revision, Some(first.head.as_revision()));
-    let until = Interval { to: Some(first.head.at), ..Interval::ALL };
+    assert_eq!(revision, Some(first.as_revision()));
+    let until = Interval { to: Some(first.at), ..Interval::ALL };
     let found = store.load_by_interval(&actor, until, 9).await;
-    assert_eq!(found.expect("loads").items, [first.head.as_revision()]);
+    assert_eq!(found.expect("loads").items, [first.as_revision()]);
 }
 
 pub async fn appending_a_revision_again_replaces_it(subject: impl Subject) {
     let (store, actor) = (subject.states(), id("s", "a", ""));
     keep(&store, vec![save(&actor, 1, true), save(&actor, 2, true)]).await;
-    let mut again = save(&actor, 2, true);
-    again.head.epoch = 2;
-    keep(&store, vec![again.clone()]).await;
+    let again = Head { epoch: 2, ..head(&actor, 2) };
+    keep(&store, vec![Save::of_head(actor.clone(), again.clone(), true)]).await;
     let revision = store.load_revision(&actor, 2).await.expect("loads");
-    assert_eq!(revision, Some(again.head.as_revision()));
+    assert_eq!(revision, Some(again.as_revision()));
     assert_eq!(found(&store, &actor, (0, u64::MAX), 9).await, [1, 2]);
 }
 
@@ -147,7 +146,7 @@ pub async fn a_stream_brings_all_of_it(subject: impl Subject) {
     assert_eq!(all(&store, &actor).await, [0; 0]);
     // Large states, so that the bound in bytes limits the page too.
     let state = |version: u64| {
-        let mut revision = save(&actor, version, true).head.as_revision();
+        let mut revision = head(&actor, version).as_revision();
         let value = vec![u8::try_from(version % 251).expect("a byte"); 400_000];
         revision.content.state = Some(Any { type_url: "t".into(), value: value.into() });
         revision
@@ -196,7 +195,7 @@ pub async fn histories_are_appended_without_a_head(subject: impl Subject) {
     assert_eq!(all(&store, &actor).await, [1, 2, 3, 4, 5, 6, 7]);
     keep(&store, vec![save(&actor, 8, true)]).await;
     assert_eq!(all(&store, &actor).await, [1, 2, 3, 4, 5, 6, 7, 8]);
-    let seventh = save(&actor, 7, true).head.as_revision();
+    let seventh = head(&actor, 7).as_revision();
     assert_eq!(store.load_revision(&actor, 7).await.expect("loads"), Some(seventh));
 }
 

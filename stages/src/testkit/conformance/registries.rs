@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Subject;
 use super::states::id;
 use crate::actor::{ActorId, Definition, HostAddress, Kind};
-use crate::ports::{Registered, Registry, RegistryChange};
+use crate::ports::{Registered, RegisteredEntry, Registry, RegistryChange};
 use crate::state::Tags;
 
 /// Decodes a definition from the bytes `name` or `name:parent`; the suite uses this format instead of the protocol's message.
@@ -38,18 +38,20 @@ pub fn plain_definition(raw: Bytes, host: HostAddress, system: &str) -> Result<D
 
 fn definition(system: &str, raw: &'static str, host: &str) -> Registered {
     let definition = plain_definition(raw.into(), HostAddress::new(host), system);
-    Registered::Definition(Arc::new(definition.expect("plain text")))
+    Registered::definition(Arc::new(definition.expect("plain text")))
 }
 
 fn retired(registered: Registered) -> Registered {
-    match registered {
-        Registered::Definition(definition) => Registered::Definition(Arc::new(definition.retire())),
-        spawned @ Registered::Spawned { .. } => spawned,
+    match registered.entry {
+        RegisteredEntry::Definition(definition) => {
+            Registered::definition(Arc::new(definition.retire()))
+        }
+        RegisteredEntry::Spawned { .. } => registered,
     }
 }
 
 fn spawned(system: &str, name: &str, parent: &str, revision: Option<u64>) -> Registered {
-    Registered::Spawned { id: id(system, name, parent), revision }
+    Registered::spawned(id(system, name, parent), revision)
 }
 
 async fn loaded(registry: &Arc<dyn Registry>) -> Vec<Registered> {
@@ -79,6 +81,9 @@ pub async fn what_was_put_is_loaded_whole(subject: impl Subject) {
         spawned("s", "b", "a", None),
         spawned("s", "c", "a", Some(0)),
         spawned("s", "d", "a", Some(u64::MAX)),
+        // Their parents have changed since their states were first written.
+        Registered { key: id("s", "e", ""), ..spawned("s", "e", "a", None) },
+        Registered { key: id("s", "f", "a"), ..definition("s", "f", "127.0.0.1:8090") },
     ];
     put(&registry, &entries).await;
     assert_eq!(loaded(&registry).await, entries);

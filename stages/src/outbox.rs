@@ -1,0 +1,180 @@
+//! Outbox: the rows of effects that a commit writes beside the head (decision 18).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::actor::ActorId;
+
+/// The number of an effect, unique per [source](EffectSource). A later effect of a source has a larger one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EffectId {
+    /// Epoch of the owner that committed the effect.
+    pub epoch: u64,
+    /// Number of the source's activation.
+    pub activation: u64,
+    /// Counts the effects of the activation.
+    pub number: u64,
+}
+
+/// The position of a row in its actor's outbox. Rows leave in this order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OutboxKey {
+    /// Epoch of the owner that appended the row.
+    pub epoch: u64,
+    /// Counts the rows that this owner appended for the actor.
+    pub place: u64,
+}
+
+/// An effect that is not delivered yet: a row beside the head of its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Its position.
+    pub key: OutboxKey,
+    /// The number of the effect.
+    pub id: EffectId,
+    /// Target, action and payload, encoded. A store seals it like a state and does not look inside.
+    pub record: Bytes,
+}
+
+impl OutboxRow {
+    /// Size in bytes that counts against bounds.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.record.len()
+    }
+}
+
+/// What an effect comes from (decision 18 j).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum SourceKind {
+    /// An actor's turn; the name is the actor's.
+    #[default]
+    Actor,
+    /// A scheduled call or a delayed effect; the name is its id.
+    Due,
+    /// A schedule; the name is the schedule's.
+    Schedule,
+    /// A durable topic; the name is the topic's.
+    Topic,
+}
+
+/// The source of effects. An actor is named without its parent: that may change (decision 48).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EffectSource {
+    /// What it is.
+    pub kind: SourceKind,
+    /// Its system.
+    pub system: String,
+    /// Its name within system and kind.
+    pub name: String,
+}
+
+impl EffectSource {
+    /// The source that an actor is.
+    pub fn of(actor: &ActorId) -> Self {
+        Self { kind: SourceKind::Actor, system: actor.system.clone(), name: actor.name.clone() }
+    }
+}
+
+/// The newest effect of one source that an actor has answered durably. Effects up to it are not run again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The source.
+    pub source: Arc<EffectSource>,
+    /// The number of its effect.
+    pub id: EffectId,
+}
+
+/// The rows of effects in one commit of an actor. They are written with its head, or all of them are not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EffectRows {
+    /// Rows added to the actor's outbox. A row with the same key is replaced.
+    pub appends: Vec<OutboxRow>,
+    /// Rows removed from the actor's outbox: delivered, or dead. A missing row is no error. A row that the same commit
+    /// appends is not written.
+    pub acknowledged: Vec<OutboxKey>,
+    /// Effects that the actor has answered. They replace what it had seen of their sources; of several of one source the
+    /// newest counts. Later commits bring newer ones only.
+    pub seen: Vec<Seen>,
+}
+
+impl EffectRows {
+    /// Adds the rows of a later commit of the same actor, so that one commit has the effect of both.
+    pub fn merge(&mut self, later: &EffectRows) {
+        self.appends.extend_from_slice(&later.appends);
+        self.acknowledged.extend_from_slice(&later.acknowledged);
+        self.seen.extend_from_slice(&later.seen);
+        self.reduce();
+    }
+
+    /// Removes the rows that need not be written: appends that are acknowledged in the same commit, and all but the newest
+    /// seen effect per source. A store does this first.
+    pub fn reduce(&mut self) {
+        let Self { appends, acknowledged, seen } = self;
+        acknowledged.sort_unstable();
+        acknowledged.dedup();
+        // Written again after a doubt, an appended row may be there already: its removal is kept.
+        appends.retain(|row| acknowledged.binary_search(&row.key).is_err());
+        let mut newest = BTreeMap::new();
+        for Seen { source, id } in seen.drain(..) {
+            let entry = newest.entry(source).or_insert(id);
+            *entry = id.max(*entry);
+        }
+        seen.extend(newest.into_iter().map(|(source, id)| Seen { source, id }));
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.appends.is_empty() && self.acknowledged.is_empty() && self.seen.is_empty()
+    }
+
+    /// Size in bytes that counts against bounds.
+    pub fn bytes(&self) -> usize {
+        let seen =
+            |seen: &Seen| size_of::<Seen>() + seen.source.system.len() + seen.source.name.len();
+        self.appends.iter().map(OutboxRow::bytes).sum::<usize>()
+            + self.acknowledged.len() * size_of::<OutboxKey>()
+            + self.seen.iter().map(seen).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(name: &str, number: u64) -> Seen {
+        let source = EffectSource { name: name.into(), ..EffectSource::default() };
+        Seen { source: source.into(), id: EffectId { number, ..EffectId::default() } }
+    }
+
+    #[test]
+    fn an_effect_of_a_later_epoch_or_activation_is_newer() {
+        let id = |epoch, activation, number| EffectId { epoch, activation, number };
+        let ascending = [id(1, 1, 1), id(1, 1, 2), id(1, 2, 0), id(2, 0, 0)];
+        assert!(ascending.is_sorted());
+    }
+
+    #[test]
+    fn two_commits_made_one_have_the_effect_of_both() {
+        let row = |place| OutboxRow {
+            key: OutboxKey { epoch: 1, place },
+            id: EffectId::default(),
+            record: Bytes::new(),
+        };
+        let mut rows = EffectRows {
+            appends: vec![row(1), row(2)],
+            acknowledged: vec![row(0).key],
+            seen: vec![seen("a", 5), seen("b", 1)],
+        };
+        rows.merge(&EffectRows {
+            appends: vec![row(3)],
+            acknowledged: vec![row(1).key],
+            seen: vec![seen("b", 2), seen("a", 4)],
+        });
+        assert_eq!(rows.appends, [row(2), row(3)]);
+        assert_eq!(rows.acknowledged, [row(0).key, row(1).key]);
+        assert_eq!(rows.seen, [seen("a", 5), seen("b", 2)]);
+    }
+}

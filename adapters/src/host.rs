@@ -203,7 +203,7 @@ fn garbled(address: &HostAddress, reply: &Reply, malformed: &wire::Malformed) ->
         wire::Malformed::Missing { .. } => {
             "no updated_context: it failed, or does not know the action".into()
         }
-        wire::Malformed::Undecodable { .. } => {
+        wire::Malformed::Undecodable { .. } | wire::Malformed::TooMany { .. } => {
             format!("{} bytes of {of}, no ActorInvocationResponse", reply.body.len())
         }
     };

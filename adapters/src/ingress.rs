@@ -199,6 +199,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bodies of all requests in flight, in bytes. At the bound, requests fail with status 503.
     pub bodies_bytes: usize,
+    /// Definitions or names that one request may register.
+    pub registered: usize,
     /// How long a request's head may take to arrive.
     pub head_time: Duration,
     /// How long a request's body may take to arrive.

@@ -6,6 +6,7 @@
 
 #![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
 
+mod count;
 mod parts;
 mod definition;
 mod request;
@@ -46,6 +47,18 @@ pub enum Malformed {
         field: String,
         /// Why the value is invalid.
         reason: String,
+    },
+    /// A message names more actors than one request may.
+    #[error(
+        "{field} has {count} actors, at most {limit} are allowed in one request (TIDEGATE_MAX_REGISTERED_PER_REQUEST)"
+    )]
+    TooMany {
+        /// Path of the field.
+        field: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
     },
 }
 

@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::ops::Range;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
@@ -11,7 +14,10 @@ use support::client::Client;
 use support::counter::{
     ADD, Added, Counter, SYSTEM, add, call, definition, get, get_state, register, spawn,
 };
-use support::proto::{ActorId, Kind, SpawnRequest};
+use support::proto::{
+    Actor, ActorId, ActorSystem, Kind, RegistrationRequest, RegistrationResponse, Registry,
+    ServiceInfo, SpawnRequest, SpawnResponse,
+};
 use support::proxy::{Proxy, embedded};
 use support::scene::Scene;
 use tokio::task::JoinSet;
@@ -29,10 +35,25 @@ async fn delete(client: &mut Client, actor: &str) -> u16 {
 
 /// The status of spawning one actor.
 async fn spawned(client: &mut Client, name: &str, parent: &str) -> u16 {
-    let (name, system, parent) = (name.into(), SYSTEM.into(), parent.into());
-    let request = SpawnRequest { actors: vec![ActorId { name, system, parent }] };
-    let path = format!("/api/v1/system/{SYSTEM}/actors/spawn");
-    client.post(&path, Bytes::from(request.encode_to_vec())).await.unwrap().status
+    spawned_all(client, SYSTEM, parent, vec![name.into()]).await.0
+}
+
+/// The status of spawning actors, and what is said with it.
+async fn spawned_all(
+    client: &mut Client,
+    system: &str,
+    parent: &str,
+    names: Vec<String>,
+) -> (u16, String) {
+    let id = |name| ActorId { name, system: system.into(), parent: parent.into() };
+    let request = SpawnRequest { actors: names.into_iter().map(id).collect() };
+    let path = format!("/api/v1/system/{system}/actors/spawn");
+    let answer = client.post(&path, Bytes::from(request.encode_to_vec())).await.unwrap();
+    (answer.status, answer.decode::<SpawnResponse>().status.unwrap().message)
+}
+
+fn names(numbers: Range<u32>) -> Vec<String> {
+    numbers.map(|number| format!("a{number}")).collect()
 }
 
 /// The status of adding one, and the new value.
@@ -141,4 +162,68 @@ async fn a_state_above_a_lowered_limit_can_be_read_and_kept_and_only_growth_is_r
         assert_eq!(get_state(&mut client, "joe").await, value, "{padding}");
         proxy.kill().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_beyond_a_bound_are_refused_and_what_a_store_holds_beyond_it_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let scene = Scene::embedded(directory.path());
+    let proxy = scene.start(&[]).await;
+    let mut client = client(&proxy).await;
+    register(&mut client, vec![definition("template", Kind::Unnamed)]).await;
+    for many in [10_001, 200_000] {
+        let (status, text) = spawned_all(&mut client, SYSTEM, "template", names(0..many)).await;
+        assert_eq!(status, 413, "{text}");
+        assert!(text.contains(&many.to_string()) && text.contains("10000"), "{text}");
+    }
+    assert_eq!(added(&mut client, "a0").await.0, 404, "nothing of it was done");
+    assert_eq!(spawned_all(&mut client, SYSTEM, "template", names(0..10_000)).await.0, 200);
+    proxy.kill().await;
+
+    let bounds = [
+        ("TIDEGATE_MAX_REGISTERED_PER_REQUEST", "3"),
+        ("TIDEGATE_MAX_REGISTERED_PER_SYSTEM", "4"),
+        ("TIDEGATE_MAX_REGISTERED", "10003"),
+        ("TIDEGATE_DRAIN_DELAY", "0"),
+    ];
+    let proxy = scene.start(&bounds).await;
+    let mut client = self::client(&proxy).await;
+    assert_eq!(added(&mut client, "a9999").await, (200, 1), "it is served");
+    assert_eq!(spawned(&mut client, "a0", "template").await, 200, "it is no new name");
+    let full = spawned_all(&mut client, SYSTEM, "template", names(10_000..10_001)).await;
+    assert_eq!(full.0, 503, "{}", full.1);
+    assert!(full.1.contains("TIDEGATE_MAX_REGISTERED_PER_SYSTEM"), "{}", full.1);
+    let other = |name: &str| {
+        let mut actor = definition(name, Kind::Unnamed);
+        actor.id.as_mut().unwrap().system = "other".into();
+        actor
+    };
+    register_in(&mut client, "other", vec![other("template")], 200).await;
+    let many = names(0..4).iter().map(|name| other(name)).collect();
+    register_in(&mut client, "other", many, 413).await;
+    let two = names(0..2).iter().map(|name| other(name)).collect();
+    register_in(&mut client, "other", two, 503).await;
+    assert_eq!(spawned_all(&mut client, "other", "template", names(0..1)).await.0, 200);
+    let full = spawned_all(&mut client, "other", "template", names(1..2)).await;
+    assert_eq!(full.0, 503, "{}", full.1);
+    assert!(full.1.contains("TIDEGATE_MAX_REGISTERED "), "{}", full.1);
+    assert_eq!(delete(&mut client, "a1").await, 200);
+    assert_eq!(spawned_all(&mut client, "other", "template", names(1..2)).await.0, 200);
+    let said = proxy.said(Duration::from_mins(1)).await.join("\n");
+    assert!(said.contains("more actors are registered than"), "{said}");
+}
+
+async fn register_in(client: &mut Client, system: &str, actors: Vec<Actor>, expected: u16) {
+    let name = |actor: &Actor| actor.id.as_ref().unwrap().name.clone();
+    let actors = actors.into_iter().map(|actor| (name(&actor), actor)).collect();
+    let request = RegistrationRequest {
+        service_info: Some(ServiceInfo::default()),
+        actor_system: Some(ActorSystem {
+            name: system.into(),
+            registry: Some(Registry { actors }),
+        }),
+    };
+    let reply = client.post("/api/v1/system", request.encode_to_vec().into()).await.unwrap();
+    let message = reply.decode::<RegistrationResponse>().status.unwrap().message;
+    assert_eq!(reply.status, expected, "{message}");
 }

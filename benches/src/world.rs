@@ -210,5 +210,5 @@ fn registration() -> Registration {
     };
     let body = Bytes::from(request.encode_to_vec());
     let host = HostAddress::new("127.0.0.1:8090");
-    wire::registration(body, &host).expect("a registration")
+    wire::registration(body, &host, usize::MAX).expect("a registration")
 }

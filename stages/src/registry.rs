@@ -3,7 +3,9 @@
 pub(crate) mod entry;
 pub(crate) mod directory;
 mod plan;
+pub(crate) mod capacity;
 pub(crate) mod change;
+mod round;
 mod warm_up;
 pub(crate) mod storing;
 pub(crate) mod registration;

@@ -11,6 +11,7 @@
 
 mod settings;
 
+pub use crate::registry::capacity::RegistryBounds;
 pub use crate::retry_budget::RetryRates;
 pub use settings::{Ports, RateLimits, Settings};
 
@@ -92,6 +93,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         mailboxes.clone(),
         tasks.clone(),
         limit,
+        settings.registry,
         settings.admission.bytes,
     );
     let recalled = storing.recall().await?;

@@ -111,6 +111,7 @@ fn plan(settings: &Settings) -> topology::Settings {
         },
         retries: settings.retries,
         rules,
+        registry: settings.registry,
         retention: settings.retention,
         max_live: usize_of(settings.max_live_actors),
     }

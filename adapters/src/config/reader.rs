@@ -8,7 +8,7 @@ use tidegate_pipeline::layer::RateLimitOptions;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
-use tidegate_stages::topology::{RateLimits, RetryRates};
+use tidegate_stages::topology::{RateLimits, RegistryBounds, RetryRates};
 
 use super::settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
 use super::value::Value;
@@ -74,6 +74,10 @@ impl Settings {
                 EmptyTags::Keep,
             ),
             max_state_bytes: read.bytes("TIDEGATE_MAX_STATE_BYTES"),
+            registry: RegistryBounds {
+                system: read.small("TIDEGATE_MAX_REGISTERED_PER_SYSTEM") as usize,
+                all: read.small("TIDEGATE_MAX_REGISTERED") as usize,
+            },
             max_live_actors: read.count("TIDEGATE_MAX_LIVE_ACTORS"),
             bounds: Bounds {
                 door_events: read.count("TIDEGATE_ADMISSION_EVENTS"),
@@ -190,6 +194,7 @@ impl Reader<'_> {
             head_bytes: self.size("TIDEGATE_HTTP_HEAD_BYTES"),
             body_bytes: self.size("TIDEGATE_HTTP_BODY_BYTES"),
             bodies_bytes: self.size("TIDEGATE_HTTP_BODIES_BYTES"),
+            registered: self.small("TIDEGATE_MAX_REGISTERED_PER_REQUEST") as usize,
             head_time: self.time("TIDEGATE_HTTP_HEAD_TIMEOUT"),
             body_time: self.time("TIDEGATE_HTTP_BODY_TIMEOUT"),
             idle_time: self.time("TIDEGATE_HTTP_IDLE_TIMEOUT"),

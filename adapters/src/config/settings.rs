@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate_pipeline::Full;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
-use tidegate_stages::topology::{RateLimits, RetryRates};
+use tidegate_stages::topology::{RateLimits, RegistryBounds, RetryRates};
 
 use crate::host::HostOptions;
 use crate::ingress::{AdminToken, Hosts, Limits};
@@ -49,6 +49,8 @@ pub struct Settings {
     pub empty_tags: EmptyTags,
     /// Largest state, in bytes.
     pub max_state_bytes: u64,
+    /// How many actors may be registered.
+    pub registry: RegistryBounds,
     /// Live actors at most; beyond it the longest unused are deactivated.
     pub max_live_actors: u64,
     /// Bounds of buffers.

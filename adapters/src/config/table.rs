@@ -268,6 +268,24 @@ const EFFECTIVE: &[Setting] = &[
         "Largest state; a larger one is an error, and the old one stays. A state that is above it already may stay or shrink.",
     ),
     setting(
+        "TIDEGATE_MAX_REGISTERED_PER_REQUEST",
+        Kind::Count { min: 1, max: 1_000_000 },
+        Default::Is("10000"),
+        "Definitions of one registration, and names of one spawn, at most; more are a 413.",
+    ),
+    setting(
+        "TIDEGATE_MAX_REGISTERED_PER_SYSTEM",
+        Kind::Count { min: 1, max: 1_000_000_000 },
+        Default::Is("1000000"),
+        "Definitions and spawned names of one system at most; a new one is a 503 then. What a store holds beyond is served.",
+    ),
+    setting(
+        "TIDEGATE_MAX_REGISTERED",
+        Kind::Count { min: 1, max: 1_000_000_000 },
+        Default::Is("2000000"),
+        "The same of all systems together.",
+    ),
+    setting(
         "TIDEGATE_MAX_LIVE_ACTORS",
         Kind::Count { min: 1, max: 1_000_000_000 },
         Default::Is("100000"),

@@ -120,13 +120,13 @@ impl<C: Calls> Inner<C> {
             }
             Resource::Register => {
                 let host = self.host_of(&head.headers, peer)?;
-                calls.register(wire::registration(read.await?, &host)?).await?;
+                calls.register(wire::registration(read.await?, &host, limits.registered)?).await?;
                 Ok(octets(wire::registered()))
             }
             Resource::Spawn => {
                 let revision = revision(head.uri.query())
                     .map_err(|text| Refusal::new(StatusCode::BAD_REQUEST, text))?;
-                calls.spawn(wire::spawn(read.await?, revision)?).await?;
+                calls.spawn(wire::spawn(read.await?, revision, limits.registered)?).await?;
                 Ok(octets(wire::accepted()))
             }
             Resource::Actor { system, name } if head.method == Method::DELETE => {

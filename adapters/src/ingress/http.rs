@@ -113,7 +113,11 @@ fn status(kind: ErrorKind) -> StatusCode {
 
 impl From<Malformed> for Refusal {
     fn from(malformed: Malformed) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, malformed.to_string())
+        let status = match malformed {
+            Malformed::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, malformed.to_string())
     }
 }
 

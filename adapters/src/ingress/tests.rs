@@ -139,6 +139,7 @@ fn ingress_of(hosts: Hosts, lifecycle: Lifecycle) -> (Ingress<Scripted>, Scripte
         head_bytes: 65_536,
         body_bytes: 1_000,
         bodies_bytes: 1_500,
+        registered: 10,
         head_time: Duration::from_secs(10),
         body_time: Duration::from_secs(30),
         idle_time: Duration::from_secs(75),

@@ -9,8 +9,8 @@ use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::{Channel, Definition, HostAddress, Kind, Timer};
 use tidegate_stages::invocation::Registration;
 
-use super::Malformed;
 use super::parts::{actor_id, actor_state};
+use super::{Malformed, count};
 use crate::proto::eigr::functions::protocol as wire;
 
 /// Period of the snapshot timer when a strategy has none (decision 20).
@@ -52,12 +52,17 @@ struct RegistryEntry {
     actor: Bytes,
 }
 
-/// Reads a `RegistrationRequest` of the host that listens at `host`.
+/// Reads a `RegistrationRequest` of the host that listens at `host`, with at most so many actors.
 ///
 /// # Errors
-/// When the body cannot be decoded or lacks a field; the error names the actor.
-pub fn registration(body: Bytes, host: &HostAddress) -> Result<Registration, Malformed> {
+/// When the body cannot be decoded, names too many actors or lacks a field; the error names the actor.
+pub fn registration(
+    body: Bytes,
+    host: &HostAddress,
+    max_actors: usize,
+) -> Result<Registration, Malformed> {
     const MESSAGE: &str = "RegistrationRequest";
+    count::check(&body, &[2, 2, 1], "actor_system.registry.actors", max_actors)?;
     let missing = |field| Malformed::Missing { message: MESSAGE, field };
     let frame =
         RegistrationFrame::decode(body).map_err(|error| Malformed::undecodable(MESSAGE, &error))?;

@@ -6,8 +6,8 @@ use tidegate_stages::actor::ActorId;
 use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{Invocation, Metadata, Spawn};
 
-use super::Malformed;
 use super::parts::{actor_id, proto_actor_id, requested, to_request};
+use super::{Malformed, count};
 use crate::proto::eigr::functions::protocol as wire;
 
 /// `InvocationRequest`, with the two echoed parts as the caller's bytes.
@@ -148,11 +148,12 @@ pub fn invocation_request(invocation: Invocation) -> wire::InvocationRequest {
     }
 }
 
-/// Reads a `SpawnRequest`; `revision` comes from the query of the URL.
+/// Reads a `SpawnRequest` of at most so many actors; `revision` comes from the query of the URL.
 ///
 /// # Errors
-/// When the body cannot be decoded.
-pub fn spawn(body: Bytes, revision: Option<u64>) -> Result<Spawn, Malformed> {
+/// When the body cannot be decoded or names too many actors.
+pub fn spawn(body: Bytes, revision: Option<u64>, max_actors: usize) -> Result<Spawn, Malformed> {
+    count::check(&body, &[1], "SpawnRequest.actors", max_actors)?;
     let request = wire::SpawnRequest::decode(body)
         .map_err(|error| Malformed::undecodable("SpawnRequest", &error))?;
     let actors: Vec<ActorId> = request.actors.into_iter().map(actor_id).collect();

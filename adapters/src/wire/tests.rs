@@ -119,8 +119,8 @@ proptest! {
     fn no_bytes_panic_the_decoders(bytes in vec(proptest::num::u8::ANY, 0..200)) {
         let bytes = Bytes::from(bytes);
         drop(invocation(bytes.clone()));
-        drop(registration(bytes.clone(), &host()));
-        drop(spawn(bytes.clone(), None));
+        drop(registration(bytes.clone(), &host(), 1_000));
+        drop(spawn(bytes.clone(), None, 1_000));
         drop(action_response(bytes, &ActorId::default()));
     }
 }
@@ -277,7 +277,7 @@ fn an_actor_without_settings_is_named_in_the_refusal() {
             registry: Some(registry),
         }),
     };
-    let error = registration(request.encode_to_vec().into(), &host()).unwrap_err();
+    let error = registration(request.encode_to_vec().into(), &host(), 1_000).unwrap_err();
     assert_eq!(error.to_string(), "actor_system.registry.actors[\"joe\"] lacks settings");
 }
 
@@ -290,7 +290,7 @@ fn a_registered_actor_is_kept_byte_for_byte_and_read_again_from_its_bytes() {
     let entry = [field(1, b"a"), field(2, &raw)].concat();
     let system = [field(1, b"s"), field(2, &field(1, &entry))].concat();
     let request = [field(1, b""), field(2, &system)].concat();
-    let registration = registration(request.into(), &host()).unwrap();
+    let registration = registration(request.into(), &host(), 1_000).unwrap();
     assert_eq!(registration.definitions.len(), 1);
     let read = &registration.definitions[0];
     assert_eq!(read.raw, raw);

@@ -45,6 +45,7 @@ const LIMITS: Limits = Limits {
     head_bytes: 65_536,
     body_bytes: 65_536,
     bodies_bytes: 1 << 20,
+    registered: 100,
     head_time: Duration::from_secs(10),
     body_time: Duration::from_secs(30),
     idle_time: Duration::from_secs(75),

@@ -20,7 +20,15 @@ pub(crate) struct Directory {
     shards: Vec<RwLock<HashTable<Arc<Entry>>>>,
     host_limits: Mutex<HostLimits>,
     live: Mutex<Vec<Arc<Entry>>>,
+    registered: Mutex<Registered>,
     began: Instant,
+}
+
+/// How many entries there are.
+#[derive(Debug, Default)]
+struct Registered {
+    by_system: HashMap<String, usize>,
+    all: usize,
 }
 
 /// Of each host the number of its limit on calls in flight, and how long its turns take. A number is never used twice,
@@ -29,6 +37,34 @@ pub(crate) struct Directory {
 struct HostLimits {
     by_host: HashMap<HostAddress, (u32, Arc<MeanTurn>), Seeded>,
     newest: u32,
+}
+
+impl Registered {
+    fn add(&mut self, system: &str) {
+        self.all += 1;
+        if let Some(count) = self.by_system.get_mut(system) {
+            *count += 1;
+        } else {
+            self.by_system.insert(system.to_owned(), 1);
+        }
+    }
+
+    fn remove(&mut self, system: &str) {
+        self.all -= 1;
+        let Some(count) = self.by_system.get_mut(system) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.by_system.remove(system);
+            if is_sparse(self.by_system.len(), self.by_system.capacity()) {
+                self.by_system.shrink_to(2 * self.by_system.len());
+            }
+        }
+    }
+}
+
+/// Whether a collection has given up so much that it is worth to give its memory back.
+fn is_sparse(len: usize, capacity: usize) -> bool {
+    capacity > 64 && len < capacity / 4
 }
 
 impl fmt::Debug for Directory {
@@ -44,6 +80,7 @@ impl Directory {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             host_limits: Mutex::default(),
             live: Mutex::default(),
+            registered: Mutex::default(),
             began: Instant::now(),
         }
     }
@@ -80,6 +117,7 @@ impl Directory {
             former.uncount_instance();
             return entry.clone();
         }
+        self.registered.lock().add(&id.system);
         let actor = ActorRef::new(&id.system, &id.name);
         let entry = Arc::new(Entry::new(actor, id, source));
         shard.insert_unique(hash, entry.clone(), |entry| entry.actor.precomputed_hash());
@@ -95,7 +133,35 @@ impl Directory {
         }
         if let Ok(found) = shard.find_entry(hash, |other| other.actor == entry.actor) {
             found.remove();
+            self.registered.lock().remove(entry.actor.system());
+            if is_sparse(shard.len(), shard.capacity()) {
+                let len = 2 * shard.len();
+                shard.shrink_to(len, |entry| entry.actor.precomputed_hash());
+            }
         }
+    }
+
+    /// How many entries a system has.
+    pub(crate) fn registered_in(&self, system: &str) -> usize {
+        self.registered.lock().by_system.get(system).copied().unwrap_or_default()
+    }
+
+    /// How many entries there are.
+    pub(crate) fn registered(&self) -> usize {
+        self.registered.lock().all
+    }
+
+    /// The systems that have more than so many entries.
+    pub(crate) fn systems_above(&self, bound: usize) -> Vec<(String, usize)> {
+        let registered = self.registered.lock();
+        let above = registered.by_system.iter().filter(|(_, count)| **count > bound);
+        above.map(|(system, count)| (system.clone(), *count)).collect()
+    }
+
+    /// Whether a host is known, and how many are.
+    pub(crate) fn knows_host(&self, host: &HostAddress) -> (bool, usize) {
+        let host_limits = self.host_limits.lock();
+        (host_limits.by_host.contains_key(host), host_limits.by_host.len())
     }
 
     /// A definition with the limit of its host, and whether that limit is a new one.
@@ -160,6 +226,10 @@ impl Directory {
         let place = entry.live_index.swap(NOT_LIVE, Ordering::Relaxed);
         if place != NOT_LIVE {
             live.swap_remove(place);
+            if is_sparse(live.len(), live.capacity()) {
+                let len = 2 * live.len();
+                live.shrink_to(len);
+            }
             if let Some(moved) = live.get(place) {
                 moved.live_index.store(place, Ordering::Relaxed);
             }
@@ -263,6 +333,40 @@ mod tests {
         assert!(directory.forget_host_limit(&old));
         let (back, is_new) = directory.hosted(old.definition.clone());
         assert!(is_new && back.host_limit != old.host_limit && back.host_limit != host_limit);
+    }
+
+    #[test]
+    fn what_is_removed_gives_its_memory_back() {
+        let directory = Directory::new();
+        let (id, source) = hosted(&directory, "template");
+        let template = directory.put(id, source);
+        let spawn = |number: usize| {
+            let (name, system) = (format!("a{number}"), format!("s{}", number % 1_000));
+            let id = ActorId { name, system, parent: "template".into() };
+            let source = Source::Spawned { parent: template.clone(), revision: None };
+            let entry = directory.put(id.into(), source);
+            directory.add_live(&entry);
+            entry
+        };
+        let capacity = || {
+            let shards = directory.shards.iter().map(|shard| shard.read().capacity());
+            let systems = directory.registered.lock().by_system.capacity();
+            shards.sum::<usize>() + systems + directory.live.lock().capacity()
+        };
+        let entries: Vec<_> = (0..100_000).map(spawn).collect();
+        assert_eq!((directory.registered(), directory.registered_in("s7")), (100_001, 100));
+        assert!(capacity() > 200_000, "{}", capacity());
+        for entry in &entries {
+            directory.remove_live(entry);
+            directory.remove(entry);
+            directory.remove(entry);
+        }
+        assert_eq!((directory.registered(), directory.registered_in("s7")), (1, 0));
+        assert!(capacity() < 10_000, "{}", capacity());
+        let released = entries.iter().filter(|entry| Arc::strong_count(entry) == 1).count();
+        assert_eq!(released, entries.len());
+        spawn(0);
+        assert_eq!(directory.registered(), 2);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::invocation::{Invocation, Registration, Spawn};
 use crate::placement::Mailboxes;
 use crate::ports::Registry;
+use crate::registry::capacity::RegistryBounds;
 use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
@@ -35,6 +36,7 @@ impl Registrar {
         mailboxes: Mailboxes,
         tasks: Drain,
         host_connections: usize,
+        bounds: RegistryBounds,
         changes_bytes: usize,
     ) -> (Self, Storing) {
         let warm_ups = WarmUps::new(mailboxes.clone(), tasks);
@@ -44,6 +46,7 @@ impl Registrar {
             mailboxes,
             warm_ups,
             host_connections,
+            bounds,
         };
         (Self { directory, changes: ChangeQueue::new(changes_bytes) }, Storing(Arc::new(keeper)))
     }

@@ -4,7 +4,6 @@
 //! A batch is stored in *rounds*: a change that has to do with an earlier one of its round waits for the next round. So the
 //! outcome is the same as if the changes came one by one, and those of one name keep their order.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,14 +13,16 @@ use tokio::time::timeout;
 use tower::Service;
 use tracing::warn;
 
-use crate::actor::{ActorId, ActorRef, Definition};
+use crate::actor::Definition;
 use crate::error::Error;
 use crate::placement::Mailboxes;
 use crate::ports::{Registered, RegisteredEntry, Registry, RegistryChange, StoreError};
+use crate::registry::capacity::{NewNames, RegistryBounds, check_host};
 use crate::registry::change::{Asked, Asker, CHANGE_LIMIT, Change};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
 use crate::registry::plan::{self, Plan};
+use crate::registry::round::Round;
 use crate::registry::warm_up::WarmUps;
 
 /// The stage; see the [module](self). Cheap to clone.
@@ -36,72 +37,7 @@ pub(super) struct Keeper {
     pub(super) mailboxes: Mailboxes,
     pub(super) warm_ups: WarmUps,
     pub(super) host_connections: usize,
-}
-
-/// Changes that are stored in one write, and those that wait for the next one.
-#[derive(Debug, Default)]
-struct Round {
-    planned: Vec<(Plan, Asker)>,
-    later: Vec<(Change, Touches)>,
-    /// What the changes of both lists touch.
-    touched: HashMap<u64, Touch>,
-    /// Whether a registration is among them.
-    is_closed: bool,
-}
-
-/// How a change touches a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Touch {
-    /// Its entry stays as it is; others are spawned from it, or cease to be.
-    Parent,
-    /// Its entry is added, replaced or removed.
-    Changed,
-}
-
-/// The names that a change touches, by their hashes: two names of one hash cost a round more and do no harm. `None` for a
-/// registration, which depends on all that its host has registered.
-type Touches = Option<Vec<(u64, Touch)>>;
-
-impl Round {
-    /// Whether a change has to do with an earlier one of this round.
-    fn concerns(&self, touches: &Touches) -> bool {
-        let Some(touches) = touches else {
-            return !self.planned.is_empty() || !self.later.is_empty();
-        };
-        self.is_closed
-            || touches.iter().any(|(name, touch)| match self.touched.get(name) {
-                None => false,
-                Some(Touch::Changed) => true,
-                Some(Touch::Parent) => *touch == Touch::Changed,
-            })
-    }
-
-    fn touch(&mut self, touches: &Touches) {
-        let Some(touches) = touches else {
-            self.is_closed = true;
-            return;
-        };
-        for (name, touch) in touches {
-            let strongest = self.touched.entry(*name).or_insert(*touch);
-            if *touch == Touch::Changed {
-                *strongest = *touch;
-            }
-        }
-    }
-}
-
-impl Asked {
-    fn touches(&self) -> Touches {
-        let of = |id: &ActorId| {
-            let changed = (ActorRef::hash_of(&id.system, &id.name), Touch::Changed);
-            [changed, (ActorRef::hash_of(&id.system, &id.parent), Touch::Parent)]
-        };
-        match self {
-            Self::Register(_) => None,
-            Self::Spawn(spawn) => Some(spawn.actors.iter().flat_map(of).collect()),
-            Self::Forget(entry) => Some(of(&entry.id()).into()),
-        }
-    }
+    pub(super) bounds: RegistryBounds,
 }
 
 impl Storing {
@@ -125,6 +61,7 @@ impl Storing {
                 break;
             }
         }
+        self.0.note_overfull();
         Ok(count)
     }
 }
@@ -142,7 +79,7 @@ impl Keeper {
                 if round.concerns(&touches) {
                     round.touch(&touches);
                     round.later.push((change, touches));
-                } else if let Some(planned) = self.plan(change) {
+                } else if let Some(planned) = self.plan(change, &mut round.new_names) {
                     round.touch(&touches);
                     round.planned.push(planned);
                 }
@@ -153,18 +90,23 @@ impl Keeper {
     }
 
     /// Plans a change. Replies at once if there is nothing to store.
-    fn plan(&self, change: Change) -> Option<(Plan, Asker)> {
+    fn plan(&self, change: Change, new_names: &mut NewNames) -> Option<(Plan, Asker)> {
         let Change { asked, timing, asker } = change;
         if !timing.start() {
             // Whoever asked was told that it did not begin.
             return None;
         }
         let planned = match asked {
-            Asked::Register(registration) => plan::registration(&self.directory, registration),
+            Asked::Register(registration) => check_host(&self.directory, &registration.host)
+                .and_then(|()| plan::registration(&self.directory, registration)),
             Asked::Spawn(spawn) => plan::spawn(&self.directory, spawn),
             Asked::Forget(entry) => Ok(plan::forget(&entry)),
         };
-        match planned {
+        let fits = |plan: Plan| {
+            new_names.add(&plan, &self.directory, self.bounds)?;
+            Ok(plan)
+        };
+        match planned.and_then(fits) {
             Ok(plan) if !plan.writes.is_empty() => return Some((plan, asker)),
             Ok(plan) => asker.send(Ok(self.finish(plan))),
             Err(error) => asker.send(Err(error)),
@@ -189,6 +131,24 @@ impl Keeper {
                 stored.clone()
             };
             asker.send(stored.map(|()| self.finish(plan)));
+        }
+    }
+
+    /// Logs what is registered beyond the bounds: it is served, and nothing more is added to it.
+    fn note_overfull(&self) {
+        let (registered, bounds) = (self.directory.registered(), self.bounds);
+        if registered > bounds.all {
+            let bound = bounds.all;
+            warn!(registered, bound, "more actors are registered than may be: no new ones");
+        }
+        for (system, registered) in self.directory.systems_above(bounds.system) {
+            let bound = bounds.system;
+            warn!(
+                system,
+                registered,
+                bound,
+                "more actors are registered than may be in one system: no new ones"
+            );
         }
     }
 

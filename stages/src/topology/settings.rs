@@ -8,6 +8,7 @@ use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
 use crate::call::Placed;
 use crate::history::Retention;
 use crate::ports::{Clock, Registry, StateStore};
+use crate::registry::capacity::RegistryBounds;
 use crate::reply::Deadlines;
 use crate::retry_budget::RetryRates;
 use crate::rules::ChangeRules;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub retries: RetryRates,
     /// How a response changes an actor.
     pub rules: ChangeRules,
+    /// How many actors may be registered.
+    pub registry: RegistryBounds,
     /// How much of each history is kept.
     pub retention: Retention,
     /// Actors in memory, beyond which the least recently used leave.
@@ -72,6 +75,7 @@ impl Default for Settings {
             deadlines: Deadlines::default(),
             retries: RetryRates::default(),
             rules: ChangeRules::default(),
+            registry: RegistryBounds::default(),
             retention: Retention::default(),
             max_live: 1_000_000,
         }

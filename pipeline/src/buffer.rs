@@ -5,13 +5,16 @@
 //! is free again when its [`Permit`] is dropped, so a permit inside an event bounds that event for as
 //! long as it exists.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::ProducerMetrics;
+use crate::share::{Share, is_fair};
 
 pub use crate::refused::{Refused, Rejected};
 
@@ -38,6 +41,8 @@ pub enum Full {
 pub struct Permit {
     /// `None` after [`into_bytes`](Permit::into_bytes).
     capacity: Option<Arc<Capacity>>,
+    /// Whose share it counts against, if anybody's.
+    share: Option<Arc<Share>>,
     bytes: u32,
 }
 
@@ -54,12 +59,26 @@ impl Permit {
             if more > 0 {
                 capacity.bytes.try_acquire_many(more).map_err(refused)?.forget();
             }
+            if let Some(share) = &self.share {
+                share.widen(more as usize);
+            }
             self.bytes += more;
         }
         Ok(self)
     }
 
-    /// Ends the guard and keeps the place taken. [`Capacity::give_back`] frees it.
+    /// Counts it against another share from now on, full or not.
+    pub fn charge(&mut self, share: &Arc<Share>) {
+        if self.share.as_ref().is_some_and(|own| Arc::ptr_eq(own, share)) {
+            return;
+        }
+        share.add(self.bytes());
+        if let Some(former) = self.share.replace(Arc::clone(share)) {
+            former.remove(self.bytes());
+        }
+    }
+
+    /// Ends the guard and keeps the place taken, in nobody's share. [`Capacity::give_back`] frees it.
     pub(crate) fn into_bytes(mut self) -> u32 {
         self.capacity = None;
         self.bytes
@@ -76,6 +95,9 @@ impl Drop for Permit {
         if let Some(capacity) = self.capacity.take() {
             capacity.give_back(1, self.bytes as usize);
         }
+        if let Some(share) = self.share.take() {
+            share.remove(self.bytes());
+        }
     }
 }
 
@@ -90,6 +112,8 @@ pub(crate) struct Capacity {
     full: Full,
     /// Notified when no place is taken.
     unused: Notify,
+    /// Whether several share it: then none may hold more than is [fair](is_fair).
+    is_shared: AtomicBool,
 }
 
 impl Capacity {
@@ -102,46 +126,107 @@ impl Capacity {
             bound: Bound { events, bytes },
             full,
             unused: Notify::new(),
+            is_shared: AtomicBool::new(false),
         })
     }
 
-    /// Takes a place if one is free now. Freed places go to waiting callers first.
-    pub(crate) fn try_reserve(self: &Arc<Capacity>, bytes: usize) -> Result<Permit, Refused> {
+    /// Whether several share it from now on.
+    pub(crate) fn set_shared(&self, is_shared: bool) {
+        self.is_shared.store(is_shared, Ordering::Relaxed);
+    }
+
+    /// Whether several share it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place if one is free now, in that share. Freed places go to waiting callers first.
+    pub(crate) fn try_reserve(
+        self: &Arc<Capacity>,
+        bytes: usize,
+        share: Option<&Arc<Share>>,
+    ) -> Result<Permit, Refused> {
         let bytes = self.check(bytes)?;
         let event = self.events.try_acquire().map_err(refused)?;
         if bytes > 0 {
             self.bytes.try_acquire_many(bytes).map_err(refused)?.forget();
         }
         event.forget();
-        Ok(Permit { capacity: Some(Arc::clone(self)), bytes })
+        self.claim(self.permit(bytes), share)
     }
 
-    /// Takes a place, and waits for one as [`Full`] says. Cancel safe: a dropped future leaves the queue.
+    /// Takes a place in that share, and waits for one as [`Full`] says. Cancel safe: a dropped future leaves the queue.
     pub(crate) async fn reserve(
         self: &Arc<Capacity>,
         bytes: usize,
+        share: Option<&Arc<Share>>,
         metrics: &ProducerMetrics,
     ) -> Result<Permit, Refused> {
-        let limit = match (self.try_reserve(bytes), self.full) {
-            (Err(Refused::Full), Full::Wait(limit)) => limit,
+        let limit = match (self.try_reserve(bytes, share), self.full) {
+            (Err(Refused::Full | Refused::ShareFull), Full::Wait(limit)) => limit,
             (outcome, _) => return outcome,
         };
         let started = Instant::now();
-        let acquire = async {
-            let event = self.events.acquire().await.map_err(|_| Refused::Closed)?;
-            let bytes = self.check(bytes)?;
-            if bytes > 0 {
-                self.bytes.acquire_many(bytes).await.map_err(|_| Refused::Closed)?.forget();
-            }
-            event.forget();
-            Ok(Permit { capacity: Some(Arc::clone(self)), bytes })
-        };
+        let acquire = self.acquire_share(bytes, share);
         let outcome = match started.checked_add(limit) {
-            Some(deadline) => timeout_at(deadline, acquire).await.unwrap_or(Err(Refused::Full)),
+            Some(deadline) => match timeout_at(deadline, acquire).await {
+                Ok(outcome) => outcome,
+                // The last try; it also says which bound it is.
+                Err(_) => self.try_reserve(bytes, share),
+            },
             None => acquire.await,
         };
         metrics.waited(started.elapsed());
         outcome
+    }
+
+    /// Waits for a place, and until the share may hold it.
+    async fn acquire_share(
+        self: &Arc<Capacity>,
+        bytes: usize,
+        share: Option<&Arc<Share>>,
+    ) -> Result<Permit, Refused> {
+        let Some(share) = share else { return self.acquire(bytes).await };
+        let _counted = share.wait();
+        loop {
+            let mut freed = pin!(share.freed.notified());
+            // Registered before the check, so that no notification is missed.
+            freed.as_mut().enable();
+            match self.claim(self.acquire(bytes).await?, Some(share)) {
+                Err(Refused::ShareFull) => freed.await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn acquire(self: &Arc<Capacity>, bytes: usize) -> Result<Permit, Refused> {
+        let event = self.events.acquire().await.map_err(|_| Refused::Closed)?;
+        let bytes = self.check(bytes)?;
+        if bytes > 0 {
+            self.bytes.acquire_many(bytes).await.map_err(|_| Refused::Closed)?.forget();
+        }
+        event.forget();
+        Ok(self.permit(bytes))
+    }
+
+    fn permit(self: &Arc<Capacity>, bytes: u32) -> Permit {
+        Permit { capacity: Some(Arc::clone(self)), share: None, bytes }
+    }
+
+    /// Counts a taken place against a share. Frees the place when that would hold too much.
+    fn claim(&self, mut permit: Permit, share: Option<&Arc<Share>>) -> Result<Permit, Refused> {
+        let Some(share) = share else { return Ok(permit) };
+        let (events, bytes) = share.add(permit.bytes());
+        let is_allowed = events == 1
+            || !self.is_shared()
+            || is_fair(events, self.events.available_permits())
+                && is_fair(bytes, self.bytes.available_permits());
+        if !is_allowed {
+            share.undo(permit.bytes());
+            return Err(Refused::ShareFull);
+        }
+        permit.share = Some(Arc::clone(share));
+        Ok(permit)
     }
 
     fn check(&self, bytes: usize) -> Result<u32, Refused> {
@@ -199,7 +284,6 @@ fn refused(error: TryAcquireError) -> Refused {
 mod tests {
     use super::*;
     use futures_util::poll;
-    use std::pin::pin;
 
     fn metrics() -> ProducerMetrics {
         ProducerMetrics::new("test")
@@ -208,13 +292,13 @@ mod tests {
     #[test]
     fn the_capacity_is_bounded_in_events_and_in_bytes() {
         let capacity = Capacity::new(Bound { events: 2, bytes: 10 }, Full::Shed);
-        let first = capacity.try_reserve(8).unwrap();
-        assert_eq!(capacity.try_reserve(3).unwrap_err(), Refused::Full);
-        let second = capacity.try_reserve(2).unwrap();
-        assert_eq!(capacity.try_reserve(0).unwrap_err(), Refused::Full);
+        let first = capacity.try_reserve(8, None).unwrap();
+        assert_eq!(capacity.try_reserve(3, None).unwrap_err(), Refused::Full);
+        let second = capacity.try_reserve(2, None).unwrap();
+        assert_eq!(capacity.try_reserve(0, None).unwrap_err(), Refused::Full);
         drop(first);
-        assert_eq!(capacity.try_reserve(11).unwrap_err(), Refused::TooLarge);
-        let third = capacity.try_reserve(8).unwrap();
+        assert_eq!(capacity.try_reserve(11, None).unwrap_err(), Refused::TooLarge);
+        let third = capacity.try_reserve(8, None).unwrap();
         drop((second, third));
         assert_eq!(capacity.used(), 0);
     }
@@ -223,7 +307,8 @@ mod tests {
     async fn whoever_waits_for_unused_capacity_is_woken_by_the_last_place() {
         let capacity = Capacity::new(Bound { events: 2, bytes: 10 }, Full::Shed);
         capacity.unused().await;
-        let (first, last) = (capacity.try_reserve(8).unwrap(), capacity.try_reserve(0).unwrap());
+        let first = capacity.try_reserve(8, None).unwrap();
+        let last = capacity.try_reserve(0, None).unwrap();
         let mut unused = pin!(capacity.unused());
         assert!(poll!(&mut unused).is_pending());
         drop(first);
@@ -236,13 +321,13 @@ mod tests {
     async fn waiting_ends_at_its_limit_and_a_refusal_leaves_nothing_taken() {
         let limit = Duration::from_secs(3);
         let capacity = Capacity::new(Bound { events: 5, bytes: 10 }, Full::Wait(limit));
-        let held = capacity.try_reserve(10).unwrap();
+        let held = capacity.try_reserve(10, None).unwrap();
         let started = Instant::now();
-        assert_eq!(capacity.reserve(1, &metrics()).await.unwrap_err(), Refused::Full);
+        assert_eq!(capacity.reserve(1, None, &metrics()).await.unwrap_err(), Refused::Full);
         assert_eq!(started.elapsed(), limit);
         assert_eq!(capacity.used(), 1);
         drop(held);
-        assert_eq!(capacity.reserve(10, &metrics()).await.unwrap().bytes(), 10);
+        assert_eq!(capacity.reserve(10, None, &metrics()).await.unwrap().bytes(), 10);
     }
 
     #[tokio::test(start_paused = true)]
@@ -250,16 +335,20 @@ mod tests {
         let capacity =
             Capacity::new(Bound { events: 1, bytes: 10 }, Full::Wait(Duration::from_secs(9)));
         let metrics = metrics();
-        let held = capacity.try_reserve(1).unwrap();
-        let mut first = Box::pin(capacity.reserve(1, &metrics));
-        let mut second = pin!(capacity.reserve(1, &metrics));
-        let mut third = pin!(capacity.reserve(1, &metrics));
+        let held = capacity.try_reserve(1, None).unwrap();
+        let mut first = Box::pin(capacity.reserve(1, None, &metrics));
+        let mut second = pin!(capacity.reserve(1, None, &metrics));
+        let mut third = pin!(capacity.reserve(1, None, &metrics));
         assert!(poll!(&mut first).is_pending());
         assert!(poll!(&mut second).is_pending());
         assert!(poll!(&mut third).is_pending());
         drop(first);
         drop(held);
-        assert_eq!(capacity.try_reserve(1).unwrap_err(), Refused::Full, "the place is promised");
+        assert_eq!(
+            capacity.try_reserve(1, None).unwrap_err(),
+            Refused::Full,
+            "the place is promised"
+        );
         assert!(poll!(&mut third).is_pending());
         drop(second.await.unwrap());
         drop(third.await.unwrap());
@@ -270,13 +359,70 @@ mod tests {
         let capacity =
             Capacity::new(Bound { events: 1, bytes: 1 }, Full::Wait(Duration::from_secs(9)));
         let metrics = metrics();
-        let held = capacity.try_reserve(1).unwrap();
-        let mut waiting = pin!(capacity.reserve(1, &metrics));
+        let held = capacity.try_reserve(1, None).unwrap();
+        let mut waiting = pin!(capacity.reserve(1, None, &metrics));
         assert!(poll!(&mut waiting).is_pending());
         capacity.close();
         assert_eq!(waiting.await.unwrap_err(), Refused::Closed);
         drop(held);
-        assert_eq!(capacity.try_reserve(1).unwrap_err(), Refused::Closed);
+        assert_eq!(capacity.try_reserve(1, None).unwrap_err(), Refused::Closed);
         assert_eq!(capacity.used(), 0);
+    }
+
+    fn shared(events: usize, bytes: usize, full: Full) -> (Arc<Capacity>, Arc<Share>, Arc<Share>) {
+        let capacity = Capacity::new(Bound { events, bytes }, full);
+        capacity.set_shared(true);
+        (capacity, Arc::default(), Arc::default())
+    }
+
+    #[test]
+    fn one_of_several_holds_as_many_places_and_bytes_as_are_left_free() {
+        let (capacity, greedy, other) = shared(8, 100, Full::Shed);
+        let held: Vec<_> =
+            std::iter::from_fn(|| capacity.try_reserve(1, Some(&greedy)).ok()).collect();
+        assert_eq!(held.len(), 4, "half of the places");
+        let second: Vec<_> =
+            std::iter::from_fn(|| capacity.try_reserve(40, Some(&other)).ok()).collect();
+        assert_eq!(second.len(), 1, "80 bytes are more than is left");
+        let error = capacity.try_reserve(40, Some(&other)).unwrap_err();
+        assert_eq!(error, Refused::ShareFull);
+        assert_eq!((capacity.used(), other.events()), (5, 1), "a refusal leaves nothing taken");
+        drop((held, second));
+        capacity.set_shared(false);
+        let alone: Vec<_> =
+            std::iter::from_fn(|| capacity.try_reserve(0, Some(&greedy)).ok()).collect();
+        assert_eq!(alone.len(), 8);
+        drop(alone);
+        assert_eq!((capacity.used(), greedy.events()), (0, 0));
+    }
+
+    #[test]
+    fn a_place_can_change_its_share() {
+        let (capacity, one, other) = shared(8, 100, Full::Shed);
+        let mut permit = capacity.try_reserve(10, Some(&one)).unwrap();
+        permit.charge(&other);
+        assert_eq!((one.events(), other.events()), (0, 1));
+        drop(permit);
+        assert_eq!((other.events(), capacity.used()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_full_share_is_served_when_it_has_given_something_back() {
+        let limit = Duration::from_secs(3);
+        let (capacity, greedy, _) = shared(4, 10, Full::Wait(limit));
+        let metrics = metrics();
+        let held = capacity.try_reserve(0, Some(&greedy)).unwrap();
+        let more = capacity.try_reserve(0, Some(&greedy)).unwrap();
+        let mut waiting = pin!(capacity.reserve(0, Some(&greedy), &metrics));
+        assert!(poll!(&mut waiting).is_pending());
+        assert!(poll!(&mut waiting).is_pending(), "it woke itself");
+        drop(held);
+        drop(waiting.await.unwrap());
+        let last = capacity.try_reserve(0, Some(&greedy)).unwrap();
+        let started = Instant::now();
+        let refused = capacity.reserve(0, Some(&greedy), &metrics).await.unwrap_err();
+        assert_eq!((refused, started.elapsed()), (Refused::ShareFull, limit));
+        drop((more, last));
+        assert_eq!((capacity.used(), greedy.events()), (0, 0));
     }
 }

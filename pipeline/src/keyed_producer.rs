@@ -14,6 +14,7 @@ pub use crate::dispatcher::keyed::{Ahead, EventId};
 use crate::drain::Drainable;
 use crate::gate::Gate;
 use crate::sealed::Sealed;
+use crate::share::Share;
 use crate::subscription::{Attach, Link, Subscribe, SubscribeError, SubscribeOptions};
 
 mod shared;
@@ -88,7 +89,7 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     /// # Errors
     /// [`Refused::Full`], [`Refused::Closed`] or [`Refused::TooLarge`].
     pub fn try_reserve(&self, bytes: usize) -> Result<Permit, Refused> {
-        self.counted(self.shared.capacity.try_reserve(bytes))
+        self.counted(self.shared.capacity.try_reserve(bytes, None))
     }
 
     /// Takes a place in the buffer. When none is free it waits or fails, as [`Full`] says; first come,
@@ -97,7 +98,17 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     /// # Errors
     /// As [`try_reserve`](KeyedProducer::try_reserve).
     pub async fn reserve(&self, bytes: usize) -> Result<Permit, Refused> {
-        let outcome = self.shared.capacity.reserve(bytes, &self.shared.metrics).await;
+        let outcome = self.shared.capacity.reserve(bytes, None, &self.shared.metrics).await;
+        self.counted(outcome)
+    }
+
+    /// The same, for one class of events: when several classes have a [limit](KeyedProducer::set_class_limit), its share
+    /// holds no more of the buffer than is [fair](crate::share). Each class has a share of its own.
+    ///
+    /// # Errors
+    /// As [`try_reserve`](KeyedProducer::try_reserve), and [`Refused::ShareFull`].
+    pub async fn reserve_in(&self, share: &Arc<Share>, bytes: usize) -> Result<Permit, Refused> {
+        let outcome = self.shared.capacity.reserve(bytes, Some(share), &self.shared.metrics).await;
         self.counted(outcome)
     }
 
@@ -145,9 +156,17 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     }
 
     /// Limits how many events of a class are in flight at once. `usize::MAX`, the default, means no
-    /// limit.
+    /// limit. When several classes have a limit, one of them has at most as many events in flight as there is demand left
+    /// ([`share`](crate::share)).
     pub fn set_class_limit(&self, class: u32, in_flight: usize) {
-        self.shared.with(|state| state.machine.set_class_limit(class, in_flight));
+        self.shared.with(|state| {
+            self.shared.capacity.set_shared(state.machine.set_class_limit(class, in_flight));
+        });
+    }
+
+    /// Whether several classes have a limit and share demand and buffer.
+    pub fn is_shared(&self) -> bool {
+        self.shared.capacity.is_shared()
     }
 
     /// Returns how many events are queued.

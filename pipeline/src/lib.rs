@@ -65,6 +65,7 @@ pub mod randomness;
 mod refused;
 mod demand;
 pub mod gate;
+pub mod share;
 pub mod buffer;
 pub mod dispatcher;
 pub mod subscription;
@@ -98,6 +99,7 @@ pub use producer::{
     Call, CallError, CallService, CastFuture, CastService, Producer, ProducerOptions, Reply, Source,
 };
 pub use producer_consumer::ProducerConsumer;
+pub use share::Share;
 pub use subscription::{
     Cancel, DemandMode, MAX_DEMAND, Subscribe, SubscribeError, SubscribeOptions, Subscription,
 };

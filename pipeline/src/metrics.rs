@@ -29,7 +29,7 @@ pub(crate) struct ProducerMetrics {
     granted: Counter,
     waited: Counter,
     waited_micros: AtomicU64,
-    shed: [Counter; 4],
+    shed: [Counter; 5],
 }
 
 impl ProducerMetrics {
@@ -40,7 +40,13 @@ impl ProducerMetrics {
             granted: counter!(DEMAND_GRANTED_TOTAL, "stage" => stage),
             waited: counter!(BACKPRESSURE_SECONDS_TOTAL, "stage" => stage),
             waited_micros: AtomicU64::new(0),
-            shed: [shed("full"), shed("key_full"), shed("closed"), shed("too_large")],
+            shed: [
+                shed("full"),
+                shed("share_full"),
+                shed("key_full"),
+                shed("closed"),
+                shed("too_large"),
+            ],
         }
     }
 
@@ -62,9 +68,10 @@ impl ProducerMetrics {
     }
 
     pub(crate) fn refused(&self, reason: Refused) {
-        let [full, key_full, closed, too_large] = &self.shed;
+        let [full, share_full, key_full, closed, too_large] = &self.shed;
         match reason {
             Refused::Full => full,
+            Refused::ShareFull => share_full,
             Refused::KeyFull => key_full,
             Refused::Closed => closed,
             Refused::TooLarge => too_large,

@@ -87,7 +87,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> Producer<T, D> {
     /// # Errors
     /// [`Refused::Full`], [`Refused::Closed`] or [`Refused::TooLarge`].
     pub fn try_reserve(&self, bytes: usize) -> Result<Permit, Refused> {
-        self.counted(self.shared.capacity.try_reserve(bytes))
+        self.counted(self.shared.capacity.try_reserve(bytes, None))
     }
 
     /// Takes a place in the buffer. When none is free it waits or fails, as [`Full`] says; first come,
@@ -96,7 +96,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> Producer<T, D> {
     /// # Errors
     /// As [`try_reserve`](Producer::try_reserve).
     pub async fn reserve(&self, bytes: usize) -> Result<Permit, Refused> {
-        let outcome = self.shared.capacity.reserve(bytes, &self.shared.metrics).await;
+        let outcome = self.shared.capacity.reserve(bytes, None, &self.shared.metrics).await;
         self.counted(outcome)
     }
 

@@ -8,6 +8,9 @@ pub enum Refused {
     /// The buffer is full and stayed full for as long as the event may wait.
     #[error("the buffer is full")]
     Full,
+    /// The event's [share](crate::share) of the buffer is full, and stayed full for as long as the event may wait.
+    #[error("the share of the buffer is full")]
+    ShareFull,
     /// The queue of the event's key is full.
     #[error("the queue of this key is full")]
     KeyFull,

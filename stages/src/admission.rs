@@ -108,7 +108,7 @@ impl Inner {
     fn means(&self, entry: &Entry, hosted: &Hosted) -> Means {
         Means {
             actor: entry.mean_turn.mean(),
-            host: hosted.mean_turn.mean(),
+            host: hosted.host.mean_turn.mean(),
             all: self.mean_turn.mean(),
         }
     }
@@ -119,7 +119,9 @@ impl Inner {
             mean.map_or(Duration::ZERO, |mean| mean.saturating_mul(turns) / at_once)
         };
         let of_actor = of(means.actor, ahead.of_key, 1);
-        let of_host = of(means.host, ahead.of_class, self.at_once_per_host);
+        // With several hosts, one has at most half of the turns.
+        let share = if self.queue.is_shared() { self.at_once.div_ceil(2) } else { self.at_once };
+        let of_host = of(means.host, ahead.of_class, self.at_once_per_host.min(share));
         of_actor.max(of_host).max(of(means.all, ahead.of_all, self.at_once))
     }
 
@@ -143,7 +145,7 @@ impl Inner {
             return;
         }
         let hosted = entry.spec().hosted;
-        hosted.mean_turn.record(took);
+        hosted.host.mean_turn.record(took);
         let means = self.means(entry, &hosted);
         if self.longest(means) <= self.short {
             return;

@@ -74,7 +74,8 @@ impl Mailboxes {
         Timing::new(self.deadlines, whole.map(Duration::from_millis))
     }
 
-    /// Takes a place among the admitted. Waits for it when the mesh is set to wait, at most until the call is too late.
+    /// Takes a place among the admitted, in the share of the actor's host. Waits for it when the mesh is set to wait, at
+    /// most until the call is too late.
     ///
     /// # Errors
     /// When there is no place, or the proxy is draining.
@@ -82,10 +83,12 @@ impl Mailboxes {
         &self,
         bytes: usize,
         timing: &Timing,
-        actor: &ActorRef,
+        entry: &Entry,
     ) -> Result<Permit, Error> {
-        let reserved = timeout_at(timing.start_by, self.queue.reserve(bytes)).await;
-        reserved.unwrap_or(Err(Refused::Full)).map_err(|refused| refusal(refused, actor))
+        let hosted = entry.spec().hosted;
+        let reserving = self.queue.reserve_in(&hosted.host.admitted, bytes);
+        let reserved = timeout_at(timing.start_by, reserving).await;
+        reserved.unwrap_or(Err(Refused::Full)).map_err(|refused| refusal(refused, entry))
     }
 
     /// Queues a call. Returns the reply to wait for, `None` when nobody waits for it.
@@ -113,15 +116,15 @@ impl Mailboxes {
         };
         let is_exempt = call.permit.is_none();
         let retries = call.retries();
-        let actor = entry.actor.clone();
         let host_limit = entry.spec().hosted.host_limit;
-        let placed = Placed { entry, host_limit, task: Task::Call(Box::new(call)), retries };
+        let placed =
+            Placed { entry: entry.clone(), host_limit, task: Task::Call(Box::new(call)), retries };
         let pushed =
             if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
         match pushed {
-            Ok(id) => Ok(waiting.map(|waiting| self.pending(waiting, actor, id))),
+            Ok(id) => Ok(waiting.map(|waiting| self.pending(waiting, entry.actor.clone(), id))),
             Err(rejected) => {
-                let error = refusal(rejected.reason, &actor);
+                let error = refusal(rejected.reason, &entry);
                 rejected.event.fail(error.clone());
                 Err(error)
             }
@@ -162,11 +165,11 @@ impl Mailboxes {
         let actor = entry.actor.clone();
         self.check_location(&actor)?;
         let timing = Timing::new(self.deadlines, None);
-        let permit = self.reserve(0, &timing, &actor).await?;
+        let permit = self.reserve(0, &timing, entry).await?;
         let (reply, waiting) = Reply::new(&timing);
         let placed = self.placed(entry, task(Question { reply, timing, permit }));
         let pushed = self.queue.push(placed);
-        let id = pushed.map_err(|rejected| refusal(rejected.reason, &actor))?;
+        let id = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
         Ok(self.pending(waiting, actor, id))
     }
 
@@ -190,13 +193,20 @@ impl Mailboxes {
 }
 
 /// What a refused caller is told.
-fn refusal(refused: Refused, actor: &ActorRef) -> Error {
+fn refusal(refused: Refused, entry: &Entry) -> Error {
     let (label, reason) = match refused {
         Refused::Closed => return Error::Draining,
         Refused::TooLarge => {
             return Error::TooLarge("the call is larger than the whole admission bound".into());
         }
-        Refused::KeyFull => ("mailbox", format!("the mailbox of {actor} is full")),
+        Refused::KeyFull => ("mailbox", format!("the mailbox of {} is full", entry.actor)),
+        Refused::ShareFull => {
+            let host = &entry.spec().hosted.definition.host;
+            (
+                "host_share",
+                format!("the calls of the host at {host} hold as many places as they may"),
+            )
+        }
         Refused::Full => ("admission", "the proxy has no room for another call".to_owned()),
     };
     overloaded(label, reason)

@@ -1,6 +1,7 @@
 //! Registry: who is registered, and what is in memory of each.
 
 pub(crate) mod entry;
+pub(crate) mod known_host;
 pub(crate) mod directory;
 mod plan;
 pub(crate) mod capacity;

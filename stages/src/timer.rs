@@ -264,7 +264,7 @@ mod tests {
             let id = Arc::new(definition.id.clone());
             let definition = Arc::new(definition);
             let hosted =
-                Hosted { definition: definition.clone(), host_limit: 1, mean_turn: Arc::default() };
+                Hosted { definition: definition.clone(), host_limit: 1, host: Arc::default() };
             timers.changed(&directory.put(id, Source::Defined(hosted)), &definition);
         }
         let (tasks, stop) = (Drain::new(), CancellationToken::new());

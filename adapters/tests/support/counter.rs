@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http_body_util::Full;
+use hyper::Request;
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::time::sleep;
@@ -111,18 +113,34 @@ pub(crate) fn stateless(name: &str) -> Actor {
     actor
 }
 
-/// Registers definitions.
+/// Registers definitions of the host that the settings name.
 pub(crate) async fn register(client: &mut Client, definitions: Vec<Actor>) {
+    register_with(client, None, definitions).await;
+}
+
+/// Registers definitions of the host at `http://host:port`.
+pub(crate) async fn register_at(client: &mut Client, host: &str, definitions: Vec<Actor>) {
+    register_with(client, Some(host), definitions).await;
+}
+
+async fn register_with(client: &mut Client, host: Option<&str>, definitions: Vec<Actor>) {
     let name = |actor: &Actor| actor.id.as_ref().expect("named").name.clone();
     let actors = definitions.into_iter().map(|actor| (name(&actor), actor)).collect();
-    let request = RegistrationRequest {
+    let registration = RegistrationRequest {
         service_info: Some(ServiceInfo::default()),
         actor_system: Some(ActorSystem {
             name: SYSTEM.into(),
             registry: Some(Registry { actors }),
         }),
     };
-    let reply = client.post("/api/v1/system", request.encode_to_vec().into()).await;
+    let mut request = Request::post("/api/v1/system")
+        .header("host", "tidegate")
+        .header("content-type", "application/octet-stream");
+    if let Some(host) = host {
+        request = request.header("tidegate-host", host);
+    }
+    let request = request.body(Full::new(registration.encode_to_vec().into()));
+    let reply = client.send(request.expect("a valid request")).await;
     let reply = reply.expect("a registration is answered");
     let status = reply.decode::<RegistrationResponse>().status.expect("a status");
     assert_eq!((reply.status, status.status()), (200, Status::Ok), "{}", status.message);

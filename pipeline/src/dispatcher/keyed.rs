@@ -7,6 +7,7 @@
 //!
 //! A grant needs three things at once: demand of a subscriber, a permit of the class, and a ready key; and a fourth when
 //! there is a gate: what that gives.
+//! When several classes have a limit, none of them takes all demand: see [`share`](crate::share).
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash};
@@ -73,6 +74,8 @@ pub(crate) struct Keyed<K, T> {
     hasher: Seeded,
     slots: Slots<K, T>,
     classes: HashMap<u32, Class>,
+    /// How many of them have a limit.
+    limited: usize,
     /// Classes that can grant, each once, in the order of their turns.
     rotation: VecDeque<u32>,
     line: Line<T>,
@@ -93,6 +96,7 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             hasher: Seeded::default(),
             slots: Slots::default(),
             classes: HashMap::new(),
+            limited: 0,
             rotation: VecDeque::new(),
             line: Line::default(),
             subscribers: Subscribers::default(),
@@ -152,10 +156,19 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         Ok(id)
     }
 
-    /// Limits the events of a class in flight. `usize::MAX` removes the limit.
-    pub(crate) fn set_class_limit(&mut self, class: u32, in_flight: usize) {
-        self.classes.entry(class).or_default().limit = in_flight;
+    /// Limits the events of a class in flight. `usize::MAX` removes the limit. Returns whether several classes have one.
+    pub(crate) fn set_class_limit(&mut self, class: u32, in_flight: usize) -> bool {
+        let state = self.classes.entry(class).or_default();
+        let was_limited = state.is_limited();
+        state.limit = in_flight;
+        self.limited = self.limited + usize::from(state.is_limited()) - usize::from(was_limited);
         self.class_changed(class);
+        self.is_shared()
+    }
+
+    /// Whether the demand is shared between several classes.
+    fn is_shared(&self) -> bool {
+        self.limited > 1
     }
 
     pub(crate) fn subscribe(&mut self, id: SubscriberId, account: Account) {
@@ -179,7 +192,32 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
 
     /// Whether [`grant`](Keyed::grant) would return an event, unless the gate refuses all that it is asked for.
     pub(crate) fn has_grant(&self) -> bool {
-        (!self.rotation.is_empty() || self.line.may_move()) && self.subscribers.has_demand()
+        (self.line.may_move() && self.subscribers.has_demand()) || self.next_class().is_some()
+    }
+
+    /// The index in `rotation` of the class that is granted next.
+    fn next_class(&self) -> Option<usize> {
+        if self.rotation.is_empty() || !self.subscribers.has_demand() {
+            return None;
+        }
+        if !self.is_shared() {
+            return Some(0);
+        }
+        self.rotation.iter().position(|class| self.may_share(*class))
+    }
+
+    /// Whether a class may have one more of the demand that is left, if it has to share it.
+    fn may_share(&self, class: u32) -> bool {
+        let free = self.subscribers.demand().saturating_sub(1);
+        !self.is_shared() || self.classes.get(&class).is_some_and(|class| class.may_share(free))
+    }
+
+    /// How many classes take turns: of those that share the demand, the ones that may hold more of it now.
+    fn granting(&self) -> usize {
+        if !self.is_shared() {
+            return self.rotation.len();
+        }
+        self.rotation.iter().filter(|class| self.may_share(**class)).count()
     }
 
     /// Grants the next event for which there are demand, a permit of its class, and a ready key, and that passes the
@@ -191,7 +229,8 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         if let Some(slot) = self.next_in_line() {
             return self.grant_first(slot);
         }
-        while let Some(class) = self.rotation.pop_front() {
+        while let Some(next) = self.next_class() {
+            let class = self.rotation.remove(next)?;
             let state = self.classes.get_mut(&class)?;
             state.in_rotation = false;
             let slot = state.ready.first()?;

@@ -36,7 +36,7 @@ impl Reservation {
                 Reservation::Waiting(place) => {
                     *self = Reservation::Taken(try_ready!(place.as_mut().poll(cx)));
                 }
-                Reservation::None => match producer.shared.capacity.try_reserve(0) {
+                Reservation::None => match producer.shared.capacity.try_reserve(0, None) {
                     Err(Refused::Full) => {
                         let producer = producer.clone();
                         *self = Reservation::Waiting(Box::pin(

@@ -40,7 +40,7 @@ impl Admit {
         let permit = if origin == Origin::Inside && self.mailboxes.is_closed() {
             None
         } else {
-            Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry.actor).await?)
+            Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry).await?)
         };
         Ok(Admitted { entry, invocation, timing, permit })
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
 use crate::registry::entry::{Entry, Hosted, NOT_LIVE, Source};
-use crate::turn_time::MeanTurn;
+use crate::registry::known_host::KnownHost;
 
 const SHARDS: usize = 64;
 
@@ -31,11 +31,11 @@ struct Registered {
     all: usize,
 }
 
-/// Of each host the number of its limit on calls in flight, and how long its turns take. A number is never used twice,
+/// Of each host the number of its limit on calls in flight, and what else is known. A number is never used twice,
 /// because queued turns may still count against an old one.
 #[derive(Debug, Default)]
 struct HostLimits {
-    by_host: HashMap<HostAddress, (u32, Arc<MeanTurn>), Seeded>,
+    by_host: HashMap<HostAddress, (u32, Arc<KnownHost>), Seeded>,
     newest: u32,
 }
 
@@ -169,14 +169,14 @@ impl Directory {
         let mut host_limits = self.host_limits.lock();
         let known = host_limits.by_host.get(&definition.host).cloned();
         let is_new = known.is_none();
-        let (host_limit, mean_turn) = known.unwrap_or_else(|| {
+        let (host_limit, host) = known.unwrap_or_else(|| {
             // Number 0 is that of turns which need no host.
             host_limits.newest += 1;
             let new = (host_limits.newest, Arc::default());
             host_limits.by_host.insert(definition.host.clone(), new.clone());
             new
         });
-        (Hosted { definition, host_limit, mean_turn }, is_new)
+        (Hosted { definition, host_limit, host }, is_new)
     }
 
     /// Removes the limit of a host if no definition names the host any more. Returns whether the limit was removed. Reads every

@@ -14,6 +14,7 @@ use crate::activation::Live;
 use crate::activation::incarnation::{CommitState, Incarnation};
 use crate::actor::{ActorId, ActorRef, Definition};
 use crate::error::Error;
+use crate::registry::known_host::KnownHost;
 use crate::state::Timestamp;
 use crate::turn_time::MeanTurn;
 
@@ -22,8 +23,8 @@ use crate::turn_time::MeanTurn;
 pub(crate) struct Hosted {
     pub(crate) definition: Arc<Definition>,
     pub(crate) host_limit: u32,
-    /// How long turns take that count against it.
-    pub(crate) mean_turn: Arc<MeanTurn>,
+    /// What else they share.
+    pub(crate) host: Arc<KnownHost>,
 }
 
 /// Where an entry's definition comes from.

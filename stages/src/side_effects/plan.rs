@@ -8,7 +8,8 @@ use crate::actor::{ActorId, ActorRef};
 use crate::call::{Call, Completion, Placed, PlannedEffect, Task};
 use crate::error::Error;
 use crate::invocation::{Invocation, Payload, Routing};
-use crate::registry::entry::{CheckedOut, Entry};
+use crate::registry::entry::{CheckedOut, Entry, Hosted};
+use crate::registry::known_host::KnownHost;
 use crate::retries::Retries;
 
 /// How long a side effect whose target has no room is tried again.
@@ -83,7 +84,8 @@ impl Planner {
                 "Actor {name} routed its call to action {action} of {target}, which has no such action; {NOT_KEPT}"
             )));
         }
-        Ok(Some(Route { entry, host_limit: hosted.host_limit, action, is_piped }))
+        let Hosted { host_limit, host, .. } = hosted;
+        Ok(Some(Route { entry, host_limit, host, action, is_piped }))
     }
 }
 
@@ -91,6 +93,7 @@ impl Planner {
 pub(super) struct Route {
     entry: Arc<Entry>,
     host_limit: u32,
+    host: Arc<KnownHost>,
     action: String,
     /// Whether it takes the response along instead of the request.
     is_piped: bool,
@@ -108,13 +111,17 @@ pub(super) fn completion(
     Completion::Route(Box::new(routed(&actor.spec.id, *call, payload, route)))
 }
 
-/// The same call at its next actor: permit, deadline, identity, metadata and trace stay (decision 10).
+/// The same call at its next actor: permit, deadline, identity, metadata and trace stay (decision 10). The permit counts
+/// for the next actor's host.
 fn routed(from: &ActorId, call: Call, response: Payload, route: Route) -> Placed {
-    let Route { entry, host_limit, action, is_piped } = route;
+    let Route { entry, host_limit, host, action, is_piped } = route;
     let caller = ActorId { parent: String::new(), ..from.clone() };
     let timing = call.timing.routed();
     let payload = if is_piped { response } else { call.payload };
-    let call = Call { action, payload, caller: Some(caller), timing, spawns: false, ..call };
+    let mut call = Call { action, payload, caller: Some(caller), timing, spawns: false, ..call };
+    if let Some(permit) = &mut call.permit {
+        permit.charge(&host.admitted);
+    }
     let retries = call.retries();
     Placed { entry, host_limit, task: Task::Call(Box::new(call)), retries }
 }
@@ -128,7 +135,7 @@ mod tests {
     use crate::effects::EffectsSender;
     use crate::identity::{Identity, PeerAddress};
     use crate::registry::directory::Directory;
-    use crate::registry::entry::{Hosted, Source};
+    use crate::registry::entry::Source;
     use crate::reply::{Deadlines, Reply, Timing};
 
     fn entry(name: &str) -> Arc<Entry> {
@@ -137,7 +144,7 @@ mod tests {
         let source = Source::Defined(Hosted {
             definition: definition.into(),
             host_limit: 1,
-            mean_turn: Arc::default(),
+            host: Arc::default(),
         });
         Directory::new().put(id, source)
     }
@@ -160,7 +167,13 @@ mod tests {
             permit: None,
         };
         let (from, to) = (entry("joe"), entry("moe"));
-        let route = Route { entry: to, host_limit: 1, action: "add".into(), is_piped: false };
+        let route = Route {
+            entry: to,
+            host_limit: 1,
+            host: Arc::default(),
+            action: "add".into(),
+            is_piped: false,
+        };
         let placed = routed(&from.id(), call, Payload::Unset, route);
         let Task::Call(call) = placed.task else { panic!("a call stays one") };
         assert_eq!(call.identity, identity);

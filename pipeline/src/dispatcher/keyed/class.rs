@@ -1,6 +1,7 @@
 //! Class: events with their own limit in flight, and the queue of their ready keys.
 
 use crate::dispatcher::keyed::ready_queue::ReadyQueue;
+use crate::share::is_fair;
 
 /// One class of events. It has no limit by default.
 #[derive(Debug)]
@@ -29,8 +30,17 @@ impl Class {
         self.in_flight < self.limit
     }
 
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limit != usize::MAX
+    }
+
+    /// Whether it may have one more event in flight when several classes have limits and this much demand is left then.
+    pub(crate) fn may_share(&self, free: usize) -> bool {
+        !self.is_limited() || is_fair(self.in_flight + 1, free)
+    }
+
     /// Whether it holds nothing that a new class would not have.
     pub(crate) fn is_forgettable(&self) -> bool {
-        self.limit == usize::MAX && self.in_flight == 0 && self.ready.is_empty()
+        !self.is_limited() && self.in_flight == 0 && self.ready.is_empty()
     }
 }

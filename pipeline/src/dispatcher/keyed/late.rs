@@ -103,7 +103,7 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
     /// Each turn of a key is followed by one turn of each ready key.
     fn ahead_of(&self, of_key: usize, position: usize, class: u32) -> Ahead {
         let of_class = position.saturating_add(of_key.saturating_mul(self.ready_keys(class)));
-        let of_all = of_class.saturating_mul(self.rotation.len().max(1));
+        let of_all = of_class.saturating_mul(self.granting().max(1));
         Ahead { of_key, of_class: of_class.min(self.queued), of_all: of_all.min(self.queued) }
     }
 }
@@ -166,6 +166,16 @@ mod tests {
         // A class that may have no event in flight holds nobody up.
         machine.set_class_limit(1, 0);
         assert_eq!(machine.ahead(&99, 2).of_all, 3);
+        // Neither does one that holds its share.
+        machine.set_class_limit(1, 100);
+        machine.set_class_limit(2, 100);
+        demand(&mut machine, 8);
+        assert_eq!(machine.ahead(&99, 2).of_all, 6);
+        let held: Vec<_> =
+            std::iter::from_fn(|| machine.grant()).map(|grant| grant.event.0).collect();
+        assert_eq!(held.len(), 5, "{held:?}");
+        machine.push(&103, (103, 0), 2, false).unwrap();
+        assert_eq!(machine.ahead(&99, 2).of_all, 1);
     }
 
     #[test]

@@ -56,17 +56,19 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         let mut next = self.line.keys.first();
         while let Some(slot) = next {
             next = self.slots.links(slot).after();
-            let Some(head) = self.slots.get_mut(slot).waiting.front_mut() else { continue };
-            let class = head.class;
-            if !self.classes.entry(class).or_default().has_permit() {
-                // It waits for a permit, not for the gate: others may pass.
+            let head = self.slots.get_mut(slot).waiting.front();
+            let Some(class) = head.map(|head| head.class) else { continue };
+            let has_permit = self.classes.entry(class).or_default().has_permit();
+            if !has_permit || !self.may_share(class) {
+                // It waits for its class, not for the gate: others may pass.
                 self.line.keys.remove(&mut self.slots, slot);
                 self.slots.get_mut(slot).state = KeyState::Ready(class);
                 self.classes.entry(class).or_default().ready.push_front(&mut self.slots, slot);
                 continue;
             }
-            match self.line.gate.as_ref().map_or(Entry::Entered, |gate| gate.enter(&mut head.event))
-            {
+            let Some(head) = self.slots.get_mut(slot).waiting.front_mut() else { continue };
+            let gate = self.line.gate.as_ref();
+            match gate.map_or(Entry::Entered, |gate| gate.enter(&mut head.event)) {
                 Entry::Entered => {
                     self.line.keys.remove(&mut self.slots, slot);
                     return Some(slot);

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::gate::{Entry, Gate, Gated};
+use crate::share::is_fair;
 
 /// An event: its key, its number within the run, its class, and whether it may be shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,6 +135,16 @@ impl Model {
         self.out.iter().filter(|(_, out_class)| *out_class == class).count()
     }
 
+    /// Whether the class may hold one more: all of the demand when it is the only one with a limit, else at most as much as
+    /// is left.
+    fn may_share(&self, class: u32) -> bool {
+        let limited = |class: &u32| self.limits.get(class).is_some_and(|limit| *limit < usize::MAX);
+        let demand: usize = self.subscribers.iter().map(|(.., open)| *open).sum();
+        let held = self.in_flight(class) + 1;
+        let is_shared = (0..4).filter(limited).count() > 1;
+        !is_shared || !limited(&class) || held == 1 || held < demand
+    }
+
     /// The keys whose first event could be granted if there were demand.
     fn runnable(&self) -> BTreeSet<u8> {
         let taken = self.held();
@@ -142,7 +153,7 @@ impl Model {
             let limit = self.limits.get(&head.class).copied().unwrap_or(usize::MAX);
             let is = !taken.contains(key) && self.in_flight(head.class) < limit;
             let enters = !self.places.concerns(head) || self.places.entry(*key) == Entry::Entered;
-            (is && enters).then_some(*key)
+            (is && enters && self.may_share(head.class)).then_some(*key)
         };
         self.queues.iter().filter_map(is_runnable).collect()
     }
@@ -336,6 +347,50 @@ proptest! {
             }
         }
         prop_assert_eq!(seen, expected);
+    }
+
+    /// However many classes never have enough, once what they hold has turned over each leaves as much as it holds: with n
+    /// of them at least 1 of n + 1 parts. One class alone takes everything.
+    #[test]
+    fn greedy_classes_leave_a_part_of_the_demand(demand in 1usize..40, classes in 1u32..6) {
+        let mut machine: Keyed<u32, u32> = Keyed::new(usize::MAX);
+        let id = SubscriberId(0);
+        machine.subscribe(id, Account::new(demand, demand - 1, true));
+        machine.open(id);
+        for class in 0..classes {
+            machine.set_class_limit(class, 1_000);
+            for number in 0..200 {
+                prop_assert!(machine.push(&(class * 1_000 + number), class, class, false).is_ok());
+            }
+        }
+        let mut held = VecDeque::new();
+        // A turn ends for each that can begin, the oldest first.
+        for round in 0..4 * demand {
+            while let Some(grant) = machine.grant() {
+                held.push_back(grant);
+            }
+            if classes > 1 && round > 3 * demand {
+                for class in 0..classes {
+                    let of_class = held.iter().filter(|grant| grant.event == class).count();
+                    let free = demand - held.len();
+                    prop_assert!(is_fair(of_class, free), "{of_class} of {demand}, {free} free");
+                }
+            }
+            let Some(oldest) = held.pop_front() else { break };
+            let class = oldest.event;
+            machine.release(oldest.held);
+            let key = 1_000_000 + u32::try_from(round).unwrap();
+            prop_assert!(machine.push(&key, class, class, false).is_ok());
+        }
+        while let Some(grant) = machine.grant() {
+            held.push_back(grant);
+        }
+        if classes == 1 {
+            prop_assert_eq!(held.len(), demand, "one class uses everything");
+        } else if demand > 2 * classes as usize {
+            let free = demand - held.len();
+            prop_assert!(free * (classes as usize + 1) >= demand, "{free} of {demand} are left");
+        }
     }
 
     /// Clearing returns each queued event once. Events in flight may be released afterwards.

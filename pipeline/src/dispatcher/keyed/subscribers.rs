@@ -43,6 +43,11 @@ impl Subscribers {
         self.ledgers.largest() > 0
     }
 
+    /// How many events are asked for and not granted.
+    pub(crate) fn demand(&self) -> usize {
+        self.ledgers.total()
+    }
+
     /// Grants one event to the subscriber with the largest outstanding demand.
     pub(crate) fn grant_one(&mut self) -> Option<SubscriberId> {
         self.ledgers.grant(1).map(|(id, _)| id)

@@ -1,0 +1,16 @@
+//! Known host: what is kept of a host as long as definitions name its address.
+
+use std::sync::Arc;
+
+use tidegate_pipeline::Share;
+
+use crate::turn_time::MeanTurn;
+
+/// One host; see the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct KnownHost {
+    /// How long the turns take that count against its limit.
+    pub(crate) mean_turn: MeanTurn,
+    /// What its calls hold of the places of admission.
+    pub(crate) admitted: Arc<Share>,
+}

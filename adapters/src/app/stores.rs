@@ -193,7 +193,9 @@ async fn open_cql(options: &CqlOptions, access: Access) -> Result<CqlStore, Star
     let opened = CqlStore::open_to(access, options, Arc::new(SystemClock), wire::definition).await;
     opened.map_err(|error| match error {
         CqlOpenError::Missing { .. } => StartError::NoStore(error.to_string()),
-        CqlOpenError::Newer { .. } => StartError::Format(error.to_string()),
+        CqlOpenError::Newer { .. } | CqlOpenError::Older { .. } => {
+            StartError::Format(error.to_string())
+        }
         _ => StartError::Database(error.to_string()),
     })
 }

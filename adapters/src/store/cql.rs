@@ -6,9 +6,11 @@
 //! is reported as known. The store reads the newest epoch after a write is acknowledged and before the
 //! result is returned: see `docs/decisions/010-fencing-in-cql.md`.
 
+mod book;
 mod bucket;
 mod connect;
 mod database;
+mod entries;
 mod error;
 mod fence;
 mod history;
@@ -17,6 +19,7 @@ mod known;
 mod lines;
 mod limit;
 mod list;
+mod migrate;
 mod options;
 mod ports;
 mod prune;
@@ -24,9 +27,11 @@ mod reader;
 mod registry;
 mod rows;
 mod schema;
+mod shards;
 mod shared;
 mod stamps;
 mod statements;
+mod tables;
 mod tls;
 mod errors;
 mod writer;
@@ -53,6 +58,7 @@ use database::Database;
 use fence::Fence;
 use known::Memory;
 use lines::Lines;
+use schema::Found;
 use shared::{Expiry, Shared};
 use stamps::{CLOCK, Stamps};
 use statements::Statements;
@@ -102,7 +108,7 @@ impl CqlStore {
     ) -> Result<Self, CqlOpenError> {
         let session = connect::session(options).await?;
         let limit = limit::of_write(&session, options).await?;
-        schema::prepare(&session, options, access).await?;
+        let found = schema::prepare(&session, options, access).await?;
         let cql = Statements::prepare(&session, options).await?;
         let database = Arc::new(Database::new(session, cql));
         let addresses = || options.addresses().join(", ");
@@ -118,6 +124,7 @@ impl CqlStore {
             stamps: Stamps::new(clock, ceiling),
             fence: Arc::new(Fence::new(options.consistency.of_claims(), epoch)),
             memory: Memory::new(),
+            book: tokio::sync::Mutex::default(),
             writes: Semaphore::new(options.writes.clamp(1, Semaphore::MAX_PERMITS)),
             tasks: tasks.clone(),
             vault: options.vault.clone(),
@@ -128,6 +135,13 @@ impl CqlStore {
             is_closed: AtomicBool::new(false),
             database,
         });
+        if found == Found::Former {
+            let migrated = shared.migrate(options).await;
+            migrated.map_err(|error| CqlOpenError::Migration {
+                keyspace: options.keyspace_name(),
+                reason: error.to_string(),
+            })?;
+        }
         let lines = Lines::new(tasks.clone());
         if access == Access::Read {
             // All writes go through the lines.

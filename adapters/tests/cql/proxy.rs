@@ -101,7 +101,7 @@ async fn a_proxy_ends_with_65_on_a_later_schema_and_with_69_without_a_database()
     let address = server::address();
     let (code, said) = refused(&settings(subject.name(), &address, "1")).await;
     assert_eq!(code, Some(65), "{said}");
-    assert!(said.contains("schema 7") && said.contains("up to 1"), "{said}");
+    assert!(said.contains("schema 7") && said.contains("up to 2"), "{said}");
     let mut nowhere = settings(subject.name(), "127.0.0.1:1", "1");
     nowhere.extend([("PROXY_DATABASE_USERNAME", "joe"), ("PROXY_DATABASE_SECRET", "hunter2")]);
     let (code, said) = refused(&nowhere).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use scylla::client::session::Session;
 
-use crate::server::{self, Keyspace, TABLES};
+use crate::server::{self, Keyspace, tables};
 use crate::support::client::Client;
 use crate::support::counter::{Added, Counter, SYSTEM, add, definition, get, register};
 use crate::support::host::{BoundHost, Host};
@@ -39,15 +39,10 @@ async fn found(session: &Session, query: &str) -> Vec<String> {
     found
 }
 
-async fn tables(session: &Session, keyspace: &str) -> Vec<String> {
-    let query = "SELECT table_name FROM system_schema.tables WHERE keyspace_name";
-    found(session, &format!("{query} = '{keyspace}'")).await
-}
-
 /// Everything in a keyspace, and of what the store notes of itself also when it was written.
 async fn content(session: &Session, keyspace: &str) -> Vec<String> {
     let mut content = Vec::new();
-    for table in TABLES {
+    for table in tables(session, keyspace).await {
         content.extend(found(session, &format!("SELECT JSON * FROM {keyspace}.{table}")).await);
     }
     let written = "SELECT JSON name, writetime(number), writetime(value)";

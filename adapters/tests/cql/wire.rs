@@ -18,8 +18,11 @@ const HEAD_BYTES: usize = 9;
 /// How long a request that is to be kept back may take to come.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// The kind of a request with one statement; several that are one write have another.
+/// The kind of a request with one statement.
 pub(crate) const EXECUTE: u8 = 0x0a;
+/// The kind of one with several that are one write.
+pub(crate) const BATCH: u8 = 0x0d;
+const QUERY: u8 = 0x07;
 
 type ToServer = Arc<AsyncMutex<OwnedWriteHalf>>;
 
@@ -28,6 +31,26 @@ struct Held {
     /// Requests that have one of these texts are kept back.
     marks: Vec<(u8, String)>,
     requests: Vec<(ToServer, Vec<u8>)>,
+    /// Prepared and changing requests that still pass.
+    left: Option<usize>,
+}
+
+impl Held {
+    /// Whether a request is kept back.
+    fn takes(&mut self, request: &[u8]) -> bool {
+        let kind = request[4];
+        let has = |text: &str| request.windows(text.len()).any(|part| part == text.as_bytes());
+        if let Some(left) = &mut self.left {
+            let is_read = kind == QUERY && request[HEAD_BYTES..].get(4..10) == Some(b"SELECT");
+            if matches!(kind, QUERY | EXECUTE | BATCH) && !is_read {
+                match left.checked_sub(1) {
+                    Some(fewer) => *left = fewer,
+                    None => return true,
+                }
+            }
+        }
+        self.marks.iter().any(|(of, text)| kind == *of && has(text))
+    }
 }
 
 /// The wire; cut when it is dropped.
@@ -53,6 +76,11 @@ impl Wire {
         self.held.lock().marks.push((kind, text.to_owned()));
     }
 
+    /// Lets so many prepared or changing requests pass, and keeps back all that come then.
+    pub(crate) fn cut_after(&self, count: usize) {
+        self.held.lock().left = Some(count);
+    }
+
     /// Waits until so many requests are kept back.
     pub(crate) async fn holds(&self, count: usize) {
         let held = async {
@@ -61,6 +89,15 @@ impl Wire {
             }
         };
         timeout(LIMIT, held).await.expect("the requests come");
+    }
+
+    /// Sends what was kept back, and keeps nothing back any more.
+    pub(crate) async fn release(&self) {
+        let held = std::mem::take(&mut *self.held.lock());
+        for (server, request) in held.requests {
+            // Its connection may be gone.
+            server.lock().await.write_all(&request).await.unwrap_or_default();
+        }
     }
 }
 
@@ -88,8 +125,7 @@ async fn forward(
         from.read_exact(&mut request[HEAD_BYTES..]).await?;
         let is_held = {
             let mut held = held.lock();
-            let has = |text: &str| request.windows(text.len()).any(|part| part == text.as_bytes());
-            let is_held = held.marks.iter().any(|(kind, text)| request[4] == *kind && has(text));
+            let is_held = held.takes(&request);
             if is_held {
                 held.requests.push((to.clone(), request.clone()));
             }

@@ -39,10 +39,6 @@ impl<'a> Changes<'a> {
         self.statements.push(statement.clone());
         self.values.push(Box::new(values));
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
 }
 
 /// A page of rows, and the state that starts the next page.
@@ -162,7 +158,7 @@ impl Database {
         stamp: i64,
     ) -> Result<(), StoreError> {
         if changes.values.len() > 1 {
-            return self.batch(BatchType::Unlogged, changes, stamp).await;
+            return self.batch(changes, stamp).await;
         }
         // Most writes are one row, and a batch of one row costs client and server more than the row does.
         match (changes.statements.pop(), changes.values.pop()) {
@@ -171,22 +167,8 @@ impl Database {
         }
     }
 
-    /// Writes the changes of several partitions: all of them are applied, or none.
-    pub(super) async fn commit_all(
-        &self,
-        changes: Changes<'_>,
-        stamp: i64,
-    ) -> Result<(), StoreError> {
-        self.batch(BatchType::Logged, changes, stamp).await
-    }
-
-    async fn batch(
-        &self,
-        kind: BatchType,
-        changes: Changes<'_>,
-        stamp: i64,
-    ) -> Result<(), StoreError> {
-        let mut batch = Batch::new(kind);
+    async fn batch(&self, changes: Changes<'_>, stamp: i64) -> Result<(), StoreError> {
+        let mut batch = Batch::new(BatchType::Unlogged);
         for statement in changes.statements {
             batch.append_statement(statement);
         }

@@ -42,6 +42,26 @@ pub enum CqlOpenError {
         /// The newest version that this Tidegate knows.
         known: i64,
     },
+    /// An earlier version of Tidegate made the schema, and the access mode does not migrate it.
+    #[error(
+        "keyspace {keyspace} has schema {found}: start the proxy once (`tidegate serve`), it migrates the keyspace to schema {known}"
+    )]
+    Older {
+        /// The keyspace.
+        keyspace: String,
+        /// The version found.
+        found: i64,
+        /// The version of this Tidegate.
+        known: i64,
+    },
+    /// The migration of a former schema failed; the next start goes on with it.
+    #[error("keyspace {keyspace} is not migrated yet, the next start goes on: {reason}")]
+    Migration {
+        /// The keyspace.
+        keyspace: String,
+        /// The request's error.
+        reason: String,
+    },
     /// The largest allowed state does not fit into one write.
     #[error(
         "the database takes at most {limit} bytes in one write, too few for states of {max_state_bytes} bytes: \

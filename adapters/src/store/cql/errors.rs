@@ -18,6 +18,14 @@ pub(super) fn of_write(error: &ExecutionError) -> StoreError {
     }
 }
 
+/// Reports a failure before anything that counts was written: the whole is not written, whatever the failure was.
+pub(super) fn unwritten(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unknown(text) => StoreError::Unavailable(text),
+        other => other,
+    }
+}
+
 /// Classifies a failed read.
 pub(super) fn of_read(error: impl Display) -> StoreError {
     StoreError::Unavailable(error.to_string())

@@ -69,15 +69,20 @@ impl Fence {
         Err(StoreError::Fenced(newest))
     }
 
+    /// The epoch that this store claimed last; 0 when none.
+    pub(super) fn own(&self) -> u64 {
+        self.own.load(Ordering::SeqCst)
+    }
+
     /// Whether another store has claimed an epoch after this one.
     pub(super) fn is_fenced(&self) -> bool {
-        let own = self.own.load(Ordering::SeqCst);
+        let own = self.own();
         own > 0 && own < self.newest.load(Ordering::SeqCst)
     }
 
     /// As [`check`](Self::check), with the epoch of this store, for requests without an epoch of their own.
     pub(super) fn check_own(&self) -> Result<(), StoreError> {
-        match self.own.load(Ordering::SeqCst) {
+        match self.own() {
             0 => Ok(()),
             own => self.check(own),
         }

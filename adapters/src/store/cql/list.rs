@@ -11,7 +11,8 @@ use tidegate_stages::history::Page;
 use tidegate_stages::ports::StoreError;
 
 use super::rows::Key;
-use super::shared::{SHARDS, Shared, shard};
+use super::shards::{SHARDS, shard};
+use super::shared::Shared;
 
 /// Concurrent requests.
 const ABREAST: usize = 8;

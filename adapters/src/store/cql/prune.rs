@@ -18,7 +18,8 @@ use super::bucket::Bucket;
 use super::database::{Changes, Rows};
 use super::reader::Place;
 use super::rows::{BUCKET, BUCKET_OF, Key, bound};
-use super::shared::{Shared, shard};
+use super::shards::shard;
+use super::shared::Shared;
 
 /// Buckets that one step drops, so that saves continue in between.
 const STEP: usize = 16;

@@ -1,30 +1,79 @@
-//! Registry: definitions and spawned ids, one partition per system.
+//! Registry: what is registered, spread over partitions.
+//!
+//! A change may have more names than one write takes, in many partitions. Its rows are written first, each with the
+//! change's number. Then one row flips: the last change of this owner's epoch that counts. Until then no read returns
+//! the rows, so a change is applied as a whole or not at all.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use scylla::response::PagingState;
 use tidegate_stages::ports::{Registered, RegistryChange, StoreError};
+use tracing::debug;
 
+use super::book::{Book, Entry, PARTITIONS, Slot, Unfinished, entry_bytes};
 use super::database::{Changes, Rows};
-use super::errors::damage;
+use super::errors::{damage, unwritten};
+use super::rows::signed;
 use super::shared::Shared;
 use crate::store::records;
 
 /// Entries in one page.
 const PAGE: usize = 512;
+/// Concurrent requests.
+const ABREAST: usize = 8;
+/// How often what is registered is read again when it changes during the read.
+const TRIES: u32 = 8;
 
 impl Shared {
+    /// Returns all entries that count.
     pub(super) async fn registered(&self) -> Result<Vec<Registered>, StoreError> {
-        let (mut all, mut from) = (Vec::new(), PagingState::start());
+        let mut visible = self.visible().await?;
+        for _ in 0..TRIES {
+            let shards: Vec<_> =
+                (0..PARTITIONS).map(|shard| self.registered_in(shard, &visible)).collect();
+            let found: Vec<_> = iter(shards).buffer_unordered(ABREAST).try_collect().await?;
+            // A change removes the rows that it replaces.
+            let now = self.visible().await?;
+            if now == visible {
+                return Ok(found.into_iter().flatten().collect());
+            }
+            visible = now;
+        }
+        Err(StoreError::Unavailable(format!("what is registered changed {TRIES} times")))
+    }
+
+    /// Returns the last change that counts, by epoch.
+    async fn visible(&self) -> Result<BTreeMap<i64, i64>, StoreError> {
+        let found: Vec<(i64, Option<i64>)> =
+            self.database.read(&self.database.cql.visible, ()).await?;
+        Ok(found.into_iter().map(|(epoch, change)| (epoch, change.unwrap_or(0))).collect())
+    }
+
+    async fn registered_in(
+        &self,
+        shard: i8,
+        visible: &BTreeMap<i64, i64>,
+    ) -> Result<Vec<Registered>, StoreError> {
+        let (mut all, mut from, mut last) = (Vec::new(), PagingState::start(), None);
         loop {
             let cql = &self.database.cql;
-            let page = self.database.read_page::<(Option<Bytes>,)>(&cql.registered, (), PAGE, from);
+            let page = self.database.read_page(&cql.registrations, (shard,), PAGE, from);
             let Rows { rows, next } = page.await?;
-            for (record,) in rows {
-                let record = record.unwrap_or_default();
-                let entry = records::decode_registered(&record, self.decode);
-                all.push(entry.map_err(|error| damage("a registered entry", error))?);
+            for row in rows {
+                let (system, name, epoch, change, record): (_, _, i64, i64, Option<Bytes>) = row;
+                let name: (String, String) = (system, name);
+                let counts = visible.get(&epoch).is_some_and(|last| change <= *last);
+                // The newest row of a name comes first.
+                if !counts || last.as_ref() == Some(&name) {
+                    continue;
+                }
+                last = Some(name);
+                if let Some(record) = record {
+                    let entry = records::decode_registered(&record, self.decode);
+                    all.push(entry.map_err(|error| damage("a registered entry", error))?);
+                }
             }
             match next {
                 Some(next) => from = next,
@@ -33,43 +82,82 @@ impl Shared {
         }
     }
 
-    /// Writes changes: of one system as one write; of several systems, all or none are applied.
+    /// Applies changes: all of them, or none.
     pub(super) async fn register(&self, changes: Vec<RegistryChange>) -> Result<(), StoreError> {
         self.fence.check_own()?;
-        // Keeps the last change of each name: changes in one write have no order.
-        let mut last = BTreeMap::new();
+        // Keeps the last change of each name.
+        let mut entries = BTreeMap::new();
         for change in changes {
             let (id, record) = match &change {
                 RegistryChange::Put(entry) => (entry.id(), Some(records::encode_registered(entry))),
                 RegistryChange::Remove(id) => (id.as_ref(), None),
             };
-            last.insert((id.system.clone(), id.name.clone()), record);
+            self.check_size(entry_bytes(&id.name, record.as_ref()))?;
+            entries.insert(Slot::new(id.system.clone(), id.name.clone()), record);
         }
-        let mut systems: Vec<_> = last.keys().map(|(system, _)| system.clone()).collect();
-        systems.dedup();
-        let bytes = last.iter().map(|((system, name), record)| {
-            system.len() + name.len() + record.as_ref().map_or(0, Vec::len) + 64
-        });
-        self.check_size(bytes.sum())?;
-        let mut changes = Changes::default();
-        for ((system, name), record) in last {
-            match record {
-                Some(record) => {
-                    changes.add(&self.database.cql.put_registered, (system, name, record));
-                }
-                None => changes.add(&self.database.cql.drop_registered, (system, name)),
-            }
-        }
-        if changes.is_empty() {
+        if entries.is_empty() {
             return Ok(());
         }
-        let (_turn, stamp) = (self.turn().await?, self.stamp().await?);
-        if systems.len() == 1 {
-            self.database.commit(changes, stamp).await?;
-        } else {
-            self.database.commit_all(changes, stamp).await?;
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let _turn = self.turn().await?;
+        let mut book = self.book.lock().await;
+        self.finish_former(&mut book).await.map_err(unwritten)?;
+        let (epoch, change) = (book.epoch, book.last + 1);
+        let names = || entries.iter().map(|(name, _)| name.clone()).collect();
+        book.unfinished = Unfinished::Rows(names());
+        self.put_entries(epoch, change, &entries).await.map_err(unwritten)?;
+        book.unfinished = Unfinished::Flip;
+        if let Err(error) = self.flip(epoch, change).await {
+            if !error.may_have_happened() {
+                book.unfinished = Unfinished::Rows(names());
+            }
+            return Err(error);
         }
+        (book.last, book.unfinished) = (change, Unfinished::Nothing);
         self.look().await?;
-        self.fence.check_own()
+        self.fence.check_own()?;
+        if let Err(error) = self.drop_replaced(epoch, change, &entries).await {
+            debug!(%error, "rows of the registry that were replaced are left");
+        }
+        Ok(())
+    }
+
+    /// Deals with what a failed change left; claims an epoch when nobody has.
+    async fn finish_former(&self, book: &mut Book) -> Result<(), StoreError> {
+        let epoch = match self.fence.own() {
+            0 => self.fence.claim(&self.database).await?,
+            own => own,
+        };
+        let epoch = signed(epoch)?;
+        if book.epoch != epoch {
+            // Nobody else writes under it, and what this owner wrote under an earlier one never counts any more.
+            *book = Book::new(epoch, 0);
+        }
+        match &book.unfinished {
+            Unfinished::Nothing => {}
+            Unfinished::Rows(names) => {
+                let cql = &self.database.cql;
+                for names in names.chunk_by(|one, next| one.shard == next.shard) {
+                    let mut changes = Changes::default();
+                    for Slot { shard, system, name } in names {
+                        let values = (shard, system, name, epoch, book.last + 1);
+                        changes.add(&cql.drop_registration, values);
+                    }
+                    self.commit(changes, self.stamp().await?).await?;
+                }
+            }
+            Unfinished::Flip => {
+                self.flip(epoch, book.last + 1).await?;
+                book.last += 1;
+            }
+        }
+        book.unfinished = Unfinished::Nothing;
+        Ok(())
+    }
+
+    /// Makes all rows of an epoch count up to this change.
+    pub(super) async fn flip(&self, epoch: i64, change: i64) -> Result<(), StoreError> {
+        let cql = &self.database.cql;
+        self.database.write(&cql.put_visible, (epoch, change), self.stamp().await?).await
     }
 }

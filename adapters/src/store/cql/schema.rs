@@ -1,17 +1,4 @@
 //! Schema: the keyspace, its tables and their version; created if missing and if the access mode allows.
-//!
-//! ```text
-//! heads      one partition per actor; its rows, by kind:
-//!            0 a head            epoch                 the owner's; the highest is the latest state
-//!            1 outbox            epoch, place = index  of the head of that epoch
-//!            2 bucket by time    place = its start
-//!            3 bucket by number  place = number of its first revision
-//!            4 newest revision   place = its number    only while revisions expire
-//! revisions  one partition per bucket of an actor's history, by time, then number
-//! actors     one partition per shard of a system: which actors there are
-//! registry   one partition per system: what is registered
-//! meta       version of the schema, newest epoch, clock, notes
-//! ```
 
 use scylla::client::session::Session;
 use scylla::response::query_result::QueryRowsResult;
@@ -20,38 +7,33 @@ use tracing::{info, warn};
 
 use super::error::CqlOpenError;
 use super::options::{CqlOptions, Replication};
+use super::tables::{NEW_IN_HEADS, OLD_REGISTRY, TABLES, name_of};
 use crate::store::access::Access;
 
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
+/// The version that is migrated.
+const FORMER: i64 = 1;
 /// Name of the row of `meta` with the version.
 pub(super) const SCHEMA: &str = "schema";
 /// How often creation is tried: other proxies may create the schema at the same time.
 const TRIES: u32 = 5;
 
-const TABLES: [&str; 5] = [
-    "meta (name text PRIMARY KEY, number bigint, value blob)",
-    "heads (system text, actor text, parent text, kind tinyint, epoch bigint, place bigint, \
-     format tinyint, version bigint, revision bigint, incarnation bigint, status tinyint, at bigint, \
-     tags frozen<map<text, text>>, type_url text, value blob, sealed boolean, outbox int, owner bigint, \
-     bucket bigint, written int, dropped int, size bigint, first bigint, last bigint, \
-     PRIMARY KEY ((system, actor, parent), kind, epoch, place)) \
-     WITH CLUSTERING ORDER BY (kind ASC, epoch DESC, place ASC)",
-    "revisions (system text, actor text, parent text, bucket bigint, at bigint, revision bigint, \
-     format tinyint, version bigint, incarnation bigint, epoch bigint, status tinyint, \
-     tags frozen<map<text, text>>, type_url text, value blob, sealed boolean, \
-     PRIMARY KEY ((system, actor, parent, bucket), at, revision)) \
-     WITH CLUSTERING ORDER BY (at ASC, revision ASC)",
-    "actors (system text, shard tinyint, actor text, parent text, \
-     PRIMARY KEY ((system, shard), actor, parent))",
-    "registry (system text, name text, record blob, PRIMARY KEY ((system), name))",
-];
+/// What a keyspace holds once it is prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// This schema.
+    Current,
+    /// The tables of this schema, and content of the former one that is to be [migrated](super::migrate).
+    Former,
+}
 
-/// Checks the version of an existing schema; creates a missing one only with [`Access::Create`].
+/// Checks the version of an existing schema. Creates a missing one, and the tables that a former one lacks, only with
+/// [`Access::Create`].
 pub(super) async fn prepare(
     session: &Session,
     options: &CqlOptions,
     access: Access,
-) -> Result<(), CqlOpenError> {
+) -> Result<Found, CqlOpenError> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -68,6 +50,10 @@ pub(super) async fn prepare(
     }
 }
 
+const TABLES_OF: &str = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+const COLUMNS_OF_HEADS: &str = "SELECT column_name FROM system_schema.columns \
+    WHERE keyspace_name = ? AND table_name = 'heads'";
+
 struct Schema<'a> {
     session: &'a Session,
     options: &'a CqlOptions,
@@ -75,24 +61,29 @@ struct Schema<'a> {
 }
 
 impl Schema<'_> {
-    async fn prepare(&self) -> Result<(), CqlOpenError> {
+    async fn prepare(&self) -> Result<Found, CqlOpenError> {
         let keyspace = self.options.keyspace_name();
-        let mut found = self.tables(&keyspace).await?;
-        if found.iter().any(|table| table == "meta")
-            && let Some(version) = self.version(&keyspace).await?
-        {
-            if version > VERSION {
-                return Err(CqlOpenError::Newer { keyspace, found: version, known: VERSION });
+        let tables = self.names(TABLES_OF, &keyspace).await?;
+        let has = |table: &str| tables.iter().any(|found| found == table);
+        let found = if has("meta") { self.version(&keyspace).await? } else { None };
+        let may_create = self.access == Access::Create;
+        match found {
+            Some(found) if found > VERSION => {
+                return Err(CqlOpenError::Newer { keyspace, found, known: VERSION });
             }
-            found.sort_unstable();
-            if TABLES.iter().all(|table| found.binary_search(&name_of(table)).is_ok()) {
-                return Ok(());
+            Some(found) if found < VERSION && !may_create => {
+                return Err(CqlOpenError::Older { keyspace, found, known: VERSION });
             }
+            Some(VERSION) if TABLES.iter().all(|table| has(name_of(table))) => {
+                if may_create && has(OLD_REGISTRY) {
+                    self.drop_former().await?;
+                }
+                return Ok(Found::Current);
+            }
+            _ if !may_create => return Err(CqlOpenError::Missing { keyspace }),
+            _ => {}
         }
-        if self.access != Access::Create {
-            return Err(CqlOpenError::Missing { keyspace });
-        }
-        if found.is_empty() && !self.is_there(&keyspace).await? {
+        if tables.is_empty() && !self.is_there(&keyspace).await? {
             info!(keyspace, "making the keyspace");
             self.run(&format!(
                 "CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = {} AND durable_writes = true",
@@ -100,15 +91,41 @@ impl Schema<'_> {
             ))
             .await?;
         }
-        for table in TABLES.iter().filter(|table| !found.contains(&name_of(table))) {
+        if has("heads") {
+            self.extend_heads(&keyspace).await?;
+        }
+        for table in TABLES.iter().filter(|table| !has(name_of(table))) {
             let (name, rest) = table.split_once(' ').expect("a table has a name");
             self.run(&format!("CREATE TABLE IF NOT EXISTS \"{keyspace}\".{name} {rest}")).await?;
+        }
+        if found == Some(FORMER) {
+            return Ok(Found::Former);
         }
         // Written last: tables without a version are from an interrupted start.
         self.run(&format!(
             "INSERT INTO \"{keyspace}\".meta (name, number) VALUES ('{SCHEMA}', {VERSION})"
         ))
-        .await
+        .await?;
+        Ok(Found::Current)
+    }
+
+    /// Adds the columns that `heads` of the former schema lacks.
+    async fn extend_heads(&self, keyspace: &str) -> Result<(), CqlOpenError> {
+        let columns = self.names(COLUMNS_OF_HEADS, keyspace).await?;
+        let has = |column: &str| columns.iter().any(|found| found == column);
+        if !has("incarnation") {
+            return Err(self.failed("its table heads is not one of Tidegate"));
+        }
+        for column in NEW_IN_HEADS.iter().filter(|column| !has(name_of(column))) {
+            self.run(&format!("ALTER TABLE \"{keyspace}\".heads ADD {column}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops the table of the former schema whose content stands elsewhere now.
+    async fn drop_former(&self) -> Result<(), CqlOpenError> {
+        let keyspace = self.options.keyspace_name();
+        self.run(&format!("DROP TABLE IF EXISTS \"{keyspace}\".{OLD_REGISTRY}")).await
     }
 
     async fn run(&self, statement: &str) -> Result<(), CqlOpenError> {
@@ -130,8 +147,7 @@ impl Schema<'_> {
         Ok(self.select(query, keyspace).await?.rows_num() > 0)
     }
 
-    async fn tables(&self, keyspace: &str) -> Result<Vec<String>, CqlOpenError> {
-        let query = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+    async fn names(&self, query: &str, keyspace: &str) -> Result<Vec<String>, CqlOpenError> {
         let found = self.select(query, keyspace).await?;
         let rows = found.rows::<(String,)>().map_err(|error| self.failed(error))?;
         rows.map(|row| row.map(|(name,)| name))
@@ -150,10 +166,6 @@ impl Schema<'_> {
         let keyspace = self.options.keyspace_name();
         CqlOpenError::Schema { keyspace, reason: error.to_string() }
     }
-}
-
-fn name_of(table: &str) -> String {
-    table.split(' ').next().unwrap_or_default().to_owned()
 }
 
 fn replication(replication: &Replication) -> String {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics::Histogram;
-use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::StoreError;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
+use super::book::Book;
 use super::database::{Changes, Database};
 use super::fence::Fence;
 use super::known::Memory;
@@ -17,15 +17,14 @@ use super::stamps::Stamps;
 use crate::store::records::DecodeDefinition;
 use crate::store::vault::Vault;
 
-/// Shards of a system's list of actors.
-pub(super) const SHARDS: i8 = 16;
-
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) database: Arc<Database>,
     pub(super) stamps: Stamps,
     pub(super) fence: Arc<Fence>,
     pub(super) memory: Memory,
+    /// Changes to the registry; one at a time.
+    pub(super) book: tokio::sync::Mutex<Book>,
     /// Permits for concurrent writes.
     pub(super) writes: Semaphore,
     pub(super) tasks: TaskTracker,
@@ -71,32 +70,5 @@ impl Shared {
         self.fence.look(&self.database, &self.tasks).await.map_err(|error| {
             StoreError::Unknown(format!("written, but not whether it still may be: {error}"))
         })
-    }
-}
-
-/// Returns an actor's shard in the list of its system.
-pub(super) fn shard(actor: &ActorId) -> i8 {
-    let mut bytes = Vec::with_capacity(actor.name.len() + actor.parent.len() + 1);
-    bytes.extend_from_slice(actor.name.as_bytes());
-    bytes.push(0);
-    bytes.extend_from_slice(actor.parent.as_bytes());
-    let shards = u64::from(SHARDS.unsigned_abs());
-    i8::try_from(xxhash_rust::xxh3::xxh3_64(&bytes) % shards).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shard_of_an_actor_never_changes() {
-        let id = |name: &str, parent: &str| ActorId {
-            name: name.into(),
-            system: "any".into(),
-            parent: parent.into(),
-        };
-        // The shard is stored: another hash would list actors twice.
-        let shards = [id("joe", ""), id("joe", "p"), id("Zürich", "")].map(|id| shard(&id));
-        assert_eq!(shards, [5, 7, 10]);
     }
 }

@@ -115,7 +115,10 @@ statements! {
     actors_after = "SELECT actor, parent FROM {ks}.actors \
         WHERE system = ? AND shard = ? AND (actor, parent) > (?, ?) LIMIT ?",
     actors_first = "SELECT actor, parent FROM {ks}.actors WHERE system = ? AND shard = ? LIMIT ?",
-    registered = "SELECT record FROM {ks}.registry",
+    visible = "SELECT epoch, change FROM {ks}.visible WHERE part = 0",
+    registrations = "SELECT system, name, epoch, change, record FROM {ks}.registrations WHERE shard = ?",
+    changes_of = "SELECT name, epoch, change FROM {ks}.registrations \
+        WHERE shard = ? AND system = ? AND name IN ?",
     number = "SELECT number FROM {ks}.meta WHERE name = ?",
     note = "SELECT value FROM {ks}.meta WHERE name = ?",
     }
@@ -144,8 +147,12 @@ statements! {
     drop_bucket = concat!("DELETE", of_bucket!("")),
     put_actor = "INSERT INTO {ks}.actors (system, shard, actor, parent) VALUES (?, ?, ?, ?)",
     drop_actor = "DELETE FROM {ks}.actors WHERE system = ? AND shard = ? AND actor = ? AND parent = ?",
-    put_registered = "INSERT INTO {ks}.registry (system, name, record) VALUES (?, ?, ?)",
-    drop_registered = "DELETE FROM {ks}.registry WHERE system = ? AND name = ?",
+    put_registration = "INSERT INTO {ks}.registrations (shard, system, name, epoch, change, record) \
+        VALUES (?, ?, ?, ?, ?, ?)",
+    drop_registration = "DELETE FROM {ks}.registrations \
+        WHERE shard = ? AND system = ? AND name = ? AND epoch = ? AND change = ?",
+    drop_visible = "DELETE FROM {ks}.visible WHERE part = 0",
+    put_visible = "INSERT INTO {ks}.visible (part, epoch, change) VALUES (0, ?, ?)",
     first_epoch = "INSERT INTO {ks}.meta (name, number) VALUES (?, ?) IF NOT EXISTS",
     next_epoch = "UPDATE {ks}.meta SET number = ? WHERE name = ? IF number = ?",
     put_number = "INSERT INTO {ks}.meta (name, number) VALUES (?, ?) USING TTL ?",

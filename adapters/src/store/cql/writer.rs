@@ -14,12 +14,14 @@ use tidegate_stages::state::{Head, Revision};
 use tokio::time::Instant;
 
 use super::database::Changes;
+use super::errors::unwritten;
 use super::history::Entered;
 use super::known::Known;
 use super::lines::Saver;
 use super::ports::no_rows;
 use super::rows::{Content, HEAD, HeadOut, Key, NEWEST, OUTBOX, RevisionOut, signed};
-use super::shared::{Shared, shard};
+use super::shards::shard;
+use super::shared::Shared;
 
 impl Saver for Shared {
     async fn save(&self, save: Save) -> Result<(), StoreError> {
@@ -173,13 +175,5 @@ impl Shared {
         changes.add(&cql.put_head, row);
         changes.add(&cql.drop_newest, (key.system, key.actor, key.parent, place));
         self.commit(changes, stamp).await
-    }
-}
-
-/// A failure before the head is written means that the save is not written, whatever the failure was.
-fn unwritten(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Unknown(text) => StoreError::Unavailable(text),
-        other => other,
     }
 }

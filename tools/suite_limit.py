@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Shows that ./test ends what it started: at a suite's limit, when a command is done, and on a signal.
+"""Shows that ./test ends what it started: at a suite's limit, when a command is done, and on a signal; and that it counts rightly.
 
 Runs the `run` of ./test itself on small commands. Needs nothing else and takes some seconds.
 """
@@ -90,7 +90,11 @@ def main():
         signalled(file)
         if not was_ended(file):
             failures.append("signalled: the child ran on")
-    print("\n".join(failures) or "what ./test starts is ended at its limit, when it is done, and on a signal")
+    for said, expected in [("0 passed; 0 failed", (0, 0)), ("2 passed; 1 failed", (2, 1))]:
+        counted = runner().run("echo", f"test result: ok. {said}; 0 ignored")
+        if counted != expected:
+            failures.append(f"{said}: counted {counted}")
+    print("\n".join(failures) or "what ./test starts is ended at its limit, when it is done, and on a signal, and a run of no test is not a success")
     return int(bool(failures))
 
 

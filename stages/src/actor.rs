@@ -229,6 +229,11 @@ impl Definition {
             && !self.actions.iter().any(|known| DEFAULT_ACTIONS.contains(&known.as_str()))
     }
 
+    /// Whether an action may change a state that is kept.
+    pub(crate) fn may_change(&self, action: &str) -> bool {
+        self.stateful && !self.is_default_action(action)
+    }
+
     /// Returns the definition after its host registered without it (decision 28): no timers, no channels.
     #[must_use]
     pub fn retire(&self) -> Self {

@@ -27,7 +27,7 @@ use tidegate_pipeline::{Ahead, KeyedProducer};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use crate::call::{Admitted, Failed, Placed, StageResult, Task};
+use crate::call::{Admitted, Failed, ParkedWork, Placed, StageResult, Task};
 use crate::error::Error;
 use crate::metrics::CALLS_REFUSED_TOTAL;
 use crate::registry::entry::{Entry, Hosted};
@@ -214,9 +214,9 @@ impl<S> Layer<S> for TurnTimeLayer {
 
 impl<S> Service<Placed> for TurnTime<S>
 where
-    S: Service<Placed, Response = (), Error = Box<Failed>, Future: Unpin>,
+    S: Service<Placed, Response = Option<ParkedWork>, Error = Box<Failed>, Future: Unpin>,
 {
-    type Response = ();
+    type Response = S::Response;
     type Error = S::Error;
     type Future = Running<S::Future>;
 
@@ -231,12 +231,16 @@ where
     }
 }
 
-impl<F: Future<Output = StageResult<()>> + Unpin> Future for Running<F> {
-    type Output = StageResult<()>;
+impl<F: Future<Output = StageResult<Option<ParkedWork>>> + Unpin> Future for Running<F> {
+    type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StageResult<()>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let result = ready!(Pin::new(&mut self.turn).poll(cx));
-        if !result.as_ref().is_err_and(|failed| is_no_turn(failed)) {
+        let is_turn = match &result {
+            Ok(work) => work.is_none(),
+            Err(failed) => !is_no_turn(failed),
+        };
+        if is_turn {
             self.admission.0.ended(&self.entry, self.host_limit, self.began.elapsed());
         }
         Poll::Ready(result)

@@ -19,10 +19,12 @@ pub(crate) use plan::{Planned, PlannedEffect};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tidegate_pipeline::Permit;
 
 use crate::actor::ActorId;
 use crate::invocation::{ActorInvocationResponse, Invocation};
+use crate::places::Place;
 use crate::registry::entry::{CheckedOut, Entry};
 use crate::reply::Timing;
 use crate::retries::Retries;
@@ -72,10 +74,24 @@ pub(crate) struct Activated {
     pub(crate) actor: CheckedOut,
     pub(crate) task: Task,
     pub(crate) host_limit: u32,
+    pub(crate) place: Option<Place>,
     pub(crate) retries: Retries,
     /// The revision that a [`Task::Restore`] asks for.
     pub(crate) older: Option<Revision>,
 }
+
+/// What lookup found.
+#[allow(clippy::large_enum_variant, reason = "the large one is the rule")]
+pub(crate) enum LookedUp {
+    /// The actor is in memory.
+    Here(Activated),
+    /// It is being loaded, or the store is asked whether it works.
+    Loading(ParkedWork),
+}
+
+/// What has to be waited for before a turn goes on or is over. It is awaited with the key parked, so that nothing that
+/// waits holds a worker's slot. Returns the turn when it is to be granted again.
+pub(crate) type ParkedWork = BoxFuture<'static, StageResult<Option<Placed>>>;
 
 impl Activated {
     /// Whether its actor's init action has to run first.
@@ -84,22 +100,25 @@ impl Activated {
         self.task.needs_host() && !self.actor.live.initialised && definition.init_action().is_some()
     }
 
-    /// Puts the init action before this turn: the actor goes on with it, the turn waits as it was placed.
+    /// Puts the init action before this turn: the actor goes on with it, the turn waits as it was placed. One place is
+    /// for both.
     pub(crate) fn init_first(self) -> (Activated, Placed) {
-        let Self { actor, task, host_limit, retries, older } = self;
+        let Self { actor, task, host_limit, place, retries, older } = self;
+        let (for_init, place) = place.map(Place::share).unzip();
         let entry = actor.entry.clone();
         // The turn that waits is the one that is tried again.
         let init = Retries::within(Duration::ZERO);
-        let placed = Placed { entry, host_limit, task, retries };
-        (Activated { actor, task: Task::Init, host_limit, retries: init, older }, placed)
+        let placed = Placed { entry, host_limit, task, place, retries };
+        let (task, place) = (Task::Init, for_init);
+        (Activated { actor, task, host_limit, place, retries: init, older }, placed)
     }
 
     /// Checks the actor in and returns the turn as it was placed.
     pub(crate) fn release(self) -> Placed {
-        let Self { actor, task, host_limit, retries, older: _ } = self;
+        let Self { actor, task, host_limit, place, retries, older: _ } = self;
         let entry = actor.entry.clone();
         actor.check_in();
-        Placed { entry, host_limit, task, retries }
+        Placed { entry, host_limit, task, place, retries }
     }
 
     /// The turn has failed; its actor is checked in.

@@ -12,9 +12,11 @@
 
 mod claim;
 mod coalesce;
+mod gate;
 mod queue;
 mod submit;
 
+pub(crate) use gate::CheckpointGate;
 pub(crate) use queue::CheckpointQueue;
 pub(crate) use submit::Submit;
 
@@ -41,7 +43,7 @@ use crate::metrics::{COMMITS_TOTAL, REVISIONS_APPENDED_BYTES_TOTAL, REVISIONS_AP
 use crate::ports::{Save, StateStore, StoreError};
 use crate::retention::Growth;
 use crate::rules::Durability;
-use crate::store_breaker::{FIRST_PAUSE, LONGEST_PAUSE, StoreBreaker};
+use crate::store_breaker::{Access, FIRST_PAUSE, LONGEST_PAUSE, StoreBreaker};
 
 /// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -129,8 +131,8 @@ impl Checkpoint {
             // Memory holds more than this caller was told of: it is kept, and written when the store works again.
             let is_kept = self.durability == Durability::Snapshot && !error.is_final();
             let is_unsure = error.may_have_happened() && !error.is_final();
-            if is_kept && !is_unsure && !is_held {
-                self.store_breaker.record_failure(error);
+            if !is_held {
+                self.store_breaker.record_failure(Access::Write, error);
             }
             if is_unsure || is_held || is_kept {
                 self.doubt(claim, turns, error);
@@ -146,7 +148,7 @@ impl Checkpoint {
     fn written(&self, planned: Planned) {
         if let Some(save) = &planned.save {
             self.written.increment(1);
-            self.store_breaker.record_success();
+            self.store_breaker.record_success(Access::Write);
             if let Some(head) = save.head.as_ref().filter(|_| save.append) {
                 self.appended.increment(1);
                 self.appended_bytes.increment(head.content.bytes() as u64);
@@ -158,7 +160,6 @@ impl Checkpoint {
 
     /// The oldest of these turns was not written, and none after it.
     fn lost(&self, claim: &Claim, turns: VecDeque<Planned>, error: &StoreError) {
-        self.store_breaker.record_failure(error);
         claim.incarnation().abandon(error);
         self.lost.increment(turns.len() as u64);
         fail_all(turns, error);

@@ -23,6 +23,7 @@ mod turn_time;
 // Who is registered, what is in memory, and what travels from stage to stage.
 mod activation;
 mod registry;
+mod places;
 mod call;
 // The stages, in the order of the path.
 mod caller;

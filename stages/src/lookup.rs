@@ -1,7 +1,9 @@
 //! Lookup: finds the actor's live state, or activates the actor: loads what is stored of it.
 //!
-//! In [`Placed`] with its key held, out [`Activated`]. What is in memory is found at once; a load that fails returns a
-//! turn that may be parked and tried again, everything else ends the turn here, before its action was started.
+//! In [`Placed`] with its key held, out [`LookedUp`]: what is in memory is found at once, a load is waited for with the key
+//! parked. A load that fails returns a turn that may be parked and tried again, everything else ends the turn here,
+//! before its action was started. What needs the store passes its breaker; what is in memory and is not expected to write
+//! does not need it.
 
 mod activate;
 
@@ -9,18 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
 use metrics::{Counter, Gauge, counter, gauge};
 use tower::Service;
 
-use crate::call::{Activated, Failed, Placed, StageResult, Task};
+use crate::call::{Activated, Failed, LookedUp, ParkedWork, Placed, StageResult};
 use crate::error::Error;
 use crate::metrics::{ACTIVATIONS_TOTAL, LIVE_ACTORS};
-use crate::ports::{Placement, Registry, StateStore};
+use crate::ports::{Placement, Registry, StateStore, StoreError};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{CheckedOut, Entry};
 use crate::retry_budget::RetryBudgets;
-use crate::store_breaker::StoreBreaker;
+use crate::store_breaker::{Passage, Probe, Refusal, StoreBreaker};
 use crate::timer::Timers;
 
 /// The stage; see the [module](self). Cheap to clone.
@@ -84,44 +87,134 @@ impl Inner {
         // What nobody waits for can wait itself until the store works again.
         let retryable = placed.task.is_patient();
         let found = CheckedOut::take(entry).map_err(|error| Halt { error, retryable })?;
-        let spec = found.as_ref().map_or_else(|| entry.spec(), |found| found.spec.clone());
-        let stateful = spec.hosted.definition.stateful;
-        if stateful && let Some((error, retry_after)) = self.store_breaker.refusal() {
-            if let Some(found) = found {
-                found.check_in();
-            }
-            let reason = format!("the state store fails: {error}");
-            return Err(Halt { error: Error::Overloaded { reason, retry_after }, retryable });
-        }
         entry.touch(self.directory.now_ms());
         // Registered anew as another actor, or as stateful at last: what is in memory is not its state.
         Ok(found.filter(|found| found.live.fits(&found.spec.id, &found.spec.hosted.definition)))
     }
 
-    /// Does what takes time: loads the actor, and the revision that its turn needs.
-    async fn prepare(
-        self: Arc<Self>,
-        placed: Placed,
-        found: Option<CheckedOut>,
-    ) -> StageResult<Activated> {
-        let actor = match found {
-            Some(found) => found,
-            None => match self.activate(&placed).await {
-                Ok(actor) => actor,
-                Err(halt) => return Err(halt.of(placed)),
-            },
+    /// Asks the breaker for a turn. A load waits for a store that cannot be read; a change is refused at once.
+    fn may_use_store(&self, placed: &Placed, is_load: bool) -> Result<Option<Probe>, Halt> {
+        if placed.place.as_ref().is_some_and(|place| place.probe.is_some()) {
+            return Ok(None);
+        }
+        match self.store_breaker.ask() {
+            Passage::Free => Ok(None),
+            Passage::Probe(probe) => Ok(Some(probe)),
+            Passage::Refused(Refusal { error, retry_after, by_write }) => {
+                let reason = format!("the state store fails: {error}");
+                if is_load && !by_write {
+                    return Err(Halt::retryable(StoreError::Unavailable(reason)));
+                }
+                let retryable = placed.task.is_patient();
+                Err(Halt { error: Error::Overloaded { reason, retry_after }, retryable })
+            }
+        }
+    }
+
+    /// Finds the actor of a turn, or what has to be waited for first.
+    fn look_up(self: &Arc<Self>, placed: Placed) -> StageResult<LookedUp> {
+        let found = match self.in_memory(&placed) {
+            Ok(found) => found,
+            Err(halt) => return Err(halt.of(placed)),
         };
-        let mut activated = activated(placed, actor);
+        let Some(actor) = found else { return self.load(placed) };
+        if placed.place.is_some() && actor.spec.hosted.definition.stateful {
+            match self.may_use_store(&placed, false) {
+                Ok(None) => {}
+                Ok(Some(probe)) => {
+                    actor.check_in();
+                    return Ok(LookedUp::Loading(self.clone().probe(placed, probe).boxed()));
+                }
+                Err(halt) => {
+                    actor.check_in();
+                    return Err(halt.of(placed));
+                }
+            }
+        }
+        self.timers.used(&actor.entry, &actor.spec.hosted.definition);
+        Ok(LookedUp::Here(activated(placed, actor)))
+    }
+
+    /// Loads the actor. Its turn goes on at once when that takes no time.
+    fn load(self: &Arc<Self>, mut placed: Placed) -> StageResult<LookedUp> {
+        let mut probe = None;
+        if placed.entry.spec().hosted.definition.stateful {
+            probe = match self.may_use_store(&placed, true) {
+                Ok(probe) => probe,
+                Err(halt) => return Err(halt.of(placed)),
+            };
+        }
+        let (entry, is_first) = (placed.entry.clone(), placed.retries.is_first());
+        let stage = self.clone();
+        let mut activating = async move { stage.activate(&entry, is_first).await }.boxed();
+        // A probe that is expected to write is over when its commit is, another one when its load is.
+        if let Some(place) = &mut placed.place
+            && probe.is_some()
+        {
+            place.probe = probe.take();
+        }
+        match (&mut activating).now_or_never() {
+            Some(Ok(actor)) => return Ok(LookedUp::Here(activated(placed, actor))),
+            Some(Err(halt)) => return Err(halt.of(placed)),
+            None => {}
+        }
+        if placed.place.as_ref().is_some_and(|place| place.probe.is_none()) {
+            // Others need it meanwhile.
+            placed.place = None;
+        }
+        Ok(LookedUp::Loading(loading(placed, activating, probe)))
+    }
+
+    /// Asks the store for the actor's head, so that a failing store costs no action.
+    async fn probe(
+        self: Arc<Self>,
+        mut placed: Placed,
+        probe: Probe,
+    ) -> StageResult<Option<Placed>> {
+        match self.read(self.store.load(&placed.entry.id())).await {
+            Ok(_) => {
+                if let Some(place) = &mut placed.place {
+                    place.probe = Some(probe);
+                }
+                Ok(Some(placed))
+            }
+            Err(mut halt) => {
+                halt.retryable = placed.task.is_patient();
+                Err(halt.of(placed))
+            }
+        }
+    }
+
+    /// Loads the revision that a turn needs.
+    async fn with_revisions(self: Arc<Self>, mut activated: Activated) -> StageResult<LookedUp> {
         match self.revisions_for(&mut activated).await {
-            Ok(()) => Ok(activated),
+            Ok(()) => Ok(LookedUp::Here(activated)),
             Err(halt) => Err(activated.fail(|placed| halt.of(placed))),
         }
     }
 }
 
+/// Waits until the actor is in memory.
+fn loading(
+    placed: Placed,
+    activating: BoxFuture<'static, Result<CheckedOut, Halt>>,
+    probe: Option<Probe>,
+) -> ParkedWork {
+    Box::pin(async move {
+        let _probe = probe;
+        match activating.await {
+            Ok(actor) => {
+                actor.check_in();
+                Ok(Some(placed))
+            }
+            Err(halt) => Err(halt.of(placed)),
+        }
+    })
+}
+
 fn activated(placed: Placed, actor: CheckedOut) -> Activated {
-    let Placed { entry: _, host_limit, task, retries } = placed;
-    Activated { actor, task, host_limit, retries, older: None }
+    let Placed { entry: _, host_limit, task, place, retries } = placed;
+    Activated { actor, task, host_limit, place, retries, older: None }
 }
 
 /// Why a turn does not go on; its action did not run.
@@ -148,26 +241,21 @@ impl Halt {
 }
 
 impl Service<Placed> for Lookup {
-    type Response = Activated;
+    type Response = LookedUp;
     type Error = Box<Failed>;
-    type Future = Either<Ready<StageResult<Activated>>, BoxFuture<'static, StageResult<Activated>>>;
+    type Future = Either<Ready<StageResult<LookedUp>>, BoxFuture<'static, StageResult<LookedUp>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Box<Failed>>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, placed: Placed) -> Self::Future {
-        let found = match self.0.in_memory(&placed) {
-            Ok(found) => found,
-            Err(halt) => return Either::Left(ready(Err(halt.of(placed)))),
-        };
-        if let Some(actor) = &found {
-            self.0.timers.used(&actor.entry, &actor.spec.hosted.definition);
-        }
-        let takes_time = matches!(placed.task, Task::Checkpoint(_) | Task::Restore(..));
-        match found {
-            Some(actor) if !takes_time => Either::Left(ready(Ok(activated(placed, actor)))),
-            found => Either::Right(Box::pin(self.0.clone().prepare(placed, found))),
+        let needs_revisions = placed.task.needs_revisions();
+        match self.0.look_up(placed) {
+            Ok(LookedUp::Here(activated)) if needs_revisions => {
+                Either::Right(Box::pin(self.0.clone().with_revisions(activated)))
+            }
+            looked_up => Either::Left(ready(looked_up)),
         }
     }
 }

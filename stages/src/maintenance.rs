@@ -1,22 +1,24 @@
 //! Maintenance: turns that activate nothing and run no action: snapshots, deactivations and deletes.
 //!
-//! They go through the actor's key like every turn, so that none of them meets a call half-way.
+//! They go through the actor's key like every turn, so that none of them meets a call half-way. What they write has places
+//! of its own, kept for it; when none is free, they are postponed. They wait for the store with the key parked.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{Ready, ready};
 use metrics::counter;
 use tower::Service;
 use tracing::{debug, info, warn};
 
-use crate::call::{Completion, Failed, Placed, Planned, StageResult, Task};
+use crate::call::{Completion, Failed, ParkedWork, Placed, Planned, StageResult, Task};
 use crate::checkpoint::Submit;
 use crate::error::Error;
 use crate::lookup::Lookup;
 use crate::metrics::DEACTIVATIONS_TOTAL;
+use crate::places::Place;
 use crate::ports::{Save, StateStore, StoreError};
 use crate::registry::entry::{CheckedOut, Entry};
 use crate::registry::registration::Registrar;
@@ -40,38 +42,50 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    async fn run(&self, placed: Placed) -> StageResult<()> {
-        let Placed { entry, host_limit, task, retries } = placed;
+    fn run(self: Arc<Self>, placed: Placed) -> StageResult<Option<ParkedWork>> {
+        let Placed { entry, host_limit, task, place, retries } = placed;
         match task {
-            Task::Snapshot => self.snapshot(&entry).await,
-            Task::Deactivate { idle, done } => self.deactivate(&entry, idle, done).await,
+            Task::Snapshot => {
+                self.snapshot(&entry);
+                Ok(None)
+            }
+            Task::Deactivate { idle, done } => Ok(self.deactivate(entry, idle, done)),
             Task::Delete(question) => {
                 if let Err(error) = question.start() {
                     let task = Task::Delete(question);
-                    let placed = Placed { entry, host_limit, task, retries };
+                    let placed = Placed { entry, host_limit, task, place, retries };
                     return Err(Failed::before_action(placed, error));
                 }
-                question.reply.send(self.delete(&entry).await);
+                Ok(Some(Box::pin(async move {
+                    question.reply.send(self.delete(&entry).await);
+                    Ok(None)
+                })))
             }
             task => {
                 let error = Error::Internal(format!("{task:?} is no maintenance"));
-                let placed = Placed { entry, host_limit, task, retries };
-                return Err(Failed::before_action(placed, error));
+                let placed = Placed { entry, host_limit, task, place, retries };
+                Err(Failed::before_action(placed, error))
             }
         }
-        Ok(())
+    }
+
+    /// The place of what is written of an actor.
+    fn place(&self, actor: &CheckedOut) -> Option<Place> {
+        let bytes = actor.live.content.bytes();
+        self.submit.queue.places().try_maintain(&actor.entry, bytes)
     }
 
     /// Checks the actor in and hands in what is written of it.
-    async fn submit(&self, actor: CheckedOut, save: Option<Save>, completion: Completion) {
+    fn submit(&self, actor: CheckedOut, written: Option<(Save, Place)>, completion: Completion) {
         let (entry, incarnation) = (actor.entry.clone(), actor.live.incarnation.clone());
         actor.check_in();
-        let planned = Planned::new(entry, incarnation, save, completion, Vec::new());
-        self.submit.clone().hand_in(planned).await;
+        let (save, place) = written.unzip();
+        let rest = (completion, Vec::new());
+        self.submit.queue.hand_in(Planned::new(entry, incarnation, save, place, rest));
     }
 
     /// Appends the content to the history if it changed since the last time.
-    async fn snapshot(&self, entry: &Arc<Entry>) {
+    fn snapshot(&self, entry: &Arc<Entry>) {
         let mut actor = match CheckedOut::take(entry) {
             Ok(Some(actor)) => actor,
             Ok(None) => return,
@@ -81,62 +95,97 @@ impl Keeper {
                 return self.submit.timers.changed(entry, &definition);
             }
         };
-        if actor.live.is_dirty() || actor.live.is_unrevised() {
-            let append = actor.live.is_unrevised();
-            let save = self.side_effects.0.save_as(&mut actor, Status::Activated, append);
-            self.submit(actor, Some(save), Completion::Nothing).await;
-        } else {
-            actor.check_in();
+        if !actor.live.is_dirty() && !actor.live.is_unrevised() {
+            return actor.check_in();
         }
+        let Some(place) = self.place(&actor) else {
+            debug!(actor = %entry.actor, "snapshot postponed: no place on the way to the store is free");
+            self.submit.timers.changed(entry, &actor.spec.hosted.definition);
+            return actor.check_in();
+        };
+        let append = actor.live.is_unrevised();
+        let save = self.side_effects.0.save_as(&mut actor, Status::Activated, append);
+        self.submit(actor, Some((save, place)), Completion::Nothing);
     }
 
     /// Takes the actor out of memory once its last change is durable.
-    async fn deactivate(&self, entry: &Arc<Entry>, idle: Option<Duration>, done: Reply<()>) {
+    fn deactivate(
+        self: Arc<Self>,
+        entry: Arc<Entry>,
+        idle: Option<Duration>,
+        done: Reply<()>,
+    ) -> Option<ParkedWork> {
         let timers = &self.submit.timers;
-        let mut actor = match CheckedOut::take(entry) {
+        let mut actor = match CheckedOut::take(&entry) {
             Ok(Some(actor)) => actor,
             Ok(None) => {
-                self.lookup.left(entry);
-                return done.send(Ok(()));
+                self.lookup.left(&entry);
+                done.send(Ok(()));
+                return None;
             }
             Err(in_doubt) => {
                 if let Some(idle) = idle {
-                    timers.idle_after(entry, idle, idle);
+                    timers.idle_after(&entry, idle, idle);
                 }
-                return done.send(Err(in_doubt));
+                done.send(Err(in_doubt));
+                return None;
             }
         };
         if let Some(idle) = idle {
-            let used = timers.unused_for(entry);
+            let used = timers.unused_for(&entry);
             if used < idle {
                 actor.check_in();
-                timers.idle_after(entry, idle, idle.saturating_sub(used));
-                return done.send(Ok(()));
+                timers.idle_after(&entry, idle, idle.saturating_sub(used));
+                done.send(Ok(()));
+                return None;
             }
         }
-        let stateful = actor.spec.hosted.definition.stateful;
-        let save = (stateful && actor.live.needs_final_save()).then(|| {
+        let mut written = None;
+        if actor.spec.hosted.definition.stateful && actor.live.needs_final_save() {
+            let Some(place) = self.place(&actor) else {
+                actor.check_in();
+                if let Some(idle) = idle {
+                    timers.idle_after(&entry, idle, idle);
+                }
+                done.send(Err(Error::Overloaded {
+                    reason: "no place on the way to the store is free".into(),
+                    retry_after: Duration::from_secs(1),
+                }));
+                return None;
+            };
             let append = actor.live.is_unrevised();
-            self.side_effects.0.save_as(&mut actor, Status::Deactivated, append)
-        });
+            let save = self.side_effects.0.save_as(&mut actor, Status::Deactivated, append);
+            written = Some((save, place));
+        }
         let limits = Deadlines::default();
         let timing = Timing::new(limits, Some(limits.host));
-        let (written, waiting) = Reply::new(&timing);
-        self.submit(actor, save, Completion::Done(written)).await;
-        let outcome = waiting.answer().await;
-        if let Err(error) = &outcome {
+        let (last, waiting) = Reply::new(&timing);
+        self.submit(actor, written, Completion::Done(last));
+        let leaving = async move {
+            let outcome = waiting.answer().await;
+            self.left(&entry, idle, &outcome);
+            done.send(outcome);
+            Ok(None)
+        };
+        let mut leaving: ParkedWork = Box::pin(leaving);
+        // Where nothing is written there is nothing to wait for.
+        if (&mut leaving).now_or_never().is_some() { None } else { Some(leaving) }
+    }
+
+    /// Notes what has become of a deactivation.
+    fn left(&self, entry: &Arc<Entry>, idle: Option<Duration>, outcome: &Result<(), Error>) {
+        if let Err(error) = outcome {
             warn!(actor = %entry.actor, %error, "the actor's last change could not be written");
             // Still in memory unless its activation is abandoned: the next deactivation tries again.
             if let Some(idle) = idle {
-                timers.idle_after(entry, idle, idle);
+                self.submit.timers.idle_after(entry, idle, idle);
             }
-        } else {
-            entry.memory.lock().live = None;
-            let reason = if idle.is_some() { "idle" } else { "asked" };
-            counter!(DEACTIVATIONS_TOTAL, "reason" => reason).increment(1);
-            self.lookup.left(entry);
+            return;
         }
-        done.send(outcome);
+        entry.memory.lock().live = None;
+        let reason = if idle.is_some() { "idle" } else { "asked" };
+        counter!(DEACTIVATIONS_TOTAL, "reason" => reason).increment(1);
+        self.lookup.left(entry);
     }
 
     /// Removes state, history and, when it was spawned, registration.
@@ -158,16 +207,15 @@ impl Keeper {
 }
 
 impl Service<Placed> for Maintenance {
-    type Response = ();
+    type Response = Option<ParkedWork>;
     type Error = Box<Failed>;
-    type Future = BoxFuture<'static, StageResult<()>>;
+    type Future = Ready<StageResult<Option<ParkedWork>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<StageResult<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, placed: Placed) -> Self::Future {
-        let stage = self.0.clone();
-        Box::pin(async move { stage.run(placed).await })
+        ready(self.0.clone().run(placed))
     }
 }

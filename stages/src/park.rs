@@ -1,17 +1,18 @@
 //! Park: retry without holding a slot. A turn that failed before its action parks its actor's key, keeps its place in
 //! the order and gives its worker's slot back until it is tried again (decision 4): after a delay, and when the budget of
-//! the host or of the store that failed pays for it. Until then it stays parked, at most until its own deadline.
+//! the host or of the store that failed pays for it. Until then it stays parked, at most until its own deadline. A turn
+//! that has to wait for the store is parked too, and granted again when it need not wait any more.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use tidegate_pipeline::{Drain, Turn};
+use tidegate_pipeline::{Drain, Parked, Turn};
 use tower::{Layer, Service};
 
-use crate::call::{Failed, Placed};
-use crate::retry_budget::RetryBudgets;
+use crate::call::{Failed, ParkedWork, Placed};
+use crate::retry_budget::{RetryBudget, RetryBudgets};
 
 /// Makes a service of turns from a service of what the mailbox holds.
 #[derive(Debug, Clone)]
@@ -37,9 +38,69 @@ impl<S> Layer<S> for ParkLayer {
     }
 }
 
+impl ParkLayer {
+    /// Ends a turn that failed, or tries it again after a delay when it may be: its key stays parked meanwhile.
+    async fn retry(self, failed: Box<Failed>, paid: Option<Paid>, parked: Parked<Placed>) {
+        let Some(mut failed) = self.ended(failed, paid) else { return drop(parked) };
+        let budget = self.budgets.of(&failed.error, failed.placed.host_limit);
+        if !failed.placed.wait_for_retry(&budget).await {
+            drop(parked);
+            return failed.finish();
+        }
+        resume(parked, failed.placed);
+    }
+
+    /// Ends a turn that failed; returns it when it may be tried again.
+    fn ended(&self, mut failed: Box<Failed>, paid: Option<Paid>) -> Option<Box<Failed>> {
+        // It takes another one when it is granted again.
+        failed.placed.place = None;
+        if !failed.may_be_parked {
+            refund(paid);
+            failed.finish();
+            return None;
+        }
+        let budget = self.budgets.of(&failed.error, failed.placed.host_limit);
+        // What a retry was paid for works again, unless it failed there once more.
+        refund(paid.filter(|paid| !Arc::ptr_eq(&budget, paid)));
+        Some(failed)
+    }
+
+    /// Waits for what a turn needs, with its key parked.
+    async fn wait(self, work: ParkedWork, paid: Option<Paid>, parked: Parked<Placed>) {
+        match work.await {
+            Ok(Some(mut placed)) => {
+                placed.retries.paid = paid;
+                resume(parked, placed);
+            }
+            Ok(None) => {
+                drop(parked);
+                refund(paid);
+            }
+            Err(failed) => self.retry(failed, paid, parked).await,
+        }
+    }
+}
+
+/// What a retry was paid from.
+type Paid = Arc<RetryBudget>;
+
+fn refund(paid: Option<Paid>) {
+    if let Some(paid) = paid {
+        paid.refund();
+    }
+}
+
+fn resume(parked: Parked<Placed>, mut placed: Placed) {
+    if placed.host_limit != 0 {
+        // The host may have moved meanwhile.
+        placed.host_limit = placed.entry.spec().hosted.host_limit;
+    }
+    parked.resume(placed);
+}
+
 impl<S> Service<Turn<Placed>> for Park<S>
 where
-    S: Service<Placed, Response = (), Error = Box<Failed>>,
+    S: Service<Placed, Response = Option<ParkedWork>, Error = Box<Failed>>,
     S::Future: Send + 'static,
 {
     type Response = ();
@@ -54,41 +115,29 @@ where
     fn call(&mut self, turn: Turn<Placed>) -> Self::Future {
         let (mut placed, hold) = turn.into_parts();
         let paid = placed.retries.paid.take();
-        let ParkLayer { tasks, budgets } = self.layer.clone();
+        let layer = self.layer.clone();
         if placed.retries.is_first() {
-            budgets.host_called(placed.host_limit);
+            layer.budgets.host_called(placed.host_limit);
         }
         let turn = self.path.call(placed);
         Box::pin(async move {
-            let failed = turn.await.err();
-            let parked = failed.as_ref().filter(|failed| failed.may_be_parked);
-            let budget = parked.map(|failed| budgets.of(&failed.error, failed.placed.host_limit));
-            // What a retry was paid for works again, unless it failed there once more.
-            if let Some(paid) = paid
-                && !budget.as_ref().is_some_and(|budget| Arc::ptr_eq(budget, &paid))
-            {
-                paid.refund();
-            }
-            let Some(mut failed) = failed else { return Ok(()) };
-            let Some(budget) = budget else {
-                drop(hold);
-                failed.finish();
-                return Ok(());
-            };
-            let parked = hold.park();
+            let tasks = layer.tasks.clone();
             // Another task waits: this one's slot among the worker's is needed by others.
-            tasks.spawn(async move {
-                if !failed.placed.wait_for_retry(&budget).await {
-                    drop(parked);
-                    return failed.finish();
+            match turn.await {
+                Ok(None) => refund(paid),
+                Ok(Some(work)) => {
+                    let parked = hold.park();
+                    tasks.spawn(layer.wait(work, paid, parked));
                 }
-                let mut placed = failed.placed;
-                if placed.host_limit != 0 {
-                    // The host may have moved meanwhile.
-                    placed.host_limit = placed.entry.spec().hosted.host_limit;
+                Err(failed) if failed.may_be_parked => {
+                    let parked = hold.park();
+                    tasks.spawn(layer.retry(failed, paid, parked));
                 }
-                parked.resume(placed);
-            });
+                Err(failed) => {
+                    drop(hold);
+                    layer.ended(failed, paid);
+                }
+            }
             Ok(())
         })
     }

@@ -1,16 +1,17 @@
 //! Path: one turn of an actor, from its mailbox to the checkpoint, stage by stage.
 //!
-//! A turn holds its actor's key and a slot of the workers' demand, and waits for nobody else while it does (I6). The key
+//! A turn holds its actor's key and a slot of the workers' demand, and waits for nobody else while it does (I6): what it
+//! has to wait for, it returns as [`ParkedWork`]. The key
 //! is free again as soon as the response is applied in memory and handed in; the reply follows when the checkpoint has
 //! made it durable.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use tower::{Service, ServiceExt};
 
-use crate::call::{Activated, Failed, Invoked, Placed, Planned, StageResult};
+use crate::call::{Activated, Failed, Invoked, LookedUp, ParkedWork, Placed, Planned, StageResult};
 use crate::error::Error;
 
 /// The stages of the path in their order; see the [module](self). Cheap to clone.
@@ -27,7 +28,7 @@ pub(crate) struct Path<L, I, S, C, M> {
 
 impl<L, I, S, C, M> Service<Placed> for Path<L, I, S, C, M>
 where
-    L: Service<Placed, Response = Activated, Error = Box<Failed>, Future: Send>
+    L: Service<Placed, Response = LookedUp, Error = Box<Failed>, Future: Send>
         + Clone
         + Send
         + 'static,
@@ -40,11 +41,15 @@ where
         + Send
         + 'static,
     C: Service<Planned, Response = (), Error = Box<Failed>, Future: Send> + Clone + Send + 'static,
-    M: Service<Placed, Response = (), Error = Box<Failed>, Future: Send> + Clone + Send + 'static,
+    M: Service<Placed, Response = Option<ParkedWork>, Error = Box<Failed>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
 {
-    type Response = ();
+    /// What has to be waited for with the key parked; `None` when the turn is over.
+    type Response = Option<ParkedWork>;
     type Error = Box<Failed>;
-    type Future = BoxFuture<'static, StageResult<()>>;
+    type Future = BoxFuture<'static, StageResult<Option<ParkedWork>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<StageResult<()>> {
         self.lookup.poll_ready(cx)
@@ -54,28 +59,60 @@ where
         if placed.task.is_maintenance() {
             return Box::pin(self.maintenance.clone().oneshot(placed));
         }
+        let path = self.clone();
+        if placed.task.needs_revisions() {
+            // It reads from the store with its actor checked out, and needs no host: all of it is done while parked.
+            let work: ParkedWork = Box::pin(async move {
+                let mut next = Some(placed);
+                while let Some(placed) = next {
+                    let looked_up = path.lookup.clone().oneshot(placed).await?;
+                    next = match path.clone().turn(looked_up).await? {
+                        Some(work) => work.await?,
+                        None => None,
+                    };
+                }
+                Ok(None)
+            });
+            return Box::pin(ready(Ok(Some(work))));
+        }
         let looking_up = self.lookup.call(placed);
-        let (lookup, invoke, side_effects) =
-            (self.lookup.clone(), self.invoke.clone(), self.side_effects.clone());
-        let checkpoint = self.checkpoint.clone();
-        Box::pin(async move {
-            let mut activated = looking_up.await?;
-            if activated.awaits_init() {
-                // The init action passes the stages as a turn of its own, before the one that needs it.
-                let (init, placed) = activated.init_first();
-                let rest = (invoke.clone(), side_effects.clone(), checkpoint.clone());
-                if let Err(failed) = from_invoke(rest, init).await {
-                    return Err(failed.on_behalf_of(placed));
-                }
-                activated = lookup.oneshot(placed).await?;
-                if activated.awaits_init() {
-                    let reason = "the actor was loaded again while its init action ran".into();
-                    let error = Error::Overloaded { reason, retry_after: Duration::from_secs(1) };
-                    return Err(activated.fail(|placed| Failed::retryable(placed, error)));
-                }
+        Box::pin(async move { path.turn(looking_up.await?).await })
+    }
+}
+
+impl<L, I, S, C, M> Path<L, I, S, C, M>
+where
+    L: Service<Placed, Response = LookedUp, Error = Box<Failed>> + Clone,
+    I: Service<Activated, Response = Invoked, Error = Box<Failed>> + Clone,
+    S: Service<Invoked, Response = Planned, Error = Box<Failed>> + Clone,
+    C: Service<Planned, Response = (), Error = Box<Failed>> + Clone,
+{
+    /// The turn of an actor that was looked up.
+    async fn turn(self, looked_up: LookedUp) -> StageResult<Option<ParkedWork>> {
+        let mut activated = match looked_up {
+            LookedUp::Here(activated) => activated,
+            LookedUp::Loading(work) => return Ok(Some(work)),
+        };
+        let Path { lookup, invoke, side_effects, checkpoint, .. } = self;
+        if activated.awaits_init() {
+            // The init action passes the stages as a turn of its own, before the one that needs it.
+            let (init, placed) = activated.init_first();
+            let rest = (invoke.clone(), side_effects.clone(), checkpoint.clone());
+            if let Err(failed) = from_invoke(rest, init).await {
+                return Err(failed.on_behalf_of(placed));
             }
-            from_invoke((invoke, side_effects, checkpoint), activated).await
-        })
+            activated = match lookup.oneshot(placed).await? {
+                LookedUp::Here(activated) => activated,
+                LookedUp::Loading(work) => return Ok(Some(work)),
+            };
+            if activated.awaits_init() {
+                let reason = "the actor was loaded again while its init action ran".into();
+                let error = Error::Overloaded { reason, retry_after: Duration::from_secs(1) };
+                return Err(activated.fail(|placed| Failed::retryable(placed, error)));
+            }
+        }
+        from_invoke((invoke, side_effects, checkpoint), activated).await?;
+        Ok(None)
     }
 }
 

@@ -101,7 +101,9 @@ impl Mailboxes {
         } else {
             (Reply::unwanted(), None)
         };
+        let hosted = entry.spec().hosted;
         let call = Call {
+            writes: hosted.definition.may_change(&invocation.action),
             action: invocation.action,
             payload: invocation.payload,
             metadata: invocation.metadata,
@@ -116,9 +118,14 @@ impl Mailboxes {
         };
         let is_exempt = call.permit.is_none();
         let retries = call.retries();
-        let host_limit = entry.spec().hosted.host_limit;
-        let placed =
-            Placed { entry: entry.clone(), host_limit, task: Task::Call(Box::new(call)), retries };
+        let task = Task::Call(Box::new(call));
+        let placed = Placed {
+            entry: entry.clone(),
+            host_limit: hosted.host_limit,
+            task,
+            place: None,
+            retries,
+        };
         let pushed =
             if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
         match pushed {
@@ -176,7 +183,7 @@ impl Mailboxes {
     fn placed(&self, entry: &Arc<Entry>, task: Task) -> Placed {
         let host_limit = if task.needs_host() { entry.spec().hosted.host_limit } else { 0 };
         let retries = Retries::within(self.deadlines.start);
-        Placed { entry: entry.clone(), host_limit, task, retries }
+        Placed { entry: entry.clone(), host_limit, task, place: None, retries }
     }
 
     /// Queues a task of the mesh itself: never refused for want of room, its maker bounds how many there are.

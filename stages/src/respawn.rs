@@ -45,6 +45,7 @@ impl<S> Layer<S> for RespawnLayer {
 
 impl RespawnLayer {
     fn spawn_again(&self, mut placed: Placed, hold: Hold<Placed>) {
+        placed.place = None;
         let parked = hold.park();
         let (registrar, budget) = (self.registrar.clone(), self.budgets.store.clone());
         self.tasks.spawn(async move {

@@ -11,6 +11,7 @@
 
 mod settings;
 
+pub use crate::places::least_bytes as least_checkpoint_bytes;
 pub use crate::registry::capacity::RegistryBounds;
 pub use crate::retry_budget::RetryRates;
 pub use settings::{Ports, RateLimits, Settings};
@@ -30,7 +31,7 @@ use tracing::info;
 use crate::admission::{Admission, TurnTimeLayer};
 use crate::call::{Admitted, Planned};
 use crate::caller::{Admit, CallerService, CheckLayer, per_definition, per_peer, per_system};
-use crate::checkpoint::{Checkpoint, CheckpointQueue, Submit};
+use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
 use crate::effects::{Deliver, EffectsSender};
 use crate::egress::Egress;
@@ -44,6 +45,7 @@ use crate::metrics::InvocationDurations;
 use crate::park::ParkLayer;
 use crate::path::Path;
 use crate::placement::{Mailboxes, OneNode};
+use crate::places::Places;
 use crate::ports::{Clock, Host};
 use crate::registry::change::Change;
 use crate::registry::directory::Directory;
@@ -81,10 +83,12 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let retry_budgets = Arc::new(RetryBudgets::new(settings.retries));
     let rules = settings.rules;
 
-    let mailboxes = Mailboxes::new(settings.mailboxes(), placement.clone(), settings.deadlines);
+    let places = Places::new(settings.checkpoint, rules.max_state_bytes).ok_or_else(too_few)?;
+    let gate = CheckpointGate { places: places.clone(), durability: rules.durability };
+    let mailboxes = Mailboxes::new(settings.mailboxes(gate), placement.clone(), settings.deadlines);
     let effects = EffectsSender::new(settings.effects);
     let egress = Egress { mailboxes: mailboxes.clone(), effects: effects.clone() };
-    let queue = CheckpointQueue::new(settings.checkpoint, settings.deadlines.start, egress);
+    let queue = CheckpointQueue::new(places, settings.deadlines.start, egress);
     let (timers, timer_task) = Timers::new(directory.clone(), clock.clone(), settings.max_live);
     let limit = settings.host_connections;
     let (registrar, storing) = Registrar::new(
@@ -271,6 +275,12 @@ fn timed(stage: &'static str) -> ServiceBuilder<Stack<TimedLayer, Identity>> {
 fn each_slot(demand: usize) -> SubscribeOptions {
     let min_demand = demand.saturating_sub(1);
     SubscribeOptions { min_demand, ..SubscribeOptions::max_demand(demand) }
+}
+
+fn too_few() -> Error {
+    Error::Invalid(
+        "the mesh cannot be opened: too few places at the checkpoint for its largest state".into(),
+    )
 }
 
 /// Subscribing to a stage that was just made fails only on demand out of range.

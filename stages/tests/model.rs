@@ -157,6 +157,8 @@ async fn run(seed: u64, durability: Durability) {
         // An abort stands for a caller that disconnects.
         drop(call.await);
     }
+    // Calls that the breaker refused leave faults behind, which would hit the last change of an actor.
+    world.store.forget_faults();
     assert!(world.mesh.drain(Duration::from_mins(2)).await, "seed {seed}: drain");
 
     let again = world_with(counter(), Settings::default(), memory).await;

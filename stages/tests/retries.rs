@@ -126,7 +126,7 @@ async fn a_store_that_cannot_be_read_is_tried_within_its_budget_and_then_serves_
     sleep(OUTAGE).await;
     let tried = world.store.loads();
     assert!(tried <= MOST, "{tried} attempts at a store that cannot be read");
-    assert!(tried >= CALLS + 10 * 5, "{tried} attempts");
+    assert!((3..20).contains(&tried), "one at a time, after growing pauses: {tried} attempts");
     world.store.refuse_loads(None);
     for call in calls {
         assert_eq!(answered(call.await.unwrap().unwrap()), 1);

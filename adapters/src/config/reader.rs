@@ -8,9 +8,10 @@ use tidegate_pipeline::layer::RateLimitOptions;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
-use tidegate_stages::topology::{RateLimits, RegistryBounds, RetryRates};
+use tidegate_stages::topology::{RateLimits, RegistryBounds, RetryRates, least_checkpoint_bytes};
 
 use super::settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
+use super::sources::Source;
 use super::value::Value;
 use super::{Config, Mistake, Mistakes, forms};
 use crate::host::HostOptions;
@@ -30,6 +31,7 @@ impl Settings {
             let setting = "TIDEGATE_DRAIN_DELAY".into();
             return Err(Mistakes(vec![Mistake { setting, text: text.into() }]));
         }
+        let bounds = read.bounds()?;
         let host_connections = read
             .some_demand("PROXY_HTTP_CLIENT_ADAPTER_POOL_SIZE")
             .unwrap_or_else(|| read.small("TIDEGATE_HOST_CONNECTIONS"));
@@ -79,17 +81,7 @@ impl Settings {
                 all: read.small("TIDEGATE_MAX_REGISTERED") as usize,
             },
             max_live_actors: read.count("TIDEGATE_MAX_LIVE_ACTORS"),
-            bounds: Bounds {
-                door_events: read.count("TIDEGATE_ADMISSION_EVENTS"),
-                door_bytes: read.bytes("TIDEGATE_ADMISSION_BYTES"),
-                full: forms::parse_full(&read.text("TIDEGATE_ADMISSION_FULL"))
-                    .expect("it was checked"),
-                checkpoint_events: read.count("TIDEGATE_CHECKPOINT_EVENTS"),
-                checkpoint_bytes: read.bytes("TIDEGATE_CHECKPOINT_BYTES"),
-                effects_events: read.count("TIDEGATE_EFFECTS_EVENTS"),
-                effects_bytes: read.bytes("TIDEGATE_EFFECTS_BYTES"),
-                store_bytes: read.bytes("TIDEGATE_STORE_BYTES"),
-            },
+            bounds,
             rate_limits: RateLimits {
                 peer: read.rate("TIDEGATE_RATE_LIMIT_PEER"),
                 system: read.rate("TIDEGATE_RATE_LIMIT_SYSTEM"),
@@ -147,6 +139,33 @@ impl Reader<'_> {
     /// A demand of upstream: -1 asks for the default.
     fn some_demand(&self, name: &str) -> Option<u32> {
         self.signed(name).and_then(|given| u32::try_from(given).ok()).filter(|given| *given > 0)
+    }
+
+    fn bounds(&self) -> Result<Bounds, Mistakes> {
+        const CHECKPOINT_BYTES: &str = "TIDEGATE_CHECKPOINT_BYTES";
+        let states = self.bytes("TIDEGATE_MAX_STATE_BYTES");
+        let least = least_checkpoint_bytes(self.size("TIDEGATE_MAX_STATE_BYTES")) as u64;
+        let mut checkpoint_bytes = self.bytes(CHECKPOINT_BYTES);
+        if checkpoint_bytes < least && self.0.values[CHECKPOINT_BYTES].source == Source::Default {
+            checkpoint_bytes = least;
+        }
+        if checkpoint_bytes < least {
+            let text = format!(
+                "must be at least {least} bytes: three states of {states} bytes (TIDEGATE_MAX_STATE_BYTES)"
+            );
+            let setting = CHECKPOINT_BYTES.into();
+            return Err(Mistakes(vec![Mistake { setting, text }]));
+        }
+        Ok(Bounds {
+            door_events: self.count("TIDEGATE_ADMISSION_EVENTS"),
+            door_bytes: self.bytes("TIDEGATE_ADMISSION_BYTES"),
+            full: forms::parse_full(&self.text("TIDEGATE_ADMISSION_FULL")).expect("it was checked"),
+            checkpoint_events: self.count("TIDEGATE_CHECKPOINT_EVENTS"),
+            checkpoint_bytes,
+            effects_events: self.count("TIDEGATE_EFFECTS_EVENTS"),
+            effects_bytes: self.bytes("TIDEGATE_EFFECTS_BYTES"),
+            store_bytes: self.bytes("TIDEGATE_STORE_BYTES"),
+        })
     }
 
     fn bytes(&self, name: &str) -> u64 {

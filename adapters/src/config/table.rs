@@ -391,13 +391,13 @@ const EFFECTIVE: &[Setting] = &[
         "TIDEGATE_CHECKPOINT_EVENTS",
         Kind::Count { min: 8, max: 100_000_000 },
         Default::Is("8192"),
-        "Changes that wait for their commit.",
+        "Changes of stateful actors on their way to the store: each takes its place before its action runs, until its outcome is known.",
     ),
     setting(
         "TIDEGATE_CHECKPOINT_BYTES",
         Kind::Bytes { min: MIB, max: TIB },
         Default::Thousandths(110),
-        "Their bytes.",
+        "Their bytes, at least 16 KiB each until the action has run; at least three times TIDEGATE_MAX_STATE_BYTES, to which the default is raised.",
     ),
     setting(
         "TIDEGATE_EFFECTS_EVENTS",

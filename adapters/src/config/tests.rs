@@ -103,6 +103,19 @@ fn values_that_contradict_each_other_are_a_mistake() {
 }
 
 #[test]
+fn places_must_hold_three_of_the_largest_states() {
+    let small = from(&[("TIDEGATE_CHECKPOINT_BYTES", "11 MiB")]).unwrap();
+    let told = small.settings().unwrap_err().to_string();
+    for part in ["TIDEGATE_CHECKPOINT_BYTES", "12582912", "TIDEGATE_MAX_STATE_BYTES"] {
+        assert!(told.contains(part), "{part:?} in {told}");
+    }
+    let fitting = [("TIDEGATE_CHECKPOINT_BYTES", "11 MiB"), ("TIDEGATE_MAX_STATE_BYTES", "1 MiB")];
+    assert_eq!(from(&fitting).unwrap().settings().unwrap().bounds.checkpoint_bytes, 11 << 20);
+    let raised = from(&[("TIDEGATE_MAX_STATE_BYTES", "1 GiB")]).unwrap().settings().unwrap();
+    assert_eq!(raised.bounds.checkpoint_bytes, 3 << 30);
+}
+
+#[test]
 fn a_former_name_works_and_contradicts_the_name_of_today_only_with_another_value() {
     let config = from(&[("TIDEGATE_DOOR_EVENTS", "9"), ("TIDEGATE_DOOR_BYTES", "2 MiB")]).unwrap();
     let bounds = config.settings().unwrap().bounds;

@@ -8,7 +8,7 @@ use tidegate::store::{Access, CqlOpenError, CqlOptions, CqlStore, Key, Notes, Va
 use tidegate::wire;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::Interval;
-use tidegate_stages::ports::{Registered, Registry, StateStore};
+use tidegate_stages::ports::{Registered, RegisteredEntry, Registry, StateStore};
 
 use crate::server::{self, Keyspace, tables};
 use crate::support::counter::{SYSTEM, mark};
@@ -84,11 +84,11 @@ async fn check(store: &CqlStore) {
 }
 
 fn spawned(name: &str, revision: Option<u64>) -> Registered {
-    Registered::Spawned { id: Arc::new(id(name, "cart")), revision }
+    Registered::spawned(Arc::new(id(name, "cart")), revision)
 }
 
 fn is_retired(one: &Registered) -> bool {
-    matches!(one, Registered::Definition(definition) if definition.retired)
+    matches!(&one.entry, RegisteredEntry::Definition(definition) if definition.retired)
 }
 
 #[tokio::test]

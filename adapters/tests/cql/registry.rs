@@ -12,7 +12,7 @@ use crate::wire::{BATCH, EXECUTE, Wire};
 use crate::{open, open_with};
 
 fn put(name: &str) -> RegistryChange {
-    RegistryChange::Put(Registered::Spawned { id: id("s", name, "p"), revision: None })
+    RegistryChange::Put(Registered::spawned(id("s", name, "p"), None))
 }
 
 async fn names(registry: &impl Registry) -> Vec<String> {

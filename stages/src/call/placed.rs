@@ -12,6 +12,7 @@ use crate::actor::{ActorId, ActorRef};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::{Metadata, Payload};
+use crate::places::Place;
 use crate::registry::entry::Entry;
 use crate::reply::{Reply, Timing};
 use crate::retries::Retries;
@@ -31,6 +32,8 @@ pub(crate) struct Call {
     pub(crate) reply: Reply<Payload>,
     /// Whether it spawns its actor again when that is deleted before its turn (once).
     pub(crate) spawns: bool,
+    /// Whether it is expected to change a state: its actor has one, and its action is not one that only reads it.
+    pub(crate) writes: bool,
     /// Actors that routed this call on, oldest first.
     pub(crate) route: Vec<ActorRef>,
     /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains.
@@ -123,6 +126,11 @@ impl Task {
         matches!(self, Task::Snapshot | Task::Deactivate { .. } | Task::Delete(_))
     }
 
+    /// Whether it is about the actor's history, parts of which have to be read first.
+    pub(crate) fn needs_revisions(&self) -> bool {
+        matches!(self, Task::Checkpoint(_) | Task::Restore(..))
+    }
+
     /// Whether it can wait, with its key parked, until a failing store works again: nobody waits for its answer.
     pub(crate) fn is_patient(&self) -> bool {
         matches!(self, Task::Call(call) if !call.reply.is_wanted())
@@ -174,6 +182,8 @@ pub(crate) struct Placed {
     /// The limit on calls in flight that it counts against; 0 for a turn that needs no host.
     pub(crate) host_limit: u32,
     pub(crate) task: Task,
+    /// Its place at the checkpoint; taken at the grant when it is expected to write.
+    pub(crate) place: Option<Place>,
     /// Until when, and how often, reaching the store or the host is tried.
     pub(crate) retries: Retries,
 }

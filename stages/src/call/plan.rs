@@ -12,6 +12,7 @@ use crate::call::{Committed, Completion};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::Invocation;
+use crate::places::Place;
 use crate::ports::{Save, StoreError};
 use crate::registry::entry::Entry;
 use crate::retries::Retries;
@@ -23,6 +24,8 @@ pub(crate) struct Planned {
     pub(crate) incarnation: Arc<Incarnation>,
     /// What is written; `None` for a turn that changed nothing.
     pub(crate) save: Option<Save>,
+    /// Its place, which is free again when the outcome is known.
+    pub(crate) place: Option<Place>,
     /// `None` once taken.
     rest: Option<Committed>,
     _unsettled: Unsettled,
@@ -34,12 +37,12 @@ impl Planned {
         entry: Arc<Entry>,
         incarnation: Arc<Incarnation>,
         save: Option<Save>,
-        completion: Completion,
-        effects: Vec<PlannedEffect>,
+        place: Option<Place>,
+        (completion, effects): (Completion, Vec<PlannedEffect>),
     ) -> Self {
         let unsettled = Unsettled::new(&incarnation);
         let rest = Some(Committed { completion, effects });
-        Self { entry, incarnation, save, rest, _unsettled: unsettled }
+        Self { entry, incarnation, save, place, rest, _unsettled: unsettled }
     }
 
     /// Bytes that it counts for.

@@ -62,15 +62,6 @@ impl Claims {
         }
         groups
     }
-
-    /// Queues a turn behind the claim of its activation. Returns it when its activation is not claimed.
-    pub(super) fn queue_behind(&self, planned: Planned) -> Option<Planned> {
-        match self.0.lock().get_mut(&planned.incarnation.number) {
-            Some(queue) => queue.push_back(planned),
-            None => return Some(planned),
-        }
-        None
-    }
 }
 
 impl Claim {

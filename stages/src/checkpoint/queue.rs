@@ -3,30 +3,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use tidegate_pipeline::{Bound, Demand, Full, Permit, Producer, ProducerOptions, Refused};
+use tidegate_pipeline::{Bound, Demand, Full, Producer, ProducerOptions};
 
 use crate::call::Planned;
 use crate::checkpoint::claim::Claims;
 use crate::egress::Egress;
 use crate::error::Error;
+use crate::places::Places;
 use crate::ports::StoreError;
 
-/// The bounded queue of the checkpoint. When it is full the turns wait, so that demand ends at admission while the
-/// store is slow. Cheap to clone.
+/// What waits for its commit. It is bounded by the [places](crate::places) that turns hold; turns that write nothing, and
+/// wait for older commits of their actors, are bounded by admission. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckpointQueue {
     producer: Producer<Planned>,
+    places: Places,
+    patience: Duration,
     pub(super) claims: Arc<Claims>,
     pub(super) egress: Egress,
 }
 
 impl CheckpointQueue {
-    /// A queue of that bound; a turn waits at most `patience` for its place.
-    pub(crate) fn new(bound: Bound, patience: Duration, egress: Egress) -> Self {
-        let options = ProducerOptions { name: "checkpoint", bound, full: Full::Wait(patience) };
+    /// A change that is larger than its place waits at most `patience` for a larger one.
+    pub(crate) fn new(places: Places, patience: Duration, egress: Egress) -> Self {
+        let bound = Bound { events: 0, bytes: 0 };
+        let options = ProducerOptions { name: "checkpoint", bound, full: Full::Shed };
         let producer = Producer::new(options, Demand::new());
-        Self { producer, claims: Arc::default(), egress }
+        Self { producer, places, patience, claims: Arc::default(), egress }
     }
 
     /// What the checkpoint consumes.
@@ -34,32 +37,54 @@ impl CheckpointQueue {
         &self.producer
     }
 
-    /// Hands a turn in if it has nothing to wait for, in which case it completes at once, or finds a place at once.
-    /// Returns it when it has to wait for a place.
-    pub(super) fn try_submit(&self, planned: Planned) -> Option<Planned> {
-        if planned.save.is_none() && planned.incarnation.has_nothing_before() {
-            self.egress.complete(planned.committed());
-            return None;
+    /// The places of all turns.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Hands a turn in whose change fits into its place, or that changed nothing: it completes at once when it has
+    /// nothing to wait for. Returns it when it has to wait for a larger place.
+    pub(super) fn try_submit(&self, mut planned: Planned) -> Option<Planned> {
+        if planned.save.is_none() {
+            planned.place = None;
+            if planned.incarnation.has_nothing_before() {
+                self.egress.complete(planned.committed());
+                return None;
+            }
+        } else {
+            let bytes = planned.bytes();
+            if !self.places.fit(&mut planned.place, &planned.entry, bytes) {
+                return Some(planned);
+            }
         }
-        match self.producer.reserve(planned.bytes()).now_or_never() {
-            Some(Ok(permit)) => self.push(planned, permit),
-            _ => return Some(planned),
-        }
+        self.push(planned);
         None
     }
 
-    /// Hands a turn in that has to wait for a place. Returns it, and why, when it found none in time: see
+    /// Hands in a turn that has the place it needs.
+    pub(crate) fn hand_in(&self, planned: Planned) {
+        if let Some(planned) = self.try_submit(planned) {
+            self.refuse(planned, no_place());
+        }
+    }
+
+    /// Hands a turn in that has to wait for a larger place. Returns it, and why, when there was none in time: see
     /// [`refuse`](Self::refuse).
-    pub(super) async fn submit(&self, planned: Planned) -> Option<(Planned, StoreError)> {
-        match self.producer.reserve(planned.bytes()).await {
-            Ok(permit) => self.push(planned, permit),
-            Err(refused) => return Some((planned, no_place(refused))),
+    pub(super) async fn submit(&self, mut planned: Planned) -> Option<(Planned, StoreError)> {
+        // In doubt, what is kept is kept as it is: nothing frees places for it, and nothing may be lost of it.
+        if !planned.incarnation.is_in_doubt() {
+            let (bytes, entry) = (planned.bytes(), planned.entry.clone());
+            let place = &mut planned.place;
+            if !self.places.wait_to_fit(place, &entry, bytes, self.patience).await {
+                return Some((planned, no_place()));
+            }
         }
+        self.push(planned);
         None
     }
 
-    fn push(&self, planned: Planned, permit: Permit) {
-        if let Err(rejected) = self.producer.cast(planned, permit) {
+    fn push(&self, planned: Planned) {
+        if let Err(rejected) = self.producer.cast_exempt(planned) {
             // Its outcome is not known: its activation is abandoned with it.
             drop(rejected.event);
         }
@@ -68,12 +93,9 @@ impl CheckpointQueue {
     /// Ends a turn for which there was no place. What it would have changed is not written, so nothing may build on
     /// it; unless an older write is in doubt: then it queues behind that one and is written too.
     pub(super) fn refuse(&self, planned: Planned, error: StoreError) {
-        let planned = if planned.incarnation.is_in_doubt() {
-            let Some(planned) = self.claims.queue_behind(planned) else { return };
-            planned
-        } else {
-            planned
-        };
+        if planned.incarnation.is_in_doubt() {
+            return self.push(planned);
+        }
         if planned.save.is_some() {
             planned.incarnation.abandon(&error);
         }
@@ -81,6 +103,6 @@ impl CheckpointQueue {
     }
 }
 
-fn no_place(refused: Refused) -> StoreError {
-    StoreError::Unavailable(format!("no room to write: {refused}"))
+fn no_place() -> StoreError {
+    StoreError::Unavailable("no place on the way to the store is free for so large a change".into())
 }

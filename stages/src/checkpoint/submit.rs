@@ -19,12 +19,6 @@ pub(crate) struct Submit {
 }
 
 impl Submit {
-    /// Hands a turn in, waiting for its place where it has to.
-    pub(crate) async fn hand_in(self, planned: Planned) {
-        let Some(planned) = self.queue.try_submit(planned) else { return };
-        self.submit(planned).await;
-    }
-
     async fn submit(self, planned: Planned) {
         let Some((mut planned, error)) = self.queue.submit(planned).await else { return };
         if self.durability == Durability::Snapshot && planned.save.take().is_some() {

@@ -10,11 +10,12 @@ use tracing::{debug, warn};
 use super::{Halt, Inner};
 use crate::activation::Live;
 use crate::activation::incarnation::Incarnation;
-use crate::call::{Activated, Placed, Task};
+use crate::call::{Activated, Task};
 use crate::error::Error;
 use crate::ports::{Registered, RegistryChange, Save, StoreError};
 use crate::registry::entry::{CheckedOut, Entry, Source, Spec};
 use crate::state::{Head, Status};
+use crate::store_breaker::Access;
 use crate::store_limit::in_time;
 
 /// How long an activation waits for the commits of an earlier one.
@@ -22,8 +23,12 @@ const EARLIER_COMMITS_LIMIT: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Loads the actor. Waits first until nothing of an earlier activation is still on its way to the store.
-    pub(super) async fn activate(&self, placed: &Placed) -> Result<CheckedOut, Halt> {
-        let entry = &placed.entry;
+    /// `is_first`: whether its turn is tried for the first time.
+    pub(super) async fn activate(
+        &self,
+        entry: &Arc<Entry>,
+        is_first: bool,
+    ) -> Result<CheckedOut, Halt> {
         let earlier = entry.memory.lock().incarnation.clone();
         if let Some(earlier) = earlier
             && timeout(EARLIER_COMMITS_LIMIT, earlier.settled()).await.is_err()
@@ -40,10 +45,10 @@ impl Inner {
         let incarnation = Arc::new(Incarnation::new(number, epoch));
         let spec = entry.spec();
         let mut live = Box::new(if spec.hosted.definition.stateful {
-            if placed.retries.is_first() {
+            if is_first {
                 self.retry_budgets.store.deposit();
             }
-            self.load(entry, &spec, &incarnation).await?
+            self.load_stored(entry, &spec, &incarnation).await?
         } else {
             Live::fresh(incarnation.clone(), &spec.hosted.definition, None)
         });
@@ -65,14 +70,13 @@ impl Inner {
     /// Loads what the store has of an actor. After a crash the head is written once more under this start's epoch, so
     /// that nothing of the former start can come after it. A revision that is missing is appended again, also after an
     /// orderly end: the former start may have been killed before it wrote the revision (decisions 14 and 16).
-    async fn load(
+    async fn load_stored(
         &self,
         entry: &Entry,
         spec: &Spec,
         incarnation: &Arc<Incarnation>,
     ) -> Result<Live, Halt> {
-        let loading = self.store.load(&spec.id);
-        let Some(head) = in_time(loading).await.map_err(Halt::retryable)? else {
+        let Some(head) = self.read(self.store.load(&spec.id)).await? else {
             let stored_as = Some(spec.id.clone());
             return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition, stored_as));
         };
@@ -85,8 +89,7 @@ impl Inner {
         }
         let mut newest = None;
         if head.revision > 0 {
-            let loading = self.store.load_revision(&spec.id, head.revision);
-            newest = in_time(loading).await.map_err(Halt::retryable)?;
+            newest = self.read(self.store.load_revision(&spec.id, head.revision)).await?;
         }
         let missing = head.revision > 0 && newest.is_none();
         if (is_older && was_active) || missing {
@@ -104,7 +107,26 @@ impl Inner {
     async fn write(&self, save: Save) -> Result<(), Halt> {
         let saving = self.store.save_all(vec![save]);
         let answer = in_time(async { saving.await.pop().unwrap_or_else(no_answer) });
-        answer.await.map_err(Halt::retryable)
+        let written = answer.await;
+        match &written {
+            Ok(()) => self.store_breaker.record_success(Access::Write),
+            // It is part of a load.
+            Err(error) => self.store_breaker.record_failure(Access::Read, error),
+        }
+        written.map_err(Halt::retryable)
+    }
+
+    /// What the store has, in time. Its breaker learns whether it answers.
+    pub(super) async fn read<T>(
+        &self,
+        reading: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Halt> {
+        let read = in_time(reading).await;
+        match &read {
+            Ok(_) => self.store_breaker.record_success(Access::Read),
+            Err(error) => self.store_breaker.record_failure(Access::Read, error),
+        }
+        read.map_err(Halt::retryable)
     }
 
     /// Makes the revision that a spawn asked for the current state: durably, before any turn sees it, and
@@ -116,8 +138,7 @@ impl Inner {
         live: &mut Live,
         number: u64,
     ) -> Result<(), Halt> {
-        let loading = self.store.load_revision(&spec.id, number);
-        let found = in_time(loading).await.map_err(Halt::retryable)?;
+        let found = self.read(self.store.load_revision(&spec.id, number)).await?;
         if let Some(revision) = found {
             live.restore(revision);
             let at = entry.record_time(self.timers.now());
@@ -151,8 +172,7 @@ impl Inner {
             return Err(Halt::end(Error::Conflict(text)));
         }
         let Some(number) = number else { return Ok(()) };
-        let loading = self.store.load_revision(&spec.id, number);
-        let found = in_time(loading).await.map_err(Halt::retryable)?;
+        let found = self.read(self.store.load_revision(&spec.id, number)).await?;
         if matches!(activated.task, Task::Checkpoint(_)) {
             live.see_revision(found.as_ref());
         } else if found.is_none() {

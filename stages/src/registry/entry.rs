@@ -14,6 +14,7 @@ use crate::activation::Live;
 use crate::activation::incarnation::{CommitState, Incarnation};
 use crate::actor::{ActorId, ActorRef, Definition};
 use crate::error::Error;
+use crate::places::held::Held;
 use crate::registry::known_host::KnownHost;
 use crate::state::Timestamp;
 use crate::turn_time::MeanTurn;
@@ -82,6 +83,10 @@ pub(crate) struct Entry {
     pub(crate) newest_record_us: AtomicU64,
     /// How long its turns take.
     pub(crate) mean_turn: MeanTurn,
+    /// Size of its last state in memory.
+    state_bytes: AtomicUsize,
+    /// Its places at the checkpoint.
+    pub(crate) held_places: Held,
     /// Effects planned and not yet sent.
     pub(crate) pending_effects: AtomicU32,
     /// Whether its snapshot timer runs.
@@ -110,6 +115,8 @@ impl Entry {
             memory: Mutex::default(),
             newest_record_us: AtomicU64::new(0),
             mean_turn: MeanTurn::default(),
+            state_bytes: AtomicUsize::new(0),
+            held_places: Held::default(),
             pending_effects: AtomicU32::new(0),
             snapshot_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),
@@ -158,6 +165,16 @@ impl Entry {
     /// How many registered entries were spawned from this one.
     pub(crate) fn instances(&self) -> usize {
         self.instances.load(Ordering::Acquire)
+    }
+
+    /// Notes the size of its state in memory.
+    pub(crate) fn note_state(&self, bytes: usize) {
+        self.state_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Size of its state as it was last seen in memory; 0 when it never was.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.state_bytes.load(Ordering::Relaxed)
     }
 
     /// Notes a use, in milliseconds since the directory was made.
@@ -240,6 +257,7 @@ impl CheckedOut {
 
     /// Puts the live state back for the next turn.
     pub(crate) fn check_in(self) {
+        self.entry.note_state(self.live.content.bytes());
         self.entry.memory.lock().live = Some(self.live);
     }
 }

@@ -84,8 +84,9 @@ impl Planner {
                 "Actor {name} routed its call to action {action} of {target}, which has no such action; {NOT_KEPT}"
             )));
         }
+        let writes = hosted.definition.may_change(&action);
         let Hosted { host_limit, host, .. } = hosted;
-        Ok(Some(Route { entry, host_limit, host, action, is_piped }))
+        Ok(Some(Route { entry, host_limit, host, action, writes, is_piped }))
     }
 }
 
@@ -95,6 +96,7 @@ pub(super) struct Route {
     host_limit: u32,
     host: Arc<KnownHost>,
     action: String,
+    writes: bool,
     /// Whether it takes the response along instead of the request.
     is_piped: bool,
 }
@@ -114,16 +116,16 @@ pub(super) fn completion(
 /// The same call at its next actor: permit, deadline, identity, metadata and trace stay (decision 10). The permit counts
 /// for the next actor's host.
 fn routed(from: &ActorId, call: Call, response: Payload, route: Route) -> Placed {
-    let Route { entry, host_limit, host, action, is_piped } = route;
-    let caller = ActorId { parent: String::new(), ..from.clone() };
+    let Route { entry, host_limit, host, action, writes, is_piped } = route;
+    let caller = Some(ActorId { parent: String::new(), ..from.clone() });
     let timing = call.timing.routed();
     let payload = if is_piped { response } else { call.payload };
-    let mut call = Call { action, payload, caller: Some(caller), timing, spawns: false, ..call };
+    let mut call = Call { action, payload, caller, timing, spawns: false, writes, ..call };
     if let Some(permit) = &mut call.permit {
         permit.charge(&host.admitted);
     }
     let retries = call.retries();
-    Placed { entry, host_limit, task: Task::Call(Box::new(call)), retries }
+    Placed { entry, host_limit, task: Task::Call(Box::new(call)), place: None, retries }
 }
 
 #[cfg(test)]
@@ -163,6 +165,7 @@ mod tests {
             timing: Timing::new(Deadlines::default(), None),
             reply: Reply::unwanted(),
             spawns: false,
+            writes: true,
             route: Vec::new(),
             permit: None,
         };
@@ -172,6 +175,7 @@ mod tests {
             host_limit: 1,
             host: Arc::default(),
             action: "add".into(),
+            writes: true,
             is_piped: false,
         };
         let placed = routed(&from.id(), call, Payload::Unset, route);

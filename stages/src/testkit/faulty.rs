@@ -54,9 +54,17 @@ struct Script {
     saves: VecDeque<SaveFault>,
     loads: VecDeque<StoreError>,
     refusing: Option<StoreError>,
+    refusing_saves: Option<StoreError>,
     holding: bool,
     hanging: bool,
     held: VecDeque<Held>,
+}
+
+impl Script {
+    fn next_fault(&mut self) -> Option<SaveFault> {
+        let refusing = || self.refusing_saves.clone().map(SaveFault::Lose);
+        self.saves.pop_front().or_else(refusing)
+    }
 }
 
 /// A [`StateStore`] that follows a script, and otherwise calls the wrapped store. Saves keep their order, also held ones.
@@ -86,6 +94,11 @@ impl FaultyStore {
         self.script.lock().saves.push_back(fault);
     }
 
+    /// Forgets the faults of saves that have not struck yet.
+    pub fn forget_faults(&self) {
+        self.script.lock().saves.clear();
+    }
+
     /// Queues an error for the next `load` of a head that has none.
     pub fn fail_next_load(&self, error: StoreError) {
         self.script.lock().loads.push_back(error);
@@ -94,6 +107,11 @@ impl FaultyStore {
     /// Whether every `load` of a head answers this error from now on.
     pub fn refuse_loads(&self, error: Option<StoreError>) {
         self.script.lock().refusing = error;
+    }
+
+    /// Whether every `save` without a fault of its own fails with this error from now on; nothing of it is written.
+    pub fn refuse_saves(&self, error: Option<StoreError>) {
+        self.script.lock().refusing_saves = error;
     }
 
     /// From now on calls of `save` wait, in order, before anything reaches the store below.
@@ -106,7 +124,7 @@ impl FaultyStore {
         let mut script = self.script.lock();
         script.holding = false;
         while let Some(Held { batch, released }) = script.held.pop_front() {
-            let fault = script.saves.pop_front();
+            let fault = script.next_fault();
             // A save runs even when its caller has dropped the future.
             drop(released.send(run(&self.below, batch, fault)));
         }
@@ -174,7 +192,7 @@ impl StateStore for FaultyStore {
         self.entries.fetch_add(batch.len(), Ordering::SeqCst);
         let mut script = self.script.lock();
         if !script.holding {
-            let fault = script.saves.pop_front();
+            let fault = script.next_fault();
             return run(&self.below, batch, fault);
         }
         let count = batch.len();

@@ -6,6 +6,7 @@ use tidegate_pipeline::layer::RateLimitOptions;
 use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
 
 use crate::call::Placed;
+use crate::checkpoint::CheckpointGate;
 use crate::history::Retention;
 use crate::ports::{Clock, Registry, StateStore};
 use crate::registry::capacity::RegistryBounds;
@@ -28,7 +29,8 @@ pub struct Settings {
     pub workers: usize,
     /// Calls in flight to one host.
     pub host_connections: usize,
-    /// Outcomes on their way to the store.
+    /// Changes on their way to the store, from the grant of their turns until their outcome is known; bytes at least
+    /// [`least_checkpoint_bytes`](super::least_checkpoint_bytes).
     pub checkpoint: Bound,
     /// Commits that the store has in hand at once: one for a store that makes one of all that waits, more for one
     /// that is far away.
@@ -84,13 +86,14 @@ impl Default for Settings {
 
 impl Settings {
     /// The mailboxes: a queue per actor, one invocation per actor at a time.
-    pub(super) fn mailboxes(&self) -> KeyedProducer<Placed> {
-        KeyedProducer::new(KeyedOptions {
+    pub(super) fn mailboxes(&self, gate: CheckpointGate) -> KeyedProducer<Placed> {
+        let options = KeyedOptions {
             name: "caller",
             bound: self.admission,
             per_key: (self.admission.events / 8).max(1),
             full: self.full,
-        })
+        };
+        KeyedProducer::gated(options, gate)
     }
 }
 

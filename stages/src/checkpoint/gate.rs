@@ -1,0 +1,45 @@
+//! Gate: gives a turn its place at the checkpoint before it is granted.
+
+use std::task::Waker;
+
+use tidegate_pipeline::{Entry, Gate};
+
+use crate::call::{Placed, Task};
+use crate::places::Places;
+use crate::rules::Durability;
+
+/// What the mailboxes ask; see the [module](self).
+#[derive(Debug)]
+pub(crate) struct CheckpointGate {
+    pub(crate) places: Places,
+    pub(crate) durability: Durability,
+}
+
+impl Gate<Placed> for CheckpointGate {
+    /// Whether the turn is expected to write. What maintenance writes is known only in its turn, and has places of its
+    /// own.
+    fn concerns(&self, placed: &Placed) -> bool {
+        if placed.place.is_some() {
+            // It has kept its place while it was parked.
+            return false;
+        }
+        match &placed.task {
+            Task::Call(call) => call.writes && self.durability == Durability::Acknowledged,
+            Task::Checkpoint(_) | Task::Restore(..) => true,
+            Task::State(_)
+            | Task::WarmUp(_)
+            | Task::Init
+            | Task::Snapshot
+            | Task::Deactivate { .. }
+            | Task::Delete(_) => false,
+        }
+    }
+
+    fn enter(&self, placed: &mut Placed, waker: &Waker) -> Entry {
+        match self.places.enter(&placed.entry, waker) {
+            Ok(place) => placed.place = Some(place),
+            Err(refusal) => return refusal,
+        }
+        Entry::Entered
+    }
+}

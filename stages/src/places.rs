@@ -1,0 +1,409 @@
+//! Places: how much may be on its way to the store.
+//!
+//! A *place* is one event and its bytes. A turn that is expected to write takes its place before it is granted, and keeps
+//! it until the outcome of its commit is known: so no action runs for a change that has no place to go. Its size is what
+//! is known before the action runs: twice the actor's last state, at least [`SMALLEST`], at most a largest state. When
+//! the turn is over, the place shrinks to what is written. A larger change grows it: from free places, else it waits in
+//! one line for the *reserve* of one largest state, one turn at a time.
+//!
+//! Part of the places is kept for snapshots and deactivations, which free memory. One actor holds at most 1/8 of the
+//! places when it asks for another one, and always one.
+
+pub(crate) mod held;
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidegate_pipeline::{Bound, Entry as GateEntry};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
+
+use crate::registry::entry::Entry;
+use crate::store_breaker::Probe;
+
+/// The least bytes of a place: what an actor that is not in memory, or that is small, counts for.
+const SMALLEST: usize = 16 << 10;
+
+/// One actor may hold this part of all places, and so much of them is kept for maintenance.
+const SHARE: usize = 8;
+const KEPT: usize = 16;
+
+/// Bytes that places need for states of at most this size: for one turn, for the reserve, and for maintenance.
+pub fn least_bytes(max_state_bytes: usize) -> usize {
+    max_state_bytes.saturating_mul(3)
+}
+
+/// The fewest places: one of each kind.
+const LEAST_EVENTS: usize = 3;
+
+/// All places; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Places(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Most that one actor may hold when it asks for another place.
+    share: Bound,
+    largest: usize,
+    free: Mutex<Free>,
+    /// Those whose change is larger than their place: one at a time may use the reserve.
+    line: Semaphore,
+    /// Notified when places are freed.
+    freed: Notify,
+}
+
+/// What is free.
+#[derive(Debug)]
+struct Free {
+    general: Count,
+    /// Kept for maintenance.
+    kept: Count,
+    /// Wakes the mailboxes, some of which wait for places.
+    waker: Option<Waker>,
+}
+
+/// Events and bytes. Below zero, the reserve is in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    events: isize,
+    bytes: isize,
+}
+
+impl Count {
+    fn of(events: usize, bytes: usize) -> Self {
+        let signed = |number| isize::try_from(number).unwrap_or(isize::MAX);
+        Self { events: signed(events), bytes: signed(bytes) }
+    }
+
+    /// Takes this much if it is there; `reserve` may be missing.
+    fn take(&mut self, wanted: Self, reserve: Self) -> bool {
+        let events = self.events + reserve.events - wanted.events;
+        let bytes = self.bytes.saturating_add(reserve.bytes) - wanted.bytes;
+        let is_there = events >= 0 && bytes >= 0;
+        if is_there {
+            self.events -= wanted.events;
+            self.bytes -= wanted.bytes;
+        }
+        is_there
+    }
+
+    fn give(&mut self, back: Self) {
+        self.events += back.events;
+        self.bytes += back.bytes;
+    }
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Places,
+    entry: Arc<Entry>,
+    events: usize,
+    bytes: usize,
+    is_kept: bool,
+    /// A place that it shares with another turn of its actor.
+    shared: Option<Arc<Place>>,
+    /// Its turn is the store breaker's probe.
+    pub(crate) probe: Option<Probe>,
+}
+
+impl Places {
+    /// `None` when that is too little for states of at most `largest` bytes: see [`least_bytes`].
+    pub(crate) fn new(bound: Bound, largest: usize) -> Option<Self> {
+        if bound.events < LEAST_EVENTS || bound.bytes < least_bytes(largest) {
+            return None;
+        }
+        let kept = Bound {
+            events: (bound.events / KEPT).max(1),
+            bytes: (bound.bytes / KEPT).max(largest),
+        };
+        let free = Free {
+            general: Count::of(bound.events - kept.events - 1, bound.bytes - kept.bytes - largest),
+            kept: Count::of(kept.events, kept.bytes),
+            waker: None,
+        };
+        Some(Self(Arc::new(Inner {
+            share: Bound { events: bound.events / SHARE, bytes: bound.bytes / SHARE },
+            largest,
+            free: Mutex::new(free),
+            line: Semaphore::new(1),
+            freed: Notify::new(),
+        })))
+    }
+
+    /// Takes the place of a turn that is to be granted. When there is none, the waker is woken once there may be.
+    pub(crate) fn enter(&self, entry: &Arc<Entry>, waker: &Waker) -> Result<Place, GateEntry> {
+        let bytes = entry.state_bytes().saturating_mul(2).max(SMALLEST).min(self.0.largest);
+        let held = &entry.held_places;
+        let mut free = self.0.free.lock();
+        let refusal = if held.is_over(self.0.share, bytes) {
+            GateEntry::Waits
+        } else if free.general.take(Count::of(1, bytes), Count::default()) {
+            held.add(1, bytes);
+            drop(free);
+            return Ok(self.place(entry, 1, bytes, false));
+        } else {
+            GateEntry::Full
+        };
+        if free.waker.is_none() {
+            free.waker = Some(waker.clone());
+        }
+        Err(refusal)
+    }
+
+    /// Takes a place for maintenance if one is free now, also of those that are kept for it.
+    pub(crate) fn try_maintain(&self, entry: &Arc<Entry>, bytes: usize) -> Option<Place> {
+        let bytes = bytes.min(self.0.largest);
+        let wanted = Count::of(1, bytes);
+        let mut free = self.0.free.lock();
+        let is_general = free.general.take(wanted, Count::default());
+        if !is_general && !free.kept.take(wanted, Count::default()) {
+            return None;
+        }
+        entry.held_places.add(1, bytes);
+        drop(free);
+        Some(self.place(entry, 1, bytes, !is_general))
+    }
+
+    fn place(&self, entry: &Arc<Entry>, events: usize, bytes: usize, is_kept: bool) -> Place {
+        let (places, entry) = (self.clone(), entry.clone());
+        Place { places, entry, events, bytes, is_kept, shared: None, probe: None }
+    }
+
+    /// Makes a place as large as what it is for: shrinks it, or grows it from what is free. `None` stands for a turn
+    /// that was not expected to write. Returns whether it fits now.
+    pub(crate) fn fit(&self, place: &mut Option<Place>, entry: &Arc<Entry>, bytes: usize) -> bool {
+        self.fit_with(place, entry, bytes, Count::default())
+    }
+
+    /// The same, but waits in line for the reserve when there is not enough. Returns false when that takes too long.
+    pub(crate) async fn wait_to_fit(
+        &self,
+        place: &mut Option<Place>,
+        entry: &Arc<Entry>,
+        bytes: usize,
+        patience: Duration,
+    ) -> bool {
+        let reserve = Count::of(1, self.0.largest);
+        let fitting = async {
+            let Ok(_first) = self.0.line.acquire().await else { return };
+            loop {
+                let freed = self.0.freed.notified();
+                if self.fit_with(place, entry, bytes, reserve) {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        timeout(patience, fitting).await.is_ok()
+    }
+
+    fn fit_with(
+        &self,
+        place: &mut Option<Place>,
+        entry: &Arc<Entry>,
+        bytes: usize,
+        reserve: Count,
+    ) -> bool {
+        let bytes = bytes.min(self.0.largest);
+        let place = place.get_or_insert_with(|| self.place(entry, 0, 0, false));
+        let shared = place.shared.as_ref().map_or(0, |shared| shared.bytes);
+        let (events, bytes) = (usize::from(place.shared.is_none()), bytes.saturating_sub(shared));
+        if events <= place.events && bytes <= place.bytes {
+            let surplus = place.bytes - bytes;
+            place.bytes = bytes;
+            if surplus > 0 {
+                self.release(&place.entry, 0, surplus, place.is_kept);
+            }
+            return true;
+        }
+        let more = (events.saturating_sub(place.events), bytes.saturating_sub(place.bytes));
+        let mut free = self.0.free.lock();
+        let pool = if place.is_kept { &mut free.kept } else { &mut free.general };
+        if !pool.take(Count::of(more.0, more.1), reserve) {
+            return false;
+        }
+        place.entry.held_places.add(more.0, more.1);
+        place.events += more.0;
+        place.bytes += more.1;
+        true
+    }
+
+    fn release(&self, entry: &Entry, events: usize, bytes: usize, is_kept: bool) {
+        let mut free = self.0.free.lock();
+        entry.held_places.sub(events, bytes);
+        let pool = if is_kept { &mut free.kept } else { &mut free.general };
+        pool.give(Count::of(events, bytes));
+        let waker = free.waker.take();
+        drop(free);
+        self.0.freed.notify_waiters();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Place {
+    /// Makes it the place of two turns of its actor: it is free again when both are over.
+    pub(crate) fn share(self) -> (Self, Self) {
+        let (places, entry) = (self.places.clone(), self.entry.clone());
+        let whole = Arc::new(self);
+        let half = |whole| places.with_shared(&entry, whole);
+        (half(whole.clone()), half(whole))
+    }
+}
+
+impl Places {
+    fn with_shared(&self, entry: &Arc<Entry>, whole: Arc<Place>) -> Place {
+        let mut place = self.place(entry, 0, 0, false);
+        place.shared = Some(whole);
+        place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.events > 0 || self.bytes > 0 {
+            self.places.release(&self.entry, self.events, self.bytes, self.is_kept);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::task::Wake;
+
+    use super::*;
+    use crate::actor::tests::definition;
+    use crate::registry::directory::Directory;
+    use crate::registry::entry::{Hosted, Source};
+
+    const LARGEST: usize = 4 << 20;
+
+    fn entry(name: &str) -> Arc<Entry> {
+        let definition = definition(name);
+        let id = Arc::new(definition.id.clone());
+        let hosted = Hosted { definition: definition.into(), host_limit: 1, host: Arc::default() };
+        Directory::new().put(id, Source::Defined(hosted))
+    }
+
+    /// Places for turns; one each is for the reserve and for maintenance.
+    fn places(events: usize, bytes: usize, largest: usize) -> Places {
+        Places::new(Bound { events: events + 2, bytes: bytes + 2 * largest }, largest).unwrap()
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn enter(places: &Places, entry: &Arc<Entry>) -> Result<Place, GateEntry> {
+        places.enter(entry, Waker::noop())
+    }
+
+    #[test]
+    fn a_place_is_twice_the_last_state_within_limits_and_shrinks_to_what_is_kept() {
+        let places = places(20, LARGEST, LARGEST);
+        for (state, bytes) in [(0, SMALLEST), (9 << 10, 18 << 10), (3 << 20, LARGEST)] {
+            let joe = entry("joe");
+            joe.note_state(state);
+            let mut place = Some(enter(&places, &joe).unwrap());
+            assert_eq!(place.as_ref().unwrap().bytes, bytes);
+            assert!(places.fit(&mut place, &joe, 7));
+            assert_eq!(place.as_ref().unwrap().bytes, 7);
+        }
+        let free = places.0.free.lock().general;
+        assert_eq!(free, Count::of(20, LARGEST), "all is given back");
+    }
+
+    #[test]
+    fn whoever_was_refused_is_woken_when_places_are_freed() {
+        let places = places(1, LARGEST, LARGEST);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let (joe, moe) = (entry("joe"), entry("moe"));
+        let place = places.enter(&joe, &waker).unwrap();
+        assert_eq!(places.enter(&moe, &waker).unwrap_err(), GateEntry::Full);
+        assert_eq!(places.enter(&joe, &waker).unwrap_err(), GateEntry::Waits, "for itself");
+        drop(place);
+        assert_eq!(woken.0.load(SeqCst), 1, "once");
+        places.enter(&moe, &waker).unwrap();
+        assert_eq!(woken.0.load(SeqCst), 1, "nobody waits");
+    }
+
+    #[test]
+    fn one_actor_holds_an_eighth_at_most_and_one_always() {
+        let places = places(80 - 2, 64 << 20, LARGEST);
+        let joe = entry("joe");
+        let held: Vec<_> = std::iter::from_fn(|| enter(&places, &joe).ok()).collect();
+        assert_eq!(held.len(), 10);
+        drop(held);
+        joe.note_state(2 << 20);
+        let held: Vec<_> = std::iter::from_fn(|| enter(&places, &joe).ok()).collect();
+        assert_eq!(held.len(), 2, "4 MiB each, of 72");
+    }
+
+    #[test]
+    fn maintenance_has_places_of_its_own_when_all_others_are_taken() {
+        let places = places(16, 17 * SMALLEST, SMALLEST);
+        let actors: Vec<_> = (0..16).map(|n| entry(&format!("a{n}"))).collect();
+        let held: Vec<_> = actors.iter().map(|actor| enter(&places, actor).unwrap()).collect();
+        assert!(enter(&places, &entry("other")).is_err());
+        let joe = entry("joe");
+        let last = places.try_maintain(&joe, SMALLEST).expect("it is kept for it");
+        assert!(places.try_maintain(&joe, 0).is_none());
+        drop(last);
+        assert!(enter(&places, &entry("other")).is_err(), "it is still kept");
+        drop(held);
+        assert!(places.try_maintain(&joe, 0).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_outgrows_its_place_gets_the_reserve_one_at_a_time() {
+        const LARGEST: usize = 4 * SMALLEST;
+        let places = places(4, LARGEST, LARGEST);
+        let (joe, moe) = (entry("joe"), entry("moe"));
+        let mut first = Some(enter(&places, &joe).unwrap());
+        let mut second = Some(enter(&places, &moe).unwrap());
+        let others = [entry("a"), entry("b")].map(|other| enter(&places, &other).unwrap());
+        let patience = Duration::from_secs(10);
+        assert!(!places.fit(&mut first, &joe, LARGEST));
+        assert!(places.wait_to_fit(&mut first, &joe, LARGEST, patience).await);
+        let began = tokio::time::Instant::now();
+        assert!(!places.wait_to_fit(&mut second, &moe, LARGEST, patience).await);
+        assert_eq!(began.elapsed(), patience);
+        assert!(enter(&places, &entry("other")).is_err(), "the reserve is given back first");
+        let waiting = places.wait_to_fit(&mut second, &moe, LARGEST, patience);
+        let freeing = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(first.take());
+        };
+        assert!(tokio::join!(waiting, freeing).0);
+        drop((second, others));
+        assert_eq!(places.0.free.lock().general, Count::of(4, LARGEST));
+        let mut unexpected = None;
+        assert!(places.fit(&mut unexpected, &joe, 5), "a turn that was not expected to write");
+        assert_eq!(places.0.free.lock().general, Count::of(3, LARGEST - 5));
+    }
+
+    #[test]
+    fn a_shared_place_is_free_when_both_turns_are_over() {
+        let places = places(1, SMALLEST, SMALLEST);
+        let joe = entry("joe");
+        let (init, call) = enter(&places, &joe).unwrap().share();
+        let (mut init, mut call) = (Some(init), Some(call));
+        assert!(places.fit(&mut init, &joe, 100) && places.fit(&mut call, &joe, SMALLEST));
+        drop(call);
+        assert!(enter(&places, &entry("other")).is_err());
+        drop(init);
+        assert!(enter(&places, &entry("other")).is_ok());
+    }
+}

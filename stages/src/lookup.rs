@@ -19,6 +19,7 @@ use tower::Service;
 use crate::call::{Activated, Failed, LookedUp, ParkedWork, Placed, StageResult};
 use crate::error::Error;
 use crate::metrics::{ACTIVATIONS_TOTAL, LIVE_ACTORS};
+use crate::places::Place;
 use crate::ports::{Placement, Registry, StateStore, StoreError};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{CheckedOut, Entry};
@@ -94,7 +95,7 @@ impl Inner {
 
     /// Asks the breaker for a turn. A load waits for a store that cannot be read; a change is refused at once.
     fn may_use_store(&self, placed: &Placed, is_load: bool) -> Result<Option<Probe>, Halt> {
-        if placed.place.as_ref().is_some_and(|place| place.probe.is_some()) {
+        if placed.place.as_ref().is_some_and(Place::is_of_probe) {
             return Ok(None);
         }
         match self.store_breaker.ask() {
@@ -158,7 +159,7 @@ impl Inner {
             Some(Err(halt)) => return Err(halt.of(placed)),
             None => {}
         }
-        if placed.place.as_ref().is_some_and(|place| place.probe.is_none()) {
+        if placed.place.as_ref().is_some_and(|place| !place.is_of_probe()) {
             // Others need it meanwhile.
             placed.place = None;
         }

@@ -10,6 +10,8 @@
 //! places when it asks for another one, and always one.
 
 pub(crate) mod held;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -158,7 +160,8 @@ impl Places {
         let bytes = bytes.min(self.0.largest);
         let wanted = Count::of(1, bytes);
         let mut free = self.0.free.lock();
-        let is_general = free.general.take(wanted, Count::default());
+        // Turns that wait for places come first.
+        let is_general = free.waker.is_none() && free.general.take(wanted, Count::default());
         if !is_general && !free.kept.take(wanted, Count::default()) {
             return None;
         }
@@ -170,6 +173,12 @@ impl Places {
     fn place(&self, entry: &Arc<Entry>, events: usize, bytes: usize, is_kept: bool) -> Place {
         let (places, entry) = (self.clone(), entry.clone());
         Place { places, entry, events, bytes, is_kept, shared: None, probe: None }
+    }
+
+    fn with_shared(&self, entry: &Arc<Entry>, whole: Arc<Place>) -> Place {
+        let mut place = self.place(entry, 0, 0, false);
+        place.shared = Some(whole);
+        place
     }
 
     /// Makes a place as large as what it is for: shrinks it, or grows it from what is free. `None` stands for a turn
@@ -246,6 +255,11 @@ impl Places {
 }
 
 impl Place {
+    /// Whether its turn is the store breaker's probe.
+    pub(crate) fn is_of_probe(&self) -> bool {
+        self.probe.is_some() || self.shared.as_ref().is_some_and(|shared| shared.is_of_probe())
+    }
+
     /// Makes it the place of two turns of its actor: it is free again when both are over.
     pub(crate) fn share(self) -> (Self, Self) {
         let (places, entry) = (self.places.clone(), self.entry.clone());
@@ -255,155 +269,10 @@ impl Place {
     }
 }
 
-impl Places {
-    fn with_shared(&self, entry: &Arc<Entry>, whole: Arc<Place>) -> Place {
-        let mut place = self.place(entry, 0, 0, false);
-        place.shared = Some(whole);
-        place
-    }
-}
-
 impl Drop for Place {
     fn drop(&mut self) {
         if self.events > 0 || self.bytes > 0 {
             self.places.release(&self.entry, self.events, self.bytes, self.is_kept);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::sync::atomic::Ordering::SeqCst;
-    use std::task::Wake;
-
-    use super::*;
-    use crate::actor::tests::definition;
-    use crate::registry::directory::Directory;
-    use crate::registry::entry::{Hosted, Source};
-
-    const LARGEST: usize = 4 << 20;
-
-    fn entry(name: &str) -> Arc<Entry> {
-        let definition = definition(name);
-        let id = Arc::new(definition.id.clone());
-        let hosted = Hosted { definition: definition.into(), host_limit: 1, host: Arc::default() };
-        Directory::new().put(id, Source::Defined(hosted))
-    }
-
-    /// Places for turns; one each is for the reserve and for maintenance.
-    fn places(events: usize, bytes: usize, largest: usize) -> Places {
-        Places::new(Bound { events: events + 2, bytes: bytes + 2 * largest }, largest).unwrap()
-    }
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, SeqCst);
-        }
-    }
-
-    fn enter(places: &Places, entry: &Arc<Entry>) -> Result<Place, GateEntry> {
-        places.enter(entry, Waker::noop())
-    }
-
-    #[test]
-    fn a_place_is_twice_the_last_state_within_limits_and_shrinks_to_what_is_kept() {
-        let places = places(20, LARGEST, LARGEST);
-        for (state, bytes) in [(0, SMALLEST), (9 << 10, 18 << 10), (3 << 20, LARGEST)] {
-            let joe = entry("joe");
-            joe.note_state(state);
-            let mut place = Some(enter(&places, &joe).unwrap());
-            assert_eq!(place.as_ref().unwrap().bytes, bytes);
-            assert!(places.fit(&mut place, &joe, 7));
-            assert_eq!(place.as_ref().unwrap().bytes, 7);
-        }
-        let free = places.0.free.lock().general;
-        assert_eq!(free, Count::of(20, LARGEST), "all is given back");
-    }
-
-    #[test]
-    fn whoever_was_refused_is_woken_when_places_are_freed() {
-        let places = places(1, LARGEST, LARGEST);
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(woken.clone());
-        let (joe, moe) = (entry("joe"), entry("moe"));
-        let place = places.enter(&joe, &waker).unwrap();
-        assert_eq!(places.enter(&moe, &waker).unwrap_err(), GateEntry::Full);
-        assert_eq!(places.enter(&joe, &waker).unwrap_err(), GateEntry::Waits, "for itself");
-        drop(place);
-        assert_eq!(woken.0.load(SeqCst), 1, "once");
-        places.enter(&moe, &waker).unwrap();
-        assert_eq!(woken.0.load(SeqCst), 1, "nobody waits");
-    }
-
-    #[test]
-    fn one_actor_holds_an_eighth_at_most_and_one_always() {
-        let places = places(80 - 2, 64 << 20, LARGEST);
-        let joe = entry("joe");
-        let held: Vec<_> = std::iter::from_fn(|| enter(&places, &joe).ok()).collect();
-        assert_eq!(held.len(), 10);
-        drop(held);
-        joe.note_state(2 << 20);
-        let held: Vec<_> = std::iter::from_fn(|| enter(&places, &joe).ok()).collect();
-        assert_eq!(held.len(), 2, "4 MiB each, of 72");
-    }
-
-    #[test]
-    fn maintenance_has_places_of_its_own_when_all_others_are_taken() {
-        let places = places(16, 17 * SMALLEST, SMALLEST);
-        let actors: Vec<_> = (0..16).map(|n| entry(&format!("a{n}"))).collect();
-        let held: Vec<_> = actors.iter().map(|actor| enter(&places, actor).unwrap()).collect();
-        assert!(enter(&places, &entry("other")).is_err());
-        let joe = entry("joe");
-        let last = places.try_maintain(&joe, SMALLEST).expect("it is kept for it");
-        assert!(places.try_maintain(&joe, 0).is_none());
-        drop(last);
-        assert!(enter(&places, &entry("other")).is_err(), "it is still kept");
-        drop(held);
-        assert!(places.try_maintain(&joe, 0).is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_change_that_outgrows_its_place_gets_the_reserve_one_at_a_time() {
-        const LARGEST: usize = 4 * SMALLEST;
-        let places = places(4, LARGEST, LARGEST);
-        let (joe, moe) = (entry("joe"), entry("moe"));
-        let mut first = Some(enter(&places, &joe).unwrap());
-        let mut second = Some(enter(&places, &moe).unwrap());
-        let others = [entry("a"), entry("b")].map(|other| enter(&places, &other).unwrap());
-        let patience = Duration::from_secs(10);
-        assert!(!places.fit(&mut first, &joe, LARGEST));
-        assert!(places.wait_to_fit(&mut first, &joe, LARGEST, patience).await);
-        let began = tokio::time::Instant::now();
-        assert!(!places.wait_to_fit(&mut second, &moe, LARGEST, patience).await);
-        assert_eq!(began.elapsed(), patience);
-        assert!(enter(&places, &entry("other")).is_err(), "the reserve is given back first");
-        let waiting = places.wait_to_fit(&mut second, &moe, LARGEST, patience);
-        let freeing = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            drop(first.take());
-        };
-        assert!(tokio::join!(waiting, freeing).0);
-        drop((second, others));
-        assert_eq!(places.0.free.lock().general, Count::of(4, LARGEST));
-        let mut unexpected = None;
-        assert!(places.fit(&mut unexpected, &joe, 5), "a turn that was not expected to write");
-        assert_eq!(places.0.free.lock().general, Count::of(3, LARGEST - 5));
-    }
-
-    #[test]
-    fn a_shared_place_is_free_when_both_turns_are_over() {
-        let places = places(1, SMALLEST, SMALLEST);
-        let joe = entry("joe");
-        let (init, call) = enter(&places, &joe).unwrap().share();
-        let (mut init, mut call) = (Some(init), Some(call));
-        assert!(places.fit(&mut init, &joe, 100) && places.fit(&mut call, &joe, SMALLEST));
-        drop(call);
-        assert!(enter(&places, &entry("other")).is_err());
-        drop(init);
-        assert!(enter(&places, &entry("other")).is_ok());
     }
 }

@@ -137,6 +137,14 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.shared.with(|state| state.machine.remove(key, id))
     }
 
+    /// Removes the queued events of all keys for which `is_meant` returns true, and returns them. `is_meant` may change the
+    /// class of an event, which stays where it is in the queue of its key. It looks at every queued event, with the
+    /// producer's lock held.
+    pub fn take_where(&self, mut is_meant: impl FnMut(&mut T) -> bool) -> Vec<T> {
+        let class_of = |event: &mut T| if is_meant(event) { None } else { Some(event.class()) };
+        self.shared.with(|state| state.machine.take(class_of))
+    }
+
     /// What is granted before an event of this key and class that is pushed now.
     pub fn ahead(&self, key: &T::Key, class: u32) -> Ahead {
         self.shared.state.lock().machine.ahead(key, class)

@@ -27,6 +27,7 @@ mod ready_queue;
 mod slot;
 mod subscribers;
 mod waiting;
+mod take;
 #[cfg(test)]
 mod model;
 

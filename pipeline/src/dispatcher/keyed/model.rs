@@ -25,6 +25,7 @@ enum Step {
     Push { key: u8, class: u32, exempt: bool, gone: bool },
     Remove { number: u32 },
     ShedLate { key: u8, class: u32, most: usize },
+    Take { class: u32, to: u32 },
     Limit { class: u32, limit: usize },
     Subscribe { max: usize, min: usize },
     Cancel { which: usize },
@@ -44,6 +45,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0u32..60).prop_map(|number| Step::Remove { number }),
         1 => (key, class.clone(), 0usize..5)
             .prop_map(|(key, class, most)| Step::ShedLate { key, class, most }),
+        1 => (class.clone(), class.clone()).prop_map(|(class, to)| Step::Take { class, to }),
         1 => (class.clone(), prop_oneof![Just(usize::MAX), 0usize..3])
             .prop_map(|(class, limit)| Step::Limit { class, limit }),
         1 => (1usize..6, 0usize..6)
@@ -179,6 +181,7 @@ impl Model {
                     assert_eq!(mail, last, "from behind");
                 }
             }
+            Step::Take { class, to } => self.take(class, to),
             Step::Limit { class, limit } => {
                 self.machine.set_class_limit(class, limit);
                 self.limits.insert(class, limit);
@@ -228,6 +231,30 @@ impl Model {
             _ => {}
         }
         self.check();
+    }
+
+    /// Takes the events of a class whose callers have left, and moves the others to another class.
+    fn take(&mut self, class: u32, to: u32) {
+        let mut taken = self.machine.take(|mail| {
+            if mail.class == class {
+                mail.class = to;
+                return (!mail.gone).then_some(to);
+            }
+            Some(mail.class)
+        });
+        let mut expected = Vec::new();
+        for queue in self.queues.values_mut() {
+            for (mail, _) in queue.iter_mut().filter(|(mail, _)| mail.class == class) {
+                mail.class = to;
+                if mail.gone {
+                    expected.push(*mail);
+                }
+            }
+            queue.retain(|(mail, _)| !expected.contains(mail));
+        }
+        taken.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(taken, expected);
     }
 
     fn push(&mut self, key: u8, class: u32, exempt: bool, gone: bool) {

@@ -23,7 +23,7 @@ use http::{Method, Request, Uri};
 use http_body_util::Full;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::invocation::{ActorInvocation, ActorInvocationResponse};
-use tidegate_stages::ports::HostError;
+use tidegate_stages::ports::{HostError, HostProbe};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -111,6 +111,16 @@ impl<C: Connect> Service<ActorInvocation> for HttpHost<C> {
     fn call(&mut self, invocation: ActorInvocation) -> Self::Future {
         let client = Arc::clone(&self.0);
         Box::pin(async move { client.call(invocation).await })
+    }
+}
+
+impl<C: Connect> HostProbe for HttpHost<C> {
+    fn probe(&self, address: &HostAddress) -> BoxFuture<'static, Result<(), HostError>> {
+        let (client, address) = (Arc::clone(&self.0), address.clone());
+        let limit = client.options.connect_time;
+        Box::pin(
+            async move { connect::connect(&client.connector, &address, limit).await.map(drop) },
+        )
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 const FROZEN: usize = 40;
 /// Calls of the other host, one after the other.
 const SERVED: usize = 20;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Accepts calls, reads them and never answers. Counts the connections that brought a call.
 struct Frozen {

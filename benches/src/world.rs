@@ -71,7 +71,8 @@ impl World {
         };
         let rules = ChangeRules { durability, ..ChangeRules::default() };
         let settings = Settings { rules, ..Settings::default() };
-        let ports = Ports { host: CounterHost, store, registry, clock: Arc::new(SystemClock) };
+        let (probe, clock) = (Arc::new(()), Arc::new(SystemClock));
+        let ports = Ports { host: CounterHost, probe, store, registry, clock };
         let mesh = topology::open(settings, ports).await.expect("the mesh opens");
         mesh.register(registration()).await.expect("the template is registered");
         Arc::new(World { mesh, embedded, actors, calls: AtomicU64::new(0) })

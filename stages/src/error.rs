@@ -98,6 +98,16 @@ pub enum Error {
     /// The host failed; the source says whether the action may have run.
     #[error("{0}")]
     Host(HostError),
+    /// The host accepts no connections, and the call does not wait for it; nothing was done, trying again later is safe.
+    #[error(
+        "not started, it is safe to retry: the actor host has accepted no connection for {away_for:.1?}: {reason}"
+    )]
+    HostAway {
+        /// For how long.
+        away_for: Duration,
+        /// What connecting to it said.
+        reason: String,
+    },
     /// The host's response routes its call to what does not exist; the action ran, its state was not kept.
     #[error("{0}")]
     BadRoute(String),
@@ -132,7 +142,7 @@ impl Error {
             Error::RateLimited { .. } => ErrorKind::RateLimited,
             Error::Store(_) => ErrorKind::StoreUnavailable,
             Error::Draining => ErrorKind::Draining,
-            Error::Host(_) | Error::BadRoute(_) => ErrorKind::HostFailed,
+            Error::Host(_) | Error::HostAway { .. } | Error::BadRoute(_) => ErrorKind::HostFailed,
             Error::NotStarted(..) | Error::NoAnswer(_) => ErrorKind::DeadlineExceeded,
             Error::Unsupported(_) => ErrorKind::Unsupported,
             // "Not found" would read as if nothing had been done.
@@ -162,6 +172,7 @@ impl Error {
             | Error::ActorNotFound { .. }
             | Error::NotFound(_)
             | Error::ActionNotFound { .. }
+            | Error::HostAway { .. }
             | Error::Host(_) => Error::ActionRan(Box::new(self)),
             says_so_or_is_final => says_so_or_is_final,
         }
@@ -173,6 +184,7 @@ impl Error {
             Error::Overloaded { .. }
             | Error::RateLimited { .. }
             | Error::Draining
+            | Error::HostAway { .. }
             | Error::NotStarted(..) => true,
             Error::Host(error) => error.is_unsent(),
             Error::Store(error) => !error.may_have_happened() && !error.is_final(),

@@ -35,6 +35,7 @@ mod path;
 mod store_breaker;
 mod lookup;
 mod invoke;
+mod host_breaker;
 mod side_effects;
 mod checkpoint;
 mod egress;

@@ -47,7 +47,12 @@ impl Mesh {
     /// When a definition is invalid, nothing could be stored, or the mesh is draining.
     pub async fn register(&self, registration: Registration) -> Result<(), Error> {
         self.refuse_while_closed()?;
-        self.registrar.register(registration).await
+        let host = registration.host.clone();
+        self.registrar.register(registration).await?;
+        if let Some(known) = self.directory.known_host(&host) {
+            known.reachability.registered();
+        }
+        Ok(())
     }
 
     /// Stores spawned identities durably; activates nothing.

@@ -16,6 +16,10 @@ pub const ACTIVATIONS_TOTAL: &str = "tidegate_activations_total";
 pub const DEACTIVATIONS_TOTAL: &str = "tidegate_deactivations_total";
 /// Calls refused at admission, by reason.
 pub const CALLS_REFUSED_TOTAL: &str = "tidegate_calls_refused_total";
+/// Hosts that accept no connections now.
+pub const HOSTS_AWAY: &str = "tidegate_hosts_away";
+/// Accepted calls that nobody waits for and that were given up before they ran.
+pub const CALLS_LOST_TOTAL: &str = "tidegate_calls_lost_total";
 /// Commits of states, by outcome.
 pub const COMMITS_TOTAL: &str = "tidegate_commits_total";
 /// Revisions appended to histories.

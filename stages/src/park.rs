@@ -12,6 +12,7 @@ use tidegate_pipeline::{Drain, Parked, Turn};
 use tower::{Layer, Service};
 
 use crate::call::{Failed, ParkedWork, Placed};
+use crate::error::Error;
 use crate::retry_budget::{RetryBudget, RetryBudgets};
 
 /// Makes a service of turns from a service of what the mailbox holds.
@@ -42,6 +43,20 @@ impl ParkLayer {
     /// Ends a turn that failed, or tries it again after a delay when it may be: its key stays parked meanwhile.
     async fn retry(self, failed: Box<Failed>, paid: Option<Paid>, parked: Parked<Placed>) {
         let Some(mut failed) = self.ended(failed, paid) else { return drop(parked) };
+        let hosted = failed.placed.entry.spec().hosted;
+        let reachability = &hosted.host.reachability;
+        if matches!(failed.error, Error::Host(_)) && reachability.is_away() {
+            // Its turns get no permit until it is back: this one waits as the first of its actor.
+            if let Some(error) = reachability.refusal()
+                && !failed.placed.task.is_patient()
+            {
+                failed.error = error;
+                drop(parked);
+                return failed.finish();
+            }
+            failed.placed.host_limit = hosted.host_limit;
+            return parked.resume(failed.placed);
+        }
         let budget = self.budgets.of(&failed.error, failed.placed.host_limit);
         if !failed.placed.wait_for_retry(&budget).await {
             drop(parked);

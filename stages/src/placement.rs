@@ -118,14 +118,9 @@ impl Mailboxes {
         };
         let is_exempt = call.permit.is_none();
         let retries = call.retries();
+        let host_limit = hosted.limit_for(&call.action);
         let task = Task::Call(Box::new(call));
-        let placed = Placed {
-            entry: entry.clone(),
-            host_limit: hosted.host_limit,
-            task,
-            place: None,
-            retries,
-        };
+        let placed = Placed { entry: entry.clone(), host_limit, task, place: None, retries };
         let pushed =
             if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
         match pushed {
@@ -175,13 +170,19 @@ impl Mailboxes {
         let permit = self.reserve(0, &timing, entry).await?;
         let (reply, waiting) = Reply::new(&timing);
         let placed = self.placed(entry, task(Question { reply, timing, permit }));
+        if placed.host_limit != 0
+            && let Some(error) = entry.spec().hosted.host.reachability.refusal()
+        {
+            return Err(error);
+        }
         let pushed = self.queue.push(placed);
         let id = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
         Ok(self.pending(waiting, actor, id))
     }
 
     fn placed(&self, entry: &Arc<Entry>, task: Task) -> Placed {
-        let host_limit = if task.needs_host() { entry.spec().hosted.host_limit } else { 0 };
+        let host_limit =
+            if task.needs_host() { entry.spec().hosted.limit_to_activate() } else { 0 };
         let retries = Retries::within(self.deadlines.start);
         Placed { entry: entry.clone(), host_limit, task, place: None, retries }
     }

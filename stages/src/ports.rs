@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 use tower::Service;
 
-use crate::actor::{ActorId, ActorRef, Definition};
+use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
 use crate::history::{Interval, Keep, Page};
 use crate::invocation::{ActorInvocation, ActorInvocationResponse};
 use crate::outbox::{EffectRows, OutboxKey, OutboxRow, Seen};
@@ -51,6 +51,15 @@ pub enum HostError {
 }
 
 impl HostError {
+    /// Which host it is.
+    pub fn address(&self) -> &str {
+        match self {
+            HostError::Connect { address, .. }
+            | HostError::Broken { address, .. }
+            | HostError::Garbled { address, .. } => address,
+        }
+    }
+
     /// Whether the user function certainly never ran.
     pub fn is_unsent(&self) -> bool {
         matches!(self, HostError::Connect { .. })
@@ -84,6 +93,20 @@ impl<S> Host for S where
         + Sync
         + 'static
 {
+}
+
+/// Tells whether a host accepts connections.
+pub trait HostProbe: Debug + Send + Sync + 'static {
+    /// Connects to a host and leaves again. The stage sets the deadline.
+    fn probe(&self, address: &HostAddress) -> BoxFuture<'static, Result<(), HostError>>;
+}
+
+/// Finds every host absent.
+impl HostProbe for () {
+    fn probe(&self, address: &HostAddress) -> BoxFuture<'static, Result<(), HostError>> {
+        let (address, reason) = (address.to_string(), "nobody probes".to_owned());
+        Box::pin(std::future::ready(Err(HostError::Connect { address, reason })))
+    }
 }
 
 /// Why an operation of a store failed.

@@ -22,6 +22,8 @@ pub struct Deadlines {
     pub host: Duration,
     /// The commit, from the host's response.
     pub commit: Duration,
+    /// How long an accepted call that nobody waits for may wait for what it needs: its host, or the store.
+    pub patience: Duration,
 }
 
 impl Default for Deadlines {
@@ -30,6 +32,7 @@ impl Default for Deadlines {
             start: Duration::from_secs(10),
             host: Duration::from_mins(1),
             commit: Duration::from_secs(30),
+            patience: Duration::from_mins(1),
         }
     }
 }
@@ -104,7 +107,7 @@ impl Timing {
 
     /// How long to try to reach a host when no caller waits.
     pub fn patience(&self) -> Duration {
-        self.limits.start
+        self.limits.patience
     }
 
     /// Returns the deadlines of the call at its next actor. A caller's own bound stays; without one, the phases start again.

@@ -52,7 +52,9 @@ impl RespawnLayer {
             let failed = loop {
                 match registrar.spawn_again(&placed.entry).await {
                     Ok(entry) => {
-                        placed.host_limit = entry.spec().hosted.host_limit;
+                        if placed.host_limit != 0 {
+                            placed.host_limit = entry.spec().hosted.host_limit;
+                        }
                         placed.entry = entry;
                         return parked.resume(placed);
                     }

@@ -118,8 +118,13 @@ mod tests {
             std::future::ready(Ok::<_, HostError>(ActorInvocationResponse::default()))
         });
         let (store, clock) = (MemoryStore::new(), Arc::new(SetClock::at(Timestamp(1))));
-        let ports =
-            Ports { host, store: Arc::new(store.clone()), registry: Arc::new(store), clock };
+        let ports = Ports {
+            host,
+            probe: Arc::new(()),
+            store: Arc::new(store.clone()),
+            registry: Arc::new(store),
+            clock,
+        };
         topology::open(Settings::default(), ports).await.unwrap()
     }
 

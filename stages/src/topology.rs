@@ -37,6 +37,7 @@ use crate::effects::{Deliver, EffectsSender};
 use crate::egress::Egress;
 use crate::error::Error;
 use crate::history_reader::HistoryReader;
+use crate::host_breaker::{HostBreaker, HostBreakerLayer, HostBreakers, Patience, RefuseAwayLayer};
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
 use crate::maintenance::{Keeper, Maintenance};
@@ -73,7 +74,7 @@ const EFFECTS_IN_FLIGHT: usize = 256;
 /// # Errors
 /// When the store or the registry cannot be read.
 pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, Error> {
-    let Ports { host, store, registry, clock } = ports;
+    let Ports { host, probe, store, registry, clock } = ports;
     let clock: Arc<dyn Clock> = Arc::new(WatchedClock::new(clock));
     let epoch = store.claim_epoch().await?;
     let placement = Arc::new(OneNode { epoch });
@@ -118,7 +119,18 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         retry_budgets.clone(),
         timers.clone(),
     );
-    let invoke = Invoke::new(host, settings.deadlines.host);
+    let stop_timers = CancellationToken::new();
+    let breakers = Arc::new(HostBreakers {
+        queue: mailboxes.queue.clone(),
+        probe,
+        tasks: tasks.clone(),
+        stop: stop_timers.clone(),
+        patience: Patience { grace: settings.host_grace, accepted: settings.deadlines.patience },
+        host_connections: settings.host_connections,
+    });
+    let invoke = ServiceBuilder::new()
+        .layer(HostBreakerLayer { breakers })
+        .service(Invoke::new(host, settings.deadlines.host));
     let side_effects = SideEffects(Arc::new(Planner {
         rules,
         directory: directory.clone(),
@@ -149,7 +161,6 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(deliver, &effects, &tasks)?;
-    let stop_timers = CancellationToken::new();
     let timer_task = timer_task.run(mailboxes.clone(), directory.clone(), stop_timers.clone());
     tasks.supervise("timers", timer_task);
 
@@ -184,6 +195,7 @@ fn caller(
         .layer(CheckLayer { registrar: registrar.clone(), clock: clock.clone() })
         .option_layer(limits.system.map(per_system))
         .option_layer(limits.definition.map(per_definition))
+        .layer(RefuseAwayLayer)
         .map_result(move |admitted: Result<Admitted, Error>| admission.in_time(admitted?))
         .service(Admit { registrar, mailboxes, max_pending_effects });
     BoxCloneSyncService::new(caller)
@@ -192,7 +204,7 @@ fn caller(
 /// Lookup, invoke and side effects: one turn per slot of the workers' demand. A turn that may be tried again is parked.
 fn start_workers<H: Host>(
     settings: &Settings,
-    path: Path<Lookup, Invoke<H>, SideEffects, Submit, Maintenance>,
+    path: Path<Lookup, HostBreaker<Invoke<H>>, SideEffects, Submit, Maintenance>,
     mailboxes: &Mailboxes,
     registrar: &Registrar,
     (budgets, admission): (Arc<RetryBudgets>, Admission),

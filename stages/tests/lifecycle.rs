@@ -329,6 +329,7 @@ async fn a_registration_whose_client_has_gone_is_complete_all_the_same() {
     let memory = MemoryStore::new();
     let ports = Ports {
         host: counter(),
+        probe: Arc::new(()),
         store: Arc::new(memory.clone()),
         registry: Arc::new(SlowRegistry(memory)),
         clock: Arc::new(SetClock::at(Timestamp(1_000_000))),

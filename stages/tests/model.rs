@@ -97,7 +97,8 @@ async fn run(seed: u64, durability: Durability) {
     let mut settings = Settings { max_live: 2, ..Settings::default() };
     settings.rules.durability = durability;
     settings.commits_in_flight = usize::try_from(1 + dice.below(4)).unwrap();
-    settings.deadlines.start = Duration::from_secs(2);
+    (settings.deadlines.start, settings.deadlines.patience) =
+        (Duration::from_secs(2), Duration::from_secs(2));
     if dice.below(2) == 0 {
         settings.rules.revisions = Revisions::Every;
     }

@@ -164,6 +164,7 @@ async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
     let (memory, refusals) = (MemoryStore::new(), Arc::new(AtomicU32::new(0)));
     let ports = Ports {
         host: gated(&permits),
+        probe: Arc::new(()),
         store: Arc::new(memory.clone()),
         registry: Arc::new(Refusing(memory.clone(), refusals.clone())),
         clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
@@ -237,6 +238,7 @@ impl Registry for Slow {
 async fn slow(settings: Settings) -> (Mesh, Slow) {
     let slow = Slow::default();
     let ports = Ports {
+        probe: Arc::new(()),
         host: counter(),
         store: Arc::new(slow.memory.clone()),
         registry: Arc::new(slow.clone()),

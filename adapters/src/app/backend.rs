@@ -40,7 +40,8 @@ impl Backend {
         store.note_key(&settings.vault).await?;
         let clock = Arc::new(SystemClock);
         let (states, registry) = (store.states.clone(), store.registry.clone());
-        let ports = Ports { host, store: states, registry, clock };
+        let probe = Arc::new(host.clone());
+        let ports = Ports { host, probe, store: states, registry, clock };
         let mesh = topology::open(plan(settings), ports).await;
         Ok(Self { mesh: mesh.map_err(anyhow::Error::from)?, store })
     }
@@ -91,6 +92,7 @@ fn plan(settings: &Settings) -> topology::Settings {
         worker_demand,
         workers: cores.min(worker_demand),
         host_connections,
+        host_grace: settings.host_grace,
         checkpoint: Bound {
             events: usize_of(bounds.checkpoint_events),
             bytes: usize_of(bounds.checkpoint_bytes),
@@ -107,6 +109,7 @@ fn plan(settings: &Settings) -> topology::Settings {
         deadlines: Deadlines {
             start: settings.start_limit,
             host: settings.host_limit,
+            patience: settings.async_patience,
             ..Deadlines::default()
         },
         retries: settings.retries,

@@ -47,6 +47,8 @@ impl Settings {
             },
             host_limit: read.time("TIDEGATE_HOST_TIMEOUT"),
             start_limit: read.time("TIDEGATE_START_TIMEOUT"),
+            host_grace: read.time("TIDEGATE_HOST_GRACE"),
+            async_patience: read.time("TIDEGATE_ASYNC_PATIENCE"),
             host_connections,
             retries: RetryRates {
                 percent: read.small("TIDEGATE_RETRY_PERCENT"),

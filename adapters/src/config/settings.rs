@@ -25,6 +25,10 @@ pub struct Settings {
     pub host: HostOptions,
     /// How long a host may take to answer.
     pub host_limit: Duration,
+    /// How long calls wait for a host that refuses connections.
+    pub host_grace: Duration,
+    /// How long accepted asynchronous calls wait for an unreachable host.
+    pub async_patience: Duration,
     /// How long a call may take until its host is called: queue, lookup, activation and connecting together.
     pub start_limit: Duration,
     /// Calls that may be in flight per host.

@@ -310,6 +310,18 @@ const EFFECTIVE: &[Setting] = &[
         "How long connecting to a host may take.",
     ),
     setting(
+        "TIDEGATE_HOST_GRACE",
+        Kind::Time { min: 0, max: 10 * MINUTE },
+        Default::Is("4s"),
+        "How long calls wait for a host that was reached before and refuses connections now. Then synchronous calls of the host are a 502 at once, until it is back.",
+    ),
+    setting(
+        "TIDEGATE_ASYNC_PATIENCE",
+        Kind::Time { min: 0, max: 24 * 60 * MINUTE },
+        Default::Is("60s"),
+        "How long accepted asynchronous calls wait for a host that cannot be reached, or for a store that fails.",
+    ),
+    setting(
         "TIDEGATE_HOST_CONNECTIONS",
         Kind::Count { min: 1, max: 1_000_000 },
         Default::Is("4096"),

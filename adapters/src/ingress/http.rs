@@ -76,6 +76,9 @@ impl From<Error> for Refusal {
         if kind == ErrorKind::ActorNotFound {
             refusal.outcome = Outcome::ActorNotFound;
         }
+        if let Error::HostAway { .. } = error {
+            refusal.retry_after = Some(RETRY_AFTER_SECONDS);
+        }
         if let Error::Overloaded { retry_after, .. } | Error::RateLimited { retry_after, .. } =
             error
         {

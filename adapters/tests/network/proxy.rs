@@ -31,6 +31,7 @@ pub(crate) const DEADLINES: Deadlines = Deadlines {
     start: Duration::from_secs(1),
     host: Duration::from_millis(700),
     commit: Duration::from_millis(300),
+    patience: Duration::from_secs(1),
 };
 /// How long connecting to a host may take.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_millis(150);
@@ -66,7 +67,8 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
     background.spawn(host.clone().trim(CancellationToken::new()));
     let store = Arc::new(FaultyStore::new(Arc::new(disk.clone())));
     background.spawn(write_in_turns(store.clone()));
-    let ports = Ports { host, store, registry: Arc::new(disk), clock: Arc::new(SimulatedClock) };
+    let (probe, clock) = (Arc::new(host.clone()), Arc::new(SimulatedClock));
+    let ports = Ports { host, probe, store, registry: Arc::new(disk), clock };
     let settings = Settings { deadlines: DEADLINES, ..Settings::default() };
     let mesh = topology::open(settings, ports).await?;
     let ingress = Ingress::new(Parts {

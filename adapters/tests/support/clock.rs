@@ -98,6 +98,7 @@ async fn open(subject: &impl Subject, clock: Arc<SetClock>) -> Mesh {
         host: tower::service_fn(|invocation: ActorInvocation| async move {
             Ok::<_, HostError>(counted(&invocation))
         }),
+        probe: Arc::new(()),
         store: subject.states(),
         registry: subject.registry(),
         clock,

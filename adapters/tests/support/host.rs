@@ -126,6 +126,21 @@ impl Host {
         BoundHost::bind().listen(script)
     }
 
+    /// Listens on a port, 0 for any. One that was [stopped](Self::stop) before can be taken again.
+    pub(crate) async fn start_on(port: u16, script: Arc<impl Script>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let mut task = JoinSet::new();
+        task.spawn(accept(listener, script));
+        Host { address, task }
+    }
+
+    /// Refuses connections from now on, and closes those that it has. Returns its port.
+    pub(crate) async fn stop(mut self) -> u16 {
+        self.task.shutdown().await;
+        self.address.port()
+    }
+
     /// Its port, as a setting's value.
     pub(crate) fn port(&self) -> String {
         self.address.port().to_string()

@@ -4,14 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::counter;
+use parking_lot::Mutex;
 use tidegate_pipeline::{KeyedEvent, Permit};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::{Metadata, Payload};
+use crate::metrics::CALLS_LOST_TOTAL;
 use crate::places::Place;
 use crate::registry::entry::Entry;
 use crate::reply::{Reply, Timing};
@@ -65,11 +68,29 @@ impl Call {
     fn fail(self, actor: &ActorRef, error: Error) {
         let error = if self.route.is_empty() { error } else { error.after_action() };
         if !self.reply.is_wanted() {
-            let (action, from) = (&self.action, &self.identity);
-            warn!(%actor, action, %from, %error, "a call that nobody waits for has failed");
+            note_failed(&self, actor, &error);
         }
         self.reply.send(Err(error));
     }
+}
+
+/// Counts the call when it never ran, and logs it, at most one such call per second.
+fn note_failed(call: &Call, actor: &ActorRef, error: &Error) {
+    static LAST: Mutex<(Option<Instant>, u64)> = Mutex::new((None, 0));
+    if error.is_retryable() {
+        counter!(CALLS_LOST_TOTAL).increment(1);
+    }
+    let unlogged = {
+        let mut last = LAST.lock();
+        if last.0.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
+            last.1 += 1;
+            return;
+        }
+        last.0 = Some(Instant::now());
+        std::mem::take(&mut last.1)
+    };
+    let (action, from) = (&call.action, &call.identity);
+    warn!(%actor, action, %from, %error, unlogged, "a call that nobody waits for has failed");
 }
 
 /// A question from outside: who waits for its answer, its time, and what it counts for.

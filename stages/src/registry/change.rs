@@ -108,7 +108,12 @@ impl ChangeQueue {
         let bytes = u32::try_from(asked.bytes()).unwrap_or(u32::MAX).min(self.bytes);
         let held = self.capacity.clone().try_acquire_many_owned(bytes).map_err(|_| late())?;
         let permit = self.producer.try_reserve(0).map_err(refusal)?;
-        let deadlines = Deadlines { start: CHANGE_LIMIT, host: CHANGE_LIMIT, commit: CHANGE_LIMIT };
+        let deadlines = Deadlines {
+            start: CHANGE_LIMIT,
+            host: CHANGE_LIMIT,
+            commit: CHANGE_LIMIT,
+            ..Deadlines::default()
+        };
         let timing = Timing::new(deadlines, None);
         let (reply, waiting) = Reply::new(&timing);
         let change = Change { asked, timing, asker: Asker { reply, _held: held } };

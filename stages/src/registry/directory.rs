@@ -187,7 +187,16 @@ impl Directory {
                 matches!(entry.source(), Source::Defined(other) if other.host_limit == hosted.host_limit)
             })
         });
-        !is_used && self.host_limits.lock().by_host.remove(&hosted.definition.host).is_some()
+        if is_used || self.host_limits.lock().by_host.remove(&hosted.definition.host).is_none() {
+            return false;
+        }
+        hosted.host.reachability.forget();
+        true
+    }
+
+    /// What is known of a host that definitions name.
+    pub(crate) fn known_host(&self, host: &HostAddress) -> Option<Arc<KnownHost>> {
+        self.host_limits.lock().by_host.get(host).map(|(_, known)| known.clone())
     }
 
     /// Returns the entries of one shard. Shards count from 0; `None` after the last.

@@ -28,6 +28,23 @@ pub(crate) struct Hosted {
     pub(crate) host: Arc<KnownHost>,
 }
 
+impl Hosted {
+    /// Whether a call of this action needs the host: not so when the proxy answers it and no init action comes first.
+    pub(crate) fn needs_host(&self, action: &str) -> bool {
+        !self.definition.is_default_action(action) || self.definition.init_action().is_some()
+    }
+
+    /// The limit that a turn counts against which activates the actor and runs no action.
+    pub(crate) fn limit_to_activate(&self) -> u32 {
+        if self.definition.init_action().is_some() { self.host_limit } else { 0 }
+    }
+
+    /// The limit that a call of this action counts against.
+    pub(crate) fn limit_for(&self, action: &str) -> u32 {
+        if self.needs_host(action) { self.host_limit } else { 0 }
+    }
+}
+
 /// Where an entry's definition comes from.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {

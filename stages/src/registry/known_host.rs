@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidegate_pipeline::Share;
 
+use crate::registry::reachability::Reachability;
 use crate::turn_time::MeanTurn;
 
 /// One host; see the [module](self).
@@ -13,4 +14,6 @@ pub(crate) struct KnownHost {
     pub(crate) mean_turn: MeanTurn,
     /// What its calls hold of the places of admission.
     pub(crate) admitted: Arc<Share>,
+    /// Whether it accepts connections.
+    pub(crate) reachability: Reachability,
 }

@@ -8,7 +8,7 @@ use crate::actor::{ActorId, ActorRef};
 use crate::call::{Call, Completion, Placed, PlannedEffect, Task};
 use crate::error::Error;
 use crate::invocation::{Invocation, Payload, Routing};
-use crate::registry::entry::{CheckedOut, Entry, Hosted};
+use crate::registry::entry::{CheckedOut, Entry};
 use crate::registry::known_host::KnownHost;
 use crate::retries::Retries;
 
@@ -85,7 +85,7 @@ impl Planner {
             )));
         }
         let writes = hosted.definition.may_change(&action);
-        let Hosted { host_limit, host, .. } = hosted;
+        let (host_limit, host) = (hosted.limit_for(&action), hosted.host);
         Ok(Some(Route { entry, host_limit, host, action, writes, is_piped }))
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     use crate::effects::EffectsSender;
     use crate::identity::{Identity, PeerAddress};
     use crate::registry::directory::Directory;
-    use crate::registry::entry::Source;
+    use crate::registry::entry::{Hosted, Source};
     use crate::reply::{Deadlines, Reply, Timing};
 
     fn entry(name: &str) -> Arc<Entry> {

@@ -1,6 +1,7 @@
 //! Settings: the bounds and rules of a mesh, and the ports that it is opened with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_pipeline::layer::RateLimitOptions;
 use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
@@ -8,7 +9,7 @@ use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
 use crate::call::Placed;
 use crate::checkpoint::CheckpointGate;
 use crate::history::Retention;
-use crate::ports::{Clock, Registry, StateStore};
+use crate::ports::{Clock, HostProbe, Registry, StateStore};
 use crate::registry::capacity::RegistryBounds;
 use crate::reply::Deadlines;
 use crate::retry_budget::RetryRates;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub workers: usize,
     /// Calls in flight to one host.
     pub host_connections: usize,
+    /// How long calls wait for a host that refuses connections. Then synchronous ones fail at once.
+    pub host_grace: Duration,
     /// Changes on their way to the store, from the grant of their turns until their outcome is known; bytes at least
     /// [`least_checkpoint_bytes`](super::least_checkpoint_bytes).
     pub checkpoint: Bound,
@@ -71,6 +74,7 @@ impl Default for Settings {
             worker_demand: 4_096,
             workers: 2,
             host_connections: 4_096,
+            host_grace: Duration::from_secs(4),
             checkpoint: Bound { events: 8_192, bytes: 128 << 20 },
             commits_in_flight: 1,
             effects: Bound { events: 8_192, bytes: 64 << 20 },
@@ -102,6 +106,8 @@ impl Settings {
 pub struct Ports<H> {
     /// Calls user functions.
     pub host: H,
+    /// Tells whether a host is there.
+    pub probe: Arc<dyn HostProbe>,
     /// Keeps states.
     pub store: Arc<dyn StateStore>,
     /// Keeps definitions.

@@ -80,6 +80,7 @@ pub async fn world_with(host: BoxedHost, settings: Settings, memory: MemoryStore
     let clock = Arc::new(SetClock::at(Timestamp(1_000_000_000_000)));
     let ports = Ports {
         host,
+        probe: Arc::new(()),
         store: store.clone() as Arc<dyn StateStore>,
         registry: Arc::new(memory.clone()),
         clock: clock.clone(),

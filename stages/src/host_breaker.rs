@@ -1,0 +1,132 @@
+//! Host breaker: keeps calls from a host that accepts no connections (decision 28).
+//!
+//! Two layers. [`HostBreakerLayer`], worn by invoke, notes what calls find out of their host. While a host is away its turns
+//! get no permit: they wait in their mailboxes, and a turn that was refused waits as the first of its actor. One task per
+//! outage [watches](watch) for the end. [`RefuseAwayLayer`], worn by the caller, refuses synchronous calls at once after the
+//! grace. Calls that need no host (`get` of an actor without an init action) go on.
+
+mod watch;
+
+pub(crate) use watch::{HostBreakers, Patience};
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_util::future::{Either, Ready, ready as now};
+use tower::{Layer, Service};
+
+use crate::call::{Activated, Admitted, Checked, Failed, Invoked, StageResult, Task};
+use crate::error::Error;
+
+/// Notes which hosts accept calls.
+#[derive(Debug, Clone)]
+pub(crate) struct HostBreakerLayer {
+    /// Where outages are watched.
+    pub(crate) breakers: Arc<HostBreakers>,
+}
+
+/// See [`HostBreakerLayer`].
+#[derive(Debug, Clone)]
+pub(crate) struct HostBreaker<S> {
+    invoke: S,
+    breakers: Arc<HostBreakers>,
+}
+
+/// An invocation whose outcome is noted.
+#[derive(Debug)]
+pub(crate) struct Noted<F> {
+    invoking: F,
+    breakers: Arc<HostBreakers>,
+}
+
+impl<S> Layer<S> for HostBreakerLayer {
+    type Service = HostBreaker<S>;
+
+    fn layer(&self, invoke: S) -> HostBreaker<S> {
+        HostBreaker { invoke, breakers: self.breakers.clone() }
+    }
+}
+
+impl<S> Service<Activated> for HostBreaker<S>
+where
+    S: Service<Activated, Response = Invoked, Error = Box<Failed>, Future: Unpin>,
+{
+    type Response = Invoked;
+    type Error = Box<Failed>;
+    type Future = Noted<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Box<Failed>>> {
+        self.invoke.poll_ready(cx)
+    }
+
+    fn call(&mut self, activated: Activated) -> Self::Future {
+        Noted { invoking: self.invoke.call(activated), breakers: self.breakers.clone() }
+    }
+}
+
+impl<F: Future<Output = StageResult<Invoked>> + Unpin> Future for Noted<F> {
+    type Output = StageResult<Invoked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StageResult<Invoked>> {
+        let result = ready!(Pin::new(&mut self.invoking).poll(cx));
+        match &result {
+            Ok(invoked) if has_called(invoked) => {
+                invoked.activated.actor.spec.hosted.host.reachability.reached();
+            }
+            Ok(_) => {}
+            Err(failed) => self.breakers.note(failed),
+        }
+        Poll::Ready(result)
+    }
+}
+
+/// Whether the response is its host's.
+fn has_called(Invoked { activated, response }: &Invoked) -> bool {
+    match &activated.task {
+        Task::Call(call) => !activated.actor.spec.hosted.definition.is_default_action(&call.action),
+        Task::Init => response.is_some(),
+        _ => false,
+    }
+}
+
+/// Refuses synchronous calls of hosts that are away for too long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RefuseAwayLayer;
+
+/// See [`RefuseAwayLayer`].
+#[derive(Debug, Clone)]
+pub(crate) struct RefuseAway<S>(S);
+
+impl<S> Layer<S> for RefuseAwayLayer {
+    type Service = RefuseAway<S>;
+
+    fn layer(&self, admit: S) -> RefuseAway<S> {
+        RefuseAway(admit)
+    }
+}
+
+impl<S> Service<Checked> for RefuseAway<S>
+where
+    S: Service<Checked, Response = Admitted, Error = Error>,
+{
+    type Response = Admitted;
+    type Error = Error;
+    type Future = Either<Ready<Result<Admitted, Error>>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, checked: Checked) -> Self::Future {
+        if checked.invocation.is_awaited() {
+            let hosted = checked.entry.spec().hosted;
+            if hosted.needs_host(&checked.invocation.action)
+                && let Some(error) = hosted.host.reachability.refusal()
+            {
+                return Either::Left(now(Err(error)));
+            }
+        }
+        Either::Right(self.0.call(checked))
+    }
+}

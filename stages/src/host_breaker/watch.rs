@@ -1,0 +1,179 @@
+//! Watch: one task per outage of a host: it probes for the host's return, and ends the calls that cannot wait for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Gauge, gauge};
+use tidegate_pipeline::{Drain, KeyedProducer};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::call::{Failed, Placed, Task};
+use crate::error::Error;
+use crate::metrics::HOSTS_AWAY;
+use crate::ports::HostProbe;
+use crate::registry::entry::Hosted;
+use crate::registry::reachability::Phase;
+
+/// How often an absent host is probed.
+const PROBE_EVERY: Duration = Duration::from_millis(250);
+/// How long one probe may take.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+/// How often calls are looked for that cannot wait any longer.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// How long calls wait for a host that is away.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// All calls.
+    pub(crate) grace: Duration,
+    /// Those that nobody waits for.
+    pub(crate) accepted: Duration,
+}
+
+/// Watches hosts that are away. What is known of a host is kept with the [host](crate::registry::known_host), nothing here.
+#[derive(Debug)]
+pub(crate) struct HostBreakers {
+    pub(crate) queue: KeyedProducer<Placed>,
+    pub(crate) probe: Arc<dyn HostProbe>,
+    pub(crate) tasks: Drain,
+    pub(crate) stop: CancellationToken,
+    pub(crate) patience: Patience,
+    /// Calls in flight to one host that is not away.
+    pub(crate) host_connections: usize,
+}
+
+impl HostBreakers {
+    /// Notes what a failed turn says of its host.
+    pub(super) fn note(self: &Arc<Self>, failed: &Failed) {
+        let Error::Host(error) = &failed.error else { return };
+        let hosted = failed.placed.entry.spec().hosted;
+        if !error.is_unsent() {
+            hosted.host.reachability.reached();
+        } else if error.address() == hosted.definition.host.as_str() {
+            // Else it moved while its old address refused.
+            if hosted.host.reachability.refused(error) {
+                warn!(host = %hosted.definition.host, %error, "an actor host accepts no connections: its calls wait for it");
+                let stop = self.stop.clone();
+                let watching = self.clone().watch(hosted);
+                self.tasks.spawn(async move {
+                    stop.run_until_cancelled(watching).await;
+                });
+            } else if hosted.host.reachability.is_away() {
+                self.limit(&hosted, 0);
+            }
+        }
+    }
+
+    /// Sets how many turns of a host may be in flight.
+    fn limit(&self, hosted: &Hosted, turns: usize) {
+        self.queue.set_class_limit(hosted.host_limit, turns);
+        if hosted.host.reachability.phase() == Phase::Forgotten {
+            // Without a limit it is forgotten when it is quiet.
+            self.queue.set_class_limit(hosted.host_limit, usize::MAX);
+        }
+    }
+
+    async fn watch(self: Arc<Self>, hosted: Hosted) {
+        let _counted = Counted::new();
+        self.limit(&hosted, 0);
+        let reachability = &hosted.host.reachability;
+        let mut ticks = interval(PROBE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
+        loop {
+            let is_due = tokio::select! {
+                _ = ticks.tick() => true,
+                () = reachability.changed() => false,
+            };
+            match reachability.phase() {
+                Phase::Tried if is_due => reachability.reached(),
+                Phase::Tried => {}
+                Phase::Away | Phase::Open => {
+                    self.limit(&hosted, 0);
+                    if reachability.away_for() >= self.patience.grace && reachability.open() {
+                        warn!(host = %hosted.definition.host, grace = ?self.patience.grace, "synchronous calls of this host fail at once now");
+                        self.sweep(&hosted);
+                    } else if swept.elapsed() >= SWEEP_EVERY {
+                        swept = Instant::now();
+                        self.sweep(&hosted);
+                    }
+                    if is_due && self.is_back(&hosted).await && reachability.tried() {
+                        self.limit(&hosted, 1);
+                    }
+                }
+                Phase::New | Phase::Reached | Phase::Forgotten => break,
+            }
+        }
+        self.limit(&hosted, self.host_connections);
+        let after = reachability.away_for();
+        match reachability.phase() {
+            Phase::Reached => {
+                info!(host = %hosted.definition.host, ?after, "the actor host accepts connections again");
+            }
+            Phase::Forgotten => {
+                info!(host = %hosted.definition.host, ?after, "no actor is of this host any more");
+            }
+            _ => {
+                info!(host = %hosted.definition.host, ?after, "the actor host has registered again");
+            }
+        }
+    }
+
+    /// Probes the host once, not beyond the end of the grace.
+    async fn is_back(&self, hosted: &Hosted) -> bool {
+        let reachability = &hosted.host.reachability;
+        let left = self.patience.grace.saturating_sub(reachability.away_for());
+        let limit = if left.is_zero() { PROBE_LIMIT } else { left.min(PROBE_LIMIT) };
+        let probing = timeout(limit, self.probe.probe(&hosted.definition.host));
+        tokio::select! {
+            probed = probing => matches!(probed, Ok(Ok(()))),
+            () = reachability.changed() => false,
+        }
+    }
+
+    /// Ends the queued calls that wait no longer, and moves those whose actor has moved to another host.
+    fn sweep(&self, hosted: &Hosted) {
+        let (reachability, away_for) =
+            (&hosted.host.reachability, hosted.host.reachability.away_for());
+        let is_open = reachability.phase() == Phase::Open;
+        let is_over = |placed: &mut Placed| {
+            if placed.host_limit != hosted.host_limit {
+                return false;
+            }
+            placed.host_limit = placed.entry.spec().hosted.host_limit;
+            if placed.host_limit != hosted.host_limit {
+                return false;
+            }
+            match &placed.task {
+                Task::Call(call) if !call.reply.is_wanted() => {
+                    away_for.min(call.timing.elapsed()) >= self.patience.accepted
+                }
+                _ => is_open,
+            }
+        };
+        let over = self.queue.take_where(is_over);
+        for placed in over {
+            let reason = reachability.reason();
+            placed.fail(Error::HostAway { away_for, reason });
+        }
+    }
+}
+
+/// Counts a host that is away.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new() -> Self {
+        let gauge = gauge!(HOSTS_AWAY);
+        gauge.increment(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}

@@ -35,8 +35,9 @@ impl KeyedEvent for Event {
     fn key(&self) -> &u8 {
         &self.key
     }
+    /// Keys from 100 to 199 are of class 1, and so on.
     fn class(&self) -> u32 {
-        0
+        u32::from(self.key / 100)
     }
 }
 
@@ -149,6 +150,47 @@ fn a_parked_key_lends_its_demand_and_comes_back_first() {
         assert_eq!(of_one, [(1, 0), (1, 1)], "the resumed event is the head of its key");
         assert_eq!(seen.len(), 3);
         assert!(mailboxes.producer.is_idle());
+    });
+}
+
+#[test]
+fn a_class_that_holds_its_share_leaves_demand_for_another_one() {
+    loom::model(|| {
+        let mailboxes = Mailboxes::new();
+        for class in [1, 2] {
+            mailboxes.producer.set_class_limit(class, 10);
+        }
+        let mut subscriber = mailboxes.subscriber(4);
+        subscriber.open();
+        for key in 100..103 {
+            assert!(mailboxes.push(key, 0));
+        }
+        let first = subscriber.next().unwrap().unwrap();
+        let mut turns = vec![subscriber.next().unwrap().unwrap()];
+        assert!(matches!(subscriber.next(), Ok(None)), "half of the demand");
+        let pusher = {
+            let mailboxes = mailboxes.clone();
+            thread::spawn(move || assert!(mailboxes.push(200, 0)))
+        };
+        let releaser = thread::spawn(move || drop(first));
+        pusher.join().unwrap();
+        releaser.join().unwrap();
+        while let Ok(Some(turn)) = subscriber.next() {
+            turns.push(turn);
+        }
+        assert!(turns.iter().any(|turn| turn.event().key == 200), "it waits for nobody");
+        let mut seen = Vec::new();
+        while let Some(turn) = turns.pop() {
+            seen.push(turn.event().key);
+            drop(turn);
+            while let Ok(Some(turn)) = subscriber.next() {
+                turns.push(turn);
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [101, 102, 200]);
+        assert!(mailboxes.producer.is_idle());
+        assert_eq!(mailboxes.alive.load(SeqCst), 0);
     });
 }
 

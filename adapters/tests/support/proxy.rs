@@ -105,6 +105,11 @@ impl Proxy {
         &self.address
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// Ends it at once, as a power cut would, and reaps it.
     pub(crate) async fn kill(mut self) {
         self.signal(Signal::KILL);

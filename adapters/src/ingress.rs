@@ -9,10 +9,12 @@
 
 pub mod lifecycle;
 mod listener;
+mod progress;
 mod pace;
 mod serve;
 mod route;
 mod body;
+mod sending;
 mod answer;
 mod admin;
 pub(crate) mod history;
@@ -38,7 +40,10 @@ pub use admin::AdminToken;
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{BindError, Listener, Socket};
 pub use metrics::{CONNECTIONS, REQUESTS_TOTAL, STORE_UP};
+pub use sending::Held;
 pub use serve::{Serving, serve};
+
+use crate::byte_bound::ByteBound;
 
 /// The calls that the ingress makes to the mesh.
 pub trait Calls: Clone + Send + Sync + 'static {
@@ -201,6 +206,10 @@ pub struct Limits {
     pub bodies_bytes: usize,
     /// Definitions or names that one request may register.
     pub registered: usize,
+    /// Answers of all requests until their last byte was taken, in bytes. At the bound, large ones become a 503.
+    pub answers_bytes: usize,
+    /// Size of a state, in bytes: what is loaded for an answer is estimated with it.
+    pub state_bytes: usize,
     /// How long a request's head may take to arrive.
     pub head_time: Duration,
     /// How long a request's body may take to arrive.
@@ -282,16 +291,18 @@ impl<C> std::fmt::Debug for Opened<C> {
 struct Inner<C> {
     parts: Parts,
     opened: OnceLock<Opened<C>>,
-    bodies: body::Capacity,
+    bodies: Arc<ByteBound>,
+    sending: sending::Sending,
     counted: metrics::Requests,
 }
 
 impl<C: Calls> Ingress<C> {
     /// Builds the ingress; [`serve()`] starts it.
     pub fn new(parts: Parts) -> Self {
-        let bodies = body::Capacity::new(parts.limits.bodies_bytes);
+        let bodies = ByteBound::new(parts.limits.bodies_bytes);
+        let sending = sending::Sending::new(parts.limits.answers_bytes);
         let counted = metrics::Requests::default();
-        Self(Arc::new(Inner { parts, opened: OnceLock::new(), bodies, counted }))
+        Self(Arc::new(Inner { parts, opened: OnceLock::new(), bodies, sending, counted }))
     }
 
     /// Calls go to this mesh from now on; the first mesh counts. `store_works` returns whether its store answers.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod app;
 pub mod telemetry;
 mod log;
+mod byte_bound;
 pub mod clock;
 pub mod moment;
 pub mod net;

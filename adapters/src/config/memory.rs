@@ -59,7 +59,7 @@ impl Mount {
     fn files(&self, cgroup: &str) -> Vec<PathBuf> {
         let Some(group) = self.group(cgroup) else { return Vec::new() };
         // What lies outside of the mounted part cannot be read.
-        let below = group.strip_prefix(&self.root).unwrap_or(Path::new(""));
+        let below = group.strip_prefix(&self.root).unwrap_or_else(|_| Path::new(""));
         let file = if self.is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
         below.ancestors().map(|group| self.point.join(group).join(file)).collect()
     }

@@ -216,6 +216,8 @@ impl Reader<'_> {
             body_bytes: self.size("TIDEGATE_HTTP_BODY_BYTES"),
             bodies_bytes: self.size("TIDEGATE_HTTP_BODIES_BYTES"),
             registered: self.small("TIDEGATE_MAX_REGISTERED_PER_REQUEST") as usize,
+            answers_bytes: self.size("TIDEGATE_HTTP_ANSWERS_BYTES"),
+            state_bytes: self.size("TIDEGATE_MAX_STATE_BYTES"),
             head_time: self.time("TIDEGATE_HTTP_HEAD_TIMEOUT"),
             body_time: self.time("TIDEGATE_HTTP_BODY_TIMEOUT"),
             idle_time: self.time("TIDEGATE_HTTP_IDLE_TIMEOUT"),

@@ -448,6 +448,12 @@ const EFFECTIVE: &[Setting] = &[
         "Bodies of all requests in flight; beyond it 503.",
     ),
     setting(
+        "TIDEGATE_HTTP_ANSWERS_BYTES",
+        Kind::Bytes { min: MIB, max: TIB },
+        Default::Thousandths(80),
+        "Answers of all requests until clients have taken them; beyond it those over 16 KiB wait up to 2 s, then 503.",
+    ),
+    setting(
         "TIDEGATE_HTTP_HEAD_TIMEOUT",
         Kind::Time { min: 1, max: 10 * MINUTE },
         Default::Is("10s"),

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::Full;
 use hyper::body::Body;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
@@ -18,6 +19,7 @@ use super::http::{Answer, JSON, Refusal, octets, of_type};
 use super::lifecycle::Phase;
 use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
+use super::sending::{Held, Hold};
 use super::{Calls, Ingress, Inner, Limits, accept, admin, body, history, identity};
 use crate::net::Peer;
 use crate::wire::{self, Form};
@@ -37,7 +39,7 @@ impl<C: Calls> Ingress<C> {
     }
 
     /// Returns the response to a request, within the limits of the mesh and of the body. Never fails, never panics.
-    pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Answer
+    pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Response<Full<Held>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -50,7 +52,9 @@ impl<C: Calls> Ingress<C> {
             Ok(Resource::History { .. }) => accept::form(&head.headers).unwrap_or(Form::Json),
             _ => Form::Protobuf,
         };
-        let answered = AssertUnwindSafe(ingress.answer(resource, &head, &mut body, peer));
+        let mut hold = Hold::default();
+        let answered = ingress.answer(resource, &head, &mut body, (peer, &mut hold));
+        let answered = AssertUnwindSafe(answered);
         let answer = match answered.catch_unwind().await {
             Ok(Ok(answer)) => answer,
             Ok(Err(refusal)) => refusal.into_answer(form),
@@ -64,8 +68,16 @@ impl<C: Calls> Ingress<C> {
         if !body.is_end_stream() {
             body::discard(&mut body, self.limits().body_bytes, self.limits().body_time).await;
         }
+        let (answer, hold) = match ingress.sending.hold(hold, answer.body().len()).await {
+            Ok(hold) => (answer, hold),
+            Err(_) if answer.status() != StatusCode::OK => (answer, Hold::default()),
+            Err(unread) => {
+                let is_done = !matches!(head.method, Method::GET | Method::HEAD);
+                (unread.refusal(is_done).into_answer(form), Hold::default())
+            }
+        };
         ingress.counted.count(label, answer.status());
-        answer
+        answer.map(|bytes| Full::new(Held::new(bytes, hold)))
     }
 }
 
@@ -75,7 +87,7 @@ impl<C: Calls> Inner<C> {
         resource: Result<Resource<'_>, NoResource>,
         head: &request::Parts,
         body: &mut B,
-        peer: Peer,
+        (peer, hold): (Peer, &mut Hold),
     ) -> Result<Answer, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -100,6 +112,7 @@ impl<C: Calls> Inner<C> {
         }
         let calls = &self.opened.get().ok_or_else(opening)?.calls;
         if let Resource::History { system, name, part } = resource {
+            *hold = history::before_load(&self.sending, &self.parts.limits, part).await?;
             let token = self.parts.admin_token.as_ref();
             return history::answer((calls, token), (&system, &name), part, head, peer).await;
         }
@@ -107,8 +120,8 @@ impl<C: Calls> Inner<C> {
             check_media_type(&head.headers)?;
         }
         let limits = &self.parts.limits;
-        let mut place = self.bodies.enter();
-        let read = body::read(body, limits.body_bytes, limits.body_time, &mut place);
+        let mut bodies = self.bodies.enter();
+        let read = body::read(body, limits.body_bytes, limits.body_time, &mut bodies);
         match resource {
             Resource::Invoke => {
                 let called = wire::invocation(read.await?)?;

@@ -1,12 +1,13 @@
 //! Body: reads a request's body within its bounds.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::time::timeout;
+
+use crate::byte_bound::HeldBytes;
 
 /// Upper bound of a buffer's first size: an announced length takes no memory until the bytes arrive.
 const FIRST_BYTES: usize = 64 * 1024;
@@ -28,48 +29,6 @@ pub(super) enum BodyError {
     Broken,
 }
 
-/// Capacity for the bodies of all requests in flight, in bytes.
-#[derive(Debug)]
-pub(super) struct Capacity {
-    limit: usize,
-    used: AtomicUsize,
-}
-
-impl Capacity {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0) }
-    }
-
-    /// Returns a place that holds no bytes yet.
-    pub(super) fn enter(&self) -> Place<'_> {
-        Place { capacity: self, bytes: 0 }
-    }
-}
-
-/// Bytes of the [`Capacity`] that one request holds; returned on drop.
-#[derive(Debug)]
-pub(super) struct Place<'a> {
-    capacity: &'a Capacity,
-    bytes: usize,
-}
-
-impl Place<'_> {
-    fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
-        self.bytes += bytes;
-        let before = self.capacity.used.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > self.capacity.limit {
-            return Err(BodyError::NoCapacity(self.capacity.limit));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.capacity.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// Reads the whole body into one buffer of its own size.
 ///
 /// The body is copied once, out of the connection's read buffer. Without the copy, a payload in a queue keeps that whole buffer
@@ -78,7 +37,7 @@ pub(super) async fn read<B>(
     body: &mut B,
     limit: usize,
     time: Duration,
-    place: &mut Place<'_>,
+    held: &mut HeldBytes,
 ) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -100,7 +59,9 @@ where
             if bytes.len() + data.len() > limit {
                 return Err(BodyError::TooLarge(limit));
             }
-            place.grow(data.len())?;
+            if !held.try_grow(data.len()) {
+                return Err(BodyError::NoCapacity(held.limit()));
+            }
             bytes.extend_from_slice(&data);
         }
         Ok(bytes.freeze())

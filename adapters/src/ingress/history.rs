@@ -4,16 +4,31 @@ mod query;
 
 use http::{StatusCode, request};
 use tidegate_stages::error::Error;
-use tidegate_stages::history::{Page, Place};
+use tidegate_stages::history::{PAGE_BYTES, Page, Place};
 use tidegate_stages::state::{Checkpoint, Revision};
 use tracing::info;
 
 use super::http::{Answer, JSON, Refusal, octets, of_type};
 use super::route::Part;
-use super::{AdminToken, Calls, accept, admin};
+use super::sending::{Hold, Sending};
+use super::{AdminToken, Calls, Limits, accept, admin};
 use crate::net::Peer;
 use crate::wire::{Entry, Form, Listing};
 pub(crate) use query::{Query, Span};
+
+/// Takes free bytes for what a request will load, before it is loaded: what the store returns, and its encoded form.
+pub(super) async fn before_load(
+    sending: &Sending,
+    limits: &Limits,
+    part: Part<'_>,
+) -> Result<Hold, Refusal> {
+    let loaded = match part {
+        // The last entry of a page may go beyond its size.
+        Part::Revisions => PAGE_BYTES + limits.state_bytes,
+        Part::Revision(_) | Part::State | Part::Restore | Part::Checkpoint => limits.state_bytes,
+    };
+    sending.before_load(2 * loaded).await.map_err(|unread| unread.refusal(false))
+}
 
 /// Handles a request for the history of the actor `(system, name)`: a read, or a change that adds an entry.
 pub(super) async fn answer<C: Calls>(

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
-use http_body_util::Full;
 use tidegate_stages::error::{Error, ErrorKind};
 
 use super::body::BodyError;
@@ -19,7 +18,7 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// An answer.
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Bytes>;
 
 /// A failure, ready to be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,7 +142,7 @@ pub(super) fn octets(body: Bytes) -> Answer {
 
 /// A body of some other type, under 200.
 pub(super) fn of_type(content_type: HeaderValue, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(body);
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
 }

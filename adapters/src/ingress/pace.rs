@@ -7,12 +7,13 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::progress::Progress;
 
 /// Time limits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -23,32 +24,6 @@ pub(super) struct Pace {
     pub(super) head: Duration,
     /// How long the peer may take no byte.
     pub(super) write: Duration,
-}
-
-/// Requests of a connection, as its service counts them.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    in_flight: AtomicU32,
-    finished: AtomicU32,
-}
-
-impl Progress {
-    /// Counts a request as in flight until the returned guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
-    }
-}
-
-/// A request in flight.
-#[derive(Debug)]
-pub(super) struct InFlight(Arc<Progress>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.finished.fetch_add(1, Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A byte stream that fails with [`io::ErrorKind::TimedOut`] when its peer is too slow.
@@ -89,10 +64,11 @@ impl<Io> Paced<Io> {
 
     /// Called when nothing can be read. Fails when that has lasted too long.
     fn check_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.progress.in_flight.load(Ordering::Relaxed) > 0 {
-            return Poll::Pending;
+        if self.progress.in_flight() > 0 {
+            let Some(slowest) = self.progress.slowest() else { return Poll::Pending };
+            return self.end_at(slowest + self.pace.write, cx);
         }
-        let finished = self.progress.finished.load(Ordering::Relaxed);
+        let finished = self.progress.finished();
         if finished != self.seen {
             self.seen = finished;
             self.idle_since = Instant::now();
@@ -104,6 +80,10 @@ impl<Io> Paced<Io> {
         } else {
             self.idle_since + self.pace.idle
         };
+        self.end_at(deadline, cx)
+    }
+
+    fn end_at(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.read_timer.deadline() > deadline {
             self.read_timer.as_mut().reset(deadline);
         }
@@ -254,6 +234,36 @@ mod tests {
         let started = Instant::now();
         assert_eq!(paced.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(started.elapsed().as_secs(), 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_taken_ends_its_connection_whatever_others_do() {
+        let (mut client, server) = duplex(64);
+        let progress = Arc::<Progress>::default();
+        let mut paced = Paced::new(server, PACE, Arc::clone(&progress));
+        client.write_all(b"PRI").await.unwrap();
+        paced.read_exact(&mut [0; 3]).await.unwrap();
+        let (mut taken, mut left) = (progress.begin(), progress.begin());
+        let running = tokio::time::timeout(Duration::from_mins(10), paced.read_u8()).await;
+        assert!(running.is_err(), "neither call has its answer");
+        let started = Instant::now();
+        taken.answered();
+        left.answered();
+        let taking = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                taken.advanced();
+            }
+        };
+        let error = tokio::select! {
+            read = paced.read_u8() => read.unwrap_err(),
+            () = taking => unreachable!(),
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), 30);
+        drop(left);
+        drop(taken);
+        assert_eq!(progress.slowest(), None);
     }
 
     #[tokio::test(start_paused = true)]

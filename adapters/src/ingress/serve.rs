@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::metrics::gauge;
-use http::Request;
+use http::{Request, Version};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,14 +18,13 @@ use tracing::{debug, warn};
 
 use super::listener::Listener;
 use super::metrics::CONNECTIONS;
-use super::pace::{Pace, Paced, Progress};
+use super::pace::{Pace, Paced};
+use super::progress::{Progress, STREAMS};
 use super::{Calls, Ingress};
 use crate::net::Peer;
 
 /// Pause after a failed accept, for example when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Most requests in flight on one HTTP/2 connection.
-const STREAMS: u32 = 128;
 /// The smallest buffer bound that hyper accepts.
 const LEAST_HEAD_BYTES: usize = 8_192;
 
@@ -146,10 +146,17 @@ impl<C: Calls> Connections<C> {
             let open = gauge!(CONNECTIONS);
             open.increment(1);
             let service = service_fn(move |request: Request<Incoming>| {
-                let (ingress, in_flight) = (ingress.clone(), progress.begin());
+                let (ingress, mut in_flight) = (ingress.clone(), progress.begin());
                 async move {
+                    let is_http2 = request.version() == Version::HTTP_2;
                     let response = ingress.handle(request, peer).await;
-                    drop(in_flight);
+                    if is_http2 {
+                        in_flight.answered();
+                    }
+                    let response = response.map(|body| {
+                        let held = body.into_inner();
+                        held.map_or_else(Full::default, |held| Full::new(held.carrying(in_flight)))
+                    });
                     Ok::<_, std::convert::Infallible>(response)
                 }
             });

@@ -140,6 +140,8 @@ fn ingress_of(hosts: Hosts, lifecycle: Lifecycle) -> (Ingress<Scripted>, Scripte
         body_bytes: 1_000,
         bodies_bytes: 1_500,
         registered: 10,
+        answers_bytes: 1 << 20,
+        state_bytes: 1_000,
         head_time: Duration::from_secs(10),
         body_time: Duration::from_secs(30),
         idle_time: Duration::from_secs(75),

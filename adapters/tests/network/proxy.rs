@@ -47,6 +47,8 @@ const LIMITS: Limits = Limits {
     body_bytes: 65_536,
     bodies_bytes: 1 << 20,
     registered: 100,
+    answers_bytes: 1 << 20,
+    state_bytes: 4 << 10,
     head_time: Duration::from_secs(10),
     body_time: Duration::from_secs(30),
     idle_time: Duration::from_secs(75),

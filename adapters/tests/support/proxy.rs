@@ -135,6 +135,15 @@ impl Proxy {
         kill_process(self.pid, signal).expect("it is still there");
     }
 
+    /// The most memory that it had so far, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.pid.as_raw_nonzero());
+        let status = std::fs::read_to_string(status).expect("it is still there");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        peak.expect("the kernel tells").trim().parse().expect("a number")
+    }
+
     /// Waits for its end.
     pub(crate) async fn wait(&mut self, limit: Duration) -> ExitStatus {
         let ended = timeout(limit, self.child.wait()).await;

@@ -1,0 +1,201 @@
+//! Sending: counts the bytes of answers until their last byte has left.
+//!
+//! What a client does not read stays in memory. So every answer holds its bytes in one of two parts of the bound of all
+//! connections, and the bytes themselves carry what they hold: hyper drops them when the socket has taken the last one, or when
+//! the stream or connection ends.
+//!
+//! - *Small* answers have a part of their own: clients that do not read large ones do not keep small calls from their answers.
+//! - *Large* answers wait for free bytes, in one fair line, for at most [`WAIT`]. What is loaded to be sent waits before it is
+//!   loaded, with an estimate. What is in memory already waits only while all that waits so fits a part of its own.
+//!
+//! What finds no free bytes is not sent; its client gets a 503, which is short and needs none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::http::Refusal;
+use super::progress::InFlight;
+use crate::byte_bound::{ByteBound, HeldBytes};
+
+/// How long a large answer waits for free bytes.
+const WAIT: Duration = Duration::from_secs(2);
+/// Largest answer that counts as small.
+const SMALL: usize = 16 * 1024;
+
+/// The bound; see the [module](self).
+#[derive(Debug)]
+pub(super) struct Sending {
+    limit: usize,
+    small: Arc<ByteBound>,
+    /// Answers in memory that wait for `large`.
+    waiting: Arc<ByteBound>,
+    large: Arc<Semaphore>,
+    large_bytes: u32,
+}
+
+/// Bytes of the bound that one answer holds, or will need.
+#[derive(Debug, Default)]
+pub(super) struct Hold {
+    _small: Option<HeldBytes>,
+    large: Option<OwnedSemaphorePermit>,
+}
+
+/// Clients do not take their answers, and these fill their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unread(usize);
+
+impl Sending {
+    pub(super) fn new(limit: usize) -> Self {
+        let large_bytes = u32::try_from(limit / 2).unwrap_or(u32::MAX);
+        Self {
+            limit,
+            small: ByteBound::new(limit / 4),
+            waiting: ByteBound::new(limit / 4),
+            large: Arc::new(Semaphore::new(large_bytes as usize)),
+            large_bytes,
+        }
+    }
+
+    /// Waits for free bytes, for an answer that is not in memory yet.
+    pub(super) async fn before_load(&self, estimate: usize) -> Result<Hold, Unread> {
+        let large = self.large.clone().acquire_many_owned(self.permits(estimate));
+        match timeout(WAIT, large).await {
+            Ok(Ok(large)) => Ok(Hold { large: Some(large), _small: None }),
+            _ => Err(Unread(self.limit)),
+        }
+    }
+
+    /// Gives an answer in memory what it needs: what it held before beyond that is free again.
+    pub(super) async fn hold(&self, mut held: Hold, bytes: usize) -> Result<Hold, Unread> {
+        if let Some(large) = held.large.as_mut() {
+            let spare = large.num_permits().saturating_sub(self.permits(bytes) as usize);
+            drop(large.split(spare));
+            if bytes > SMALL && large.num_permits() >= self.permits(bytes) as usize {
+                return Ok(held);
+            }
+        }
+        if bytes <= SMALL
+            && let Some(small) = self.small.try_hold(bytes)
+        {
+            return Ok(Hold { _small: Some(small), large: None });
+        }
+        drop(held);
+        let permits = self.permits(bytes);
+        if let Ok(large) = self.large.clone().try_acquire_many_owned(permits) {
+            return Ok(Hold { large: Some(large), _small: None });
+        }
+        let Some(_waiting) = self.waiting.try_hold(bytes) else { return Err(Unread(self.limit)) };
+        self.before_load(bytes).await
+    }
+
+    /// An answer larger than all that large ones may hold is sent alone.
+    fn permits(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.large_bytes)
+    }
+}
+
+impl Unread {
+    /// The refusal of a request that was carried out or not.
+    pub(super) fn refusal(self, is_done: bool) -> Refusal {
+        let mut text =
+            format!("answers that their clients have not taken fill their {} bytes", self.0);
+        if is_done {
+            text.push_str("; what was asked for was done, only its answer is lost");
+        }
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+}
+
+/// The bytes of an answer, with what they hold until they are dropped.
+#[derive(Debug)]
+pub struct Held {
+    bytes: Bytes,
+    _hold: Hold,
+    in_flight: Option<InFlight>,
+}
+
+impl Held {
+    pub(super) fn new(bytes: Bytes, hold: Hold) -> Self {
+        Self { bytes, _hold: hold, in_flight: None }
+    }
+
+    /// The request stays in flight until the last byte has left.
+    pub(super) fn carrying(self, in_flight: InFlight) -> Self {
+        Self { in_flight: Some(in_flight), ..self }
+    }
+}
+
+impl Buf for Held {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.advanced();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    async fn held(sending: &Sending, bytes: usize) -> Result<Hold, Unread> {
+        sending.hold(Hold::default(), bytes).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_answers_that_nobody_takes_leave_small_ones_their_part() {
+        let sending = Sending::new(16 * MIB);
+        let _first = held(&sending, 4 * MIB).await.unwrap();
+        let second = held(&sending, 4 * MIB).await.unwrap();
+        let started = Instant::now();
+        assert_eq!(held(&sending, MIB).await.unwrap_err(), Unread(16 * MIB));
+        assert_eq!(started.elapsed(), WAIT);
+        let _small = held(&sending, 100).await.unwrap();
+        drop(second);
+        let _third = held(&sending, 4 * MIB).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_in_memory_is_bounded_and_gets_what_becomes_free() {
+        let sending = Sending::new(16 * MIB);
+        let all = held(&sending, 8 * MIB).await.unwrap();
+        let waits = held(&sending, 3 * MIB);
+        let refused = async {
+            tokio::task::yield_now().await;
+            let started = Instant::now();
+            assert!(held(&sending, 3 * MIB).await.is_err());
+            assert!(started.elapsed().is_zero(), "there is no place to wait");
+            drop(all);
+        };
+        let (waited, ()) = tokio::join!(waits, refused);
+        assert!(waited.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_estimate_shrinks_to_what_is_sent() {
+        let sending = Sending::new(16 * MIB);
+        let estimate = sending.before_load(100 * MIB).await.unwrap();
+        assert!(sending.before_load(1).await.is_err(), "it takes all, and no more");
+        let _sent = sending.hold(estimate, 5 * MIB).await.unwrap();
+        let estimate = sending.before_load(3 * MIB).await.unwrap();
+        let _small = sending.hold(estimate, 10).await.unwrap();
+        assert!(sending.before_load(3 * MIB).await.is_ok());
+    }
+}

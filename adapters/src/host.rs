@@ -7,6 +7,7 @@
 #![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
 
 mod connect;
+mod reading;
 mod connection;
 mod watched;
 mod pool;
@@ -29,10 +30,12 @@ use tower::Service;
 
 use crate::wire;
 use pool::Pool;
+use reading::Hold;
 
 pub use connect::{Connect, SystemConnector};
 pub(crate) use connection::{Connection, Failed, Reply};
 pub use metrics::{CONNECTS_TOTAL, IDLE_CONNECTIONS};
+pub(crate) use reading::Reading;
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const AGENT: HeaderValue =
@@ -50,6 +53,8 @@ pub struct HostOptions {
     pub connections: usize,
     /// Size of a response, in bytes.
     pub body_bytes: usize,
+    /// Responses that are being read, in bytes; at least one of the largest size. At the bound, they wait unread.
+    pub bodies_bytes: usize,
 }
 
 /// The client; see the [module](self). Cheap to clone.
@@ -59,6 +64,7 @@ struct Client<C: Connect> {
     connector: C,
     options: HostOptions,
     pool: Pool<Connection<C::Io>>,
+    reading: Reading,
     connects: ::metrics::Counter,
 }
 
@@ -81,6 +87,7 @@ impl<C: Connect> HttpHost<C> {
             connector,
             options,
             pool: Pool::new(options.max_idle, options.connections),
+            reading: Reading::new(options.bodies_bytes, options.body_bytes),
             connects: ::metrics::counter!(CONNECTS_TOTAL),
         }))
     }
@@ -131,7 +138,9 @@ impl<C: Connect> Client<C> {
     ) -> Result<ActorInvocationResponse, HostError> {
         let (address, asked) = (invocation.host.clone(), Arc::clone(&invocation.actor));
         let call = request(&address, invocation)?;
-        let (reply, connection) = self.exchange(&address, call).await?;
+        // Held until the response is decoded.
+        let mut hold = self.reading.enter();
+        let (reply, connection) = self.exchange(&address, call, &mut hold).await?;
         let read = wire::action_response(reply.body.clone(), &asked);
         // A response that names another actor belongs to another call; its connection is out of order.
         let is_in_order = !matches!(read, Err(wire::Malformed::Wrong { .. }));
@@ -146,10 +155,10 @@ impl<C: Connect> Client<C> {
         &self,
         address: &HostAddress,
         mut call: Request<Full<Bytes>>,
+        hold: &mut Hold,
     ) -> Result<(Reply, Option<Connection<C::Io>>), HostError> {
-        let limit = self.options.body_bytes;
         while let Some(kept) = self.pool.take(address) {
-            match kept.exchange(call, limit).await {
+            match kept.exchange(call, hold).await {
                 Err(Failed::Unsent(unsent, _)) => call = *unsent,
                 answered => return answered.map_err(|failed| into_error(address, failed)),
             }
@@ -160,7 +169,7 @@ impl<C: Connect> Client<C> {
             address: address.to_string(),
             reason: error.to_string(),
         })?;
-        new.exchange(call, limit).await.map_err(|failed| into_error(address, failed))
+        new.exchange(call, hold).await.map_err(|failed| into_error(address, failed))
     }
 }
 
@@ -197,6 +206,11 @@ fn into_error(address: &HostAddress, failed: Failed) -> HostError {
     match failed {
         Failed::Unsent(_, reason) => HostError::Connect { address, reason },
         Failed::Broken(reason) => HostError::Broken { address, reason },
+        Failed::Busy => HostError::Unread { address },
+        Failed::Silent(silence) => {
+            let reason = format!("no byte of its answer came for {silence:?}");
+            HostError::Broken { address, reason }
+        }
         Failed::Unasked => HostError::Garbled { address, answer: "more than it was asked".into() },
         Failed::TooLarge(limit) => {
             HostError::Garbled { address, answer: format!("more than {limit} bytes") }

@@ -138,7 +138,9 @@ impl Error {
             Error::Forbidden(_) => ErrorKind::Forbidden,
             Error::Conflict(_) => ErrorKind::Conflict,
             Error::TooLarge(_) | Error::Store(StoreError::TooLarge(_)) => ErrorKind::TooLarge,
-            Error::Overloaded { .. } => ErrorKind::Overloaded,
+            Error::Overloaded { .. } | Error::Host(HostError::Unread { .. }) => {
+                ErrorKind::Overloaded
+            }
             Error::RateLimited { .. } => ErrorKind::RateLimited,
             Error::Store(_) => ErrorKind::StoreUnavailable,
             Error::Draining => ErrorKind::Draining,

@@ -48,6 +48,12 @@ pub enum HostError {
         /// A description of what the host returned.
         answer: String,
     },
+    /// Other answers had all bytes for too long, so this one was not read: the function ran.
+    #[error("the answer of the actor host at {address} found no free bytes; the action ran")]
+    Unread {
+        /// Which host.
+        address: String,
+    },
 }
 
 impl HostError {

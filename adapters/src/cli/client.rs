@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::actor::ActorName;
 use crate::config::{Config, Flags, Listen, Settings};
-use crate::host::{Connection, Failed, Reply};
+use crate::host::{Connection, Failed, Reading, Reply};
 use crate::net::{Stream, UNIX_PREFIX};
 use crate::proto::eigr::functions::protocol::SpawnResponse;
 
@@ -97,11 +97,13 @@ impl Client {
             })?;
             let connection = Connection::new(stream, Stream::read_now).await;
             let connection = connection.map_err(|error| Unanswered::Other(error.into()))?;
-            let answered = connection.exchange(request, most).await;
+            let answered =
+                connection.exchange(request, &mut Reading::alone(most, LIMIT).enter()).await;
             answered.map(|(reply, _)| reply).map_err(|failed| {
                 Unanswered::Other(match failed {
                     Failed::Unasked => anyhow::anyhow!("more came than the answer"),
                     Failed::Unsent(_, reason) | Failed::Broken(reason) => anyhow::anyhow!(reason),
+                    Failed::Busy | Failed::Silent(_) => anyhow::anyhow!("the answer broke off"),
                     Failed::TooLarge(limit) => {
                         anyhow::anyhow!("the answer is larger than {limit} bytes")
                     }

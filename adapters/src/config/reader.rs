@@ -44,6 +44,7 @@ impl Settings {
                 max_idle: read.time("PROXY_HTTP_CLIENT_ADAPTER_POOL_MAX_IDLE_TIMEOUT"),
                 connections: host_connections as usize,
                 body_bytes: read.size("TIDEGATE_HOST_BODY_BYTES"),
+                bodies_bytes: read.size("TIDEGATE_HOST_BODIES_BYTES"),
             },
             host_limit: read.time("TIDEGATE_HOST_TIMEOUT"),
             start_limit: read.time("TIDEGATE_START_TIMEOUT"),

@@ -328,6 +328,12 @@ const EFFECTIVE: &[Setting] = &[
         "Calls in flight per host.",
     ),
     setting(
+        "TIDEGATE_HOST_BODIES_BYTES",
+        Kind::Bytes { min: MIB, max: TIB },
+        Default::Thousandths(75),
+        "Answers of hosts that are being read, and at least one of the largest; beyond it they wait unread up to 10 s, then 503.",
+    ),
+    setting(
         "TIDEGATE_RETRY_PERCENT",
         Kind::Count { min: 0, max: 100 },
         Default::Is("20"),

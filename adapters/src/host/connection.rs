@@ -17,16 +17,19 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
+use super::reading::{Busy, Hold};
 use super::watched::{ReadNow, Watched};
 
 /// Upper bound of a buffer's first size; the buffer grows as bytes arrive.
@@ -64,6 +67,10 @@ pub(crate) enum Failed {
     Unasked,
     /// The response is larger than this many bytes.
     TooLarge(usize),
+    /// Other responses had all bytes for too long. This one was not read.
+    Busy,
+    /// The host stopped sending in the middle of its response.
+    Silent(Duration),
 }
 
 impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
@@ -74,19 +81,19 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         Ok(Self { sender, machine: Box::pin(machine), ended: false, is_asked })
     }
 
-    /// Sends a call and reads the whole response, at most `limit` bytes of body. Also returns the connection if it can take
+    /// Sends a call and reads the whole response, whose body `hold` holds. Also returns the connection if it can take
     /// another call.
     pub(crate) async fn exchange(
         mut self,
         call: Call,
-        limit: usize,
+        hold: &mut Hold,
     ) -> Result<(Reply, Option<Self>), Failed> {
         if !self.is_quiet().await {
             let reason = "it closed the connection, or sent something, before it was asked";
             return Err(Failed::Unsent(Box::new(call), reason.into()));
         }
         self.is_asked.store(true, Ordering::Relaxed);
-        let reply = self.asked(call, limit).await?;
+        let reply = self.asked(call, hold).await?;
         self.is_asked.store(false, Ordering::Relaxed);
         if self.is_quiet().await {
             return Ok((reply, Some(self)));
@@ -108,7 +115,7 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         .await
     }
 
-    async fn asked(&mut self, call: Call, limit: usize) -> Result<Reply, Failed> {
+    async fn asked(&mut self, call: Call, hold: &mut Hold) -> Result<Reply, Failed> {
         let sent = self.sender.try_send_request(call);
         let response = self.drive(sent).await.map_err(|mut error| {
             let reason = in_words(error.error());
@@ -119,10 +126,26 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         })?;
         let (mut head, mut body) = response.into_parts();
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        if announced > limit {
-            return Err(Failed::TooLarge(limit));
+        if announced > hold.largest() {
+            return Err(Failed::TooLarge(hold.largest()));
         }
-        let body = self.drive(read(&mut body, announced, limit)).await?;
+        // The connection is not driven meanwhile: what the host sends stays in its socket.
+        hold.reach(announced).await.map_err(|Busy| Failed::Busy)?;
+        let mut bytes = BytesMut::with_capacity(announced.min(FIRST_BYTES));
+        // With an announced length the end is known; one more `frame()` would cost another poll of the connection.
+        while !body.is_end_stream() {
+            let frame = timeout(hold.silence(), self.drive(body.frame())).await;
+            let Some(frame) = frame.map_err(|_| Failed::Silent(hold.silence()))? else { break };
+            let frame = frame.map_err(|error| Failed::Broken(in_words(&error)))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > hold.largest() {
+                return Err(Failed::TooLarge(hold.largest()));
+            }
+            hold.reach(bytes.len() + data.len()).await.map_err(|Busy| Failed::Busy)?;
+            // Copied: states live long, and a slice would keep the connection's whole read buffer alive.
+            bytes.extend_from_slice(&data);
+        }
+        let body = bytes.freeze();
         Ok(Reply { status: head.status, content_type: head.headers.remove(CONTENT_TYPE), body })
     }
 
@@ -147,23 +170,6 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
             self.ended = true;
         }
     }
-}
-
-/// Copies a body into its own buffer: states live long, and a slice would keep the connection's whole read buffer alive.
-async fn read(body: &mut Incoming, announced: usize, limit: usize) -> Result<Bytes, Failed> {
-    let mut bytes = BytesMut::with_capacity(announced.min(FIRST_BYTES));
-    // With an announced length the end is known; one more `frame()` would cost another poll of the connection.
-    while !body.is_end_stream()
-        && let Some(frame) = body.frame().await
-    {
-        let frame = frame.map_err(|error| Failed::Broken(in_words(&error)))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > limit {
-            return Err(Failed::TooLarge(limit));
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes.freeze())
 }
 
 /// Returns the text of hyper's error and of its source.

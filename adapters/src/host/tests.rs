@@ -44,6 +44,7 @@ fn options() -> HostOptions {
         max_idle: Duration::from_secs(1),
         connections: 16,
         body_bytes: 1024,
+        bodies_bytes: 4096,
     }
 }
 
@@ -210,6 +211,34 @@ async fn half_an_answer_is_a_broken_call() {
         drop(far);
     });
     assert!(matches!(answer.unwrap_err(), HostError::Broken { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_stops_half_way_is_dropped_and_one_that_waits_too_long_is_not_read() {
+    let connector = Prepared::default();
+    let (mut stops, mut waits) = (connector.next(), connector.next());
+    let host = HttpHost::new(connector, HostOptions { bodies_bytes: 0, ..options() });
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
+    let trickle = async {
+        hear(&mut stops).await;
+        stops.write_all(head).await.unwrap();
+        for _ in 0..12 {
+            stops.write_all(b"x").await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let (waited, ()) = tokio::join!(call(&host), async {
+            hear(&mut waits).await;
+            waits.write_all(head).await.unwrap();
+        });
+        waited.unwrap_err()
+    };
+    let (stopped, (), waited) = tokio::join!(call(&host), trickle, second);
+    assert!(stopped.unwrap_err().to_string().contains("no byte of its answer came for 2s"));
+    assert!(matches!(&waited, HostError::Unread { .. }), "{waited}");
+    assert!(waited.to_string().contains("the action ran"), "{waited}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use group::Group;
 use large::{LARGE, Large, SMALL, call, large_actor};
-use support::client::{Client, Reply};
+use support::client::{Client, NoAnswer, Reply};
 use support::counter::{SYSTEM, register};
 use support::host::Host;
 use support::proxy::{BINARY, Proxy, embedded};
@@ -161,6 +161,38 @@ async fn histories_over_http1_that_nobody_reads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn histories_over_http2_whose_window_is_closed() {
     histories_that_nobody_reads(Kind::Http2, "http2").await;
+}
+
+/// Calls each actor at once; how many got which status.
+async fn call_all(scene: &Scene, calls: impl Iterator<Item = (String, &'static str)>) -> Vec<u16> {
+    let mut calling = JoinSet::new();
+    for (name, action) in calls {
+        let address = scene.proxy.address().to_owned();
+        calling.spawn(async move {
+            let mut client = Client::connect(&address).await?;
+            let (status, answer) = client.invoke(&call(&name, action)).await?;
+            let text = answer.status.unwrap_or_default().message;
+            // On a busy machine the host may be slow to go on.
+            let is_shed = status == 503 || text.contains("no byte of its answer came");
+            assert!(status == 200 || is_shed, "{status}: {text}");
+            Ok(status)
+        });
+    }
+    let statuses: Vec<Result<u16, NoAnswer>> = calling.join_all().await;
+    statuses.into_iter().map(Result::unwrap).collect()
+}
+
+fn shed(statuses: &[u16]) -> usize {
+    statuses.iter().filter(|status| **status != 200).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_answers_16_mebibytes() {
+    let scene = Scene::new("host").await;
+    let statuses = call_all(&scene, (0..64).map(|n| (large::name(n), large::HUGE))).await;
+    println!("{} of 64 answers of 16 MiB shed", shed(&statuses));
+    assert!(shed(&statuses) < statuses.len(), "some are sent");
+    scene.end("64 answers of 16 MiB at once").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

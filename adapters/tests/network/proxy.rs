@@ -63,6 +63,7 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
         max_idle: MAX_IDLE,
         connections: 16,
         body_bytes: 65_536,
+        bodies_bytes: 1 << 20,
     };
     let host = HttpHost::new(Wire, options);
     let background = TaskTracker::new();

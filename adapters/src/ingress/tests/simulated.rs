@@ -84,6 +84,7 @@ fn a_host_that_is_cut_off_is_told_apart_from_one_that_may_have_run() {
             max_idle: Duration::from_secs(1),
             connections: 4,
             body_bytes: 1024,
+            bodies_bytes: 4096,
         };
         let host = HttpHost::new(Simulated, options);
         let called = || ActorInvocation {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Drain, Former, Listen, Mistakes, Settings};
+use crate::config::{Config, Drain, Former, Listen, Mistakes, Settings, WithoutEffect};
 use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{self, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket};
 use crate::offline::OfflineError;
@@ -99,8 +99,12 @@ impl StartError {
 pub async fn serve(config: Config) -> Result<(), StartError> {
     let settings = config.settings()?;
     telemetry::log(&settings.log)?;
-    for (setting, why) in config.without_effect() {
-        info!(setting, why, "set, but without effect");
+    for WithoutEffect { setting, why, asks } in config.without_effect() {
+        if asks {
+            warn!(setting, why, "what it asks for is not there");
+        } else {
+            info!(setting, why, "set, but without effect");
+        }
     }
     if !config.service_links().is_empty() {
         let names = config.service_links().join(" ");

@@ -112,11 +112,14 @@ impl Config {
         Settings::new(self)
     }
 
-    /// Settings that are set and have no effect, with the reason.
-    pub fn without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        self.iter().filter_map(|(setting, effective)| match setting.kind {
-            value::Kind::Ignored(why) if effective.source != Source::Default => {
-                Some((setting.name, why))
+    /// Settings that are set and have no effect.
+    pub fn without_effect(&self) -> impl Iterator<Item = WithoutEffect> {
+        self.iter().filter_map(|(setting, effective)| match (setting.kind, &effective.value) {
+            (value::Kind::Ignored(why), Some(value)) => {
+                let setting = setting.name;
+                let asks_unless = upstream::ASK_UNLESS.iter().find(|(name, _)| *name == setting);
+                let asks = asks_unless.is_some_and(|(_, unless)| value.to_string() != *unless);
+                Some(WithoutEffect { setting, why, asks })
             }
             _ => None,
         })
@@ -141,6 +144,17 @@ impl Config {
     pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &Effective)> {
         TABLE.iter().map(|setting| (setting, self.get(setting.name)))
     }
+}
+
+/// A setting of upstream that is set and has no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WithoutEffect {
+    /// Its name.
+    pub setting: &'static str,
+    /// Why it has none.
+    pub why: &'static str,
+    /// Whether its value asks for something that is not there.
+    pub asks: bool,
 }
 
 /// A file of settings.

@@ -160,8 +160,19 @@ fn secrets_are_masked_and_what_has_no_effect_is_told() {
     assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
     assert!(shown.contains("TIDEGATE_ADMIN_TOKEN = (set, masked)    # environment"), "{shown}");
     assert!(shown.contains("PROXY_HTTP_PORT = 9001    # default"), "{shown}");
-    let without: Vec<_> = config.without_effect().map(|(name, _)| name).collect();
-    assert_eq!(without, ["PROXY_CLUSTER_STRATEGY"]);
+    let without: Vec<_> = config.without_effect().map(|one| (one.setting, one.asks)).collect();
+    assert_eq!(without, [("PROXY_CLUSTER_STRATEGY", false)]);
+}
+
+#[test]
+fn what_asks_for_something_that_is_not_there_is_one_of_the_names_without_effect() {
+    for (name, unless) in upstream::ASK_UNLESS {
+        for (value, asks) in [(*unless, false), ("other", true)] {
+            let config = from(&[(*name, value)]).unwrap();
+            let told: Vec<_> = config.without_effect().map(|one| (one.setting, one.asks)).collect();
+            assert_eq!(told, [(*name, asks)]);
+        }
+    }
 }
 
 #[test]

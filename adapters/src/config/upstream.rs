@@ -74,3 +74,15 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+
+/// Names of these whose every other value asks for something that is not there.
+pub(super) const ASK_UNLESS: &[(&str, &str)] = &[
+    ("SPAWN_USE_INTERNAL_NATS", "false"),
+    ("PROXY_CLUSTER_STRATEGY", "gossip"),
+    ("ACTORS_GLOBAL_BACKPRESSURE_ENABLED", "true"),
+    ("SPAWN_DELAYED_INVOKES", "false"),
+    ("SPAWN_CONSOLE_METRICS", "false"),
+    ("SPAWN_PUBSUB_ADAPTER", "native"),
+    ("PROXY_GRPC_SERVER_ENABLED", "false"),
+    ("PROXY_GRPC_HTTP_TRANSCODING_ENABLED", "false"),
+];

@@ -67,6 +67,24 @@ fn any_other_unknown_name_is_a_mistake_with_the_nearest_known_name() {
 }
 
 #[test]
+fn a_setting_of_spawn_that_asks_for_something_that_is_not_there_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let mut command = tidegate();
+    command.arg("serve").envs([("PROXY_HTTP_PORT", "0"), ("TIDEGATE_DRAIN_DELAY", "0")]);
+    command.envs([("SPAWN_USE_INTERNAL_NATS", "true"), ("PROXY_CLUSTER_STRATEGY", "gossip")]);
+    let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let mut proxy = Proxy::started(child);
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait().success());
+    let told = std::fs::read_to_string(&log).unwrap();
+    let level =
+        |name| told.lines().find(|line| line.contains(name)).map(|line| line.contains("WARN"));
+    assert_eq!(level("SPAWN_USE_INTERNAL_NATS"), Some(true), "{told}");
+    assert_eq!(level("PROXY_CLUSTER_STRATEGY"), Some(false), "{told}");
+}
+
+#[test]
 fn the_effective_settings_are_shown_with_where_they_come_from() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tidegate.toml");

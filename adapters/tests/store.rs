@@ -68,9 +68,9 @@ async fn a_later_format_is_refused_naming_both() {
     subject.store.close().await.unwrap();
     let Embedded { store, dir } = subject;
     drop(store);
-    std::fs::write(dir.path().join("FORMAT"), "tidegate store 2\n").unwrap();
+    std::fs::write(dir.path().join("FORMAT"), "tidegate store 3\n").unwrap();
     let error = EmbeddedStore::open(dir.path(), Options::default(), plain_definition).unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
 }
 
 #[test]

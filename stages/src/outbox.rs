@@ -60,6 +60,21 @@ pub enum SourceKind {
     Topic,
 }
 
+impl SourceKind {
+    /// All kinds, in the order of their numbers.
+    const ALL: [Self; 4] = [Self::Actor, Self::Due, Self::Schedule, Self::Topic];
+
+    /// The number under which stores keep it; it never changes.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind with a number.
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+}
+
 /// The source of effects. An actor is named without its parent: that may change (decision 48).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EffectSource {
@@ -154,6 +169,14 @@ mod tests {
         let id = |epoch, activation, number| EffectId { epoch, activation, number };
         let ascending = [id(1, 1, 1), id(1, 1, 2), id(1, 2, 0), id(2, 0, 0)];
         assert!(ascending.is_sorted());
+    }
+
+    #[test]
+    fn a_kind_of_source_keeps_its_number() {
+        for (number, kind) in (0..).zip(SourceKind::ALL) {
+            assert_eq!((kind.number(), SourceKind::of_number(number)), (number, Some(kind)));
+        }
+        assert_eq!(SourceKind::of_number(4), None);
     }
 
     #[test]

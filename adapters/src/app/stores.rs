@@ -215,9 +215,10 @@ async fn open_embedded(
         EmbeddedStore::open_to(access, &dir, options, wire::definition)
     });
     opened.await.map_err(anyhow::Error::from)?.map_err(|error| match error {
-        OpenError::Newer { .. } | OpenError::Damaged(_) | OpenError::Stranger { .. } => {
-            StartError::Format(error.to_string())
-        }
+        OpenError::Newer { .. }
+        | OpenError::Older { .. }
+        | OpenError::Damaged(_)
+        | OpenError::Stranger { .. } => StartError::Format(error.to_string()),
         OpenError::Missing { .. } => StartError::NoStore(format!("{error}; {WHERE}")),
         _ => StartError::DataDirectory(format!("{error}; {WHERE}")),
     })

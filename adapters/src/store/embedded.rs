@@ -17,6 +17,7 @@ mod keys;
 mod layout;
 mod manifest;
 mod mark;
+mod migrate;
 mod options;
 mod ports;
 mod queue;
@@ -36,6 +37,7 @@ use parking_lot::{Mutex, RwLock};
 use tidegate_stages::ports::StoreError;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
+use tracing::info;
 
 pub use damage::Damage;
 pub use error::OpenError;
@@ -101,7 +103,7 @@ impl EmbeddedStore {
         options: Options,
         decode: DecodeDefinition,
     ) -> Result<Arc<Self>, OpenError> {
-        let layout = match access {
+        let mut layout = match access {
             Access::Create => Layout::open(dir, |place| Engine::create(place, &options))?,
             Access::Read | Access::Write => Layout::find(dir)?,
         };
@@ -113,6 +115,14 @@ impl EmbeddedStore {
             let io = |source| OpenError::Io { path: dir.join(mark::MARK), source };
             mark.note(Acknowledged { commit: newest, seqno: engine.next_seqno() }).map_err(io)?;
             mark.sync().map_err(io)?;
+        }
+        if layout.format < FORMAT {
+            migrate::run(&engine, &mut mark)?;
+            layout.migrated()?;
+            info!(
+                format = FORMAT,
+                "data directory migrated; to go back to an older version, export it"
+            );
         }
         let purging = reader::unfinished_purges(&engine)?;
         let epoch = reader::epoch(&engine)?;

@@ -1,18 +1,23 @@
-//! Records: heads, revisions and registered entries as bytes: one format byte, then a message of `store.proto`.
+//! Records: heads, revisions, rows of effects and registered entries as bytes: one byte, then a message of `store.proto`.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 use tidegate_stages::actor::{ActorId, Definition, HostAddress};
+use tidegate_stages::outbox::{EffectId, OutboxKey, OutboxRow};
 use tidegate_stages::ports::{Registered, RegisteredEntry};
 use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Timestamp};
 
 use super::vault::{SealError, Vault};
 use crate::proto::tidegate::store::v1 as stored;
 
-/// First byte of every value.
-const FORMAT: u8 = 1;
+/// First byte of every value: how the rest is encoded. The same in formats 1 and 2 of the store.
+const ENCODING: u8 = 1;
+/// `seal` of a value in the clear.
+const CLEAR: u32 = 0;
+/// `seal` of a value that the [`Vault`] sealed in the original's layout.
+const SEALED: u32 = 1;
 
 /// Rebuilds a definition from its registered bytes, the address of its host and its system.
 pub type DecodeDefinition = fn(Bytes, HostAddress, &str) -> Result<Definition, String>;
@@ -36,7 +41,7 @@ impl From<String> for RecordError {
 
 fn encode(message: &impl Message) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + message.encoded_len());
-    bytes.push(FORMAT);
+    bytes.push(ENCODING);
     message.encode_raw(&mut bytes);
     bytes
 }
@@ -51,8 +56,8 @@ fn decode_shared<M>(
     read: impl FnOnce(&[u8]) -> Result<M, prost::DecodeError>,
 ) -> Result<M, String> {
     match bytes.split_first() {
-        Some((&FORMAT, rest)) => read(rest).map_err(|error| error.to_string()),
-        Some((format, _)) => Err(format!("a value of format {format}, known is {FORMAT}")),
+        Some((&ENCODING, rest)) => read(rest).map_err(|error| error.to_string()),
+        Some((found, _)) => Err(format!("a value of encoding {found}, known is {ENCODING}")),
         None => Err("an empty value".into()),
     }
 }
@@ -74,19 +79,30 @@ fn status_in(status: i32) -> Status {
     }
 }
 
+fn seal(value: Bytes, vault: &Vault) -> (Bytes, u32) {
+    vault.seal(&value).map_or((value, CLEAR), |sealed| (sealed, SEALED))
+}
+
+fn open(value: Bytes, seal: u32, vault: &Vault) -> Result<Bytes, RecordError> {
+    match seal {
+        CLEAR => Ok(vault.pass(value)),
+        SEALED => Ok(vault.open(&value)?),
+        later => Err(format!("a value sealed in layout {later}, known is {SEALED}").into()),
+    }
+}
+
 fn content_out(content: ActorState, vault: &Vault) -> stored::Content {
-    let state = content.state.map(|Any { type_url, value }| match vault.seal(&value) {
-        Some(value) => stored::State { type_url, value, sealed: true },
-        None => stored::State { type_url, value, sealed: false },
+    let state = content.state.map(|Any { type_url, value }| {
+        let (value, seal) = seal(value, vault);
+        stored::State { type_url, value, seal }
     });
     stored::Content { tags: content.tags, state }
 }
 
 fn content_in(content: Option<stored::Content>, vault: &Vault) -> Result<ActorState, RecordError> {
     let content = content.unwrap_or_default();
-    let opened = |stored::State { type_url, value, sealed }| {
-        let value = if sealed { vault.open(&value)? } else { vault.pass(value) };
-        Ok::<_, RecordError>(Any { type_url, value })
+    let opened = |stored::State { type_url, value, seal }| {
+        Ok::<_, RecordError>(Any { type_url, value: open(value, seal, vault)? })
     };
     Ok(ActorState { tags: content.tags, state: content.state.map(opened).transpose()? })
 }
@@ -153,6 +169,56 @@ pub(super) fn decode_revision(bytes: &[u8], vault: &Vault) -> Result<Revision, R
         at: Timestamp(revision.at_us),
         content: content_in(revision.content, vault)?,
     })
+}
+
+/// The same head under another epoch; sealed values stay as they are.
+pub(super) fn move_head(bytes: &[u8], epoch: u64) -> Result<Vec<u8>, String> {
+    decode(bytes).map(|head: stored::Head| encode(&stored::Head { epoch, ..head }))
+}
+
+/// The epoch of a head.
+pub(super) fn epoch_of_head(bytes: &[u8]) -> Result<u64, String> {
+    decode(bytes).map(|head: stored::Head| head.epoch)
+}
+
+/// A head of format 1 without its outbox; `None` when it has none.
+pub(super) fn without_outbox(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let stored::HeadOutbox { outbox } = decode(bytes)?;
+    if outbox.is_empty() {
+        return Ok(None);
+    }
+    decode(bytes).map(|head: stored::Head| Some(encode(&head)))
+}
+
+pub(super) fn encode_row(row: OutboxRow, vault: &Vault) -> Vec<u8> {
+    let (record, seal) = seal(row.record, vault);
+    encode(&stored::OutboxRow { id: Some(id_out(row.id)), record, seal })
+}
+
+pub(super) fn decode_row(
+    key: OutboxKey,
+    bytes: &[u8],
+    vault: &Vault,
+) -> Result<OutboxRow, RecordError> {
+    let row: stored::OutboxRow = decode(bytes)?;
+    let id = id_in(row.id.unwrap_or_default());
+    Ok(OutboxRow { key, id, record: open(row.record, row.seal, vault)? })
+}
+
+pub(super) fn encode_effect_id(id: EffectId) -> Vec<u8> {
+    encode(&id_out(id))
+}
+
+pub(super) fn decode_effect_id(bytes: &[u8]) -> Result<EffectId, String> {
+    decode(bytes).map(id_in)
+}
+
+fn id_out(EffectId { epoch, activation, number }: EffectId) -> stored::EffectId {
+    stored::EffectId { epoch, activation, number }
+}
+
+fn id_in(stored::EffectId { epoch, activation, number }: stored::EffectId) -> EffectId {
+    EffectId { epoch, activation, number }
 }
 
 /// Decodes only the time of a revision, without a copy.
@@ -226,12 +292,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_of_another_format_is_refused_by_its_number() {
+    fn a_value_of_another_encoding_is_refused_by_its_number() {
         let clear = Vault::default();
         let error = decode_head(&[2, 0], &clear).unwrap_err().to_string();
-        assert!(error.contains("format 2"), "{error}");
+        assert!(error.contains("encoding 2"), "{error}");
         assert!(decode_head(&[], &clear).is_err());
-        assert!(decode_head(&[FORMAT, 0xff], &clear).is_err());
+        assert!(decode_head(&[ENCODING, 0xff], &clear).is_err());
     }
 
     #[test]
@@ -254,6 +320,34 @@ mod tests {
         // States written before there was a key stay readable.
         let (clear, _) = encode_head(head.clone(), false, &Vault::default());
         assert_eq!(decode_head(&clear, &vault).unwrap(), head);
+    }
+
+    #[test]
+    fn a_layout_of_a_later_version_is_refused_by_its_number() {
+        let state = stored::State { type_url: "t".into(), value: Bytes::new(), seal: 2 };
+        let content = stored::Content { state: Some(state), ..stored::Content::default() };
+        let head = stored::Head { content: Some(content), ..stored::Head::default() };
+        let error = decode_head(&encode(&head), &Vault::default()).unwrap_err().to_string();
+        assert!(error.contains("layout 2"), "{error}");
+    }
+
+    #[test]
+    fn a_row_of_an_outbox_is_sealed_and_opened() {
+        let key = Key::parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        let vault = Vault::new(&[key]);
+        let id = EffectId { epoch: 1, activation: 2, number: 3 };
+        let key = OutboxKey { epoch: 1, place: 4 };
+        let row = OutboxRow { key, id, record: Bytes::from_static(b"secret effect") };
+        let sealed = encode_row(row.clone(), &vault);
+        assert!(!sealed.windows(6).any(|bytes| bytes == b"secret"));
+        assert_eq!(decode_row(key, &sealed, &vault).unwrap(), row);
+        assert!(matches!(
+            decode_row(key, &sealed, &Vault::default()),
+            Err(RecordError::Sealed(SealError::NoKey))
+        ));
+        let clear = encode_row(row.clone(), &Vault::default());
+        assert_eq!(decode_row(key, &clear, &vault).unwrap(), row);
+        assert_eq!(decode_effect_id(&encode_effect_id(id)).unwrap(), id);
     }
 
     #[test]

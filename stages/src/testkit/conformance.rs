@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::ports::{Registry, StateStore};
 
+pub mod effects;
 pub mod faults;
 pub mod histories;
 pub mod registries;
@@ -59,6 +60,21 @@ macro_rules! store_conformance {
             retention_by_number_keeps_the_newest,
             retention_by_age_keeps_the_newest,
             histories_never_mix);
+        $crate::store_conformance!(@each $open; effects:
+            an_actor_without_effects_has_no_rows,
+            rows_are_written_with_their_head,
+            rows_are_written_without_a_head,
+            a_refused_save_leaves_no_rows,
+            an_acknowledged_row_is_gone,
+            rows_written_twice_are_there_once,
+            of_the_seen_effects_of_a_source_the_newest_counts,
+            pages_of_an_outbox_follow_each_other,
+            actors_with_undelivered_effects_are_found,
+            a_new_owner_takes_over_an_actor,
+            deleting_leaves_outbox_and_seen,
+            deleting_takes_every_parent_of_the_name,
+            rows_are_there_after_reopening,
+            every_save_has_one_outcome_and_an_actors_come_in_order);
         $crate::store_conformance!(@each $open; faults:
             a_lost_write_leaves_what_was_there,
             a_late_write_keeps_its_place,

@@ -42,6 +42,19 @@ pub enum OpenError {
         /// The newest format that this version knows.
         known: u32,
     },
+    /// An earlier version of Tidegate wrote the store, and the access mode does not migrate it.
+    #[error(
+        "{} has format {found}; `tidegate serve` brings it to format {known} when it starts, then run this again",
+        dir.display()
+    )]
+    Older {
+        /// The data directory.
+        dir: PathBuf,
+        /// The store's format.
+        found: u32,
+        /// The format that this version writes.
+        known: u32,
+    },
     /// The directory holds a file that Tidegate did not write.
     #[error("{} is not a data directory of Tidegate: it holds {}", dir.display(), entry.display())]
     Stranger {

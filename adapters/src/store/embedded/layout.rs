@@ -18,7 +18,10 @@ use super::damage::Damage;
 use super::{OpenError, mark};
 
 /// The format that this version writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+
+/// The oldest format that this version can bring up to [`FORMAT`].
+const OLDEST: u32 = 1;
 
 const FORMAT_WORDS: &str = "tidegate store ";
 const FORMAT_FILE: &str = "FORMAT";
@@ -30,6 +33,8 @@ const UNFINISHED_DIR: &str = "engine.unfinished";
 #[derive(Debug)]
 pub(super) struct Layout {
     dir: PathBuf,
+    /// The format of what is there.
+    pub(super) format: u32,
     // The operating system releases the lock when the file is closed.
     _lock: File,
 }
@@ -44,7 +49,7 @@ impl Layout {
         fs::create_dir_all(dir).map_err(io)?;
         let lock = lock(dir)?;
         let format = read_format(dir)?;
-        let layout = Self { dir: dir.into(), _lock: lock };
+        let layout = Self { dir: dir.into(), format: format.unwrap_or(FORMAT), _lock: lock };
         let engine = layout.engine();
         match (format, engine.exists()) {
             (Some(_), true) => {}
@@ -73,15 +78,26 @@ impl Layout {
     }
 
     /// Locks a directory that holds a store. Creates only the lock file, and nothing in a directory without
-    /// a store.
+    /// a store. Refuses an older format.
     pub(super) fn find(dir: &Path) -> Result<Self, OpenError> {
         // Creation writes this file last: without it there is no store.
-        if read_format(dir)?.is_none() {
+        let Some(format) = read_format(dir)? else {
             return Err(OpenError::Missing { dir: dir.into() });
+        };
+        if format < FORMAT {
+            return Err(OpenError::Older { dir: dir.into(), found: format, known: FORMAT });
         }
-        let layout = Self { dir: dir.into(), _lock: lock(dir)? };
+        let layout = Self { dir: dir.into(), format, _lock: lock(dir)? };
         let engine = layout.engine();
         if engine.exists() { Ok(layout) } else { Err(gone(&engine).into()) }
+    }
+
+    /// Notes that the engine's content is of this version's format. The last step of a migration.
+    pub(super) fn migrated(&mut self) -> Result<(), OpenError> {
+        write_format(&self.dir)
+            .map_err(|source| OpenError::Io { path: self.dir.clone(), source })?;
+        self.format = FORMAT;
+        Ok(())
     }
 
     pub(super) fn engine(&self) -> PathBuf {
@@ -125,7 +141,7 @@ fn read_format(dir: &Path) -> Result<Option<u32>, OpenError> {
     let text = str::from_utf8(&text).ok();
     let number = text.and_then(|text| text.strip_prefix(FORMAT_WORDS)?.strip_suffix('\n'));
     match number.and_then(|number| number.parse().ok()) {
-        Some(FORMAT) => Ok(Some(FORMAT)),
+        Some(found) if (OLDEST..=FORMAT).contains(&found) => Ok(Some(found)),
         Some(found) if found > FORMAT => {
             Err(OpenError::Newer { dir: dir.into(), found, known: FORMAT })
         }

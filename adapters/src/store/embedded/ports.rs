@@ -8,7 +8,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::{Interval, Keep, Page};
-use tidegate_stages::outbox::{OutboxKey, OutboxRow, Seen};
+use tidegate_stages::outbox::{EffectRows, OutboxKey, OutboxRow, Seen};
 use tidegate_stages::ports::{
     Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError, TakenOver,
 };
@@ -22,27 +22,58 @@ use crate::store::notes::Notes;
 use crate::store::records;
 use crate::store::vault::Vault;
 
-fn no_rows() -> StoreError {
-    StoreError::Unavailable("this store keeps no rows of effects yet".into())
-}
-
 fn write(save: Save, vault: &Vault) -> Write {
     let Save { actor, epoch, head, append, rows } = save;
-    let Some(head) = head.filter(|_| rows.is_none()) else {
-        return Write { actor, epoch, ops: Err(no_rows()) };
-    };
-    let ops = keys::actor(keys::HEAD, &actor).and_then(|key| {
-        let history = append.then(|| keys::history(&actor)).transpose()?;
-        let revision = head.revision;
-        let (value, appended) = records::encode_head(head, append, vault);
-        let mut ops = Vec::with_capacity(1 + usize::from(append));
-        ops.push(Op::put(Space::Current, key, value));
-        if let Some((history, appended)) = history.zip(appended) {
-            ops.push(Op::put(Space::History, keys::revision(history, revision), appended));
+    let mut ops = Vec::with_capacity(usize::from(head.is_some()) + usize::from(append));
+    let put = || {
+        if let Some(head) = head {
+            put_head(&actor, head, append, vault, &mut ops)?;
         }
-        Ok(ops)
-    });
+        rows.map_or(Ok(()), |rows| put_rows(&actor, *rows, vault, &mut ops))
+    };
+    let ops = put().map(|()| ops);
     Write { actor, epoch, ops }
+}
+
+fn put_head(
+    actor: &ActorId,
+    head: Head,
+    append: bool,
+    vault: &Vault,
+    ops: &mut Vec<Op>,
+) -> Result<(), StoreError> {
+    let key = keys::actor(keys::HEAD, actor)?;
+    let history = append.then(|| keys::history(actor)).transpose()?;
+    let revision = head.revision;
+    let (value, appended) = records::encode_head(head, append, vault);
+    ops.push(Op::put(Space::Current, key, value));
+    if let Some((history, appended)) = history.zip(appended) {
+        ops.push(Op::put(Space::History, keys::revision(history, revision), appended));
+    }
+    Ok(())
+}
+
+fn put_rows(
+    actor: &ActorId,
+    mut rows: EffectRows,
+    vault: &Vault,
+    ops: &mut Vec<Op>,
+) -> Result<(), StoreError> {
+    rows.reduce();
+    let EffectRows { appends, acknowledged, seen } = rows;
+    let outbox = keys::outbox(actor)?;
+    ops.extend(appends.into_iter().map(|row| {
+        let key = keys::row(outbox.clone(), row.key);
+        Op::put(Space::Current, key, records::encode_row(row, vault))
+    }));
+    let remove = |key| Op::remove(Space::Current, keys::row(outbox.clone(), key));
+    ops.extend(acknowledged.into_iter().map(remove));
+    let prefix = keys::seen(actor)?;
+    for Seen { source, id } in seen {
+        let key = keys::source(prefix.clone(), &source)?;
+        ops.push(Op::put(Space::Current, key, records::encode_effect_id(id)));
+    }
+    Ok(())
 }
 
 impl StateStore for EmbeddedStore {
@@ -164,31 +195,53 @@ impl StateStore for EmbeddedStore {
 
     fn outbox(
         &self,
-        _: &ActorId,
-        _: Option<OutboxKey>,
-        _: usize,
+        actor: &ActorId,
+        after: Option<OutboxKey>,
+        limit: usize,
     ) -> BoxFuture<'static, Result<Page<OutboxRow>, StoreError>> {
-        ready(Err(no_rows())).boxed()
+        match keys::outbox(actor) {
+            Ok(outbox) => self.read(move |engine| reader::outbox(engine, &outbox, after, limit)),
+            Err(error) => ready(Err(error)).boxed(),
+        }
     }
 
-    fn seen(&self, _: &ActorId) -> BoxFuture<'static, Result<Vec<Seen>, StoreError>> {
-        ready(Err(no_rows())).boxed()
+    fn seen(&self, actor: &ActorId) -> BoxFuture<'static, Result<Vec<Seen>, StoreError>> {
+        match keys::seen(actor) {
+            Ok(seen) => self.read(move |engine| Ok(reader::seen(engine, &seen)?)),
+            Err(error) => ready(Err(error)).boxed(),
+        }
     }
 
     fn pending(
         &self,
-        _: Option<&ActorId>,
-        _: usize,
+        after: Option<&ActorId>,
+        limit: usize,
     ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>> {
-        ready(Err(no_rows())).boxed()
+        match after.map(keys::outbox).transpose() {
+            Ok(after) => self.read(move |engine| reader::pending(engine, after, limit)),
+            Err(error) => ready(Err(error)).boxed(),
+        }
     }
 
     fn take_over(
         &self,
-        _: Arc<ActorId>,
-        _: u64,
+        actor: Arc<ActorId>,
+        epoch: u64,
     ) -> BoxFuture<'static, Result<TakenOver, StoreError>> {
-        ready(Err(no_rows())).boxed()
+        let keys = keys::actor(keys::HEAD, &actor).and_then(|head| Ok((head, keys::seen(&actor)?)));
+        let (head, seen) = match keys {
+            Ok(keys) => keys,
+            Err(error) => return ready(Err(error)).boxed(),
+        };
+        let taken = self.ask(|answer| Ok(Work::TakeOver(actor, epoch, answer)));
+        let found = self.read(move |engine| {
+            Ok(TakenOver { head: reader::head(engine, &head)?, seen: reader::seen(engine, &seen)? })
+        });
+        async move {
+            taken.await?;
+            found.await
+        }
+        .boxed()
     }
 
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -52,6 +52,8 @@ pub(super) enum Work {
     /// to drop.
     Prune(Arc<ActorId>, Keep, oneshot::Sender<Result<u64, StoreError>>),
     ClaimEpoch(oneshot::Sender<Result<u64, StoreError>>),
+    /// Writes an actor's head under an epoch.
+    TakeOver(Arc<ActorId>, u64, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// One entry of the queue.
@@ -170,7 +172,7 @@ fn size(work: &Work) -> (usize, usize) {
             (writes.len().max(1), ops.map(Op::len).sum())
         }
         Work::Apply(ops, _) => (ops.len().max(1), ops.iter().map(Op::len).sum()),
-        Work::Delete(..) | Work::Prune(..) | Work::ClaimEpoch(_) => (1, 0),
+        Work::Delete(..) | Work::Prune(..) | Work::ClaimEpoch(_) | Work::TakeOver(..) => (1, 0),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::{Interval, Keep, PAGE_BYTES, Page};
+use tidegate_stages::outbox::{OutboxKey, OutboxRow, Seen};
 use tidegate_stages::ports::Registered;
 use tidegate_stages::state::{Head, Revision, Timestamp};
 
@@ -215,6 +216,100 @@ pub(super) fn actors(
             .push(Arc::new(actor.ok_or_else(|| malformed(engine, "a head's key", "its parts"))?));
     }
     Ok(page)
+}
+
+/// Returns a page of an actor's outbox; `outbox` is the prefix of its rows.
+pub(super) fn outbox(
+    engine: &Engine,
+    outbox: &[u8],
+    after: Option<OutboxKey>,
+    limit: usize,
+) -> Result<Page<OutboxRow>, ReadError> {
+    let first = after.map_or_else(
+        || Bound::Included(outbox.to_vec()),
+        |after| Bound::Excluded(keys::row(outbox.to_vec(), after)),
+    );
+    let last = Bound::Excluded(keys::behind(outbox.to_vec()));
+    let mut page = Page { items: Vec::new(), more: false };
+    let mut bytes = 0;
+    for entry in engine.current.range::<Vec<u8>, _>((first, last)) {
+        if page.items.len() >= limit || bytes >= PAGE_BYTES {
+            page.more = !page.items.is_empty();
+            break;
+        }
+        let (key, value) = entry.into_inner().map_err(|error| engine.damage(&error))?;
+        let place = keys::parse_row(&key).map(|(_, place)| place);
+        let place = place.ok_or_else(|| malformed(engine, "an outbox's key", "its parts"))?;
+        let row = records::decode_row(place, &value, &engine.vault);
+        let row = row.map_err(|error| unreadable(engine, "a row of an outbox", error))?;
+        bytes += row.bytes();
+        page.items.push(row);
+    }
+    Ok(page)
+}
+
+/// Returns what an actor has seen; `seen` is the prefix of these rows.
+pub(super) fn seen(engine: &Engine, seen: &[u8]) -> Result<Vec<Seen>, Damage> {
+    let all = engine.current.prefix(seen).map(|entry| {
+        let (key, value) = entry.into_inner().map_err(|error| engine.damage(&error))?;
+        let source = keys::parse_source(&key, seen);
+        let source = source.ok_or_else(|| malformed(engine, "a source's key", "its parts"))?;
+        let id = records::decode_effect_id(&value);
+        let id = id.map_err(|error| malformed(engine, "a seen effect", &error))?;
+        Ok(Seen { source: Arc::new(source), id })
+    });
+    all.collect()
+}
+
+/// Returns a page of the actors whose outbox has a row: one search per actor, however many rows it has. `after` is
+/// the prefix of the rows of the last actor before the page.
+pub(super) fn pending(
+    engine: &Engine,
+    after: Option<Vec<u8>>,
+    limit: usize,
+) -> Result<Page<Arc<ActorId>>, ReadError> {
+    let mut page = Page { items: Vec::new(), more: false };
+    let mut first = after.map_or_else(|| vec![keys::OUTBOX], keys::behind);
+    while let Some(entry) = engine.current.range(first..vec![keys::OUTBOX + 1]).next() {
+        if page.items.len() >= limit {
+            page.more = !page.items.is_empty();
+            break;
+        }
+        let key = entry.key().map_err(|error| engine.damage(&error))?;
+        let actor = keys::parse_row(&key).map(|(actor, _)| actor);
+        let actor = actor.ok_or_else(|| malformed(engine, "an outbox's key", "its parts"))?;
+        let outbox = keys::outbox(&actor);
+        first =
+            keys::behind(outbox.map_err(|error| malformed(engine, "a key", &error.to_string()))?);
+        page.items.push(Arc::new(actor));
+    }
+    Ok(page)
+}
+
+/// Returns the keys of all heads under a prefix.
+pub(super) fn heads(engine: &Engine, prefix: &[u8]) -> Result<Vec<Vec<u8>>, Damage> {
+    let keys = engine.current.prefix(prefix).map(|entry| entry.key().map(|key| key.to_vec()));
+    keys.collect::<Result<_, _>>().map_err(|error| engine.damage(&error))
+}
+
+/// Returns a head as it must be written under an epoch; `None` when there is none or it is of this epoch.
+///
+/// # Errors
+/// When the head is of a later epoch: inside.
+pub(super) fn moved_head(
+    engine: &Engine,
+    key: &[u8],
+    epoch: u64,
+) -> Result<Result<Option<Vec<u8>>, u64>, Damage> {
+    let damaged = |error: String| malformed(engine, "a head", &error);
+    let Some(value) = engine.current.get(key).map_err(|error| engine.damage(&error))? else {
+        return Ok(Ok(None));
+    };
+    match records::epoch_of_head(&value).map_err(damaged)? {
+        later if later > epoch => Ok(Err(later)),
+        same if same == epoch => Ok(Ok(None)),
+        _ => Ok(Ok(Some(records::move_head(&value, epoch).map_err(damaged)?))),
+    }
 }
 
 /// Returns the newest claimed epoch; 0 when there is none.

@@ -132,6 +132,9 @@ impl Writer {
                 Work::Delete(actor, answer) => drop(answer.send(self.delete(&actor))),
                 Work::Prune(actor, keep, answer) => drop(answer.send(self.prune(&actor, keep))),
                 Work::ClaimEpoch(answer) => drop(answer.send(self.claim_epoch())),
+                Work::TakeOver(actor, epoch, answer) => {
+                    drop(answer.send(self.take_over(&actor, epoch)));
+                }
             }
             if is_alone || group.events >= COMMIT_EVENTS || group.bytes >= COMMIT_BYTES {
                 break;
@@ -239,18 +242,34 @@ impl Writer {
         Ok(count)
     }
 
-    /// Removes the head at once and the history in steps. A note marks the removal until it is done, also
-    /// across a crash.
+    /// Makes the head one of this epoch. Saves of older owners are refused from the claim of the epoch on, so nothing
+    /// of theirs can come later; rows need no change.
+    fn take_over(&mut self, actor: &ActorId, epoch: u64) -> Result<(), StoreError> {
+        if epoch < self.epoch {
+            return Err(StoreError::Fenced(self.epoch));
+        }
+        self.purge()?;
+        let key = keys::actor(keys::HEAD, actor)?;
+        let moved = self.shared.read(|engine| Ok(reader::moved_head(engine, &key, epoch)?))?;
+        match moved.map_err(StoreError::Fenced)? {
+            Some(head) => self.committer.commit(vec![Op::put(Space::Current, key, head)]),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the heads of every parent at once and the histories in steps. A note marks the removal until it is
+    /// done, also across a crash.
     fn delete(&mut self, actor: &ActorId) -> Result<(), StoreError> {
         self.purge()?;
-        let head = keys::actor(keys::HEAD, actor)?;
-        let note = keys::actor(keys::PURGE, actor)?;
-        let history = keys::history(actor)?;
-        self.committer.commit(vec![
-            Op::remove(Space::Current, head),
-            Op::put(Space::Current, note, Vec::new()),
-        ])?;
-        self.purging.push(history);
+        let heads = keys::named(keys::HEAD, actor)?;
+        let note = keys::named(keys::PURGE, actor)?;
+        let histories = note.get(1..).unwrap_or_default().to_vec();
+        let heads = self.shared.read(|engine| Ok(reader::heads(engine, &heads)?))?;
+        let mut ops: Vec<_> =
+            heads.into_iter().map(|head| Op::remove(Space::Current, head)).collect();
+        ops.push(Op::put(Space::Current, note, Vec::new()));
+        self.committer.commit(ops)?;
+        self.purging.push(histories);
         self.purge()
     }
 

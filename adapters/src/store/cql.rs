@@ -10,6 +10,7 @@ mod book;
 mod bucket;
 mod connect;
 mod database;
+mod effects;
 mod entries;
 mod error;
 mod fence;
@@ -21,6 +22,7 @@ mod limit;
 mod list;
 mod migrate;
 mod options;
+mod pending;
 mod ports;
 mod prune;
 mod reader;
@@ -32,6 +34,7 @@ mod shared;
 mod stamps;
 mod statements;
 mod tables;
+mod take_over;
 mod tls;
 mod errors;
 mod writer;
@@ -109,7 +112,8 @@ impl CqlStore {
         let session = connect::session(options).await?;
         let limit = limit::of_write(&session, options).await?;
         let found = schema::prepare(&session, options, access).await?;
-        let cql = Statements::prepare(&session, options).await?;
+        // Boxed: it holds all statements.
+        let cql = Box::pin(Statements::prepare(&session, options)).await?;
         let database = Arc::new(Database::new(session, cql));
         let addresses = || options.addresses().join(", ");
         let failed = |error: StoreError| CqlOpenError::Request {
@@ -136,7 +140,8 @@ impl CqlStore {
             database,
         });
         if found == Found::Former {
-            let migrated = shared.migrate(options).await;
+            // Boxed: it is rare and large.
+            let migrated = Box::pin(shared.migrate(options)).await;
             migrated.map_err(|error| CqlOpenError::Migration {
                 keyspace: options.keyspace_name(),
                 reason: error.to_string(),

@@ -20,8 +20,10 @@ pub(super) struct Known {
     pub(super) is_listed: bool,
     /// The epoch below which the actor has no more rows.
     pub(super) cleared: Option<i64>,
-    /// Number of entries in the outbox of that epoch.
-    pub(super) outbox: Option<i32>,
+    /// The epoch under which the actor is listed as one with effects.
+    pub(super) pending: Option<i64>,
+    /// About how many rows its outbox has: never too few.
+    pub(super) outstanding: Option<usize>,
     /// The newest bucket of the actor's history, once read.
     pub(super) newest: Option<Bucket>,
 }

@@ -10,8 +10,8 @@ use crate::store::vault::SEAL_BYTES;
 /// Assumed when the server does not report its limit: half a commit log segment of Cassandra's default
 /// size. ScyllaDB's limit is larger.
 const ASSUMED: usize = 16 << 20;
-/// Names, tags and the rest of a write beside its state, in bytes.
-const BESIDE: usize = 64 << 10;
+/// Effects of a write, names, tags and the rest beside its state, in bytes.
+const BESIDE: usize = (1 << 20) + (64 << 10);
 
 /// Returns the server's limit; the largest state must fit.
 pub(super) async fn of_write(

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::{Save, StoreError};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 /// The owner of a line.
@@ -33,10 +33,19 @@ pub(super) struct Answer {
     _untaken: Option<Untaken>,
 }
 
+/// Who waits for a save, among those that were requested together.
+#[derive(Debug)]
+pub(super) struct Asker {
+    /// Index of the save.
+    pub(super) index: usize,
+    /// Has a place for each save.
+    pub(super) answers: mpsc::Sender<(usize, Answer)>,
+}
+
 /// One entry of a line.
 pub(super) enum Work {
     /// A save; `Err` when it must fail.
-    Save(Result<Save, StoreError>, oneshot::Sender<Answer>),
+    Save(Result<Save, StoreError>, Asker),
     /// Any other work; it sends its own result.
     Other(BoxFuture<'static, ()>),
     /// No work: reports that earlier work is done.
@@ -141,14 +150,14 @@ impl Lines {
                 Work::Other(work) => work.await,
                 // Ignored when nobody waits.
                 Work::Reached(reached) => reached.send(()).unwrap_or_default(),
-                Work::Save(save, answer) => {
+                Work::Save(save, Asker { index, answers }) => {
                     let result = match save {
                         Ok(save) => saver.save(save).await,
                         Err(error) => Err(error),
                     };
-                    let answered = self.answer(owner, result);
+                    let answer = self.answer(owner, result);
                     // Dropped when nobody waits for it.
-                    drop(answer.send(answered));
+                    drop(answers.try_send((index, answer)));
                 }
             }
         }
@@ -207,95 +216,4 @@ impl Drop for Untaken {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::sync::Semaphore;
-
-    use super::*;
-
-    /// Records written versions, fails the given version, and waits for a permit per save.
-    #[derive(Debug)]
-    struct Slow {
-        written: Mutex<Vec<u64>>,
-        fails: u64,
-        permits: Semaphore,
-    }
-
-    impl Saver for Slow {
-        async fn save(&self, save: Save) -> Result<(), StoreError> {
-            self.permits.acquire().await.unwrap().forget();
-            let version = save.head.unwrap().version;
-            if version == self.fails {
-                return Err(StoreError::Unknown("it fails".into()));
-            }
-            self.written.lock().push(version);
-            Ok(())
-        }
-    }
-
-    struct Scene {
-        lines: Lines,
-        slow: Arc<Slow>,
-    }
-
-    impl Scene {
-        fn new(fails: u64) -> Self {
-            let slow = Slow { written: Mutex::default(), fails, permits: Semaphore::new(0) };
-            Self { lines: Lines::new(TaskTracker::new()), slow: Arc::new(slow) }
-        }
-
-        fn save(&self, name: &str, version: u64) -> oneshot::Receiver<Answer> {
-            let actor = Arc::new(ActorId { name: name.into(), ..ActorId::default() });
-            let head = tidegate_stages::state::Head { version, ..Default::default() };
-            let save = Save::of_head(actor.clone(), head, false);
-            let (answer, answered) = oneshot::channel();
-            let work = Work::Save(Ok(save), answer);
-            self.lines.put(&self.slow, Line::Actor(actor), work).unwrap();
-            answered
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn work_of_one_actor_is_done_in_order_and_no_lane_is_left() {
-        let scene = Scene::new(0);
-        let answers: Vec<_> = (1..=5).map(|version| scene.save("a", version)).collect();
-        let actor = Line::Actor(Arc::new(ActorId { name: "a".into(), ..ActorId::default() }));
-        let behind = scene.lines.behind(&actor).unwrap();
-        scene.slow.permits.add_permits(5);
-        behind.await.unwrap();
-        assert_eq!(*scene.slow.written.lock(), [1, 2, 3, 4, 5]);
-        drop(answers);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(scene.lines.inner.lock().lines.is_empty());
-        assert!(scene.lines.behind(&actor).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_called_before_a_failure_is_known_fails_with_it() {
-        let scene = Scene::new(2);
-        scene.slow.permits.add_permits(99);
-        let (first, failing, behind) = (scene.save("a", 1), scene.save("a", 2), scene.save("a", 3));
-        assert!(first.await.unwrap().result.is_ok());
-        let failed = failing.await.unwrap();
-        assert!(failed.result.is_err());
-        let other = scene.save("b", 7).await.unwrap();
-        assert!(other.result.is_ok(), "another actor");
-        let late = scene.save("a", 4).await.unwrap();
-        assert!(late.result.is_err() && behind.await.unwrap().result.is_err());
-        drop((failed, late));
-        assert!(scene.save("a", 5).await.unwrap().result.is_ok());
-        assert_eq!(*scene.slow.written.lock(), [1, 7, 5]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_let_in_after_closing_and_what_waits_is_done() {
-        let scene = Scene::new(0);
-        let waiting = scene.save("a", 1);
-        scene.lines.close();
-        let work = Work::Other(async {}.boxed());
-        assert!(scene.lines.put(&scene.slow, Line::Registry, work).is_err());
-        scene.slow.permits.add_permits(1);
-        assert!(waiting.await.unwrap().result.is_ok());
-    }
-}
+mod tests;

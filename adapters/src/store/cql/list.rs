@@ -10,7 +10,7 @@ use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::Page;
 use tidegate_stages::ports::StoreError;
 
-use super::rows::Key;
+use super::rows::{HEAD, Key, OWNER};
 use super::shards::{SHARDS, shard};
 use super::shared::Shared;
 
@@ -72,8 +72,9 @@ impl Shared {
     /// Filters out an actor without a head: an actor is listed before its first head is written.
     async fn if_it_has_a_head(&self, actor: ActorId) -> Result<Option<Arc<ActorId>>, StoreError> {
         let key = Key::of(&actor)?;
-        let head: Option<(Option<i64>,)> =
-            self.database.read_one(&self.database.cql.head_exists, key).await?;
-        Ok(head.map(|_| Arc::new(actor)))
+        let rows: Vec<(i8, i64)> = self.database.read(&self.database.cql.head_epochs, key).await?;
+        let newest = |kind| rows.iter().find(|row| row.0 == kind).map(|row| row.1);
+        let has_head = newest(HEAD).is_some_and(|head| Some(head) >= newest(OWNER));
+        Ok(has_head.then(|| Arc::new(actor)))
     }
 }

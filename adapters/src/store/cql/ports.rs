@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready};
-use futures_util::stream::{BoxStream, FuturesUnordered};
+use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::{Interval, Keep, Page};
@@ -13,20 +13,17 @@ use tidegate_stages::ports::{
     Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError, TakenOver,
 };
 use tidegate_stages::state::{Head, Revision, Timestamp};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::CqlStore;
-use super::lines::{Line, Work};
+use super::lines::{Answer, Asker, Line, Work};
+use super::rows::Key;
 use super::shared::Shared;
 use crate::store::notes::Notes;
 
 /// The task ended without a result; this happens only when the process ends.
 fn unknown() -> StoreError {
     StoreError::Unknown("the writer ended without an answer".into())
-}
-
-pub(super) fn no_rows() -> StoreError {
-    StoreError::Unavailable("this store keeps no rows of effects yet".into())
 }
 
 impl CqlStore {
@@ -123,23 +120,21 @@ fn note_name(name: &str) -> String {
 
 impl StateStore for CqlStore {
     fn save(&self, batch: Vec<Save>) -> BoxStream<'static, Outcome> {
-        let answers = batch.into_iter().enumerate().map(|(index, save)| {
-            let (answer, answered) = oneshot::channel();
+        // Each line sends its outcomes in order, and all of them find a place.
+        let (answers, answered) = mpsc::channel(batch.len().max(1));
+        let mut refused = Vec::new();
+        for (index, save) in batch.into_iter().enumerate() {
             let line = Line::Actor(save.actor.clone());
-            let put = self.lines.put(&self.shared, line, Work::Save(Ok(save), answer));
-            async move {
-                let outcome = match put {
-                    Ok(()) => {
-                        answered.await.map_or_else(|_| Err(unknown()), |answer| answer.result)
-                    }
-                    Err(error) => Err(error),
-                };
-                (index, outcome)
+            let work = Work::Save(Ok(save), Asker { index, answers: answers.clone() });
+            if let Err(error) = self.lines.put(&self.shared, line, work) {
+                refused.push((index, Err(error)));
             }
+        }
+        let answered = stream::unfold(answered, |mut answered| async move {
+            let (index, answer): (usize, Answer) = answered.recv().await?;
+            Some(((index, answer.result), answered))
         });
-        // Those of one actor come in order: its line answers them in order.
-        let answers: FuturesUnordered<_> = answers.collect();
-        answers.boxed()
+        answered.chain(stream::iter(refused)).boxed()
     }
 
     fn append(
@@ -217,31 +212,34 @@ impl StateStore for CqlStore {
 
     fn outbox(
         &self,
-        _: &ActorId,
-        _: Option<OutboxKey>,
-        _: usize,
+        actor: &ActorId,
+        after: Option<OutboxKey>,
+        limit: usize,
     ) -> BoxFuture<'static, Result<Page<OutboxRow>, StoreError>> {
-        ready(Err(no_rows())).boxed()
+        self.read_of(actor, async move |shared, actor| shared.outbox(&actor, after, limit).await)
     }
 
-    fn seen(&self, _: &ActorId) -> BoxFuture<'static, Result<Vec<Seen>, StoreError>> {
-        ready(Err(no_rows())).boxed()
+    fn seen(&self, actor: &ActorId) -> BoxFuture<'static, Result<Vec<Seen>, StoreError>> {
+        self.read_of(actor, async |shared, actor| shared.seen(&Key::of(&actor)?).await)
     }
 
     fn pending(
         &self,
-        _: Option<&ActorId>,
-        _: usize,
+        after: Option<&ActorId>,
+        limit: usize,
     ) -> BoxFuture<'static, Result<Page<Arc<ActorId>>, StoreError>> {
-        ready(Err(no_rows())).boxed()
+        let after = after.cloned();
+        self.read(async move |shared: Arc<Shared>| shared.pending(after.as_ref(), limit).await)
     }
 
     fn take_over(
         &self,
-        _: Arc<ActorId>,
-        _: u64,
+        actor: Arc<ActorId>,
+        epoch: u64,
     ) -> BoxFuture<'static, Result<TakenOver, StoreError>> {
-        ready(Err(no_rows())).boxed()
+        self.ask(Line::Actor(actor.clone()), async move |shared: Arc<Shared>| {
+            shared.take_over(&actor, epoch).await
+        })
     }
 
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -252,9 +250,7 @@ impl StateStore for CqlStore {
     }
 
     fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.ask(Line::Registry, async move |shared: Arc<Shared>| {
-            shared.fence.claim(&shared.database).await
-        })
+        self.ask(Line::Registry, async move |shared: Arc<Shared>| shared.claim().await)
     }
 }
 

@@ -4,6 +4,7 @@
 //! dropped as one range. Their index rows are removed afterwards, so repeating an interrupted run completes
 //! it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -18,7 +19,7 @@ use super::bucket::Bucket;
 use super::database::{Changes, Rows};
 use super::reader::Place;
 use super::rows::{BUCKET, BUCKET_OF, Key, bound};
-use super::shards::shard;
+use super::shards::{SHARDS, shard};
 use super::shared::Shared;
 
 /// Buckets that one step drops, so that saves continue in between.
@@ -174,36 +175,61 @@ impl Shared {
         self.database.write(&self.database.cql.drop_bucket, values, self.stamp().await?).await
     }
 
-    /// Removes an actor: its history, its entry in the list, and last its partition, which holds the index
-    /// of the history.
+    /// Removes the states and histories of an actor under its key and under every other parent. What it sent and has
+    /// seen stays.
     pub(super) async fn delete(&self, actor: &Arc<ActorId>) -> Result<(), StoreError> {
         self.fence.check_own()?;
-        let key = Key::of(actor)?;
-        self.memory.forget(actor);
-        self.delete_all(actor, &key).await?;
+        let _turn = self.turn().await?;
+        let mut is_begun = false;
+        for key in self.keys_of(actor).await? {
+            let key = Arc::new(key);
+            self.memory.forget(&key);
+            self.delete_all(&key).await.map_err(|error| partly(error, is_begun))?;
+            is_begun = true;
+        }
         self.look().await?;
         self.fence.check_own()
     }
 
-    async fn delete_all(&self, id: &ActorId, key: &Key<'_>) -> Result<(), StoreError> {
-        let _turn = self.turn().await?;
-        let Key { system, actor, parent } = *key;
-        let buckets = self.buckets(key).await?;
-        let dropping =
-            iter(buckets).map(|bucket| async move { self.drop_bucket(key, &bucket).await });
-        let has_history =
-            dropping.buffer_unordered(ABREAST).try_fold(false, |_, ()| async { Ok(true) });
-        let has_history = has_history.await?;
+    /// Returns the keys under which a name may have a state.
+    async fn keys_of(&self, actor: &ActorId) -> Result<BTreeSet<ActorId>, StoreError> {
+        let reads: Vec<_> = (0..SHARDS)
+            .map(|shard| {
+                let values = (&actor.system, shard, &actor.name);
+                self.database.read::<(String,)>(&self.database.cql.parents, values)
+            })
+            .collect();
+        let found: Vec<_> = iter(reads).buffer_unordered(ABREAST).try_collect().await?;
+        let other = |(parent,)| ActorId { parent, ..actor.clone() };
+        let others = found.into_iter().flatten().map(other);
+        Ok(others.chain([actor.clone()]).collect())
+    }
+
+    /// Removes a history, the entry in the list, and last the head with the index of the history.
+    async fn delete_all(&self, id: &ActorId) -> Result<(), StoreError> {
+        let key = Key::of(id)?;
+        let buckets = self.buckets(&key).await?;
+        let is_begun = !buckets.is_empty();
+        let dropping: Vec<_> =
+            buckets.iter().map(|bucket| self.drop_bucket(&key, bucket)).collect();
+        iter(dropping).buffer_unordered(ABREAST).try_collect::<()>().await?;
         let cql = &self.database.cql;
-        let told = |error| match error {
-            StoreError::Unavailable(text) if has_history => {
-                StoreError::Unknown(format!("the history is removed, the head is not: {text}"))
-            }
-            other => other,
-        };
-        let listed = (system, shard(id), actor, parent);
-        self.database.write(&cql.drop_actor, listed, self.stamp().await?).await.map_err(told)?;
+        let listed = (key.system, shard(id), key.actor, key.parent);
         let stamp = self.stamp().await?;
-        self.database.write(&cql.drop_heads, *key, stamp).await.map_err(told)
+        let unlisted = self.database.write(&cql.drop_actor, listed, stamp).await;
+        unlisted.map_err(|error| partly(error, is_begun))?;
+        let stamp = self.stamp().await?;
+        let dropped = self.database.write(&cql.drop_heads, key, stamp).await;
+        dropped.map_err(|error| partly(error, is_begun))
+    }
+}
+
+/// A deletion that has begun has an unknown outcome when it fails.
+fn partly(error: StoreError, is_begun: bool) -> StoreError {
+    match error {
+        StoreError::Unavailable(text) if is_begun => {
+            StoreError::Unknown(format!("the history is removed, the head is not: {text}"))
+        }
+        other => other,
     }
 }

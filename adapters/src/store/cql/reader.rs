@@ -1,15 +1,13 @@
 //! Reader: reads an actor's latest state and single revisions of its history.
 
-use bytes::Bytes;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::StoreError;
 use tidegate_stages::state::{Head, Revision, Timestamp};
+use tracing::warn;
 
-use super::rows::{self, HeadIn, Key, RevisionIn, bound};
+use super::rows::{self, HEAD, HeadIn, Key, OWNER, RevisionIn, bound};
 use super::shared::Shared;
 
-/// How often a head is read again when its outbox changes during the read.
-const TRIES: u32 = 8;
 /// Buckets that one step back in time reads.
 const BACK: i32 = 8;
 
@@ -17,27 +15,18 @@ const BACK: i32 = 8;
 pub(super) type Place = (i64, i64);
 
 impl Shared {
-    /// Returns the latest state: the head of the highest epoch.
+    /// Returns the latest state: the head of the highest epoch, unless a later owner found none.
     pub(super) async fn load(&self, actor: &ActorId) -> Result<Option<Head>, StoreError> {
-        let (key, cql) = (Key::of(actor)?, &self.database.cql);
-        let Key { system, actor, parent } = key;
-        for _ in 0..TRIES {
-            let row: Option<HeadIn> = self.database.read_one(&cql.head, key).await?;
-            let Some(row) = row else { return Ok(None) };
-            if row.outbox == 0 {
-                return rows::head(row, &self.vault).map(Some);
-            }
-            let values = (system, actor, parent, row.epoch, i64::from(row.outbox));
-            let found: Vec<(Option<i64>, Option<Bytes>, Option<bool>)> =
-                self.database.read(&cql.outbox, values).await?;
-            let is_whole = found.len() == usize::try_from(row.outbox).unwrap_or(0)
-                && found.iter().all(|(version, ..)| *version == Some(row.version()));
-            if is_whole {
-                return rows::head(row, &self.vault).map(Some);
-            }
+        let key = Key::of(actor)?;
+        let rows: Vec<HeadIn> = self.database.read(&self.database.cql.head, key).await?;
+        // The highest epoch of each kind comes first.
+        let owner = rows.iter().find(|row| row.kind == OWNER).and_then(|row| row.epoch);
+        let head = rows.into_iter().find(|row| row.kind == HEAD);
+        let Some(head) = head.filter(|head| head.epoch >= owner) else { return Ok(None) };
+        if head.outbox > 0 {
+            warn!(%actor, rows = head.outbox, "the outbox of schema 1 is dropped");
         }
-        let text = format!("{system}/{actor} was written {TRIES} times while it was read");
-        Err(StoreError::Unavailable(text))
+        rows::head(head, &self.vault).map(Some)
     }
 
     pub(super) async fn load_revision(

@@ -125,7 +125,7 @@ impl Shared {
     /// Deals with what a failed change left; claims an epoch when nobody has.
     async fn finish_former(&self, book: &mut Book) -> Result<(), StoreError> {
         let epoch = match self.fence.own() {
-            0 => self.fence.claim(&self.database).await?,
+            0 => self.claim().await?,
             own => own,
         };
         let epoch = signed(epoch)?;

@@ -13,10 +13,14 @@ use crate::store::vault::{SealError, Vault};
 
 /// Kinds of rows in `heads`.
 pub(super) const HEAD: i8 = 0;
-pub(super) const OUTBOX: i8 = 1;
+/// The outbox of schema 1, which is not read any more.
+pub(super) const FORMER_OUTBOX: i8 = 1;
 pub(super) const BUCKET: i8 = 2;
 pub(super) const BUCKET_OF: i8 = 3;
 pub(super) const NEWEST: i8 = 4;
+pub(super) const OUTBOX: i8 = 5;
+pub(super) const SEEN: i8 = 6;
+pub(super) const OWNER: i8 = 7;
 
 /// Format of rows, in the column `format`.
 const FORMAT: i8 = 1;
@@ -64,7 +68,7 @@ pub(super) fn bound(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn unsigned(number: i64) -> Result<u64, StoreError> {
+pub(super) fn unsigned(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|_| damage("a row", format!("a negative number, {number}")))
 }
 
@@ -90,6 +94,12 @@ impl Content {
         let state = self.type_url.as_ref().map_or(0, String::len)
             + self.value.as_ref().map_or(0, Bytes::len);
         ROW_BYTES + tags + state
+    }
+
+    pub(super) fn of_head(head: Head, vault: &Vault) -> Result<Self, StoreError> {
+        let Head { version, revision, incarnation, epoch, status, at, content } = head;
+        let revision = Revision { revision, version, incarnation, epoch, status, at, content };
+        Self::of(revision, vault)
     }
 
     pub(super) fn of(revision: Revision, vault: &Vault) -> Result<Self, StoreError> {
@@ -123,7 +133,6 @@ pub(super) struct HeadOut<'a> {
     pub(super) kind: i8,
     pub(super) epoch: i64,
     pub(super) place: i64,
-    pub(super) outbox: i32,
     pub(super) owner: i64,
     #[scylla(flatten)]
     pub(super) content: &'a Content,
@@ -142,16 +151,26 @@ pub(super) struct RevisionOut<'a> {
     pub(super) ttl: i32,
 }
 
+/// A head; of an owner's row, only kind and epoch are set.
 #[derive(Debug, DeserializeRow)]
 pub(super) struct HeadIn {
+    #[scylla(default_when_null)]
+    pub(super) kind: i8,
     pub(super) epoch: Option<i64>,
+    /// Rows of the outbox of schema 1.
     #[scylla(default_when_null)]
     pub(super) outbox: i32,
+    #[scylla(default_when_null)]
     format: i8,
+    #[scylla(default_when_null)]
     version: i64,
+    #[scylla(default_when_null)]
     revision: i64,
+    #[scylla(default_when_null)]
     incarnation: i64,
+    #[scylla(default_when_null)]
     status: i8,
+    #[scylla(default_when_null)]
     at: i64,
     #[scylla(default_when_null)]
     tags: Tags,
@@ -261,10 +280,4 @@ pub(super) fn open(
         return Ok(value);
     }
     vault.open(&value).map_err(|error: SealError| StoreError::Sealed(format!("{what}: {error}")))
-}
-
-impl HeadIn {
-    pub(super) fn version(&self) -> i64 {
-        self.version
-    }
 }

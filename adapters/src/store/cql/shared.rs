@@ -13,7 +13,7 @@ use super::database::{Changes, Database};
 use super::fence::Fence;
 use super::known::Memory;
 use super::lines::closed;
-use super::stamps::Stamps;
+use super::stamps::{CLOCK, Stamps};
 use crate::store::records::DecodeDefinition;
 use crate::store::vault::Vault;
 
@@ -54,6 +54,16 @@ impl Shared {
 
     pub(super) async fn stamp(&self) -> Result<i64, StoreError> {
         self.stamps.next(&self.database).await
+    }
+
+    /// Claims an epoch. What this owner writes from then on is later than what the former one wrote, whatever the clocks
+    /// say.
+    pub(super) async fn claim(&self) -> Result<u64, StoreError> {
+        let epoch = self.fence.claim(&self.database).await?;
+        let number = self.database.read_one(&self.database.cql.number, (CLOCK,)).await?;
+        let ceiling: Option<i64> = number.and_then(|(ceiling,): (Option<i64>,)| ceiling);
+        self.stamps.continue_above(ceiling.unwrap_or(0));
+        Ok(epoch)
     }
 
     pub(super) async fn commit(&self, changes: Changes<'_>, stamp: i64) -> Result<(), StoreError> {

@@ -51,6 +51,13 @@ impl Stamps {
         Self { clock, given, reserving: tokio::sync::Mutex::new(()) }
     }
 
+    /// Continues above a ceiling that another owner has stored meanwhile.
+    pub(super) fn continue_above(&self, ceiling: i64) {
+        let mut given = self.given.lock();
+        given.last = given.last.max(ceiling);
+        given.ceiling = given.ceiling.max(ceiling);
+    }
+
     fn try_next(&self) -> Result<i64, i64> {
         let now = bound(self.clock.now().0);
         self.given.lock().next(now)

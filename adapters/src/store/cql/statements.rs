@@ -66,12 +66,28 @@ macro_rules! bucket_columns {
 
 statements! {
     read: {
-    head = concat!("SELECT epoch, outbox, ", content!(), of_actor!(" AND kind = 0 LIMIT 1")),
-    head_exists = concat!("SELECT version", of_actor!(" AND kind = 0 LIMIT 1")),
-    outbox = concat!(
-        "SELECT version, value, sealed",
-        of_actor!(" AND kind = 1 AND epoch = ? AND place < ?")
+    head = concat!("SELECT kind, epoch, outbox, ", content!(), of_actor!(" AND kind IN (0, 7)")),
+    head_epochs = concat!("SELECT kind, epoch", of_actor!(" AND kind IN (0, 7)")),
+    bare = concat!(
+        "SELECT kind, epoch, place, version, seen, taken",
+        of_actor!(" AND kind IN (0, 5, 6, 7)")
     ),
+    owner = concat!("SELECT epoch, taken", of_actor!(" AND kind = 7 LIMIT 1")),
+    outbox_epoch = concat!(
+        "SELECT epoch",
+        of_actor!(
+            " AND kind = 5 AND epoch >= ?",
+            " ORDER BY kind DESC, epoch ASC, place DESC LIMIT 1"
+        )
+    ),
+    outbox = concat!(
+        "SELECT epoch, place, effect, value, sealed",
+        of_actor!(" AND kind = 5 AND epoch = ? AND place > ? AND place <= ? LIMIT ?")
+    ),
+    outbox_keys = concat!("SELECT epoch, place", of_actor!(" AND kind = 5")),
+    seen = concat!("SELECT epoch, seen", of_actor!(" AND kind = 6")),
+    pending_after = "SELECT system, actor, parent FROM {ks}.pending \
+        WHERE shard = ? AND (system, actor, parent) > (?, ?, ?) LIMIT ?",
     bucket_at = concat!(
         bucket_columns!(),
         of_actor!(
@@ -95,7 +111,7 @@ statements! {
         of_actor!(" AND kind = 4 AND epoch = 0 ORDER BY kind DESC, epoch ASC, place DESC LIMIT 1")
     ),
     newest = concat!(
-        "SELECT owner AS epoch, outbox, ", content!(),
+        "SELECT kind, owner AS epoch, outbox, ", content!(),
         of_actor!(" AND kind = 4 AND epoch = 0 ORDER BY kind DESC, epoch ASC, place DESC LIMIT 1")
     ),
     last_until = concat!(
@@ -115,6 +131,7 @@ statements! {
     actors_after = "SELECT actor, parent FROM {ks}.actors \
         WHERE system = ? AND shard = ? AND (actor, parent) > (?, ?) LIMIT ?",
     actors_first = "SELECT actor, parent FROM {ks}.actors WHERE system = ? AND shard = ? LIMIT ?",
+    parents = "SELECT parent FROM {ks}.actors WHERE system = ? AND shard = ? AND actor = ?",
     visible = "SELECT epoch, change FROM {ks}.visible WHERE part = 0",
     registrations = "SELECT system, name, epoch, change, record FROM {ks}.registrations WHERE shard = ?",
     changes_of = "SELECT name, epoch, change FROM {ks}.registrations \
@@ -124,13 +141,20 @@ statements! {
     }
     write: {
     put_head = concat!(
-        "INSERT INTO {ks}.heads (system, actor, parent, kind, epoch, place, outbox, owner, ",
-        content!(), ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO {ks}.heads (system, actor, parent, kind, epoch, place, owner, ",
+        content!(), ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     ),
-    put_outbox = "INSERT INTO {ks}.heads (system, actor, parent, kind, epoch, place, version, value, sealed) \
-        VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?)",
+    put_outbox = "INSERT INTO {ks}.heads \
+        (system, actor, parent, kind, epoch, place, format, effect, value, sealed) \
+        VALUES (?, ?, ?, 5, ?, ?, 1, ?, ?, ?)",
+    put_seen = "UPDATE {ks}.heads SET seen[?] = ? \
+        WHERE system = ? AND actor = ? AND parent = ? AND kind = 6 AND epoch = ? AND place = ?",
+    put_owner = "INSERT INTO {ks}.heads (system, actor, parent, kind, epoch, place, taken) \
+        VALUES (?, ?, ?, 7, ?, 0, ?)",
     drop_epochs = concat!("DELETE", of_actor!(" AND kind = ? AND epoch < ?")),
-    drop_outbox = concat!("DELETE", of_actor!(" AND kind = 1 AND epoch = ? AND place >= ?")),
+    drop_outbox = concat!("DELETE", of_actor!(" AND kind = 5 AND epoch = ? AND place = ?")),
+    drop_beyond = concat!("DELETE", of_actor!(" AND kind = 5 AND epoch = ? AND place > ?")),
+    drop_between = concat!("DELETE", of_actor!(" AND kind = 5 AND epoch > ? AND epoch < ?")),
     drop_newest = concat!("DELETE", of_actor!(" AND kind = 4 AND epoch = 0 AND place < ?")),
     put_bucket = "INSERT INTO {ks}.heads \
         (system, actor, parent, kind, epoch, place, written, dropped, size, first, last) \
@@ -138,7 +162,7 @@ statements! {
     put_bucket_of = "INSERT INTO {ks}.heads (system, actor, parent, kind, epoch, place, bucket) \
         VALUES (?, ?, ?, 3, 0, ?, ?) USING TTL ?",
     drop_index = concat!("DELETE", of_actor!(" AND kind = ? AND epoch = 0 AND place = ?")),
-    drop_heads = concat!("DELETE", of_actor!("")),
+    drop_heads = concat!("DELETE", of_actor!(" AND kind < 5")),
     put_revision = concat!(
         "INSERT INTO {ks}.revisions (system, actor, parent, bucket, epoch, ", content!(),
         ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ?"
@@ -147,6 +171,9 @@ statements! {
     drop_bucket = concat!("DELETE", of_bucket!("")),
     put_actor = "INSERT INTO {ks}.actors (system, shard, actor, parent) VALUES (?, ?, ?, ?)",
     drop_actor = "DELETE FROM {ks}.actors WHERE system = ? AND shard = ? AND actor = ? AND parent = ?",
+    put_pending = "INSERT INTO {ks}.pending (shard, system, actor, parent, epoch) VALUES (?, ?, ?, ?, ?)",
+    drop_pending = "DELETE FROM {ks}.pending \
+        WHERE shard = ? AND system = ? AND actor = ? AND parent = ? AND epoch <= ?",
     put_registration = "INSERT INTO {ks}.registrations (shard, system, name, epoch, change, record) \
         VALUES (?, ?, ?, ?, ?, ?)",
     drop_registration = "DELETE FROM {ks}.registrations \

@@ -1,25 +1,23 @@
 //! Writer: one save, from the actor's head to its result.
 //!
-//! The batch of the actor's partition comes first: head, outbox, and the index of the history. The revision
+//! The batch of the actor's partition comes first: head, rows of effects, and the index of the history. The revision
 //! follows, in another partition. A crash between the two leaves a head without its revision; the revision
 //! is appended again when the actor is activated. Saves of one actor are written one after the other, so no
 //! head precedes the last one's revision.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::{Save, StoreError};
-use tidegate_stages::state::{Head, Revision};
 use tokio::time::Instant;
 
 use super::database::Changes;
+use super::effects::EffectsOut;
 use super::errors::unwritten;
 use super::history::Entered;
 use super::known::Known;
 use super::lines::Saver;
-use super::ports::no_rows;
-use super::rows::{Content, HEAD, HeadOut, Key, NEWEST, OUTBOX, RevisionOut, signed};
+use super::rows::{Content, FORMER_OUTBOX, HEAD, HeadOut, Key, NEWEST, RevisionOut, bound, signed};
 use super::shards::shard;
 use super::shared::Shared;
 
@@ -34,8 +32,13 @@ impl Saver for Shared {
         } else {
             self.commit_seconds.record(started.elapsed());
         }
-        written?;
-        self.look().await?;
+        if written? {
+            // The outcome of this does not change that of the save.
+            let (looked, ()) = tokio::join!(self.look(), self.drop_pending(&actor, bound(epoch)));
+            looked?;
+        } else {
+            self.look().await?;
+        }
         self.fence.check(epoch)
     }
 }
@@ -43,55 +46,64 @@ impl Saver for Shared {
 /// A save, ready to be written.
 struct Ready {
     epoch: i64,
-    content: Content,
-    outbox: Vec<(Bytes, bool)>,
+    head: Option<Content>,
     append: bool,
+    effects: EffectsOut,
 }
 
 impl Shared {
-    async fn write(&self, save: Save) -> Result<(), StoreError> {
+    /// Writes a save. Returns whether it may have emptied the actor's outbox.
+    async fn write(&self, save: Save) -> Result<bool, StoreError> {
         let actor = save.actor.clone();
         let key = Key::of(&actor)?;
         let ready = self.ready(&key, save)?;
+        let epoch = ready.epoch;
         let _turn = self.turn().await?;
         let mut known = self.memory.of(&actor);
-        if !known.is_listed {
-            self.list(&actor).await.map_err(unwritten)?;
-            known.is_listed = true;
+        if ready.effects.appended() > 0 && known.pending != Some(epoch) {
+            self.put_pending(&actor, epoch).await.map_err(unwritten)?;
+            known.pending = Some(epoch);
         }
-        let entered = if ready.append {
-            Some(self.enter(&key, &mut known, &ready.content).await.map_err(unwritten)?)
-        } else {
-            None
-        };
-        let stamp = self.stamp().await?;
         let mut changes = Changes::default();
-        self.put_head(&key, &ready, &mut known, &mut changes)?;
-        if let Some(entered) = &entered {
-            self.put_bucket(&key, &entered.bucket, &mut changes);
-            self.put_number(&key, entered, &mut changes);
+        let mut entered = None;
+        if let Some(content) = &ready.head {
+            if !known.is_listed {
+                self.list(&actor).await.map_err(unwritten)?;
+                known.is_listed = true;
+            }
+            if ready.append {
+                let found = self.enter(&key, &mut known, content).await.map_err(unwritten)?;
+                self.put_bucket(&key, &found.bucket, &mut changes);
+                self.put_number(&key, &found, &mut changes);
+                entered = Some((found, content));
+            }
+            self.put_head(&key, epoch, content, &mut known, &mut changes);
         }
+        self.put_effects(&key, epoch, &ready.effects, &mut changes);
+        let stamp = self.stamp().await?;
         self.commit(changes, stamp).await?;
-        if let Some(entered) = entered {
-            let appended = self.put_revision(&key, &ready, &entered, stamp).await;
+        if let Some((entered, content)) = entered {
+            let appended = self.put_revision(&key, epoch, content, &entered, stamp).await;
             appended.map_err(|error| {
                 StoreError::Unknown(format!(
                     "the state is written, its revision may not be: {error}"
                 ))
             })?;
         }
+        let (more, fewer) = (ready.effects.appended(), ready.effects.acknowledged());
+        known.outstanding = known.outstanding.map(|rows| (rows + more).saturating_sub(fewer));
         self.memory.keep(&actor, known);
-        Ok(())
+        Ok(fewer > 0 && known.outstanding.is_none_or(|rows| rows == 0))
     }
 
     fn ready(&self, key: &Key<'_>, save: Save) -> Result<Ready, StoreError> {
-        let Save { head, append, rows, .. } = save;
-        let head = head.filter(|_| rows.is_none()).ok_or_else(no_rows)?;
-        let Head { version, revision, incarnation, epoch, status, at, content } = head;
-        let revision = Revision { revision, version, incarnation, epoch, status, at, content };
-        let content = Content::of(revision, &self.vault)?;
-        self.check_size(key.len() + content.bytes())?;
-        Ok(Ready { epoch: signed(epoch)?, content, outbox: Vec::new(), append })
+        let Save { head, append, rows, epoch, .. } = save;
+        let content = head.map(|head| Content::of_head(head, &self.vault)).transpose()?;
+        let effects = rows.map(|rows| EffectsOut::of(*rows, &self.vault));
+        let effects = effects.transpose()?.unwrap_or_default();
+        let bytes = content.as_ref().map_or(0, Content::bytes) + effects.bytes();
+        self.check_size(key.len() + bytes)?;
+        Ok(Ready { epoch: signed(epoch)?, head: content, append, effects })
     }
 
     /// Refuses a write that the server would refuse, before sending it.
@@ -113,44 +125,31 @@ impl Shared {
     fn put_head<'a>(
         &self,
         key: &Key<'a>,
-        ready: &'a Ready,
+        epoch: i64,
+        content: &'a Content,
         known: &mut Known,
         changes: &mut Changes<'a>,
-    ) -> Result<(), StoreError> {
-        let (cql, epoch) = (&self.database.cql, ready.epoch);
-        let Key { system, actor, parent } = *key;
-        let count = i32::try_from(ready.outbox.len());
-        let count = count.map_err(|_| StoreError::TooLarge("the outbox".into()))?;
-        let content = &ready.content;
-        let (key, kind, place, outbox) = (*key, HEAD, 0, count);
-        changes
-            .add(&cql.put_head, HeadOut { key, kind, epoch, place, outbox, owner: epoch, content });
-        for (place, (entry, sealed)) in (0_i64..).zip(&ready.outbox) {
-            let values = (system, actor, parent, epoch, place, content.version, entry, *sealed);
-            changes.add(&cql.put_outbox, values);
-        }
+    ) {
+        let (cql, Key { system, actor, parent }) = (&self.database.cql, *key);
+        let row = HeadOut { key: *key, kind: HEAD, epoch, place: 0, owner: epoch, content };
+        changes.add(&cql.put_head, row);
         if known.cleared != Some(epoch) {
-            // Drops rows of older owners, including rows that these owners may still write late.
-            for kind in [HEAD, OUTBOX] {
+            // Drops heads of older owners, including heads that these owners may still write late.
+            for kind in [HEAD, FORMER_OUTBOX] {
                 changes.add(&cql.drop_epochs, (system, actor, parent, kind, epoch));
             }
-            (known.cleared, known.outbox) = (Some(epoch), None);
+            known.cleared = Some(epoch);
         }
-        if known.outbox.is_none_or(|before| before > count) {
-            changes.add(&cql.drop_outbox, (system, actor, parent, epoch, i64::from(count)));
-        }
-        known.outbox = Some(count);
-        Ok(())
     }
 
     async fn put_revision(
         &self,
         key: &Key<'_>,
-        ready: &Ready,
+        epoch: i64,
+        content: &Content,
         entered: &Entered,
         stamp: i64,
     ) -> Result<(), StoreError> {
-        let (content, epoch) = (&ready.content, ready.epoch);
         let (bucket, ttl) = (entered.bucket.start, self.expiry.revisions);
         let row = RevisionOut { key: *key, bucket, epoch, content, ttl };
         self.database.write(&self.database.cql.put_revision, row, stamp).await?;
@@ -171,7 +170,7 @@ impl Shared {
         let cql = &self.database.cql;
         let (place, owner) = (content.revision, epoch);
         let mut changes = Changes::default();
-        let row = HeadOut { key: *key, kind: NEWEST, epoch: 0, place, outbox: 0, owner, content };
+        let row = HeadOut { key: *key, kind: NEWEST, epoch: 0, place, owner, content };
         changes.add(&cql.put_head, row);
         changes.add(&cql.drop_newest, (key.system, key.actor, key.parent, place));
         self.commit(changes, stamp).await

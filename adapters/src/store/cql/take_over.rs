@@ -1,0 +1,141 @@
+//! Take-over: a new owner makes what it found of an actor its own.
+//!
+//! One batch writes the head and all seen rows under the new epoch, and the row that says so. From then on rows of older
+//! epochs do not count, whatever their write timestamps: a late write of a former owner is lost as a whole. The outbox
+//! rows that were found stay where they are, and the owner's row names the last of each epoch: see
+//! `docs/decisions/020-a-new-owner-takes-over.md`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::outbox::Seen;
+use tidegate_stages::ports::{StoreError, TakenOver};
+use tidegate_stages::state::Head;
+
+use super::database::Changes;
+use super::effects::{Number, SeenMap, Source, newest, number, source};
+use super::known::Known;
+use super::rows::{
+    Content, FORMER_OUTBOX, HEAD, HeadOut, Key, OUTBOX, OWNER, SEEN, bound, signed, unsigned,
+};
+use super::shared::Shared;
+
+/// How often the rows are read again when they change during the read.
+const TRIES: u32 = 8;
+
+/// A row without its content: kind, epoch, place, version of a head, seen effects, last places of older epochs.
+type Bare = (i8, i64, i64, Option<i64>, Option<SeenMap>, Option<BTreeMap<i64, i64>>);
+
+/// What counts of an actor.
+struct Standing {
+    /// Epoch of the owner.
+    owner: i64,
+    head: Option<Head>,
+    seen: Vec<Seen>,
+    /// Positions of the rows in the outbox: epoch, place.
+    outbox: Vec<(i64, i64)>,
+}
+
+impl Shared {
+    pub(super) async fn take_over(
+        &self,
+        actor: &Arc<ActorId>,
+        own: u64,
+    ) -> Result<TakenOver, StoreError> {
+        self.fence.check(own)?;
+        let (key, epoch) = (Key::of(actor)?, signed(own)?);
+        self.memory.forget(actor);
+        let _turn = self.turn().await?;
+        let Standing { owner, head, seen, outbox } = self.standing(actor, &key).await?;
+        let head = head.map(|head| Head { epoch: own, ..head });
+        if owner > epoch {
+            return Err(StoreError::Fenced(unsigned(owner)?));
+        }
+        if owner < epoch {
+            self.put_taken_over(&key, epoch, head.as_ref(), &seen, &outbox).await?;
+            let outstanding = Some(outbox.len());
+            let known = Known { cleared: Some(epoch), outstanding, ..Known::default() };
+            self.memory.keep(actor, known);
+            self.look().await?;
+            self.fence.check(own)?;
+        }
+        Ok(TakenOver { head, seen })
+    }
+
+    /// Reads what counts of an actor. All of it is of one moment: a late write of a former owner is seen whole, or not.
+    async fn standing(&self, actor: &ActorId, key: &Key<'_>) -> Result<Standing, StoreError> {
+        for _ in 0..TRIES {
+            let rows: Vec<Bare> = self.database.read(&self.database.cql.bare, *key).await?;
+            let owner = rows.iter().find(|row| row.0 == OWNER);
+            let taken = owner.and_then(|row| row.5.clone()).unwrap_or_default();
+            let owner = owner.map_or(0, |row| row.1);
+            let version = rows.iter().find(|row| row.0 == HEAD && row.1 >= owner);
+            let version = version.map(|row| (row.1, row.3.unwrap_or_default()));
+            let head = self.load(actor).await?;
+            if head.as_ref().map(|head| (bound(head.epoch), bound(head.version))) != version {
+                continue;
+            }
+            let counts = |of: i64, place: i64| {
+                of >= owner || taken.get(&of).is_some_and(|last| place <= *last)
+            };
+            let outbox = rows.iter().filter(|row| row.0 == OUTBOX && counts(row.1, row.2));
+            let outbox = outbox.map(|row| (row.1, row.2)).collect();
+            let seen = rows.into_iter().filter(|row| row.0 == SEEN && row.1 >= owner);
+            let seen = newest(seen.filter_map(|row| row.4))?;
+            return Ok(Standing { owner, head, seen, outbox });
+        }
+        Err(StoreError::Unavailable(format!("{actor} was written {TRIES} times while it was read")))
+    }
+
+    async fn put_taken_over(
+        &self,
+        key: &Key<'_>,
+        epoch: i64,
+        head: Option<&Head>,
+        seen: &[Seen],
+        outbox: &[(i64, i64)],
+    ) -> Result<(), StoreError> {
+        let mut taken: BTreeMap<i64, i64> = BTreeMap::new();
+        for (of, place) in outbox.iter().filter(|(of, _)| *of < epoch) {
+            let last = taken.entry(*of).or_insert(*place);
+            *last = *place.max(last);
+        }
+        let content = head.map(|head| Content::of_head(head.clone(), &self.vault)).transpose()?;
+        let seen = seen.iter().map(|seen| Ok((source(&seen.source)?, number(seen.id)?)));
+        let seen: Vec<(Source, Number)> = seen.collect::<Result<_, StoreError>>()?;
+        let mut changes = Changes::default();
+        if let Some(content) = &content {
+            let row = HeadOut { key: *key, kind: HEAD, epoch, place: 0, owner: epoch, content };
+            changes.add(&self.database.cql.put_head, row);
+        }
+        for (source, number) in &seen {
+            self.put_seen(key, epoch, source, *number, &mut changes);
+        }
+        let values = (key.system, key.actor, key.parent, epoch, &taken);
+        changes.add(&self.database.cql.put_owner, values);
+        self.drop_former(key, epoch, &taken, &mut changes);
+        self.commit(changes, self.stamp().await?).await
+    }
+
+    /// Removes what does not count any more: rows of older epochs, and rows beyond the last places.
+    fn drop_former<'a>(
+        &self,
+        key: &Key<'a>,
+        epoch: i64,
+        taken: &BTreeMap<i64, i64>,
+        changes: &mut Changes<'a>,
+    ) {
+        let (cql, Key { system, actor, parent }) = (&self.database.cql, *key);
+        for kind in [HEAD, FORMER_OUTBOX, SEEN, OWNER] {
+            changes.add(&cql.drop_epochs, (system, actor, parent, kind, epoch));
+        }
+        let mut after = -1;
+        for (of, last) in taken.iter().map(|(of, last)| (*of, *last)) {
+            changes.add(&cql.drop_between, (system, actor, parent, after, of));
+            changes.add(&cql.drop_beyond, (system, actor, parent, of, last));
+            after = of;
+        }
+        changes.add(&cql.drop_between, (system, actor, parent, after, epoch));
+    }
+}

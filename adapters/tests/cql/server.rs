@@ -24,6 +24,10 @@ pub(crate) fn address() -> String {
 /// Keyspaces that nobody uses now. Making one takes a second, emptying one a tenth of that.
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+/// The tables that a store writes. The others have no rows yet.
+const WRITTEN: [&str; 7] =
+    ["meta", "heads", "revisions", "actors", "pending", "registrations", "visible"];
+
 /// An empty keyspace, for one test at a time.
 #[derive(Debug)]
 pub(crate) struct Keyspace {
@@ -38,14 +42,9 @@ impl Keyspace {
         let free = FREE.lock().pop();
         let Some(name) = free else { return Self::new() };
         let session = session().await;
-        for table in tables(&session, &name).await {
-            let any = format!("SELECT * FROM {name}.{table} LIMIT 1");
-            let any = session.query_unpaged(any, ()).await.expect("read").into_rows_result();
-            // Emptying a table takes ten times as long as looking into it.
-            if any.expect("rows").rows_num() > 0 {
-                let empty = format!("TRUNCATE {name}.{table}");
-                session.query_unpaged(empty, ()).await.expect("emptied");
-            }
+        // Also one without rows: deletions of a store whose clock was ahead hide what is written next.
+        for table in WRITTEN {
+            session.query_unpaged(format!("TRUNCATE {name}.{table}"), ()).await.expect("emptied");
         }
         Self { name }
     }

@@ -10,6 +10,7 @@
 //! have been, written. The pending turns of an abandoned activation fail, and the next call loads the actor again. A commit of unknown outcome puts the activation in doubt:
 //! it is written again until the store acknowledges it, and meanwhile calls of the actor are refused (decision 14).
 
+mod batch;
 mod claim;
 mod coalesce;
 mod gate;
@@ -27,6 +28,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, SelectAll};
+use futures_util::{FutureExt, StreamExt};
 use metrics::{Counter, counter};
 use tidegate_pipeline::Drain;
 use tidegate_pipeline::layer::Delays;
@@ -36,11 +39,12 @@ use tracing::{debug, info, warn};
 
 use crate::activation::incarnation::Unsettled;
 use crate::call::Planned;
+use crate::checkpoint::batch::Batch;
 use crate::checkpoint::claim::{Claim, Claims, Group, fail_all};
 use crate::checkpoint::coalesce::{Outcome, coalesce, outcome_of, reached};
 use crate::egress::Egress;
 use crate::metrics::{COMMITS_TOTAL, REVISIONS_APPENDED_BYTES_TOTAL, REVISIONS_APPENDED_TOTAL};
-use crate::ports::{Save, StateStore, StoreError};
+use crate::ports::{StateStore, StoreError};
 use crate::retention::Growth;
 use crate::rules::Durability;
 use crate::store_breaker::{Access, FIRST_PAUSE, LONGEST_PAUSE, StoreBreaker};
@@ -89,24 +93,31 @@ impl Checkpoint {
     }
 
     /// Writes groups, and what queues behind them, until nothing is left that is not written or in doubt.
-    async fn write(&self, mut groups: Vec<Group>) {
-        while !groups.is_empty() {
-            let mut saves = Vec::with_capacity(groups.len());
-            let cover = |group: &Group| {
-                coalesce(group.turns.iter().map(|turn| turn.save.as_ref()), &mut saves)
-            };
-            let covered: Vec<_> = groups.iter().map(cover).collect();
-            let outcomes = self.save(saves).await;
-            let written = groups.into_iter().zip(covered);
-            let next =
-                written.filter_map(|(group, covered)| self.decide(group, &covered, &outcomes));
-            groups = next.collect();
+    async fn write(&self, groups: Vec<Group>) {
+        let mut writing = SelectAll::new();
+        writing.push(self.write_once(groups));
+        while let Some(group) = writing.next().await {
+            // What is decided by now goes into one commit.
+            let mut groups = vec![group];
+            while let Some(Some(group)) = writing.next().now_or_never() {
+                groups.push(group);
+            }
+            writing.push(self.write_once(groups));
         }
     }
 
-    /// Writes all of these; one outcome per save.
-    async fn save(&self, saves: Vec<Save>) -> Vec<Outcome> {
-        if saves.is_empty() { Vec::new() } else { self.store.save_all(saves).await }
+    /// Writes groups once. Returns, as they are decided, the turns that queued behind them; they must be written next.
+    fn write_once(&self, groups: Vec<Group>) -> BoxStream<'_, Group> {
+        let batch = Batch::new(groups, &*self.store);
+        let written = stream::unfold(batch, move |mut batch| async move {
+            loop {
+                let (group, covered_by) = batch.next().await?;
+                if let Some(next) = self.decide(group, &covered_by, batch.outcomes()) {
+                    return Some((next, batch));
+                }
+            }
+        });
+        written.boxed()
     }
 
     /// Completes, fails or doubts what one activation had in a batch. Returns the turns that queued meanwhile; they
@@ -208,7 +219,7 @@ impl Checkpoint {
             let mut saves = Vec::new();
             let covered_by = coalesce(queued.iter().map(Option::as_ref), &mut saves);
             let unsettled = Unsettled::new(&incarnation);
-            let outcomes = self.save(saves).await;
+            let outcomes = self.store.save_all(saves).await;
             let failed = |covered_by: &Option<usize>| outcome_of(*covered_by, &outcomes).is_err();
             let durable = covered_by.iter().position(failed).unwrap_or(covered_by.len());
             for planned in claim.take(durable) {

@@ -88,6 +88,36 @@ async fn a_slow_commit_of_one_actor_delays_no_other_and_its_own_next_one_waits()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_write_delays_no_other_actor_of_its_commit() {
+    let settings = Settings { commits_in_flight: 2, ..Settings::default() };
+    let world = world_with(counter(), settings, MemoryStore::new()).await;
+    world.register(["a", "b", "joe", "moe"].map(definition).to_vec()).await.unwrap();
+    // While these are with the store, the others gather in one commit.
+    for _ in 0..2 {
+        world.store.fail_next_save(SaveFault::Late(Duration::from_secs(1)));
+    }
+    world.store.fail_next_save(SaveFault::LateFirst(Duration::from_mins(1)));
+    let mut before = Vec::new();
+    for name in ["a", "b"] {
+        before.push(world.start(call(name, "add")));
+        until_idle().await;
+    }
+    let slow = world.start(call("joe", "add"));
+    until_idle().await;
+    let began = Instant::now();
+    let others = [world.start(call("moe", "add")), world.start(call("moe", "add"))];
+    for (count, other) in (1..).zip(others) {
+        assert_eq!(answered(other.await.unwrap().unwrap()), count);
+    }
+    assert!(began.elapsed() < Duration::from_secs(6), "moe waited {:?}", began.elapsed());
+    assert_eq!(world.store.saves(), 3, "joe and moe are in one commit");
+    assert_eq!(answered(slow.await.unwrap().unwrap()), 1);
+    for call in before {
+        assert_eq!(answered(call.await.unwrap().unwrap()), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_behind_a_commit_that_is_lost_fails_with_it() {
     let settings = Settings { commits_in_flight: 2, ..Settings::default() };
     let world = world_with(counter(), settings, MemoryStore::new()).await;

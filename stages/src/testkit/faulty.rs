@@ -32,6 +32,8 @@ pub enum SaveFault {
     LoseFirst(StoreError),
     /// The batch reaches the wrapped store only after this time; later calls may overtake it.
     Late(Duration),
+    /// As [`Late`](Self::Late), for the first save of the batch; the others are written at once.
+    LateFirst(Duration),
 }
 
 /// Outcomes of a batch, as they come.
@@ -170,6 +172,16 @@ fn run(below: &Arc<dyn StateStore>, mut batch: Vec<Save>, fault: Option<SaveFaul
                 below.save(batch)
             };
             return late.flatten_stream().boxed();
+        }
+        Some(SaveFault::LateFirst(by)) => {
+            let below = below.clone();
+            let first: Vec<_> = batch.drain(..count.min(1)).collect();
+            let rest = below.save(batch).map(|(index, outcome)| (index + 1, outcome));
+            let late = async move {
+                sleep(by).await;
+                below.save(first)
+            };
+            return stream::select(rest, late.flatten_stream().boxed()).boxed();
         }
         Some(SaveFault::LoseFirst(error)) => {
             batch.drain(..count.min(1));

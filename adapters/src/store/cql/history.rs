@@ -8,6 +8,7 @@ use tidegate_stages::state::Revision;
 
 use super::bucket::Bucket;
 use super::database::Changes;
+use super::errors::unwritten;
 use super::known::Known;
 use super::rows::{BUCKET_OF, Content, Key, RevisionOut, signed};
 use super::shared::Shared;
@@ -158,6 +159,10 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let key = Key::of(actor)?;
         let _turn = self.turn().await?;
+        if !known.is_listed {
+            self.list(actor).await.map_err(unwritten)?;
+            known.is_listed = true;
+        }
         let mut chunk = Chunk::default();
         let mut has_written = false;
         let told = |error: StoreError, has_written: bool| match error {

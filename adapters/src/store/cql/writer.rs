@@ -5,8 +5,6 @@
 //! is appended again when the actor is activated. Saves of one actor are written one after the other, so no
 //! head precedes the last one's revision.
 
-use std::sync::Arc;
-
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::{Save, StoreError};
 use tokio::time::Instant;
@@ -115,9 +113,9 @@ impl Shared {
         Err(StoreError::TooLarge(format!("{bytes} bytes in one write, the database takes {limit}")))
     }
 
-    /// Adds an actor to the list of its system. This happens before its first head is written, so the list
+    /// Adds an actor to the list of its system. This happens before its first head or revision is written, so the list
     /// is complete.
-    async fn list(&self, actor: &Arc<ActorId>) -> Result<(), StoreError> {
+    pub(super) async fn list(&self, actor: &ActorId) -> Result<(), StoreError> {
         let values = (&actor.system, shard(actor), &actor.name, &actor.parent);
         self.database.write(&self.database.cql.put_actor, values, self.stamp().await?).await
     }

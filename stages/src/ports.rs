@@ -62,7 +62,8 @@ impl HostError {
         match self {
             HostError::Connect { address, .. }
             | HostError::Broken { address, .. }
-            | HostError::Garbled { address, .. } => address,
+            | HostError::Garbled { address, .. }
+            | HostError::Unread { address, .. } => address,
         }
     }
 

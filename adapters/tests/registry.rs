@@ -12,7 +12,7 @@ use hyper::Request;
 use prost::Message;
 use support::client::Client;
 use support::counter::{
-    ADD, Added, Counter, SYSTEM, add, call, definition, get, get_state, register, spawn,
+    ADD, Added, Counter, SYSTEM, add, call, definition, get, get_state, register, spawn, stateless,
 };
 use support::proto::{
     Actor, ActorId, ActorSystem, Kind, RegistrationRequest, RegistrationResponse, Registry,
@@ -21,6 +21,7 @@ use support::proto::{
 use support::proxy::{Proxy, embedded};
 use support::scene::Scene;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 async fn client(proxy: &Proxy) -> Client {
@@ -226,4 +227,58 @@ async fn register_in(client: &mut Client, system: &str, actors: Vec<Actor>, expe
     let reply = client.post("/api/v1/system", request.encode_to_vec().into()).await.unwrap();
     let message = reply.decode::<RegistrationResponse>().status.unwrap().message;
     assert_eq!(reply.status, expected, "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn states_beyond_the_bytes_leave_memory_and_what_that_loses_is_counted() {
+    const LOST: &str = "tidegate_stateless_evictions_total";
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter { padding: 20_000, ..Counter::default() };
+    let scene = Scene::with(counter, embedded(directory.path(), "1"));
+    let proxy = scene.start(&[("TIDEGATE_LIVE_BYTES", "128KiB")]).await;
+    let mut client = client(&proxy).await;
+    let (kept, volatile) = (names(0..20), ["v0", "v1", "v2"]);
+    let definitions = kept.iter().map(|name| definition(name, Kind::Named));
+    let definitions = definitions.chain(volatile.map(stateless)).collect();
+    register(&mut client, definitions).await;
+    for name in volatile {
+        assert_eq!(added(&mut client, name).await, (200, 1));
+    }
+    for round in 1..=2 {
+        for name in &kept {
+            assert_eq!(added(&mut client, name).await, (200, round));
+        }
+    }
+    for name in volatile {
+        assert_eq!(added(&mut client, name).await, (200, 2), "stateful ones leave first");
+    }
+    assert!(metric(&mut client, LOST).await.is_none());
+    let evicted = metric(&mut client, "tidegate_deactivations_total{reason=\"evicted\"}").await;
+    assert!(evicted.unwrap() > 20.0, "{evicted:?}");
+
+    let many: Vec<_> = (0..10).map(|number| format!("w{number}")).collect();
+    register(&mut client, many.iter().map(|name| stateless(name)).collect()).await;
+    for name in &many {
+        assert_eq!(added(&mut client, name).await, (200, 1));
+    }
+    let mut lost = None;
+    for _ in 0..100 {
+        lost = metric(&mut client, LOST).await;
+        if lost.is_some_and(|lost| lost >= 7.0) {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(lost.is_some_and(|lost| lost >= 7.0), "{lost:?}");
+    assert_eq!(added(&mut client, "v0").await, (200, 1), "it has lost its memory");
+    assert_eq!(added(&mut client, "a0").await, (200, 3));
+}
+
+async fn metric(client: &mut Client, name: &str) -> Option<f64> {
+    let request =
+        Request::get("/metrics").header("host", "tidegate").body(Full::default()).unwrap();
+    let page = client.send(request).await.unwrap();
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.parse().ok()
 }

@@ -11,6 +11,9 @@ use crate::ports::Save;
 use crate::state::{ActorState, Checkpoint, Head, Revision, Status, Timestamp};
 use incarnation::Incarnation;
 
+/// What an active actor takes beside its tags and its state: this memory, its incarnation, its timers.
+const FIXED_BYTES: usize = 1_024;
+
 /// An active actor's memory; the call in flight takes it.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -110,6 +113,11 @@ impl Live {
     pub(crate) fn unsaved(&mut self) {
         self.dirty = true;
         self.revised = None;
+    }
+
+    /// How much memory it takes: tags, state and what every active actor takes.
+    pub(crate) fn bytes(&self) -> usize {
+        FIXED_BYTES + self.content.bytes()
     }
 
     /// Whether the content is newer than the newest head.

@@ -42,6 +42,7 @@ mod egress;
 // Beside the path.
 mod effects;
 mod maintenance;
+mod eviction;
 mod timer;
 mod retention;
 pub mod history_reader;

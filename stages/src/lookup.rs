@@ -13,12 +13,12 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, counter};
 use tower::Service;
 
 use crate::call::{Activated, Failed, LookedUp, ParkedWork, Placed, StageResult};
 use crate::error::Error;
-use crate::metrics::{ACTIVATIONS_TOTAL, LIVE_ACTORS};
+use crate::metrics::ACTIVATIONS_TOTAL;
 use crate::places::Place;
 use crate::ports::{Placement, Registry, StateStore, StoreError};
 use crate::registry::directory::Directory;
@@ -43,7 +43,6 @@ struct Inner {
     timers: Timers,
     next_incarnation: AtomicU64,
     activations: Counter,
-    live_actors: Gauge,
 }
 
 impl Lookup {
@@ -66,14 +65,12 @@ impl Lookup {
             timers,
             next_incarnation: AtomicU64::new(1),
             activations: counter!(ACTIVATIONS_TOTAL),
-            live_actors: gauge!(LIVE_ACTORS),
         }))
     }
 
     /// Notes that an actor has left memory.
     pub(crate) fn left(&self, entry: &Entry) {
-        let count = self.0.directory.remove_live(entry);
-        self.0.live_actors.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        self.0.timers.eviction.left(entry);
     }
 }
 

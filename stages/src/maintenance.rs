@@ -17,7 +17,7 @@ use crate::call::{Completion, Failed, ParkedWork, Placed, Planned, StageResult, 
 use crate::checkpoint::Submit;
 use crate::error::Error;
 use crate::lookup::Lookup;
-use crate::metrics::DEACTIVATIONS_TOTAL;
+use crate::metrics::{DEACTIVATIONS_TOTAL, STATELESS_EVICTIONS_TOTAL};
 use crate::places::Place;
 use crate::ports::{Save, StateStore, StoreError};
 use crate::registry::entry::{CheckedOut, Entry};
@@ -26,6 +26,27 @@ use crate::reply::{Deadlines, Reply, Timing};
 use crate::side_effects::SideEffects;
 use crate::state::Status;
 use crate::store_limit::in_time;
+
+/// Why an actor leaves memory.
+#[derive(Debug, Clone, Copy)]
+enum Leaving {
+    /// It was not used for so long.
+    Idle(Duration),
+    /// Somebody asks for it.
+    Asked,
+    /// There is too much in memory.
+    Evicted,
+}
+
+impl Leaving {
+    fn label(self) -> &'static str {
+        match self {
+            Leaving::Idle(_) => "idle",
+            Leaving::Asked => "asked",
+            Leaving::Evicted => "evicted",
+        }
+    }
+}
 
 /// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -50,6 +71,7 @@ impl Keeper {
                 Ok(None)
             }
             Task::Deactivate { idle, done } => Ok(self.deactivate(entry, idle, done)),
+            Task::Evict { last_used_ms, done } => Ok(self.evict(&entry, last_used_ms, done)),
             Task::Delete(question) => {
                 if let Err(error) = question.start() {
                     let task = Task::Delete(question);
@@ -116,7 +138,7 @@ impl Keeper {
         done: Reply<()>,
     ) -> Option<ParkedWork> {
         let timers = &self.submit.timers;
-        let mut actor = match CheckedOut::take(&entry) {
+        let actor = match CheckedOut::take(&entry) {
             Ok(Some(actor)) => actor,
             Ok(None) => {
                 self.lookup.left(&entry);
@@ -140,13 +162,47 @@ impl Keeper {
                 return None;
             }
         }
+        self.leave(actor, idle.map_or(Leaving::Asked, Leaving::Idle), done)
+    }
+
+    /// Takes the actor out of memory because there is too much in it; not if it was used since it was chosen, or a commit of
+    /// it is on its way.
+    fn evict(
+        self: Arc<Self>,
+        entry: &Arc<Entry>,
+        last_used_ms: u64,
+        done: Reply<()>,
+    ) -> Option<ParkedWork> {
+        match CheckedOut::take(entry) {
+            Ok(Some(actor)) => {
+                let is_used = entry.last_used_ms() != last_used_ms;
+                if !is_used && actor.live.incarnation.is_settled() {
+                    return self.leave(actor, Leaving::Evicted, done);
+                }
+                actor.check_in();
+            }
+            Ok(None) => self.lookup.left(entry),
+            // It leaves once its commit is not in doubt any more.
+            Err(_) => {}
+        }
+        done.send(Ok(()));
+        None
+    }
+
+    /// Takes an actor out of memory once its last change is durable.
+    fn leave(
+        self: Arc<Self>,
+        mut actor: CheckedOut,
+        why: Leaving,
+        done: Reply<()>,
+    ) -> Option<ParkedWork> {
+        let entry = actor.entry.clone();
+        let stateful = actor.spec.hosted.definition.stateful;
         let mut written = None;
-        if actor.spec.hosted.definition.stateful && actor.live.needs_final_save() {
+        if stateful && actor.live.needs_final_save() {
             let Some(place) = self.place(&actor) else {
                 actor.check_in();
-                if let Some(idle) = idle {
-                    timers.idle_after(&entry, idle, idle);
-                }
+                self.stays(&entry, why);
                 done.send(Err(Error::Overloaded {
                     reason: "no place on the way to the store is free".into(),
                     retry_after: Duration::from_secs(1),
@@ -163,7 +219,13 @@ impl Keeper {
         self.submit(actor, written, Completion::Done(last));
         let leaving = async move {
             let outcome = waiting.answer().await;
-            self.left(&entry, idle, &outcome);
+            match &outcome {
+                Ok(()) => self.left(&entry, stateful, why),
+                Err(error) => {
+                    warn!(actor = %entry.actor, %error, "the actor's last change could not be written");
+                    self.stays(&entry, why);
+                }
+            }
             done.send(outcome);
             Ok(None)
         };
@@ -172,20 +234,21 @@ impl Keeper {
         if (&mut leaving).now_or_never().is_some() { None } else { Some(leaving) }
     }
 
-    /// Notes what has become of a deactivation.
-    fn left(&self, entry: &Arc<Entry>, idle: Option<Duration>, outcome: &Result<(), Error>) {
-        if let Err(error) = outcome {
-            warn!(actor = %entry.actor, %error, "the actor's last change could not be written");
-            // Still in memory unless its activation is abandoned: the next deactivation tries again.
-            if let Some(idle) = idle {
-                self.submit.timers.idle_after(entry, idle, idle);
-            }
-            return;
-        }
+    /// Notes that an actor has left memory.
+    fn left(&self, entry: &Arc<Entry>, stateful: bool, why: Leaving) {
         entry.memory.lock().live = None;
-        let reason = if idle.is_some() { "idle" } else { "asked" };
-        counter!(DEACTIVATIONS_TOTAL, "reason" => reason).increment(1);
+        counter!(DEACTIVATIONS_TOTAL, "reason" => why.label()).increment(1);
+        if !stateful && matches!(why, Leaving::Evicted) {
+            counter!(STATELESS_EVICTIONS_TOTAL).increment(1);
+        }
         self.lookup.left(entry);
+    }
+
+    /// An actor that was to leave is still in memory, unless its activation is abandoned: its idle time starts again.
+    fn stays(&self, entry: &Arc<Entry>, why: Leaving) {
+        if let Leaving::Idle(idle) = why {
+            self.submit.timers.idle_after(entry, idle, idle);
+        }
     }
 
     /// Removes state, history and, when it was spawned, registration.

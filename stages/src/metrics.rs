@@ -10,10 +10,14 @@ pub const INVOCATION_DURATION_SECONDS: &str = "tidegate_invocation_duration_seco
 pub const INVOKE_DURATION_SECONDS: &str = "tidegate_invoke_duration_seconds";
 /// Actors in memory.
 pub const LIVE_ACTORS: &str = "tidegate_live_actors";
+/// Bytes of their states and tags, with a fixed part for each.
+pub const LIVE_BYTES: &str = "tidegate_live_bytes";
 /// Activations, by outcome.
 pub const ACTIVATIONS_TOTAL: &str = "tidegate_activations_total";
 /// Deactivations, by reason.
 pub const DEACTIVATIONS_TOTAL: &str = "tidegate_deactivations_total";
+/// Stateless actors that lost their memory because there was too much in memory.
+pub const STATELESS_EVICTIONS_TOTAL: &str = "tidegate_stateless_evictions_total";
 /// Calls refused at admission, by reason.
 pub const CALLS_REFUSED_TOTAL: &str = "tidegate_calls_refused_total";
 /// Hosts that accept no connections now.

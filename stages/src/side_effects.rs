@@ -90,7 +90,9 @@ impl Planner {
             }
         };
         let (entry, incarnation) = (actor.entry.clone(), actor.live.incarnation.clone());
+        let bytes = actor.live.bytes();
         actor.check_in();
+        self.timers.eviction.resized(&entry, bytes);
         match planned {
             Ok(Plan { save, completion, effects }) => {
                 Ok(Planned::new(entry, incarnation, save, place, (completion, effects)))

@@ -8,10 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
-use metrics::counter;
+use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -19,20 +16,16 @@ use tokio_util::time::DelayQueue;
 
 use crate::actor::Definition;
 use crate::call::Task;
-use crate::error::Error;
-use crate::metrics::DEACTIVATIONS_TOTAL;
+use crate::eviction::Eviction;
 use crate::placement::Mailboxes;
 use crate::ports::Clock;
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
-use crate::reply::{Reply, Timing, Waiting};
+use crate::reply::Reply;
 use crate::state::Timestamp;
 
 /// Longest time for which the queue takes a timer; a longer idle time is slept in parts.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
-
-/// Actors that are on their way out of memory at the same time because there are too many.
-const LEAVING: usize = 1024;
 
 /// What is to happen to an actor, and after which time.
 #[derive(Debug)]
@@ -72,42 +65,31 @@ pub(crate) struct Timers {
     new_arms: Arc<NewArms>,
     clock: Arc<dyn Clock>,
     directory: Arc<Directory>,
-    max_live: usize,
-    over_cap: Arc<Notify>,
+    /// Who has to leave memory.
+    pub(crate) eviction: Eviction,
 }
 
 /// The receiving side, to be [run](Self::run).
 #[derive(Debug)]
 pub(crate) struct TimerTask {
     new_arms: Arc<NewArms>,
-    max_live: usize,
-    over_cap: Arc<Notify>,
 }
 
 impl Timers {
-    /// Timers for at most `max_live` actors in memory; beyond it the least recently used leave.
+    /// Makes both ends.
     pub(crate) fn new(
         directory: Arc<Directory>,
         clock: Arc<dyn Clock>,
-        max_live: usize,
+        eviction: Eviction,
     ) -> (Self, TimerTask) {
         let new_arms = Arc::<NewArms>::default();
-        let over_cap = Arc::new(Notify::new());
-        let task = TimerTask { new_arms: new_arms.clone(), max_live, over_cap: over_cap.clone() };
-        (Self { new_arms, clock, directory, max_live, over_cap }, task)
+        let task = TimerTask { new_arms: new_arms.clone() };
+        (Self { new_arms, clock, directory, eviction }, task)
     }
 
     /// Wall-clock time, for records.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// An actor has come into memory; `live` actors are there now.
-    pub(crate) fn activated(&self, entry: &Arc<Entry>, definition: &Definition, live: usize) {
-        self.used(entry, definition);
-        if live > self.max_live {
-            self.over_cap.notify_one();
-        }
     }
 
     /// An actor in memory is used; sees to it that its idle time runs, also when it has none only since it was activated.
@@ -160,9 +142,6 @@ impl TimerTask {
         stop: CancellationToken,
     ) {
         let mut queue: DelayQueue<Arm> = DelayQueue::new();
-        let mut leaving: FuturesUnordered<BoxFuture<'static, Result<(), Error>>> =
-            FuturesUnordered::new();
-        let mut seed = 0;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -171,41 +150,16 @@ impl TimerTask {
                         let after = arm.after.min(LONGEST);
                         queue.insert(arm, after);
                     }
-                    continue;
-                }
-                () = self.over_cap.notified() => {}
-                Some(left) = leaving.next() => {
-                    if left.is_err() {
-                        // The store fails: the next activation looks again.
-                        continue;
-                    }
                 }
                 Some(fired) = queue.next() => {
                     let arm = fired.into_inner();
                     if let Some(rest) = fire(&arm, &mailboxes, &directory) {
                         queue.insert(arm, rest.min(LONGEST));
                     }
-                    continue;
                 }
-            }
-            // Looked at again whenever one has left: two picks may have been the same actor.
-            while leaving.len() < LEAVING && directory.live_count() > self.max_live + leaving.len()
-            {
-                seed += 1;
-                let Some(victim) = directory.eviction_candidate(seed) else { break };
-                leaving.push(evict(&mailboxes, &victim).answer().boxed());
             }
         }
     }
-}
-
-/// Asks an actor to leave; the word that it has, or could not.
-fn evict(mailboxes: &Mailboxes, victim: &Arc<Entry>) -> Waiting<()> {
-    counter!(DEACTIVATIONS_TOTAL, "reason" => "evicted").increment(1);
-    let deadlines = mailboxes.deadlines();
-    let (done, waiting) = Reply::new(&Timing::new(deadlines, Some(deadlines.host)));
-    mailboxes.ask(victim, Task::Deactivate { idle: None, done });
-    waiting
 }
 
 /// What a timer does when it fires; the time to sleep on, if it was too early.
@@ -241,6 +195,7 @@ mod tests {
 
     use super::*;
     use crate::actor::tests::definition;
+    use crate::eviction::LiveBounds;
     use crate::placement::OneNode;
     use crate::registry::entry::{Hosted, Source};
     use crate::reply::Deadlines;
@@ -250,7 +205,9 @@ mod tests {
     async fn every_actor_of_a_burst_gets_its_snapshot() {
         let directory = Arc::new(Directory::new());
         let clock = Arc::new(SetClock::at(Timestamp(1)));
-        let (timers, task) = Timers::new(directory.clone(), clock, usize::MAX);
+        let bounds = LiveBounds { actors: usize::MAX, bytes: usize::MAX };
+        let eviction = Eviction::new(directory.clone(), bounds);
+        let (timers, task) = Timers::new(directory.clone(), clock, eviction);
         let bound = Bound { events: 1, bytes: 1 };
         let options = KeyedOptions { name: "caller", bound, per_key: 1, full: Full::Shed };
         let placement = Arc::new(OneNode { epoch: 1 });

@@ -36,6 +36,7 @@ use crate::clock::WatchedClock;
 use crate::effects::{Deliver, EffectsSender};
 use crate::egress::Egress;
 use crate::error::Error;
+use crate::eviction::{Eviction, LiveBounds};
 use crate::history_reader::HistoryReader;
 use crate::host_breaker::{HostBreaker, HostBreakerLayer, HostBreakers, Patience, RefuseAwayLayer};
 use crate::invoke::Invoke;
@@ -90,7 +91,9 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let effects = EffectsSender::new(settings.effects);
     let egress = Egress { mailboxes: mailboxes.clone(), effects: effects.clone() };
     let queue = CheckpointQueue::new(places, settings.deadlines.start, egress);
-    let (timers, timer_task) = Timers::new(directory.clone(), clock.clone(), settings.max_live);
+    let live = LiveBounds { actors: settings.max_live, bytes: settings.max_live_bytes };
+    let eviction = Eviction::new(directory.clone(), live);
+    let (timers, timer_task) = Timers::new(directory.clone(), clock.clone(), eviction.clone());
     let limit = settings.host_connections;
     let (registrar, storing) = Registrar::new(
         directory.clone(),
@@ -161,6 +164,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(deliver, &effects, &tasks)?;
+    tasks.supervise("eviction", eviction.run(mailboxes.clone(), stop_timers.clone()));
     let timer_task = timer_task.run(mailboxes.clone(), directory.clone(), stop_timers.clone());
     tasks.supervise("timers", timer_task);
 

@@ -117,6 +117,7 @@ fn plan(settings: &Settings) -> topology::Settings {
         registry: settings.registry,
         retention: settings.retention,
         max_live: usize_of(settings.max_live_actors),
+        max_live_bytes: settings.live_bytes,
     }
 }
 

@@ -85,6 +85,7 @@ impl Settings {
             },
             max_live_actors: read.count("TIDEGATE_MAX_LIVE_ACTORS"),
             bounds,
+            live_bytes: read.size("TIDEGATE_LIVE_BYTES"),
             rate_limits: RateLimits {
                 peer: read.rate("TIDEGATE_RATE_LIMIT_PEER"),
                 system: read.rate("TIDEGATE_RATE_LIMIT_SYSTEM"),

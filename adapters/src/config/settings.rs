@@ -57,6 +57,8 @@ pub struct Settings {
     pub registry: RegistryBounds,
     /// Live actors at most; beyond it the longest unused are deactivated.
     pub max_live_actors: u64,
+    /// Bytes of live states at most.
+    pub live_bytes: usize,
     /// Bounds of buffers.
     pub bounds: Bounds,
     /// How often clients may call.

@@ -292,6 +292,12 @@ const EFFECTIVE: &[Setting] = &[
         "Live actors at most; beyond it the longest unused are deactivated.",
     ),
     setting(
+        "TIDEGATE_LIVE_BYTES",
+        Kind::Bytes { min: 64 << 10, max: TIB },
+        Default::Thousandths(60),
+        "Tags and states in memory, and 1 KiB for each actor there, at most; beyond it the longest unused are deactivated, stateless ones last: they lose their memory.",
+    ),
+    setting(
         "TIDEGATE_START_TIMEOUT",
         Kind::Time { min: 1, max: 10 * MINUTE },
         Default::Is("10s"),

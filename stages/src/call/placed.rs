@@ -132,6 +132,8 @@ pub(crate) enum Task {
     Snapshot,
     /// Leave memory: when unused for that long, or in any case.
     Deactivate { idle: Option<Duration>, done: Reply<()> },
+    /// Leave memory, because there is too much in it; not when used after this time, in milliseconds since the start.
+    Evict { last_used_ms: u64, done: Reply<()> },
     /// Forget state and history.
     Delete(Question<()>),
 }
@@ -144,7 +146,10 @@ impl Task {
 
     /// Whether it is about what is in memory or stored, and activates nothing.
     pub(crate) fn is_maintenance(&self) -> bool {
-        matches!(self, Task::Snapshot | Task::Deactivate { .. } | Task::Delete(_))
+        matches!(
+            self,
+            Task::Snapshot | Task::Deactivate { .. } | Task::Evict { .. } | Task::Delete(_)
+        )
     }
 
     /// Whether it is about the actor's history, parts of which have to be read first.
@@ -175,7 +180,11 @@ impl Task {
             Task::Checkpoint(question) | Task::Restore(_, question) => {
                 question.reply.is_abandoned()
             }
-            Task::Init | Task::WarmUp(_) | Task::Snapshot | Task::Deactivate { .. } => false,
+            Task::Init
+            | Task::WarmUp(_)
+            | Task::Snapshot
+            | Task::Deactivate { .. }
+            | Task::Evict { .. } => false,
         }
     }
 }
@@ -191,6 +200,7 @@ impl fmt::Debug for Task {
             Task::Restore(..) => "Restore",
             Task::Snapshot => "Snapshot",
             Task::Deactivate { .. } => "Deactivate",
+            Task::Evict { .. } => "Evict",
             Task::Delete(_) => "Delete",
         })
     }
@@ -243,7 +253,9 @@ impl Placed {
             Task::Checkpoint(question) | Task::Restore(_, question) => {
                 question.reply.send(Err(error));
             }
-            Task::WarmUp(reply) | Task::Deactivate { done: reply, .. } => reply.send(Err(error)),
+            Task::WarmUp(reply)
+            | Task::Deactivate { done: reply, .. }
+            | Task::Evict { done: reply, .. } => reply.send(Err(error)),
             Task::Init => {}
             Task::Snapshot => debug!(actor = %self.entry.actor, %error, "snapshot skipped"),
         }

@@ -31,6 +31,7 @@ impl Gate<Placed> for CheckpointGate {
             | Task::Init
             | Task::Snapshot
             | Task::Deactivate { .. }
+            | Task::Evict { .. }
             | Task::Delete(_) => false,
         }
     }

@@ -58,11 +58,11 @@ impl Inner {
         debug!(actor = %entry.actor, incarnation = number, "activated");
         self.activations.increment(1);
         entry.memory.lock().incarnation = Some(incarnation);
-        let count = self.directory.add_live(entry);
-        self.live_actors.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-        self.timers.activated(entry, &spec.hosted.definition, count);
+        let definition = &spec.hosted.definition;
+        self.timers.eviction.activated(entry, definition.stateful, live.bytes());
+        self.timers.used(entry, definition);
         if live.is_behind() {
-            self.timers.changed(entry, &spec.hosted.definition);
+            self.timers.changed(entry, definition);
         }
         Ok(CheckedOut { entry: entry.clone(), spec, live })
     }

@@ -10,8 +10,9 @@ use tidegate_pipeline::randomness::Seeded;
 use tokio::time::Instant;
 
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
-use crate::registry::entry::{Entry, Hosted, NOT_LIVE, Source};
+use crate::registry::entry::{Entry, Hosted, Source};
 use crate::registry::known_host::KnownHost;
+use crate::registry::live_set::{LiveSet, is_sparse};
 
 const SHARDS: usize = 64;
 
@@ -19,7 +20,8 @@ const SHARDS: usize = 64;
 pub(crate) struct Directory {
     shards: Vec<RwLock<HashTable<Arc<Entry>>>>,
     host_limits: Mutex<HostLimits>,
-    live: Mutex<Vec<Arc<Entry>>>,
+    /// The actors in memory.
+    pub(crate) live: LiveSet,
     registered: Mutex<Registered>,
     began: Instant,
 }
@@ -62,14 +64,9 @@ impl Registered {
     }
 }
 
-/// Whether a collection has given up so much that it is worth to give its memory back.
-fn is_sparse(len: usize, capacity: usize) -> bool {
-    capacity > 64 && len < capacity / 4
-}
-
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Directory").field("live", &self.live_count()).finish_non_exhaustive()
+        f.debug_struct("Directory").field("live", &self.live.len()).finish_non_exhaustive()
     }
 }
 
@@ -79,7 +76,7 @@ impl Directory {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             host_limits: Mutex::default(),
-            live: Mutex::default(),
+            live: LiveSet::default(),
             registered: Mutex::default(),
             began: Instant::now(),
         }
@@ -219,58 +216,9 @@ impl Directory {
         self.shards.iter().flat_map(of).collect()
     }
 
-    /// Adds an actor to those in memory. Returns their number.
-    pub(crate) fn add_live(&self, entry: &Arc<Entry>) -> usize {
-        let mut live = self.live.lock();
-        if entry.live_index.load(Ordering::Relaxed) == NOT_LIVE {
-            entry.live_index.store(live.len(), Ordering::Relaxed);
-            live.push(entry.clone());
-        }
-        live.len()
-    }
-
-    /// Removes an actor from those in memory. Returns their number.
-    pub(crate) fn remove_live(&self, entry: &Entry) -> usize {
-        let mut live = self.live.lock();
-        let place = entry.live_index.swap(NOT_LIVE, Ordering::Relaxed);
-        if place != NOT_LIVE {
-            live.swap_remove(place);
-            if is_sparse(live.len(), live.capacity()) {
-                let len = 2 * live.len();
-                live.shrink_to(len);
-            }
-            if let Some(moved) = live.get(place) {
-                moved.live_index.store(place, Ordering::Relaxed);
-            }
-        }
-        live.len()
-    }
-
-    /// Number of actors in memory.
-    pub(crate) fn live_count(&self) -> usize {
-        self.live.lock().len()
-    }
-
     /// Returns all actors in memory.
     pub(crate) fn all_live(&self) -> Vec<Arc<Entry>> {
-        self.live.lock().clone()
-    }
-
-    /// Samples a few actors in memory and returns the least recently used of them. This approximates LRU over all; the cost does
-    /// not depend on the number of actors.
-    pub(crate) fn eviction_candidate(&self, seed: u64) -> Option<Arc<Entry>> {
-        const SAMPLES: u64 = 8;
-        let live = self.live.lock();
-        let len = u64::try_from(live.len()).ok().filter(|len| *len > 0)?;
-        let stride = len / SAMPLES + 1;
-        (0..SAMPLES)
-            .filter_map(|sample| {
-                let place =
-                    seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(sample * stride) % len;
-                live.get(usize::try_from(place).ok()?)
-            })
-            .min_by_key(|entry| entry.last_used_ms())
-            .cloned()
+        self.live.all()
     }
 }
 
@@ -354,19 +302,19 @@ mod tests {
             let id = ActorId { name, system, parent: "template".into() };
             let source = Source::Spawned { parent: template.clone(), revision: None };
             let entry = directory.put(id.into(), source);
-            directory.add_live(&entry);
+            directory.live.add(&entry, true, 1);
             entry
         };
         let capacity = || {
             let shards = directory.shards.iter().map(|shard| shard.read().capacity());
             let systems = directory.registered.lock().by_system.capacity();
-            shards.sum::<usize>() + systems + directory.live.lock().capacity()
+            shards.sum::<usize>() + systems + directory.live.capacity()
         };
         let entries: Vec<_> = (0..100_000).map(spawn).collect();
         assert_eq!((directory.registered(), directory.registered_in("s7")), (100_001, 100));
         assert!(capacity() > 200_000, "{}", capacity());
         for entry in &entries {
-            directory.remove_live(entry);
+            directory.live.remove(entry);
             directory.remove(entry);
             directory.remove(entry);
         }
@@ -376,29 +324,5 @@ mod tests {
         assert_eq!(released, entries.len());
         spawn(0);
         assert_eq!(directory.registered(), 2);
-    }
-
-    #[test]
-    fn the_live_set_loses_and_repeats_nobody() {
-        let directory = Directory::new();
-        let entries: Vec<_> = (0..10)
-            .map(|n| {
-                let (id, source) = hosted(&directory, &format!("a{n}"));
-                directory.put(id, source)
-            })
-            .collect();
-        for entry in &entries {
-            directory.add_live(entry);
-            directory.add_live(entry);
-        }
-        assert_eq!(directory.live_count(), 10);
-        for entry in entries.iter().step_by(2) {
-            directory.remove_live(entry);
-            directory.remove_live(entry);
-        }
-        let mut left: Vec<_> =
-            directory.all_live().iter().map(|e| e.actor.name().to_owned()).collect();
-        left.sort();
-        assert_eq!(left, ["a1", "a3", "a5", "a7", "a9"]);
     }
 }

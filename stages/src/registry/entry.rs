@@ -117,12 +117,42 @@ pub(crate) struct Entry {
     /// Whether it was taken out of the directory: a successor of the same name is another entry.
     pub(super) removed: AtomicBool,
     last_used_ms: AtomicU64,
-    /// Its index in the directory's list of live actors, or [`NOT_LIVE`].
-    pub(super) live_index: AtomicUsize,
+    /// Its place among the actors in memory; changed under the lock of the [`LiveSet`](super::live_set::LiveSet).
+    pub(super) live_place: PlaceCell,
+    /// How many bytes it takes in memory.
+    pub(super) live_bytes: AtomicUsize,
+    /// Whether it was asked to leave memory and has not answered yet.
+    pub(crate) leaving: AtomicBool,
 }
 
-/// The index of an actor that is not in memory.
-pub(super) const NOT_LIVE: usize = usize::MAX;
+/// A place in one of the lists of live actors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LivePlace {
+    pub(super) stateful: bool,
+    pub(super) index: usize,
+}
+
+/// A [`LivePlace`] or none, in one word.
+#[derive(Debug, Default)]
+pub(super) struct PlaceCell(AtomicUsize);
+
+impl PlaceCell {
+    pub(super) fn get(&self) -> Option<LivePlace> {
+        let word = self.0.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(LivePlace { stateful: word % 2 == 1, index: word / 2 })
+    }
+
+    pub(super) fn set(&self, place: Option<LivePlace>) {
+        let word = place.map_or(0, |place| 2 * place.index + usize::from(place.stateful) + 1);
+        self.0.store(word, Ordering::Relaxed);
+    }
+
+    pub(super) fn take(&self) -> Option<LivePlace> {
+        let place = self.get();
+        self.set(None);
+        place
+    }
+}
 
 impl Entry {
     pub(super) fn new(actor: ActorRef, id: Arc<ActorId>, source: Source) -> Self {
@@ -141,7 +171,9 @@ impl Entry {
             instances: AtomicUsize::new(0),
             removed: AtomicBool::new(false),
             last_used_ms: AtomicU64::new(0),
-            live_index: AtomicUsize::new(NOT_LIVE),
+            live_place: PlaceCell::default(),
+            live_bytes: AtomicUsize::new(0),
+            leaving: AtomicBool::new(false),
         }
     }
 
@@ -223,7 +255,22 @@ impl Entry {
 
     /// Whether it is counted among the actors in memory.
     pub(crate) fn is_live(&self) -> bool {
-        self.live_index.load(Ordering::Relaxed) != NOT_LIVE
+        self.live_place.get().is_some()
+    }
+
+    /// How many bytes it takes in memory.
+    pub(crate) fn live_bytes(&self) -> usize {
+        self.live_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether it can leave memory now: no turn has it, and the outcome of all its commits is known.
+    pub(super) fn may_leave(&self) -> bool {
+        if self.leaving.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some(memory) = self.memory.try_lock() else { return false };
+        let is_settled = memory.incarnation.as_ref().is_some_and(|of| of.is_settled());
+        memory.live.is_some() && is_settled
     }
 
     /// The time of a new record: never earlier than an older record's (decision 15).

@@ -52,6 +52,8 @@ pub struct Settings {
     pub retention: Retention,
     /// Actors in memory, beyond which the least recently used leave.
     pub max_live: usize,
+    /// Bytes of states in memory, beyond which they leave too.
+    pub max_live_bytes: usize,
 }
 
 /// How often clients may call; `None` is without limit. The mesh's own calls are never limited.
@@ -84,6 +86,7 @@ impl Default for Settings {
             registry: RegistryBounds::default(),
             retention: Retention::default(),
             max_live: 1_000_000,
+            max_live_bytes: 1 << 30,
         }
     }
 }

@@ -20,6 +20,7 @@ use support::proto::{
 };
 use support::proxy::{Proxy, embedded};
 use support::scene::Scene;
+use support::tool::run;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -281,4 +282,49 @@ async fn metric(client: &mut Client, name: &str) -> Option<f64> {
     let page = String::from_utf8(page.body.to_vec()).unwrap();
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     line.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_whose_parent_has_changed_goes_on_with_its_state_before_and_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let scene = Scene::embedded(directory.path());
+    let every = [("TIDEGATE_REVISIONS", "every"), ("TIDEGATE_DRAIN_DELAY", "0")];
+    let mut proxy = scene.start(&every).await;
+    let mut client = client(&proxy).await;
+    let below = |parent: &str| {
+        let mut actor = definition("joe", Kind::Unnamed);
+        actor.id.as_mut().unwrap().parent = parent.into();
+        vec![actor]
+    };
+    register(&mut client, vec![definition("joe", Kind::Named)]).await;
+    for value in 1..=5 {
+        assert_eq!(added(&mut client, "joe").await, (200, value));
+    }
+    register(&mut client, below("family")).await;
+    for value in [5, 6] {
+        assert_eq!(get_state(&mut client, "joe").await, value);
+        assert_eq!(added(&mut client, "joe").await, (200, value + 1));
+        let said = proxy.said(Duration::from_mins(1)).await.join("\n");
+        let lines = said.matches("registered with another parent").count();
+        assert_eq!(lines, usize::from(value == 5), "{said}");
+        // Beside a stopped proxy.
+        let place = embedded(directory.path(), "1");
+        let joe = format!("{SYSTEM}/joe");
+        for command in ["state", "history"] {
+            let said = run(&[command, &joe], &place).await.said();
+            let last = (value + 1).to_string();
+            assert!(said.split_whitespace().any(|word| word == last), "{command}: {said}");
+        }
+        proxy = scene.start(&every).await;
+        client = self::client(&proxy).await;
+    }
+    let path = format!("/api/v1/system/{SYSTEM}/actors/joe/revisions/6");
+    let request = Request::get(path).header("host", "tidegate").body(Full::default()).unwrap();
+    assert_eq!(client.send(request).await.unwrap().status, 200);
+
+    assert_eq!(delete(&mut client, "joe").await, 200);
+    register(&mut client, vec![definition("joe", Kind::Named)]).await;
+    assert_eq!(get_state(&mut client, "joe").await, 0);
+    register(&mut client, below("family")).await;
+    assert_eq!(added(&mut client, "joe").await, (200, 1));
 }

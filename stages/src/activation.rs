@@ -18,8 +18,8 @@ const FIXED_BYTES: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) incarnation: Arc<Incarnation>,
-    /// The key in the store that the memory was loaded from; `None` when it was created without a read.
-    pub(crate) stored_as: Option<Arc<ActorId>>,
+    /// Whether it was read from the store, though there may have been nothing.
+    was_read: bool,
     /// Tags and state for the next action.
     pub(crate) content: ActorState,
     /// Whether the init action has run.
@@ -41,7 +41,7 @@ impl Live {
     pub(crate) fn fresh(
         incarnation: Arc<Incarnation>,
         definition: &Definition,
-        stored_as: Option<Arc<ActorId>>,
+        was_read: bool,
     ) -> Self {
         let content = ActorState {
             tags: definition.initial_tags.clone(),
@@ -49,7 +49,7 @@ impl Live {
         };
         Self {
             incarnation,
-            stored_as,
+            was_read,
             content,
             initialised: false,
             version: 0,
@@ -65,7 +65,6 @@ impl Live {
     /// content is already in the history.
     pub(crate) fn loaded(
         incarnation: Arc<Incarnation>,
-        stored_as: Arc<ActorId>,
         head: Head,
         newest: Option<&Revision>,
     ) -> Self {
@@ -76,7 +75,7 @@ impl Live {
         };
         Self {
             incarnation,
-            stored_as: Some(stored_as),
+            was_read: true,
             content: head.content,
             initialised: false,
             version: head.version,
@@ -88,10 +87,10 @@ impl Live {
         }
     }
 
-    /// Whether this memory belongs to the actor as registered now. A stateful actor's changes overwrite the store under its key,
-    /// so that key must have been read.
-    pub(crate) fn fits(&self, id: &ActorId, definition: &Definition) -> bool {
-        !definition.stateful || self.stored_as.as_deref() == Some(id)
+    /// Whether this memory belongs to the actor as registered now. A stateful actor's changes overwrite what the store has, so
+    /// that must have been read.
+    pub(crate) fn fits(&self, definition: &Definition) -> bool {
+        !definition.stateful || self.was_read
     }
 
     /// Makes the content of an older revision the current content: a change like any other.
@@ -229,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_same_content_again_is_no_change() {
-        let mut live = Live::fresh(incarnation(), &definition("a"), None);
+        let mut live = Live::fresh(incarnation(), &definition("a"), false);
         assert!(live.change(content("1")));
         assert!(!live.change(content("1")));
     }
@@ -243,7 +242,7 @@ mod tests {
             revision: 2,
             ..Head::default()
         };
-        let live = Live::loaded(incarnation(), Arc::default(), head, None);
+        let live = Live::loaded(incarnation(), head, None);
         assert!(!live.is_unrevised() && !live.needs_final_save());
     }
 
@@ -251,11 +250,9 @@ mod tests {
     fn a_head_newer_than_its_revision_is_appended_later() {
         let head = Head { content: content("2"), version: 4, revision: 2, ..Head::default() };
         let newest = Revision { content: content("1"), revision: 2, ..Revision::default() };
-        assert!(
-            Live::loaded(incarnation(), Arc::default(), head.clone(), Some(&newest)).is_unrevised()
-        );
+        assert!(Live::loaded(incarnation(), head.clone(), Some(&newest)).is_unrevised());
         let same = Revision { content: content("2"), revision: 2, ..Revision::default() };
-        assert!(!Live::loaded(incarnation(), Arc::default(), head, Some(&same)).is_unrevised());
+        assert!(!Live::loaded(incarnation(), head, Some(&same)).is_unrevised());
     }
 
     #[test]
@@ -268,6 +265,6 @@ mod tests {
 
     #[test]
     fn an_actor_without_state_has_nothing_to_append() {
-        assert!(!Live::fresh(incarnation(), &definition("a"), None).is_unrevised());
+        assert!(!Live::fresh(incarnation(), &definition("a"), false).is_unrevised());
     }
 }

@@ -86,8 +86,8 @@ impl Inner {
         let retryable = placed.task.is_patient();
         let found = CheckedOut::take(entry).map_err(|error| Halt { error, retryable })?;
         entry.touch(self.directory.now_ms());
-        // Registered anew as another actor, or as stateful at last: what is in memory is not its state.
-        Ok(found.filter(|found| found.live.fits(&found.spec.id, &found.spec.hosted.definition)))
+        // Registered anew as stateful at last: what is in memory is not its state.
+        Ok(found.filter(|found| found.live.fits(&found.spec.hosted.definition)))
     }
 
     /// Asks the breaker for a turn. A load waits for a store that cannot be read; a change is refused at once.

@@ -262,7 +262,7 @@ impl Keeper {
         }
         entry.memory.lock().live = None;
         self.lookup.left(entry);
-        in_time(self.store.delete(&entry.id())).await?;
+        in_time(self.store.delete(&entry.key)).await?;
         self.registrar.forget(entry).await?;
         info!(actor = %entry.actor, "deleted");
         Ok(())

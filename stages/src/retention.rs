@@ -150,7 +150,7 @@ impl Service<Arc<Entry>> for Prune {
 
     fn call(&mut self, entry: Arc<Entry>) -> Self::Future {
         let keep = self.retention.keep(self.clock.now());
-        let pruning = self.store.prune(&entry.id(), keep);
+        let pruning = self.store.prune(&entry.key, keep);
         let dropped = self.dropped.clone();
         Box::pin(async move {
             match in_time(pruning).await {

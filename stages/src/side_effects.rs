@@ -201,9 +201,9 @@ impl Planner {
 
     /// The commit that makes the current content durable.
     pub(crate) fn save_as(&self, actor: &mut CheckedOut, status: Status, append: bool) -> Save {
-        let CheckedOut { entry, spec, live } = actor;
+        let CheckedOut { entry, live, spec: _ } = actor;
         let at = entry.record_time(self.clock.now());
-        live.save(&spec.id, status, append, at)
+        live.save(&entry.key, status, append, at)
     }
 }
 

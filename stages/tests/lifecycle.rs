@@ -223,19 +223,18 @@ async fn a_stateless_actor_is_never_written_whatever_its_spawn_asks_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_stored_under_another_identity_or_skipped_as_stateless_is_loaded_not_overwritten()
-{
+async fn what_was_stored_under_another_parent_or_skipped_as_stateless_goes_on() {
     let world = world(counter()).await;
     world.register(vec![definition("joe")]).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 1);
     assert_eq!(world.add("joe").await.unwrap(), 2);
-    // Another parent is another key in the store.
+    // Its key in the store stays, whatever its parent is now (decision 48).
     let mut other = definition("joe");
     other.id.parent = "joe".into();
     world.register(vec![other]).await.unwrap();
-    assert_eq!(world.add("joe").await.unwrap(), 1);
-    world.register(vec![definition("joe")]).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 3);
+    world.register(vec![definition("joe")]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 4);
     // Changes made while the actor is stateless are in memory only.
     let short = Some(Duration::from_millis(100));
     let stateless = Definition { stateful: false, deactivate_after: short, ..definition("joe") };
@@ -244,8 +243,8 @@ async fn what_was_stored_under_another_identity_or_skipped_as_stateless_is_loade
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.add("joe").await.unwrap(), 1);
     world.register(vec![definition("joe")]).await.unwrap();
-    assert_eq!(world.add("joe").await.unwrap(), 4);
-    assert_eq!(world.head("joe").await.unwrap().version, 4);
+    assert_eq!(world.add("joe").await.unwrap(), 5);
+    assert_eq!(world.head("joe").await.unwrap().version, 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,13 +11,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending, ready};
 use support::*;
-use tidegate_stages::actor::{ActorId, HostAddress};
+use tidegate_stages::actor::{ActorId, Definition, HostAddress, Kind};
 use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::invocation::{Invocation, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::Mesh;
-use tidegate_stages::ports::{Registered, Registry, RegistryChange, StateStore, StoreError};
-use tidegate_stages::state::Timestamp;
+use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore, StoreError};
+use tidegate_stages::state::{Head, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::topology::{self, Ports, Settings};
 use tokio::sync::Semaphore;
@@ -361,4 +361,45 @@ async fn a_change_that_cannot_begin_in_time_is_never_made() {
     let mut names: Vec<_> = stored.iter().map(|one| one.id().name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["fourth", "template"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_whose_parent_has_changed_goes_on_with_its_state_until_it_is_deleted() {
+    let with_parent = |parent: &str| {
+        let id = stored_id("joe", parent);
+        Definition { id, kind: Kind::Unnamed, ..definition("joe") }
+    };
+    let mut world = world(counter()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    for expected in 1..=5 {
+        assert_eq!(world.add("joe").await.unwrap(), expected);
+    }
+    world.register(vec![with_parent("family")]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 6);
+    world = restarted(world).await;
+    assert_eq!(world.add("joe").await.unwrap(), 7);
+    world.register(vec![definition("joe")]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 8);
+    world.register(vec![with_parent("another")]).await.unwrap();
+    world = restarted(world).await;
+    let state = world.mesh.state("s", "joe").await.unwrap();
+    assert_eq!(number(state.state.as_ref()), 8);
+
+    // What an older version has left under another parent goes with it.
+    let head = StateStore::load(&world.memory, &id("joe")).await.unwrap().unwrap();
+    let old = Arc::new(stored_id("joe", "family"));
+    let left_over = Save::of_head(old.clone(), Head { epoch: 99, ..head }, true);
+    world.memory.save_all(vec![left_over]).await.pop().unwrap().unwrap();
+    world.mesh.delete("s", "joe").await.unwrap();
+    assert!(StateStore::load(&world.memory, &old).await.unwrap().is_none());
+    for parent in ["another", "family", ""] {
+        world.register(vec![with_parent(parent)]).await.unwrap();
+        assert_eq!(
+            world.mesh.state("s", "joe").await.unwrap_err().kind(),
+            ErrorKind::ActorNotFound
+        );
+    }
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+    world = restarted(world).await;
+    assert_eq!(world.add("joe").await.unwrap(), 2);
 }

@@ -148,7 +148,7 @@ impl Source {
 
 impl Opened {
     async fn ask(&self, actor: &ActorName, question: &Question<'_>) -> anyhow::Result<Answer> {
-        let id = registered(&*self.store.registry, actor).await?;
+        let id = key_of(&*self.store.registry, actor).await?;
         let entry = match question {
             Question::One(Which::Latest) => {
                 Entry::from(self.history.latest(&id).await?).exact(true)
@@ -169,14 +169,13 @@ impl Opened {
     }
 }
 
-/// Returns the registered actor id: its parent is part of its key.
-async fn registered(registry: &dyn Registry, actor: &ActorName) -> anyhow::Result<ActorId> {
+/// Returns the key under which the store has the actor.
+async fn key_of(registry: &dyn Registry, actor: &ActorName) -> anyhow::Result<Arc<ActorId>> {
     let all = registry.load().await?;
-    let known = all.iter().map(tidegate_stages::ports::Registered::id);
-    let mut known = known.filter(|id| id.system == actor.system && id.name == actor.name);
-    let Some(id) = known.next() else {
+    let is_meant = |id: &ActorId| id.system == actor.system && id.name == actor.name;
+    let Some(known) = all.into_iter().find(|one| is_meant(one.id())) else {
         let ActorName { system, name } = actor.clone();
         bail!(Error::ActorNotFound { system, name });
     };
-    Ok(id.clone())
+    Ok(known.key)
 }

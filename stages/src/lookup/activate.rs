@@ -50,7 +50,7 @@ impl Inner {
             }
             self.load_stored(entry, &spec, &incarnation).await?
         } else {
-            Live::fresh(incarnation.clone(), &spec.hosted.definition, None)
+            Live::fresh(incarnation.clone(), &spec.hosted.definition, false)
         });
         if let Some(revision) = spec.revision.filter(|_| spec.hosted.definition.stateful) {
             self.restore_at_spawn(entry, &spec, &mut live, revision).await?;
@@ -76,20 +76,19 @@ impl Inner {
         spec: &Spec,
         incarnation: &Arc<Incarnation>,
     ) -> Result<Live, Halt> {
-        let Some(head) = self.read(self.store.load(&spec.id)).await? else {
-            let stored_as = Some(spec.id.clone());
-            return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition, stored_as));
+        let Some(head) = self.read(self.store.load(&entry.key)).await? else {
+            return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition, true));
         };
         entry.newest_record_us.fetch_max(head.at.0, Ordering::Relaxed);
         // An orderly end under this epoch was acknowledged, its revision included.
         let is_older = head.epoch != incarnation.epoch;
         let was_active = head.status != Status::Deactivated;
         if !is_older && !was_active {
-            return Ok(Live::loaded(incarnation.clone(), spec.id.clone(), head, None));
+            return Ok(Live::loaded(incarnation.clone(), head, None));
         }
         let mut newest = None;
         if head.revision > 0 {
-            newest = self.read(self.store.load_revision(&spec.id, head.revision)).await?;
+            newest = self.read(self.store.load_revision(&entry.key, head.revision)).await?;
         }
         let missing = head.revision > 0 && newest.is_none();
         if (is_older && was_active) || missing {
@@ -98,9 +97,9 @@ impl Inner {
             if missing {
                 newest = Some(again.as_revision());
             }
-            self.write(Save::of_head(spec.id.clone(), again, missing)).await?;
+            self.write(Save::of_head(entry.key.clone(), again, missing)).await?;
         }
-        Ok(Live::loaded(incarnation.clone(), spec.id.clone(), head, newest.as_ref()))
+        Ok(Live::loaded(incarnation.clone(), head, newest.as_ref()))
     }
 
     /// Writes before any turn sees what is written.
@@ -138,16 +137,17 @@ impl Inner {
         live: &mut Live,
         number: u64,
     ) -> Result<(), Halt> {
-        let found = self.read(self.store.load_revision(&spec.id, number)).await?;
+        let found = self.read(self.store.load_revision(&entry.key, number)).await?;
         if let Some(revision) = found {
             live.restore(revision);
             let at = entry.record_time(self.timers.now());
-            let save = live.save(&spec.id, Status::Activated, true, at);
+            let save = live.save(&entry.key, Status::Activated, true, at);
             self.write(save).await?;
         } else {
             warn!(actor = %entry.actor, revision = number, "no such revision: going on with the current state");
         }
-        let spawned = Registered::spawned(spec.id.clone(), None);
+        let key = entry.key.clone();
+        let spawned = Registered { key, ..Registered::spawned(spec.id.clone(), None) };
         let noting = self.registry.apply(vec![RegistryChange::Put(spawned)]);
         in_time(noting).await.map_err(Halt::retryable)?;
         if let Source::Spawned { parent, .. } = entry.source() {
@@ -172,7 +172,7 @@ impl Inner {
             return Err(Halt::end(Error::Conflict(text)));
         }
         let Some(number) = number else { return Ok(()) };
-        let found = self.read(self.store.load_revision(&spec.id, number)).await?;
+        let found = self.read(self.store.load_revision(&entry.key, number)).await?;
         if matches!(activated.task, Task::Checkpoint(_)) {
             live.see_revision(found.as_ref());
         } else if found.is_none() {

@@ -23,7 +23,7 @@ impl Mesh {
         interval: Interval,
         limit: usize,
     ) -> Result<Page<Revision>, Error> {
-        self.history_reader.revisions(&*self.registered(system, name)?, interval, limit).await
+        self.history_reader.revisions(&*self.key_of(system, name)?, interval, limit).await
     }
 
     /// One revision of an actor.
@@ -31,7 +31,7 @@ impl Mesh {
     /// # Errors
     /// When the actor is unknown, its history has no such revision, or the store fails.
     pub async fn revision(&self, system: &str, name: &str, number: u64) -> Result<Revision, Error> {
-        self.history_reader.revision(&*self.registered(system, name)?, number).await
+        self.history_reader.revision(&*self.key_of(system, name)?, number).await
     }
 
     /// The newest revision of an actor at or before a time.
@@ -39,7 +39,7 @@ impl Mesh {
     /// # Errors
     /// When the actor is unknown, no revision is that old, or the store fails.
     pub async fn state_at(&self, system: &str, name: &str, at: Timestamp) -> Result<Then, Error> {
-        let id = self.registered(system, name)?;
+        let id = self.key_of(system, name)?;
         let incarnation = self.find(system, name)?.memory.lock().incarnation.clone();
         let settled = incarnation.is_none_or(|incarnation| incarnation.is_settled());
         self.history_reader.at(&id, at, settled).await
@@ -50,7 +50,7 @@ impl Mesh {
     /// # Errors
     /// When the actor is unknown, it has no durable state, or the store fails.
     pub async fn latest(&self, system: &str, name: &str) -> Result<Revision, Error> {
-        self.history_reader.latest(&*self.registered(system, name)?).await
+        self.history_reader.latest(&*self.key_of(system, name)?).await
     }
 
     /// Has an actor's content in its history, durably: appends a revision unless the newest one holds it.
@@ -84,9 +84,9 @@ impl Mesh {
         kept.map_err(|error| elsewhere(name, error))
     }
 
-    fn registered(&self, system: &str, name: &str) -> Result<Arc<ActorId>, Error> {
+    fn key_of(&self, system: &str, name: &str) -> Result<Arc<ActorId>, Error> {
         self.refuse_while_closed()?;
-        Ok(self.find(system, name)?.id())
+        Ok(self.find(system, name)?.key.clone())
     }
 }
 

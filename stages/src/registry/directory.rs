@@ -102,8 +102,19 @@ impl Directory {
             .cloned()
     }
 
-    /// Adds an entry, or replaces identity and source of the existing entry; the live state stays.
+    /// Adds an entry whose state lies under its own identity, or replaces identity and source of the existing entry; its key
+    /// and the live state stay.
     pub(crate) fn put(&self, id: Arc<ActorId>, source: Source) -> Arc<Entry> {
+        self.put_with_key(id.clone(), id, source)
+    }
+
+    /// As [`put`](Self::put); the state of a new entry lies under this key.
+    pub(crate) fn put_with_key(
+        &self,
+        key: Arc<ActorId>,
+        id: Arc<ActorId>,
+        source: Source,
+    ) -> Arc<Entry> {
         let hash = ActorRef::hash_of(&id.system, &id.name);
         source.count_instance();
         let mut shard = self.shard(hash).write();
@@ -116,7 +127,7 @@ impl Directory {
         }
         self.registered.lock().add(&id.system);
         let actor = ActorRef::new(&id.system, &id.name);
-        let entry = Arc::new(Entry::new(actor, id, source));
+        let entry = Arc::new(Entry::new(actor, key, id, source));
         shard.insert_unique(hash, entry.clone(), |entry| entry.actor.precomputed_hash());
         entry
     }

@@ -93,6 +93,9 @@ pub(crate) struct Memory {
 /// One registered actor; see the [module](self).
 pub(crate) struct Entry {
     pub(crate) actor: ActorRef,
+    /// The key under which its state lies: the identity with which it was first registered. Its parent may have changed since
+    /// (decision 48).
+    pub(crate) key: Arc<ActorId>,
     /// Identity and source, as registered now.
     pub(super) registered: RwLock<(Arc<ActorId>, Source)>,
     pub(crate) memory: Mutex<Memory>,
@@ -155,9 +158,15 @@ impl PlaceCell {
 }
 
 impl Entry {
-    pub(super) fn new(actor: ActorRef, id: Arc<ActorId>, source: Source) -> Self {
+    pub(super) fn new(
+        actor: ActorRef,
+        key: Arc<ActorId>,
+        id: Arc<ActorId>,
+        source: Source,
+    ) -> Self {
         Self {
             actor,
+            key,
             registered: RwLock::new((id, source)),
             memory: Mutex::default(),
             newest_record_us: AtomicU64::new(0),

@@ -27,7 +27,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn put(&mut self, one: Registered) {
+    /// Adds an entry to be stored. An actor that is registered already goes on with the key of its state.
+    fn put(&mut self, directory: &Directory, mut one: Registered) {
+        let id = one.id();
+        if let Some(known) = directory.find(&id.system, &id.name) {
+            one.key = known.key.clone();
+        }
         self.writes.push(RegistryChange::Put(one));
     }
 }
@@ -72,10 +77,10 @@ pub(super) fn registration(
                 Source::Spawned { .. } => {}
             }
         }
-        plan.put(Registered::definition(definition));
+        plan.put(directory, Registered::definition(definition));
     }
     for definition in retired {
-        plan.put(Registered::definition(definition.into()));
+        plan.put(directory, Registered::definition(definition.into()));
     }
     plan.moved.sort_unstable_by_key(|hosted: &Hosted| hosted.host_limit);
     plan.moved.dedup_by_key(|hosted| hosted.host_limit);
@@ -105,7 +110,7 @@ pub(super) fn spawn(directory: &Directory, spawn: Spawn) -> Result<Plan, Error> 
     for id in spawn.actors {
         let known = directory.find(&id.system, &id.name);
         match spawned(directory, id, spawn.revision)? {
-            Some(change) => plan.put(change),
+            Some(change) => plan.put(directory, change),
             None => plan.known.extend(known),
         }
     }
@@ -168,6 +173,10 @@ pub(super) fn forget(entry: &Entry) -> Plan {
 }
 
 fn note_change(old: &Definition, new: &Definition) {
+    if old.id.parent != new.id.parent {
+        let (from, to) = (&old.id.parent, &new.id.parent);
+        info!(actor = %new.id, from, to, "registered with another parent: its state and history go on");
+    }
     if old.host == new.host {
         info!(actor = %new.id, "definition replaced");
     } else {

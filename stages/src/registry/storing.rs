@@ -192,15 +192,16 @@ impl Keeper {
 
     /// Adds one registered entry to the directory. Returns `None` when its parent is missing.
     fn adopt(&self, one: Registered) -> Option<Arc<Entry>> {
+        let key = one.key;
         match one.entry {
             RegisteredEntry::Definition(definition) => {
                 let hosted = self.hosted(definition);
                 let id = Arc::new(hosted.definition.id.clone());
-                Some(self.directory.put(id, Source::Defined(hosted)))
+                Some(self.directory.put_with_key(key, id, Source::Defined(hosted)))
             }
             RegisteredEntry::Spawned { id, revision } => {
                 let parent = self.directory.find(&id.system, &id.parent)?;
-                Some(self.directory.put(id, Source::Spawned { parent, revision }))
+                Some(self.directory.put_with_key(key, id, Source::Spawned { parent, revision }))
             }
         }
     }

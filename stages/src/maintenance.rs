@@ -70,7 +70,7 @@ impl Keeper {
                 self.snapshot(&entry);
                 Ok(None)
             }
-            Task::Deactivate { idle, done } => Ok(self.deactivate(entry, idle, done)),
+            Task::Deactivate { idle, done } => Ok(self.deactivate(&entry, idle, done)),
             Task::Evict { last_used_ms, done } => Ok(self.evict(&entry, last_used_ms, done)),
             Task::Delete(question) => {
                 if let Err(error) = question.start() {
@@ -133,31 +133,31 @@ impl Keeper {
     /// Takes the actor out of memory once its last change is durable.
     fn deactivate(
         self: Arc<Self>,
-        entry: Arc<Entry>,
+        entry: &Arc<Entry>,
         idle: Option<Duration>,
         done: Reply<()>,
     ) -> Option<ParkedWork> {
         let timers = &self.submit.timers;
-        let actor = match CheckedOut::take(&entry) {
+        let actor = match CheckedOut::take(entry) {
             Ok(Some(actor)) => actor,
             Ok(None) => {
-                self.lookup.left(&entry);
+                self.lookup.left(entry);
                 done.send(Ok(()));
                 return None;
             }
             Err(in_doubt) => {
                 if let Some(idle) = idle {
-                    timers.idle_after(&entry, idle, idle);
+                    timers.idle_after(entry, idle, idle);
                 }
                 done.send(Err(in_doubt));
                 return None;
             }
         };
         if let Some(idle) = idle {
-            let used = timers.unused_for(&entry);
+            let used = timers.unused_for(entry);
             if used < idle {
                 actor.check_in();
-                timers.idle_after(&entry, idle, idle.saturating_sub(used));
+                timers.idle_after(entry, idle, idle.saturating_sub(used));
                 done.send(Ok(()));
                 return None;
             }

@@ -48,7 +48,7 @@ use crate::park::ParkLayer;
 use crate::path::Path;
 use crate::placement::{Mailboxes, OneNode};
 use crate::places::Places;
-use crate::ports::{Clock, Host};
+use crate::ports::{Clock, Host, HostProbe};
 use crate::registry::change::Change;
 use crate::registry::directory::Directory;
 use crate::registry::registration::Registrar;
@@ -58,7 +58,7 @@ use crate::retention::Growth;
 use crate::retry_budget::RetryBudgets;
 use crate::side_effects::{Planner, SideEffects};
 use crate::store_breaker::StoreBreaker;
-use crate::timer::Timers;
+use crate::timer::{TimerTask, Timers};
 
 /// Events that one commit holds at most.
 const COMMIT_EVENTS: usize = 2_048;
@@ -123,14 +123,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         timers.clone(),
     );
     let stop_timers = CancellationToken::new();
-    let breakers = Arc::new(HostBreakers {
-        queue: mailboxes.queue.clone(),
-        probe,
-        tasks: tasks.clone(),
-        stop: stop_timers.clone(),
-        patience: Patience { grace: settings.host_grace, accepted: settings.deadlines.patience },
-        host_connections: settings.host_connections,
-    });
+    let breakers = host_breakers(&settings, probe, &mailboxes, &stop_timers, &tasks);
     let invoke = ServiceBuilder::new()
         .layer(HostBreakerLayer { breakers })
         .service(Invoke::new(host, settings.deadlines.host));
@@ -164,9 +157,8 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(deliver, &effects, &tasks)?;
-    tasks.supervise("eviction", eviction.run(mailboxes.clone(), stop_timers.clone()));
-    let timer_task = timer_task.run(mailboxes.clone(), directory.clone(), stop_timers.clone());
-    tasks.supervise("timers", timer_task);
+    let of_time = (timer_task, eviction);
+    start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
         caller,
@@ -181,6 +173,36 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         durations: InvocationDurations::new(),
         history_reader: HistoryReader::new(store, clock),
     })
+}
+
+/// What is known of hosts that are away, and how long their calls wait for them.
+fn host_breakers(
+    settings: &Settings,
+    probe: Arc<dyn HostProbe>,
+    mailboxes: &Mailboxes,
+    stop: &CancellationToken,
+    tasks: &Drain,
+) -> Arc<HostBreakers> {
+    Arc::new(HostBreakers {
+        queue: mailboxes.queue.clone(),
+        probe,
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+        patience: Patience { grace: settings.host_grace, accepted: settings.deadlines.patience },
+        host_connections: settings.host_connections,
+    })
+}
+
+/// Timers and eviction: what the mesh does by itself.
+fn start_timers(
+    (timers, eviction): (TimerTask, Eviction),
+    mailboxes: &Mailboxes,
+    directory: &Arc<Directory>,
+    stop: &CancellationToken,
+    tasks: &Drain,
+) {
+    tasks.supervise("eviction", eviction.run(mailboxes.clone(), stop.clone()));
+    tasks.supervise("timers", timers.run(mailboxes.clone(), directory.clone(), stop.clone()));
 }
 
 /// Caller, with the layers that it wears.

@@ -74,21 +74,21 @@ impl Call {
     }
 }
 
-/// Counts the call when it never ran, and logs it, at most one such call per second.
+/// Logs a call that nobody waits for. One that never ran is counted as lost; an outage loses many at once, so at most one
+/// of those is logged per second.
 fn note_failed(call: &Call, actor: &ActorRef, error: &Error) {
     static LAST: Mutex<(Option<Instant>, u64)> = Mutex::new((None, 0));
+    let mut unlogged = 0;
     if error.is_retryable() {
         counter!(CALLS_LOST_TOTAL).increment(1);
-    }
-    let unlogged = {
         let mut last = LAST.lock();
         if last.0.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
             last.1 += 1;
             return;
         }
         last.0 = Some(Instant::now());
-        std::mem::take(&mut last.1)
-    };
+        unlogged = std::mem::take(&mut last.1);
+    }
     let (action, from) = (&call.action, &call.identity);
     warn!(%actor, action, %from, %error, unlogged, "a call that nobody waits for has failed");
 }

@@ -270,6 +270,10 @@ impl KeyedEvent for Mail {
     fn class(&self) -> u32 {
         0
     }
+
+    type Handle = ();
+
+    fn handle(&self) {}
 }
 
 /// Checks the order within each key.

@@ -36,6 +36,10 @@ impl KeyedEvent for Letter {
     fn class(&self) -> u32 {
         0
     }
+
+    type Handle = ();
+
+    fn handle(&self) {}
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -5,6 +5,7 @@
 //! all keys, first in first out; it holds neither demand nor a permit meanwhile. Events that need nothing of the gate are
 //! granted past the line.
 
+use std::any::Any;
 use std::fmt;
 use std::task::Waker;
 
@@ -12,14 +13,25 @@ use std::task::Waker;
 ///
 /// The producer calls these methods with its lock held. They must be quick, and must not call the producer.
 pub trait Gate<T>: Send + Sync {
-    /// Whether the event needs something of this gate. The answer must not change while the event is queued.
+    /// Whether the event needs something of this gate. The answer must not change while the event is queued,
+    /// but by [`leave`](Gate::leave).
     fn concerns(&self, event: &T) -> bool;
 
     /// Takes what the event needs and puts it into the event, which is then granted. Otherwise it takes nothing, and
     /// wakes the waker once when another try may succeed, outside of this method and without a lock that this method
     /// takes.
     fn enter(&self, event: &mut T, waker: &Waker) -> Entry;
+
+    /// Takes what `enter` gave out of an event that still has it, because it was parked with it, and whose key is paused: it
+    /// enters again. The producer drops what is returned without its lock.
+    fn leave(&self, event: &mut T) -> Option<Left> {
+        let _ = event;
+        None
+    }
 }
+
+/// What an event has given up; it is free when this is dropped.
+pub type Left = Box<dyn Any + Send>;
 
 /// What a [`Gate`] says of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

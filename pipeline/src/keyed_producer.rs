@@ -10,24 +10,26 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::buffer::{Bound, Full, Permit, Refused, Rejected};
-pub use crate::dispatcher::keyed::{Ahead, EventId};
+pub use crate::dispatcher::keyed::{Ahead, EventId, MAX_PAUSED, WaitsFor};
 use crate::drain::Drainable;
 use crate::gate::Gate;
 use crate::sealed::Sealed;
 use crate::share::Share;
 use crate::subscription::{Attach, Link, Subscribe, SubscribeError, SubscribeOptions};
 
+mod control;
 mod shared;
 mod turn;
 
+pub use control::{Cancelled, EventView, KeyView, MAX_LOOK, PauseError};
 pub use turn::{Hold, Parked, Turn};
 
-use shared::KeyedShared;
+use shared::{KeyedShared, Timed};
 
 /// An event that belongs to a key.
 ///
-/// The producer calls these methods, and the key's `Clone`, `Eq` and `Hash`, with its lock held. They
-/// must read the event and nothing else.
+/// The producer calls these methods, the key's `Clone`, `Eq` and `Hash`, and the handle's `Clone` and `Drop`, with its
+/// lock held. They must read the event and nothing else.
 pub trait KeyedEvent: Send + 'static {
     /// The name of a mailbox. Cheap to clone.
     type Key: Clone + Eq + Hash + Send + 'static;
@@ -38,6 +40,13 @@ pub trait KeyedEvent: Send + 'static {
     /// Returns the class of this event. A class may have a limit of events in flight
     /// ([`KeyedProducer::set_class_limit`]); without one, demand alone bounds them.
     fn class(&self) -> u32;
+
+    /// What is shown of an event, and kept while its turn runs: the means to tell its task that it is cancelled, for
+    /// example. `()` when that is nothing.
+    type Handle: Clone + Send + 'static;
+
+    /// Returns the handle of this event.
+    fn handle(&self) -> Self::Handle;
 }
 
 /// How a keyed producer is made.
@@ -65,7 +74,7 @@ struct CloseOnDrop<T: KeyedEvent>(Arc<KeyedShared<T>>);
 
 impl<T: KeyedEvent> Drop for CloseOnDrop<T> {
     fn drop(&mut self) {
-        self.0.close(true);
+        drop(self.0.close(true));
     }
 }
 
@@ -132,17 +141,15 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.shared.push(event, true).inspect_err(|error| self.shared.metrics.refused(error.reason))
     }
 
-    /// Removes an event if it is still queued, and returns it. It does not look at the other events of its key.
-    pub fn remove(&self, key: &T::Key, id: EventId) -> Option<T> {
-        self.shared.with(|state| state.machine.remove(key, id))
-    }
-
     /// Removes the queued events of all keys for which `is_meant` returns true, and returns them. `is_meant` may change the
     /// class of an event, which stays where it is in the queue of its key. It looks at every queued event, with the
     /// producer's lock held.
     pub fn take_where(&self, mut is_meant: impl FnMut(&mut T) -> bool) -> Vec<T> {
-        let class_of = |event: &mut T| if is_meant(event) { None } else { Some(event.class()) };
-        self.shared.with(|state| state.machine.take(class_of))
+        let class_of = |timed: &mut Timed<T>| {
+            if is_meant(&mut timed.event) { None } else { Some(timed.event.class()) }
+        };
+        let taken = self.shared.with(|state| state.machine.take(class_of));
+        taken.into_iter().map(|timed| timed.event).collect()
     }
 
     /// What is granted before an event of this key and class that is pushed now.
@@ -158,9 +165,11 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         key: &T::Key,
         class: u32,
         most: usize,
-        is_late: impl FnMut(Ahead, &T) -> bool,
+        mut is_late: impl FnMut(Ahead, &T) -> bool,
     ) -> Vec<T> {
-        self.shared.with(|state| state.machine.shed_late(key, class, most, is_late))
+        let is_late = |ahead, timed: &Timed<T>| is_late(ahead, &timed.event);
+        let late = self.shared.with(|state| state.machine.shed_late(key, class, most, is_late));
+        late.into_iter().map(|timed| timed.event).collect()
     }
 
     /// Limits how many events of a class are in flight at once. `usize::MAX`, the default, means no
@@ -192,10 +201,11 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.shared.capacity.used()
     }
 
-    /// Closes the producer. [`reserve`](KeyedProducer::reserve) and [`push`](KeyedProducer::push) fail
-    /// from now on; queued and exempt events go on.
-    pub fn close(&self) {
-        self.shared.close(false);
+    /// Closes the producer. [`reserve`](KeyedProducer::reserve), [`push`](KeyedProducer::push) and
+    /// [`pause`](KeyedProducer::pause) fail from now on; queued and exempt events go on. All pauses end: what is queued
+    /// for a paused key will not run, and is returned.
+    pub fn close(&self) -> Vec<T> {
+        self.shared.close(false)
     }
 
     /// Whether no event is queued, in flight or parked.
@@ -245,9 +255,10 @@ impl<T: KeyedEvent> Subscribe<Turn<T>> for KeyedProducer<T> {
     }
 }
 
+/// A drain drops what is queued for paused keys when it closes the producer.
 impl<T: KeyedEvent> Drainable for KeyedProducer<T> {
     fn close(&self) {
-        self.shared.close(false);
+        drop(self.shared.close(false));
     }
 
     fn finished(&self) -> BoxFuture<'_, ()> {

@@ -38,6 +38,12 @@
 #![doc = include_str!("../examples/keyed.rs")]
 //! ```
 //!
+//! ## A mailbox that is paused
+//!
+//! ```
+#![doc = include_str!("../examples/pause.rs")]
+//! ```
+//!
 //! ## A rate limit
 //!
 //! ```
@@ -89,11 +95,12 @@ pub use buffer::{Bound, Full, Permit, Refused, Rejected};
 pub use consumer::{Consumer, ConsumerOptions};
 pub use dispatcher::{Broadcast, Demand, Dispatcher, Partition};
 pub use drain::{Drain, Drainable, Drained};
-pub use gate::{Entry, Gate};
+pub use gate::{Entry, Gate, Left};
 pub use guard::before_abort;
 pub use inbox::Ended;
 pub use keyed_producer::{
-    Ahead, EventId, Hold, KeyedEvent, KeyedOptions, KeyedProducer, Parked, Turn,
+    Ahead, Cancelled, EventId, EventView, Hold, KeyView, KeyedEvent, KeyedOptions, KeyedProducer,
+    Parked, PauseError, Turn, WaitsFor,
 };
 pub use producer::{
     Call, CallError, CallService, CastFuture, CastService, Producer, ProducerOptions, Reply, Source,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, counter};
+use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::refused::Refused;
 
@@ -21,6 +21,26 @@ pub const EVENTS_FAILED_TOTAL: &str = "tidegate_events_failed_total";
 pub const EVENTS_PANICKED_TOTAL: &str = "tidegate_events_panicked_total";
 /// Seconds that a service took, by stage and outcome (`ok`, `error`).
 pub const STAGE_DURATION_SECONDS: &str = "tidegate_stage_duration_seconds";
+/// Seconds that an event waited in its mailbox, by stage: from its push, or from when it was resumed, to its grant.
+pub const QUEUE_DURATION_SECONDS: &str = "tidegate_queue_duration_seconds";
+/// Seconds of a turn, by stage: from the grant until its key is free or parked.
+pub const TURN_DURATION_SECONDS: &str = "tidegate_turn_duration_seconds";
+
+/// The handles of a keyed producer: how long its events wait, and how long their turns take.
+#[derive(Debug)]
+pub(crate) struct TurnTimes {
+    pub(crate) queued: Histogram,
+    pub(crate) turns: Histogram,
+}
+
+impl TurnTimes {
+    pub(crate) fn new(stage: &'static str) -> TurnTimes {
+        TurnTimes {
+            queued: histogram!(QUEUE_DURATION_SECONDS, "stage" => stage),
+            turns: histogram!(TURN_DURATION_SECONDS, "stage" => stage),
+        }
+    }
+}
 
 /// A producer's handles.
 #[derive(Debug)]

@@ -13,6 +13,8 @@ mod keyed;
 mod manual_demand;
 #[path = "../examples/partition.rs"]
 mod partition;
+#[path = "../examples/pause.rs"]
+mod pause;
 #[path = "../examples/producer.rs"]
 mod producer;
 #[path = "../examples/producer_consumer.rs"]
@@ -22,12 +24,13 @@ mod rate_limit;
 
 type Example = (&'static str, fn() -> anyhow::Result<()>);
 
-const EXAMPLES: [Example; 8] = [
+const EXAMPLES: [Example; 9] = [
     ("batching", batching::main),
     ("broadcast", broadcast::main),
     ("keyed", keyed::main),
     ("manual_demand", manual_demand::main),
     ("partition", partition::main),
+    ("pause", pause::main),
     ("producer", producer::main),
     ("producer_consumer", producer_consumer::main),
     ("rate_limit", rate_limit::main),

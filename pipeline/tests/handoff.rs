@@ -107,6 +107,10 @@ impl KeyedEvent for Mail {
     fn class(&self) -> u32 {
         u32::try_from(self.key % 3).unwrap_or_default()
     }
+
+    type Handle = ();
+
+    fn handle(&self) {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -119,3 +119,51 @@ async fn demand_grants_waiting_shed_calls_and_times_are_counted_per_stage() {
         assert_eq!(recorded.get(name), Some(value), "{name} of {recorded:?}");
     }
 }
+
+struct Letter;
+
+impl KeyedEvent for Letter {
+    type Key = u8;
+
+    fn key(&self) -> &u8 {
+        &0
+    }
+
+    fn class(&self) -> u32 {
+        0
+    }
+
+    type Handle = ();
+
+    fn handle(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_in_a_mailbox_and_time_of_turns_are_apart() {
+    let recorded = Recorded::default();
+    let _guard = ::metrics::set_default_local_recorder(&recorded);
+    let drain = Drain::new();
+    let mailboxes = KeyedProducer::new(KeyedOptions {
+        name: "mailboxes",
+        bound: Bound { events: 10, bytes: 100 },
+        per_key: 10,
+        full: Full::Shed,
+    });
+    for _ in 0..2 {
+        mailboxes.push(Letter).unwrap();
+    }
+    sleep(Duration::from_secs(1)).await;
+    let service = service_fn(|turn: Turn<Letter>| async move {
+        sleep(Duration::from_secs(3)).await;
+        drop(turn);
+        Ok::<(), Infallible>(())
+    });
+    Consumer::spawn(ConsumerOptions { name: "worker", concurrency: 4 }, service, &drain)
+        .subscribe(&mailboxes, SubscribeOptions::max_demand(4))
+        .unwrap();
+    mailboxes.idle().await;
+    // The first waits a second, the second one also for the turn of the first.
+    let queued = recorded.get("tidegate_queue_duration_seconds{stage=mailboxes}");
+    let turns = recorded.get("tidegate_turn_duration_seconds{stage=mailboxes}");
+    assert_eq!((queued, turns), (Some(1_000 + 4_000), Some(2 * 3_000)));
+}

@@ -51,10 +51,13 @@ impl Mailboxes {
         Self { queue, placement, deadlines, is_closed: Arc::default() }
     }
 
-    /// Refuses clients from now on; what was admitted goes on.
+    /// Refuses clients from now on; what was admitted goes on. All pauses end: what waits for a paused actor is refused,
+    /// as not started.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        self.queue.close();
+        for placed in self.queue.close() {
+            placed.fail(Error::Draining);
+        }
     }
 
     /// Whether clients are refused.

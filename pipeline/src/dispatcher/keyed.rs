@@ -1,8 +1,9 @@
 //! Keyed: one event in flight per key, first in first out per key, fair between keys.
 //!
-//! The machine has one *slot* per key that has an event queued or in flight. A key is in one of four
-//! states: *idle* (it has no slot), *ready* (its first event may be granted), *in line* (its first event was refused by
-//! the [gate](crate::gate)), or *held* (its event is in flight or parked). Each event belongs to a *class*, which may limit its events in flight. A
+//! The machine has one *slot* per key that has an event queued or in flight, or is paused. A key is in one of four
+//! states: *idle*, *ready* (its first event may be granted), *in line* (its first event was refused by
+//! the [gate](crate::gate)), or *held* (its event is in flight or parked). A *paused* key is idle or held. Each event
+//! belongs to a *class*, which may limit its events in flight. A
 //! class has a queue of its ready keys. Classes that can grant take turns: they are in *rotation*.
 //!
 //! A grant needs three things at once: demand of a subscriber, a permit of the class, and a ready key; and a fourth when
@@ -22,6 +23,8 @@ use crate::subscription::SubscriberId;
 mod class;
 mod late;
 mod line;
+mod look;
+mod pause;
 mod remove;
 mod ready_queue;
 mod slot;
@@ -30,8 +33,12 @@ mod waiting;
 mod take;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod properties;
 
 pub use late::Ahead;
+pub use look::WaitsFor;
+pub use pause::MAX_PAUSED;
 pub use waiting::EventId;
 
 use class::Class;
@@ -52,6 +59,13 @@ pub(crate) struct Held {
     subscriber: SubscriberId,
 }
 
+impl Held {
+    /// The name of the event.
+    pub(crate) fn id(self) -> EventId {
+        self.id
+    }
+}
+
 /// Proof that a key is parked: held without demand and without a permit of its class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ParkedKey {
@@ -67,13 +81,13 @@ pub(crate) struct KeyedGrant<T> {
     pub(crate) event: T,
 }
 
-/// The machine; see the [module](self).
+/// The machine; see the [module](self). It keeps an `R` of each event in flight or parked.
 #[derive(Debug)]
-pub(crate) struct Keyed<K, T> {
+pub(crate) struct Keyed<K, T, R = ()> {
     /// Finds the slot of a key.
     table: HashTable<u32>,
     hasher: Seeded,
-    slots: Slots<K, T>,
+    slots: Slots<K, T, R>,
     classes: HashMap<u32, Class>,
     /// How many of them have a limit.
     limited: usize,
@@ -87,11 +101,13 @@ pub(crate) struct Keyed<K, T> {
     queued: usize,
     in_flight: usize,
     parked: usize,
+    /// How many keys are paused.
+    paused: usize,
 }
 
-impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
+impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     /// `per_key` bounds the queue of each key.
-    pub(crate) fn new(per_key: usize) -> Keyed<K, T> {
+    pub(crate) fn new(per_key: usize) -> Keyed<K, T, R> {
         Keyed {
             table: HashTable::new(),
             hasher: Seeded::default(),
@@ -106,6 +122,7 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             queued: 0,
             in_flight: 0,
             parked: 0,
+            paused: 0,
         }
     }
 
@@ -278,6 +295,9 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         let queue = self.slots.get_mut(parked.slot);
         queue.waiting.push_front(Queued { id: parked.id, event, class, exempt: true });
         self.queued += 1;
+        if queue.paused.is_some() {
+            self.give_up(parked.slot);
+        }
         self.requeue(parked.slot);
     }
 
@@ -285,26 +305,6 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
     pub(crate) fn release_parked(&mut self, parked: ParkedKey) {
         self.parked -= 1;
         self.requeue(parked.slot);
-    }
-
-    /// Removes all queued events and returns them. Forgets all demand.
-    pub(crate) fn clear(&mut self) -> Vec<T> {
-        self.rotation.clear();
-        self.subscribers = Subscribers::default();
-        self.queued = 0;
-        let mut all = Vec::new();
-        for slot in self.slots.occupied() {
-            let queue = self.slots.get_mut(slot);
-            queue.counted = 0;
-            all.extend(queue.waiting.drain().map(|queued| queued.event));
-            match queue.state {
-                KeyState::Ready(class) => self.make_unready(slot, class),
-                KeyState::InLine => self.leave_line(slot),
-                KeyState::Idle | KeyState::Held => continue,
-            }
-            self.requeue(slot);
-        }
-        all
     }
 
     fn give_back(&mut self, held: Held) -> usize {
@@ -316,11 +316,12 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         self.subscribers.update(held.subscriber, |account| account.give_back(1))
     }
 
-    /// Makes a key that is no longer held ready again, or removes its slot when nothing is queued.
+    /// Makes a key that is no longer held ready again, or removes its slot when nothing needs it.
     fn requeue(&mut self, slot: u32) {
         let queue = self.slots.get_mut(slot);
         queue.state = KeyState::Idle;
-        if queue.waiting.is_empty() {
+        queue.running = None;
+        if queue.waiting.is_empty() && queue.paused.is_none() {
             let hash = self.slots.remove(slot);
             if let Ok(entry) = self.table.find_entry(hash, |at| *at == slot) {
                 entry.remove();
@@ -332,6 +333,9 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
 
     fn make_ready(&mut self, slot: u32) {
         let queue = self.slots.get_mut(slot);
+        if queue.paused.is_some() {
+            return;
+        }
         let Some(class) = queue.waiting.front().map(|head| head.class) else { return };
         queue.state = KeyState::Ready(class);
         self.classes.entry(class).or_default().ready.push_back(&mut self.slots, slot);

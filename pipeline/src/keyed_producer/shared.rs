@@ -2,16 +2,18 @@
 
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::buffer::{Capacity, Refused, Rejected};
 use crate::dispatcher::keyed::{EventId, Keyed, KeyedGrant};
-use crate::gate::{Gate, Gated};
+use crate::gate::{Entry, Gate, Gated, Left};
 use crate::guard;
 use crate::keyed_producer::{KeyedEvent, KeyedOptions, Turn};
-use crate::metrics::ProducerMetrics;
+use crate::metrics::{ProducerMetrics, TurnTimes};
 use crate::subscription::{
     Batch, DemandSender, Link, Output, Pair, SubscribeError, SubscribeOptions, SubscriberId,
     Upstream, channel,
@@ -32,10 +34,29 @@ pub(super) struct KeyedShared<T: KeyedEvent> {
     /// Notified when no event is queued, in flight or parked.
     idle: Notify,
     pub(super) metrics: ProducerMetrics,
+    times: TurnTimes,
+}
+
+/// A queued event.
+pub(super) struct Timed<T> {
+    pub(super) event: T,
+    /// When it was pushed or resumed.
+    pub(super) since: Instant,
+}
+
+/// What is kept of an event in flight or parked.
+pub(super) struct Running<H> {
+    pub(super) id: EventId,
+    pub(super) class: u32,
+    /// When it was granted.
+    pub(super) since: Instant,
+    /// When it was parked.
+    pub(super) parked: Option<Instant>,
+    pub(super) handle: H,
 }
 
 pub(super) struct State<T: KeyedEvent> {
-    pub(super) machine: Keyed<T::Key, T>,
+    pub(super) machine: Keyed<T::Key, Timed<T>, Running<T::Handle>>,
     outputs: Vec<Arc<Output<Turn<T>>>>,
     next_id: u64,
     pub(super) phase: Phase,
@@ -47,7 +68,8 @@ pub(super) struct State<T: KeyedEvent> {
 struct Outgoing<T: KeyedEvent> {
     /// Where to send it. The channel closes when the last clone is dropped.
     output: Option<Arc<Output<Turn<T>>>>,
-    grant: KeyedGrant<T>,
+    grant: KeyedGrant<Timed<T>>,
+    waited: Duration,
     /// Whether the machine has more to grant.
     more: bool,
 }
@@ -61,14 +83,19 @@ struct After<T: KeyedEvent> {
 }
 
 impl<T: KeyedEvent> State<T> {
-    fn next(&mut self) -> Option<Outgoing<T>> {
+    fn next(&mut self, now: Instant) -> Option<Outgoing<T>> {
         let grant = self.machine.grant()?;
+        let Timed { event, since } = &grant.event;
+        let waited = now.saturating_duration_since(*since);
+        let (id, class) = (grant.held.id(), event.class());
+        let running = Running { id, class, since: now, parked: None, handle: event.handle() };
+        self.machine.keep(grant.held, running);
         let output = self.outputs.iter().find(|output| output.id == grant.to).map(Arc::clone);
-        Some(Outgoing { output, grant, more: self.machine.has_grant() })
+        Some(Outgoing { output, grant, waited, more: self.machine.has_grant() })
     }
 
-    fn after(&mut self) -> After<T> {
-        let outgoing = self.next();
+    fn after(&mut self, now: Instant) -> After<T> {
+        let outgoing = self.next(now);
         let is_idle = self.machine.is_idle();
         let ended = if is_idle && self.is_orphan {
             self.phase = Phase::Ended;
@@ -77,6 +104,23 @@ impl<T: KeyedEvent> State<T> {
             Vec::new()
         };
         After { outgoing, ended, is_idle }
+    }
+}
+
+/// The gate of an event, asked for a queued one.
+struct TimedGate<T>(Box<dyn Gate<T>>);
+
+impl<T> Gate<Timed<T>> for TimedGate<T> {
+    fn concerns(&self, timed: &Timed<T>) -> bool {
+        self.0.concerns(&timed.event)
+    }
+
+    fn enter(&self, timed: &mut Timed<T>, waker: &Waker) -> Entry {
+        self.0.enter(&mut timed.event, waker)
+    }
+
+    fn leave(&self, timed: &mut Timed<T>) -> Option<Left> {
+        self.0.leave(&mut timed.event)
     }
 }
 
@@ -95,6 +139,7 @@ impl<T: KeyedEvent> KeyedShared<T> {
     pub(super) fn gated(options: &KeyedOptions, gate: Box<dyn Gate<T>>) -> Arc<KeyedShared<T>> {
         let shared = Arc::new(KeyedShared::new(options));
         let waker = Waker::from(Arc::new(GateWaker(Arc::downgrade(&shared))));
+        let gate = Box::new(TimedGate(gate));
         shared.state.lock().machine.set_gate(Gated { gate, waker });
         shared
     }
@@ -111,6 +156,7 @@ impl<T: KeyedEvent> KeyedShared<T> {
             }),
             idle: Notify::new(),
             metrics: ProducerMetrics::new(options.name),
+            times: TurnTimes::new(options.name),
         }
     }
 
@@ -143,10 +189,19 @@ impl<T: KeyedEvent> KeyedShared<T> {
     /// Two threads may send to one subscriber in any order. The order within a key is safe, because
     /// only one event of a key is in flight.
     pub(super) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State<T>) -> R) -> R {
+        self.with_at(Instant::now(), change)
+    }
+
+    /// The same, for a caller that knows the time.
+    pub(super) fn with_at<R>(
+        self: &Arc<Self>,
+        now: Instant,
+        change: impl FnOnce(&mut State<T>) -> R,
+    ) -> R {
         let (result, after) = guard::or_abort(|| {
             let mut state = self.state.lock();
             let result = change(&mut state);
-            (result, state.after())
+            (result, state.after(now))
         });
         self.finish(after);
         result
@@ -158,9 +213,10 @@ impl<T: KeyedEvent> KeyedShared<T> {
         }
         drop(after.ended);
         let mut next = after.outgoing;
-        while let Some(Outgoing { output, grant, more }) = next {
-            let turn = Turn::new(grant.event, Arc::clone(self), grant.held);
+        while let Some(Outgoing { output, grant, waited, more }) = next {
+            let turn = Turn::new(grant.event.event, waited, Arc::clone(self), grant.held);
             self.metrics.granted(1);
+            self.times.queued.record(waited);
             if let Some(output) = output {
                 // The consumer has left and its demand was not removed yet: the turn ends here.
                 match output.send(Batch::One(turn)) {
@@ -168,29 +224,40 @@ impl<T: KeyedEvent> KeyedShared<T> {
                     Err(turn) => drop(turn),
                 }
             }
-            next = if more { self.state.lock().next() } else { None };
+            next = if more { self.state.lock().next(Instant::now()) } else { None };
         }
     }
 
     pub(super) fn push(self: &Arc<Self>, event: T, exempt: bool) -> Result<EventId, Rejected<T>> {
-        let class = event.class();
-        self.with(|state| {
+        let (class, since) = (event.class(), Instant::now());
+        self.with_at(since, |state| {
             let last = if exempt { Phase::Closed } else { Phase::Open };
             if state.phase > last {
                 return Err(Rejected { event, reason: Refused::Closed });
             }
             let key = event.key().clone();
-            let pushed = state.machine.push(&key, event, class, exempt);
-            pushed.map_err(|event| Rejected { event, reason: Refused::KeyFull })
+            let pushed = state.machine.push(&key, Timed { event, since }, class, exempt);
+            pushed.map_err(|Timed { event, .. }| Rejected { event, reason: Refused::KeyFull })
         })
     }
 
-    pub(super) fn close(self: &Arc<Self>, is_orphan: bool) {
+    /// Ends the pauses too: what is queued for a paused key is returned.
+    pub(super) fn close(self: &Arc<Self>, is_orphan: bool) -> Vec<T> {
         self.capacity.close();
-        self.with(|state| {
+        let ended = self.with(|state| {
             state.phase = state.phase.max(Phase::Closed);
             state.is_orphan |= is_orphan;
+            state.machine.end_pauses()
         });
+        ended.into_iter().map(|timed| timed.event).collect()
+    }
+
+    /// Notes that a turn has ended or was parked.
+    pub(super) fn turn_over(&self, asked: usize, since: Option<Instant>, now: Instant) {
+        self.metrics.asked(asked);
+        if let Some(since) = since {
+            self.times.turns.record(now.saturating_duration_since(since));
+        }
     }
 
     pub(super) fn end(self: &Arc<Self>) {

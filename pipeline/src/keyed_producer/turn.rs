@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::dispatcher::keyed::{Held, ParkedKey};
 use crate::keyed_producer::KeyedEvent;
-use crate::keyed_producer::shared::{KeyedShared, Phase};
+use crate::keyed_producer::shared::{KeyedShared, Phase, Timed};
 
 /// One event and the hold on its key.
 pub struct Turn<T: KeyedEvent> {
     event: T,
+    waited: Duration,
     hold: Hold<T>,
 }
 
@@ -29,8 +33,18 @@ pub struct Parked<T: KeyedEvent> {
 }
 
 impl<T: KeyedEvent> Turn<T> {
-    pub(super) fn new(event: T, shared: Arc<KeyedShared<T>>, held: Held) -> Turn<T> {
-        Turn { event, hold: Hold { shared, held: Some(held) } }
+    pub(super) fn new(
+        event: T,
+        waited: Duration,
+        shared: Arc<KeyedShared<T>>,
+        held: Held,
+    ) -> Turn<T> {
+        Turn { event, waited, hold: Hold { shared, held: Some(held) } }
+    }
+
+    /// How long the event was queued. A resumed event counts from when it was resumed.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Returns the event.
@@ -55,8 +69,14 @@ impl<T: KeyedEvent> Hold<T> {
     pub fn park(mut self) -> Parked<T> {
         let shared = Arc::clone(&self.shared);
         let parked = self.held.take().map(|held| {
-            let (parked, asked) = shared.with(|state| state.machine.park(held));
-            shared.metrics.asked(asked);
+            let now = Instant::now();
+            let (parked, asked, since) = shared.with_at(now, |state| {
+                let (parked, asked) = state.machine.park(held);
+                let running = state.machine.kept_parked(parked);
+                let since = running.map(|running| (running.since, running.parked = Some(now)).0);
+                (parked, asked, since)
+            });
+            shared.turn_over(asked, since, now);
             parked
         });
         Parked { shared, parked }
@@ -66,8 +86,12 @@ impl<T: KeyedEvent> Hold<T> {
 impl<T: KeyedEvent> Drop for Hold<T> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            let asked = self.shared.with(|state| state.machine.release(held));
-            self.shared.metrics.asked(asked);
+            let now = Instant::now();
+            let (asked, since) = self.shared.with_at(now, |state| {
+                let since = state.machine.kept(held).map(|running| running.since);
+                (state.machine.release(held), since)
+            });
+            self.shared.turn_over(asked, since, now);
         }
     }
 }
@@ -77,14 +101,14 @@ impl<T: KeyedEvent> Parked<T> {
     /// [`KeyedProducer::end`](crate::KeyedProducer::end) it is dropped.
     pub fn resume(mut self, event: T) {
         let Some(parked) = self.parked.take() else { return };
-        let class = event.class();
-        let refused = self.shared.with(|state| {
+        let (class, since) = (event.class(), Instant::now());
+        let refused = self.shared.with_at(since, |state| {
             if state.phase == Phase::Ended {
                 state.machine.release_parked(parked);
-                return Some(event);
+                return (Some(event), None);
             }
-            state.machine.resume(parked, event, class);
-            None
+            state.machine.resume(parked, Timed { event, since }, class);
+            (None, state.machine.take_left())
         });
         drop(refused);
     }

@@ -272,4 +272,8 @@ impl KeyedEvent for Placed {
     fn class(&self) -> u32 {
         self.host_limit
     }
+
+    type Handle = ();
+
+    fn handle(&self) {}
 }

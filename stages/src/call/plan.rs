@@ -124,4 +124,8 @@ impl KeyedEvent for PlannedEffect {
     fn class(&self) -> u32 {
         0
     }
+
+    type Handle = ();
+
+    fn handle(&self) {}
 }

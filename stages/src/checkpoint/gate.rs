@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use tidegate_pipeline::{Entry, Gate};
+use tidegate_pipeline::{Entry, Gate, Left};
 
 use crate::call::{Placed, Task};
 use crate::places::Places;
@@ -42,5 +42,10 @@ impl Gate<Placed> for CheckpointGate {
             Err(refusal) => return refusal,
         }
         Entry::Entered
+    }
+
+    /// A turn of a paused actor keeps neither place nor the right of a probe.
+    fn leave(&self, placed: &mut Placed) -> Option<Left> {
+        Some(Box::new(placed.place.take()?))
     }
 }

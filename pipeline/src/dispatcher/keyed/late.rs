@@ -22,13 +22,13 @@ pub struct Ahead {
     pub of_all: usize,
 }
 
-impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
+impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     /// What is granted before an event that is pushed now.
     pub(crate) fn ahead(&mut self, key: &K, class: u32) -> Ahead {
         let keys = self.ready_keys(class);
         let Some(slot) = self.slot_of(key) else { return self.ahead_of(0, keys, class) };
         let queue = self.slots.get_mut(slot);
-        let (of_key, is_ready) = (queue.waiting.len(), queue.state != KeyState::Held);
+        let (of_key, is_ready) = (queue.waiting.len(), matches!(queue.state, KeyState::Ready(_)));
         // The position of its key takes long to find: the key counts as the last.
         self.ahead_of(of_key, keys.saturating_sub(usize::from(is_ready)), class)
     }

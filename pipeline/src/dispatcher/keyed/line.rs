@@ -5,7 +5,7 @@ use std::hash::Hash;
 use crate::dispatcher::keyed::Keyed;
 use crate::dispatcher::keyed::ready_queue::{Linked, ReadyQueue};
 use crate::dispatcher::keyed::slot::KeyState;
-use crate::gate::{Entry, Gated};
+use crate::gate::{Entry, Gated, Left};
 
 /// The line in front of a gate.
 #[derive(Debug)]
@@ -16,11 +16,19 @@ pub(crate) struct Line<T> {
     is_full: bool,
     /// Whether the gate was woken since the line was last tried.
     may_move: bool,
+    /// What an event of a paused key has given up, until it is taken.
+    left: Option<Left>,
 }
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
-        Self { gate: None, keys: ReadyQueue::default(), is_full: false, may_move: false }
+        Self {
+            gate: None,
+            keys: ReadyQueue::default(),
+            is_full: false,
+            may_move: false,
+            left: None,
+        }
     }
 }
 
@@ -36,7 +44,7 @@ impl<T> Line<T> {
     }
 }
 
-impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
+impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     /// Puts a gate before all grants.
     pub(crate) fn set_gate(&mut self, gate: Gated<T>) {
         self.line = Line::before(gate);
@@ -99,9 +107,24 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
         false
     }
 
-    /// Takes a key out of the line.
+    /// Takes a key out of the line. The next one may need less.
     pub(super) fn leave_line(&mut self, slot: u32) {
         self.line.keys.remove(&mut self.slots, slot);
+        self.reopen();
+    }
+
+    /// Makes the first event of a key give up what the gate gave it before it was parked.
+    pub(super) fn give_up(&mut self, slot: u32) {
+        if let Some(gate) = &self.line.gate
+            && let Some(head) = self.slots.get_mut(slot).waiting.front_mut()
+        {
+            self.line.left = gate.gate.leave(&mut head.event);
+        }
+    }
+
+    /// What an event has given up by a pause. To be dropped outside the lock.
+    pub(crate) fn take_left(&mut self) -> Option<Left> {
+        self.line.left.take()
     }
 }
 
@@ -111,10 +134,11 @@ mod tests {
     use std::task::Waker;
 
     use parking_lot::Mutex;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::demand::Account;
-    use crate::dispatcher::keyed::EventId;
+    use crate::dispatcher::keyed::{EventId, WaitsFor};
     use crate::gate::Gate;
     use crate::subscription::SubscriberId;
 
@@ -206,6 +230,27 @@ mod tests {
         assert_eq!(granted(&mut machine), [4]);
         machine.release(of_class_one.held);
         assert_eq!(granted(&mut machine), [2]);
+    }
+
+    #[test]
+    fn a_paused_key_is_in_no_line_and_the_next_one_may_need_less() {
+        let (mut machine, gate) = machine(1);
+        for (key, needs) in [(2, 3), (4, 1), (6, 1)] {
+            push(&mut machine, key, needs, 0);
+        }
+        assert!(granted(&mut machine).is_empty());
+        assert_eq!(machine.look(&2).unwrap().waits_for, Some(WaitsFor::Gate));
+        assert!(machine.pause(&2, Instant::now()));
+        assert_eq!(machine.look(&2).unwrap().waits_for, Some(WaitsFor::Resume));
+        assert_eq!(granted(&mut machine), [4]);
+        gate.0.lock().0 = 5;
+        machine.reopen();
+        assert_eq!(granted(&mut machine), [6]);
+        push(&mut machine, 2, 0, 0);
+        assert!(granted(&mut machine).is_empty(), "paused");
+        assert!(machine.resume_key(&2));
+        assert_eq!(granted(&mut machine), [2]);
+        assert_eq!(gate.0.lock().0, 1);
     }
 
     #[test]

@@ -6,14 +6,14 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::*;
 use crate::gate::{Entry, Gate, Gated};
-use crate::share::is_fair;
 
 /// An event: its key, its number within the run, its class, and whether it may be shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Mail {
+pub(super) struct Mail {
     key: u8,
     number: u32,
     class: u32,
@@ -21,7 +21,7 @@ struct Mail {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Step {
+pub(super) enum Step {
     Push { key: u8, class: u32, exempt: bool, gone: bool },
     Remove { number: u32 },
     ShedLate { key: u8, class: u32, most: usize },
@@ -35,15 +35,18 @@ enum Step {
     Resume { which: usize, class: u32 },
     Forget { which: usize },
     Free { which: usize },
+    Pause { key: u8 },
+    ResumeKey { key: u8 },
+    EndPauses,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let (key, class, which) = (0u8..6, 0u32..4, 0usize..50);
     let step = prop_oneof![
         8 => (key.clone(), class.clone(), any::<bool>(), any::<bool>())
             .prop_map(|(key, class, exempt, gone)| Step::Push { key, class, exempt, gone }),
         2 => (0u32..60).prop_map(|number| Step::Remove { number }),
-        1 => (key, class.clone(), 0usize..5)
+        1 => (key.clone(), class.clone(), 0usize..5)
             .prop_map(|(key, class, most)| Step::ShedLate { key, class, most }),
         1 => (class.clone(), class.clone()).prop_map(|(class, to)| Step::Take { class, to }),
         1 => (class.clone(), prop_oneof![Just(usize::MAX), 0usize..3])
@@ -57,6 +60,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (which.clone(), class).prop_map(|(which, class)| Step::Resume { which, class }),
         1 => which.clone().prop_map(|which| Step::Forget { which }),
         4 => which.prop_map(|which| Step::Free { which }),
+        2 => key.clone().prop_map(|key| Step::Pause { key }),
+        2 => key.prop_map(|key| Step::ResumeKey { key }),
+        1 => Just(Step::EndPauses),
     ];
     prop::collection::vec(step, 0..300)
 }
@@ -67,7 +73,7 @@ const PER_KEY: usize = 4;
 const PLACES: usize = 3;
 
 #[derive(Debug, Clone, Default)]
-struct Places(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Places(pub(super) Arc<Mutex<Vec<u8>>>);
 
 impl Places {
     fn entry(&self, key: u8) -> Entry {
@@ -95,23 +101,24 @@ impl Gate<Mail> for Places {
 }
 
 /// The machine and its model, which is as simple as possible.
-struct Model {
-    machine: Keyed<u8, Mail>,
-    places: Places,
+pub(super) struct Model {
+    pub(super) machine: Keyed<u8, Mail>,
+    pub(super) places: Places,
     /// The queued events of each key, in order, and whether each counts against the bound.
-    queues: BTreeMap<u8, VecDeque<(Mail, bool)>>,
+    pub(super) queues: BTreeMap<u8, VecDeque<(Mail, bool)>>,
     limits: BTreeMap<u32, usize>,
+    paused: BTreeSet<u8>,
     /// Each subscriber, its maximum demand, and its outstanding demand.
     subscribers: Vec<(SubscriberId, usize, usize)>,
-    out: Vec<(KeyedGrant<Mail>, u32)>,
-    parked: Vec<(ParkedKey, Mail)>,
+    pub(super) out: Vec<(KeyedGrant<Mail>, u32)>,
+    pub(super) parked: Vec<(ParkedKey, Mail)>,
     subscribed: u64,
     /// Every event that was pushed; its number is its index.
     pushed: Vec<(u8, EventId)>,
 }
 
 impl Model {
-    fn new() -> Model {
+    pub(super) fn new() -> Model {
         let (mut machine, places) = (Keyed::new(PER_KEY), Places::default());
         let gate = Box::new(places.clone());
         machine.set_gate(Gated { gate, waker: Waker::noop().clone() });
@@ -120,6 +127,7 @@ impl Model {
             places,
             queues: BTreeMap::new(),
             limits: BTreeMap::new(),
+            paused: BTreeSet::new(),
             subscribers: Vec::new(),
             out: Vec::new(),
             parked: Vec::new(),
@@ -137,6 +145,10 @@ impl Model {
         self.out.iter().filter(|(_, out_class)| *out_class == class).count()
     }
 
+    fn is_full(&self, class: u32) -> bool {
+        self.limits.get(&class).is_some_and(|limit| self.in_flight(class) >= *limit)
+    }
+
     /// Whether the class may hold one more: all of the demand when it is the only one with a limit, else at most as much as
     /// is left.
     fn may_share(&self, class: u32) -> bool {
@@ -152,10 +164,10 @@ impl Model {
         let taken = self.held();
         let is_runnable = |(key, queue): (&u8, &VecDeque<(Mail, bool)>)| {
             let (head, _) = queue.front()?;
-            let limit = self.limits.get(&head.class).copied().unwrap_or(usize::MAX);
-            let is = !taken.contains(key) && self.in_flight(head.class) < limit;
+            let is_free = !taken.contains(key) && !self.paused.contains(key);
             let enters = !self.places.concerns(head) || self.places.entry(*key) == Entry::Entered;
-            (is && enters && self.may_share(head.class)).then_some(*key)
+            let is = is_free && enters && !self.is_full(head.class) && self.may_share(head.class);
+            is.then_some(*key)
         };
         self.queues.iter().filter_map(is_runnable).collect()
     }
@@ -167,7 +179,7 @@ impl Model {
         }
     }
 
-    fn apply(&mut self, step: Step) {
+    pub(super) fn apply(&mut self, step: Step) {
         match step {
             Step::Push { key, class, exempt, gone } => self.push(key, class, exempt, gone),
             Step::Remove { number } => self.remove(number),
@@ -228,6 +240,14 @@ impl Model {
                     self.machine.reopen();
                 }
             }
+            Step::Pause { key } => {
+                assert!(self.machine.pause(&key, Instant::now()));
+                self.paused.insert(key);
+            }
+            Step::ResumeKey { key } => {
+                assert_eq!(self.machine.resume_key(&key), self.paused.remove(&key));
+            }
+            Step::EndPauses => self.end_pauses(),
             _ => {}
         }
         self.check();
@@ -280,6 +300,19 @@ impl Model {
         assert_eq!(self.machine.remove(key, *id), expected, "removed if it is queued");
     }
 
+    fn end_pauses(&mut self) {
+        let paused = std::mem::take(&mut self.paused);
+        let mut expected: Vec<Mail> = Vec::new();
+        for key in &paused {
+            let queue = std::mem::take(self.queues.entry(*key).or_default());
+            expected.extend(queue.into_iter().map(|(mail, _)| mail));
+        }
+        let mut ended = self.machine.end_pauses();
+        ended.sort();
+        expected.sort();
+        assert_eq!(ended, expected, "what is queued for the paused keys");
+    }
+
     fn grant(&mut self) {
         let runnable = self.runnable();
         let largest = self.subscribers.iter().map(|(.., open)| *open).max().unwrap_or(0);
@@ -307,152 +340,47 @@ impl Model {
         assert_eq!(self.machine.in_flight(), self.out.len());
         let is_idle = queued == 0 && self.out.is_empty() && self.parked.is_empty();
         assert_eq!(self.machine.is_idle(), is_idle);
+        assert_eq!(self.machine.paused, self.paused.len());
         let mut keys = self.held();
+        keys.extend(&self.paused);
         keys.extend(self.queues.iter().filter(|(_, queue)| !queue.is_empty()).map(|(key, _)| *key));
         assert_eq!(self.machine.table.len(), keys.len(), "idle keys are removed");
         assert_eq!(self.machine.slots.occupied().len(), keys.len());
+        for key in 0..6 {
+            self.check_look(key, keys.contains(&key));
+        }
         for (id, max, open) in &self.subscribers {
             let out = self.out.iter().filter(|(grant, _)| grant.to == *id).count();
             assert!(open + out <= *max, "I1");
         }
     }
-}
 
-proptest! {
-    /// The machine grants exactly what the model allows. Every event that was pushed and not removed is
-    /// granted once, in order per key.
-    #[test]
-    fn the_machine_does_what_the_model_allows_and_starves_nobody(steps in steps()) {
-        let mut model = Model::new();
-        for step in steps {
-            model.apply(step);
-        }
-        for class in 0..4 {
-            model.apply(Step::Limit { class, limit: usize::MAX });
-        }
-        model.apply(Step::Subscribe { max: 3, min: 0 });
-        while !model.machine.is_idle() {
-            let counts = |model: &Model| {
-                let held = model.places.0.lock().len();
-                (model.machine.queued(), model.out.len(), model.parked.len(), held)
-            };
-            let before = counts(&model);
-            model.apply(Step::Grant);
-            model.apply(Step::Release { which: 0 });
-            model.apply(Step::Forget { which: 0 });
-            model.apply(Step::Free { which: 0 });
-            prop_assert_ne!(before, counts(&model), "nothing moves any more");
-        }
-        prop_assert!(model.queues.values().all(VecDeque::is_empty));
-    }
-
-    /// With all keys full and one worker, the keys of a class take turns, and so do the classes.
-    #[test]
-    fn keys_take_turns_within_a_class_and_classes_with_each_other(
-        keys in 1u32..5, classes in 1u32..4, rounds in 1u32..5,
-    ) {
-        let mut machine: Keyed<(u32, u32), (u32, u32)> = Keyed::new(100);
-        for class in 0..classes {
-            for key in 0..keys {
-                for _ in 0..rounds {
-                    prop_assert!(machine.push(&(class, key), (class, key), class, false).is_ok());
-                }
+    /// A look at a key shows what the model knows.
+    fn check_look(&self, key: u8, is_known: bool) {
+        let look = self.machine.look(&key);
+        assert_eq!(look.is_some(), is_known);
+        let Some(look) = look else { return };
+        let queue = self.queues.get(&key).into_iter().flatten();
+        let seen: Vec<Mail> = look.waiting.iter().map(|queued| queued.event).collect();
+        assert_eq!(seen, queue.map(|(mail, _)| *mail).collect::<Vec<_>>());
+        assert_eq!(look.paused.is_some(), self.paused.contains(&key));
+        let has_demand = self.subscribers.iter().any(|(.., open)| *open > 0);
+        let waits_for = seen.first().map(|first| {
+            if self.held().contains(&key) {
+                WaitsFor::Turn
+            } else if self.paused.contains(&key) {
+                WaitsFor::Resume
+            } else if look.waits_for == Some(WaitsFor::Gate) {
+                let is_refused = self.places.entry(key) != Entry::Entered;
+                assert!(self.places.concerns(first));
+                assert!(is_refused || self.machine.line.may_move(), "nobody tells it");
+                WaitsFor::Gate
+            } else if self.is_full(first.class) || has_demand && !self.may_share(first.class) {
+                WaitsFor::Class
+            } else {
+                WaitsFor::Demand
             }
-        }
-        let id = SubscriberId(0);
-        machine.subscribe(id, Account::new(1, 0, true));
-        machine.open(id);
-        let mut seen = Vec::new();
-        while let Some(grant) = machine.grant() {
-            seen.push(grant.event);
-            machine.release(grant.held);
-        }
-        let mut expected = Vec::new();
-        for _ in 0..rounds {
-            for key in 0..keys {
-                expected.extend((0..classes).map(|class| (class, key)));
-            }
-        }
-        prop_assert_eq!(seen, expected);
+        });
+        assert_eq!(look.waits_for, waits_for);
     }
-
-    /// However many classes never have enough, once what they hold has turned over each leaves as much as it holds: with n
-    /// of them at least 1 of n + 1 parts. One class alone takes everything.
-    #[test]
-    fn greedy_classes_leave_a_part_of_the_demand(demand in 1usize..40, classes in 1u32..6) {
-        let mut machine: Keyed<u32, u32> = Keyed::new(usize::MAX);
-        let id = SubscriberId(0);
-        machine.subscribe(id, Account::new(demand, demand - 1, true));
-        machine.open(id);
-        for class in 0..classes {
-            machine.set_class_limit(class, 1_000);
-            for number in 0..200 {
-                prop_assert!(machine.push(&(class * 1_000 + number), class, class, false).is_ok());
-            }
-        }
-        let mut held = VecDeque::new();
-        // A turn ends for each that can begin, the oldest first.
-        for round in 0..4 * demand {
-            while let Some(grant) = machine.grant() {
-                held.push_back(grant);
-            }
-            if classes > 1 && round > 3 * demand {
-                for class in 0..classes {
-                    let of_class = held.iter().filter(|grant| grant.event == class).count();
-                    let free = demand - held.len();
-                    prop_assert!(is_fair(of_class, free), "{of_class} of {demand}, {free} free");
-                }
-            }
-            let Some(oldest) = held.pop_front() else { break };
-            let class = oldest.event;
-            machine.release(oldest.held);
-            let key = 1_000_000 + u32::try_from(round).unwrap();
-            prop_assert!(machine.push(&key, class, class, false).is_ok());
-        }
-        while let Some(grant) = machine.grant() {
-            held.push_back(grant);
-        }
-        if classes == 1 {
-            prop_assert_eq!(held.len(), demand, "one class uses everything");
-        } else if demand > 2 * classes as usize {
-            let free = demand - held.len();
-            prop_assert!(free * (classes as usize + 1) >= demand, "{free} of {demand} are left");
-        }
-    }
-
-    /// Clearing returns each queued event once. Events in flight may be released afterwards.
-    #[test]
-    fn clearing_hands_back_all_that_is_queued(steps in steps()) {
-        let mut model = Model::new();
-        for step in steps {
-            model.apply(step);
-        }
-        let mut cleared = model.machine.clear();
-        let queued = model.queues.values().flatten().map(|(mail, _)| *mail);
-        let mut expected: Vec<Mail> = queued.collect();
-        cleared.sort();
-        expected.sort();
-        prop_assert_eq!(cleared, expected);
-        for (grant, _) in model.out {
-            model.machine.release(grant.held);
-        }
-        for (parked, _) in model.parked {
-            model.machine.release_parked(parked);
-        }
-        prop_assert!(model.machine.is_idle());
-        prop_assert_eq!(model.machine.table.len(), 0);
-    }
-}
-
-#[test]
-fn a_burst_of_keys_leaves_no_memory_behind() {
-    let mut machine: Keyed<u32, u32> = Keyed::new(1);
-    let pushed: Vec<EventId> =
-        (0..10_000).map(|key| machine.push(&key, key, key, false).unwrap()).collect();
-    for (key, id) in (0..).zip(pushed) {
-        assert_eq!(machine.remove(&key, id), Some(key));
-    }
-    assert!(machine.is_idle());
-    assert!(machine.classes.len() <= KEPT_CLASSES);
-    assert_eq!((machine.table.len(), machine.slots.occupied().len()), (0, 0));
 }

@@ -1,11 +1,12 @@
-//! Remove: takes one queued event out, whose sender does not want it any more.
+//! Remove: takes queued events out: one whose sender does not want it any more, or all.
 
 use std::hash::Hash;
 
 use crate::dispatcher::keyed::slot::KeyState;
+use crate::dispatcher::keyed::subscribers::Subscribers;
 use crate::dispatcher::keyed::{EventId, Keyed};
 
-impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
+impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     /// Removes an event of a key if it is queued. Its place in the queue of its key is free at once.
     pub(crate) fn remove(&mut self, key: &K, id: EventId) -> Option<T> {
         let slot = self.slot_of(key)?;
@@ -28,5 +29,25 @@ impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
             KeyState::Idle | KeyState::Held | KeyState::Ready(_) | KeyState::InLine => {}
         }
         Some(removed.event)
+    }
+
+    /// Removes all queued events and returns them. Forgets all demand.
+    pub(crate) fn clear(&mut self) -> Vec<T> {
+        self.rotation.clear();
+        self.subscribers = Subscribers::default();
+        let mut all = self.end_pauses();
+        for slot in self.slots.occupied() {
+            let queue = self.slots.get_mut(slot);
+            queue.counted = 0;
+            all.extend(queue.waiting.drain().map(|queued| queued.event));
+            match queue.state {
+                KeyState::Ready(class) => self.make_unready(slot, class),
+                KeyState::InLine => self.leave_line(slot),
+                KeyState::Idle | KeyState::Held => continue,
+            }
+            self.requeue(slot);
+        }
+        self.queued = 0;
+        all
     }
 }

@@ -1,12 +1,14 @@
 //! Slot: the state of one key that has an event queued or in flight.
 
+use tokio::time::Instant;
+
 use crate::dispatcher::keyed::ready_queue::{Linked, Links};
 use crate::dispatcher::keyed::waiting::Waiting;
 
 /// What a key does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyState {
-    /// None of its events is queued or in flight.
+    /// None of its events is in flight or may be granted: none is queued, or the key is paused.
     Idle,
     /// Its first event may be granted; it is in the ready queue of this class.
     Ready(u32),
@@ -18,7 +20,7 @@ pub(crate) enum KeyState {
 
 /// One key.
 #[derive(Debug)]
-pub(crate) struct Slot<K, T> {
+pub(crate) struct Slot<K, T, R> {
     key: Option<K>,
     hash: u64,
     links: Links,
@@ -26,12 +28,16 @@ pub(crate) struct Slot<K, T> {
     pub(crate) waiting: Waiting<T>,
     /// How many events of `waiting` count against the bound.
     pub(crate) counted: usize,
+    /// What is kept of its event in flight or parked.
+    pub(crate) running: Option<R>,
+    /// Since when it is paused.
+    pub(crate) paused: Option<Instant>,
 }
 
 /// All slots. Free slots are used again and keep a small queue allocated.
 #[derive(Debug)]
-pub(crate) struct Slots<K, T> {
-    slots: Vec<Slot<K, T>>,
+pub(crate) struct Slots<K, T, R> {
+    slots: Vec<Slot<K, T, R>>,
     free: Vec<u32>,
 }
 
@@ -39,13 +45,13 @@ pub(crate) struct Slots<K, T> {
 /// each of them.
 const KEPT: usize = 4;
 
-impl<K, T> Default for Slots<K, T> {
-    fn default() -> Slots<K, T> {
+impl<K, T, R> Default for Slots<K, T, R> {
+    fn default() -> Slots<K, T, R> {
         Slots { slots: Vec::new(), free: Vec::new() }
     }
 }
 
-impl<K: Eq, T> Slots<K, T> {
+impl<K: Eq, T, R> Slots<K, T, R> {
     pub(crate) fn is(&self, slot: u32, key: &K) -> bool {
         self.slots[slot as usize].key.as_ref() == Some(key)
     }
@@ -54,7 +60,11 @@ impl<K: Eq, T> Slots<K, T> {
         self.slots[slot as usize].hash
     }
 
-    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Slot<K, T> {
+    pub(crate) fn get(&self, slot: u32) -> &Slot<K, T, R> {
+        &self.slots[slot as usize]
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Slot<K, T, R> {
         &mut self.slots[slot as usize]
     }
 
@@ -73,6 +83,8 @@ impl<K: Eq, T> Slots<K, T> {
             state: KeyState::Idle,
             waiting: Waiting::default(),
             counted: 0,
+            running: None,
+            paused: None,
         });
         at
     }
@@ -108,7 +120,7 @@ impl<K: Eq, T> Slots<K, T> {
     }
 }
 
-impl<K, T> Linked for Slots<K, T> {
+impl<K, T, R> Linked for Slots<K, T, R> {
     fn links(&mut self, slot: u32) -> &mut Links {
         &mut self.slots[slot as usize].links
     }

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use crate::dispatcher::keyed::Keyed;
 use crate::dispatcher::keyed::slot::KeyState;
 
-impl<K: Clone + Eq + Hash, T> Keyed<K, T> {
+impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     /// Looks at every queued event. `class_of` returns its class, or `None` when it is to be removed. Returns the removed
     /// events, in order per key.
     pub(crate) fn take(&mut self, mut class_of: impl FnMut(&mut T) -> Option<u32>) -> Vec<T> {

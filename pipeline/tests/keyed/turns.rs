@@ -1,82 +1,11 @@
-//! Tests the keyed producer, the mailbox of an actor, through its public API.
+//! One event of a key at a time, in order; keys and classes do not hold each other up.
 
-use std::convert::Infallible;
-use std::future::ready;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-use parking_lot::Mutex;
-use tidegate_pipeline::*;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
-use tower::service_fn;
-
-#[derive(Debug)]
-struct Event {
-    key: u32,
-    class: u32,
-    number: u32,
-    dropped: Arc<AtomicUsize>,
-}
-
-impl Drop for Event {
-    fn drop(&mut self) {
-        self.dropped.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-impl KeyedEvent for Event {
-    type Key = u32;
-    fn key(&self) -> &u32 {
-        &self.key
-    }
-    fn class(&self) -> u32 {
-        self.class
-    }
-}
-
-fn event(key: u32, number: u32) -> Event {
-    Event { key, class: 0, number, dropped: Arc::default() }
-}
-
-fn mailboxes() -> KeyedProducer<Event> {
-    KeyedProducer::new(KeyedOptions {
-        name: "test",
-        bound: Bound { events: 1000, bytes: 1 << 20 },
-        per_key: 100,
-        full: Full::Shed,
-    })
-}
-
-fn demand(max_demand: usize) -> SubscribeOptions {
-    SubscribeOptions { max_demand, min_demand: max_demand - 1, ..SubscribeOptions::default() }
-}
-
-/// Makes a consumer that sends every turn to the test.
-fn turns(
-    producer: &KeyedProducer<Event>,
-    max_demand: usize,
-    drain: &Drain,
-) -> mpsc::Receiver<Turn<Event>> {
-    let (sender, receiver) = mpsc::channel(1000);
-    let service = service_fn(move |turn: Turn<Event>| {
-        ready(sender.try_send(turn).map_err(|_| "the test has ended"))
-    });
-    let consumer =
-        Consumer::spawn(ConsumerOptions { name: "test", concurrency: 1 }, service, drain);
-    consumer.subscribe(producer, demand(max_demand)).expect("it is open");
-    receiver
-}
-
-async fn quiesce() {
-    sleep(Duration::from_millis(1)).await;
-}
+use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn one_event_of_a_key_is_in_flight_and_the_next_follows_in_order() {
     let (producer, drain) = (mailboxes(), Drain::new());
-    let mut turns = turns(&producer, 10, &drain);
+    let mut turns = start(&producer, 10, &drain);
     for number in 0..3 {
         producer.push(event(1, number)).unwrap();
     }
@@ -95,7 +24,7 @@ async fn one_event_of_a_key_is_in_flight_and_the_next_follows_in_order() {
 #[tokio::test(start_paused = true)]
 async fn no_more_is_granted_than_was_asked_and_keys_take_turns() {
     let (producer, drain) = (mailboxes(), Drain::new());
-    let mut turns = turns(&producer, 2, &drain);
+    let mut turns = start(&producer, 2, &drain);
     for key in 0..3 {
         for number in 0..2 {
             producer.push(event(key, number)).unwrap();
@@ -118,7 +47,7 @@ async fn no_more_is_granted_than_was_asked_and_keys_take_turns() {
 #[tokio::test(start_paused = true)]
 async fn a_parked_key_gives_its_slot_to_others_and_resumes_at_the_head() {
     let (producer, drain) = (mailboxes(), Drain::new());
-    let mut turns = turns(&producer, 1, &drain);
+    let mut turns = start(&producer, 1, &drain);
     for number in 0..2 {
         producer.push(event(1, number)).unwrap();
     }
@@ -144,7 +73,7 @@ async fn a_parked_key_gives_its_slot_to_others_and_resumes_at_the_head() {
 async fn a_full_class_keeps_its_own_keys_waiting_and_nobody_elses() {
     let (producer, drain) = (mailboxes(), Drain::new());
     producer.set_class_limit(7, 1);
-    let mut turns = turns(&producer, 10, &drain);
+    let mut turns = start(&producer, 10, &drain);
     for key in 0..3 {
         producer.push(of_class(7, event(key, 0))).unwrap();
     }
@@ -157,11 +86,6 @@ async fn a_full_class_keeps_its_own_keys_waiting_and_nobody_elses() {
     producer.set_class_limit(7, 2);
     assert_eq!(turns.recv().await.unwrap().event().key, 1);
     assert_eq!(turns.recv().await.unwrap().event().key, 2, "released with the one before");
-}
-
-fn of_class(class: u32, mut event: Event) -> Event {
-    event.class = class;
-    event
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,66 +106,10 @@ async fn a_key_s_queue_is_bounded_and_routed_events_are_not() {
     producer.push_exempt(event(1, 3)).unwrap();
     producer.push(event(2, 0)).unwrap();
     assert_eq!(producer.queued(), 4);
-    let mut turns = turns(&producer, 1, &drain);
+    let mut turns = start(&producer, 1, &drain);
     let turn = turns.recv().await.unwrap();
     producer.push(event(1, 4)).unwrap();
     drop(turn);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_event_is_removed_while_it_is_queued_and_the_others_keep_their_order() {
-    let (producer, drain) = (mailboxes(), Drain::new());
-    let ids: Vec<_> = (0..4).map(|number| producer.push(event(1, number)).unwrap()).collect();
-    assert!(producer.remove(&2, ids[0]).is_none(), "another key");
-    for number in [2, 0] {
-        assert_eq!(producer.remove(&1, ids[number as usize]).unwrap().number, number);
-        assert!(producer.remove(&1, ids[number as usize]).is_none());
-    }
-    let mut turns = turns(&producer, 5, &drain);
-    let first = turns.recv().await.unwrap();
-    assert!(producer.remove(&1, ids[1]).is_none(), "it runs");
-    assert_eq!(first.event().number, 1);
-    let (first, hold) = first.into_parts();
-    hold.park().resume(first);
-    assert_eq!(turns.recv().await.unwrap().event().number, 1);
-    assert_eq!(turns.recv().await.unwrap().event().number, 3);
-    assert!(producer.is_idle());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_closed_producer_refuses_new_events_and_serves_queued_and_routed_ones() {
-    let (producer, drain) = (mailboxes(), Drain::new());
-    producer.push(event(1, 0)).unwrap();
-    producer.close();
-    assert_eq!(producer.push(event(1, 1)).unwrap_err().reason, Refused::Closed);
-    assert_eq!(producer.try_reserve(1).unwrap_err(), Refused::Closed);
-    producer.push_exempt(event(1, 2)).unwrap();
-    let mut turns = turns(&producer, 5, &drain);
-    assert_eq!(turns.recv().await.unwrap().event().number, 0);
-    assert_eq!(turns.recv().await.unwrap().event().number, 2);
-    producer.idle().await;
-    producer.end();
-    assert_eq!(producer.push_exempt(event(1, 3)).unwrap_err().reason, Refused::Closed);
-    assert!(turns.recv().await.is_none(), "the subscription has ended");
-}
-
-#[tokio::test(start_paused = true)]
-async fn ending_drops_what_is_queued_and_what_is_in_flight_ends_by_itself() {
-    let (producer, drain) = (mailboxes(), Drain::new());
-    let dropped = Arc::new(AtomicUsize::new(0));
-    for number in 0..3 {
-        let mut event = event(1, number);
-        event.dropped = Arc::clone(&dropped);
-        producer.push(event).unwrap();
-    }
-    let mut turns = turns(&producer, 5, &drain);
-    let (first, hold) = turns.recv().await.unwrap().into_parts();
-    producer.end();
-    assert_eq!(dropped.load(Ordering::SeqCst), 2);
-    let parked = hold.park();
-    parked.resume(first);
-    assert_eq!(dropped.load(Ordering::SeqCst), 3);
-    assert!(producer.is_idle());
 }
 
 #[tokio::test(start_paused = true)]
@@ -307,32 +175,4 @@ async fn a_panic_ends_its_event_and_releases_the_key() {
     }
     done.acquire().await.unwrap().forget();
     producer.idle().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_permit_counts_until_the_event_that_carries_it_is_gone() {
-    let producer: KeyedProducer<Event> = KeyedProducer::new(KeyedOptions {
-        name: "test",
-        bound: Bound { events: 1, bytes: 10 },
-        per_key: 1,
-        full: Full::Wait(Duration::from_secs(1)),
-    });
-    let permit = producer.reserve(10).await.unwrap();
-    assert_eq!(producer.reserve(1).await.unwrap_err(), Refused::Full);
-    assert_eq!(producer.admitted(), 1);
-    drop(permit);
-    assert_eq!(producer.admitted(), 0);
-    let again = timeout(Duration::from_secs(1), producer.reserve(1));
-    drop(again.await.unwrap().unwrap());
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_last_handle_closes_and_the_consumer_ends_when_all_is_done() {
-    let (producer, drain) = (mailboxes(), Drain::new());
-    let mut turns = turns(&producer, 5, &drain);
-    producer.push(event(1, 0)).unwrap();
-    drop(producer);
-    let turn = turns.recv().await.unwrap();
-    drop(turn);
-    assert!(turns.recv().await.is_none());
 }

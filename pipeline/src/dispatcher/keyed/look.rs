@@ -1,0 +1,72 @@
+//! Look: what a key does and what waits for it, without a change.
+
+use std::hash::Hash;
+
+use tokio::time::Instant;
+
+use crate::dispatcher::keyed::class::Class;
+use crate::dispatcher::keyed::slot::KeyState;
+use crate::dispatcher::keyed::waiting::Waiting;
+use crate::dispatcher::keyed::{Held, Keyed, ParkedKey};
+
+/// What the first queued event of a key waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitsFor {
+    /// Its key is paused.
+    Resume,
+    /// Another event of its key is in flight or parked.
+    Turn,
+    /// As many events of its class are in flight as may be: its limit, or its [share](crate::share) of the demand.
+    Class,
+    /// What the [gate](crate::gate) gives: its key is in line.
+    Gate,
+    /// Nobody asks for an event, or others are granted first.
+    Demand,
+}
+
+/// A key that has an event queued or in flight, or is paused.
+#[derive(Debug)]
+pub(crate) struct KeyLook<'a, T, R> {
+    pub(crate) paused: Option<Instant>,
+    pub(crate) running: Option<&'a R>,
+    pub(crate) waiting: &'a Waiting<T>,
+    /// `None` when nothing is queued.
+    pub(crate) waits_for: Option<WaitsFor>,
+}
+
+impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
+    /// Keeps something of an event in flight until its turn ends.
+    pub(crate) fn keep(&mut self, held: Held, running: R) {
+        self.slots.get_mut(held.slot).running = Some(running);
+    }
+
+    /// What is kept of an event in flight.
+    pub(crate) fn kept(&self, held: Held) -> Option<&R> {
+        self.slots.get(held.slot).running.as_ref()
+    }
+
+    /// What is kept of a parked event.
+    pub(crate) fn kept_parked(&mut self, parked: ParkedKey) -> Option<&mut R> {
+        self.slots.get_mut(parked.slot).running.as_mut()
+    }
+
+    /// Looks at a key. Returns `None` when it is idle and not paused.
+    pub(crate) fn look(&self, key: &K) -> Option<KeyLook<'_, T, R>> {
+        let slot = self.slots.get(self.slot_of(key)?);
+        let waits_for = slot.waiting.front().map(|first| match slot.state {
+            KeyState::Held => WaitsFor::Turn,
+            _ if slot.paused.is_some() => WaitsFor::Resume,
+            KeyState::InLine => WaitsFor::Gate,
+            _ if self.is_class_full(first.class) => WaitsFor::Class,
+            _ => WaitsFor::Demand,
+        });
+        let (paused, running) = (slot.paused, slot.running.as_ref());
+        Some(KeyLook { paused, running, waiting: &slot.waiting, waits_for })
+    }
+
+    fn is_class_full(&self, class: u32) -> bool {
+        let has_permit = self.classes.get(&class).is_none_or(Class::has_permit);
+        !has_permit || self.subscribers.has_demand() && !self.may_share(class)
+    }
+}

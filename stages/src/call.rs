@@ -13,7 +13,7 @@ mod plan;
 
 pub(crate) use completion::{Committed, Completion};
 pub(crate) use failed::{Failed, StageResult};
-pub(crate) use placed::{Call, Placed, Question, Task};
+pub(crate) use placed::{Call, Placed, Question, Task, TurnHandle};
 pub(crate) use plan::{Planned, PlannedEffect};
 
 use std::sync::Arc;

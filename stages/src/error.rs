@@ -156,6 +156,18 @@ impl Error {
         }
     }
 
+    /// The call was cancelled; its action did not run.
+    pub(crate) fn cancelled_before_action() -> Self {
+        Error::Conflict("the call was cancelled before its action was started".into())
+    }
+
+    /// The call was cancelled; its action may have run.
+    pub(crate) fn cancelled() -> Self {
+        Error::Conflict(
+            "the call was cancelled; its action was started, its state is not kept".into(),
+        )
+    }
+
     /// A history has no such revision.
     pub(crate) fn no_revision(system: &str, name: &str, number: u64) -> Self {
         Error::NotFound(format!(

@@ -4,6 +4,8 @@
 //! one with a host limit. A caller's own deadline is shorter and ends only its reply, never the call: the actor stays
 //! taken until its host has answered, its connection died or the limit passed (decision 2).
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,6 +23,7 @@ use crate::invocation::{ActorInvocation, ActorInvocationResponse, Metadata, Payl
 use crate::metrics::INVOKE_DURATION_SECONDS;
 use crate::ports::{Host, HostError};
 use crate::registry::entry::CheckedOut;
+use crate::signal::Signal;
 
 /// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug)]
@@ -114,6 +117,9 @@ impl<H: Host> Inner<H> {
             traceparent: call.traceparent.clone(),
             ..request(actor, call.action.clone(), call.metadata.clone())
         };
+        if call.timing.signal().is_cancelled() {
+            return Err((Error::cancelled_before_action(), Failed::before_action));
+        }
         // Its client may have gone, or given it up, while the actor was activated.
         if call.is_gone() || !call.timing.start() {
             let why = "it was given up before".into();
@@ -121,7 +127,8 @@ impl<H: Host> Inner<H> {
             return Err((error, Failed::before_action));
         }
         let span = debug_span!("invoke", actor = %actor.entry.actor, action = call.action);
-        match self.host(invocation).instrument(span).await {
+        let answered = self.host(invocation).instrument(span);
+        match or_cancelled(answered, call.timing.signal()).await {
             Ok(response) => Ok(response),
             Err(Error::Host(error)) if error.is_unsent() => {
                 if call.route.is_empty() {
@@ -142,6 +149,19 @@ impl<H: Host> Inner<H> {
         self.duration.record(started.elapsed());
         Ok(answered.map_err(|_| Error::NoAnswer(self.host_limit))??)
     }
+}
+
+/// Gives up the call to a host, and with it the connection, when its turn is cancelled.
+async fn or_cancelled<T>(
+    answered: impl Future<Output = Result<T, Error>>,
+    signal: &Signal,
+) -> Result<T, Error> {
+    let mut answered = pin!(answered);
+    poll_fn(|cx| match answered.as_mut().poll(cx) {
+        Poll::Pending => signal.poll_cancelled(cx).map(|()| Err(Error::cancelled())),
+        ready @ Poll::Ready(_) => ready,
+    })
+    .await
 }
 
 /// How a turn fails.

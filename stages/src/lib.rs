@@ -9,6 +9,8 @@ pub mod invocation;
 pub mod state;
 pub mod outbox;
 pub mod history;
+pub mod blocked_on;
+mod signal;
 pub mod reply;
 pub mod error;
 pub mod rules;

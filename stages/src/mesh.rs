@@ -1,5 +1,6 @@
-//! Mesh: the running proxy as an ingress calls it: invoke, spawn, register, state, history.
+//! Mesh: the running proxy as an ingress calls it: invoke, spawn, register, state, history, control.
 
+mod control;
 mod history;
 
 use std::sync::Arc;

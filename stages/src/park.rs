@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use tidegate_pipeline::{Drain, Parked, Turn};
 use tower::{Layer, Service};
 
+use crate::blocked_on::RetryOf;
 use crate::call::{Failed, ParkedWork, Placed};
 use crate::error::Error;
 use crate::retry_budget::{RetryBudget, RetryBudgets};
@@ -43,13 +44,16 @@ impl ParkLayer {
     /// Ends a turn that failed, or tries it again after a delay when it may be: its key stays parked meanwhile.
     async fn retry(self, failed: Box<Failed>, paid: Option<Paid>, parked: Parked<Placed>) {
         let Some(mut failed) = self.ended(failed, paid) else { return drop(parked) };
+        failed.placed.note_parked(Some(match &failed.error {
+            Error::Host(_) => RetryOf::Host,
+            _ => RetryOf::Store,
+        }));
         let hosted = failed.placed.entry.spec().hosted;
         let reachability = &hosted.host.reachability;
         if matches!(failed.error, Error::Host(_)) && reachability.is_away() {
             // Its turns get no permit until it is back: this one waits as the first of its actor.
-            if let Some(error) = reachability.refusal()
-                && !failed.placed.task.is_patient()
-            {
+            let refusal = reachability.refusal().filter(|_| !failed.placed.task.is_patient());
+            if let Some(error) = failed.placed.cancelled().or(refusal) {
                 failed.error = error;
                 drop(parked);
                 return failed.finish();
@@ -58,11 +62,14 @@ impl ParkLayer {
             return parked.resume(failed.placed);
         }
         let budget = self.budgets.of(&failed.error, failed.placed.host_limit);
-        if !failed.placed.wait_for_retry(&budget).await {
-            drop(parked);
-            return failed.finish();
+        let is_due = failed.placed.wait_for_retry(&budget).await;
+        if let Some(cancelled) = failed.placed.cancelled() {
+            failed.error = cancelled;
+        } else if is_due {
+            return resume(parked, failed.placed);
         }
-        resume(parked, failed.placed);
+        drop(parked);
+        failed.finish();
     }
 
     /// Ends a turn that failed; returns it when it may be tried again.
@@ -83,10 +90,17 @@ impl ParkLayer {
     /// Waits for what a turn needs, with its key parked.
     async fn wait(self, work: ParkedWork, paid: Option<Paid>, parked: Parked<Placed>) {
         match work.await {
-            Ok(Some(mut placed)) => {
-                placed.retries.paid = paid;
-                resume(parked, placed);
-            }
+            Ok(Some(mut placed)) => match placed.cancelled() {
+                None => {
+                    placed.retries.paid = paid;
+                    resume(parked, placed);
+                }
+                Some(cancelled) => {
+                    drop(parked);
+                    refund(paid);
+                    placed.fail(cancelled);
+                }
+            },
             Ok(None) => {
                 drop(parked);
                 refund(paid);
@@ -133,6 +147,8 @@ where
         let layer = self.layer.clone();
         if placed.retries.is_first() {
             layer.budgets.host_called(placed.host_limit);
+        } else {
+            placed.note_parked(None);
         }
         let turn = self.path.call(placed);
         Box::pin(async move {

@@ -4,6 +4,7 @@
 //! never leaves a caller waiting; the error says whether the action may have run. [`Waiting`] is the caller's end. It ends
 //! at the call's deadline; this ends only the reply, never the call (decision 2).
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
+use crate::signal::Signal;
 
 /// Time limits of the phases of a call (decision 1).
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +53,19 @@ struct Progress {
     ends_after_us: AtomicU64,
     /// Whether the caller set a bound on the whole call.
     bounded: bool,
+    signal: Signal,
+}
+
+/// The signal of a call's turn, for others than its own task.
+#[derive(Debug, Clone)]
+pub(crate) struct SignalHandle(Arc<Progress>);
+
+impl Deref for SignalHandle {
+    type Target = Signal;
+
+    fn deref(&self) -> &Signal {
+        &self.0.signal
+    }
 }
 
 /// The deadlines of a call: for its start, and for its caller's wait.
@@ -74,6 +89,7 @@ impl Timing {
             phase: AtomicU8::new(QUEUED),
             ends_after_us: AtomicU64::new(ends_after_us),
             bounded: whole.is_some(),
+            signal: Signal::default(),
         };
         Self { progress: Arc::new(progress), start_by, limits }
     }
@@ -118,6 +134,16 @@ impl Timing {
             self.extend(self.limits.start + self.limits.commit);
         }
         self
+    }
+
+    /// The signal of the call's turn.
+    pub(crate) fn signal(&self) -> &Signal {
+        &self.progress.signal
+    }
+
+    /// The same, to keep.
+    pub(crate) fn signal_handle(&self) -> SignalHandle {
+        SignalHandle(self.progress.clone())
     }
 
     /// Time since admission.

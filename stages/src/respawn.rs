@@ -11,6 +11,7 @@ use tidegate_pipeline::{Drain, Hold, Turn};
 use tower::{Layer, Service};
 use tracing::debug;
 
+use crate::blocked_on::RetryOf;
 use crate::call::Placed;
 use crate::error::Error;
 use crate::ports::StoreError;
@@ -46,6 +47,7 @@ impl<S> Layer<S> for RespawnLayer {
 impl RespawnLayer {
     fn spawn_again(&self, mut placed: Placed, hold: Hold<Placed>) {
         placed.place = None;
+        placed.note_parked(Some(RetryOf::Spawn));
         let parked = hold.park();
         let (registrar, budget) = (self.registrar.clone(), self.budgets.store.clone());
         self.tasks.spawn(async move {
@@ -67,7 +69,8 @@ impl RespawnLayer {
                 }
             };
             drop(parked);
-            placed.fail(failed);
+            let cancelled = placed.cancelled();
+            placed.fail(cancelled.unwrap_or(failed));
         });
     }
 }

@@ -6,9 +6,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::ports::StoreError;
 
@@ -22,6 +24,9 @@ pub(crate) struct Incarnation {
     settled: AtomicU64,
     commit_state: Mutex<CommitState>,
     all_settled: Notify,
+    began: Instant,
+    /// When the oldest unsettled write was handed in, about; in microseconds after `began`.
+    unsettled_since_us: AtomicU64,
 }
 
 /// What the store made of an activation's commits.
@@ -45,6 +50,8 @@ impl Incarnation {
             settled: AtomicU64::new(0),
             commit_state: Mutex::default(),
             all_settled: Notify::new(),
+            began: Instant::now(),
+            unsettled_since_us: AtomicU64::new(0),
         }
     }
 
@@ -74,6 +81,14 @@ impl Incarnation {
     /// Whether the outcome of everything that was handed to the checkpoint is known.
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Acquire) == self.submitted.load(Ordering::Acquire)
+    }
+
+    /// How many writes are not settled, and about since when; `None` when all are.
+    pub(crate) fn unsettled(&self) -> Option<(u64, Instant)> {
+        let settled = self.settled.load(Ordering::Acquire);
+        let turns = self.submitted.load(Ordering::Acquire).saturating_sub(settled);
+        let since = Duration::from_micros(self.unsettled_since_us.load(Ordering::Relaxed));
+        (turns > 0).then(|| (turns, self.began + since))
     }
 
     /// Waits until [`is_settled`](Self::is_settled).
@@ -130,7 +145,11 @@ pub(crate) struct Unsettled(Arc<Incarnation>);
 
 impl Unsettled {
     pub(crate) fn new(incarnation: &Arc<Incarnation>) -> Self {
-        incarnation.submitted.fetch_add(1, Ordering::AcqRel);
+        let submitted = incarnation.submitted.fetch_add(1, Ordering::AcqRel);
+        if submitted == incarnation.settled.load(Ordering::Acquire) {
+            let since = u64::try_from(incarnation.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            incarnation.unsettled_since_us.store(since, Ordering::Relaxed);
+        }
         Self(incarnation.clone())
     }
 }

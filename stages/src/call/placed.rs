@@ -1,23 +1,25 @@
 //! Placed: a turn in its actor's mailbox.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
 use parking_lot::Mutex;
 use tidegate_pipeline::{KeyedEvent, Permit};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef};
+use crate::blocked_on::{RetryOf, TurnKind};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::{Metadata, Payload};
 use crate::metrics::CALLS_LOST_TOTAL;
 use crate::places::Place;
 use crate::registry::entry::Entry;
-use crate::reply::{Reply, Timing};
+use crate::reply::{Reply, SignalHandle, Timing};
 use crate::retries::Retries;
 use crate::retry_budget::RetryBudget;
 use crate::state::{ActorState, Checkpoint};
@@ -162,6 +164,31 @@ impl Task {
         matches!(self, Task::Call(call) if !call.reply.is_wanted())
     }
 
+    /// The time of whoever asked for it; `None` for a turn of the mesh itself.
+    fn timing(&self) -> Option<&Timing> {
+        match self {
+            Task::Call(call) => Some(&call.timing),
+            Task::State(question) => Some(&question.timing),
+            Task::Delete(question) => Some(&question.timing),
+            Task::Checkpoint(question) | Task::Restore(_, question) => Some(&question.timing),
+            Task::Init | Task::WarmUp(_) | Task::Snapshot | Task::Deactivate { .. } => None,
+        }
+    }
+
+    fn kind(&self) -> TurnKind {
+        match self {
+            // An init action is never queued: it runs before the turn that needs it.
+            Task::Call(_) | Task::Init => TurnKind::Call,
+            Task::State(_) => TurnKind::State,
+            Task::WarmUp(_) => TurnKind::WarmUp,
+            Task::Checkpoint(_) => TurnKind::Checkpoint,
+            Task::Restore(..) => TurnKind::Restore,
+            Task::Snapshot => TurnKind::Snapshot,
+            Task::Deactivate { .. } => TurnKind::Deactivation,
+            Task::Delete(_) => TurnKind::Deletion,
+        }
+    }
+
     /// How long it has waited when it can no longer be started in time: whoever asked was told so.
     pub(crate) fn late_after(&self) -> Option<Duration> {
         let timing = match self {
@@ -206,6 +233,14 @@ impl fmt::Debug for Task {
     }
 }
 
+/// What is known of a turn outside its task.
+#[derive(Debug, Clone)]
+pub(crate) struct TurnHandle {
+    pub(crate) kind: TurnKind,
+    /// `None` for a turn of the mesh itself.
+    pub(crate) signal: Option<SignalHandle>,
+}
+
 /// One turn of an actor: what waits in its mailbox.
 #[derive(Debug)]
 pub(crate) struct Placed {
@@ -232,8 +267,7 @@ impl Placed {
     /// that would come too late, or nobody waits for it any more.
     pub(crate) async fn wait_for_retry(&mut self, budget: &Arc<RetryBudget>) -> bool {
         while let Some(pause) = self.retries.next() {
-            sleep(pause).await;
-            if self.task.is_abandoned() {
+            if self.is_cancelled_within(pause).await || self.task.is_abandoned() {
                 return false;
             }
             if budget.withdraw() {
@@ -242,6 +276,27 @@ impl Placed {
             }
         }
         false
+    }
+
+    /// Notes what will be tried again if it is parked now; `None` when it is not known yet.
+    pub(crate) fn note_parked(&self, of: Option<RetryOf>) {
+        if let Some(timing) = self.task.timing() {
+            timing.signal().parked(of);
+        }
+    }
+
+    /// Why it ends if it was cancelled before its action.
+    pub(crate) fn cancelled(&self) -> Option<Error> {
+        let timing = self.task.timing()?;
+        timing.signal().is_cancelled().then(Error::cancelled_before_action)
+    }
+
+    async fn is_cancelled_within(&self, pause: Duration) -> bool {
+        let Some(timing) = self.task.timing() else {
+            sleep(pause).await;
+            return false;
+        };
+        timeout(pause, poll_fn(|cx| timing.signal().poll_cancelled(cx))).await.is_ok()
     }
 
     /// Ends it with an error.
@@ -273,7 +328,10 @@ impl KeyedEvent for Placed {
         self.host_limit
     }
 
-    type Handle = ();
+    type Handle = TurnHandle;
 
-    fn handle(&self) {}
+    fn handle(&self) -> TurnHandle {
+        let kind = self.task.kind();
+        TurnHandle { kind, signal: self.task.timing().map(Timing::signal_handle) }
+    }
 }

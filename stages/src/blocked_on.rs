@@ -1,0 +1,122 @@
+//! Blocked on: what a call or another turn of an actor waits for (decision 44), and what a look at the actor shows.
+
+use tidegate_pipeline::EventId;
+use tokio::time::Instant;
+
+/// Names a turn of an actor from its admission to its end, also while it is parked.
+pub type TurnId = EventId;
+
+/// What a turn waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BlockedOn {
+    /// The turn before it: of its actor, one runs or is parked, or others are queued before this one.
+    ActorTurn {
+        /// The turn that comes before all others.
+        held_by: TurnId,
+    },
+    /// Its actor is paused.
+    Paused,
+    /// A slot among the turns that run at once.
+    Worker,
+    /// A permit of its host: as many calls are in flight there as may be.
+    HostPermit,
+    /// Its host, which accepts no connections (decision 28).
+    HostBreaker,
+    /// A place at the checkpoint.
+    CheckpointPlace,
+    /// The store, with its actor parked: it loads what the turn needs, or is asked whether it works. Also the next try of
+    /// a turn of the mesh itself.
+    Store,
+    /// The next try; it is parked.
+    Retry(RetryOf),
+    /// A commit of its actor.
+    Commit,
+}
+
+/// What failed before a turn was parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RetryOf {
+    /// Its host was not reached.
+    Host,
+    /// The store failed, or has no capacity.
+    Store,
+    /// Its actor was deleted, and is spawned again.
+    Spawn,
+}
+
+impl RetryOf {
+    pub(crate) const ALL: [RetryOf; 3] = [RetryOf::Host, RetryOf::Store, RetryOf::Spawn];
+}
+
+/// What a turn does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TurnKind {
+    /// Runs an action.
+    Call,
+    /// Tells tags and state.
+    State,
+    /// Brings the actor into memory.
+    WarmUp,
+    /// Keeps the content in the history.
+    Checkpoint,
+    /// Makes an older revision the current content.
+    Restore,
+    /// Appends the content to the history when it changed.
+    Snapshot,
+    /// Takes the actor out of memory.
+    Deactivation,
+    /// Removes state and history.
+    Deletion,
+}
+
+/// A turn of an actor, queued or running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TurnView {
+    /// Its name.
+    pub id: TurnId,
+    /// What it does.
+    pub kind: TurnKind,
+    /// Since when it is queued, or runs.
+    pub since: Instant,
+    /// What it waits for, and since when. `None` for a turn that runs and waits for nothing but its host or the store.
+    pub blocked_on: Option<(BlockedOn, Instant)>,
+}
+
+/// Turns of an actor that are over in memory and whose replies wait for a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingCommits {
+    /// How many they are.
+    pub turns: u64,
+    /// About since when.
+    pub since: Instant,
+    /// Whether the outcome of a commit is unknown: it is written again, and new calls are refused meanwhile.
+    pub in_doubt: bool,
+}
+
+/// What an actor does, and what waits for it, at one moment.
+#[derive(Debug, Clone)]
+pub struct ActorQueue {
+    /// Since when the actor is paused.
+    pub paused: Option<Instant>,
+    /// The turn that runs or is parked.
+    pub running: Option<TurnView>,
+    /// How many turns are queued.
+    pub queued: usize,
+    /// The first of them, in order.
+    pub first: Vec<TurnView>,
+    /// What waits for a commit.
+    pub commits: Option<PendingCommits>,
+}
+
+/// What became of a cancelled turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancellation {
+    /// It was queued and will not run. Whoever waited for it was told so.
+    Removed,
+    /// It runs or is parked and was told: its call to the host is given up, its state and effects are not kept, and
+    /// whoever waits for it gets an error. A turn whose host has answered already goes on to its end.
+    Told,
+}

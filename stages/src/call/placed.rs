@@ -171,7 +171,11 @@ impl Task {
             Task::State(question) => Some(&question.timing),
             Task::Delete(question) => Some(&question.timing),
             Task::Checkpoint(question) | Task::Restore(_, question) => Some(&question.timing),
-            Task::Init | Task::WarmUp(_) | Task::Snapshot | Task::Deactivate { .. } => None,
+            Task::Init
+            | Task::WarmUp(_)
+            | Task::Snapshot
+            | Task::Deactivate { .. }
+            | Task::Evict { .. } => None,
         }
     }
 
@@ -184,7 +188,7 @@ impl Task {
             Task::Checkpoint(_) => TurnKind::Checkpoint,
             Task::Restore(..) => TurnKind::Restore,
             Task::Snapshot => TurnKind::Snapshot,
-            Task::Deactivate { .. } => TurnKind::Deactivation,
+            Task::Deactivate { .. } | Task::Evict { .. } => TurnKind::Deactivation,
             Task::Delete(_) => TurnKind::Deletion,
         }
     }

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use support::client::Client;
-use support::counter::{Added, Counter, add, definition, get, get_state, register, stateless};
+use support::counter::{
+    Added, Counter, SYSTEM, add, definition, get, get_state, register, stateless,
+};
 use support::host::{Answer, Call, Host, Script};
 use support::proto::Kind;
 use support::proxy::{Proxy, embedded};
@@ -189,9 +191,20 @@ async fn a_store_that_is_slow_then_silent_then_fails_costs_what_was_in_flight() 
     let newest: BTreeMap<_, _> = callers.join_all().await.into_iter().collect();
     eprintln!("in all: {} of {} actions were not kept", unkept(), host.ran.load(SeqCst));
     for (name, newest) in newest {
-        let kept = get_state(&mut client, &name).await;
+        let kept = kept_state(&mut client, &name).await;
         assert!(kept >= newest, "{name}: {newest} acknowledged, {kept} kept");
     }
+}
+
+/// The state of an actor, once no commit of it is in doubt any more.
+async fn kept_state(client: &mut Client, name: &str) -> u32 {
+    let path = format!("/api/v1/system/{SYSTEM}/actors/{name}");
+    let until = Instant::now() + Duration::from_mins(1);
+    while client.get(&path).await.expect("an answer").status == 503 {
+        assert!(Instant::now() < until, "{name} stays in doubt");
+        sleep(Duration::from_millis(100)).await;
+    }
+    get_state(client, name).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,7 +22,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tidegate_pipeline::Permit;
 
-use crate::actor::ActorId;
+use crate::actor::{ActorId, ActorRef};
 use crate::invocation::{ActorInvocationResponse, Invocation};
 use crate::places::Place;
 use crate::registry::entry::{CheckedOut, Entry};
@@ -72,6 +72,7 @@ pub(crate) struct Admitted {
 #[derive(Debug)]
 pub(crate) struct Activated {
     pub(crate) actor: CheckedOut,
+    pub(crate) member: ActorRef,
     pub(crate) task: Task,
     pub(crate) host_limit: u32,
     pub(crate) place: Option<Place>,
@@ -103,22 +104,22 @@ impl Activated {
     /// Puts the init action before this turn: the actor goes on with it, the turn waits as it was placed. One place is
     /// for both.
     pub(crate) fn init_first(self) -> (Activated, Placed) {
-        let Self { actor, task, host_limit, place, retries, older } = self;
+        let Self { actor, member, task, host_limit, place, retries, older } = self;
         let (for_init, place) = place.map(Place::share).unzip();
         let entry = actor.entry.clone();
         // The turn that waits is the one that is tried again.
         let init = Retries::within(Duration::ZERO);
-        let placed = Placed { entry, host_limit, task, place, retries };
+        let placed = Placed { entry, member: member.clone(), host_limit, task, place, retries };
         let (task, place) = (Task::Init, for_init);
-        (Activated { actor, task, host_limit, place, retries: init, older }, placed)
+        (Activated { actor, member, task, host_limit, place, retries: init, older }, placed)
     }
 
     /// Checks the actor in and returns the turn as it was placed.
     pub(crate) fn release(self) -> Placed {
-        let Self { actor, task, host_limit, place, retries, older: _ } = self;
+        let Self { actor, member, task, host_limit, place, retries, older: _ } = self;
         let entry = actor.entry.clone();
         actor.check_in();
-        Placed { entry, host_limit, task, place, retries }
+        Placed { entry, member, host_limit, task, place, retries }
     }
 
     /// The turn has failed; its actor is checked in.

@@ -20,7 +20,7 @@ impl Egress {
             Completion::Reply(reply, answer, _permit) => reply.send(answer),
             Completion::State(reply, state, _permit) => reply.send(Ok(state)),
             Completion::Checkpoint(reply, kept, _permit) => reply.send(Ok(*kept)),
-            Completion::Route(placed) => self.mailboxes.requeue(*placed),
+            Completion::Route(placed) => self.mailboxes.route(*placed),
             Completion::Done(reply) => reply.send(Ok(())),
             Completion::Nothing => {}
         }

@@ -211,8 +211,8 @@ fn loading(
 }
 
 fn activated(placed: Placed, actor: CheckedOut) -> Activated {
-    let Placed { entry: _, host_limit, task, place, retries } = placed;
-    Activated { actor, task, host_limit, place, retries, older: None }
+    let Placed { entry: _, member, host_limit, task, place, retries } = placed;
+    Activated { actor, member, task, host_limit, place, retries, older: None }
 }
 
 /// Why a turn does not go on; its action did not run.

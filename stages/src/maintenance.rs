@@ -64,7 +64,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     fn run(self: Arc<Self>, placed: Placed) -> StageResult<Option<ParkedWork>> {
-        let Placed { entry, host_limit, task, place, retries } = placed;
+        let Placed { entry, member, host_limit, task, place, retries } = placed;
         match task {
             Task::Snapshot => {
                 self.snapshot(&entry);
@@ -75,7 +75,7 @@ impl Keeper {
             Task::Delete(question) => {
                 if let Err(error) = question.start() {
                     let task = Task::Delete(question);
-                    let placed = Placed { entry, host_limit, task, place, retries };
+                    let placed = Placed { entry, member, host_limit, task, place, retries };
                     return Err(Failed::before_action(placed, error));
                 }
                 Ok(Some(Box::pin(async move {
@@ -85,7 +85,7 @@ impl Keeper {
             }
             task => {
                 let error = Error::Internal(format!("{task:?} is no maintenance"));
-                let placed = Placed { entry, host_limit, task, place, retries };
+                let placed = Placed { entry, member, host_limit, task, place, retries };
                 Err(Failed::before_action(placed, error))
             }
         }

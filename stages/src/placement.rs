@@ -122,12 +122,20 @@ impl Mailboxes {
         let is_exempt = call.permit.is_none();
         let retries = call.retries();
         let host_limit = hosted.limit_for(&call.action);
+        let member = self.placement.member(&entry.actor);
         let task = Task::Call(Box::new(call));
-        let placed = Placed { entry: entry.clone(), host_limit, task, place: None, retries };
+        let placed = Placed {
+            entry: entry.clone(),
+            member: member.clone(),
+            host_limit,
+            task,
+            place: None,
+            retries,
+        };
         let pushed =
             if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
         match pushed {
-            Ok(id) => Ok(waiting.map(|waiting| self.pending(waiting, entry.actor.clone(), id))),
+            Ok(id) => Ok(waiting.map(|waiting| self.pending(waiting, member, id))),
             Err(rejected) => {
                 let error = refusal(rejected.reason, &entry);
                 rejected.event.fail(error.clone());
@@ -152,10 +160,10 @@ impl Mailboxes {
     fn pending<T>(
         &self,
         waiting: crate::reply::Waiting<T>,
-        actor: ActorRef,
+        member: ActorRef,
         id: EventId,
     ) -> PendingReply<T> {
-        PendingReply::new(waiting, self.queue.clone(), actor, id)
+        PendingReply::new(waiting, self.queue.clone(), member, id)
     }
 
     /// Counts a question from outside in, as if it were a call, and queues it.
@@ -178,16 +186,18 @@ impl Mailboxes {
         {
             return Err(error);
         }
+        let member = placed.member.clone();
         let pushed = self.queue.push(placed);
         let id = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
-        Ok(self.pending(waiting, actor, id))
+        Ok(self.pending(waiting, member, id))
     }
 
     fn placed(&self, entry: &Arc<Entry>, task: Task) -> Placed {
         let host_limit =
             if task.needs_host() { entry.spec().hosted.limit_to_activate() } else { 0 };
         let retries = Retries::within(self.deadlines.start);
-        Placed { entry: entry.clone(), host_limit, task, place: None, retries }
+        let member = self.placement.member(&entry.actor);
+        Placed { entry: entry.clone(), member, host_limit, task, place: None, retries }
     }
 
     /// Queues a task of the mesh itself: never refused for want of room, its maker bounds how many there are.
@@ -195,8 +205,13 @@ impl Mailboxes {
         self.requeue(self.placed(entry, task));
     }
 
-    /// Queues a turn that was admitted before, at the tail of its actor's mailbox.
-    pub(crate) fn requeue(&self, placed: Placed) {
+    /// Queues a call that was admitted before, at the tail of the mailbox of its next actor.
+    pub(crate) fn route(&self, mut placed: Placed) {
+        placed.member = self.placement.member(&placed.entry.actor);
+        self.requeue(placed);
+    }
+
+    fn requeue(&self, placed: Placed) {
         if let Err(rejected) = self.queue.push_exempt(placed) {
             rejected.event.fail(Error::Draining);
         }
@@ -243,3 +258,6 @@ impl Service<Admitted> for Mailboxes {
         ready(self.place(admitted))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,7 @@ impl Plan {
 impl Planner {
     fn plan(&self, invoked: Invoked) -> StageResult<Planned> {
         let Invoked { activated, response } = invoked;
-        let Activated { mut actor, task, host_limit, place, retries, older } = activated;
+        let Activated { mut actor, member, task, host_limit, place, retries, older } = activated;
         let planned = match (task, response) {
             (Task::Call(call), Some(response)) => {
                 self.plan_call(&mut actor, call, response).map_err(|(call, error)| {
@@ -97,9 +97,10 @@ impl Planner {
             Ok(Plan { save, completion, effects }) => {
                 Ok(Planned::new(entry, incarnation, save, place, (completion, effects)))
             }
-            Err((task, error, fail)) => {
-                Err(fail(crate::call::Placed { entry, host_limit, task, place, retries }, error))
-            }
+            Err((task, error, fail)) => Err(fail(
+                crate::call::Placed { entry, member, host_limit, task, place, retries },
+                error,
+            )),
         }
     }
 

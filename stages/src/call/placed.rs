@@ -249,6 +249,8 @@ pub(crate) struct TurnHandle {
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) entry: Arc<Entry>,
+    /// Who runs it, and in whose mailbox it waits: a member of the actor's pool, or the actor itself.
+    pub(crate) member: ActorRef,
     /// The limit on calls in flight that it counts against; 0 for a turn that needs no host.
     pub(crate) host_limit: u32,
     pub(crate) task: Task,
@@ -325,7 +327,7 @@ impl KeyedEvent for Placed {
     type Key = ActorRef;
 
     fn key(&self) -> &ActorRef {
-        &self.entry.actor
+        &self.member
     }
 
     fn class(&self) -> u32 {

@@ -19,10 +19,10 @@ impl<T> PendingReply<T> {
     pub(super) fn new(
         waiting: Waiting<T>,
         mailboxes: KeyedProducer<Placed>,
-        actor: ActorRef,
+        member: ActorRef,
         id: EventId,
     ) -> Self {
-        Self { waiting, removal: Removal { mailboxes, actor, id, is_armed: true } }
+        Self { waiting, removal: Removal { mailboxes, member, id, is_armed: true } }
     }
 
     /// Waits for the answer.
@@ -41,7 +41,7 @@ impl<T> PendingReply<T> {
 #[derive(Debug)]
 struct Removal {
     mailboxes: KeyedProducer<Placed>,
-    actor: ActorRef,
+    member: ActorRef,
     id: EventId,
     is_armed: bool,
 }
@@ -49,7 +49,7 @@ struct Removal {
 impl Drop for Removal {
     fn drop(&mut self) {
         if self.is_armed {
-            drop(self.mailboxes.remove(&self.actor, self.id));
+            drop(self.mailboxes.remove(&self.member, self.id));
         }
     }
 }

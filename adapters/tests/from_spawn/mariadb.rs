@@ -31,8 +31,12 @@ impl MariaDb {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
+        // A server that starts removes the temporary tables of every other one in the same directory.
+        let temporary = dir.path().join("temporary");
+        std::fs::create_dir(&temporary).unwrap();
         let mut install = Command::new("mariadb-install-db");
         install.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+        install.env("TMPDIR", &temporary);
         install.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
         let installed = timeout(LIMIT, as_root(&mut install).output()).await.expect("it hangs");
         let installed =
@@ -42,6 +46,7 @@ impl MariaDb {
         let mut server = Command::new("mariadbd");
         server.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
         server.arg(format!("--socket={}", dir.path().join("socket").display()));
+        server.env("TMPDIR", &temporary);
         server.args(["--skip-networking", "--character-set-server=latin1"]);
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         server.stdout(Stdio::null()).stderr(log).kill_on_drop(true);

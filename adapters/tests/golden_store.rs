@@ -1,11 +1,14 @@
 //! Stores written by earlier versions open and hold the written data.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use support::fixture::copy;
 use tidegate::store::{Access, EmbeddedStore, OpenError, Options};
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::history::{Interval, Page};
@@ -21,23 +24,6 @@ const ROUNDS: u64 = 6;
 
 fn golden(format: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/store-v{format}"))
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    // A version control system keeps no empty directories.
-    if from.join("current").exists() {
-        fs::create_dir_all(to.join("tables")).unwrap();
-    }
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else if entry.file_name() != "LOCK" {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// One head with something in every field.

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use support::fixture::copy;
 use support::proxy::Proxy;
 use support::tool::{begin, end, run, store_in};
 
@@ -16,23 +17,6 @@ const END_LIMIT: Duration = Duration::from_secs(40);
 const ACTORS: u64 = 600;
 const ROUNDS: u32 = 40;
 const DATA: i32 = 65;
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    // A version control system keeps no empty directories.
-    if from.join("current").exists() {
-        fs::create_dir_all(to.join("tables")).unwrap();
-    }
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)

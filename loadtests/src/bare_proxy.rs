@@ -1,6 +1,6 @@
 //! Bare proxy: a minimal hyper reverse proxy, the reference for the cost of a proxy.
 //!
-//! It collects a request, sends it over a pooled connection, collects the response and returns it. By design it has no route, no
+//! The proxy collects a request, sends it over a pooled connection, and returns the response. By design there is no route, no
 //! deadline, no retry, no log and no metric. The cost of everything that another proxy adds shows in its ratio to this proxy. The
 //! pool is hand-written, last in first out; it was measured at three quarters of the CPU of hyper-util's client.
 

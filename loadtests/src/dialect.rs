@@ -1,7 +1,7 @@
 //! Dialect: encodes calls and decodes their responses.
 //!
 //! A call to a Spawn proxy is an invocation; the proxy keeps the state. A call to the host itself, directly or through the bare
-//! proxy, is the callback that a proxy makes, with the state in it. The caller can compute that state from a counter's name and
+//! proxy, is the callback of a proxy, which carries the state. The load generator computes the state from a counter's name and
 //! count.
 
 use bytes::Bytes;

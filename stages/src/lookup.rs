@@ -169,7 +169,7 @@ impl Inner {
         mut placed: Placed,
         probe: Probe,
     ) -> StageResult<Option<Placed>> {
-        match self.read(self.store.load(&placed.entry.id())).await {
+        match self.read(self.store.load(&placed.entry.key)).await {
             Ok(_) => {
                 if let Some(place) = &mut placed.place {
                     place.probe = Some(probe);

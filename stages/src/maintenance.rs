@@ -1,7 +1,8 @@
 //! Maintenance: turns that activate nothing and run no action: snapshots, deactivations and deletes.
 //!
-//! They go through the actor's key like every turn, so that none of them meets a call half-way. What they write has places
-//! of its own, kept for it; when none is free, they are postponed. They wait for the store with the key parked.
+//! Maintenance holds the actor's key like every turn, so it never runs beside a call of the same actor. Part of the places
+//! at the checkpoint is kept for maintenance; when none is free, the turn is postponed. The store is waited for with the
+//! key parked.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -1,9 +1,8 @@
 //! Path: one turn of an actor, from its mailbox to the checkpoint, stage by stage.
 //!
-//! A turn holds its actor's key and a slot of the workers' demand, and waits for nobody else while it does (I6): what it
-//! has to wait for, it returns as [`ParkedWork`]. The key
-//! is free again as soon as the response is applied in memory and handed in; the reply follows when the checkpoint has
-//! made it durable.
+//! A turn holds its actor's key and a slot of the workers' demand, and waits for nobody else meanwhile (I6): work that has
+//! to be waited for is returned as [`ParkedWork`]. The key is free again as soon as the response is applied in memory and
+//! handed in; the reply follows when the checkpoint has made the change durable.
 
 use std::task::{Context, Poll};
 use std::time::Duration;

@@ -215,10 +215,10 @@ pub struct TakenOver {
 /// Writers have epochs. A save under an epoch older than the newest [claimed](Self::claim_epoch) fails with
 /// [`StoreError::Fenced`] and never replaces a write of a later epoch. Numbers and times are below 2^63.
 pub trait StateStore: Debug + Send + Sync + 'static {
-    /// Makes a batch durable. The stream brings one outcome per save as soon as it is known: those of one actor in order, those
-    /// of different actors in any order. A save whose outcome the stream does not bring has an unknown outcome. A save with `Ok`
-    /// survives a power loss. Each save is atomic. A store that keeps head and revision apart writes the revision before it
-    /// returns; when a crash loses the revision, [`load_revision`](Self::load_revision) finds none under the head's number.
+    /// Makes a batch durable. The stream yields one outcome per save, as soon as the store knows the outcome: for one actor in
+    /// order, for different actors in any order. A save without an outcome in the stream has an unknown outcome. A save with `Ok`
+    /// survives a power loss. Each save is atomic. A store that keeps head and revision apart writes the revision before the
+    /// outcome; when a crash loses the revision, [`load_revision`](Self::load_revision) finds none under the head's number.
     ///
     /// The batch is queued during this call: dropping the stream undoes nothing.
     fn save(&self, batch: Vec<Save>) -> BoxStream<'static, Outcome>;

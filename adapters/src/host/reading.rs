@@ -1,9 +1,9 @@
 //! Reading: the bytes of answers that are being read from hosts, of all hosts together.
 //!
-//! An answer takes its bytes before its body is read: as many as it announces, else in steps as they come. Unread bytes stay in
-//! the host's socket. An answer takes free bytes; when there are too few it waits in one fair line, for at most [`LINE`], for a
-//! reserve that is as large as the largest answer. One answer has the reserve, and reads to its end with it: so answers that
-//! hold a part and want more never wait for each other.
+//! Bytes are taken from the bound before a body is read: all that the answer announces, or in steps without an announcement.
+//! Unread bytes stay in the host's socket. When too few bytes are free, answers wait in one fair line, for at most [`LINE`], for
+//! the reserve, which fits the largest answer. One answer at a time has the reserve, and is read to the end with it. So two
+//! answers that hold a part each never wait for each other.
 
 use std::sync::Arc;
 use std::time::Duration;

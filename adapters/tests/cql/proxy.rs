@@ -33,15 +33,13 @@ fn settings<'a>(
     address: &'a str,
     host_port: &'a str,
 ) -> Vec<(&'a str, &'a str)> {
-    vec![
-        ("PROXY_DATABASE_TYPE", "scylla"),
-        ("PROXY_DATABASE_HOST", address),
-        ("PROXY_DATABASE_NAME", keyspace),
-        ("TIDEGATE_DATABASE_TIMEOUT", "20s"),
+    let mut settings = server::settings(keyspace, address);
+    settings.extend([
         ("TIDEGATE_REVISIONS", "every"),
         ("USER_FUNCTION_HOST", "127.0.0.1"),
         ("USER_FUNCTION_PORT", host_port),
-    ]
+    ]);
+    settings
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,17 +18,15 @@ const END_LIMIT: Duration = Duration::from_mins(1);
 const NO_INPUT: i32 = 66;
 
 fn settings<'a>(keyspace: &'a str, address: &'a str, key: &'a str) -> Vec<(&'a str, &'a str)> {
-    vec![
-        ("PROXY_DATABASE_TYPE", "scylla"),
-        ("PROXY_DATABASE_HOST", address),
-        ("PROXY_DATABASE_NAME", keyspace),
-        ("TIDEGATE_DATABASE_TIMEOUT", "20s"),
+    let mut settings = server::settings(keyspace, address);
+    settings.extend([
         ("TIDEGATE_DATABASE_REPLICATION", "1"),
         ("TIDEGATE_REVISIONS", "every"),
         ("TIDEGATE_RETENTION_AGE", "1h"),
         ("TIDEGATE_DRAIN_DELAY", "0"),
         ("SPAWN_STATESTORE_KEY", key),
-    ]
+    ]);
+    settings
 }
 
 /// The first column of what a question finds, as text, in order.

@@ -113,3 +113,13 @@ async fn sweep() {
         }
     }
 }
+
+/// Settings of a proxy, or of a command, that works in a keyspace of the server at `address`.
+pub(crate) fn settings<'a>(keyspace: &'a str, address: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![
+        ("PROXY_DATABASE_TYPE", "scylla"),
+        ("PROXY_DATABASE_HOST", address),
+        ("PROXY_DATABASE_NAME", keyspace),
+        ("TIDEGATE_DATABASE_TIMEOUT", "20s"),
+    ]
+}

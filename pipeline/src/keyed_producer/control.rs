@@ -97,9 +97,9 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         })
     }
 
-    /// Pauses a key: nothing of it is granted until it is [resumed](KeyedProducer::resume). An event in flight goes
-    /// on. A queued one leaves the line of the [gate](crate::gate). Events queue up to the bound of the key; other keys are not held up. A key without events can be paused,
-    /// and one that is paused stays so.
+    /// Pauses a key: nothing of the key is granted until it is [resumed](KeyedProducer::resume). An event in flight goes
+    /// on. A queued event leaves the line of the [gate](crate::gate). Events queue up to the bound of the key; other keys
+    /// are not held up. A key without events can be paused, and a paused key stays paused.
     ///
     /// # Errors
     /// When too many keys are paused, or the producer is closed. Closing it ends all pauses.

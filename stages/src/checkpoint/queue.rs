@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::places::Places;
 use crate::ports::StoreError;
 
-/// What waits for its commit. It is bounded by the [places](crate::places) that turns hold; turns that write nothing, and
-/// wait for older commits of their actors, are bounded by admission. Cheap to clone.
+/// The queue of turns that wait for a commit. Turns with a change are bounded by their [places](crate::places). Turns
+/// without a change wait for an older commit of the same actor, and are bounded by admission. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckpointQueue {
     producer: Producer<Planned>,

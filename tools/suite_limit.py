@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Shows that ./test ends what it started: at a suite's limit, when a command is done, and on a signal; and that it counts rightly.
+"""Shows that ./test ends what it started: at a suite's limit, when a command is done, and on a signal; that it counts rightly,
+and that each test program has a suite.
 
 Runs the `run` of ./test itself on small commands. Needs nothing else and takes some seconds.
 """
@@ -98,6 +99,11 @@ def main():
             counted = runner().run("echo", f"test result: ok. {said}; 0 ignored")
         if counted != expected:
             failures.append(f"{said}: counted {counted}")
+    text = (ROOT / "test").read_text()
+    # Those of the edge, and all of the other crates, are taken by their folder.
+    for name in runner().files("adapters"):
+        if not name.startswith("edge_") and f'"{name}"' not in text:
+            failures.append(f"adapters/tests/{name} is in no suite of ./test")
     print("\n".join(failures) or "what ./test starts is ended at its limit, when it is done, and on a signal, and a run of no test is not a success")
     return int(bool(failures))
 

@@ -43,6 +43,9 @@ pub struct CompareArgs {
     /// The binary under test; by default `tidegate` beside this program.
     #[arg(long)]
     pub tidegate: Option<PathBuf>,
+    /// Another build of Tidegate, measured in the same rounds: for example the one of before a change.
+    #[arg(long, value_name = "BINARY")]
+    pub before: Option<PathBuf>,
     /// Turns of every target.
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,

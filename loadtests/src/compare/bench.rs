@@ -30,6 +30,8 @@ pub(super) enum Target {
     Reference,
     /// Tidegate with this durability.
     Tidegate(&'static str),
+    /// The build that it is compared with, with this durability.
+    Before(&'static str),
 }
 
 /// A running target with registered actors.
@@ -49,6 +51,7 @@ pub(super) struct Bench {
     host: Process,
     program: PathBuf,
     tidegate: PathBuf,
+    before: Option<PathBuf>,
     scratch: TempDir,
 }
 
@@ -57,6 +60,7 @@ impl Target {
         match self {
             Self::Reference => "reference".into(),
             Self::Tidegate(durability) => format!("tidegate {durability}"),
+            Self::Before(durability) => format!("before {durability}"),
         }
     }
 }
@@ -67,11 +71,14 @@ impl Bench {
         let program = std::env::current_exe()?;
         let beside = program.parent().context("a program lies in a directory")?.to_path_buf();
         let tidegate = args.tidegate.clone().unwrap_or_else(|| beside.join("tidegate"));
-        ensure!(
-            tidegate.is_file(),
-            "{} is not there: run `cargo build --release` first, or name the binary with --tidegate",
-            tidegate.display()
-        );
+        let before = args.before.clone();
+        for binary in std::iter::once(&tidegate).chain(&before) {
+            ensure!(
+                binary.is_file(),
+                "{} is not there: run `cargo build --release` first, or name the binary with --tidegate",
+                binary.display()
+            );
+        }
         let parent = args.data_dir.clone().unwrap_or(beside);
         let scratch =
             tempfile::Builder::new().prefix("tidegate-compare-").tempdir_in(&parent).with_context(
@@ -83,14 +90,18 @@ impl Bench {
             .args(["host", "--exit-with-stdin", "--state-bytes"])
             .arg(args.state_bytes.to_string());
         let host = Process::start("host", command, scratch.path()).await?;
-        Ok(Self { args, file_system, host, program, tidegate, scratch })
+        Ok(Self { args, file_system, host, program, tidegate, before, scratch })
     }
 
     /// The targets in the order of a round; each round begins with another target.
     pub(super) fn targets(&self, round: u32) -> Vec<Target> {
-        let tidegate =
-            self.args.durability.settings().iter().map(|setting| Target::Tidegate(setting));
-        let mut targets: Vec<_> = std::iter::once(Target::Reference).chain(tidegate).collect();
+        let mut targets = vec![Target::Reference];
+        for setting in self.args.durability.settings() {
+            targets.push(Target::Tidegate(setting));
+            if self.before.is_some() {
+                targets.push(Target::Before(setting));
+            }
+        }
         let first = round as usize % targets.len();
         targets.rotate_left(first);
         targets
@@ -98,16 +109,21 @@ impl Bench {
 
     /// Starts a target on an empty data directory.
     pub(super) async fn bring_up(&self, target: Target) -> anyhow::Result<Up> {
-        let (command, data, dialect) = match target {
-            Target::Reference => {
+        let (binary, durability) = match target {
+            Target::Reference => (None, ""),
+            Target::Tidegate(durability) => (Some(&self.tidegate), durability),
+            Target::Before(durability) => (self.before.as_ref(), durability),
+        };
+        let (command, data, dialect) = match binary {
+            None => {
                 let mut command = Command::new(&self.program);
                 command.args(["bare-proxy", "--exit-with-stdin", "--upstream"]);
                 command.arg(self.host.address().to_string());
                 (command, None, Dialect::Callback)
             }
-            Target::Tidegate(durability) => {
+            Some(binary) => {
                 let data = TempDir::new_in(self.scratch.path())?;
-                let mut command = Command::new(&self.tidegate);
+                let mut command = Command::new(binary);
                 // The caller's environment must not change the measurement.
                 command.arg("serve").env_clear();
                 command.env("PROXY_HTTP_PORT", "0").env("TIDEGATE_HTTP_ADDRESS", "127.0.0.1");

@@ -125,9 +125,30 @@ pub(super) fn write(out: &mut impl Write, bench: &Bench, rows: &[Row]) -> io::Re
             write!(out, "{:>28}", row.ratio(reference).to_string())?;
         }
         writeln!(out)?;
+        write_shares(out, rows, reference)?;
     }
     for row in rows.iter().filter(|row| row.target == Target::Tidegate("acknowledged")) {
         writeln!(out, "durable invocations a second: {}", row.spread(|m| m.report.per_second))?;
+    }
+    Ok(())
+}
+
+/// Prints, for each durability, what Tidegate's own work costs as a share of what it cost before: CPU beyond that of the
+/// reference, round by round.
+fn write_shares(out: &mut impl Write, rows: &[Row], reference: &Row) -> io::Result<()> {
+    for row in rows {
+        let Target::Tidegate(durability) = row.target else { continue };
+        let Some(before) = rows.iter().find(|other| other.target == Target::Before(durability))
+        else {
+            continue;
+        };
+        let rounds = row.rounds.iter().zip(&before.rounds).zip(&reference.rounds);
+        let share = Spread::of(
+            rounds
+                .map(|((own, old), base)| (own.cpu_us - base.cpu_us) / (old.cpu_us - base.cpu_us))
+                .collect(),
+        );
+        writeln!(out, "{durability}: CPU beyond the reference, as a share of before: {share}")?;
     }
     Ok(())
 }

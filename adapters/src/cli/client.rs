@@ -26,7 +26,7 @@ const ANSWER_BYTES: usize = 32 << 20;
 
 /// The address of the proxy, and the settings.
 #[derive(Debug, Args)]
-pub(super) struct Whom {
+pub(super) struct ProxyArgs {
     /// Where the proxy listens, as `host:port` or `unix:/path`; else the settings say so
     #[arg(long, value_name = "ADDRESS")]
     proxy: Option<String>,
@@ -66,15 +66,15 @@ impl Client {
     ///
     /// # Errors
     /// When the settings are wrong.
-    pub(super) fn new(whom: &Whom) -> Result<Self, crate::config::Mistakes> {
-        let config = Config::load(&whom.flags)?;
+    pub(super) fn new(proxy_args: &ProxyArgs) -> Result<Self, crate::config::Mistakes> {
+        let config = Config::load(&proxy_args.flags)?;
         let settings = config.settings()?;
-        let address = whom.proxy.clone().unwrap_or_else(|| match &settings.http.listen {
+        let address = proxy_args.proxy.clone().unwrap_or_else(|| match &settings.http.listen {
             Listen::Tcp(address) => format!("127.0.0.1:{}", address.port()),
             Listen::Unix { path, .. } => format!("{UNIX_PREFIX}{}", path.display()),
         });
         let token = config.secret("TIDEGATE_ADMIN_TOKEN");
-        Ok(Self { settings, address, is_given: whom.proxy.is_some(), token })
+        Ok(Self { settings, address, is_given: proxy_args.proxy.is_some(), token })
     }
 
     /// Sends one request; returns the body of a successful response.
@@ -113,10 +113,10 @@ impl Client {
         let answered = timeout(LIMIT, asking).await.unwrap_or_else(|_| {
             Err(Unanswered::Other(anyhow::anyhow!("no answer within {LIMIT:?}")))
         });
-        let whom = format!("cannot ask the proxy at {address}");
+        let context = format!("cannot ask the proxy at {address}");
         let reply = answered.map_err(|unanswered| match unanswered {
-            Unanswered::Nobody(error) => Unanswered::Nobody(error.context(whom)),
-            Unanswered::Other(error) => Unanswered::Other(error.context(whom)),
+            Unanswered::Nobody(error) => Unanswered::Nobody(error.context(context)),
+            Unanswered::Other(error) => Unanswered::Other(error.context(context)),
         })?;
         success(reply).map_err(Unanswered::Other)
     }

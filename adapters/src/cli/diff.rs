@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::actor::{ActorName, Point, Which};
-use super::client::Whom;
+use super::client::ProxyArgs;
 use super::decode::{Decoder, one_line};
 use super::print;
 use super::source::Source;
@@ -40,13 +40,13 @@ pub(super) struct Diff {
     #[arg(long, value_name = "FILE")]
     descriptor: Option<PathBuf>,
     #[command(flatten)]
-    whom: Whom,
+    proxy_args: ProxyArgs,
 }
 
 impl Diff {
     pub(super) async fn run(self) -> Result<ExitCode, StartError> {
         let decoder = Decoder::new(self.descriptor.as_deref())?;
-        let mut source = Source::new(&self.whom)?;
+        let mut source = Source::new(&self.proxy_args)?;
         let asked = both(&mut source, &self.a, &self.b).await;
         source.close().await;
         let (a, b) = asked?;

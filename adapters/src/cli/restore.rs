@@ -4,7 +4,7 @@ use clap::Args;
 use http::Method;
 
 use super::actor::{self, ActorName};
-use super::client::{Client, Whom, read};
+use super::client::{Client, ProxyArgs, read};
 use super::print;
 use crate::app::StartError;
 use crate::wire::Entry;
@@ -26,13 +26,13 @@ pub(super) struct Restore {
     #[arg(long, value_name = "NUMBER", value_parser = actor::revision)]
     revision: u64,
     #[command(flatten)]
-    whom: Whom,
+    proxy_args: ProxyArgs,
 }
 
 impl Restore {
     pub(super) async fn run(self) -> Result<(), StartError> {
-        let Self { actor, revision, whom } = self;
-        let client = Client::new(&whom)?;
+        let Self { actor, revision, proxy_args } = self;
+        let client = Client::new(&proxy_args)?;
         let rest = format!("/restore?revision={revision}");
         let asked = client.ask(Method::POST, &actor, &rest).await.map_err(anyhow::Error::from);
         let body = asked.map_err(|error| error.context(format!("{actor} not restored")))?;

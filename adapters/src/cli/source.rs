@@ -13,7 +13,7 @@ use tidegate_stages::history_reader::HistoryReader;
 use tidegate_stages::ports::Registry;
 
 use super::actor::{ActorName, Which};
-use super::client::{Client, Unanswered, Whom, read};
+use super::client::{Client, ProxyArgs, Unanswered, read};
 use super::say;
 use crate::app::StartError;
 use crate::app::stores::{self, OpenStore, Purpose};
@@ -51,8 +51,8 @@ enum Answer {
 
 impl Source {
     /// Reads the settings; sends no request yet.
-    pub(super) fn new(whom: &Whom) -> Result<Self, StartError> {
-        Ok(Self { client: Client::new(whom)?, opened: None })
+    pub(super) fn new(proxy_args: &ProxyArgs) -> Result<Self, StartError> {
+        Ok(Self { client: Client::new(proxy_args)?, opened: None })
     }
 
     /// Returns one state of an actor.

@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tidegate_stages::state::Timestamp;
 
 use super::actor::{self, ActorName, Which};
-use super::client::Whom;
+use super::client::ProxyArgs;
 use super::decode::{Decoder, one_line};
 use super::print;
 use super::say;
@@ -46,7 +46,7 @@ pub(super) struct State {
     #[arg(long, value_name = "FILE")]
     descriptor: Option<PathBuf>,
     #[command(flatten)]
-    whom: Whom,
+    proxy_args: ProxyArgs,
 }
 
 impl State {
@@ -57,7 +57,7 @@ impl State {
             (None, Some(number)) => Which::Revision(number),
             (None, None) => Which::Latest,
         };
-        let mut source = Source::new(&self.whom)?;
+        let mut source = Source::new(&self.proxy_args)?;
         let asked = source.entry(&self.actor, which).await;
         source.close().await;
         let entry = asked?;
@@ -130,12 +130,12 @@ pub(super) struct History {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    whom: Whom,
+    proxy_args: ProxyArgs,
 }
 
 impl History {
     pub(super) async fn run(self) -> Result<(), StartError> {
-        let mut source = Source::new(&self.whom)?;
+        let mut source = Source::new(&self.proxy_args)?;
         let asked = self.ask(&mut source).await;
         source.close().await;
         let listing = asked?;

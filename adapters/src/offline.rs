@@ -6,7 +6,7 @@
 
 mod error;
 mod progress;
-mod steady;
+mod writes;
 mod pages;
 mod reseal;
 mod format;

@@ -22,8 +22,8 @@ use super::grammar::{Grammar, Item, Part};
 use super::lines::Reader;
 use super::progress::{bytes, say};
 use super::reseal::{append, claim, save_head};
-use super::steady::{UnderWay, steadily};
 use super::unfinished::{self, Unfinished};
+use super::writes::{Writes, retried};
 use super::{OfflineError, Progress};
 use crate::store::{Notes, Vault, note_current};
 
@@ -70,7 +70,7 @@ struct Job<'a> {
     notes: &'a dyn Notes,
     unfinished: Unfinished,
     epoch: u64,
-    under_way: UnderWay,
+    under_way: Writes,
     /// Registered entries to be applied.
     entries: Vec<RegistryChange>,
     /// With `merge`: (system, name) of entries registered before the import.
@@ -161,7 +161,7 @@ async fn run(
         registry,
         notes,
         epoch,
-        under_way: UnderWay::new(WINDOW_BYTES),
+        under_way: Writes::new(WINDOW_BYTES),
         entries: Vec::new(),
         registered,
         open: None,
@@ -224,14 +224,14 @@ impl Job<'_> {
             return Ok(());
         }
         let entries = std::mem::take(&mut self.entries);
-        let applied = steadily(|| self.registry.apply(entries.clone())).await;
+        let applied = retried(|| self.registry.apply(entries.clone())).await;
         applied.map_err(OfflineError::store("saving what is registered"))
     }
 
     async fn begin_actor(&mut self, actor: Arc<ActorId>) -> Result<(), OfflineError> {
         let there = if self.unfinished.merge {
             let looking = OfflineError::store(format!("looking for {actor}"));
-            let head = steadily(|| self.states.load(&actor)).await.map_err(looking)?;
+            let head = retried(|| self.states.load(&actor)).await.map_err(looking)?;
             head.map(|head| head.version)
         } else {
             None

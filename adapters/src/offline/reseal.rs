@@ -13,7 +13,7 @@ use tidegate_stages::history_stream;
 use tidegate_stages::ports::{Save, StateStore, StoreError};
 use tidegate_stages::state::{Head, Revision};
 
-use super::steady::{UnderWay, steadily};
+use super::writes::{Writes, retried};
 use super::{OfflineError, Progress, pages};
 use crate::store::Vault;
 
@@ -39,7 +39,7 @@ struct Pass<'a> {
     vault: &'a Vault,
     /// Claimed before the first head is written.
     epoch: Option<u64>,
-    under_way: UnderWay,
+    under_way: Writes,
     done: Resealed,
 }
 
@@ -54,7 +54,7 @@ pub async fn reseal(
     systems: impl IntoIterator<Item = String>,
     progress: &mut Progress,
 ) -> Result<Resealed, OfflineError> {
-    let under_way = UnderWay::new(WINDOW_BYTES);
+    let under_way = Writes::new(WINDOW_BYTES);
     let mut pass =
         Pass { states: states.clone(), vault, epoch: None, under_way, done: Resealed::default() };
     for system in systems {
@@ -121,12 +121,12 @@ impl Pass<'_> {
 
 /// Claims an epoch for writing heads.
 pub(super) async fn claim(states: &Arc<dyn StateStore>) -> Result<u64, OfflineError> {
-    steadily(|| states.claim_epoch()).await.map_err(OfflineError::store("claiming the store"))
+    retried(|| states.claim_epoch()).await.map_err(OfflineError::store("claiming the store"))
 }
 
 pub(super) async fn save_head(states: Arc<dyn StateStore>, save: Save) -> Result<(), OfflineError> {
     let saving = OfflineError::store(format!("saving the state of {}", save.actor));
-    let saved = steadily(|| {
+    let saved = retried(|| {
         let saved = states.save_all(vec![save.clone()]);
         let none = || Err(StoreError::Unknown("a save without an answer".into()));
         async move { saved.await.pop().unwrap_or_else(none) }.boxed()
@@ -140,5 +140,5 @@ pub(super) async fn append(
     page: Vec<Revision>,
 ) -> Result<(), OfflineError> {
     let saving = OfflineError::store(format!("saving the history of {actor}"));
-    steadily(|| states.append(actor.clone(), page.clone())).await.map_err(saving)
+    retried(|| states.append(actor.clone(), page.clone())).await.map_err(saving)
 }

@@ -35,7 +35,7 @@ pub(super) struct Answer {
 
 /// Who waits for a save, among those that were requested together.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct Waiter {
     /// Index of the save.
     pub(super) index: usize,
     /// Has a place for each save.
@@ -45,7 +45,7 @@ pub(super) struct Asker {
 /// One entry of a line.
 pub(super) enum Work {
     /// A save; `Err` when it must fail.
-    Save(Result<Save, StoreError>, Asker),
+    Save(Result<Save, StoreError>, Waiter),
     /// Any other work; it sends its own result.
     Other(BoxFuture<'static, ()>),
     /// No work: reports that earlier work is done.
@@ -150,7 +150,7 @@ impl Lines {
                 Work::Other(work) => work.await,
                 // Ignored when nobody waits.
                 Work::Reached(reached) => reached.send(()).unwrap_or_default(),
-                Work::Save(save, Asker { index, answers }) => {
+                Work::Save(save, Waiter { index, answers }) => {
                     let result = match save {
                         Ok(save) => saver.save(save).await,
                         Err(error) => Err(error),

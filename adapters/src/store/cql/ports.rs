@@ -16,7 +16,7 @@ use tidegate_stages::state::{Head, Revision, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::CqlStore;
-use super::lines::{Answer, Asker, Line, Work};
+use super::lines::{Answer, Line, Waiter, Work};
 use super::rows::Key;
 use super::shared::Shared;
 use crate::store::notes::Notes;
@@ -125,7 +125,7 @@ impl StateStore for CqlStore {
         let mut refused = Vec::new();
         for (index, save) in batch.into_iter().enumerate() {
             let line = Line::Actor(save.actor.clone());
-            let work = Work::Save(Ok(save), Asker { index, answers: answers.clone() });
+            let work = Work::Save(Ok(save), Waiter { index, answers: answers.clone() });
             if let Err(error) = self.lines.put(&self.shared, line, work) {
                 refused.push((index, Err(error)));
             }

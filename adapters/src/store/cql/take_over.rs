@@ -28,7 +28,7 @@ const TRIES: u32 = 8;
 type Bare = (i8, i64, i64, Option<i64>, Option<SeenMap>, Option<BTreeMap<i64, i64>>);
 
 /// What counts of an actor.
-struct Standing {
+struct ActorRows {
     /// Epoch of the owner.
     owner: i64,
     head: Option<Head>,
@@ -47,7 +47,7 @@ impl Shared {
         let (key, epoch) = (Key::of(actor)?, signed(own)?);
         self.memory.forget(actor);
         let _turn = self.turn().await?;
-        let Standing { owner, head, seen, outbox } = self.standing(actor, &key).await?;
+        let ActorRows { owner, head, seen, outbox } = self.actor_rows(actor, &key).await?;
         let head = head.map(|head| Head { epoch: own, ..head });
         if owner > epoch {
             return Err(StoreError::Fenced(unsigned(owner)?));
@@ -64,7 +64,7 @@ impl Shared {
     }
 
     /// Reads what counts of an actor. All of it is of one moment: a late write of a former owner is seen whole, or not.
-    async fn standing(&self, actor: &ActorId, key: &Key<'_>) -> Result<Standing, StoreError> {
+    async fn actor_rows(&self, actor: &ActorId, key: &Key<'_>) -> Result<ActorRows, StoreError> {
         for _ in 0..TRIES {
             let rows: Vec<Bare> = self.database.read(&self.database.cql.bare, *key).await?;
             let owner = rows.iter().find(|row| row.0 == OWNER);
@@ -83,7 +83,7 @@ impl Shared {
             let outbox = outbox.map(|row| (row.1, row.2)).collect();
             let seen = rows.into_iter().filter(|row| row.0 == SEEN && row.1 >= owner);
             let seen = newest(seen.filter_map(|row| row.4))?;
-            return Ok(Standing { owner, head, seen, outbox });
+            return Ok(ActorRows { owner, head, seen, outbox });
         }
         Err(StoreError::Unavailable(format!("{actor} was written {TRIES} times while it was read")))
     }

@@ -21,7 +21,7 @@ pub(super) fn config(tls: &Tls) -> Result<Arc<ClientConfig>, CqlOpenError> {
         builder.with_root_certificates(roots(tls)?).with_no_client_auth()
     } else {
         warn!("PROXY_DATABASE_SSL_VERIFY=false: any server is taken for the database");
-        let anybody = Arc::new(Anybody(provider));
+        let anybody = Arc::new(AnyCertificate(provider));
         builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
     };
     Ok(Arc::new(config))
@@ -54,9 +54,9 @@ fn wrong(error: rustls::Error) -> CqlOpenError {
 
 /// Accepts any certificate; used only with `PROXY_DATABASE_SSL_VERIFY=false`.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -42,7 +42,7 @@ impl Scene {
         let head = tidegate_stages::state::Head { version, ..Default::default() };
         let save = Save::of_head(actor.clone(), head, false);
         let (answers, mut answered) = mpsc::channel(1);
-        let work = Work::Save(Ok(save), Asker { index: 0, answers });
+        let work = Work::Save(Ok(save), Waiter { index: 0, answers });
         self.lines.put(&self.slow, Line::Actor(actor), work).unwrap();
         async move { answered.recv().await.unwrap().1 }
     }

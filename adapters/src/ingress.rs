@@ -31,7 +31,7 @@ use std::time::Duration;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
-use tidegate_stages::history_reader::Then;
+use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::mesh::Mesh;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
@@ -86,7 +86,7 @@ pub trait Calls: Clone + Send + Sync + 'static {
         system: &str,
         name: &str,
         at: Timestamp,
-    ) -> impl Future<Output = Result<Then, Error>> + Send;
+    ) -> impl Future<Output = Result<StateAt, Error>> + Send;
     /// See [`Mesh::latest`].
     fn latest(
         &self,
@@ -163,7 +163,7 @@ impl Calls for Mesh {
         system: &str,
         name: &str,
         at: Timestamp,
-    ) -> impl Future<Output = Result<Then, Error>> + Send {
+    ) -> impl Future<Output = Result<StateAt, Error>> + Send {
         Mesh::state_at(self, system, name, at)
     }
 

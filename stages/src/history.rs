@@ -12,7 +12,7 @@ pub struct Interval {
     /// No revision after this time.
     pub to: Option<Timestamp>,
     /// Only revisions after this place, the last of the page before.
-    pub after: Option<Place>,
+    pub after: Option<Position>,
 }
 
 impl Interval {
@@ -28,20 +28,20 @@ impl Interval {
     pub fn holds(&self, revision: &Revision) -> bool {
         self.from.is_none_or(|from| from <= revision.at)
             && self.to.is_none_or(|to| revision.at <= to)
-            && self.after.is_none_or(|after| after < Place::of(revision))
+            && self.after.is_none_or(|after| after < Position::of(revision))
     }
 }
 
 /// The position of a revision in its actor's history: ordered by time, then by number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// Its time.
     pub at: Timestamp,
     /// Its number.
     pub revision: u64,
 }
 
-impl Place {
+impl Position {
     /// The place of a revision.
     pub fn of(revision: &Revision) -> Self {
         Self { at: revision.at, revision: revision.revision }

@@ -1,7 +1,7 @@
 //! History reader: reads an actor's state at a time, directly from the store's durable history.
 //!
 //! A read activates no actor and does not wait for the actor's mailbox. A history holds only appended states; the actor may have
-//! had others. [`Then::exact`] says whether the state is certain.
+//! had others. [`StateAt::exact`] says whether the state is certain.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const READERS: usize = 32;
 
 /// The state of an actor at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Then {
+pub struct StateAt {
     /// The newest revision at or before that time.
     pub revision: Revision,
     /// Whether this revision is certainly the actor's durable state at that time.
@@ -92,7 +92,7 @@ impl HistoryReader {
     ///
     /// # Errors
     /// When the history has no revision that old, or the store fails or does not respond in time.
-    pub async fn at(&self, id: &ActorId, at: Timestamp, settled: bool) -> Result<Then, Error> {
+    pub async fn at(&self, id: &ActorId, at: Timestamp, settled: bool) -> Result<StateAt, Error> {
         let now = self.clock.now();
         let _entered = self.enter().await?;
         let found = in_time(self.store.load_at(id, at)).await?;
@@ -111,7 +111,7 @@ impl HistoryReader {
             // A commit in flight may have an earlier time. When `at` is in the future, a later commit may too.
             settled && at < now && head.is_some_and(|head| is_still(&revision, &head, at))
         };
-        Ok(Then { revision, exact })
+        Ok(StateAt { revision, exact })
     }
 }
 

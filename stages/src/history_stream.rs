@@ -6,7 +6,7 @@ use futures_util::Stream;
 use futures_util::stream::try_unfold;
 
 use crate::actor::ActorId;
-use crate::history::{Interval, Page, Place};
+use crate::history::{Interval, Page, Position};
 use crate::ports::{StateStore, StoreError};
 use crate::state::Revision;
 
@@ -25,7 +25,7 @@ pub fn stream(
             let Some(asked) = asked else { return Ok(None) };
             let Page { items, more } = store.load_by_interval(&actor, asked, PAGE).await?;
             let Some(last) = items.last() else { return Ok(None) };
-            let next = more.then(|| Interval { after: Some(Place::of(last)), ..asked });
+            let next = more.then(|| Interval { after: Some(Position::of(last)), ..asked });
             Ok(Some((items, next)))
         }
     })

@@ -4,7 +4,7 @@ mod query;
 
 use http::{StatusCode, request};
 use tidegate_stages::error::Error;
-use tidegate_stages::history::{PAGE_BYTES, Page, Place};
+use tidegate_stages::history::{PAGE_BYTES, Page, Position};
 use tidegate_stages::state::{Checkpoint, Revision};
 use tracing::info;
 
@@ -98,7 +98,7 @@ fn outcome(kept: &Result<Checkpoint, Error>) -> String {
 
 /// Converts a page to the body of a response.
 pub(crate) fn listing(page: Page<Revision>, span: &Span) -> Listing {
-    let last = page.items.last().filter(|_| page.more).map(Place::of);
+    let last = page.items.last().filter(|_| page.more).map(Position::of);
     Listing {
         revisions: page.items.into_iter().map(Entry::from).collect(),
         next: last.map(|last| span.next(last)),

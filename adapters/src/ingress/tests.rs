@@ -107,9 +107,9 @@ impl Calls for Scripted {
         Ok(history::revision(number))
     }
 
-    async fn state_at(&self, system: &str, name: &str, at: Timestamp) -> Result<Then, Error> {
+    async fn state_at(&self, system: &str, name: &str, at: Timestamp) -> Result<StateAt, Error> {
         self.asked.lock().push(format!("{system}/{name} at {at}"));
-        Ok(Then { revision: history::revision(3), exact: false })
+        Ok(StateAt { revision: history::revision(3), exact: false })
     }
 
     async fn latest(&self, system: &str, name: &str) -> Result<Revision, Error> {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tidegate_stages::actor::ActorId;
-use tidegate_stages::history::{Interval, Page, Place};
+use tidegate_stages::history::{Interval, Page, Position};
 use tidegate_stages::ports::{Registered, Registry, StateStore, StoreError};
 use tidegate_stages::state::{Head, Revision};
 
@@ -230,7 +230,7 @@ impl Job<'_> {
     async fn rest_of(
         &mut self,
         actor: &Arc<ActorId>,
-        last: Option<Place>,
+        last: Option<Position>,
     ) -> Result<(), OfflineError> {
         let reading = || OfflineError::store(format!("the state of {actor}"));
         let Some(head) = self.states.load(actor).await.map_err(reading())? else {
@@ -250,7 +250,7 @@ impl Job<'_> {
         mut page: Page<Revision>,
     ) -> Result<(), OfflineError> {
         loop {
-            let last = page.items.last().map(Place::of);
+            let last = page.items.last().map(Position::of);
             for revision in page.items {
                 // Newer than the head: appended since, or by a run that ended before it wrote the head.
                 if revision.revision <= head.revision {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidegate_stages::actor::{ActorId, check_name};
-use tidegate_stages::history::Place;
+use tidegate_stages::history::Position;
 use tidegate_stages::ports::Registered;
 use tidegate_stages::state::{Head, Revision};
 
@@ -43,7 +43,7 @@ pub(super) struct Grammar {
     pub(super) part: Part,
     pub(super) counts: Counts,
     /// The current actor and the place of its last revision.
-    pub(super) open: Option<(Arc<ActorId>, Option<Place>)>,
+    pub(super) open: Option<(Arc<ActorId>, Option<Position>)>,
     /// The last complete actor.
     pub(super) last: Option<Arc<ActorId>>,
 }
@@ -99,7 +99,7 @@ impl Grammar {
         };
         let Revision { revision: number, version, incarnation, epoch, at, .. } = revision;
         check_numbers(&[number, version, incarnation, epoch, at.0])?;
-        let place = Place::of(&revision);
+        let place = Position::of(&revision);
         let ascends = last.is_none_or(|last| last.revision < place.revision && last.at <= place.at);
         if number == 0 || !ascends {
             return Err(format!("revision {number} does not follow the one before it"));

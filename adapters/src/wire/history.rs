@@ -4,7 +4,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use tidegate_stages::history_reader::Then;
+use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Status, Tags, Timestamp};
 
 use crate::moment;
@@ -131,8 +131,8 @@ impl From<Revision> for Entry {
     }
 }
 
-impl From<Then> for Entry {
-    fn from(then: Then) -> Self {
+impl From<StateAt> for Entry {
+    fn from(then: StateAt) -> Self {
         Self::from(then.revision).exact(then.exact)
     }
 }

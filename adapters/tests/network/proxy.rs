@@ -9,7 +9,7 @@ use tidegate::ingress::{Calls, Hosts, Ingress, Lifecycle, Limits, Parts, serve};
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
-use tidegate_stages::history_reader::Then;
+use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::Mesh;
@@ -158,7 +158,7 @@ impl Calls for Watched {
         system: &str,
         name: &str,
         at: Timestamp,
-    ) -> impl Future<Output = Result<Then, Error>> + Send {
+    ) -> impl Future<Output = Result<StateAt, Error>> + Send {
         self.mesh.state_at(system, name, at)
     }
 

@@ -7,7 +7,7 @@ use crate::actor::ActorId;
 use crate::call::Task;
 use crate::error::Error;
 use crate::history::{Interval, Page};
-use crate::history_reader::Then;
+use crate::history_reader::StateAt;
 use crate::ports::StoreError;
 use crate::state::{Checkpoint, Revision, Timestamp};
 
@@ -38,7 +38,12 @@ impl Mesh {
     ///
     /// # Errors
     /// When the actor is unknown, no revision is that old, or the store fails.
-    pub async fn state_at(&self, system: &str, name: &str, at: Timestamp) -> Result<Then, Error> {
+    pub async fn state_at(
+        &self,
+        system: &str,
+        name: &str,
+        at: Timestamp,
+    ) -> Result<StateAt, Error> {
         let id = self.key_of(system, name)?;
         let incarnation = self.find(system, name)?.memory.lock().incarnation.clone();
         let settled = incarnation.is_none_or(|incarnation| incarnation.is_settled());

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
-use tidegate_stages::history::{Interval, Place};
+use tidegate_stages::history::{Interval, Position};
 use tidegate_stages::state::Timestamp;
 
 use crate::ingress::http::Refusal;
@@ -105,13 +105,13 @@ impl Span {
     }
 
     /// Returns the `next` parameter for the entries after `last`. It includes the interval's end and needs no other parameter.
-    pub(super) fn next(&self, last: Place) -> String {
+    pub(super) fn next(&self, last: Position) -> String {
         let to = self.interval.to.map(|to| format!("{:x}", to.0)).unwrap_or_default();
         format!("{:x}.{:x}.{to}", last.at.0, last.revision)
     }
 }
 
-fn read_next(given: &str) -> Option<(Option<Place>, Option<Timestamp>)> {
+fn read_next(given: &str) -> Option<(Option<Position>, Option<Timestamp>)> {
     let mut parts = given.split('.');
     let number =
         |part: &str| i64::from_str_radix(part, 16).ok().and_then(|part| u64::try_from(part).ok());
@@ -120,7 +120,7 @@ fn read_next(given: &str) -> Option<(Option<Place>, Option<Timestamp>)> {
         "" => None,
         to => Some(Timestamp(number(to)?)),
     };
-    let place = Place { at: Timestamp(at), revision };
+    let place = Position { at: Timestamp(at), revision };
     parts.next().is_none().then_some((Some(place), to))
 }
 
@@ -140,7 +140,7 @@ mod tests {
         let some = span("from=1970-01-01T00%3A00%3A01%2B00:00&to=2000&limit=1000").unwrap();
         let interval = Interval::between(Timestamp(1_000_000), Timestamp(2_000_000));
         assert_eq!(some, Span { interval, limit: 1_000 });
-        let place = Place { at: Timestamp(1_500_000), revision: 7 };
+        let place = Position { at: Timestamp(1_500_000), revision: 7 };
         let next = some.next(place);
         let following = span(&format!("next={next}")).unwrap().interval;
         assert_eq!((following.to, following.after), (interval.to, Some(place)));

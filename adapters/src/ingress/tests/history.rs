@@ -77,7 +77,7 @@ async fn every_question_reaches_the_mesh_and_is_answered_in_json() {
     assert_eq!(status, 200);
     let asked = calls.asked.lock().pop().unwrap();
     assert!(asked.contains("to: Some(Timestamp(1000000))"), "{asked}");
-    assert!(asked.contains("Place { at: Timestamp(1769860800000002), revision: 2 }"), "{asked}");
+    assert!(asked.contains("Position { at: Timestamp(1769860800000002), revision: 2 }"), "{asked}");
 }
 
 #[tokio::test]

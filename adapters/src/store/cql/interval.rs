@@ -14,7 +14,7 @@ use tidegate_stages::state::Revision;
 
 use super::bucket::Bucket;
 use super::database::Rows;
-use super::reader::Place;
+use super::reader::Position;
 use super::rows::{Key, RevisionIn, bound};
 use super::shared::Shared;
 
@@ -27,8 +27,8 @@ const WINDOW: i32 = 16;
 #[derive(Clone, Copy)]
 struct Span<'a> {
     key: Key<'a>,
-    from: Place,
-    to: Place,
+    from: Position,
+    to: Position,
 }
 
 impl<'a> Span<'a> {
@@ -44,7 +44,7 @@ impl<'a> Span<'a> {
         (from <= to).then_some(Self { key, from, to })
     }
 
-    fn holds(&self, place: &Place) -> bool {
+    fn holds(&self, place: &Position) -> bool {
         (self.from..=self.to).contains(place)
     }
 }
@@ -52,7 +52,7 @@ impl<'a> Span<'a> {
 /// The page while it is filled.
 struct Growing {
     items: Vec<Revision>,
-    last: Option<Place>,
+    last: Option<Position>,
     limit: usize,
     bytes: usize,
     more: bool,
@@ -82,7 +82,7 @@ impl Shared {
         let (first, next, newest) = tokio::join!(
             self.buckets_until(&span.key, span.from.0, 1),
             self.buckets_after(&span.key, span.from.0, span.to.0, WINDOW),
-            self.newest_place(&span.key),
+            self.newest_position(&span.key),
         );
         let (mut buckets, next, newest) = (VecDeque::from(first?), next?, newest?);
         let mut has_more = next.len() >= usize::try_from(WINDOW).unwrap_or(0);

@@ -17,7 +17,7 @@ use tidegate_stages::ports::StoreError;
 
 use super::bucket::Bucket;
 use super::database::{Changes, Rows};
-use super::reader::Place;
+use super::reader::Position;
 use super::rows::{BUCKET, BUCKET_OF, Key, bound};
 use super::shards::{SHARDS, shard};
 use super::shared::Shared;
@@ -80,7 +80,7 @@ impl Shared {
         key: &Key<'_>,
         buckets: &[Bucket],
         keep: Keep,
-    ) -> Result<Option<Place>, StoreError> {
+    ) -> Result<Option<Position>, StoreError> {
         let Some(newest) = self.newest_of(key, buckets).await? else { return Ok(None) };
         let since = keep.since.map(|since| (bound(since.0), i64::MIN));
         let nth = match keep.newest {
@@ -95,8 +95,8 @@ impl Shared {
         &self,
         key: &Key<'_>,
         buckets: &[Bucket],
-    ) -> Result<Option<Place>, StoreError> {
-        let apart = self.newest_place(key).await?;
+    ) -> Result<Option<Position>, StoreError> {
+        let apart = self.newest_position(key).await?;
         for bucket in buckets.iter().rev() {
             if let Some(last) = self.places(key, bucket).await?.into_iter().max() {
                 return Ok(apart.max(Some(last)));
@@ -111,7 +111,7 @@ impl Shared {
         key: &Key<'_>,
         buckets: &[Bucket],
         count: u64,
-    ) -> Result<Option<Place>, StoreError> {
+    ) -> Result<Option<Position>, StoreError> {
         // Counts of buckets are never too low.
         let at_most = buckets.iter().map(Bucket::kept).fold(0, u64::saturating_add);
         if at_most <= count {
@@ -131,14 +131,14 @@ impl Shared {
     }
 
     /// Returns the places of a bucket's revisions, ascending.
-    async fn places(&self, key: &Key<'_>, bucket: &Bucket) -> Result<Vec<Place>, StoreError> {
+    async fn places(&self, key: &Key<'_>, bucket: &Bucket) -> Result<Vec<Position>, StoreError> {
         let values = (key.system, key.actor, key.parent, bucket.start);
         let (mut all, mut from) = (Vec::new(), PagingState::start());
         loop {
             let cql = &self.database.cql;
             let Rows { rows, next } =
                 self.database.read_page(&cql.places, values, PLACES, from).await?;
-            all.extend::<Vec<Place>>(rows);
+            all.extend::<Vec<Position>>(rows);
             match next {
                 Some(next) => from = next,
                 None => return Ok(all),
@@ -150,7 +150,7 @@ impl Shared {
         &self,
         key: &Key<'_>,
         mut bucket: Bucket,
-        first_kept: Place,
+        first_kept: Position,
     ) -> Result<u64, StoreError> {
         let places = self.places(key, &bucket).await?;
         let dropped = places.iter().filter(|place| **place < first_kept).count();

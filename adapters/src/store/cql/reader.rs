@@ -12,7 +12,7 @@ use super::shared::Shared;
 const BACK: i32 = 8;
 
 /// A place in the history: time, then number.
-pub(super) type Place = (i64, i64);
+pub(super) type Position = (i64, i64);
 
 impl Shared {
     /// Returns the latest state: the head of the highest epoch, unless a later owner found none.
@@ -65,9 +65,9 @@ impl Shared {
         at: Timestamp,
     ) -> Result<Option<Revision>, StoreError> {
         let (key, at) = (Key::of(actor)?, bound(at.0));
-        let (last, newest) = tokio::join!(self.last_before(&key, at), self.newest_place(&key));
+        let (last, newest) = tokio::join!(self.last_before(&key, at), self.newest_position(&key));
         let (last, newest) = (last?, newest?);
-        let is_beyond = |newest: &Place| {
+        let is_beyond = |newest: &Position| {
             newest.0 <= at && last.as_ref().is_none_or(|last| last.place() < *newest)
         };
         if newest.as_ref().is_some_and(is_beyond) {
@@ -108,8 +108,11 @@ impl Shared {
     }
 
     /// Returns the place of the newest revision, if it is stored separately because revisions expire.
-    pub(super) async fn newest_place(&self, key: &Key<'_>) -> Result<Option<Place>, StoreError> {
-        let found = self.database.read_one(&self.database.cql.newest_place, *key).await?;
+    pub(super) async fn newest_position(
+        &self,
+        key: &Key<'_>,
+    ) -> Result<Option<Position>, StoreError> {
+        let found = self.database.read_one(&self.database.cql.newest_position, *key).await?;
         Ok(found.and_then(|(at, revision): (Option<i64>, Option<i64>)| at.zip(revision)))
     }
 

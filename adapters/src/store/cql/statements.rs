@@ -106,7 +106,7 @@ statements! {
             " ORDER BY kind DESC, epoch ASC, place DESC LIMIT 1"
         )
     ),
-    newest_place = concat!(
+    newest_position = concat!(
         "SELECT at, revision",
         of_actor!(" AND kind = 4 AND epoch = 0 ORDER BY kind DESC, epoch ASC, place DESC LIMIT 1")
     ),

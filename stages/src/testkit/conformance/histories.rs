@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use super::Subject;
 use super::states::{head, id, keep, save};
 use crate::actor::ActorId;
-use crate::history::{Interval, Keep, Place};
+use crate::history::{Interval, Keep, Position};
 use crate::history_stream;
 use crate::ports::{Save, StateStore};
 use crate::state::{Any, Head, Revision, Timestamp};
@@ -132,7 +132,7 @@ pub async fn pages_of_an_interval_follow_each_other(subject: impl Subject) {
         let page = store.load_by_interval(&actor, interval, 3).await.expect("loads");
         pages.push(numbers(&page.items));
         match page.items.last() {
-            Some(last) if page.more => interval.after = Some(Place::of(last)),
+            Some(last) if page.more => interval.after = Some(Position::of(last)),
             _ => break,
         }
         assert!(pages.len() < 9, "an end: {pages:?}");

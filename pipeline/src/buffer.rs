@@ -377,9 +377,9 @@ mod tests {
 
     #[test]
     fn one_of_several_holds_as_many_places_and_bytes_as_are_left_free() {
-        let (capacity, greedy, other) = shared(8, 100, Full::Shed);
+        let (capacity, full_key, other) = shared(8, 100, Full::Shed);
         let held: Vec<_> =
-            std::iter::from_fn(|| capacity.try_reserve(1, Some(&greedy)).ok()).collect();
+            std::iter::from_fn(|| capacity.try_reserve(1, Some(&full_key)).ok()).collect();
         assert_eq!(held.len(), 4, "half of the places");
         let second: Vec<_> =
             std::iter::from_fn(|| capacity.try_reserve(40, Some(&other)).ok()).collect();
@@ -390,10 +390,10 @@ mod tests {
         drop((held, second));
         capacity.set_shared(false);
         let alone: Vec<_> =
-            std::iter::from_fn(|| capacity.try_reserve(0, Some(&greedy)).ok()).collect();
+            std::iter::from_fn(|| capacity.try_reserve(0, Some(&full_key)).ok()).collect();
         assert_eq!(alone.len(), 8);
         drop(alone);
-        assert_eq!((capacity.used(), greedy.events()), (0, 0));
+        assert_eq!((capacity.used(), full_key.events()), (0, 0));
     }
 
     #[test]
@@ -409,20 +409,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_a_full_share_is_served_when_it_has_given_something_back() {
         let limit = Duration::from_secs(3);
-        let (capacity, greedy, _) = shared(4, 10, Full::Wait(limit));
+        let (capacity, full_key, _) = shared(4, 10, Full::Wait(limit));
         let metrics = metrics();
-        let held = capacity.try_reserve(0, Some(&greedy)).unwrap();
-        let more = capacity.try_reserve(0, Some(&greedy)).unwrap();
-        let mut waiting = pin!(capacity.reserve(0, Some(&greedy), &metrics));
+        let held = capacity.try_reserve(0, Some(&full_key)).unwrap();
+        let more = capacity.try_reserve(0, Some(&full_key)).unwrap();
+        let mut waiting = pin!(capacity.reserve(0, Some(&full_key), &metrics));
         assert!(poll!(&mut waiting).is_pending());
         assert!(poll!(&mut waiting).is_pending(), "it woke itself");
         drop(held);
         drop(waiting.await.unwrap());
-        let last = capacity.try_reserve(0, Some(&greedy)).unwrap();
+        let last = capacity.try_reserve(0, Some(&full_key)).unwrap();
         let started = Instant::now();
-        let refused = capacity.reserve(0, Some(&greedy), &metrics).await.unwrap_err();
+        let refused = capacity.reserve(0, Some(&full_key), &metrics).await.unwrap_err();
         assert_eq!((refused, started.elapsed()), (Refused::ShareFull, limit));
         drop((more, last));
-        assert_eq!((capacity.used(), greedy.events()), (0, 0));
+        assert_eq!((capacity.used(), full_key.events()), (0, 0));
     }
 }

@@ -24,14 +24,14 @@ pub trait Gate<T>: Send + Sync {
 
     /// Takes what `enter` gave out of an event that still has it, because it was parked with it, and whose key is paused: it
     /// enters again. The producer drops what is returned without its lock.
-    fn leave(&self, event: &mut T) -> Option<Left> {
+    fn leave(&self, event: &mut T) -> Option<GivenUp> {
         let _ = event;
         None
     }
 }
 
 /// What an event has given up; it is free when this is dropped.
-pub type Left = Box<dyn Any + Send>;
+pub type GivenUp = Box<dyn Any + Send>;
 
 /// What a [`Gate`] says of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

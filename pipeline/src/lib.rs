@@ -95,7 +95,7 @@ pub use buffer::{Bound, Full, Permit, Refused, Rejected};
 pub use consumer::{Consumer, ConsumerOptions};
 pub use dispatcher::{Broadcast, Demand, Dispatcher, Partition};
 pub use drain::{Drain, Drainable, Drained};
-pub use gate::{Entry, Gate, Left};
+pub use gate::{Entry, Gate, GivenUp};
 pub use guard::before_abort;
 pub use inbox::Ended;
 pub use keyed_producer::{

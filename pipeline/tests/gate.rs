@@ -67,7 +67,7 @@ impl Gate<Event> for Places {
         Entry::Entered
     }
 
-    fn leave(&self, event: &mut Event) -> Option<Left> {
+    fn leave(&self, event: &mut Event) -> Option<GivenUp> {
         Some(Box::new(event.place.take()?))
     }
 }

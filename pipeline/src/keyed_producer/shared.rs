@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::buffer::{Capacity, Refused, Rejected};
 use crate::dispatcher::keyed::{EventId, Keyed, KeyedGrant};
-use crate::gate::{Entry, Gate, Gated, Left};
+use crate::gate::{Entry, Gate, Gated, GivenUp};
 use crate::guard;
 use crate::keyed_producer::{KeyedEvent, KeyedOptions, Turn};
 use crate::metrics::{ProducerMetrics, TurnTimes};
@@ -119,7 +119,7 @@ impl<T> Gate<Timed<T>> for TimedGate<T> {
         self.0.enter(&mut timed.event, waker)
     }
 
-    fn leave(&self, timed: &mut Timed<T>) -> Option<Left> {
+    fn leave(&self, timed: &mut Timed<T>) -> Option<GivenUp> {
         self.0.leave(&mut timed.event)
     }
 }

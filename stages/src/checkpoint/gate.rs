@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use tidegate_pipeline::{Entry, Gate, Left};
+use tidegate_pipeline::{Entry, Gate, GivenUp};
 
 use crate::call::{Placed, Task};
 use crate::places::Places;
@@ -45,7 +45,7 @@ impl Gate<Placed> for CheckpointGate {
     }
 
     /// A turn of a paused actor keeps neither place nor the right of a probe.
-    fn leave(&self, placed: &mut Placed) -> Option<Left> {
+    fn leave(&self, placed: &mut Placed) -> Option<GivenUp> {
         Some(Box::new(placed.place.take()?))
     }
 }

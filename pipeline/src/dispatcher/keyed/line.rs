@@ -5,7 +5,7 @@ use std::hash::Hash;
 use crate::dispatcher::keyed::Keyed;
 use crate::dispatcher::keyed::ready_queue::{Linked, ReadyQueue};
 use crate::dispatcher::keyed::slot::KeyState;
-use crate::gate::{Entry, Gated, Left};
+use crate::gate::{Entry, Gated, GivenUp};
 
 /// The line in front of a gate.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Line<T> {
     /// Whether the gate was woken since the line was last tried.
     may_move: bool,
     /// What an event of a paused key has given up, until it is taken.
-    left: Option<Left>,
+    left: Option<GivenUp>,
 }
 
 impl<T> Default for Line<T> {
@@ -123,7 +123,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     }
 
     /// What an event has given up by a pause. To be dropped outside the lock.
-    pub(crate) fn take_left(&mut self) -> Option<Left> {
+    pub(crate) fn take_left(&mut self) -> Option<GivenUp> {
         self.line.left.take()
     }
 }

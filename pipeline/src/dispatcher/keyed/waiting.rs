@@ -21,30 +21,30 @@ pub(crate) struct Queued<T> {
 }
 
 #[derive(Debug)]
-enum Place<T> {
+enum Position<T> {
     Taken(Queued<T>),
     Gap(EventId),
 }
 
-impl<T> Place<T> {
+impl<T> Position<T> {
     fn id(&self) -> EventId {
         match self {
-            Place::Taken(queued) => queued.id,
-            Place::Gap(id) => *id,
+            Position::Taken(queued) => queued.id,
+            Position::Gap(id) => *id,
         }
     }
 
     fn queued(&self) -> Option<&Queued<T>> {
         match self {
-            Place::Taken(queued) => Some(queued),
-            Place::Gap(_) => None,
+            Position::Taken(queued) => Some(queued),
+            Position::Gap(_) => None,
         }
     }
 
     fn into_queued(self) -> Option<Queued<T>> {
         match self {
-            Place::Taken(queued) => Some(queued),
-            Place::Gap(_) => None,
+            Position::Taken(queued) => Some(queued),
+            Position::Gap(_) => None,
         }
     }
 }
@@ -52,9 +52,9 @@ impl<T> Place<T> {
 /// The queued events of one key, in order; see the [module](self).
 #[derive(Debug)]
 pub(crate) struct Waiting<T> {
-    places: VecDeque<Place<T>>,
+    positions: VecDeque<Position<T>>,
     gaps: usize,
-    /// How many of `places` were looked at to remove events.
+    /// How many of `positions` were looked at to remove events.
     #[cfg(test)]
     pub(crate) looked_at: usize,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Waiting<T> {
 impl<T> Default for Waiting<T> {
     fn default() -> Waiting<T> {
         Waiting {
-            places: VecDeque::new(),
+            positions: VecDeque::new(),
             gaps: 0,
             #[cfg(test)]
             looked_at: 0,
@@ -72,59 +72,59 @@ impl<T> Default for Waiting<T> {
 
 impl<T> Waiting<T> {
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.gaps
+        self.positions.len() - self.gaps
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.positions.is_empty()
     }
 
     /// How many events fit into the memory that is allocated.
     pub(crate) fn capacity(&self) -> usize {
-        self.places.capacity()
+        self.positions.capacity()
     }
 
     pub(crate) fn front(&self) -> Option<&Queued<T>> {
-        self.places.front().and_then(Place::queued)
+        self.positions.front().and_then(Position::queued)
     }
 
     pub(crate) fn front_mut(&mut self) -> Option<&mut Queued<T>> {
-        match self.places.front_mut() {
-            Some(Place::Taken(queued)) => Some(queued),
+        match self.positions.front_mut() {
+            Some(Position::Taken(queued)) => Some(queued),
             _ => None,
         }
     }
 
     /// The events in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Queued<T>> {
-        self.places.iter().filter_map(Place::queued)
+        self.positions.iter().filter_map(Position::queued)
     }
 
     /// Appends an event, whose number is above all others.
     pub(crate) fn push_back(&mut self, queued: Queued<T>) {
-        debug_assert!(self.places.back().is_none_or(|last| last.id() < queued.id));
-        self.places.push_back(Place::Taken(queued));
+        debug_assert!(self.positions.back().is_none_or(|last| last.id() < queued.id));
+        self.positions.push_back(Position::Taken(queued));
     }
 
     /// Puts an event before all others. Its number is below theirs.
     pub(crate) fn push_front(&mut self, queued: Queued<T>) {
-        debug_assert!(self.places.front().is_none_or(|first| first.id() > queued.id));
-        self.places.push_front(Place::Taken(queued));
+        debug_assert!(self.positions.front().is_none_or(|first| first.id() > queued.id));
+        self.positions.push_front(Position::Taken(queued));
     }
 
     pub(crate) fn pop_front(&mut self) -> Option<Queued<T>> {
-        let first = self.places.pop_front()?.into_queued();
+        let first = self.positions.pop_front()?.into_queued();
         self.trim();
         first
     }
 
     /// Removes the last event if `is_meant`.
     pub(crate) fn pop_back_if(&mut self, is_meant: impl FnOnce(&T) -> bool) -> Option<Queued<T>> {
-        let last = self.places.back().and_then(Place::queued)?;
+        let last = self.positions.back().and_then(Position::queued)?;
         if !is_meant(&last.event) {
             return None;
         }
-        let last = self.places.pop_back()?.into_queued();
+        let last = self.positions.pop_back()?.into_queued();
         self.trim();
         last
     }
@@ -133,23 +133,23 @@ impl<T> Waiting<T> {
     pub(crate) fn remove(&mut self, id: EventId) -> Option<Queued<T>> {
         #[cfg(test)]
         let looked_at = &mut self.looked_at;
-        let found = self.places.binary_search_by(|place| {
+        let found = self.positions.binary_search_by(|position| {
             #[cfg(test)]
             {
                 *looked_at += 1;
             }
-            place.id().cmp(&id)
+            position.id().cmp(&id)
         });
-        let place = self.places.get_mut(found.ok()?)?;
-        let removed = std::mem::replace(place, Place::Gap(id)).into_queued()?;
+        let position = self.positions.get_mut(found.ok()?)?;
+        let removed = std::mem::replace(position, Position::Gap(id)).into_queued()?;
         self.gaps += 1;
         self.trim();
         if self.gaps > self.len() {
             #[cfg(test)]
             {
-                self.looked_at += self.places.len();
+                self.looked_at += self.positions.len();
             }
-            self.places.retain(|place| place.queued().is_some());
+            self.positions.retain(|position| position.queued().is_some());
             self.gaps = 0;
         }
         Some(removed)
@@ -158,15 +158,15 @@ impl<T> Waiting<T> {
     /// Removes all events and returns them in order.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Queued<T>> {
         self.gaps = 0;
-        self.places.drain(..).filter_map(Place::into_queued)
+        self.positions.drain(..).filter_map(Position::into_queued)
     }
 
     /// Removes gaps at both ends.
     fn trim(&mut self) {
-        while self.places.pop_front_if(|first| first.queued().is_none()).is_some() {
+        while self.positions.pop_front_if(|first| first.queued().is_none()).is_some() {
             self.gaps -= 1;
         }
-        while self.places.pop_back_if(|last| last.queued().is_none()).is_some() {
+        while self.positions.pop_back_if(|last| last.queued().is_none()).is_some() {
             self.gaps -= 1;
         }
     }

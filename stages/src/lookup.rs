@@ -24,7 +24,7 @@ use crate::ports::{Placement, Registry, StateStore, StoreError};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{CheckedOut, Entry};
 use crate::retry_budget::RetryBudgets;
-use crate::store_breaker::{Passage, Probe, Refusal, StoreBreaker};
+use crate::store_breaker::{Probe, Refusal, StoreAccess, StoreBreaker};
 use crate::timer::Timers;
 
 /// The stage; see the [module](self). Cheap to clone.
@@ -96,9 +96,9 @@ impl Inner {
             return Ok(None);
         }
         match self.store_breaker.ask() {
-            Passage::Free => Ok(None),
-            Passage::Probe(probe) => Ok(Some(probe)),
-            Passage::Refused(Refusal { error, retry_after, by_write }) => {
+            StoreAccess::Free => Ok(None),
+            StoreAccess::Probe(probe) => Ok(Some(probe)),
+            StoreAccess::Refused(Refusal { error, retry_after, by_write }) => {
                 let reason = format!("the state store fails: {error}");
                 if is_load && !by_write {
                     return Err(Halt::retryable(StoreError::Unavailable(reason)));

@@ -51,11 +51,11 @@ impl Leaving {
 
 /// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Maintenance(pub(crate) Arc<Keeper>);
+pub(crate) struct Maintenance(pub(crate) Arc<MaintenanceInner>);
 
 /// What it works with.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct MaintenanceInner {
     pub(crate) lookup: Lookup,
     pub(crate) side_effects: SideEffects,
     pub(crate) submit: Submit,
@@ -63,7 +63,7 @@ pub(crate) struct Keeper {
     pub(crate) store: Arc<dyn StateStore>,
 }
 
-impl Keeper {
+impl MaintenanceInner {
     fn run(self: Arc<Self>, placed: Placed) -> StageResult<Option<ParkedWork>> {
         let Placed { entry, member, host_limit, task, place, retries } = placed;
         match task {

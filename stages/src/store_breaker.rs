@@ -49,7 +49,7 @@ pub(crate) enum Access {
 
 /// Whether a turn may use the store.
 #[derive(Debug)]
-pub(crate) enum Passage {
+pub(crate) enum StoreAccess {
     /// The store works, as far as is known.
     Free,
     /// The turn shows whether it works.
@@ -86,21 +86,21 @@ impl Drop for Probe {
 
 impl StoreBreaker {
     /// Asks whether a turn may use the store now.
-    pub(crate) fn ask(self: &Arc<Self>) -> Passage {
+    pub(crate) fn ask(self: &Arc<Self>) -> StoreAccess {
         if !self.is_open.load(Ordering::Acquire) {
-            return Passage::Free;
+            return StoreAccess::Free;
         }
         let mut held = self.open.lock();
-        let Some(open) = &mut *held else { return Passage::Free };
+        let Some(open) = &mut *held else { return StoreAccess::Free };
         let left = open.until.saturating_duration_since(Instant::now());
         if !left.is_zero() || open.probe.is_some() {
             let retry_after = if left.is_zero() { open.pause } else { left };
             let (error, by_write) = (open.error.clone(), open.by_write);
-            return Passage::Refused(Refusal { error, retry_after, by_write });
+            return StoreAccess::Refused(Refusal { error, retry_after, by_write });
         }
         open.probes += 1;
         open.probe = Some(open.probes);
-        Passage::Probe(Probe { breaker: self.clone(), number: open.probes })
+        StoreAccess::Probe(Probe { breaker: self.clone(), number: open.probes })
     }
 
     /// Notes that the store failed.
@@ -158,31 +158,33 @@ mod tests {
         breaker.record_failure(access, &StoreError::Unavailable("as the test wants it".into()));
     }
 
-    fn is_refused(passage: &Passage) -> bool {
-        matches!(passage, Passage::Refused(_))
+    fn is_refused(passage: &StoreAccess) -> bool {
+        matches!(passage, StoreAccess::Refused(_))
     }
 
     #[tokio::test(start_paused = true)]
     async fn half_open_lets_exactly_one_through_until_it_is_over() {
         let breaker = Arc::new(StoreBreaker::default());
-        assert!(matches!(breaker.ask(), Passage::Free));
+        assert!(matches!(breaker.ask(), StoreAccess::Free));
         fails(&breaker, Access::Write);
         assert!(is_refused(&breaker.ask()));
         advance(FIRST_PAUSE).await;
-        let Passage::Probe(probe) = breaker.ask() else { panic!("the first one is the probe") };
+        let StoreAccess::Probe(probe) = breaker.ask() else { panic!("the first one is the probe") };
         for _ in 0..100 {
             advance(Duration::from_secs(1)).await;
             assert!(is_refused(&breaker.ask()));
         }
         drop(probe);
-        let Passage::Probe(probe) = breaker.ask() else { panic!("the one before said nothing") };
+        let StoreAccess::Probe(probe) = breaker.ask() else {
+            panic!("the one before said nothing")
+        };
         fails(&breaker, Access::Write);
         drop(probe);
         assert!(is_refused(&breaker.ask()));
         advance(FIRST_PAUSE * 2).await;
-        assert!(matches!(breaker.ask(), Passage::Probe(_)));
+        assert!(matches!(breaker.ask(), StoreAccess::Probe(_)));
         breaker.record_success(Access::Write);
-        assert!(matches!(breaker.ask(), Passage::Free));
+        assert!(matches!(breaker.ask(), StoreAccess::Free));
     }
 
     #[tokio::test(start_paused = true)]
@@ -190,7 +192,7 @@ mod tests {
         let breaker = Arc::new(StoreBreaker::default());
         fails(&breaker, Access::Read);
         breaker.record_success(Access::Read);
-        assert!(matches!(breaker.ask(), Passage::Free));
+        assert!(matches!(breaker.ask(), StoreAccess::Free));
         fails(&breaker, Access::Write);
         breaker.record_success(Access::Read);
         assert!(is_refused(&breaker.ask()));
@@ -201,6 +203,6 @@ mod tests {
         let breaker = Arc::new(StoreBreaker::default());
         breaker.record_failure(Access::Write, &StoreError::Fenced(7));
         breaker.record_failure(Access::Read, &StoreError::Corrupt("its record".into()));
-        assert!(matches!(breaker.ask(), Passage::Free));
+        assert!(matches!(breaker.ask(), StoreAccess::Free));
     }
 }

@@ -41,7 +41,7 @@ use crate::history_reader::HistoryReader;
 use crate::host_breaker::{HostBreaker, HostBreakerLayer, HostBreakers, Patience, RefuseAwayLayer};
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
-use crate::maintenance::{Keeper, Maintenance};
+use crate::maintenance::{Maintenance, MaintenanceInner};
 use crate::mesh::Mesh;
 use crate::metrics::InvocationDurations;
 use crate::park::ParkLayer;
@@ -135,7 +135,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         timers: timers.clone(),
     }));
     let submit = Submit { queue: queue.clone(), durability: rules.durability, timers };
-    let maintenance = Maintenance(Arc::new(Keeper {
+    let maintenance = Maintenance(Arc::new(MaintenanceInner {
         lookup: lookup.clone(),
         side_effects: side_effects.clone(),
         submit: submit.clone(),

@@ -35,12 +35,12 @@ pub(super) enum Asked {
 pub(crate) struct Change {
     pub(super) asked: Asked,
     pub(super) timing: Timing,
-    pub(super) asker: Asker,
+    pub(super) asker: Waiter,
 }
 
 /// Who waits for a change: gets the entries that it is about.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct Waiter {
     reply: Reply<Vec<Arc<Entry>>>,
     /// What the change counts for, until it is stored or refused.
     _held: OwnedSemaphorePermit,
@@ -53,7 +53,7 @@ impl Change {
     }
 }
 
-impl Asker {
+impl Waiter {
     pub(super) fn send(self, answer: Result<Vec<Arc<Entry>>, Error>) {
         self.reply.send(answer);
     }
@@ -116,7 +116,7 @@ impl ChangeQueue {
         };
         let timing = Timing::new(deadlines, None);
         let (reply, waiting) = Reply::new(&timing);
-        let change = Change { asked, timing, asker: Asker { reply, _held: held } };
+        let change = Change { asked, timing, asker: Waiter { reply, _held: held } };
         self.producer.cast(change, permit).map_err(|rejected| refusal(rejected.reason))?;
         waiting.answer().await.map_err(|error| match error {
             Error::NotStarted(..) => late(),

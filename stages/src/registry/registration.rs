@@ -17,7 +17,7 @@ use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::registry::plan::spawned;
-use crate::registry::storing::{Keeper, Storing};
+use crate::registry::storing::{Storing, StoringInner};
 use crate::registry::warm_up::WarmUps;
 
 /// The handle; see the [module](self). Cheap to clone.
@@ -40,7 +40,7 @@ impl Registrar {
         changes_bytes: usize,
     ) -> (Self, Storing) {
         let warm_ups = WarmUps::new(mailboxes.clone(), tasks);
-        let keeper = Keeper {
+        let inner = StoringInner {
             directory: directory.clone(),
             registry,
             mailboxes,
@@ -48,7 +48,7 @@ impl Registrar {
             host_connections,
             bounds,
         };
-        (Self { directory, changes: ChangeQueue::new(changes_bytes) }, Storing(Arc::new(keeper)))
+        (Self { directory, changes: ChangeQueue::new(changes_bytes) }, Storing(Arc::new(inner)))
     }
 
     /// Stores a host's definitions durably, then warms eligible actors up in the background.

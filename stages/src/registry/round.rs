@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use crate::actor::{ActorId, ActorRef};
 use crate::registry::capacity::NewNames;
-use crate::registry::change::{Asked, Asker, Change};
+use crate::registry::change::{Asked, Change, Waiter};
 use crate::registry::plan::Plan;
 
 /// Changes that are stored in one write, and those that wait for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Round {
-    pub(super) planned: Vec<(Plan, Asker)>,
+    pub(super) planned: Vec<(Plan, Waiter)>,
     pub(super) later: Vec<(Change, Touches)>,
     pub(super) new_names: NewNames,
     /// What the changes of both lists touch.

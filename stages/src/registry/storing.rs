@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::placement::Mailboxes;
 use crate::ports::{Registered, RegisteredEntry, Registry, RegistryChange, StoreError};
 use crate::registry::capacity::{NewNames, RegistryBounds, check_host};
-use crate::registry::change::{Asked, Asker, CHANGE_LIMIT, Change};
+use crate::registry::change::{Asked, CHANGE_LIMIT, Change, Waiter};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
 use crate::registry::plan::{self, Plan};
@@ -27,11 +27,11 @@ use crate::registry::warm_up::WarmUps;
 
 /// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Storing(pub(super) Arc<Keeper>);
+pub(crate) struct Storing(pub(super) Arc<StoringInner>);
 
 /// What it works with.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct StoringInner {
     pub(super) directory: Arc<Directory>,
     pub(super) registry: Arc<dyn Registry>,
     pub(super) mailboxes: Mailboxes,
@@ -66,7 +66,7 @@ impl Storing {
     }
 }
 
-impl Keeper {
+impl StoringInner {
     async fn change(&self, batch: Vec<Change>) {
         let with_touches = |change: Change| {
             let touches = change.asked.touches();
@@ -90,7 +90,7 @@ impl Keeper {
     }
 
     /// Plans a change. Replies at once if there is nothing to store.
-    fn plan(&self, change: Change, new_names: &mut NewNames) -> Option<(Plan, Asker)> {
+    fn plan(&self, change: Change, new_names: &mut NewNames) -> Option<(Plan, Waiter)> {
         let Change { asked, timing, asker } = change;
         if !timing.start() {
             // Whoever asked was told that it did not begin.
@@ -115,7 +115,7 @@ impl Keeper {
     }
 
     /// Stores what is planned in one write, makes it visible and replies.
-    async fn store(&self, planned: Vec<(Plan, Asker)>) {
+    async fn store(&self, planned: Vec<(Plan, Waiter)>) {
         if planned.is_empty() {
             return;
         }
@@ -225,9 +225,9 @@ impl Service<Vec<Change>> for Storing {
     }
 
     fn call(&mut self, batch: Vec<Change>) -> Self::Future {
-        let keeper = self.0.clone();
+        let inner = self.0.clone();
         Box::pin(async move {
-            keeper.change(batch).await;
+            inner.change(batch).await;
             Ok(())
         })
     }

@@ -25,9 +25,9 @@ const WELL_FORMED: u64 = 500;
 const BROKEN: u64 = 60;
 
 /// Small, seeded, good enough to make nonsense (xorshift64*).
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn roll(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -113,18 +113,18 @@ fn bodies() -> Vec<Vec<u8>> {
 }
 
 /// Flips, cuts, repeats, inserts or replaces.
-fn spoil(dice: &mut Dice, bytes: &mut Vec<u8>) {
-    for _ in 0..=dice.below(4) {
-        let at = dice.below(bytes.len() + 1);
-        match dice.below(7) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << dice.below(8),
+fn spoil(random: &mut Random, bytes: &mut Vec<u8>) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len() + 1);
+        match random.below(7) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
             1 => bytes.truncate(at),
             2 => {
-                let noise = dice.bytes(24);
+                let noise = random.bytes(24);
                 bytes.splice(at..at, noise);
             }
             3 => bytes.extend_from_within(at..),
-            4 => *bytes = dice.bytes(400),
+            4 => *bytes = random.bytes(400),
             // A length that promises far more than there is.
             5 => drop(bytes.splice(at..at, [0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f])),
             // Nested deeper than any message is.
@@ -134,16 +134,16 @@ fn spoil(dice: &mut Dice, bytes: &mut Vec<u8>) {
     }
 }
 
-fn path(dice: &mut Dice) -> String {
-    let name = match dice.below(6) {
+fn path(random: &mut Random) -> String {
+    let name = match random.below(6) {
         0 => "%2e%2e%2F".to_owned(),
         1 => "%ff%fe".to_owned(),
         2 => "a%00b".to_owned(),
-        3 => "x".repeat(dice.below(2_000)),
+        3 => "x".repeat(random.below(2_000)),
         4 => "%".to_owned(),
         _ => "a".to_owned(),
     };
-    match dice.below(12) {
+    match random.below(12) {
         0 => "/api/v1/system".to_owned(),
         1 | 2 => format!("/api/v1/system/{name}/actors/spawn"),
         3 => format!("/api/v1/system/s/actors/spawn?revision={name}"),
@@ -157,36 +157,36 @@ fn path(dice: &mut Dice) -> String {
 }
 
 /// Well-formed HTTP around a spoiled request.
-fn well_formed(dice: &mut Dice, bodies: &[Vec<u8>]) -> Vec<u8> {
-    let method = if dice.one_in(3) {
-        dice.pick(&["GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "BREW"])
+fn well_formed(random: &mut Random, bodies: &[Vec<u8>]) -> Vec<u8> {
+    let method = if random.one_in(3) {
+        random.pick(&["GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "BREW"])
     } else {
         "POST"
     };
-    let path = path(dice);
-    let mut body = bodies[dice.below(bodies.len())].clone();
-    if !dice.one_in(8) {
-        spoil(dice, &mut body);
+    let path = path(random);
+    let mut body = bodies[random.below(bodies.len())].clone();
+    if !random.one_in(8) {
+        spoil(random, &mut body);
     }
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n");
-    match dice.below(8) {
+    match random.below(8) {
         0 => head += "content-type: application/json\r\n",
         1 => head += "content-type: ;;;\r\n",
         2 => head += "content-type: \r\n",
         3 => {}
         _ => head += "content-type: application/octet-stream\r\n",
     }
-    if dice.one_in(6) {
-        head += dice.pick(&[
+    if random.one_in(6) {
+        head += random.pick(&[
             "tidegate-host: nonsense\r\n",
             "tidegate-host: http://127.0.0.1:1\r\n",
             "traceparent: 00-zz\r\n",
         ]);
     }
     let mut request = head.into_bytes();
-    if dice.one_in(4) {
+    if random.one_in(4) {
         request.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
-        for chunk in body.chunks(1 + dice.below(50)) {
+        for chunk in body.chunks(1 + random.below(50)) {
             request.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
             request.extend_from_slice(chunk);
             request.extend_from_slice(b"\r\n");
@@ -200,23 +200,23 @@ fn well_formed(dice: &mut Dice, bodies: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Broken HTTP: a request that never ends, or that is none.
-fn broken(dice: &mut Dice, bodies: &[Vec<u8>]) -> Vec<u8> {
+fn broken(random: &mut Random, bodies: &[Vec<u8>]) -> Vec<u8> {
     let post = "POST /api/v1/system HTTP/1.1\r\nhost: x\r\n";
-    match dice.below(9) {
-        0 => dice.bytes(2_000),
+    match random.below(9) {
+        0 => random.bytes(2_000),
         1 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\xff\xff\xff".to_vec(),
         2 => format!("{post}content-length: -1\r\n\r\nx").into_bytes(),
         3 => format!("{post}content-length: 5\r\ncontent-length: 6\r\n\r\nhello").into_bytes(),
         4 => format!("{post}transfer-encoding: chunked\r\n\r\nzz\r\n").into_bytes(),
         5 => format!("{post}transfer-encoding: chunked\r\n\r\nffffffffffffffff\r\nx").into_bytes(),
-        6 => format!("GET / HTTP/1.1\r\n{}", "x: y\r\n".repeat(dice.below(30_000))).into_bytes(),
+        6 => format!("GET / HTTP/1.1\r\n{}", "x: y\r\n".repeat(random.below(30_000))).into_bytes(),
         7 => format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(100_000)).into_bytes(),
         _ => {
-            let mut request = well_formed(dice, bodies);
-            let end = dice.below(request.len());
+            let mut request = well_formed(random, bodies);
+            let end = random.below(request.len());
             request.truncate(end);
-            if dice.one_in(2) {
-                spoil(dice, &mut request);
+            if random.one_in(2) {
+                spoil(random, &mut request);
             }
             request
         }
@@ -237,15 +237,15 @@ fn proxy() -> Proxy {
     ])
 }
 
-/// Runs `work` on several threads, each with dice of its own, and ends the proxy in order after it.
-fn on_threads(work: impl Fn(&Proxy, &mut Dice) + Sync) {
+/// Runs `work` on several threads, each with random of its own, and ends the proxy in order after it.
+fn on_threads(work: impl Fn(&Proxy, &mut Random) + Sync) {
     let seed = seed();
     println!("SEED={seed}");
     let mut proxy = proxy();
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let (proxy, work) = (&proxy, &work);
-            scope.spawn(move || work(proxy, &mut Dice(seed.wrapping_add(thread * 2))));
+            scope.spawn(move || work(proxy, &mut Random(seed.wrapping_add(thread * 2))));
         }
     });
     assert!(proxy.is_running());
@@ -258,10 +258,10 @@ fn on_threads(work: impl Fn(&Proxy, &mut Dice) + Sync) {
 fn well_formed_http_is_answered_with_a_body_and_never_with_a_500() {
     let bodies = bodies();
     let statuses: [AtomicUsize; 600] = std::array::from_fn(|_| AtomicUsize::new(0));
-    on_threads(|proxy, dice| {
+    on_threads(|proxy, random| {
         let mut stream = proxy.connect();
         for _ in 0..WELL_FORMED {
-            let request = well_formed(dice, &bodies);
+            let request = well_formed(random, &bodies);
             let of_head = request.starts_with(b"HEAD");
             let shown = || String::from_utf8_lossy(&request).into_owned();
             stream.write_all(&request).unwrap();
@@ -275,7 +275,7 @@ fn well_formed_http_is_answered_with_a_body_and_never_with_a_500() {
                 shown()
             );
             statuses[usize::from(response.status)].fetch_add(1, Ordering::Relaxed);
-            if response.head.contains("connection: close") || dice.one_in(20) {
+            if response.head.contains("connection: close") || random.one_in(20) {
                 stream = proxy.connect();
             }
         }
@@ -291,13 +291,13 @@ fn well_formed_http_is_answered_with_a_body_and_never_with_a_500() {
 #[test]
 fn broken_http_is_closed_within_the_timeout() {
     let bodies = bodies();
-    on_threads(|proxy, dice| {
+    on_threads(|proxy, random| {
         for _ in 0..BROKEN {
-            let request = broken(dice, &bodies);
+            let request = broken(random, &bodies);
             let mut stream = proxy.connect();
             // It may be closed while it is still being written to.
             let _ = stream.write_all(&request);
-            if dice.one_in(2) {
+            if random.one_in(2) {
                 half_close(&stream);
             }
             let shown = || String::from_utf8_lossy(&request[..request.len().min(300)]).into_owned();

@@ -27,9 +27,9 @@ const STEPS: u64 = 120;
 const SEEDS: u64 = 150;
 
 /// xorshift64*: seeded, so that a failure can be reproduced.
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
@@ -51,23 +51,23 @@ struct Known {
     doubled: Vec<u64>,
 }
 
-fn fault(dice: &mut Dice) -> SaveFault {
+fn fault(random: &mut Random) -> SaveFault {
     let text = "as the test wants it".to_owned();
-    match dice.below(8) {
+    match random.below(8) {
         0 => SaveFault::Lose(StoreError::Unavailable(text)),
         1 => SaveFault::Lose(StoreError::Unknown(text)),
         2 => SaveFault::WriteAndFail(StoreError::Unknown(text)),
         3 => SaveFault::LoseFirst(StoreError::Full(text)),
-        4..=6 => SaveFault::Late(Duration::from_millis(dice.below(40))),
+        4..=6 => SaveFault::Late(Duration::from_millis(random.below(40))),
         _ => {
-            let written = usize::try_from(dice.below(3)).unwrap();
+            let written = usize::try_from(random.below(3)).unwrap();
             SaveFault::Tear(written, StoreError::Unknown(text))
         }
     }
 }
 
 /// A counter whose behaviour depends on the number in the payload.
-fn moody(may_panic: bool) -> BoxedHost {
+fn host_by_payload(may_panic: bool) -> BoxedHost {
     host(move |invocation| async move {
         let Payload::Value(any) = &invocation.payload else { return Ok(counted(&invocation)) };
         let mood = number(Some(any));
@@ -93,19 +93,19 @@ fn is_denial(error: &Error) -> bool {
 }
 
 async fn run(seed: u64, durability: Durability) {
-    let mut dice = Dice::new(seed);
+    let mut random = Random::new(seed);
     let mut settings = Settings { max_live: 2, ..Settings::default() };
     settings.rules.durability = durability;
-    settings.commits_in_flight = usize::try_from(1 + dice.below(4)).unwrap();
+    settings.commits_in_flight = usize::try_from(1 + random.below(4)).unwrap();
     (settings.deadlines.start, settings.deadlines.patience) =
         (Duration::from_secs(2), Duration::from_secs(2));
-    if dice.below(2) == 0 {
+    if random.below(2) == 0 {
         settings.rules.revisions = Revisions::Every;
     }
     let memory = MemoryStore::new();
     // With snapshots a panic may lose unwritten changes, so there is no panic.
     let may_panic = durability == Durability::Acknowledged;
-    let world = world_with(moody(may_panic), settings, memory.clone()).await;
+    let world = world_with(host_by_payload(may_panic), settings, memory.clone()).await;
     let timed = |name| Definition {
         snapshot_every: Some(Duration::from_millis(40)),
         deactivate_after: Some(Duration::from_millis(60)),
@@ -116,20 +116,20 @@ async fn run(seed: u64, durability: Durability) {
     let known: Arc<[Mutex<Known>; 3]> = Arc::default();
     let mut calls = Vec::new();
     for _ in 0..STEPS {
-        match dice.below(12) {
-            0 => world.store.fail_next_save(fault(&mut dice)),
+        match random.below(12) {
+            0 => world.store.fail_next_save(fault(&mut random)),
             1 => world.store.hold_saves(),
             2 | 3 => world.store.release_saves(),
-            4 => sleep(Duration::from_millis(dice.below(150))).await,
+            4 => sleep(Duration::from_millis(random.below(150))).await,
             5 if !calls.is_empty() => {
-                let gone = dice.below(calls.len() as u64);
+                let gone = random.below(calls.len() as u64);
                 let call: &tokio::task::JoinHandle<()> = &calls[usize::try_from(gone).unwrap()];
                 call.abort();
             }
             _ => {
-                let at = usize::try_from(dice.below(3)).unwrap();
-                let payload = Payload::Value(any(dice.below(1000)));
-                let asynchronous = dice.below(8) == 0;
+                let at = usize::try_from(random.below(3)).unwrap();
+                let payload = Payload::Value(any(random.below(1000)));
+                let asynchronous = random.below(8) == 0;
                 let invocation = Invocation { payload, asynchronous, ..call(NAMES[at], "add") };
                 let (mesh, known) = (world.mesh.clone(), known.clone());
                 known[at].lock().attempts += 1;
@@ -149,8 +149,8 @@ async fn run(seed: u64, durability: Durability) {
                 }));
             }
         }
-        if dice.below(3) == 0 {
-            sleep(Duration::from_millis(dice.below(10))).await;
+        if random.below(3) == 0 {
+            sleep(Duration::from_millis(random.below(10))).await;
         }
     }
     world.store.release_saves();

@@ -56,7 +56,7 @@ async fn calls_go_on_while_one_node_of_three_is_dead_or_silent_and_nothing_is_lo
     let scene = Scene::new(store);
     let proxy = scene.start(&[]).await;
     scene.register(&proxy).await;
-    let callers = scene.insist(&proxy);
+    let callers = scene.start_callers(&proxy);
     scene.gone_on().await;
     // Each in its turn: what was written without one is there when the next one is gone.
     for node in [2, 1] {

@@ -17,7 +17,7 @@ use store::{Base, COMMITS, MARKED, Outcome, UNMARKED, base, outcome};
 
 const SEED: u64 = 0x7d1e_9a7e;
 
-/// Where to strike: each file gets its share, however small, and large ones are struck all over.
+/// Where to damage_files: each file gets its share, however small, and large ones are struck all over.
 fn places(files: &Files, per_file: usize, rng: &mut StdRng) -> Vec<(PathBuf, usize)> {
     let mut places = Vec::new();
     for (path, (bytes, _)) in &files.0 {
@@ -35,7 +35,7 @@ fn places(files: &Files, per_file: usize, rng: &mut StdRng) -> Vec<(PathBuf, usi
 /// What happens to a file (its bytes, its length), at a place within its bytes.
 type Hit = fn(&mut (Vec<u8>, u64), usize, &mut StdRng);
 
-async fn strike(name: &str, files: &Files, per_file: usize, hit: Hit) {
+async fn damage_files(name: &str, files: &Files, per_file: usize, hit: Hit) {
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut counts = Counts::default();
     for (path, at) in places(files, per_file, &mut rng) {
@@ -100,16 +100,16 @@ async fn no_damage_to_any_file_loses_anything_in_silence() {
     let base = base().await;
     assert_eq!(outcome(&base.closed, COMMITS).await.0, Outcome::Whole);
     assert_eq!(outcome(&base.killed, COMMITS).await.0, Outcome::Whole);
-    strike("a bit, closed", &base.closed, 8, flip_a_bit).await;
-    strike("a bit, killed", &base.killed, 6, flip_a_bit).await;
-    strike("a hole, closed", &base.closed, 4, punch_a_hole).await;
-    strike("a hole, killed", &base.killed, 4, punch_a_hole).await;
-    strike("a page, closed", &base.closed, 2, lose_a_page).await;
-    strike("a page, killed", &base.killed, 2, lose_a_page).await;
-    strike("cut off, closed", &base.closed, 2, cut_off).await;
-    strike("cut off, killed", &base.killed, 2, cut_off).await;
-    strike("written beyond, closed", &base.closed, 2, write_beyond).await;
-    strike("written beyond, killed", &base.killed, 2, write_beyond).await;
+    damage_files("a bit, closed", &base.closed, 8, flip_a_bit).await;
+    damage_files("a bit, killed", &base.killed, 6, flip_a_bit).await;
+    damage_files("a hole, closed", &base.closed, 4, punch_a_hole).await;
+    damage_files("a hole, killed", &base.killed, 4, punch_a_hole).await;
+    damage_files("a page, closed", &base.closed, 2, lose_a_page).await;
+    damage_files("a page, killed", &base.killed, 2, lose_a_page).await;
+    damage_files("cut off, closed", &base.closed, 2, cut_off).await;
+    damage_files("cut off, killed", &base.killed, 2, cut_off).await;
+    damage_files("written beyond, closed", &base.closed, 2, write_beyond).await;
+    damage_files("written beyond, killed", &base.killed, 2, write_beyond).await;
     gone("gone, closed", &base.closed).await;
     gone("gone, killed", &base.killed).await;
     tails(&base).await;

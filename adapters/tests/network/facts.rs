@@ -40,7 +40,7 @@ pub(crate) type Admission = (u32, u32);
 
 /// Everything that is known of a call.
 #[derive(Debug, Default)]
-pub(crate) struct Fate {
+pub(crate) struct CallFacts {
     pub(crate) actor: String,
     /// When the ingress admitted it; more than one: it was sent twice.
     pub(crate) admissions: Vec<Admission>,
@@ -56,7 +56,7 @@ pub(crate) struct Fate {
 /// All of it.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    pub(crate) calls: BTreeMap<CallId, Fate>,
+    pub(crate) calls: BTreeMap<CallId, CallFacts>,
     /// Executions, in the order in which they began.
     pub(crate) executed: Vec<CallId>,
     /// The final states: the calls that each actor tells of, oldest first.
@@ -84,21 +84,21 @@ impl Facts {
     pub(crate) fn attempt(&self, actor: &str) -> CallId {
         let mut known = self.0.lock();
         let id = CallId(u32::try_from(known.calls.len()).expect("few calls"));
-        known.calls.insert(id, Fate { actor: actor.into(), ..Fate::default() });
+        known.calls.insert(id, CallFacts { actor: actor.into(), ..CallFacts::default() });
         id
     }
 
     /// A client hangs up.
     pub(crate) fn abandon(&self, id: CallId) {
-        self.0.lock().fate(id).abandoned = true;
+        self.0.lock().facts(id).abandoned = true;
     }
 
     /// A client's call has ended.
     pub(crate) fn outcome(&self, id: CallId, outcome: Outcome, took: Duration) {
         let mut known = self.0.lock();
-        let fate = known.fate(id);
-        fate.outcomes.push(outcome);
-        fate.took = took;
+        let facts = known.facts(id);
+        facts.outcomes.push(outcome);
+        facts.took = took;
     }
 
     /// Something is wrong.
@@ -134,7 +134,7 @@ impl Facts {
         let mut known = self.0.lock();
         known.admitted += 1;
         let admission = (known.lives, known.admitted);
-        known.fate(id).admissions.push(admission);
+        known.facts(id).admissions.push(admission);
         Stay { facts: self.clone(), id, answered: false }
     }
 
@@ -142,17 +142,17 @@ impl Facts {
     pub(crate) fn execute(self: &Arc<Self>, id: CallId, applied: &[CallId]) -> Execution {
         let mut known = self.0.lock();
         known.executed.push(id);
-        let fate = known.fate(id);
-        fate.executions += 1;
-        let (actor, life) = (fate.actor.clone(), fate.life());
+        let facts = known.facts(id);
+        facts.executions += 1;
+        let (actor, life) = (facts.actor.clone(), facts.life());
         let mut complaints = Vec::new();
         // A proxy that was restarted knows nothing of what the one before has sent.
         let running = known.running.get(&actor).into_iter().flatten();
         for other in running.filter(|other| known.calls[other].life() == life) {
             complaints.push(format!("{actor}: {id:?} runs beside {other:?} (I3)"));
         }
-        for (other, fate) in known.calls.iter().filter(|(_, fate)| fate.actor == actor) {
-            let acknowledged = fate.acknowledged().is_some() && fate.life() <= life;
+        for (other, facts) in known.calls.iter().filter(|(_, facts)| facts.actor == actor) {
+            let acknowledged = facts.acknowledged().is_some() && facts.life() <= life;
             if acknowledged && !applied.contains(other) {
                 complaints.push(format!("{actor}: {id:?} runs without acknowledged {other:?}"));
             }
@@ -169,12 +169,12 @@ impl Facts {
 }
 
 impl Known {
-    fn fate(&mut self, id: CallId) -> &mut Fate {
+    fn facts(&mut self, id: CallId) -> &mut CallFacts {
         self.calls.get_mut(&id).expect("a call is attempted first")
     }
 }
 
-impl Fate {
+impl CallFacts {
     /// The start of the proxy that let it in; 0 for none.
     pub(crate) fn life(&self) -> u32 {
         self.admissions.first().map_or(0, |(life, _)| *life)
@@ -211,7 +211,7 @@ impl Drop for Stay {
             (false, true) => Release::Crashed,
             (false, false) => Release::Dropped,
         };
-        known.fate(self.id).releases.push(release);
+        known.facts(self.id).releases.push(release);
     }
 }
 

@@ -12,7 +12,7 @@ mod facts;
 mod actors;
 mod proxy;
 mod caller;
-mod weather;
+mod faults;
 mod verdict;
 mod scene;
 
@@ -31,8 +31,8 @@ use tokio::time::sleep;
 
 use caller::Caller;
 use facts::Outcome;
+use faults::Event;
 use scene::Scene;
-use weather::Event;
 
 /// Simulations of each scene.
 const SEEDS: std::ops::Range<u64> = 0..8;
@@ -110,9 +110,9 @@ fn calls_that_a_host_refuses_wait_and_run_in_order_once_it_listens() {
         {
             let mut scene = Scene::new(seed, &["a"]);
             let begin = scene.now();
-            let weather = [(begin, down), (begin + millis(500), up)];
+            let schedule = [(begin, down), (begin + millis(500), up)];
             let outcomes = calls_at_once(&mut scene, &["a"; 8], millis(10));
-            scene.run(&weather);
+            scene.run(&schedule);
             assert_eq!(places(&outcomes.borrow()), (1..=8).collect::<Vec<_>>());
             scene.judge();
         }
@@ -205,7 +205,7 @@ fn a_proxy_that_crashes_comes_back_with_every_acknowledged_call() {
             (begin + millis(800), Event::BounceProxy),
         ]);
         let acknowledged = scene.facts().read(|known| {
-            known.calls.values().filter(|fate| fate.acknowledged().is_some()).count()
+            known.calls.values().filter(|facts| facts.acknowledged().is_some()).count()
         });
         assert!(acknowledged >= 60 - 2 * 3, "at most those in flight are lost: {acknowledged}");
         scene.judge();
@@ -252,11 +252,11 @@ fn whatever_happens_each_call_ends_once_and_runs_at_most_once_and_in_order() {
         let mut random = StdRng::seed_from_u64(seed);
         let until = scene.now() + FAULTS;
         impatient_clients(&mut scene, &mut random, &["a", "b", "brief"], until);
-        let weather = weather::random(&mut random, scene.now(), until);
-        eprintln!("{weather:?}");
-        scene.run(&weather);
+        let schedule = faults::random(&mut random, scene.now(), until);
+        eprintln!("{schedule:?}");
+        scene.run(&schedule);
         scene.facts().read(|known| {
-            for outcome in known.calls.values().flat_map(|fate| &fate.outcomes) {
+            for outcome in known.calls.values().flat_map(|facts| &facts.outcomes) {
                 let end = match outcome {
                     Outcome::Acknowledged(_) => "acknowledged".into(),
                     Outcome::Refused(status, _) => status.to_string(),

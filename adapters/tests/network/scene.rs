@@ -12,13 +12,13 @@ use turmoil::{Builder, Sim};
 use crate::actors::{self, Switch};
 use crate::caller::Caller;
 use crate::facts::{Facts, Outcome};
+use crate::faults::{Event, LONGEST_CLIENT_HOLD, LONGEST_LATENCY};
 use crate::proxy::{self, DEADLINES, MAX_IDLE};
 use crate::support::counter::{definition, register};
 use crate::support::proto::{
     Actor, ActorDeactivationStrategy, Kind, TimeoutStrategy, actor_deactivation_strategy,
 };
 use crate::verdict::complaints;
-use crate::weather::{Event, LONGEST_CLIENT_HOLD, LONGEST_LATENCY};
 use crate::wires::{ACTORS, PROXY};
 
 /// A simulation that lasts longer hangs.
@@ -93,15 +93,15 @@ impl Scene {
         self.sim.elapsed()
     }
 
-    /// Runs until all clients and the weather are done.
-    pub(crate) fn run(&mut self, weather: &[(Duration, Event)]) {
-        let mut weather = weather.iter().peekable();
+    /// Runs until all clients and the schedule are done.
+    pub(crate) fn run(&mut self, schedule: &[(Duration, Event)]) {
+        let mut schedule = schedule.iter().peekable();
         loop {
-            while let Some((_, event)) = weather.next_if(|(at, _)| *at <= self.sim.elapsed()) {
+            while let Some((_, event)) = schedule.next_if(|(at, _)| *at <= self.sim.elapsed()) {
                 self.happen(*event);
             }
             let is_done = self.sim.step().expect("every machine runs as it should");
-            if is_done && weather.peek().is_none() {
+            if is_done && schedule.peek().is_none() {
                 return;
             }
         }

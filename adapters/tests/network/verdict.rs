@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::call::CallId;
-use crate::facts::{Facts, Fate, Known, Outcome, Release};
+use crate::facts::{CallFacts, Facts, Known, Outcome, Release};
 use crate::proxy::DEADLINES;
 
 /// The longest wait for an answer: every phase of a call to its end, and what the clients' own links take from them.
@@ -16,9 +16,9 @@ fn answered_within(on_the_way: Duration) -> Duration {
 pub(crate) fn complaints(facts: &Facts, on_the_way: Duration) -> Vec<String> {
     facts.read(|known| {
         let mut found = known.complaints.clone();
-        for (id, fate) in &known.calls {
-            let wrong = of_call(fate, answered_within(on_the_way));
-            found.extend(wrong.into_iter().map(|wrong| format!("{id:?} {wrong}: {fate:?}")));
+        for (id, facts) in &known.calls {
+            let wrong = of_call(facts, answered_within(on_the_way));
+            found.extend(wrong.into_iter().map(|wrong| format!("{id:?} {wrong}: {facts:?}")));
         }
         order_of_executions(known, &mut found);
         for (actor, state) in &known.states {
@@ -29,28 +29,31 @@ pub(crate) fn complaints(facts: &Facts, on_the_way: Duration) -> Vec<String> {
 }
 
 /// What is wrong with one call.
-fn of_call(fate: &Fate, limit: Duration) -> Vec<&'static str> {
+fn of_call(facts: &CallFacts, limit: Duration) -> Vec<&'static str> {
     let mut found = Vec::new();
     let mut must = |holds: bool, otherwise| {
         if !holds {
             found.push(otherwise);
         }
     };
-    must(fate.outcomes.len() == 1, "did not end once for its client (I2)");
-    must(fate.admissions.len() <= 1, "came in more than once");
-    must(fate.releases.len() == fate.admissions.len(), "was not released once by the ingress (I2)");
-    must(fate.executions <= 1, "ran more than once");
-    must(fate.took <= limit, "was answered after its deadline");
-    let dropped = fate.releases.contains(&Release::Dropped);
-    must(fate.abandoned || !dropped, "was dropped though its client waited (I2)");
-    match fate.outcomes.first() {
+    must(facts.outcomes.len() == 1, "did not end once for its client (I2)");
+    must(facts.admissions.len() <= 1, "came in more than once");
+    must(
+        facts.releases.len() == facts.admissions.len(),
+        "was not released once by the ingress (I2)",
+    );
+    must(facts.executions <= 1, "ran more than once");
+    must(facts.took <= limit, "was answered after its deadline");
+    let dropped = facts.releases.contains(&Release::Dropped);
+    must(facts.abandoned || !dropped, "was dropped though its client waited (I2)");
+    match facts.outcomes.first() {
         Some(Outcome::Acknowledged(_)) => {
-            must(fate.executions == 1, "was acknowledged without an execution");
+            must(facts.executions == 1, "was acknowledged without an execution");
         }
         Some(Outcome::Refused(status, text)) => {
             must(matches!(status, 502..=504), "was refused with a status that nothing calls for");
             must(
-                fate.executions == 0 || !certainly_not_run(*status, text),
+                facts.executions == 0 || !certainly_not_run(*status, text),
                 "ran though its error says that it did not",
             );
         }
@@ -68,15 +71,15 @@ fn certainly_not_run(status: u16, text: &str) -> bool {
 fn order_of_executions(known: &Known, found: &mut Vec<String>) {
     let mut newest = BTreeMap::new();
     for id in &known.executed {
-        let fate = &known.calls[id];
-        let Some(&(life, number)) = fate.admissions.first() else {
+        let facts = &known.calls[id];
+        let Some(&(life, number)) = facts.admissions.first() else {
             found.push(format!("{id:?} ran and never came in"));
             continue;
         };
-        if let Some((former, former_id)) = newest.insert((&fate.actor, life), (number, id))
+        if let Some((former, former_id)) = newest.insert((&facts.actor, life), (number, id))
             && former >= number
         {
-            found.push(format!("{}: {id:?} ran after {former_id:?} (I3)", fate.actor));
+            found.push(format!("{}: {id:?} ran after {former_id:?} (I3)", facts.actor));
         }
     }
 }
@@ -88,12 +91,12 @@ fn of_state(known: &Known, actor: &str, state: &[CallId], found: &mut Vec<String
         found.push(format!("{actor}: its state tells of a call twice: {state:?}"));
     }
     for id in state {
-        if !known.calls.get(id).is_some_and(|fate| fate.executions == 1 && fate.actor == actor) {
+        if !known.calls.get(id).is_some_and(|facts| facts.executions == 1 && facts.actor == actor) {
             found.push(format!("{actor}: its state tells of {id:?}, which did not run"));
         }
     }
-    for (id, fate) in known.calls.iter().filter(|(_, fate)| fate.actor == actor) {
-        if let Some(place) = fate.acknowledged()
+    for (id, facts) in known.calls.iter().filter(|(_, facts)| facts.actor == actor) {
+        if let Some(place) = facts.acknowledged()
             && state.get(place - 1) != Some(id)
         {
             found.push(format!("{actor}: {id:?} was acknowledged as {place} of {state:?}"));

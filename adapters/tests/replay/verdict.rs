@@ -197,7 +197,7 @@ fn answers<'a>(run: &'a Recording, replies: &[Result<Reply, NoAnswer>]) -> Vec<D
     let mut observed: Vec<Outcome> =
         run.sdk_calls.iter().zip(replies).map(|(call, reply)| outcome_of(call, reply)).collect();
     let recorded: Vec<Outcome> = run.sdk_calls.iter().map(recorded_outcome).collect();
-    for group in crowds(&run.sdk_calls) {
+    for group in at_once(&run.sdk_calls) {
         for (place, index) in group.iter().enumerate() {
             let rest = &group[place..];
             if let Some(same) = rest.iter().find(|at| observed[**at] == recorded[*index]) {
@@ -213,14 +213,14 @@ fn answers<'a>(run: &'a Recording, replies: &[Result<Reply, NoAnswer>]) -> Vec<D
 }
 
 /// Groups of equal calls of which each overlaps with the one before it.
-fn crowds(calls: &[SdkCall]) -> Vec<Vec<usize>> {
+fn at_once(calls: &[SdkCall]) -> Vec<Vec<usize>> {
     let mut groups: Vec<(f64, Vec<usize>)> = vec![];
     for (index, call) in calls.iter().enumerate() {
-        let crowd = groups.iter_mut().find(|(ends, members)| {
+        let group = groups.iter_mut().find(|(ends, members)| {
             let first = &calls[members[0]];
             *ends > call.started_ms && first.body == call.body && first.path == call.path
         });
-        match crowd {
+        match group {
             Some((ends, members)) => {
                 *ends = ends.max(call.ended_ms);
                 members.push(index);

@@ -90,7 +90,7 @@ impl Ledger {
 
     /// One caller for each entry of `actors`, that calls again when it is refused, until it is stopped. The statuses of
     /// the refusals.
-    pub(crate) fn insist(
+    pub(crate) fn start_callers(
         self: &Arc<Self>,
         address: &str,
         actors: &[String],

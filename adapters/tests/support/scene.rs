@@ -162,7 +162,7 @@ impl Scene {
         begins: impl Future<Output = ()>,
         ends: impl Future<Output = ()>,
     ) {
-        let callers = self.insist(proxy);
+        let callers = self.start_callers(proxy);
         self.gone_on().await;
         begins.await;
         let began = Instant::now();
@@ -182,10 +182,10 @@ impl Scene {
     }
 
     /// Starts callers that go on when they are refused.
-    pub(crate) fn insist(&self, proxy: &Proxy) -> Insisting {
+    pub(crate) fn start_callers(&self, proxy: &Proxy) -> PersistentCallers {
         let stopped = CancellationToken::new();
-        let callers = self.ledger.insist(proxy.address(), &self.callers, &stopped);
-        Insisting { callers, stopped }
+        let callers = self.ledger.start_callers(proxy.address(), &self.callers, &stopped);
+        PersistentCallers { callers, stopped }
     }
 
     /// Waits until every actor has more calls acknowledged than it has now, and all of them enough.
@@ -240,12 +240,12 @@ impl Scene {
 
 /// Callers that go on when they are refused.
 #[derive(Debug)]
-pub(crate) struct Insisting {
+pub(crate) struct PersistentCallers {
     callers: JoinSet<BTreeSet<u16>>,
     stopped: CancellationToken,
 }
 
-impl Insisting {
+impl PersistentCallers {
     /// Lets them end; the statuses of their refusals, of which an outage explains none but 503 and, for a call whose
     /// change may have happened, 504.
     pub(crate) async fn stop(self) -> BTreeSet<u16> {

@@ -1,4 +1,4 @@
-//! Weather: the schedule of faults of the network and its machines.
+//! Faults: the schedule of faults of the network and its machines.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub(crate) enum Event {
 }
 
 /// Events and when they happen, since the simulation's start; in that order.
-pub(crate) type Weather = Vec<(Duration, Event)>;
+pub(crate) type FaultSchedule = Vec<(Duration, Event)>;
 
 /// How long the links between proxy and clients are held at most.
 pub(crate) const LONGEST_CLIENT_HOLD: Duration = Duration::from_millis(200);
@@ -56,9 +56,9 @@ fn millis(random: &mut impl Rng, range: std::ops::Range<u64>) -> Duration {
 ///
 /// A call of an actor may begin when the host limit of the one before has passed, so no fault delays a request by as much as that:
 /// the network would deliver both at once, and nobody could call that the proxy's doing.
-pub(crate) fn random(random: &mut StdRng, from: Duration, until: Duration) -> Weather {
-    let mut weather = Vec::new();
-    add_faults(random, &mut weather, from, until, (50..250, 50..300), |random| {
+pub(crate) fn random(random: &mut StdRng, from: Duration, until: Duration) -> FaultSchedule {
+    let mut schedule = Vec::new();
+    add_faults(random, &mut schedule, from, until, (50..250, 50..300), |random| {
         match random.random_range(0..7) {
             0 => (Event::Partition, Event::Repair),
             1 => (Event::PartitionToHost, Event::Repair),
@@ -70,20 +70,20 @@ pub(crate) fn random(random: &mut StdRng, from: Duration, until: Duration) -> We
         }
     });
     let longest = u64::try_from(LONGEST_CLIENT_HOLD.as_millis()).expect("short");
-    add_faults(random, &mut weather, from, until, (20..longest, 300..900), |_| {
+    add_faults(random, &mut schedule, from, until, (20..longest, 300..900), |_| {
         (Event::HoldClients, Event::ReleaseClients)
     });
-    add_faults(random, &mut weather, from, until, (100..200, 500..3_000), |_| {
+    add_faults(random, &mut schedule, from, until, (100..200, 500..3_000), |_| {
         (Event::CrashProxy, Event::BounceProxy)
     });
-    weather.sort_by_key(|(at, _)| *at);
-    weather
+    schedule.sort_by_key(|(at, _)| *at);
+    schedule
 }
 
 /// Adds faults that do not overlap: each with its end, how long they last and what lies between them in milliseconds.
 fn add_faults(
     random: &mut StdRng,
-    weather: &mut Weather,
+    schedule: &mut FaultSchedule,
     from: Duration,
     until: Duration,
     (lasting, apart): (std::ops::Range<u64>, std::ops::Range<u64>),
@@ -93,7 +93,7 @@ fn add_faults(
     while begin < until {
         let end = begin + millis(random, lasting.clone());
         let (fault, relief) = kind(random);
-        weather.extend([(begin, fault), (end, relief)]);
+        schedule.extend([(begin, fault), (end, relief)]);
         begin = end + millis(random, apart.clone());
     }
 }

@@ -1,8 +1,8 @@
 //! Store: concurrent workers save to and read from a store, through the port or directly on its engine.
 
-pub mod crowd;
-pub mod keeper;
+pub mod workload;
+pub mod storage;
 pub mod ported;
-pub mod fjalled;
-pub mod cqled;
+pub mod bare_fjall;
+pub mod bare_cql;
 pub mod history;

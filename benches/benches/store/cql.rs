@@ -7,9 +7,9 @@ use tidegate::clock::SystemClock;
 use tidegate::store::{Consistency, CqlOptions, CqlStore, Replication, Vault};
 use tidegate::wire;
 use tidegate_benches::harness::Bench;
-use tidegate_benches::store::cqled::{Cqled, drop_keyspace};
-use tidegate_benches::store::crowd::Crowd;
+use tidegate_benches::store::bare_cql::{BareCql, drop_keyspace};
 use tidegate_benches::store::ported::Ported;
+use tidegate_benches::store::workload::Workload;
 use tidegate_stages::ports::StateStore;
 
 use crate::histories;
@@ -47,15 +47,15 @@ pub(crate) fn pairs(bench: &Bench, address: &str) {
     let (engine, store) = bench.block_on(async move {
         // Creates the tables.
         open(&raw).await.close().await.expect("the store closes");
-        (Cqled::open(&at, &raw.keyspace).await, open(&ours).await)
+        (BareCql::open(&at, &raw.keyspace).await, open(&ours).await)
     });
-    let engine = bench.block_on(Crowd::gather(engine));
+    let engine = bench.block_on(Workload::gather(engine));
     let opened = store.clone();
-    let crowd =
-        bench.block_on(async move { Crowd::gather(Ported::claim(Arc::new(opened)).await).await });
-    against_each_other(bench, &engine, &crowd);
+    let workload = bench
+        .block_on(async move { Workload::gather(Ported::claim(Arc::new(opened)).await).await });
+    against_each_other(bench, &engine, &workload);
     bench.block_on(engine.verify());
-    bench.block_on(crowd.verify());
+    bench.block_on(workload.verify());
     finish(bench, address, store, keyspaces);
 }
 

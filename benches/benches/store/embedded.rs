@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tidegate::store::EmbeddedStore;
 use tidegate_benches::harness::Bench;
-use tidegate_benches::store::crowd::Crowd;
-use tidegate_benches::store::fjalled::Fjalled;
+use tidegate_benches::store::bare_fjall::BareFjall;
 use tidegate_benches::store::ported::{Ported, open_embedded};
+use tidegate_benches::store::workload::Workload;
 use tidegate_benches::usage::cpu;
 use tidegate_stages::ports::StateStore;
 use tokio::time::Instant;
@@ -24,22 +24,22 @@ const OPENS: usize = 3;
 pub(crate) fn pairs(bench: &Bench, disk: &Path) {
     let (raw, ours) = (disk.join("raw"), disk.join("ours"));
     let opened = raw.clone();
-    let engine = bench.block_on(async move { Crowd::gather(Fjalled::open(&opened)).await });
+    let engine = bench.block_on(async move { Workload::gather(BareFjall::open(&opened)).await });
     let opened = ours.clone();
-    let (store, crowd) = bench.block_on(async move {
+    let (store, workload) = bench.block_on(async move {
         let store = open_embedded(&opened).await;
-        let crowd = Crowd::gather(Ported::claim(store.clone()).await).await;
-        (store, crowd)
+        let workload = Workload::gather(Ported::claim(store.clone()).await).await;
+        (store, workload)
     });
-    against_each_other(bench, &engine, &crowd);
+    against_each_other(bench, &engine, &workload);
     let engine = Arc::into_inner(engine).expect("nobody else has it");
-    let crowd = Arc::into_inner(crowd).expect("nobody else has it");
+    let workload = Arc::into_inner(workload).expect("nobody else has it");
     bench.block_on(async move {
         store.close().await.expect("the store closes");
         drop(store);
         let open = async || Ported::claim(open_embedded(&ours).await).await;
-        Arc::new(crowd.reopen(open).await).verify().await;
-        let open = async || Fjalled::open(&raw);
+        Arc::new(workload.reopen(open).await).verify().await;
+        let open = async || BareFjall::open(&raw);
         Arc::new(engine.reopen(open).await).verify().await;
     });
 }

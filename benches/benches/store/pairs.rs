@@ -3,56 +3,56 @@
 use std::sync::Arc;
 
 use tidegate_benches::harness::{Bench, Case, case};
-use tidegate_benches::store::crowd::Crowd;
-use tidegate_benches::store::keeper::Keeper;
+use tidegate_benches::store::storage::Storage;
+use tidegate_benches::store::workload::Workload;
 
 /// Concurrent workers.
-const HANDS: [u64; 3] = [1, 64, 1_024];
+const WORKERS: [u64; 3] = [1, 64, 1_024];
 
 /// Saves and loads at all concurrencies, the bare engine first in each group.
-pub(crate) fn against_each_other<A: Keeper, B: Keeper>(
+pub(crate) fn against_each_other<A: Storage, B: Storage>(
     bench: &Bench,
-    engine: &Arc<Crowd<A>>,
-    store: &Arc<Crowd<B>>,
+    engine: &Arc<Workload<A>>,
+    store: &Arc<Workload<B>>,
 ) {
     let saves = bench.table("save");
     for (append, what) in [(false, "head"), (true, "head and revision")] {
-        for hands in HANDS {
-            let name = format!("saves, {what}, {hands} at once");
+        for workers in WORKERS {
+            let name = format!("saves, {what}, {workers} at once");
             saves.group([
-                saving(&format!("{name}: engine"), engine, hands, append),
-                saving(&format!("{name}: store"), store, hands, append),
+                saving(&format!("{name}: engine"), engine, workers, append),
+                saving(&format!("{name}: store"), store, workers, append),
             ]);
         }
     }
     let loads = bench.table("load");
-    for hands in HANDS {
-        let name = format!("loads, head, {hands} at once");
+    for workers in WORKERS {
+        let name = format!("loads, head, {workers} at once");
         loads.group([
-            loading(&format!("{name}: engine"), engine, hands),
-            loading(&format!("{name}: store"), store, hands),
+            loading(&format!("{name}: engine"), engine, workers),
+            loading(&format!("{name}: store"), store, workers),
         ]);
     }
-    for hands in HANDS {
-        let name = format!("loads, revision, {hands} at once");
+    for workers in WORKERS {
+        let name = format!("loads, revision, {workers} at once");
         loads.group([
-            loading_revisions(&format!("{name}: engine"), engine, hands),
-            loading_revisions(&format!("{name}: store"), store, hands),
+            loading_revisions(&format!("{name}: engine"), engine, workers),
+            loading_revisions(&format!("{name}: store"), store, workers),
         ]);
     }
 }
 
-fn saving<K: Keeper>(name: &str, crowd: &Arc<Crowd<K>>, hands: u64, append: bool) -> Case {
-    let crowd = Arc::clone(crowd);
-    case(name, move |saves| Arc::clone(&crowd).save_at_random(hands, saves, append))
+fn saving<K: Storage>(name: &str, workload: &Arc<Workload<K>>, workers: u64, append: bool) -> Case {
+    let workload = Arc::clone(workload);
+    case(name, move |saves| Arc::clone(&workload).save_at_random(workers, saves, append))
 }
 
-fn loading<K: Keeper>(name: &str, crowd: &Arc<Crowd<K>>, hands: u64) -> Case {
-    let crowd = Arc::clone(crowd);
-    case(name, move |loads| Arc::clone(&crowd).load_at_random(hands, loads))
+fn loading<K: Storage>(name: &str, workload: &Arc<Workload<K>>, workers: u64) -> Case {
+    let workload = Arc::clone(workload);
+    case(name, move |loads| Arc::clone(&workload).load_at_random(workers, loads))
 }
 
-fn loading_revisions<K: Keeper>(name: &str, crowd: &Arc<Crowd<K>>, hands: u64) -> Case {
-    let crowd = Arc::clone(crowd);
-    case(name, move |loads| Arc::clone(&crowd).load_revisions_at_random(hands, loads))
+fn loading_revisions<K: Storage>(name: &str, workload: &Arc<Workload<K>>, workers: u64) -> Case {
+    let workload = Arc::clone(workload);
+    case(name, move |loads| Arc::clone(&workload).load_revisions_at_random(workers, loads))
 }

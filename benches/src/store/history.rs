@@ -10,7 +10,7 @@ use tidegate_stages::history_stream::stream;
 use tidegate_stages::ports::StateStore;
 use tidegate_stages::state::{ActorState, Any, Revision, Timestamp};
 
-use super::keeper::{STATE_URL, identity, state, time, version_in};
+use super::storage::{STATE_URL, identity, state, time, version_in};
 use crate::counter::mix;
 use crate::usage::resident;
 
@@ -71,12 +71,12 @@ impl History {
         assert_eq!((all, found.at), ([expected; 3], time(expected)), "of {}", self.actor.name);
     }
 
-    /// Reads an interval of `count` revisions; `luck` chooses its place.
+    /// Reads an interval of `count` revisions; `random` chooses its place.
     ///
     /// # Panics
     /// When a revision is wrong, missing or too many.
-    pub async fn read_part(&self, count: u64, luck: u64) {
-        let first = 1 + luck % (self.revisions - count + 1);
+    pub async fn read_part(&self, count: u64, random: u64) {
+        let first = 1 + random % (self.revisions - count + 1);
         let last = first + count - 1;
         let interval = Interval::between(time(first), time(last));
         let pages = stream(Arc::clone(&self.store), Arc::clone(&self.actor), interval);
@@ -91,14 +91,14 @@ impl History {
         assert_eq!(next, last + 1, "the end of the interval");
     }
 
-    /// Reads the newest revision at a time that `luck` chooses.
+    /// Reads the newest revision at a time that `random` chooses.
     ///
     /// # Panics
     /// When the store returns another revision.
-    pub async fn read_at(&self, luck: u64) {
-        let expected = 1 + luck % self.revisions;
+    pub async fn read_at(&self, random: u64) {
+        let expected = 1 + random % self.revisions;
         let (at, next) = (time(expected).0, time(expected + 1).0);
-        let at = Timestamp(at + mix(luck) % (next - at));
+        let at = Timestamp(at + mix(random) % (next - at));
         let found = self.store.load_at(&self.actor, at).await.expect("it is read");
         self.check(expected, &found.expect("a revision"));
     }

@@ -1,4 +1,4 @@
-//! Ported: a keeper that uses a store through its port, like the proxy.
+//! Ported: a storage that uses a store through its port, like the proxy.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::{Save, StateStore};
 use tidegate_stages::state::{ActorState, Any, Head};
 
-use super::keeper::{Change, Keeper, STATE_URL, state, time};
+use super::storage::{Change, STATE_URL, Storage, state, time};
 
 /// A store and the epoch of its writes.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl Ported {
     }
 }
 
-impl Keeper for Ported {
+impl Storage for Ported {
     async fn save(&self, change: Change) {
         let Change { actor, number, version, revision, append } = change;
         let value = state(number, version);

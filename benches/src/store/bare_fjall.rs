@@ -1,4 +1,4 @@
-//! Fjalled: the bare engine of the embedded store, as its upper limit.
+//! Bare fjall: the bare engine of the embedded store, as its upper limit.
 //!
 //! It has the same keyspaces and settings, keys and values of the same length, and one thread that writes all waiting changes as
 //! one durable batch. It lacks what the store adds: records, commit numbers, the mark, the check of free space, and bounds.
@@ -14,7 +14,7 @@ use tidegate::store::Options;
 use tidegate_stages::actor::ActorId;
 use tokio::sync::oneshot;
 
-use super::keeper::{Change, Keeper, STATE_BYTES, STATE_URL, state, time};
+use super::storage::{Change, STATE_BYTES, STATE_URL, Storage, state, time};
 
 /// Most changes that wait for the thread, and most changes in one batch.
 const BATCH: usize = 4_096;
@@ -29,7 +29,7 @@ struct Job {
 }
 
 /// The engine; see the [module](self).
-pub struct Fjalled {
+pub struct BareFjall {
     jobs: Option<flume::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
     current: Keyspace,
@@ -38,18 +38,18 @@ pub struct Fjalled {
     around: Vec<u8>,
 }
 
-impl std::fmt::Debug for Fjalled {
+impl std::fmt::Debug for BareFjall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fjalled").finish_non_exhaustive()
+        f.debug_struct("BareFjall").finish_non_exhaustive()
     }
 }
 
-impl Fjalled {
+impl BareFjall {
     /// Opens the engine in its own directory.
     ///
     /// # Panics
     /// When that fails.
-    pub fn open(directory: &Path) -> Fjalled {
+    pub fn open(directory: &Path) -> BareFjall {
         let settings = Options::default();
         let database = Database::builder(directory)
             .cache_size(settings.cache_bytes)
@@ -69,7 +69,7 @@ impl Fjalled {
         let writer = std::thread::Builder::new().name("bare-engine".into());
         let writer = writer.spawn(move || write(&database, &spaces, &waiting));
         let (jobs, writer) = (Some(jobs), Some(writer.expect("a thread starts")));
-        Fjalled { jobs, writer, current, history, around: vec![1; around()] }
+        BareFjall { jobs, writer, current, history, around: vec![1; around()] }
     }
 
     fn record(&self, state: &[u8]) -> Slice {
@@ -80,7 +80,7 @@ impl Fjalled {
     }
 }
 
-impl Drop for Fjalled {
+impl Drop for BareFjall {
     fn drop(&mut self) {
         drop(self.jobs.take());
         let ended = self.writer.take().map(JoinHandle::join);
@@ -149,7 +149,7 @@ fn state_in(record: Option<fjall::Slice>) -> Bytes {
     Bytes::copy_from_slice(&record[record.len() - STATE_BYTES..])
 }
 
-impl Keeper for Fjalled {
+impl Storage for BareFjall {
     async fn save(&self, change: Change) {
         let Change { actor, number, version, revision, append } = change;
         let state = state(number, version);

@@ -1,4 +1,4 @@
-//! Cqled: a CQL server behind the bare driver, as the upper limit of the CQL store.
+//! Bare CQL: a CQL server behind the bare driver, as the upper limit of the CQL store.
 //!
 //! It has the same tables, row contents and consistency. A head is one row; a head with a revision is one batch in the head's
 //! partition, then one row of the history. It lacks what the store adds: epochs, order of writes, and buckets.
@@ -13,10 +13,10 @@ use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use tidegate_stages::actor::ActorId;
 
-use super::keeper::{Change, Keeper, STATE_URL, state, time};
+use super::storage::{Change, STATE_URL, Storage, state, time};
 
 /// The server; see the [module](self).
-pub struct Cqled {
+pub struct BareCql {
     session: Session,
     put_head: PreparedStatement,
     put_revision: PreparedStatement,
@@ -25,9 +25,9 @@ pub struct Cqled {
     revision: PreparedStatement,
 }
 
-impl std::fmt::Debug for Cqled {
+impl std::fmt::Debug for BareCql {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cqled").field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("BareCql").field("session", &self.session).finish_non_exhaustive()
     }
 }
 
@@ -70,12 +70,12 @@ fn state_in(found: QueryResult) -> Bytes {
     state.into()
 }
 
-impl Cqled {
+impl BareCql {
     /// Connects to a keyspace that has the store's tables.
     ///
     /// # Panics
     /// When that fails.
-    pub async fn open(address: &str, keyspace: &str) -> Cqled {
+    pub async fn open(address: &str, keyspace: &str) -> BareCql {
         let session = session(address).await;
         let prepare = async |cql: &str| {
             let cql = cql.replace("{ks}", &format!("\"{keyspace}\""));
@@ -87,11 +87,11 @@ impl Cqled {
         head_and_bucket.append_statement(prepare(PUT_BUCKET).await);
         let (put_revision, head) = (prepare(PUT_REVISION).await, prepare(HEAD).await);
         let revision = prepare(REVISION).await;
-        Cqled { session, put_head, put_revision, head_and_bucket, head, revision }
+        BareCql { session, put_head, put_revision, head_and_bucket, head, revision }
     }
 }
 
-impl Keeper for Cqled {
+impl Storage for BareCql {
     async fn save(&self, change: Change) {
         let Change { actor, number, version, revision, append } = change;
         let ActorId { name, system, parent } = &*actor;

@@ -1,4 +1,4 @@
-//! Keeper: the common trait of a store and its bare engine, and states that identify their actor.
+//! Storage: the common trait of a store and its bare engine, and states that identify their actor.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub struct Change {
 }
 
 /// Stores changes. A change is durable when `save` returns. Every error ends the bench.
-pub trait Keeper: Send + Sync + 'static {
+pub trait Storage: Send + Sync + 'static {
     /// Stores a change.
     fn save(&self, change: Change) -> impl Future<Output = ()> + Send;
 

@@ -78,7 +78,7 @@ fn a_directory_of_somebody_else_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("thesis.txt"), "mine").unwrap();
     let error = EmbeddedStore::open(dir.path(), Options::default(), plain_definition).unwrap_err();
-    assert!(matches!(error, OpenError::Stranger { .. }), "{error}");
+    assert!(matches!(error, OpenError::UnknownEntry { .. }), "{error}");
     assert!(!dir.path().join("engine").exists());
 }
 

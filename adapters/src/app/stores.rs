@@ -218,7 +218,7 @@ async fn open_embedded(
         OpenError::Newer { .. }
         | OpenError::Older { .. }
         | OpenError::Damaged(_)
-        | OpenError::Stranger { .. } => StartError::Format(error.to_string()),
+        | OpenError::UnknownEntry { .. } => StartError::Format(error.to_string()),
         OpenError::Missing { .. } => StartError::NoStore(format!("{error}; {WHERE}")),
         _ => StartError::DataDirectory(format!("{error}; {WHERE}")),
     })

@@ -57,7 +57,7 @@ pub enum OpenError {
     },
     /// The directory holds a file that Tidegate did not write.
     #[error("{} is not a data directory of Tidegate: it holds {}", dir.display(), entry.display())]
-    Stranger {
+    UnknownEntry {
         /// The directory.
         dir: PathBuf,
         /// The unknown entry.

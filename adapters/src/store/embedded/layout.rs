@@ -170,7 +170,7 @@ fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
     for entry in dir.read_dir().map_err(io)? {
         let name = entry.map_err(io)?.file_name();
         if !ours.iter().any(|known| name == *known) {
-            return Err(OpenError::Stranger { dir: dir.into(), entry: name.into() });
+            return Err(OpenError::UnknownEntry { dir: dir.into(), entry: name.into() });
         }
     }
     Ok(())

@@ -65,7 +65,7 @@ fn check_tables(tables: &Path) -> Result<(), Damage> {
     let entries = tables.read_dir().map_err(|error| Damage::io(tables, &error))?;
     for entry in entries {
         let path: PathBuf = entry.map_err(|error| Damage::io(tables, &error))?.path();
-        if !has_sound_directory(&path).map_err(|error| Damage::io(&path, &error))? {
+        if !has_valid_directory(&path).map_err(|error| Damage::io(&path, &error))? {
             return Err(Damage::new(&path, "its directory does not have its checksum"));
         }
     }
@@ -73,7 +73,7 @@ fn check_tables(tables: &Path) -> Result<(), Damage> {
 }
 
 /// Accepts a file without a trailer: a crash leaves such files, and the engine refuses one that it needs.
-fn has_sound_directory(path: &Path) -> std::io::Result<bool> {
+fn has_valid_directory(path: &Path) -> std::io::Result<bool> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();
     let Some(trailer_at) = len.checked_sub(TRAILER_BYTES as u64) else { return Ok(true) };

@@ -1,7 +1,7 @@
 //! Log: how a line gets to stderr, on a thread of its own.
 //!
 //! Whoever logs never waits and never fails. The line goes into a queue of bounded size, and one thread
-//! writes what is in the queue. A line that finds no room, or that cannot be written, is dropped and
+//! writes what is in the queue. A line for which there is no free place, or that cannot be written, is dropped and
 //! counted. When stderr takes lines again, one more line says how many were dropped.
 
 use std::collections::VecDeque;
@@ -49,11 +49,11 @@ struct Line {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Dropped when there is no room.
+    /// Dropped when there is no free place.
     Logged,
-    /// Says how many lines were dropped; at most one of them waits, and it always finds room.
+    /// Says how many lines were dropped; at most one of them waits, and there is always a place for it.
     Notice,
-    /// The last of a process; it always finds room.
+    /// The last of a process; there is always a place for it.
     Last,
 }
 
@@ -180,7 +180,7 @@ impl Queue {
         }
     }
 
-    /// Gives the line's room back.
+    /// Gives the place of the line back.
     fn finish(&self, line: &Line) {
         let mut state = self.state.lock();
         state.bytes -= line.bytes();

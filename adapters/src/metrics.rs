@@ -1,6 +1,6 @@
 //! Names of the metrics, as scraped.
 
-/// Lines of the log that were dropped, for want of room or because stderr did not take them.
+/// Lines of the log that were dropped, because the queue was full or stderr did not take them.
 pub const LOG_LINES_DROPPED_TOTAL: &str = "tidegate_log_lines_dropped_total";
 /// Seconds from handing a commit to the engine until it is durable; histogram.
 pub const STORE_COMMIT_SECONDS: &str = "tidegate_store_commit_seconds";

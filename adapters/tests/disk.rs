@@ -31,10 +31,10 @@ fn a_directory_that_becomes_read_only_refuses_stateful_calls_until_it_is_not_and
     run_on_device("600m", "inside_a_device_that_becomes_read_only");
 }
 
-/// Takes all room but this many bytes.
+/// Takes all space but this many bytes.
 fn fill(but: u64) {
     let free = FreeSpace::of(Path::new(".")).expect("a device").free;
-    let mut ballast = fs::File::create(BALLAST).expect("there is room for a name");
+    let mut ballast = fs::File::create(BALLAST).expect("there is space for a name");
     let bytes = vec![1; usize::try_from(free.saturating_sub(but)).expect("a small device")];
     // Others write too: what does not fit is not needed.
     drop(std::io::Write::write_all(&mut ballast, &bytes));

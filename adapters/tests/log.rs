@@ -264,7 +264,7 @@ async fn inside_a_device_that_runs_full() {
     let host = Host::start(Arc::new(Noisy::default()));
     let port = host.port();
     // No multiple of the length of a line: the last one that fits does so in part.
-    std::fs::write("ballast", vec![1; 500_000]).expect("there is room");
+    std::fs::write("ballast", vec![1; 500_000]).expect("there is space");
     let log = File::options().create(true).append(true).open("log").expect("a file");
     let proxy = Proxy::logging_to(log, &settings(&port)).await;
     let mut client = connect(&proxy).await;

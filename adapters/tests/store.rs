@@ -171,7 +171,7 @@ async fn a_long_history_is_deleted_whole_even_when_that_was_interrupted() {
             .await;
     }
     keep(&states, vec![save(&other, 1, true)]).await;
-    // The head goes, and a part of the history; then there is no room.
+    // The head goes, and a part of the history; then the disk is full.
     COMMITS_LEFT.store(2, Ordering::SeqCst);
     assert!(states.delete(&actor).await.is_err());
     assert_eq!(states.load(&actor).await.unwrap(), None);

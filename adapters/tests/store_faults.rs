@@ -74,7 +74,7 @@ async fn without_room_saves_are_refused_as_full_and_taken_again_when_there_is_so
 async fn what_was_called_behind_a_failed_save_of_its_actor_fails_with_it() {
     static IS_HELD: AtomicBool = AtomicBool::new(false);
     static REFUSALS: AtomicU64 = AtomicU64::new(0);
-    /// Holds the writer, then has no room once.
+    /// Holds the writer, then is full once.
     fn free_space(_: &Path) -> io::Result<FreeSpace> {
         while IS_HELD.load(Ordering::SeqCst) {
             std::thread::yield_now();

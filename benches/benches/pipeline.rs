@@ -205,7 +205,7 @@ async fn cast(events: u64, demand: SubscribeOptions) {
     let consumer = Consumer::spawn(ONE, check, &drain);
     consumer.subscribe(&producer, demand).expect("open");
     for event in 0..events {
-        let permit = producer.reserve(8).await.expect("room within the limit");
+        let permit = producer.reserve(8).await.expect("capacity within the limit");
         producer.cast(event, permit).expect("open");
         if event % 128 == 0 {
             tokio::task::coop::consume_budget().await;
@@ -244,7 +244,7 @@ async fn calls(events: u64) {
         let producer = producer.clone();
         clients.spawn(async move {
             for number in 0..events / CLIENTS {
-                let permit = producer.reserve(8).await.expect("room within the limit");
+                let permit = producer.reserve(8).await.expect("capacity within the limit");
                 let request = client + number;
                 let answer = producer.call(request, permit).await.expect("an answer");
                 assert_eq!(answer, request + 1);
@@ -320,7 +320,9 @@ async fn keyed(events: u64, keys: u64) {
             }
         }
         pending.push_back(number);
-        producer.push(Mail { key: number % keys, number: number / keys }).expect("open, and room");
+        producer
+            .push(Mail { key: number % keys, number: number / keys })
+            .expect("open, and not full");
         if number % 128 == 0 {
             tokio::task::coop::consume_budget().await;
         }

@@ -137,7 +137,7 @@ async fn what_the_gate_refuses_waits_in_line_and_holds_no_demand() {
     let drain = Drain::new();
     let (_places, producer, mut turns) = start(2, &drain, 3);
     for key in [1, 2, 3, 4, 0] {
-        producer.push(Event { key, place: None }).expect("there is room");
+        producer.push(Event { key, place: None }).expect("there is capacity");
     }
     sleep(Duration::from_millis(1)).await;
     let taken: Vec<_> =

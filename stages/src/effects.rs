@@ -27,7 +27,7 @@ pub(crate) struct EffectsSender {
 }
 
 impl EffectsSender {
-    /// A sender with room for that many effects.
+    /// A sender that holds at most that many effects.
     pub(crate) fn new(bound: Bound) -> Self {
         let (name, per_key) = ("side_effects", bound.events);
         let options = KeyedOptions { name, bound, per_key, full: Full::Shed };

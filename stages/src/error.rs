@@ -20,11 +20,11 @@ pub enum ErrorKind {
     Conflict,
     /// A state, payload or chain is larger than allowed.
     TooLarge,
-    /// No room now; come back later.
+    /// A bound is reached; try again later.
     Overloaded,
-    /// Too many calls of one peer, system or definition; come back later.
+    /// Too many calls of one peer, system or definition; try again later.
     RateLimited,
-    /// The store cannot take or give state now; come back later.
+    /// The store cannot take or give state now; try again later.
     StoreUnavailable,
     /// The proxy is shutting down.
     Draining,
@@ -73,7 +73,7 @@ pub enum Error {
     /// Too large; the old state stays. When the action ran, the text says so.
     #[error("{0}")]
     TooLarge(String),
-    /// No room; nothing was done, trying again later is safe.
+    /// A bound is reached. Nothing was done; it is safe to try again later.
     #[error("{reason}; try again in {retry_after:?}")]
     Overloaded {
         /// Which bound was reached.

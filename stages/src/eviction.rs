@@ -23,10 +23,10 @@ use crate::registry::entry::Entry;
 use crate::registry::live_set::Choice;
 use crate::reply::{Reply, Timing};
 
-/// Actors that are on their way out of memory at the same time.
+/// Actors that leave memory at the same time.
 const LEAVING: usize = 1024;
 
-/// Time until those are looked at again that could not leave.
+/// How long actors that could not leave are left alone.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How much may be in memory.

@@ -169,7 +169,7 @@ impl Mailboxes {
     /// Counts a question from outside in, as if it were a call, and queues it.
     ///
     /// # Errors
-    /// When there is no room for it, or the proxy is draining.
+    /// When a bound is reached, or the proxy is draining.
     pub(crate) async fn ask_for<T>(
         &self,
         entry: &Arc<Entry>,
@@ -200,7 +200,7 @@ impl Mailboxes {
         Placed { entry: entry.clone(), member, host_limit, task, place: None, retries }
     }
 
-    /// Queues a task of the mesh itself: never refused for want of room, its maker bounds how many there are.
+    /// Queues a task of the mesh itself: never refused. Its maker bounds how many there are.
     pub(crate) fn ask(&self, entry: &Arc<Entry>, task: Task) {
         self.requeue(self.placed(entry, task));
     }
@@ -218,7 +218,7 @@ impl Mailboxes {
     }
 }
 
-/// What a refused caller is told.
+/// Returns the error of a refused call.
 fn refusal(refused: Refused, entry: &Entry) -> Error {
     let (label, reason) = match refused {
         Refused::Closed => return Error::Draining,
@@ -233,12 +233,12 @@ fn refusal(refused: Refused, entry: &Entry) -> Error {
                 format!("the calls of the host at {host} hold as many places as they may"),
             )
         }
-        Refused::Full => ("admission", "the proxy has no room for another call".to_owned()),
+        Refused::Full => ("admission", "the proxy has no free place for another call".to_owned()),
     };
     overloaded(label, reason)
 }
 
-/// A refusal for want of room, counted under its label.
+/// The error of a call that a bound refuses; counted under its label.
 pub(crate) fn overloaded(label: &'static str, reason: String) -> Error {
     counter!(CALLS_REFUSED_TOTAL, "reason" => label).increment(1);
     Error::Overloaded { reason, retry_after: RETRY_AFTER }
@@ -249,7 +249,7 @@ impl Service<Admitted> for Mailboxes {
     type Error = Error;
     type Future = Ready<Result<Option<PendingReply<Payload>>, Error>>;
 
-    /// Room was taken at admission.
+    /// Always ready: the permit was taken at admission.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }

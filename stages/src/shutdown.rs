@@ -136,8 +136,8 @@ mod tests {
         assert!(["eviction", "timers"].contains(&broken.stage_ended().await));
         broken.drain(Duration::from_secs(1)).await;
 
-        let sound = mesh().await;
-        assert!(sound.drain(Duration::from_secs(1)).await);
-        assert_eq!(sound.stage_ended().now_or_never(), None);
+        let healthy = mesh().await;
+        assert!(healthy.drain(Duration::from_secs(1)).await);
+        assert_eq!(healthy.stage_ended().now_or_never(), None);
     }
 }

@@ -148,14 +148,14 @@ async fn a_restore_in_doubt_fences_the_actor_and_answers_when_it_is_durable() {
         let unknown = StoreError::Unknown("as the test wants it".into());
         world.store.fail_next_save(SaveFault::WriteAndFail(unknown));
     }
-    let doubtful = restore(&world, 1);
+    let in_doubt = restore(&world, 1);
     until_idle().await;
-    assert!(!doubtful.is_finished());
+    assert!(!in_doubt.is_finished());
     assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::Overloaded);
     let refused = world.mesh.restore("s", "joe", 2).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Overloaded);
     assert_eq!(world.mesh.checkpoint("s", "joe").await.unwrap_err().kind(), ErrorKind::Overloaded);
-    assert_eq!(kept(&doubtful.await.unwrap().unwrap()), (3, 1));
+    assert_eq!(kept(&in_doubt.await.unwrap().unwrap()), (3, 1));
     assert_eq!(world.add("joe").await.unwrap(), 2);
     assert_eq!(history(&world, "joe").await, [1, 2, 1, 2]);
 }

@@ -80,10 +80,10 @@ async fn a_commit_of_unknown_outcome_is_written_until_it_is_acknowledged() {
         let before = world.head("joe").await.unwrap();
         world.store.fail_next_save(fault.clone());
         world.store.fail_next_save(fault);
-        let doubtful = world.start(call("joe", "add"));
+        let in_doubt = world.start(call("joe", "add"));
         sleep(Duration::from_millis(10)).await;
         assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::Overloaded);
-        assert_eq!(answered(doubtful.await.unwrap().unwrap()), 2);
+        assert_eq!(answered(in_doubt.await.unwrap().unwrap()), 2);
         assert_eq!(world.add("joe").await.unwrap(), 3);
         let head = world.head("joe").await.unwrap();
         assert_eq!(head.version, 3);

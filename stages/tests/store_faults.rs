@@ -32,11 +32,11 @@ async fn a_drain_in_doubt_ends_at_its_limit_and_every_caller_gets_an_answer() {
     for _ in 0..1000 {
         world.store.fail_next_save(unknown());
     }
-    let doubtful = world.start(call("joe", "add"));
+    let in_doubt = world.start(call("joe", "add"));
     sleep(Duration::from_secs(1)).await;
     let began = Instant::now();
     assert!(!world.mesh.drain(Duration::from_secs(5)).await);
-    assert!(doubtful.await.unwrap().is_err());
+    assert!(in_doubt.await.unwrap().is_err());
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
 }
 

@@ -342,7 +342,7 @@ async fn bodies_in_flight_share_their_room_and_give_it_back() {
     let (first, second) = tokio::join!(held, second);
     assert_eq!((first.as_u16(), second.as_u16()), (408, 503));
     let request = post(INVOKE, vec![0; 600]);
-    assert_eq!(ask(&ingress, request, HERE).await.0.as_u16(), 400, "there is room again");
+    assert_eq!(ask(&ingress, request, HERE).await.0.as_u16(), 400, "there is a free place again");
 }
 
 #[tokio::test]

@@ -85,11 +85,11 @@ fn cut_off(file: &mut (Vec<u8>, u64), at: usize, _: &mut StdRng) {
     file.1 = at as u64;
 }
 
-/// After the end; where room was reserved, up to two pages into it.
+/// After the end; where space was reserved, up to two pages into it.
 fn write_beyond(file: &mut (Vec<u8>, u64), _: usize, rng: &mut StdRng) {
     let (bytes, len) = file;
-    let room = usize::try_from(*len).unwrap() - bytes.len();
-    let gap = rng.random_range(0..=room.min(8192));
+    let space = usize::try_from(*len).unwrap() - bytes.len();
+    let gap = rng.random_range(0..=space.min(8192));
     bytes.resize(bytes.len() + gap, 0);
     bytes.push(rng.random_range(1..=255));
     *len = (*len).max(bytes.len() as u64);

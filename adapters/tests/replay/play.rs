@@ -23,7 +23,7 @@ use crate::support::proxy::Proxy;
 /// How long an idle actor is left alone beyond its own deactivation timeout before it is taken for unloaded.
 const UNLOADING: Duration = Duration::from_millis(1_500);
 /// How long actions in the background may take until the next request goes out all the same.
-const SETTLING: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(3);
 /// How long the Rust SDK's server stays deaf after it registered.
 const DEAF: Duration = Duration::from_millis(300);
 
@@ -59,13 +59,13 @@ pub(crate) async fn play(run: &Arc<Recording>) -> Played {
             host.listen(Arc::clone(&stand_in))
         };
         let (replies, _host) = tokio::join!(join_all(calls), late);
-        stand_in.settled(SETTLING).await;
+        stand_in.settled(QUIET).await;
         replies
     } else {
         stand_in.hears();
         let _host = host.listen(Arc::clone(&stand_in));
         let replies = join_all(calls).await;
-        stand_in.settled(SETTLING).await;
+        stand_in.settled(QUIET).await;
         replies
     };
     let status = proxy.terminate(Duration::from_mins(1)).await;
@@ -87,7 +87,7 @@ impl Turn<'_> {
         self.predecessors().await;
         if self.index > 0 {
             self.stand_in.heard().await;
-            self.stand_in.settled(SETTLING).await;
+            self.stand_in.settled(QUIET).await;
         }
         self.reactivation().await;
         self.stand_in.expect_background(self.call);
@@ -126,7 +126,7 @@ impl Turn<'_> {
         }
         let definition = self.run.actors.get(self.call.actor()).expect("it is registered itself");
         let earlier = inits().filter(|init| init.started_ms < span.start).map(|init| init.number);
-        self.stand_in.seen_all(earlier.collect(), SETTLING).await;
+        self.stand_in.seen_all(earlier.collect(), QUIET).await;
         // Another activation may still be on its way: the last sign of life counts.
         let idle = deactivation_of(definition) + UNLOADING;
         loop {

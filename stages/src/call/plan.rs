@@ -82,7 +82,7 @@ pub(crate) struct PlannedEffect {
     pub(crate) invocation: Invocation,
     pub(crate) target: ActorRef,
     pub(crate) source: Arc<Entry>,
-    /// How long and how often it is tried again when its target has no room.
+    /// How long and how often it is tried again when the mailbox of its target is full.
     pub(crate) retries: Retries,
     _permit: Permit,
 }

@@ -1,4 +1,4 @@
-//! Admit: takes room for a call, and spawns its actor when the call asks for that.
+//! Admit: takes a permit for a call, and spawns its actor when the call asks for that.
 //!
 //! In [`Checked`], out [`Admitted`]. Memory is bounded by the permits given out here: a permit is held from admission
 //! until the call's answer leaves, also while the call is routed on.
@@ -51,7 +51,7 @@ impl Service<Checked> for Admit {
     type Error = Error;
     type Future = BoxFuture<'static, Result<Admitted, Error>>;
 
-    /// Room depends on the size of the call: it is taken, or waited for, in [`call`](Service::call).
+    /// The permit depends on the size of the call: it is taken, or waited for, in [`call`](Service::call).
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }

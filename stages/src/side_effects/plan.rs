@@ -12,7 +12,7 @@ use crate::registry::entry::{CheckedOut, Entry};
 use crate::registry::known_host::KnownHost;
 use crate::retries::Retries;
 
-/// How long a side effect whose target has no room is tried again.
+/// How long a side effect is tried again while the mailbox of its target is full.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the caller of an action is told whose response cannot be carried out.

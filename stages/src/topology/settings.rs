@@ -20,7 +20,7 @@ use crate::rules::ChangeRules;
 pub struct Settings {
     /// Calls that are admitted and not answered yet.
     pub admission: Bound,
-    /// What happens to a call for which there is no room.
+    /// What happens to a call when this bound is reached.
     pub full: Full,
     /// How often clients may call.
     pub rate_limits: RateLimits,

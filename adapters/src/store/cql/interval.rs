@@ -63,7 +63,7 @@ impl Growing {
         self.items.len() >= self.limit || self.bytes >= PAGE_BYTES
     }
 
-    fn has_room_for(&self) -> (usize, usize) {
+    fn capacity(&self) -> (usize, usize) {
         (self.limit - self.items.len(), PAGE_BYTES.saturating_sub(self.bytes))
     }
 }
@@ -92,7 +92,7 @@ impl Shared {
                 page.more = true;
                 break;
             }
-            let count = abreast(&buckets, span.from.0, page.has_room_for());
+            let count = abreast(&buckets, span.from.0, page.capacity());
             let taken: Vec<Bucket> = buckets.drain(..count).collect();
             self.fill(&span, &taken, &mut page).await?;
             let last = taken.last().map(|bucket| bucket.start).filter(|_| buckets.is_empty());
@@ -124,9 +124,9 @@ impl Shared {
         buckets: &[Bucket],
         page: &mut Growing,
     ) -> Result<(), StoreError> {
-        let room = page.has_room_for();
+        let capacity = page.capacity();
         let first =
-            buckets.iter().map(|bucket| self.part(span, bucket, room, PagingState::start()));
+            buckets.iter().map(|bucket| self.part(span, bucket, capacity, PagingState::start()));
         let first = try_join_all(first).await?;
         for (bucket, part) in buckets.iter().zip(first) {
             let Rows { mut rows, mut next } = part;
@@ -143,7 +143,7 @@ impl Shared {
                     page.more = true;
                     return Ok(());
                 }
-                Rows { rows, next } = self.part(span, bucket, page.has_room_for(), from).await?;
+                Rows { rows, next } = self.part(span, bucket, page.capacity(), from).await?;
             }
         }
         Ok(())

@@ -232,7 +232,7 @@ mod tests {
         let (queue, jobs) = Queue::new(Bounds { events: 9, bytes: 100 });
         let (Work::Save(mut writes, _), _) = save("a", 1) else { unreachable!() };
         let actor = writes.remove(0).actor;
-        let (_, untaken) = queue.fail(&[(actor, StoreError::Full("no room".into()))]);
+        let (_, untaken) = queue.fail(&[(actor, StoreError::Full("no space".into()))]);
         queue.put(save("a", 1).0).unwrap();
         queue.put(save("b", 1).0).unwrap();
         drop(untaken);

@@ -84,8 +84,8 @@ fn plan(settings: &Settings) -> topology::Settings {
     topology::Settings {
         // The bound counts waiting calls and the calls that workers hold.
         admission: Bound {
-            events: usize_of(bounds.door_events) + worker_demand,
-            bytes: usize_of(bounds.door_bytes),
+            events: usize_of(bounds.admission_events) + worker_demand,
+            bytes: usize_of(bounds.admission_bytes),
         },
         full: bounds.full,
         rate_limits: settings.rate_limits,

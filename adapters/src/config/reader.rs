@@ -161,8 +161,8 @@ impl Reader<'_> {
             return Err(Mistakes(vec![Mistake { setting, text }]));
         }
         Ok(Bounds {
-            door_events: self.count("TIDEGATE_ADMISSION_EVENTS"),
-            door_bytes: self.bytes("TIDEGATE_ADMISSION_BYTES"),
+            admission_events: self.count("TIDEGATE_ADMISSION_EVENTS"),
+            admission_bytes: self.bytes("TIDEGATE_ADMISSION_BYTES"),
             full: forms::parse_full(&self.text("TIDEGATE_ADMISSION_FULL")).expect("it was checked"),
             checkpoint_events: self.count("TIDEGATE_CHECKPOINT_EVENTS"),
             checkpoint_bytes,

@@ -111,9 +111,9 @@ pub enum Database {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Calls admitted and not yet answered.
-    pub door_events: u64,
+    pub admission_events: u64,
     /// Their bytes.
-    pub door_bytes: u64,
+    pub admission_bytes: u64,
     /// What happens to a call beyond these two.
     pub full: Full,
     /// Changes that wait for their commit.

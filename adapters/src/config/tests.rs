@@ -39,7 +39,7 @@ fn every_default_fits_and_every_setting_is_read() {
     assert_eq!(settings.retries, RetryRates::default());
     assert_eq!(settings.max_demand, None);
     assert_eq!(settings.rate_limits, RateLimits::default(), "nobody is limited");
-    assert_eq!(settings.bounds.door_bytes, shares::share(GIB, 40));
+    assert_eq!(settings.bounds.admission_bytes, shares::share(GIB, 40));
     assert_eq!(settings.http.limits.body_bytes, 8_000_000);
     assert_eq!(settings.drain.timeout, Duration::from_secs(25));
     assert_eq!(settings.log, LogSettings { level: "info", json: false });
@@ -119,7 +119,7 @@ fn places_must_hold_three_of_the_largest_states() {
 fn a_former_name_works_and_contradicts_the_name_of_today_only_with_another_value() {
     let config = from(&[("TIDEGATE_DOOR_EVENTS", "9"), ("TIDEGATE_DOOR_BYTES", "2 MiB")]).unwrap();
     let bounds = config.settings().unwrap().bounds;
-    assert_eq!((bounds.door_events, bounds.door_bytes), (9, 2 << 20));
+    assert_eq!((bounds.admission_events, bounds.admission_bytes), (9, 2 << 20));
     let former: Vec<_> = config.former().iter().map(|former| (former.name, former.now)).collect();
     let events = ("TIDEGATE_DOOR_EVENTS", "TIDEGATE_ADMISSION_EVENTS");
     assert_eq!(former, [("TIDEGATE_DOOR_BYTES", "TIDEGATE_ADMISSION_BYTES"), events]);
@@ -132,7 +132,7 @@ fn a_former_name_works_and_contradicts_the_name_of_today_only_with_another_value
     let both = |new: &str| {
         sources::resolve(&[], &map(&[("TIDEGATE_ADMISSION_EVENTS", new)]), Some(&old), GIB)
     };
-    assert_eq!(both("9").unwrap().settings().unwrap().bounds.door_events, 9);
+    assert_eq!(both("9").unwrap().settings().unwrap().bounds.admission_events, 9);
     let told = both("8").unwrap_err().to_string();
     for part in ["TIDEGATE_DOOR_EVENTS (tidegate.toml)", "TIDEGATE_ADMISSION_EVENTS"] {
         assert!(told.contains(part), "{part:?} in {told}");
@@ -194,7 +194,7 @@ fn whatever_the_memory_limit_the_defaults_in_bytes_leave_the_rest_free() {
         assert!(memory.fits(), "{memory}");
         // What one bound takes in has to fit the bounds that it passes.
         let settings = config.settings().unwrap();
-        assert!(settings.http.limits.body_bytes as u64 <= settings.bounds.door_bytes, "{memory}");
+        assert!(settings.http.limits.body_bytes as u64 <= settings.bounds.admission_bytes, "{memory}");
         let largest = settings.host.body_bytes as u64 + settings.max_state_bytes;
         assert!(largest <= settings.bounds.checkpoint_bytes, "{memory}");
         limit += limit / 3;

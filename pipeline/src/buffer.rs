@@ -67,7 +67,7 @@ impl Permit {
         Ok(self)
     }
 
-    /// Counts it against another share from now on, full or not.
+    /// Counts the place against another share from now on, even if that is full.
     pub fn charge(&mut self, share: &Arc<Share>) {
         if self.share.as_ref().is_some_and(|own| Arc::ptr_eq(own, share)) {
             return;
@@ -213,7 +213,7 @@ impl Capacity {
         Permit { capacity: Some(Arc::clone(self)), share: None, bytes }
     }
 
-    /// Counts a taken place against a share. Frees the place when that would hold too much.
+    /// Counts a taken place against a share. Frees the place if the share would hold too much.
     fn claim(&self, mut permit: Permit, share: Option<&Arc<Share>>) -> Result<Permit, Refused> {
         let Some(share) = share else { return Ok(permit) };
         let (events, bytes) = share.add(permit.bytes());

@@ -103,9 +103,9 @@ impl Drain {
         });
     }
 
-    /// Waits until the task of a stage ends or panics although nothing is drained. Returns the name of the first one.
-    /// Consumers and producers end too when all that they read from has ended; whoever lets that happen does not ask, or
-    /// calls [`stop_supervising`](Drain::stop_supervising) first. Cancel safe.
+    /// Waits until the task of a stage ends or panics before the drain. Returns the name of the first one. A stage also ends
+    /// when all that it reads from has ended: call [`stop_supervising`](Drain::stop_supervising) before you end a producer
+    /// by hand. Cancel safe.
     pub async fn stage_ended(&self) -> &'static str {
         self.shared.supervision.stage_ended().await
     }

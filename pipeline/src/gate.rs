@@ -1,4 +1,4 @@
-//! Gate: something of its own that an event needs before it is granted, such as a place further down the pipeline.
+//! Gate: gives an event something that it needs before it is granted, such as a place further down the pipeline.
 //!
 //! A [`KeyedProducer`](crate::KeyedProducer) with a gate grants an event when four things come together: demand, a permit
 //! of its class, a free key, and what the gate gives. An event that the gate refuses waits with its key in one line for
@@ -9,43 +9,43 @@ use std::any::Any;
 use std::fmt;
 use std::task::Waker;
 
-/// What an event has to pass before it is granted; see the [module](self).
+/// An event passes it before it is granted; see the [module](self).
 ///
 /// The producer calls these methods with its lock held. They must be quick, and must not call the producer.
 pub trait Gate<T>: Send + Sync {
-    /// Whether the event needs something of this gate. The answer must not change while the event is queued,
-    /// but by [`leave`](Gate::leave).
+    /// Whether the event needs something of this gate. Only [`leave`](Gate::leave) may change the answer while the event is
+    /// queued.
     fn concerns(&self, event: &T) -> bool;
 
-    /// Takes what the event needs and puts it into the event, which is then granted. Otherwise it takes nothing, and
-    /// wakes the waker once when another try may succeed, outside of this method and without a lock that this method
-    /// takes.
+    /// Takes what the event needs and puts it into the event, which is then granted. When it is not free, it takes nothing
+    /// and wakes the waker once as soon as another try may succeed. It must not wake it inside of this method, nor with a lock
+    /// held that this method takes.
     fn enter(&self, event: &mut T, waker: &Waker) -> Entry;
 
-    /// Takes what `enter` gave out of an event that still has it, because it was parked with it, and whose key is paused: it
-    /// enters again. The producer drops what is returned without its lock.
+    /// Takes out of an event what [`enter`](Gate::enter) gave it. The producer calls this when the key of a parked event is
+    /// paused: the event has to enter again after the pause. The producer drops what is returned without its lock.
     fn leave(&self, event: &mut T) -> Option<GivenUp> {
         let _ = event;
         None
     }
 }
 
-/// What an event has given up; it is free when this is dropped.
+/// What an event gave back to its gate. It is free for others when this is dropped.
 pub type GivenUp = Box<dyn Any + Send>;
 
-/// What a [`Gate`] says of an event.
+/// The answer of a [`Gate`] to one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
     /// The event has what it needs.
     Entered,
-    /// This event waits; events behind it in the line may enter. To be used for few keys at a time: each is asked for
-    /// again whenever the line moves.
+    /// This event waits; events behind it in the line may enter. Use it for few keys at a time: the gate is asked for each
+    /// of them again whenever the line moves.
     Waits,
     /// Nothing is free: this event and all behind it in the line wait.
     Full,
 }
 
-/// A gate, and how it tells its producer that the line may move.
+/// A gate, and the waker by which it tells its producer that the line may move.
 pub(crate) struct Gated<T> {
     pub(crate) gate: Box<dyn Gate<T>>,
     pub(crate) waker: Waker,

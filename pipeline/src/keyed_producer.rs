@@ -41,8 +41,7 @@ pub trait KeyedEvent: Send + 'static {
     /// ([`KeyedProducer::set_class_limit`]); without one, demand alone bounds them.
     fn class(&self) -> u32;
 
-    /// What is shown of an event, and kept while its turn runs: the means to tell its task that it is cancelled, for
-    /// example. `()` when that is nothing.
+    /// What a look shows of an event, kept while its turn runs. It may hold the means to cancel the turn. `()` for nothing.
     type Handle: Clone + Send + 'static;
 
     /// Returns the handle of this event.
@@ -111,8 +110,9 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.counted(outcome)
     }
 
-    /// The same, for one class of events: when several classes have a [limit](KeyedProducer::set_class_limit), its share
-    /// holds no more of the buffer than is [fair](crate::share). Each class has a share of its own.
+    /// Takes a place as [`reserve`](KeyedProducer::reserve) does, and counts it against the share of one class. When several
+    /// classes have a [limit](KeyedProducer::set_class_limit), a share holds no more of the buffer than is
+    /// [fair](crate::share).
     ///
     /// # Errors
     /// As [`try_reserve`](KeyedProducer::try_reserve), and [`Refused::ShareFull`].
@@ -152,7 +152,7 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         taken.into_iter().map(|timed| timed.event).collect()
     }
 
-    /// What is granted before an event of this key and class that is pushed now.
+    /// Returns what is granted before an event of this key and class that is pushed now.
     pub fn ahead(&self, key: &T::Key, class: u32) -> Ahead {
         self.shared.state.lock().machine.ahead(key, class)
     }
@@ -173,8 +173,8 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     }
 
     /// Limits how many events of a class are in flight at once. `usize::MAX`, the default, means no
-    /// limit. When several classes have a limit, one of them has at most as many events in flight as there is demand left
-    /// ([`share`](crate::share)).
+    /// limit. When several classes have a limit, each of them has at most as many events in flight as there is demand left:
+    /// see [`share`](crate::share).
     pub fn set_class_limit(&self, class: u32, in_flight: usize) {
         self.shared.with(|state| {
             self.shared.capacity.set_shared(state.machine.set_class_limit(class, in_flight));

@@ -15,7 +15,7 @@ pub struct Subscriber<E> {
     ready: Vec<E>,
 }
 
-/// Gives demand back, from any thread.
+/// Gives demand back. Works on any thread.
 #[derive(Debug, Clone)]
 pub struct Done(Arc<DemandSender>);
 

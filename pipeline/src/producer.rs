@@ -113,7 +113,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> Producer<T, D> {
         })
     }
 
-    /// Puts an event in that takes no place here: what bounds it is elsewhere, such as a permit that it carries.
+    /// Puts in an event that takes no place in the buffer. Something else must bound it, such as a permit that it carries.
     ///
     /// # Errors
     /// Returns the event with [`Refused::Closed`].

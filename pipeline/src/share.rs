@@ -1,7 +1,8 @@
-//! Share: none of several takes all.
+//! Share: keeps one of several users of a bound from taking all of it.
 //!
-//! Where several share a bound (turns, places of a buffer), one may hold at most as much as is free then. One that never
-//! gives anything back leaves half; n of them leave 1 of n + 1 parts once what they hold has been given back and taken anew.
+//! When several share a bound (turns, places of a buffer), each may hold at most as much as is free. One that never gives
+//! anything back leaves half. With n of them, 1 of n + 1 parts is free once what they hold has been given back and taken
+//! anew.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +14,7 @@ pub fn is_fair(held: usize, free: usize) -> bool {
     held <= free.max(1)
 }
 
-/// What one of those who share a buffer holds of it; see the [module](self).
+/// What one of several users holds of a buffer; see the [module](self).
 #[derive(Debug, Default)]
 pub struct Share {
     events: AtomicUsize,
@@ -43,13 +44,13 @@ impl Share {
         self.bytes.fetch_add(bytes, Ordering::SeqCst) + bytes
     }
 
-    /// Takes back what was added and is not to be held.
+    /// Takes back an addition that was too much.
     pub(crate) fn undo(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::SeqCst);
         self.events.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Removes a place. Who waits longest tries again.
+    /// Removes a place. The caller that waits longest tries again.
     pub(crate) fn remove(&self, bytes: usize) {
         self.undo(bytes);
         if self.waiting.load(Ordering::SeqCst) > 0 {

@@ -73,7 +73,7 @@ impl SubscribeOptions {
         SubscribeOptions { max_demand: max, min_demand: max / 2, ..SubscribeOptions::default() }
     }
 
-    /// How many events are done between two asks.
+    /// How many events are done between two demands.
     pub(crate) fn stride(&self) -> usize {
         self.max_demand - self.min_demand
     }
@@ -165,7 +165,7 @@ pub trait Subscribe<E>: Sealed {
     ) -> Result<Link<E>, SubscribeError>;
 }
 
-/// Who wants to subscribe.
+/// What a subscriber brings to [`Subscribe::attach`].
 #[derive(Debug)]
 pub struct Attach {
     pub(crate) waker: Arc<AtomicWaker>,

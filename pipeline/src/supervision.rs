@@ -1,8 +1,8 @@
 //! Supervision: notices a stage that ends before its pipeline is drained.
 //!
 //! A stage has a task that runs until the drain: a consumer, a producer with a source, a producer-consumer. When such a
-//! task ends or panics before, work piles up in front of it, so a process should learn of it:
-//! [`Drain::stage_ended`](crate::Drain::stage_ended).
+//! task ends or panics before, work piles up in front of it. [`Drain::stage_ended`](crate::Drain::stage_ended) returns its
+//! name, so that the process can end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +44,7 @@ impl Supervision {
     }
 }
 
-/// Lives as long as the task of a stage.
+/// A guard in the task of a stage: its drop says that the task has ended.
 pub(crate) struct Supervised {
     pub(crate) supervision: Arc<Supervision>,
     pub(crate) name: &'static str,
@@ -70,7 +70,7 @@ mod tests {
     async fn a_stage_that_returns_or_panics_before_the_drain_is_told_by_name() {
         for panics in [false, true] {
             let drain = Drain::new();
-            drain.supervise("steady", std::future::pending());
+            drain.supervise("running", std::future::pending());
             assert_eq!(drain.ended_stage(), None);
             drain.supervise("broken", async move { assert!(!panics, "on purpose") });
             assert_eq!(drain.stage_ended().await, "broken");

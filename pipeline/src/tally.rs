@@ -15,7 +15,7 @@ impl Tally {
         Tally { demand, done: 0 }
     }
 
-    /// The subscription that is counted for.
+    /// The subscription whose events are counted.
     pub(crate) fn demand(&self) -> &Arc<DemandSender> {
         &self.demand
     }

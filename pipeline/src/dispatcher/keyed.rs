@@ -6,9 +6,9 @@
 //! belongs to a *class*, which may limit its events in flight. A
 //! class has a queue of its ready keys. Classes that can grant take turns: they are in *rotation*.
 //!
-//! A grant needs three things at once: demand of a subscriber, a permit of the class, and a ready key; and a fourth when
-//! there is a gate: what that gives.
-//! When several classes have a limit, none of them takes all demand: see [`share`](crate::share).
+//! A grant needs three things at once: demand of a subscriber, a permit of the class, and a ready key. With a gate it needs
+//! a fourth: what the gate gives. When several classes have a limit, none of them takes all demand: see
+//! [`share`](crate::share).
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash};
@@ -198,7 +198,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.subscribers.update(id, Account::open)
     }
 
-    /// Records demand asked for by hand, at most what the subscriber's maximum leaves. Returns how much.
+    /// Records demand that a program asks for by hand, at most what the subscriber's maximum leaves. Returns how much.
     pub(crate) fn ask(&mut self, id: SubscriberId, events: usize) -> usize {
         self.subscribers.update(id, |account| account.ask(events))
     }
@@ -208,7 +208,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.subscribers.remove(id)
     }
 
-    /// Whether [`grant`](Keyed::grant) would return an event, unless the gate refuses all that it is asked for.
+    /// Whether [`grant`](Keyed::grant) would return an event if the gate refused none.
     pub(crate) fn has_grant(&self) -> bool {
         (self.line.may_move() && self.subscribers.has_demand()) || self.next_class().is_some()
     }
@@ -224,13 +224,13 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.rotation.iter().position(|class| self.may_share(*class))
     }
 
-    /// Whether a class may have one more of the demand that is left, if it has to share it.
+    /// Whether a class may use one more of the demand that is left. A class that shares the demand may use its share only.
     fn may_share(&self, class: u32) -> bool {
         let free = self.subscribers.demand().saturating_sub(1);
         !self.is_shared() || self.classes.get(&class).is_some_and(|class| class.may_share(free))
     }
 
-    /// How many classes take turns: of those that share the demand, the ones that may hold more of it now.
+    /// How many classes take turns now. A class that shares the demand counts only while it may use more of it.
     fn granting(&self) -> usize {
         if !self.is_shared() {
             return self.rotation.len();

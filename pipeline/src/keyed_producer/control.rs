@@ -61,7 +61,7 @@ pub enum PauseError {
     Closed,
 }
 
-/// An event that was found to be cancelled.
+/// What [`KeyedProducer::cancel`] found of an event.
 pub enum Cancelled<T: KeyedEvent> {
     /// It was queued. It is removed and will not run.
     Queued(T),

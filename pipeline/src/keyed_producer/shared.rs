@@ -107,7 +107,7 @@ impl<T: KeyedEvent> State<T> {
     }
 }
 
-/// The gate of an event, asked for a queued one.
+/// Asks the gate of an event for an event in the queue.
 struct TimedGate<T>(Box<dyn Gate<T>>);
 
 impl<T> Gate<Timed<T>> for TimedGate<T> {
@@ -192,7 +192,7 @@ impl<T: KeyedEvent> KeyedShared<T> {
         self.with_at(Instant::now(), change)
     }
 
-    /// The same, for a caller that knows the time.
+    /// Does what [`with`](KeyedShared::with) does, for a caller that has read the clock.
     pub(super) fn with_at<R>(
         self: &Arc<Self>,
         now: Instant,
@@ -241,7 +241,7 @@ impl<T: KeyedEvent> KeyedShared<T> {
         })
     }
 
-    /// Ends the pauses too: what is queued for a paused key is returned.
+    /// Closes the producer and ends all pauses. Returns what is queued for paused keys.
     pub(super) fn close(self: &Arc<Self>, is_orphan: bool) -> Vec<T> {
         self.capacity.close();
         let ended = self.with(|state| {

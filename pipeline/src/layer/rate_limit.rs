@@ -1,4 +1,4 @@
-//! Rate limit: so many calls per key and time; a call too early fails with the time after which to retry.
+//! Rate limit: allows a number of calls per key and time. A call that comes too early fails with the time to wait.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -64,8 +64,8 @@ impl Clock for TokioClock {
     }
 }
 
-/// What is remembered of each key. Its size is bounded, and new keys take nothing from those that it
-/// knows: where there is no space for a key, it shares one state with all others like it.
+/// The state of each key, for a bounded number of keys. A new key never replaces another: a key for which there is no
+/// space shares one state with all others like it.
 struct Keys<K> {
     known: HashMapStateStore<K, Seeded>,
     others: InMemoryState,
@@ -109,7 +109,7 @@ type Keyed<K> = RateLimiter<K, Keys<K>, TokioClock, NoOpMiddleware<Duration>>;
 struct Limiter<K: Hash + Eq + Clone> {
     keyed: Keyed<K>,
     clock: TokioClock,
-    /// How long a whole burst takes to come back: who was quiet for so long can be forgotten.
+    /// How long a key needs to earn a whole burst. A key that was quiet for so long can be forgotten.
     memory: Duration,
     /// When to look next for keys to forget.
     upkeep: Mutex<Duration>,

@@ -52,7 +52,7 @@ struct State<T, D> {
 
 /// What remains to be done after the lock is released.
 struct After<T> {
-    /// Whose consumers to wake: the first is apart, which saves an allocation.
+    /// The pairs whose consumers to wake. The first is apart, which saves an allocation.
     wake: Option<Arc<Pair>>,
     wake_too: Vec<Arc<Pair>>,
     /// Events granted to a consumer that has left.

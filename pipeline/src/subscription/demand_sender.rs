@@ -15,12 +15,12 @@ pub(crate) trait Upstream: Send + Sync {
     fn ask(&self, id: SubscriberId, events: usize) -> usize;
     /// Ends the grants to a subscriber. Granted events stay granted. Idempotent.
     fn cancel(&self, id: SubscriberId);
-    /// Tells that the consumer dropped the subscription and finished all its events.
+    /// Records that the consumer dropped the subscription and finished all its events.
     fn detached(&self, id: SubscriberId);
 }
 
-/// Asks one producer for events. Shared by all events of the subscription that are not done; when the
-/// last of them is, the producer is told.
+/// Asks one producer for events. All events of the subscription that are not done share it: when the last one is done,
+/// its drop tells the producer.
 pub(crate) struct DemandSender {
     pub(crate) id: SubscriberId,
     pub(crate) upstream: Arc<dyn Upstream>,

@@ -34,7 +34,8 @@ impl Class {
         self.limit != usize::MAX
     }
 
-    /// Whether it may have one more event in flight when several classes have limits and this much demand is left then.
+    /// Whether it may have one more event in flight when several classes have limits. `free` is the demand that is left
+    /// after that event.
     pub(crate) fn may_share(&self, free: usize) -> bool {
         !self.is_limited() || is_fair(self.in_flight + 1, free)
     }

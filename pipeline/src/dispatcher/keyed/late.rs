@@ -1,4 +1,4 @@
-//! Late: what is granted before an event, and the removal of events that would be granted too late.
+//! Late: counts what is granted before an event, and removes events that would be granted too late.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -10,8 +10,8 @@ use crate::dispatcher::keyed::slot::KeyState;
 /// A search for late events ends after this many queues whose last event is not late.
 const IN_TIME: usize = 64;
 
-/// How many events are granted before an event, as the queues are now. It assumes that keys of a class take turns, as
-/// classes do.
+/// How many events are granted before a given event, if nothing else is pushed. Keys of a class take turns, and so do
+/// classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ahead {
     /// Events of its own key.
@@ -23,7 +23,7 @@ pub struct Ahead {
 }
 
 impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
-    /// What is granted before an event that is pushed now.
+    /// Returns what is granted before an event that is pushed now.
     pub(crate) fn ahead(&mut self, key: &K, class: u32) -> Ahead {
         let keys = self.ready_keys(class);
         let Some(slot) = self.slot_of(key) else { return self.ahead_of(0, keys, class) };
@@ -33,8 +33,8 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.ahead_of(of_key, keys.saturating_sub(usize::from(is_ready)), class)
     }
 
-    /// Removes late events: those of a key that is held, then those of the last ready keys of a class, in both from
-    /// behind. Removes at most `most`, and leaves a queue alone whose last event is not late.
+    /// Removes late events, at most `most`: first those of the held key, then those of the last ready keys of a class. Each
+    /// queue is looked at from its end, and left alone when its last event is not late.
     pub(crate) fn shed_late(
         &mut self,
         key: &K,
@@ -100,7 +100,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.classes.get(&class).map_or(0, |class: &Class| class.ready.len())
     }
 
-    /// Each turn of a key is followed by one turn of each ready key.
+    /// Counts with a full round between two turns of a key: one turn of each ready key.
     fn ahead_of(&self, of_key: usize, position: usize, class: u32) -> Ahead {
         let of_class = position.saturating_add(of_key.saturating_mul(self.ready_keys(class)));
         let of_all = of_class.saturating_mul(self.granting().max(1));

@@ -12,11 +12,11 @@ use crate::gate::{Entry, Gated, GivenUp};
 pub(crate) struct Line<T> {
     gate: Option<Gated<T>>,
     keys: ReadyQueue,
-    /// Whether the gate has said that nothing is free: who comes now joins the line.
+    /// Whether the gate has said that nothing is free. Then each further event joins the line without asking.
     is_full: bool,
     /// Whether the gate was woken since the line was last tried.
     may_move: bool,
-    /// What an event of a paused key has given up, until it is taken.
+    /// What an event of a paused key gave back, until [`take_left`](Keyed::take_left) takes it.
     left: Option<GivenUp>,
 }
 
@@ -56,7 +56,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.line.may_move = true;
     }
 
-    /// Takes the first key out of the line that may enter now and whose class has a permit.
+    /// Takes the first key out of the line whose class has a permit and whose first event the gate lets in.
     pub(super) fn next_in_line(&mut self) -> Option<u32> {
         if !self.line.may_move {
             return None;
@@ -92,7 +92,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         None
     }
 
-    /// Whether the first event of a key, which is in no queue, passes the gate. Otherwise the key joins the line.
+    /// Whether the first event of a key passes the gate. Otherwise the key joins the line. The key is in no queue.
     pub(super) fn passes(&mut self, slot: u32) -> bool {
         let Some(gate) = &self.line.gate else { return true };
         let Some(head) = self.slots.get_mut(slot).waiting.front_mut() else { return true };
@@ -113,7 +113,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.reopen();
     }
 
-    /// Makes the first event of a key give up what the gate gave it before it was parked.
+    /// Takes from the first event of a key what the gate gave it before it was parked.
     pub(super) fn give_up(&mut self, slot: u32) {
         if let Some(gate) = &self.line.gate
             && let Some(head) = self.slots.get_mut(slot).waiting.front_mut()
@@ -122,7 +122,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         }
     }
 
-    /// What an event has given up by a pause. To be dropped outside the lock.
+    /// Returns what an event gave back because of a pause. The caller drops it outside the lock.
     pub(crate) fn take_left(&mut self) -> Option<GivenUp> {
         self.line.left.take()
     }

@@ -1,4 +1,4 @@
-//! Look: what a key does and what waits for it, without a change.
+//! Look: shows what a key does and what waits for it. It changes nothing.
 
 use std::hash::Hash;
 
@@ -17,11 +17,11 @@ pub enum WaitsFor {
     Resume,
     /// Another event of its key is in flight or parked.
     Turn,
-    /// As many events of its class are in flight as may be: its limit, or its [share](crate::share) of the demand.
+    /// Its class has as many events in flight as it may have: its limit, or its [share](crate::share) of the demand.
     Class,
-    /// What the [gate](crate::gate) gives: its key is in line.
+    /// The [gate](crate::gate) refused it: its key is in line.
     Gate,
-    /// Nobody asks for an event, or others are granted first.
+    /// No subscriber asks for an event, or others are granted first.
     Demand,
 }
 

@@ -149,8 +149,8 @@ impl Model {
         self.limits.get(&class).is_some_and(|limit| self.in_flight(class) >= *limit)
     }
 
-    /// Whether the class may hold one more: all of the demand when it is the only one with a limit, else at most as much as
-    /// is left.
+    /// Whether the class may hold one more. The only class with a limit may hold all of the demand; otherwise a class may hold
+    /// as much as is left.
     fn may_share(&self, class: u32) -> bool {
         let limited = |class: &u32| self.limits.get(class).is_some_and(|limit| *limit < usize::MAX);
         let demand: usize = self.subscribers.iter().map(|(.., open)| *open).sum();

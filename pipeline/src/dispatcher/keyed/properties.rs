@@ -1,4 +1,4 @@
-//! What holds of the keyed machine, whatever happens to it.
+//! Properties: what is true of the keyed machine after any steps.
 
 use std::collections::VecDeque;
 
@@ -70,8 +70,8 @@ proptest! {
         prop_assert_eq!(seen, expected);
     }
 
-    /// However many classes never have enough, once what they hold has turned over each leaves as much as it holds: with n
-    /// of them at least 1 of n + 1 parts. One class alone takes everything.
+    /// Some classes take all they can get. Once what they hold has been given back and taken anew, each leaves as much free
+    /// as it holds: n of them leave at least 1 of n + 1 parts. One class alone takes everything.
     #[test]
     fn greedy_classes_leave_a_part_of_the_demand(demand in 1usize..40, classes in 1u32..6) {
         let mut machine: Keyed<u32, u32> = Keyed::new(usize::MAX);

@@ -1,4 +1,4 @@
-//! Remove: takes queued events out: one whose sender does not want it any more, or all.
+//! Remove: takes queued events out: one event by its name, or all.
 
 use std::hash::Hash;
 
@@ -21,7 +21,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
                 self.make_unready(slot, class);
                 self.requeue(slot);
             }
-            // The line is for the one that was removed.
+            // The key joined the line with the event that was removed.
             KeyState::InLine if first.is_none_or(|(first, _)| first > id) => {
                 self.leave_line(slot);
                 self.requeue(slot);

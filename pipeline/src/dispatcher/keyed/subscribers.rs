@@ -24,7 +24,7 @@ impl Subscribers {
         self.ledgers.cancel(id)
     }
 
-    /// Changes an account and records the demand that this returns, if any. Returns how much.
+    /// Changes an account. Records the demand that the change returns, and returns how much it is.
     pub(crate) fn update(
         &mut self,
         id: SubscriberId,
@@ -38,7 +38,7 @@ impl Subscribers {
         asked
     }
 
-    /// Whether somebody asks for an event.
+    /// Whether a subscriber asks for an event.
     pub(crate) fn has_demand(&self) -> bool {
         self.ledgers.largest() > 0
     }

@@ -31,7 +31,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
                     self.make_unready(slot, class);
                     self.requeue(slot);
                 }
-                // The line is for the one that was first.
+                // The key joined the line with the event that was first.
                 KeyState::InLine if now.map(|now| now.id) != first => {
                     self.leave_line(slot);
                     self.requeue(slot);

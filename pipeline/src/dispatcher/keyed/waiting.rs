@@ -54,7 +54,7 @@ impl<T> Position<T> {
 pub(crate) struct Waiting<T> {
     positions: VecDeque<Position<T>>,
     gaps: usize,
-    /// How many of `positions` were looked at to remove events.
+    /// How many entries of `positions` all removals have looked at.
     #[cfg(test)]
     pub(crate) looked_at: usize,
 }

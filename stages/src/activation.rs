@@ -87,8 +87,8 @@ impl Live {
         }
     }
 
-    /// Whether this memory belongs to the actor as registered now. A stateful actor's changes overwrite what the store has, so
-    /// that must have been read.
+    /// Whether this memory fits the actor as it is registered now. The changes of a stateful actor overwrite its head, so the
+    /// head must have been read.
     pub(crate) fn fits(&self, definition: &Definition) -> bool {
         !definition.stateful || self.was_read
     }

@@ -1,4 +1,4 @@
-//! Admission by deadline: a call whose turn cannot come in time is refused at once, not after its time.
+//! Admission by deadline: a call whose turn cannot come in time is refused at once, not when its time is over.
 //!
 //! The expected wait of a call is the largest of three: the calls queued for its actor × that actor's mean turn; the
 //! turns of all actors that come first ÷ the turns that may run at once × the mean of all turns; and the same for the
@@ -13,7 +13,7 @@
 //!   The expected wait is wrong by about one turn. A late call stays queued when the call behind it has a longer
 //!   deadline and is in time; the late call then ends at its own deadline.
 //! - A mean counts after 20 turns. While no turn ends, no queued call is refused.
-//! - Exempt are calls that nobody waits for, those of the mesh itself among them, and calls that were routed on.
+//! - Calls without a waiting caller are exempt (calls of the mesh itself are among them), and so are routed calls.
 //!
 //! A refused call was not started. The time of a turn is that of its slot: a turn that is parked does not count.
 
@@ -36,7 +36,7 @@ use crate::turn_time::MeanTurn;
 /// Most calls that are refused when a turn ends.
 const SHED: usize = 128;
 
-/// The least time after which a refused caller is told to come back.
+/// The least time that a refused caller is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A backlog that is shorter than this part of the time to start is not looked through.
@@ -83,7 +83,7 @@ impl Admission {
         }))
     }
 
-    /// Lets a call pass that can start in time.
+    /// Returns the call if it can start in time.
     ///
     /// # Errors
     /// When its turn is expected too late.
@@ -137,7 +137,7 @@ impl Inner {
         Error::Overloaded { reason, retry_after: expected.saturating_sub(left).max(RETRY_AFTER) }
     }
 
-    /// Notes a turn, and refuses calls that wait in vain.
+    /// Records a turn, and refuses calls that wait in vain.
     fn ended(&self, entry: &Entry, host_limit: u32, took: Duration) {
         entry.mean_turn.record(took);
         self.mean_turn.record(took);

@@ -10,23 +10,23 @@ pub type TurnId = EventId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BlockedOn {
-    /// The turn before it: of its actor, one runs or is parked, or others are queued before this one.
+    /// Another turn of its actor: one that runs or is parked, or one that is queued before it.
     ActorTurn {
-        /// The turn that comes before all others.
+        /// The first of these turns.
         held_by: TurnId,
     },
     /// Its actor is paused.
     Paused,
     /// A slot among the turns that run at once.
     Worker,
-    /// A permit of its host: as many calls are in flight there as may be.
+    /// A permit of its host, which has as many calls in flight as it may have.
     HostPermit,
     /// Its host, which accepts no connections (decision 28).
     HostBreaker,
     /// A place at the checkpoint.
     CheckpointPlace,
-    /// The store, with its actor parked: it loads what the turn needs, or is asked whether it works. Also the next try of
-    /// a turn of the mesh itself.
+    /// The store, which loads what the turn needs or is asked whether it works. Its actor is parked. A turn of the mesh itself
+    /// that waits for its next try has this value too.
     Store,
     /// The next try; it is parked.
     Retry(RetryOf),
@@ -56,9 +56,9 @@ impl RetryOf {
 pub enum TurnKind {
     /// Runs an action.
     Call,
-    /// Tells tags and state.
+    /// Returns tags and state.
     State,
-    /// Brings the actor into memory.
+    /// Activates the actor.
     WarmUp,
     /// Keeps the content in the history.
     Checkpoint,
@@ -114,9 +114,9 @@ pub struct ActorQueue {
 /// What became of a cancelled turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancellation {
-    /// It was queued and will not run. Whoever waited for it was told so.
+    /// It was queued and will not run. Its caller got an error that says so.
     Removed,
-    /// It runs or is parked and was told: its call to the host is given up, its state and effects are not kept, and
-    /// whoever waits for it gets an error. A turn whose host has answered already goes on to its end.
+    /// It runs or is parked, and was told to end: its call to the host is given up, its state and effects are not kept, and
+    /// its caller gets an error. A turn whose host has answered already goes on to its end.
     Told,
 }

@@ -46,12 +46,12 @@ pub(crate) enum Origin {
     Inside,
 }
 
-/// A call that makes sense: its definition has its action. Nothing was done for it.
+/// A call that was checked: its definition has its action. Nothing was done for it yet.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) invocation: Invocation,
     pub(crate) origin: Origin,
-    /// Its actor; or what that is spawned from, when it is to be spawned first.
+    /// Its actor. When the actor is to be spawned first: the entry that it is spawned from.
     pub(crate) entry: Arc<Entry>,
     /// The actor to spawn first.
     pub(crate) to_spawn: Option<ActorId>,
@@ -90,8 +90,8 @@ pub(crate) enum LookedUp {
     Loading(ParkedWork),
 }
 
-/// What has to be waited for before a turn goes on or is over. It is awaited with the key parked, so that nothing that
-/// waits holds a worker's slot. Returns the turn when it is to be granted again.
+/// Work that a turn waits for before it goes on or ends. It is awaited with the key parked, so that no worker's slot is held
+/// meanwhile. Returns the turn when it is to be granted again.
 pub(crate) type ParkedWork = BoxFuture<'static, StageResult<Option<Placed>>>;
 
 impl Activated {
@@ -101,8 +101,8 @@ impl Activated {
         self.task.needs_host() && !self.actor.live.initialised && definition.init_action().is_some()
     }
 
-    /// Puts the init action before this turn: the actor goes on with it, the turn waits as it was placed. One place is
-    /// for both.
+    /// Splits off the init action: returns the turn of the init action, which has the actor, and this turn as it was placed.
+    /// Both share one place at the checkpoint.
     pub(crate) fn init_first(self) -> (Activated, Placed) {
         let Self { actor, member, task, host_limit, place, retries, older } = self;
         let (for_init, place) = place.map(Place::share).unzip();

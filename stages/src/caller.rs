@@ -1,4 +1,4 @@
-//! Caller: checks a call, finds whom it is for, and admits or refuses it.
+//! Caller: checks a call, finds its actor, and admits or refuses it.
 //!
 //! In [`Request`], out [`Admitted`]. Two services: [`check`] passes a [`Checked`](crate::call::Checked) call on to
 //! [`admit`]. A call that is refused here was never started. A call that a rate limit refuses spawned no actor either.

@@ -1,14 +1,14 @@
 //! Checkpoint: makes states durable, many actors in one commit, and completes the turns that waited for it.
 //!
-//! In [`Planned`], out [`Committed`](crate::call::Committed), which leaves through the [egress](crate::egress). The batch
-//! in hand is the group commit: while the store works on it, the next one gathers. A store that is far away gets several
-//! at once, none of which holds an actor that another one holds. An actor's next turn runs on the new state meanwhile;
-//! its reply waits here behind the older commits of the same actor, as does every reply that tells of a state which is
-//! not durable yet (decision 13).
+//! In [`Planned`], out [`Committed`](crate::call::Committed), which leaves through the [egress](crate::egress). While the
+//! store writes one batch, the next one fills. A store that is far away gets several batches at once; no two of them hold
+//! the same actor. An actor's next turn runs on the new state meanwhile. Its reply waits here for the older commits of the
+//! same actor, and so does every reply that reports a state which is not durable yet (decision 13).
 //!
 //! A commit that was certainly not written abandons its activation, unless a later commit of the activation was, or may
-//! have been, written. The pending turns of an abandoned activation fail, and the next call loads the actor again. A commit of unknown outcome puts the activation in doubt:
-//! it is written again until the store acknowledges it, and meanwhile calls of the actor are refused (decision 14).
+//! have been, written. The pending turns of an abandoned activation fail, and the next call loads the actor again. A
+//! commit of unknown outcome puts the activation in doubt: it is written again until the store acknowledges it, and
+//! meanwhile calls of the actor are refused (decision 14).
 
 mod batch;
 mod claim;
@@ -92,12 +92,12 @@ impl Checkpoint {
         }
     }
 
-    /// Writes groups, and what queues behind them, until nothing is left that is not written or in doubt.
+    /// Writes groups, and what queues behind them, until all of it is written or in doubt.
     async fn write(&self, groups: Vec<Group>) {
         let mut writing = SelectAll::new();
         writing.push(self.write_once(groups));
         while let Some(group) = writing.next().await {
-            // What is decided by now goes into one commit.
+            // All groups that are ready by now go into one commit.
             let mut groups = vec![group];
             while let Some(Some(group)) = writing.next().now_or_never() {
                 groups.push(group);
@@ -106,7 +106,8 @@ impl Checkpoint {
         }
     }
 
-    /// Writes groups once. Returns, as they are decided, the turns that queued behind them; they must be written next.
+    /// Writes groups once. When the outcome of a group is known, the stream yields the turns that queued behind it; they must
+    /// be written next.
     fn write_once(&self, groups: Vec<Group>) -> BoxStream<'_, Group> {
         let batch = Batch::new(groups, &*self.store);
         let written = stream::unfold(batch, move |mut batch| async move {
@@ -120,8 +121,8 @@ impl Checkpoint {
         written.boxed()
     }
 
-    /// Completes, fails or doubts what one activation had in a batch. Returns the turns that queued meanwhile; they
-    /// must be written next.
+    /// Completes the turns of one activation in a batch, fails them, or puts them in doubt. Returns the turns that queued
+    /// meanwhile; they must be written next.
     fn decide(
         &self,
         group: Group,
@@ -139,7 +140,7 @@ impl Checkpoint {
             };
             // A later state was, or may have been, written, and it holds this change.
             let is_held = reached > *covered_by;
-            // Memory holds more than this caller was told of: it is kept, and written when the store works again.
+            // In snapshot mode memory may be ahead of the store: it is kept, and written when the store works again.
             let is_kept = self.durability == Durability::Snapshot && !error.is_final();
             let is_unsure = error.may_have_happened() && !error.is_final();
             if !is_held {
@@ -155,7 +156,7 @@ impl Checkpoint {
         claim.next()
     }
 
-    /// A turn whose state, if it changed, is durable.
+    /// Completes a turn: its change, if it made one, is durable.
     fn written(&self, planned: Planned) {
         if let Some(save) = &planned.save {
             self.written.increment(1);
@@ -169,14 +170,14 @@ impl Checkpoint {
         self.egress.complete(planned.committed());
     }
 
-    /// The oldest of these turns was not written, and none after it.
+    /// Fails these turns: none of them was written.
     fn lost(&self, claim: &Claim, turns: VecDeque<Planned>, error: &StoreError) {
         claim.incarnation().abandon(error);
         self.lost.increment(turns.len() as u64);
         fail_all(turns, error);
     }
 
-    /// Puts an activation in doubt and sees to it that the doubt ends.
+    /// Puts an activation in doubt, and starts the task that ends the doubt.
     fn doubt(&self, claim: Claim, turns: VecDeque<Planned>, error: &StoreError) {
         if let Err(error) = claim.incarnation().enter_doubt() {
             fail_all(turns, &error);
@@ -186,7 +187,7 @@ impl Checkpoint {
         }
         let actor = turns.front().map(|planned| planned.entry.actor.clone());
         claim.put_back(turns);
-        // An outage puts every actor that is written in doubt: one line tells of it.
+        // An outage puts every actor that is written in doubt; only the first one is logged.
         if self.doubts.fetch_add(1, Ordering::Relaxed) == 0 {
             warn!(?actor, %error, "commit not confirmed: writing it again, and those that follow it");
         } else {
@@ -195,7 +196,7 @@ impl Checkpoint {
         self.tasks.spawn(self.clone().resolve(claim));
     }
 
-    /// Ends a doubt, one way or the other. Boxed: writing what queued meanwhile may end in a doubt again.
+    /// Ends a doubt, then writes what queued meanwhile. Boxed, because that may end in a doubt again.
     fn resolve(self, claim: Claim) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let next = self.write_again(claim).await;
@@ -213,8 +214,8 @@ impl Checkpoint {
         let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
         while incarnation.is_in_doubt() {
             sleep(delays.next_delay()).await;
-            // Only the newest head, and those from which a revision is appended. With their first times: where a store
-            // keeps revisions by time, the same one written again is the same record.
+            // Only the newest head is written, and those from which a revision is appended. Their times stay the same:
+            // a store that keeps revisions by time then replaces the record.
             let queued = claim.queued_saves();
             let mut saves = Vec::new();
             let covered_by = coalesce(queued.iter().map(Option::as_ref), &mut saves);

@@ -1,7 +1,7 @@
 //! Effects: sends planned side effects once their commit is durable, one at a time per target, in order.
 //!
-//! They have a bound of their own; one effect never touches another, nor the reply of the call that asked for it. They
-//! are kept in memory only.
+//! They have a bound of their own. The failure of one effect changes no other effect, nor the reply of the call that asked
+//! for it. Effects are kept in memory only.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};

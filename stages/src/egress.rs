@@ -1,5 +1,4 @@
-//! Egress: sends what leaves once the state it tells of is durable: the reply or the routed call, then the side
-//! effects (decision 18).
+//! Egress: sends what a committed turn leaves: the reply or the routed call, then the side effects (decision 18).
 
 use crate::call::{Committed, Completion};
 use crate::effects::EffectsSender;

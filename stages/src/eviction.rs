@@ -1,7 +1,7 @@
 //! Eviction: takes actors out of memory while there are too many of them or they take too many bytes.
 //!
-//! The least recently used leave first, stateful ones before stateless ones: those lose nothing. Busy actors, and those
-//! with a commit on its way, are left for later.
+//! The least recently used actors leave first, and stateful ones before stateless ones, because they lose nothing. Busy
+//! actors, and those with a commit in flight, stay for now.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,7 +37,7 @@ pub(crate) struct LiveBounds {
     pub(crate) bytes: usize,
 }
 
-/// Watches over what is in memory. Cheap to clone.
+/// Keeps the actors in memory within their bounds. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Eviction {
     directory: Arc<Directory>,

@@ -88,7 +88,7 @@ impl HistoryReader {
         Ok(head.as_revision())
     }
 
-    /// Returns the newest revision at or before a time. `settled`: whether no commit of the actor was in flight before this call.
+    /// Returns the newest revision at or before a time. `settled`: whether the actor had no commit in flight before this call.
     ///
     /// # Errors
     /// When the history has no revision that old, or the store fails or does not respond in time.

@@ -1,9 +1,9 @@
 //! Host breaker: keeps calls from a host that accepts no connections (decision 28).
 //!
-//! Two layers. [`HostBreakerLayer`], worn by invoke, notes what calls find out of their host. While a host is away its turns
-//! get no permit: they wait in their mailboxes, and a turn that was refused waits as the first of its actor. One task per
-//! outage [watches](watch) for the end. [`RefuseAwayLayer`], worn by the caller, refuses synchronous calls at once after the
-//! grace. Calls that need no host (`get` of an actor without an init action) go on.
+//! Two layers. Invoke wears [`HostBreakerLayer`], which notes whether calls reach their host. While a host is away its turns
+//! get no permit: they wait in their mailboxes, and a turn that was refused stays the first of its actor. One task per outage
+//! [watches](watch) for the host's return. The caller wears [`RefuseAwayLayer`], which refuses synchronous calls at once
+//! after the grace. Calls that need no host (`get` of an actor without an init action) go on.
 
 mod watch;
 
@@ -33,7 +33,7 @@ pub(crate) struct HostBreaker<S> {
     breakers: Arc<HostBreakers>,
 }
 
-/// An invocation whose outcome is noted.
+/// The future of an invocation; it notes the outcome.
 #[derive(Debug)]
 pub(crate) struct Noted<F> {
     invoking: F,
@@ -81,7 +81,7 @@ impl<F: Future<Output = StageResult<Invoked>> + Unpin> Future for Noted<F> {
     }
 }
 
-/// Whether the response is its host's.
+/// Whether the host was called, not the proxy's own default action.
 fn has_called(Invoked { activated, response }: &Invoked) -> bool {
     match &activated.task {
         Task::Call(call) => !activated.actor.spec.hosted.definition.is_default_action(&call.action),

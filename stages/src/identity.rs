@@ -1,7 +1,7 @@
 //! Identity: who makes a request, as the edge knows it (decision 35).
 //!
-//! Policies read this. The `caller` of an invocation is something else: it names an actor, for the context of the action
-//! that is called, and whoever sends a request may write anything there.
+//! Policies read this. The `caller` of an invocation is something else: it names an actor for the context of the action, and
+//! a client may write anything there.
 
 use std::fmt;
 use std::net::IpAddr;

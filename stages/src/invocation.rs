@@ -48,7 +48,7 @@ pub struct Invocation {
     pub payload: Payload,
     /// Metadata of the call.
     pub metadata: Metadata,
-    /// Who makes the call; the wire has no say in it.
+    /// Who makes the call. It does not come from the message.
     pub identity: Identity,
     /// The calling actor; `None` for external calls.
     pub caller: Option<ActorId>,

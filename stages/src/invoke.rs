@@ -63,8 +63,8 @@ impl<H: Host> Inner<H> {
         }
     }
 
-    /// Runs the actor's init action; once per activation, before the first call. Its failure is the user function's
-    /// business: then there is no response.
+    /// Runs the actor's init action, once per activation, before the first call. When the user function fails there is no
+    /// response, and the actor goes on.
     async fn initialise(
         &self,
         actor: &mut CheckedOut,
@@ -151,7 +151,7 @@ impl<H: Host> Inner<H> {
     }
 }
 
-/// Gives up the call to a host, and with it the connection, when its turn is cancelled.
+/// Waits for a host call. Drops the call and its connection when its turn is cancelled.
 async fn or_cancelled<T>(
     answered: impl Future<Output = Result<T, Error>>,
     signal: &Signal,

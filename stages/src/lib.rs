@@ -2,7 +2,7 @@
 //!
 //! The modules stand in the order in which a call passes them; [`topology`] joins them.
 
-// The words.
+// The types that all stages use.
 pub mod actor;
 pub mod identity;
 pub mod invocation;

@@ -1,9 +1,9 @@
-//! Lookup: finds the actor's live state, or activates the actor: loads what is stored of it.
+//! Lookup: finds the actor in memory, or activates it from the store.
 //!
-//! In [`Placed`] with its key held, out [`LookedUp`]: what is in memory is found at once, a load is waited for with the key
-//! parked. A load that fails returns a turn that may be parked and tried again, everything else ends the turn here,
-//! before its action was started. What needs the store passes its breaker; what is in memory and is not expected to write
-//! does not need it.
+//! In [`Placed`] with its key held, out [`LookedUp`]. An actor in memory is found at once; for a load the key is parked. A
+//! load that fails returns a turn that may be parked and tried again. Every other error ends the turn before its action has
+//! started. A turn that needs the store passes the store's breaker. A turn of an actor in memory that is not expected to
+//! write does not need it.
 
 mod activate;
 
@@ -31,7 +31,7 @@ use crate::timer::Timers;
 #[derive(Debug, Clone)]
 pub(crate) struct Lookup(Arc<Inner>);
 
-/// What it looks things up in.
+/// What lookup works with.
 #[derive(Debug)]
 struct Inner {
     directory: Arc<Directory>,
@@ -82,7 +82,7 @@ impl Inner {
         }
         let entry = &placed.entry;
         entry.check_registered().map_err(Halt::end)?;
-        // What nobody waits for can wait itself until the store works again.
+        // A turn without a waiting caller may wait until the store works again.
         let retryable = placed.task.is_patient();
         let found = CheckedOut::take(entry).map_err(|error| Halt { error, retryable })?;
         entry.touch(self.directory.now_ms());
@@ -109,7 +109,7 @@ impl Inner {
         }
     }
 
-    /// Finds the actor of a turn, or what has to be waited for first.
+    /// Finds the actor of a turn, or returns the work that the turn has to wait for.
     fn look_up(self: &Arc<Self>, placed: Placed) -> StageResult<LookedUp> {
         let found = match self.in_memory(&placed) {
             Ok(found) => found,
@@ -215,7 +215,7 @@ fn activated(placed: Placed, actor: CheckedOut) -> Activated {
     Activated { actor, member, task, host_limit, place, retries, older: None }
 }
 
-/// Why a turn does not go on; its action did not run.
+/// Why a turn ends here; its action did not run.
 #[derive(Debug)]
 struct Halt {
     error: Error,

@@ -33,7 +33,7 @@ use crate::store_limit::in_time;
 enum Leaving {
     /// It was not used for so long.
     Idle(Duration),
-    /// Somebody asks for it.
+    /// A shutdown asks for it.
     Asked,
     /// There is too much in memory.
     Evicted,
@@ -53,7 +53,7 @@ impl Leaving {
 #[derive(Debug, Clone)]
 pub(crate) struct Maintenance(pub(crate) Arc<MaintenanceInner>);
 
-/// What it works with.
+/// What maintenance works with.
 #[derive(Debug)]
 pub(crate) struct MaintenanceInner {
     pub(crate) lookup: Lookup,
@@ -92,13 +92,13 @@ impl MaintenanceInner {
         }
     }
 
-    /// The place of what is written of an actor.
+    /// Takes a place for an actor's write.
     fn place(&self, actor: &CheckedOut) -> Option<Place> {
         let bytes = actor.live.content.bytes();
         self.submit.queue.places().try_maintain(&actor.entry, bytes)
     }
 
-    /// Checks the actor in and hands in what is written of it.
+    /// Checks the actor in and hands its write to the checkpoint.
     fn submit(&self, actor: CheckedOut, written: Option<(Save, Place)>, completion: Completion) {
         let (entry, incarnation) = (actor.entry.clone(), actor.live.incarnation.clone());
         actor.check_in();
@@ -166,8 +166,8 @@ impl MaintenanceInner {
         self.leave(actor, idle.map_or(Leaving::Asked, Leaving::Idle), done)
     }
 
-    /// Takes the actor out of memory because there is too much in it; not if it was used since it was chosen, or a commit of
-    /// it is on its way.
+    /// Takes the actor out of memory because there is too much in it. Not if it was used since it was chosen, or has a commit
+    /// in flight.
     fn evict(
         self: Arc<Self>,
         entry: &Arc<Entry>,
@@ -231,7 +231,7 @@ impl MaintenanceInner {
             Ok(None)
         };
         let mut leaving: ParkedWork = Box::pin(leaving);
-        // Where nothing is written there is nothing to wait for.
+        // Nothing is waited for when nothing has to be written.
         if (&mut leaving).now_or_never().is_some() { None } else { Some(leaving) }
     }
 
@@ -245,7 +245,7 @@ impl MaintenanceInner {
         self.lookup.left(entry);
     }
 
-    /// An actor that was to leave is still in memory, unless its activation is abandoned: its idle time starts again.
+    /// Starts the idle time of an actor again that could not leave memory. Does nothing when its activation is abandoned.
     fn stays(&self, entry: &Arc<Entry>, why: Leaving) {
         if let Leaving::Idle(idle) = why {
             self.submit.timers.idle_after(entry, idle, idle);
@@ -257,7 +257,7 @@ impl MaintenanceInner {
         entry.check_registered()?;
         let incarnation = entry.memory.lock().incarnation.clone();
         if let Some(incarnation) = incarnation {
-            // Calls before the delete are answered as if it had not come yet.
+            // Calls before the delete get the answer that they would get without it.
             in_time(incarnation.settled().map(Ok)).await?;
             incarnation.abandon(&StoreError::Unavailable("the actor was deleted".into()));
         }

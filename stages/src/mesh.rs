@@ -113,7 +113,7 @@ impl Mesh {
         self.mailboxes.ask_for(&entry, Task::Delete).await?.answer().await
     }
 
-    /// Waits until a stage ends although the mesh is not drained, which nothing makes good. Returns its name.
+    /// Waits until a stage ends although the mesh is not drained. The mesh cannot recover from that. Returns its name.
     pub async fn stage_ended(&self) -> &'static str {
         self.tasks.stage_ended().await
     }

@@ -22,7 +22,7 @@ pub const STATELESS_EVICTIONS_TOTAL: &str = "tidegate_stateless_evictions_total"
 pub const CALLS_REFUSED_TOTAL: &str = "tidegate_calls_refused_total";
 /// Hosts that accept no connections now.
 pub const HOSTS_AWAY: &str = "tidegate_hosts_away";
-/// Accepted calls that nobody waits for and that were given up before they ran.
+/// Accepted asynchronous calls that were given up before they ran.
 pub const CALLS_LOST_TOTAL: &str = "tidegate_calls_lost_total";
 /// Commits of states, by outcome.
 pub const COMMITS_TOTAL: &str = "tidegate_commits_total";

@@ -41,7 +41,7 @@ impl<S> Layer<S> for ParkLayer {
 }
 
 impl ParkLayer {
-    /// Ends a turn that failed, or tries it again after a delay when it may be: its key stays parked meanwhile.
+    /// Ends a failed turn, or tries it again after a delay. Its key stays parked meanwhile.
     async fn retry(self, failed: Box<Failed>, paid: Option<Paid>, parked: Parked<Placed>) {
         let Some(mut failed) = self.ended(failed, paid) else { return drop(parked) };
         failed.placed.note_parked(Some(match &failed.error {
@@ -51,7 +51,7 @@ impl ParkLayer {
         let hosted = failed.placed.entry.spec().hosted;
         let reachability = &hosted.host.reachability;
         if matches!(failed.error, Error::Host(_)) && reachability.is_away() {
-            // Its turns get no permit until it is back: this one waits as the first of its actor.
+            // The host's turns get no permit until it is back. This one stays the first of its actor.
             let refusal = reachability.refusal().filter(|_| !failed.placed.task.is_patient());
             if let Some(error) = failed.placed.cancelled().or(refusal) {
                 failed.error = error;
@@ -72,9 +72,9 @@ impl ParkLayer {
         failed.finish();
     }
 
-    /// Ends a turn that failed; returns it when it may be tried again.
+    /// Ends a failed turn, or returns it when it may be tried again.
     fn ended(&self, mut failed: Box<Failed>, paid: Option<Paid>) -> Option<Box<Failed>> {
-        // It takes another one when it is granted again.
+        // The turn takes another place when it is granted again.
         failed.placed.place = None;
         if !failed.may_be_parked {
             refund(paid);
@@ -82,7 +82,7 @@ impl ParkLayer {
             return None;
         }
         let budget = self.budgets.of(&failed.error, failed.placed.host_limit);
-        // What a retry was paid for works again, unless it failed there once more.
+        // The retry was paid for one host or store, and this failure is of another: the first one works again.
         refund(paid.filter(|paid| !Arc::ptr_eq(&budget, paid)));
         Some(failed)
     }
@@ -137,7 +137,7 @@ where
     type Future = BoxFuture<'static, Result<(), Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // A path is never ready with a turn to carry back.
+        // `poll_ready` of a path never fails: there is no turn to carry back.
         self.path.poll_ready(cx).map(|_| Ok(()))
     }
 
@@ -153,7 +153,7 @@ where
         let turn = self.path.call(placed);
         Box::pin(async move {
             let tasks = layer.tasks.clone();
-            // Another task waits: this one's slot among the worker's is needed by others.
+            // Another task waits: others need this worker's slot.
             match turn.await {
                 Ok(None) => refund(paid),
                 Ok(Some(work)) => {

@@ -1,8 +1,8 @@
 //! Path: one turn of an actor, from its mailbox to the checkpoint, stage by stage.
 //!
-//! A turn holds its actor's key and a slot of the workers' demand, and waits for nobody else meanwhile (I6): work that has
-//! to be waited for is returned as [`ParkedWork`]. The key is free again as soon as the response is applied in memory and
-//! handed in; the reply follows when the checkpoint has made the change durable.
+//! A turn holds its actor's key and a slot of the workers' demand, so it must not wait for other turns or for the store (I6):
+//! it returns such work as [`ParkedWork`]. The key is free again when the response is applied in memory and the plan is
+//! handed in. The reply follows when the checkpoint has made the change durable.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -60,7 +60,7 @@ where
         }
         let path = self.clone();
         if placed.task.needs_revisions() {
-            // It reads from the store with its actor checked out, and needs no host: all of it is done while parked.
+            // It needs the store and no host, so all of it runs while the key is parked.
             let work: ParkedWork = Box::pin(async move {
                 let mut next = Some(placed);
                 while let Some(placed) = next {

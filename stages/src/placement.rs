@@ -1,7 +1,7 @@
 //! Placement: decides where an admitted call runs, and queues it in its actor's mailbox.
 //!
 //! In [`Admitted`], queued [`Placed`]; out the reply to wait for. A mailbox is a queue per actor with one turn at a time,
-//! first in first out. From here on a reply is owed (I2).
+//! first in first out. Every call that is queued here gets exactly one reply (I2).
 
 mod one_node;
 mod pending_reply;
@@ -30,10 +30,10 @@ use crate::registry::entry::Entry;
 use crate::reply::{Deadlines, Reply, Timing};
 use crate::retries::Retries;
 
-/// When a refused caller is told to come back.
+/// How long a refused caller is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The mailboxes of all actors, and who may put something into them; see the [module](self). Cheap to clone.
+/// The mailboxes of all actors, and the admission to them; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Mailboxes {
     pub(crate) queue: KeyedProducer<Placed>,
@@ -51,8 +51,8 @@ impl Mailboxes {
         Self { queue, placement, deadlines, is_closed: Arc::default() }
     }
 
-    /// Refuses clients from now on; what was admitted goes on. All pauses end: what waits for a paused actor is refused,
-    /// as not started.
+    /// Refuses clients from now on; admitted calls go on. All pauses end: calls that wait for a paused actor are refused as
+    /// not started.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         for placed in self.queue.close() {
@@ -77,11 +77,11 @@ impl Mailboxes {
         Timing::new(self.deadlines, whole.map(Duration::from_millis))
     }
 
-    /// Takes a place among the admitted, in the share of the actor's host. Waits for it when the mesh is set to wait, at
-    /// most until the call is too late.
+    /// Takes a permit of admission, in the share of the actor's host. When the mesh is set to wait, it waits for one until the
+    /// call is too late.
     ///
     /// # Errors
-    /// When there is no place, or the proxy is draining.
+    /// When there is no permit, or the proxy is draining.
     pub(crate) async fn reserve(
         &self,
         bytes: usize,
@@ -94,7 +94,7 @@ impl Mailboxes {
         reserved.unwrap_or(Err(Refused::Full)).map_err(|refused| refusal(refused, entry))
     }
 
-    /// Queues a call. Returns the reply to wait for, `None` when nobody waits for it.
+    /// Queues a call. Returns the reply to wait for; `None` for an asynchronous call.
     fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
         let Admitted { entry, invocation, timing, permit } = admitted;
         self.check_location(&entry.actor)?;
@@ -166,7 +166,7 @@ impl Mailboxes {
         PendingReply::new(waiting, self.queue.clone(), member, id)
     }
 
-    /// Counts a question from outside in, as if it were a call, and queues it.
+    /// Admits a question from outside like a call, and queues it.
     ///
     /// # Errors
     /// When a bound is reached, or the proxy is draining.

@@ -48,7 +48,7 @@ pub enum HostError {
         /// A description of what the host returned.
         answer: String,
     },
-    /// Other answers had all bytes for too long, so this one was not read: the function ran.
+    /// The answer was not read, because other answers held all bytes for too long: the function ran.
     #[error("the answer of the actor host at {address} found no free bytes; the action ran")]
     Unread {
         /// Which host.
@@ -104,7 +104,7 @@ impl<S> Host for S where
 
 /// Tells whether a host accepts connections.
 pub trait HostProbe: Debug + Send + Sync + 'static {
-    /// Connects to a host and leaves again. The stage sets the deadline.
+    /// Connects to a host and closes the connection. The stage sets the deadline.
     fn probe(&self, address: &HostAddress) -> BoxFuture<'static, Result<(), HostError>>;
 }
 
@@ -195,7 +195,7 @@ impl Save {
     }
 }
 
-/// What a store says of one save: its index in the batch, and its outcome.
+/// The index of a save in its batch, and its outcome.
 pub type Outcome = (usize, Result<(), StoreError>);
 
 /// What a new owner finds of an actor.
@@ -403,8 +403,8 @@ pub trait Placement: Debug + Send + Sync + 'static {
     /// Returns the location of an actor.
     fn locate(&self, actor: &ActorRef) -> Location;
 
-    /// Returns who runs the next call of an actor: one member of its pool, or the actor itself. Each member has a
-    /// mailbox of its own. The host sees the actor's name.
+    /// Returns the member of an actor's pool that runs its next call, or the actor itself. Each member has a mailbox of its
+    /// own. The host sees the actor's name.
     fn member(&self, actor: &ActorRef) -> ActorRef {
         actor.clone()
     }

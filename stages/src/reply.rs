@@ -24,7 +24,7 @@ pub struct Deadlines {
     pub host: Duration,
     /// The commit, from the host's response.
     pub commit: Duration,
-    /// How long an accepted call that nobody waits for may wait for what it needs: its host, or the store.
+    /// How long an accepted asynchronous call may wait for its host or the store.
     pub patience: Duration,
 }
 
@@ -56,7 +56,7 @@ struct Progress {
     signal: Signal,
 }
 
-/// The signal of a call's turn, for others than its own task.
+/// The signal of a call's turn, for tasks other than its own.
 #[derive(Debug, Clone)]
 pub(crate) struct SignalHandle(Arc<Progress>);
 
@@ -141,7 +141,7 @@ impl Timing {
         &self.progress.signal
     }
 
-    /// The same, to keep.
+    /// An owned handle to the signal of the call's turn.
     pub(crate) fn signal_handle(&self) -> SignalHandle {
         SignalHandle(self.progress.clone())
     }

@@ -1,8 +1,8 @@
 //! Retention: drops old revisions in the background (decision 20).
 //!
-//! A separate stage. One producer emits histories that have grown; another iterates over all actors in rounds (for age, and after
-//! a change of the settings). A consumer with its own demand calls the store to prune the histories. When the queue is full, a
-//! history waits for the next round: a late prune does no harm.
+//! A separate stage. One producer emits histories that have grown. Another goes through all actors in rounds, for revisions
+//! that have become too old and for changed settings. A consumer with its own demand calls the store to prune the histories.
+//! When the queue is full, a history waits for the next round: a late prune does no harm.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::store_limit::in_time;
 const WAITING: usize = 4_096;
 /// Histories that are pruned concurrently.
 const AT_ONCE: usize = 4;
-/// Most revisions beyond those to keep: to prune one by one would cost as much as to append.
+/// A history is pruned when it is this many revisions too long. Pruning one by one would cost as much as appending.
 const SLACK: u64 = 64;
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_hours(1);

@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 pub(crate) struct Retries {
     limit: Limit,
     delays: Option<Box<Delays>>,
-    /// What the try that comes next was paid from; nothing pays for the first one.
+    /// The budget that paid for the next try; `None` for the first try, which costs nothing.
     pub(crate) paid: Option<Arc<RetryBudget>>,
 }
 

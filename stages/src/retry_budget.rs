@@ -1,4 +1,4 @@
-//! Retry budget: bounds how often a host or the store that fails is tried again, whatever waits for it.
+//! Retry budget: bounds how often a failing host or store is tried again, however many turns wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,10 +28,10 @@ impl Default for RetryRates {
 /// What one retry costs: per second and microsecond a whole number is earned.
 const RETRY: u64 = 1_000_000;
 
-/// Retries that first attempts earn in advance, at most: a long quiet time does not pay for a storm.
+/// Most retries that first attempts earn in advance, so that a long quiet time does not pay for a flood of retries.
 const SAVED: u64 = 100;
 
-/// How long the budget of a host is kept that nobody asks. After that it would be as a new one.
+/// How long an unused budget of a host is kept. After that time it equals a new one.
 const KEPT: Duration = Duration::from_secs(10);
 
 /// The retries that one host or store may have now. A retry that succeeds gives its price back: the turns that waited
@@ -44,7 +44,7 @@ pub(crate) struct RetryBudget {
 
 #[derive(Debug)]
 struct Held {
-    /// In parts of a [`RETRY`].
+    /// What is left, in the unit of [`RETRY`].
     earned: u64,
     /// When time was last counted.
     at: Instant,

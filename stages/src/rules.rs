@@ -42,7 +42,7 @@ pub struct ChangeRules {
     pub revisions: Revisions,
     /// What an empty map of tags means.
     pub empty_tags: EmptyTags,
-    /// Largest state in bytes, type URL and tags included; one that is larger already may not grow.
+    /// Largest state in bytes, type URL and tags included. A state that is larger already may stay or shrink.
     pub max_state_bytes: usize,
     /// Most effects of one actor that are planned and not yet sent.
     pub max_pending_effects: u32,

@@ -12,8 +12,9 @@ use crate::reply::{Reply, Timing};
 use crate::store_breaker::FIRST_PAUSE;
 
 impl Mesh {
-    /// Refuses clients, lets everything that was admitted finish, unloads every actor and joins all tasks. What is not
-    /// done within `limit` is ended; what was not started then says so. Returns whether everything finished and was kept.
+    /// Refuses clients, waits until everything that was admitted has finished, unloads every actor and joins all tasks. Ends
+    /// after `limit` what is not done; a call that was not started gets an error that says so. Returns whether everything
+    /// finished and was kept.
     pub async fn drain(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         self.tasks.stop_supervising();
@@ -52,8 +53,7 @@ impl Mesh {
         finished == Ok(true) && drained.finished
     }
 
-    /// A call holds its place until its answer has left, an effect until it was delivered, and each
-    /// may make the other: finished when there is none of either.
+    /// Waits until no call and no effect is left. Both are needed, because a call may make effects and an effect makes a call.
     async fn finish_calls(&self) {
         while !self.is_quiet() {
             self.mailboxes.queue.idle().await;
@@ -63,7 +63,7 @@ impl Mesh {
         }
     }
 
-    /// Whether no call and no effect is under way, counting those whose commit is.
+    /// Whether no call and no effect is left, those included whose commit is in flight.
     fn is_quiet(&self) -> bool {
         self.mailboxes.queue.is_idle()
             && self.mailboxes.queue.admitted() == 0
@@ -71,7 +71,7 @@ impl Mesh {
             && self.effects.queue.admitted() == 0
     }
 
-    /// Takes every actor out of memory. Returns why some of them did not go.
+    /// Takes every actor out of memory. Returns the errors of those that could not leave.
     async fn unload_all(&self) -> Vec<Error> {
         let mut waiting = Vec::new();
         for entry in self.directory.all_live() {

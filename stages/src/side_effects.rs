@@ -1,8 +1,8 @@
-//! Side effects: takes a response apart. Gives the actor its new state, says what has to be written first, and plans
-//! what leaves then.
+//! Side effects: applies a response. It gives the actor its new state, decides what has to be written, and plans what leaves
+//! after that.
 //!
 //! In [`Invoked`], out [`Planned`]; the actor is checked in. Everything that can be refused is refused before the state
-//! changes: a response that asks for what cannot be done leaves the actor as it was.
+//! changes: a response that cannot be carried out leaves the actor as it was.
 
 mod plan;
 
@@ -35,7 +35,7 @@ pub(crate) const MAX_ROUTE: usize = 32;
 #[derive(Debug, Clone)]
 pub(crate) struct SideEffects(pub(crate) Arc<Planner>);
 
-/// What it plans with.
+/// What the stage works with.
 #[derive(Debug)]
 pub(crate) struct Planner {
     pub(crate) rules: ChangeRules,
@@ -45,7 +45,7 @@ pub(crate) struct Planner {
     pub(crate) timers: Timers,
 }
 
-/// What a turn comes to; its actor is changed in memory already.
+/// The outcome of a turn; its actor is changed in memory already.
 struct Plan {
     save: Option<Save>,
     completion: Completion,
@@ -117,7 +117,7 @@ impl Planner {
         // A long action was a use until its end.
         actor.entry.touch(self.directory.now_ms());
         if actor.live.incarnation.is_abandoned() {
-            // An older commit was lost while the host worked on a state that will never be.
+            // An older commit was lost while the host worked on its state.
             let lost =
                 "an older change of the actor could not be kept; this one was discarded with it";
             return Err((call, Error::from(StoreError::Unavailable(lost.into()))));
@@ -165,7 +165,7 @@ impl Planner {
         Plan::of(save, Completion::Nothing)
     }
 
-    /// Has the content in the history, or makes an older one the current one.
+    /// Appends the content to the history (checkpoint), or makes an older content the current one (restore).
     fn plan_checkpoint(
         &self,
         actor: &mut CheckedOut,
@@ -183,7 +183,7 @@ impl Planner {
         Plan::of(save, Completion::Checkpoint(question.reply, kept, question.permit))
     }
 
-    /// What has to be written before anything leaves.
+    /// Returns what has to be written before anything leaves.
     fn save(&self, actor: &mut CheckedOut, changed: bool, checkpoint: bool) -> Option<Save> {
         let stateful = actor.spec.hosted.definition.stateful;
         if !stateful {
@@ -211,7 +211,7 @@ impl Planner {
 /// How a turn fails.
 type FailWith = fn(crate::call::Placed, Error) -> Box<Failed>;
 
-/// How a turn fails of which nothing was done.
+/// How a turn fails that has done nothing.
 const GIVEN_UP: FailWith = Failed::before_action;
 
 impl Service<Invoked> for SideEffects {

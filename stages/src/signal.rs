@@ -1,4 +1,4 @@
-//! Signal: what a turn and those who look at it tell each other while it runs. One exists per call, and takes no lock.
+//! Signal: cancels a running turn, and shows what a parked turn tries again. One per call; it takes no lock.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use crate::blocked_on::RetryOf;
 pub(crate) struct Signal {
     is_cancelled: AtomicBool,
     waker: AtomicWaker,
-    /// The number of what is tried again, plus 1; or 0.
+    /// The number of the [`RetryOf`] that is tried again, plus 1; 0 for none.
     retry_of: AtomicU8,
 }
 

@@ -1,8 +1,8 @@
-//! Store breaker: keeps what needs the store from a store that fails.
+//! Store breaker: refuses turns that need the store while the store fails.
 //!
 //! It opens when a write or a load fails, or the outcome of a write is unknown, for a pause that grows with each failure.
-//! After the pause it is half open: exactly one turn passes, the [`Probe`], whatever waits; the others pass when the store
-//! has worked again. A probe reads from the store before its action runs, so that an outage costs no action.
+//! After the pause it is half open: exactly one turn passes, the [`Probe`]. The others pass when the store has worked again.
+//! A probe reads from the store before its action runs, so that no action runs in vain during an outage.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ pub(crate) struct StoreBreaker {
     open: Mutex<Option<Open>>,
 }
 
-/// What is known of a store that fails.
+/// The state of the breaker while the store fails.
 #[derive(Debug)]
 struct Open {
     until: Instant,
@@ -35,7 +35,7 @@ struct Open {
     error: StoreError,
     /// Whether a write failed: then only a write shows that the store works.
     by_write: bool,
-    /// The number of the probe that is out, and how many there were.
+    /// The number of the running probe; probes are counted.
     probe: Option<u64>,
     probes: u64,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Refusal {
     pub(crate) by_write: bool,
 }
 
-/// The one turn that passes a half open breaker. Dropped before the store has answered, it lets another one pass.
+/// The one turn that passes a half open breaker. If it is dropped before the store has answered, another turn may pass.
 #[derive(Debug)]
 pub(crate) struct Probe {
     breaker: Arc<StoreBreaker>,

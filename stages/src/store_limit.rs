@@ -9,7 +9,7 @@ use crate::ports::StoreError;
 /// How long the store or the registry may take to answer.
 pub(crate) const STORE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the store or the registry answers within [`STORE_LIMIT`].
+/// Waits for the store or the registry, for at most [`STORE_LIMIT`].
 ///
 /// # Errors
 /// The store's error, or [`StoreError::Unknown`] when the time ran out.

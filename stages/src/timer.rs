@@ -27,7 +27,7 @@ use crate::state::Timestamp;
 /// Longest time for which the queue takes a timer; a longer idle time is slept in parts.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 
-/// What is to happen to an actor, and after which time.
+/// A timer to start: its actor, its purpose and its time.
 #[derive(Debug)]
 struct Arm {
     entry: Arc<Entry>,
@@ -65,7 +65,7 @@ pub(crate) struct Timers {
     new_arms: Arc<NewArms>,
     clock: Arc<dyn Clock>,
     directory: Arc<Directory>,
-    /// Who has to leave memory.
+    /// Chooses the actors that have to leave memory.
     pub(crate) eviction: Eviction,
 }
 
@@ -92,7 +92,7 @@ impl Timers {
         self.clock.now()
     }
 
-    /// An actor in memory is used; sees to it that its idle time runs, also when it has none only since it was activated.
+    /// Starts the idle timer of an actor in memory, unless it runs or the definition has no idle time.
     pub(crate) fn used(&self, entry: &Arc<Entry>, definition: &Definition) {
         if let Some(idle) = definition.deactivate_after
             && !entry.idle_armed.load(Ordering::Relaxed)
@@ -162,7 +162,7 @@ impl TimerTask {
     }
 }
 
-/// What a timer does when it fires; the time to sleep on, if it was too early.
+/// Does what a fired timer is for. Returns how long to sleep on, if the timer fired too early.
 fn fire(arm: &Arm, mailboxes: &Mailboxes, directory: &Directory) -> Option<Duration> {
     let entry = &arm.entry;
     match arm.what {

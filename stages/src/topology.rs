@@ -1,4 +1,4 @@
-//! Topology: wiring only: which stage wears which layers, and who subscribes to whom.
+//! Topology: wires the stages: which layers each stage wears, and which consumer subscribes to which producer.
 //!
 //! ```text
 //! caller ─▶ placement ══▶ lookup ─▶ invoke ─▶ side effects ══▶ checkpoint ─▶ reply | next actor
@@ -193,7 +193,7 @@ fn host_breakers(
     })
 }
 
-/// Timers and eviction: what the mesh does by itself.
+/// Starts timers and eviction.
 fn start_timers(
     (timers, eviction): (TimerTask, Eviction),
     mailboxes: &Mailboxes,
@@ -309,7 +309,7 @@ fn timed(stage: &'static str) -> ServiceBuilder<Stack<TimedLayer, Identity>> {
     ServiceBuilder::new().layer(TimedLayer { stage })
 }
 
-/// Demand for turns: a slot is asked for again as soon as it is free, whatever the others do.
+/// Demand for turns: each slot is asked for again as soon as it is free.
 fn each_slot(demand: usize) -> SubscribeOptions {
     let min_demand = demand.saturating_sub(1);
     SubscribeOptions { min_demand, ..SubscribeOptions::max_demand(demand) }

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Turns before a mean is known: the first ones are not like the others.
+/// How many turns a mean needs. The first ones differ from the others.
 const KNOWN: u64 = 20;
-/// Each turn counts for one part of so many.
+/// Each turn counts for 1/16 of the mean.
 const PARTS: u64 = 16;
 
 /// The number of turns, up to [`KNOWN`], in the lowest byte; above it their mean in nanoseconds.

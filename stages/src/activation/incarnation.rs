@@ -25,11 +25,11 @@ pub(crate) struct Incarnation {
     commit_state: Mutex<CommitState>,
     all_settled: Notify,
     began: Instant,
-    /// When the oldest unsettled write was handed in, about; in microseconds after `began`.
+    /// About when the oldest unsettled write was handed in, in microseconds after `began`.
     unsettled_since_us: AtomicU64,
 }
 
-/// What the store made of an activation's commits.
+/// What is known of the outcome of an activation's commits.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum CommitState {
     /// No commit failed.
@@ -55,7 +55,7 @@ impl Incarnation {
         }
     }
 
-    /// What the store made of its commits so far.
+    /// What is known of the outcome of its commits.
     pub(crate) fn commit_state(&self) -> CommitState {
         self.commit_state.lock().clone()
     }
@@ -140,7 +140,8 @@ impl fmt::Debug for Incarnation {
     }
 }
 
-/// A write whose outcome is not known yet; its activation is not [settled](Incarnation::is_settled) before it is dropped.
+/// A guard for a write whose outcome is not known yet. While it exists its activation is not
+/// [settled](Incarnation::is_settled).
 pub(crate) struct Unsettled(Arc<Incarnation>);
 
 impl Unsettled {

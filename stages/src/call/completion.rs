@@ -1,4 +1,4 @@
-//! Completion: what leaves once the state that it tells of is durable.
+//! Completion: what leaves once the state is durable that it reports.
 
 use tidegate_pipeline::Permit;
 use tracing::warn;
@@ -21,7 +21,7 @@ pub(crate) enum Completion {
     Checkpoint(Reply<Checkpoint>, Box<Checkpoint>, Permit),
     /// The call goes on to another actor, which will answer it.
     Route(Box<Placed>),
-    /// Word that it is done.
+    /// A reply without content: it is done.
     Done(Reply<()>),
     /// Nothing.
     Nothing,

@@ -36,12 +36,12 @@ impl Failed {
         Box::new(Self { placed, error, may_have_run: true, may_be_parked: false })
     }
 
-    /// The same failure, of the turn for whose sake the failed one was made.
+    /// The same failure, of another turn: the one that needed the failed turn.
     pub(crate) fn on_behalf_of(self, placed: Placed) -> Box<Self> {
         Box::new(Self { placed, ..self })
     }
 
-    /// Ends the turn: whoever waits for it gets the error.
+    /// Ends the turn: its caller gets the error.
     pub(crate) fn finish(self) {
         // Most errors that come after the action say so themselves; the others read as if trying again were safe.
         let says_safe = self.may_have_run && self.error.is_retryable();

@@ -46,18 +46,18 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Whether nobody waits for it any more and it may be left out: not so once it was accepted
-    /// without waiting or was routed on (decision 3).
+    /// Whether its caller has gone and it need not run. False for a call that was accepted asynchronously or routed on
+    /// (decision 3).
     pub(crate) fn is_gone(&self) -> bool {
         self.route.is_empty() && self.reply.is_abandoned()
     }
 
-    /// Whether it can no longer be started in time. A call that nobody waits for is never late.
+    /// Whether it can no longer be started in time. A call without a waiting caller is never late.
     pub(crate) fn is_late(&self) -> bool {
         self.reply.is_wanted() && self.timing.is_late()
     }
 
-    /// How long reaching its actor is tried.
+    /// How long the stages try to reach its host or the store.
     pub(crate) fn retries(&self) -> Retries {
         if self.reply.is_wanted() {
             Retries::until(self.timing.start_by)
@@ -76,8 +76,8 @@ impl Call {
     }
 }
 
-/// Logs a call that nobody waits for. One that never ran is counted as lost; an outage loses many at once, so at most one
-/// of those is logged per second.
+/// Logs the failure of a call without a waiting caller. A call that never ran is counted as lost. An outage loses many at
+/// once, so at most one lost call is logged per second.
 fn note_failed(call: &Call, actor: &ActorRef, error: &Error) {
     static LAST: Mutex<(Option<Instant>, u64)> = Mutex::new((None, 0));
     let mut unlogged = 0;
@@ -95,7 +95,7 @@ fn note_failed(call: &Call, actor: &ActorRef, error: &Error) {
     warn!(%actor, action, %from, %error, unlogged, "a call that nobody waits for has failed");
 }
 
-/// A question from outside: who waits for its answer, its time, and what it counts for.
+/// A question from outside: where its answer goes, its time, and what it counts for.
 pub(crate) struct Question<T> {
     pub(crate) reply: Reply<T>,
     pub(crate) timing: Timing,
@@ -103,10 +103,10 @@ pub(crate) struct Question<T> {
 }
 
 impl<T> Question<T> {
-    /// Notes that the actor changes from here on, so that nobody is told that nothing was done.
+    /// Marks the question as started: from now on the actor may change, so its caller no longer gets "not started".
     ///
     /// # Errors
-    /// When whoever asked has gone or was told so already.
+    /// When the caller has gone, or got "not started" already.
     pub(crate) fn start(&self) -> Result<(), Error> {
         if self.reply.is_abandoned() || !self.timing.start() {
             let why = "it was given up before".into();
@@ -122,7 +122,7 @@ pub(crate) enum Task {
     Call(Box<Call>),
     /// Run the init action; never queued: it is put before the first turn that needs it.
     Init,
-    /// Tell tags and state.
+    /// Return tags and state.
     State(Question<ActorState>),
     /// Be in memory.
     WarmUp(Reply<()>),
@@ -132,9 +132,9 @@ pub(crate) enum Task {
     Restore(u64, Question<Checkpoint>),
     /// Append the content to the history when it changed.
     Snapshot,
-    /// Leave memory: when unused for that long, or in any case.
+    /// Leave memory, if it was unused for `idle`; `None`: in any case.
     Deactivate { idle: Option<Duration>, done: Reply<()> },
-    /// Leave memory, because there is too much in it; not when used after this time, in milliseconds since the start.
+    /// Leave memory, because there is too much in it. Not if it was used after this time, in milliseconds since the start.
     Evict { last_used_ms: u64, done: Reply<()> },
     /// Forget state and history.
     Delete(Question<()>),
@@ -159,12 +159,12 @@ impl Task {
         matches!(self, Task::Checkpoint(_) | Task::Restore(..))
     }
 
-    /// Whether it can wait, with its key parked, until a failing store works again: nobody waits for its answer.
+    /// Whether it may wait, with its key parked, until a failing store works again: it has no waiting caller.
     pub(crate) fn is_patient(&self) -> bool {
         matches!(self, Task::Call(call) if !call.reply.is_wanted())
     }
 
-    /// The time of whoever asked for it; `None` for a turn of the mesh itself.
+    /// The timing of its caller; `None` for a turn of the mesh itself.
     fn timing(&self) -> Option<&Timing> {
         match self {
             Task::Call(call) => Some(&call.timing),
@@ -193,7 +193,7 @@ impl Task {
         }
     }
 
-    /// How long it has waited when it can no longer be started in time: whoever asked was told so.
+    /// How long it has waited, if it can no longer be started in time. Its caller got an error already.
     pub(crate) fn late_after(&self) -> Option<Duration> {
         let timing = match self {
             Task::Call(call) if call.is_late() => &call.timing,
@@ -249,9 +249,9 @@ pub(crate) struct TurnHandle {
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) entry: Arc<Entry>,
-    /// Who runs it, and in whose mailbox it waits: a member of the actor's pool, or the actor itself.
+    /// The member of the actor's pool that runs it and in whose mailbox it waits, or the actor itself.
     pub(crate) member: ActorRef,
-    /// The limit on calls in flight that it counts against; 0 for a turn that needs no host.
+    /// The number of the limit on calls in flight that it counts against; 0 for a turn that needs no host.
     pub(crate) host_limit: u32,
     pub(crate) task: Task,
     /// Its place at the checkpoint; taken at the grant when it is expected to write.
@@ -261,16 +261,16 @@ pub(crate) struct Placed {
 }
 
 impl Placed {
-    /// Whether it is a call whose actor was deleted meanwhile and that is to spawn it again: at most once, and not for
-    /// a caller that has gone.
+    /// Whether it is a call that has to spawn its deleted actor again. True at most once per call, and not when its caller has
+    /// gone.
     pub(crate) fn take_spawn(&mut self) -> bool {
         let Task::Call(call) = &mut self.task else { return false };
         let is_due = self.entry.is_removed() && !call.is_gone() && !call.is_late();
         is_due && std::mem::take(&mut call.spawns)
     }
 
-    /// Waits until it may be tried again: after its next delay, and once the budget pays for it. Returns false when
-    /// that would come too late, or nobody waits for it any more.
+    /// Waits until it may be tried again: after its next delay, and once the budget pays for it. Returns false when that
+    /// would be too late, or its caller has gone.
     pub(crate) async fn wait_for_retry(&mut self, budget: &Arc<RetryBudget>) -> bool {
         while let Some(pause) = self.retries.next() {
             if self.is_cancelled_within(pause).await || self.task.is_abandoned() {
@@ -284,7 +284,7 @@ impl Placed {
         false
     }
 
-    /// Notes what will be tried again if it is parked now; `None` when it is not known yet.
+    /// Records what is tried again if it is parked now; `None` when that is not known yet.
     pub(crate) fn note_parked(&self, of: Option<RetryOf>) {
         if let Some(timing) = self.task.timing() {
             timing.signal().parked(of);

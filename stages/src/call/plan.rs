@@ -1,4 +1,4 @@
-//! Planned: a turn that is over in memory: what has to be written, and what leaves then.
+//! Planned: a turn whose change is applied in memory: what has to be written, and what leaves after that.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(crate) struct Planned {
 }
 
 impl Planned {
-    /// Notes the turn with its activation, which is not settled before this turn is.
+    /// Records the turn as unsettled in its activation.
     pub(crate) fn new(
         entry: Arc<Entry>,
         incarnation: Arc<Incarnation>,
@@ -88,7 +88,7 @@ pub(crate) struct PlannedEffect {
 }
 
 impl PlannedEffect {
-    /// Counts an effect against its source until it is dropped. The mesh makes the call, whoever made the one before.
+    /// Counts an effect against its source until it is dropped. The call has the identity of the mesh.
     pub(crate) fn new(
         mut invocation: Invocation,
         source: Arc<Entry>,

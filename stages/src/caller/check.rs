@@ -17,7 +17,7 @@ use crate::registry::registration::Registrar;
 pub(crate) struct CheckLayer {
     /// Knows who is registered.
     pub(crate) registrar: Registrar,
-    /// Tells what is scheduled for later.
+    /// Says whether a call is scheduled for later.
     pub(crate) clock: Arc<dyn Clock>,
 }
 

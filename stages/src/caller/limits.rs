@@ -1,4 +1,4 @@
-//! Limits: what a call counts for where rates are limited. A call of the mesh itself counts for nothing.
+//! Limits: the key of a call for each rate limit. A call of the mesh itself has none.
 //!
 //! What is refused here is retryable: nothing was done.
 
@@ -17,7 +17,7 @@ use crate::metrics::CALLS_REFUSED_TOTAL;
 /// Limits the calls of each key.
 type LimitLayer<Q, K> = (MapErrLayer<fn(RateLimitError<Error>) -> Error>, RateLimitLayer<Q, K>);
 
-/// Limits the calls of each peer. A peer in IPv6 counts with its /64, which is its own to choose an address from.
+/// Limits the calls of each peer. An IPv6 peer counts by its /64, within which it may choose any address.
 pub(crate) fn per_peer(options: RateLimitOptions) -> LimitLayer<Request, PeerAddress> {
     let key = |request: &Request| match request.origin {
         Origin::Outside => request.invocation.identity.peer.map(network),
@@ -47,7 +47,7 @@ pub(crate) fn per_definition(options: RateLimitOptions) -> LimitLayer<Checked, A
     (MapErrLayer::new(refused), RateLimitLayer::new(options, key))
 }
 
-/// What a call that came too early is told.
+/// Returns the error of a call that came too early.
 fn refused(whose: &str, error: RateLimitError<Error>) -> Error {
     match error {
         RateLimitError::TooMany { retry_after } => {

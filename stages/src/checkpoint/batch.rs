@@ -13,7 +13,7 @@ use crate::ports::{self, Save, StateStore, StoreError};
 /// The groups of a commit; see the [module](self).
 pub(super) struct Batch {
     with_store: BoxStream<'static, ports::Outcome>,
-    /// One per save. Of unknown outcome until the store tells it.
+    /// One per save; unknown until the store yields it.
     outcomes: Vec<Outcome>,
     groups: Vec<Option<Undecided>>,
     /// The group of each save.
@@ -69,7 +69,7 @@ impl Batch {
             }
             match self.with_store.next().await {
                 Some((save, outcome)) => self.learn(save, outcome),
-                // What the store did not tell stays unknown.
+                // The store ended without these outcomes: they stay unknown.
                 None if self.groups.iter().any(Option::is_some) => {
                     self.known.extend(0..self.groups.len());
                 }
@@ -92,7 +92,7 @@ impl Batch {
         }
     }
 
-    /// One outcome per save; those of a group that was returned are known.
+    /// One outcome per save. Those of a returned group are known.
     pub(super) fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
     }

@@ -18,8 +18,8 @@ use crate::ports::{Save, StoreError};
 #[derive(Debug, Default)]
 pub(super) struct Claims(Mutex<HashMap<u64, VecDeque<Planned>>>);
 
-/// One activation that is being written; see the [module](self). Dropped before [`next`](Self::next) released it,
-/// it abandons the activation, and the turns that queue behind it fail.
+/// One activation that is being written; see the [module](self). If it is dropped before [`next`](Self::next) has released
+/// it, the activation is abandoned and the turns that queue behind it fail.
 pub(super) struct Claim {
     claims: Arc<Claims>,
     incarnation: Arc<Incarnation>,

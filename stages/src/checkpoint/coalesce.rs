@@ -9,7 +9,7 @@ use crate::ports::{Save, StoreError};
 /// beside the largest state (decision 16).
 const EFFECT_BYTES: usize = 1 << 20;
 
-/// What the store says of one save.
+/// The outcome of one save.
 pub(super) type Outcome = Result<(), StoreError>;
 
 /// Adds the saves of one activation that have to be written to `saves`. Returns for each turn the index of the save
@@ -35,14 +35,14 @@ pub(super) fn coalesce<'a>(
         .collect()
 }
 
-/// Whether one save can do for both.
+/// Whether one save can replace both.
 fn can_join(older: &Save, newer: &Save) -> bool {
     let rows = |save: &Save| save.rows.as_ref().map_or(0, |rows| rows.bytes());
     let keeps_heads = !older.append || newer.head.is_none();
     keeps_heads && (newer.rows.is_none() || rows(older) + rows(newer) <= EFFECT_BYTES)
 }
 
-/// Makes a save do for a later one too.
+/// Adds a later save to an earlier one.
 fn join(older: &mut Save, newer: &Save) {
     if newer.head.is_some() {
         (older.head, older.append) = (newer.head.clone(), newer.append);

@@ -8,7 +8,7 @@ use crate::call::{Placed, Task};
 use crate::places::Places;
 use crate::rules::Durability;
 
-/// What the mailboxes ask; see the [module](self).
+/// The gate of the mailboxes; see the [module](self).
 #[derive(Debug)]
 pub(crate) struct CheckpointGate {
     pub(crate) places: Places,
@@ -16,8 +16,8 @@ pub(crate) struct CheckpointGate {
 }
 
 impl Gate<Placed> for CheckpointGate {
-    /// Whether the turn is expected to write. What maintenance writes is known only in its turn, and has places of its
-    /// own.
+    /// Whether the turn is expected to write. Maintenance is not asked here: it takes its place in its turn, from places of
+    /// its own.
     fn concerns(&self, placed: &Placed) -> bool {
         if placed.place.is_some() {
             // It has kept its place while it was parked.

@@ -42,8 +42,8 @@ impl CheckpointQueue {
         &self.places
     }
 
-    /// Hands a turn in whose change fits into its place, or that changed nothing: it completes at once when it has
-    /// nothing to wait for. Returns it when it has to wait for a larger place.
+    /// Hands in a turn that changed nothing, or whose change fits into its place. It completes at once when it has nothing to
+    /// wait for. Returns the turn when it needs a larger place.
     pub(super) fn try_submit(&self, mut planned: Planned) -> Option<Planned> {
         if planned.save.is_none() {
             planned.place = None;
@@ -68,10 +68,10 @@ impl CheckpointQueue {
         }
     }
 
-    /// Hands a turn in that has to wait for a larger place. Returns it, and why, when there was none in time: see
-    /// [`refuse`](Self::refuse).
+    /// Waits for a larger place and hands the turn in. Returns the turn and the reason when there was no place in time; the
+    /// caller then [refuses](Self::refuse) it.
     pub(super) async fn submit(&self, mut planned: Planned) -> Option<(Planned, StoreError)> {
-        // In doubt, what is kept is kept as it is: nothing frees places for it, and nothing may be lost of it.
+        // While the activation is in doubt nothing frees a place for it, and none of its changes may be lost.
         if !planned.incarnation.is_in_doubt() {
             let (bytes, entry) = (planned.bytes(), planned.entry.clone());
             let place = &mut planned.place;
@@ -90,8 +90,8 @@ impl CheckpointQueue {
         }
     }
 
-    /// Ends a turn for which there was no place. What it would have changed is not written, so nothing may build on
-    /// it; unless an older write is in doubt: then it queues behind that one and is written too.
+    /// Ends a turn for which there was no place. Its change is not written, so its activation is abandoned. Exception: when an
+    /// older write is in doubt, the turn queues behind that one and is written too.
     pub(super) fn refuse(&self, planned: Planned, error: StoreError) {
         if planned.incarnation.is_in_doubt() {
             return self.push(planned);

@@ -22,7 +22,7 @@ impl Submit {
     async fn submit(self, planned: Planned) {
         let Some((mut planned, error)) = self.queue.submit(planned).await else { return };
         if self.durability == Durability::Snapshot && planned.save.take().is_some() {
-            // Memory is ahead of the store by its nature here: the next snapshot writes it.
+            // In this mode memory is ahead of the store anyway: the next snapshot writes it.
             let entry = &planned.entry;
             if let Some(live) = entry.memory.lock().live.as_mut() {
                 live.unsaved();

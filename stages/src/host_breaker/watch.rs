@@ -28,11 +28,12 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Patience {
     /// All calls.
     pub(crate) grace: Duration,
-    /// Those that nobody waits for.
+    /// Accepted calls, which have no waiting caller.
     pub(crate) accepted: Duration,
 }
 
-/// Watches hosts that are away. What is known of a host is kept with the [host](crate::registry::known_host), nothing here.
+/// Watches hosts that are away. It keeps nothing itself: what is known of a host is in
+/// [`known_host`](crate::registry::known_host).
 #[derive(Debug)]
 pub(crate) struct HostBreakers {
     pub(crate) queue: KeyedProducer<Placed>,
@@ -52,7 +53,7 @@ impl HostBreakers {
         if !error.is_unsent() {
             hosted.host.reachability.reached();
         } else if error.address() == hosted.definition.host.as_str() {
-            // Else it moved while its old address refused.
+            // Otherwise the host moved while its old address refused.
             if hosted.host.reachability.refused(error) {
                 warn!(host = %hosted.definition.host, %error, "an actor host accepts no connections: its calls wait for it");
                 let stop = self.stop.clone();
@@ -121,7 +122,7 @@ impl HostBreakers {
         }
     }
 
-    /// Probes the host once, not beyond the end of the grace.
+    /// Probes the host once. The probe ends with the grace at the latest.
     async fn is_back(&self, hosted: &Hosted) -> bool {
         let reachability = &hosted.host.reachability;
         let left = self.patience.grace.saturating_sub(reachability.away_for());
@@ -133,7 +134,7 @@ impl HostBreakers {
         }
     }
 
-    /// Ends the queued calls that wait no longer, and moves those whose actor has moved to another host.
+    /// Ends the queued calls that may not wait any longer. Moves calls whose actor has moved to the limit of its new host.
     fn sweep(&self, hosted: &Hosted) {
         let (reachability, away_for) =
             (&hosted.host.reachability, hosted.host.reachability.away_for());

@@ -22,8 +22,8 @@ use crate::store_limit::in_time;
 const EARLIER_COMMITS_LIMIT: Duration = Duration::from_secs(10);
 
 impl Inner {
-    /// Loads the actor. Waits first until nothing of an earlier activation is still on its way to the store.
-    /// `is_first`: whether its turn is tried for the first time.
+    /// Loads the actor. First waits until the outcome of all commits of an earlier activation is known. `is_first`: whether
+    /// its turn is tried for the first time.
     pub(super) async fn activate(
         &self,
         entry: &Arc<Entry>,
@@ -67,9 +67,9 @@ impl Inner {
         Ok(CheckedOut { entry: entry.clone(), spec, live })
     }
 
-    /// Loads what the store has of an actor. After a crash the head is written once more under this start's epoch, so
-    /// that nothing of the former start can come after it. A revision that is missing is appended again, also after an
-    /// orderly end: the former start may have been killed before it wrote the revision (decisions 14 and 16).
+    /// Loads what the store has of an actor. After a crash the head is written again under the epoch of this start, so that
+    /// no late write of the former start can replace it. A missing revision is appended again, even after an orderly
+    /// deactivation: the former start may have been killed before it wrote the revision (decisions 14 and 16).
     async fn load_stored(
         &self,
         entry: &Entry,
@@ -102,7 +102,7 @@ impl Inner {
         Ok(Live::loaded(incarnation.clone(), head, newest.as_ref()))
     }
 
-    /// Writes before any turn sees what is written.
+    /// Makes a save durable before any turn sees its content.
     async fn write(&self, save: Save) -> Result<(), Halt> {
         let saving = self.store.save_all(vec![save]);
         let answer = in_time(async { saving.await.pop().unwrap_or_else(no_answer) });
@@ -115,7 +115,7 @@ impl Inner {
         written.map_err(Halt::retryable)
     }
 
-    /// What the store has, in time. Its breaker learns whether it answers.
+    /// Reads from the store, within its time limit. Reports the outcome to the store's breaker.
     pub(super) async fn read<T>(
         &self,
         reading: impl Future<Output = Result<T, StoreError>>,
@@ -128,8 +128,8 @@ impl Inner {
         read.map_err(Halt::retryable)
     }
 
-    /// Makes the revision that a spawn asked for the current state: durably, before any turn sees it, and
-    /// once. When there is no such revision the current state stays, as the protocol documents.
+    /// Makes the revision that a spawn asked for the current state, once, durably, before any turn sees it. When there is no
+    /// such revision the current state stays, as the protocol documents.
     async fn restore_at_spawn(
         &self,
         entry: &Arc<Entry>,

@@ -19,10 +19,10 @@ use crate::registry::entry::Entry;
 const SHOWN: usize = 100;
 
 impl Mesh {
-    /// Pauses an actor: its turn that runs goes on, and no other begins until it is resumed. Calls queue up to the
-    /// bound of its mailbox and until their own deadlines; snapshots, deactivations and deletes wait too. Pausing a
-    /// paused actor changes nothing. A shutdown ends all pauses and refuses what waits for them, as not started. A
-    /// deleted actor that is spawned again is still paused.
+    /// Pauses an actor: a running turn goes on, and no other begins until the actor is resumed. Calls queue up to the bound of
+    /// its mailbox and wait until their own deadlines; snapshots, deactivations and deletes wait too. Pausing a paused actor
+    /// changes nothing. A shutdown ends all pauses and refuses the waiting calls as not started. A deleted actor that is
+    /// spawned again is still paused.
     ///
     /// # Errors
     /// When it is unknown, too many actors are paused, or the mesh is draining.
@@ -46,7 +46,8 @@ impl Mesh {
         Ok(self.mailboxes.queue.resume(&entry.actor))
     }
 
-    /// Shows what an actor does, what waits for it, for what and since when (decision 44). Stops nothing.
+    /// Shows what an actor does, which turns wait for it, and for each of them what it waits for and since when (decision 44).
+    /// Stops nothing.
     ///
     /// # Errors
     /// When it is unknown.
@@ -89,11 +90,11 @@ impl Mesh {
         Ok(ActorQueue { paused: view.paused, running, queued: view.queued, first, commits })
     }
 
-    /// Cancels a turn that [`queue`](Mesh::queue) shows. What it counts against is free at once when it was queued,
-    /// and when its host call is given up when it runs.
+    /// Cancels a turn that [`queue`](Mesh::queue) shows. A queued turn frees its permits at once, a running one as soon as its
+    /// host call is given up.
     ///
     /// # Errors
-    /// When the actor is unknown, or the turn is over or one of the mesh itself that runs.
+    /// When the actor is unknown, when the turn is over, or when it runs and is one of the mesh itself.
     pub fn cancel(&self, system: &str, name: &str, id: TurnId) -> Result<Cancellation, Error> {
         let entry = self.find(system, name)?;
         match self.mailboxes.queue.cancel(&entry.actor, id) {
@@ -122,7 +123,7 @@ fn blocked_on_host(entry: &Entry) -> BlockedOn {
     if is_away { BlockedOn::HostBreaker } else { BlockedOn::HostPermit }
 }
 
-/// Whether a turn of this kind ends only when the commits of its actor are known.
+/// Whether a turn of this kind ends only when the outcome of its actor's commits is known.
 fn waits_for_commits(kind: TurnKind) -> bool {
     matches!(kind, TurnKind::Deactivation | TurnKind::Deletion)
 }

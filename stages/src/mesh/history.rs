@@ -1,4 +1,4 @@
-//! History: what a mesh tells of an actor's history, and the two ways to write to it by hand.
+//! History: reads an actor's history, appends to it (checkpoint) and goes back in it (restore).
 
 use std::sync::Arc;
 
@@ -58,8 +58,8 @@ impl Mesh {
         self.history_reader.latest(&*self.key_of(system, name)?).await
     }
 
-    /// Has an actor's content in its history, durably: appends a revision unless the newest one holds it.
-    /// An actor without tags and state gets none.
+    /// Appends an actor's content to its history, durably, unless the newest revision holds it already. An actor without tags
+    /// and state gets no revision.
     ///
     /// # Errors
     /// When the actor is unknown, stateless or owned by another proxy, or the store fails.
@@ -70,8 +70,8 @@ impl Mesh {
         kept.map_err(|error| elsewhere(name, error))
     }
 
-    /// Makes an older revision's content the current one, as a new revision: durable before it answers,
-    /// in its turn among the actor's calls.
+    /// Makes an older revision's content the current one, as a new revision. It takes its turn among the actor's calls and is
+    /// durable when this returns.
     ///
     /// # Errors
     /// When the actor is unknown, stateless or owned by another proxy, its history has no such revision, or
@@ -95,7 +95,7 @@ impl Mesh {
     }
 }
 
-/// Coming back later is of no use where another proxy owns the actor.
+/// Changes the error when another proxy owns the actor: trying again does not help then.
 fn elsewhere(name: &str, error: Error) -> Error {
     match error {
         Error::Store(StoreError::Fenced(epoch)) => Error::Conflict(format!(

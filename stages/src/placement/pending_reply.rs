@@ -1,4 +1,4 @@
-//! Pending reply: the end of a placed call on which its client waits.
+//! Pending reply: the caller's end of a placed call.
 
 use tidegate_pipeline::{EventId, KeyedProducer};
 
@@ -7,8 +7,8 @@ use crate::call::Placed;
 use crate::error::Error;
 use crate::reply::Waiting;
 
-/// A placed call whose answer somebody waits for. Dropped before the answer, it removes the call from its mailbox
-/// unless it was started (decision 3).
+/// A placed call with a waiting caller. If it is dropped before the answer, the call is removed from its mailbox unless it
+/// was started (decision 3).
 #[derive(Debug)]
 pub(crate) struct PendingReply<T> {
     waiting: Waiting<T>,

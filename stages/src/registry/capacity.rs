@@ -27,7 +27,7 @@ impl Default for RegistryBounds {
     }
 }
 
-/// Refuses a registration of one host too many.
+/// Refuses the registration of a new host when there are too many.
 ///
 /// # Errors
 /// When so many hosts are known that this one has no place.

@@ -38,11 +38,11 @@ pub(crate) struct Change {
     pub(super) asker: Waiter,
 }
 
-/// Who waits for a change: gets the entries that it is about.
+/// The caller that waits for a change. It gets the entries of the change.
 #[derive(Debug)]
 pub(super) struct Waiter {
     reply: Reply<Vec<Arc<Entry>>>,
-    /// What the change counts for, until it is stored or refused.
+    /// The bytes that the change counts for, until it is stored or refused.
     _held: OwnedSemaphorePermit,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct ChangeQueue {
 
 impl ChangeQueue {
     pub(super) fn new(bytes: usize) -> Self {
-        // The capacity above is the bound: it counts what the stage has in hand, too.
+        // `capacity` is the bound: it also counts changes that are being stored.
         let bound = Bound { events: usize::MAX, bytes: usize::MAX };
         let options = ProducerOptions { name: "registry", bound, full: Full::Shed };
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
@@ -99,12 +99,12 @@ impl ChangeQueue {
         &self.producer
     }
 
-    /// Has a change stored. Returns the entries that it is about. The change goes on when the future is dropped.
+    /// Stores a change and returns its entries. The change goes on when the future is dropped.
     ///
     /// # Errors
     /// When the queue is full, the change could not begin in time, makes no sense or could not be stored.
     pub(super) async fn put(&self, asked: Asked) -> Result<Vec<Arc<Entry>>, Error> {
-        // What is larger than the whole capacity waits alone.
+        // A change that is larger than the whole capacity waits until it is alone.
         let bytes = u32::try_from(asked.bytes()).unwrap_or(u32::MAX).min(self.bytes);
         let held = self.capacity.clone().try_acquire_many_owned(bytes).map_err(|_| late())?;
         let permit = self.producer.try_reserve(0).map_err(refusal)?;

@@ -33,8 +33,8 @@ struct Registered {
     all: usize,
 }
 
-/// Of each host the number of its limit on calls in flight, and what else is known. A number is never used twice,
-/// because queued turns may still count against an old one.
+/// For each host the number of its limit on calls in flight, and what else is known of it. A number is never used again,
+/// because queued turns may still count against it.
 #[derive(Debug, Default)]
 struct HostLimits {
     by_host: HashMap<HostAddress, (u32, Arc<KnownHost>), Seeded>,

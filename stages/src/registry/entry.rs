@@ -29,17 +29,17 @@ pub(crate) struct Hosted {
 }
 
 impl Hosted {
-    /// Whether a call of this action needs the host: not so when the proxy answers it and no init action comes first.
+    /// Whether a call of this action needs the host. False when the proxy answers it itself and no init action comes first.
     pub(crate) fn needs_host(&self, action: &str) -> bool {
         !self.definition.is_default_action(action) || self.definition.init_action().is_some()
     }
 
-    /// The limit that a turn counts against which activates the actor and runs no action.
+    /// The limit of a turn that activates the actor and runs no action.
     pub(crate) fn limit_to_activate(&self) -> u32 {
         if self.definition.init_action().is_some() { self.host_limit } else { 0 }
     }
 
-    /// The limit that a call of this action counts against.
+    /// The limit of a call of this action.
     pub(crate) fn limit_for(&self, action: &str) -> u32 {
         if self.needs_host(action) { self.host_limit } else { 0 }
     }
@@ -211,7 +211,7 @@ impl Entry {
         self.registered.read().1.clone()
     }
 
-    /// The definition that it is made from, as the actor that a host registered: itself, or what it was spawned from.
+    /// The actor that a host registered with the definition: this one, or the one that it was spawned from.
     pub(crate) fn definition(&self) -> ActorRef {
         let (mut actor, mut source) = (self.actor.clone(), self.source());
         while let Source::Spawned { parent, .. } = source {
@@ -297,8 +297,8 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// An actor's live state, taken out of its entry. Unless it is [checked in](Self::check_in) it is lost
-/// with this value (a panic, an abort), and the next call loads the actor again.
+/// An actor's live state, taken out of its entry. If it is dropped without being [checked in](Self::check_in), by a panic or
+/// an abort, the state is lost and the next call loads the actor again.
 #[derive(Debug)]
 pub(crate) struct CheckedOut {
     pub(crate) entry: Arc<Entry>,

@@ -10,9 +10,9 @@ use crate::turn_time::MeanTurn;
 /// One host; see the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct KnownHost {
-    /// How long the turns take that count against its limit.
+    /// The mean time of the turns that count against its limit.
     pub(crate) mean_turn: MeanTurn,
-    /// What its calls hold of the places of admission.
+    /// The permits of admission that its calls hold.
     pub(crate) admitted: Arc<Share>,
     /// Whether it accepts connections.
     pub(crate) reachability: Reachability,

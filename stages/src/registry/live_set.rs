@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::registry::entry::{Entry, LivePlace};
 
-/// The actors in memory. What is changed of one actor is changed under its key, one after the other.
+/// The actors in memory. Changes of one actor are made under its key, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct LiveSet {
     lists: Mutex<Lists>,
@@ -17,9 +17,9 @@ pub(crate) struct LiveSet {
 /// Which actors may leave.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Choice {
-    /// The stateful ones: not while the store fails.
+    /// Stateful ones. False while the store fails.
     pub(crate) stateful: bool,
-    /// Stateless ones though there are others, which cannot leave.
+    /// Stateless ones, although there are stateful ones.
     pub(crate) stateless: bool,
 }
 
@@ -108,8 +108,8 @@ impl LiveSet {
         lists.stateful.iter().chain(&lists.stateless).cloned().collect()
     }
 
-    /// Returns the actor that leaves next: of a sample the least recently used one that is not busy. This approximates LRU
-    /// over all; the cost does not depend on the number of actors.
+    /// Returns the actor that leaves next: the least recently used one of a sample, busy ones excepted. This approximates LRU;
+    /// the cost does not depend on the number of actors.
     pub(crate) fn next_to_leave(&self, seed: usize, choice: Choice) -> Option<Arc<Entry>> {
         let lists = self.lists.lock();
         let least = |list, wanted: bool| if wanted { least_used(list, seed) } else { None };
@@ -130,14 +130,14 @@ fn least_used(list: &[Arc<Entry>], seed: usize) -> Option<&Arc<Entry>> {
     const LOOKED_AT: usize = 64;
     const SAMPLES: usize = 8;
     let stride = list.len() / LOOKED_AT + 1;
-    // Spread over the list, and elsewhere each time.
+    // Samples are spread over the list and start at another index each time.
     let start = seed.wrapping_mul(0x9E37_79B9).checked_rem(list.len())?;
     let places = (0..list.len().min(LOOKED_AT)).map(|step| (start + step * stride) % list.len());
     let free = places.filter_map(|place| list.get(place)).filter(|entry| entry.may_leave());
     free.take(SAMPLES).min_by_key(|entry| entry.last_used_ms())
 }
 
-/// Whether a collection has given up so much that it is worth to give its memory back.
+/// Whether a collection uses so little of its memory that shrinking it pays.
 pub(super) fn is_sparse(len: usize, capacity: usize) -> bool {
     capacity > 64 && len < capacity / 4
 }

@@ -1,4 +1,4 @@
-//! Plan: what a change comes to, given who is registered.
+//! Plan: decides what a change writes, given the entries that exist.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::ports::{Registered, RegistryChange};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
 
-/// What a change comes to.
+/// The outcome of planning a change.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// What is to be stored.
     pub(super) writes: Vec<RegistryChange>,
-    /// Entries that it is about and that are registered already.
+    /// Entries of the change that are registered already.
     pub(super) known: Vec<Arc<Entry>>,
-    /// What is replaced by definitions of another host.
+    /// Definitions that another host's definitions replace.
     pub(super) moved: Vec<Hosted>,
     /// Whether the entries are activated if they are eligible.
     pub(super) warms_up: bool,
@@ -184,7 +184,7 @@ fn note_change(old: &Definition, new: &Definition) {
     }
 }
 
-/// Logs what a definition needs and this version does not have yet.
+/// Logs features that a definition needs and this version does not have yet.
 fn note_unbuilt(definition: &Definition) {
     let unbuilt = [
         (!definition.timers.is_empty(), "its timers do not fire"),

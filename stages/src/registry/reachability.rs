@@ -25,9 +25,9 @@ pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// Nobody has reached it since it registered.
+    /// No call has reached it since it registered.
     New,
-    /// The last that is known is that it accepts connections.
+    /// It accepted connections when it was last called.
     Reached,
     /// It refuses; all its calls wait.
     Away,
@@ -135,7 +135,7 @@ impl Reachability {
         self.change(|phase| phase == Phase::Away, Phase::Open)
     }
 
-    /// Notes a registration from its address: it is given the time of a first contact.
+    /// Notes a registration from its address: it may refuse again for the time of a first contact.
     pub(crate) fn registered(&self) {
         self.held.lock().contact_ends = Instant::now() + FIRST_CONTACT;
         self.change(|phase| phase != Phase::Forgotten, Phase::New);
@@ -160,7 +160,7 @@ impl Reachability {
         self.held.lock().since.elapsed()
     }
 
-    /// What connecting to it said when the outage began.
+    /// The error of the connection attempt that began the outage.
     pub(crate) fn reason(&self) -> String {
         self.held.lock().reason.clone()
     }

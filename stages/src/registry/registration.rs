@@ -61,8 +61,8 @@ impl Registrar {
         self.changes.put(Asked::Spawn(spawn)).await
     }
 
-    /// Finds what decides about a call: its actor. When the call asks to spawn that first: what it is spawned from, and
-    /// the identity to [spawn](Self::spawn_one).
+    /// Finds the entry of a call's actor. When the call asks to spawn the actor first: finds the entry that it is spawned from,
+    /// and returns the identity to [spawn](Self::spawn_one).
     pub(crate) fn find(
         &self,
         invocation: &Invocation,

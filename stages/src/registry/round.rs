@@ -13,7 +13,7 @@ pub(super) struct Round {
     pub(super) planned: Vec<(Plan, Waiter)>,
     pub(super) later: Vec<(Change, Touches)>,
     pub(super) new_names: NewNames,
-    /// What the changes of both lists touch.
+    /// The names that the changes of both lists touch.
     touched: HashMap<u64, Touch>,
     /// Whether a registration is among them.
     is_closed: bool,
@@ -28,12 +28,12 @@ pub(super) enum Touch {
     Changed,
 }
 
-/// The names that a change touches, by their hashes: two names of one hash cost a round more and do no harm. `None` for a
+/// The names that a change touches, by their hashes. Two names with the same hash only cost one more round. `None` for a
 /// registration, which depends on all that its host has registered.
 pub(super) type Touches = Option<Vec<(u64, Touch)>>;
 
 impl Round {
-    /// Whether a change has to do with an earlier one of this round.
+    /// Whether a change depends on an earlier one of this round.
     pub(super) fn concerns(&self, touches: &Touches) -> bool {
         let Some(touches) = touches else {
             return !self.planned.is_empty() || !self.later.is_empty();

@@ -1,8 +1,8 @@
 //! Storing: many changes of the registry become one durable write.
 //!
 //! In batches of [`Change`], out their replies. A change is durable before its reply is sent and before any call sees it.
-//! A batch is stored in *rounds*: a change that has to do with an earlier one of its round waits for the next round. So the
-//! outcome is the same as if the changes came one by one, and those of one name keep their order.
+//! A batch is stored in *rounds*: a change that depends on an earlier one of its round waits for the next round. So the
+//! outcome is the same as if the changes came one by one, and changes of one name keep their order.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::registry::warm_up::WarmUps;
 #[derive(Debug, Clone)]
 pub(crate) struct Storing(pub(super) Arc<StoringInner>);
 
-/// What it works with.
+/// What the stage works with.
 #[derive(Debug)]
 pub(super) struct StoringInner {
     pub(super) directory: Arc<Directory>,
@@ -93,7 +93,7 @@ impl StoringInner {
     fn plan(&self, change: Change, new_names: &mut NewNames) -> Option<(Plan, Waiter)> {
         let Change { asked, timing, asker } = change;
         if !timing.start() {
-            // Whoever asked was told that it did not begin.
+            // Its caller already got the error that it did not begin.
             return None;
         }
         let planned = match asked {
@@ -125,7 +125,7 @@ impl StoringInner {
         let is_too_large = matches!(stored, Err(Error::Store(StoreError::TooLarge(_))));
         for (plan, asker) in planned {
             let stored = if is_too_large && !is_alone {
-                // Nothing was written, and each for itself may fit.
+                // Nothing was written; each plan alone may fit.
                 self.apply(plan.writes.clone()).await
             } else {
                 stored.clone()
@@ -134,7 +134,7 @@ impl StoringInner {
         }
     }
 
-    /// Logs what is registered beyond the bounds: it is served, and nothing more is added to it.
+    /// Logs that more actors are registered than the bounds allow. They are served; new ones are refused.
     fn note_overfull(&self) {
         let (registered, bounds) = (self.directory.registered(), self.bounds);
         if registered > bounds.all {
@@ -161,7 +161,7 @@ impl StoringInner {
         Ok(())
     }
 
-    /// Makes visible what is stored. Returns the entries that it is about.
+    /// Makes a stored plan visible. Returns its entries.
     fn finish(&self, plan: Plan) -> Vec<Arc<Entry>> {
         let Plan { writes, known, moved, warms_up } = plan;
         let mut entries = Vec::with_capacity(writes.len() + known.len());

@@ -15,7 +15,7 @@ use crate::retries::Retries;
 /// How long a side effect is tried again while the mailbox of its target is full.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What the caller of an action is told whose response cannot be carried out.
+/// Text of the error when a response cannot be carried out.
 pub(super) const NOT_KEPT: &str = "the action ran, its state was not kept";
 
 impl Planner {
@@ -37,7 +37,7 @@ impl Planner {
                 );
                 return Err(Error::Unsupported(text));
             }
-            // Nobody waits for an effect, whatever its flag says.
+            // An effect has no waiting caller, whatever its flag says.
             invocation.asynchronous = true;
             let Ok(permit) = self.sender.queue.try_reserve(invocation.bytes()) else {
                 let reason = "too many side effects wait to be sent, its state was not kept".into();
@@ -49,7 +49,7 @@ impl Planner {
         Ok(planned)
     }
 
-    /// Where a response sends its call on; `None` when it answers the call.
+    /// Returns the actor to which a response routes its call; `None` when the response answers the call.
     ///
     /// # Errors
     /// When there is no such actor or action, or the call was routed too often.
@@ -97,11 +97,11 @@ pub(super) struct Route {
     host: Arc<KnownHost>,
     action: String,
     writes: bool,
-    /// Whether it takes the response along instead of the request.
+    /// Whether the next actor gets the response instead of the request.
     is_piped: bool,
 }
 
-/// How the call ends here: with its answer, or at another actor.
+/// Returns how the call ends at this actor: with its answer, or routed on.
 pub(super) fn completion(
     actor: &CheckedOut,
     mut call: Box<Call>,
@@ -113,8 +113,8 @@ pub(super) fn completion(
     Completion::Route(Box::new(routed(&actor.spec.id, *call, payload, route)))
 }
 
-/// The same call at its next actor: permit, deadline, identity, metadata and trace stay (decision 10). The permit counts
-/// for the next actor's host.
+/// Returns the call for its next actor. Permit, deadline, identity, metadata and trace stay (decision 10). The permit counts
+/// against the next actor's host.
 fn routed(from: &ActorId, call: Call, response: Payload, route: Route) -> Placed {
     let Route { entry, host_limit, host, action, writes, is_piped } = route;
     let caller = Some(ActorId { parent: String::new(), ..from.clone() });

@@ -96,7 +96,7 @@ impl FaultyStore {
         self.script.lock().saves.push_back(fault);
     }
 
-    /// Forgets the faults of saves that have not struck yet.
+    /// Drops the queued faults of saves.
     pub fn forget_faults(&self) {
         self.script.lock().saves.clear();
     }

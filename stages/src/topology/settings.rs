@@ -35,14 +35,14 @@ pub struct Settings {
     /// Changes on their way to the store, from the grant of their turns until their outcome is known; bytes at least
     /// [`least_checkpoint_bytes`](super::least_checkpoint_bytes).
     pub checkpoint: Bound,
-    /// Commits that the store has in hand at once: one for a store that makes one of all that waits, more for one
-    /// that is far away.
+    /// Commits that the store works on at once. One for a store that writes all waiting saves as one commit; more for a store
+    /// over a network.
     pub commits_in_flight: usize,
     /// Side effects on their way to their targets.
     pub effects: Bound,
     /// How long a call may take, phase by phase.
     pub deadlines: Deadlines,
-    /// How often what fails is tried again.
+    /// How often a failing host or store is tried again.
     pub retries: RetryRates,
     /// How a response changes an actor.
     pub rules: ChangeRules,
@@ -109,12 +109,12 @@ impl Settings {
 pub struct Ports<H> {
     /// Calls user functions.
     pub host: H,
-    /// Tells whether a host is there.
+    /// Finds out whether a host accepts connections.
     pub probe: Arc<dyn HostProbe>,
     /// Keeps states.
     pub store: Arc<dyn StateStore>,
     /// Keeps definitions.
     pub registry: Arc<dyn Registry>,
-    /// Tells wall-clock time.
+    /// Reads the wall clock.
     pub clock: Arc<dyn Clock>,
 }

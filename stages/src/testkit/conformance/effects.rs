@@ -128,7 +128,7 @@ pub async fn an_acknowledged_row_is_gone(subject: impl Subject) {
     let at_once = EffectRows { appends: vec![row(5), row(6)], ..acknowledged([5]) };
     keep(&store, vec![alone(&actor, at_once)]).await;
     assert_eq!(places(&store, &actor).await, [1, 2, 4, 6]);
-    // What is gone, and what never was.
+    // A row that is gone, and one that never existed.
     keep(&store, vec![alone(&actor, acknowledged([0, 99])), alone(&actor, acknowledged([1]))])
         .await;
     assert_eq!(places(&store, &actor).await, [2, 4, 6]);

@@ -24,7 +24,7 @@ use end::Signals;
 /// The least time in which connections may take their responses, even when the drain has used up its own time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
-/// How long what was admitted may take to finish when a stage has ended.
+/// How long admitted calls may take to finish when a stage has ended.
 const AFTER_A_DEFECT: Duration = Duration::from_secs(5);
 
 /// Why the proxy, or a command, ended with an error.
@@ -202,7 +202,7 @@ fn announce(url: &str) {
 }
 
 /// Waits for a signal, then shuts down in order (decision 6). A second signal ends the process at once. A stage that ends by
-/// itself ends the process too, as an error: a new start is better than a path with a hole.
+/// itself ends the process too, with an error: a new start is better than a path without one of its stages.
 async fn run(
     mut signals: Signals,
     limits: Drain,

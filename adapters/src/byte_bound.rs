@@ -1,4 +1,4 @@
-//! Byte bound: counts bytes against a bound that nobody waits for.
+//! Byte bound: counts bytes against a bound. When too few are free it refuses; no caller waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ impl ByteBound {
         Arc::new(Self { limit, used: AtomicUsize::new(0) })
     }
 
-    /// Returns a place that holds no bytes yet.
+    /// Returns a guard that holds no bytes yet.
     pub(crate) fn enter(self: &Arc<Self>) -> HeldBytes {
         HeldBytes { bound: Arc::clone(self), bytes: 0 }
     }
@@ -40,7 +40,7 @@ impl HeldBytes {
         self.bound.limit
     }
 
-    /// Holds that many bytes more. Returns false, and holds what it held, when they are not free.
+    /// Holds that many more bytes. Returns false and changes nothing when they are not free.
     pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
         let before = self.bound.used.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.bound.limit {

@@ -10,7 +10,7 @@ use tidegate_stages::state::Timestamp;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    /// Microseconds since the Unix epoch; 0 on a machine whose clock stands before it.
+    /// Microseconds since the Unix epoch; 0 on a machine whose clock is before it.
     #[allow(clippy::disallowed_methods, reason = "this is the Clock port")]
     fn now(&self) -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

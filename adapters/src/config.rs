@@ -91,7 +91,7 @@ impl Config {
         sources::resolve(&flags.set, &environment, file.as_ref(), memory::limit_bytes())
     }
 
-    /// What `name` is and where it comes from.
+    /// Returns the value of a setting and where it comes from.
     ///
     /// # Panics
     /// When the table has no such setting.
@@ -125,7 +125,7 @@ impl Config {
         })
     }
 
-    /// Names in the environment that Kubernetes sets beside a Service called `tidegate`. They are ignored.
+    /// Names in the environment that Kubernetes sets for a Service called `tidegate`. They are ignored.
     pub fn service_links(&self) -> &[String] {
         &self.service_links
     }
@@ -146,14 +146,14 @@ impl Config {
     }
 }
 
-/// A setting of upstream that is set and has no effect.
+/// A setting of Spawn that is set and has no effect here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WithoutEffect {
     /// Its name.
     pub setting: &'static str,
-    /// Why it has none.
+    /// Why it has no effect.
     pub why: &'static str,
-    /// Whether its value asks for something that is not there.
+    /// Whether its value asks for a feature that Tidegate does not have.
     pub asks: bool,
 }
 

@@ -26,7 +26,7 @@ use self::script::Stage;
 /// Counts through a proxy that is killed in the middle, and shows that nothing acknowledged is lost
 ///
 /// Starts a proxy on a temporary directory and a sample user function in another process, both on free ports.
-/// Ctrl-C goes on to the crash at once; a second one ends the demo. Exit code 0 says that every promise held.
+/// Ctrl-C skips to the crash; a second one ends the demo. Exit code 0: every acknowledged count was found again.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
     /// How long to invoke before the proxy is killed: seconds, or a number with `s`, `m` or `h`

@@ -2,8 +2,8 @@
 //!
 //! [`serve()`] accepts connections of any [`Listener`] and hands each request to an [`Ingress`]. The ingress finds the route,
 //! reads the body within limits, calls the mesh through [`Calls`] and returns the response. Every failure has a status, a text
-//! and an encoded body; all three are made in [`http`]. When a client disconnects, the future of its request is dropped; so the
-//! mesh learns of it.
+//! and an encoded body; all three are made in [`http`]. When a client disconnects, the future of its request is dropped, and so
+//! is the mesh's future of that call.
 
 #![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
 
@@ -206,9 +206,9 @@ pub struct Limits {
     pub bodies_bytes: usize,
     /// Definitions or names that one request may register.
     pub registered: usize,
-    /// Answers of all requests until their last byte was taken, in bytes. At the bound, large ones become a 503.
+    /// Answers of all requests until their last byte is sent, in bytes. At the bound, a large answer becomes a 503.
     pub answers_bytes: usize,
-    /// Size of a state, in bytes: what is loaded for an answer is estimated with it.
+    /// Largest state, in bytes. It is the estimate for an answer that is not loaded yet.
     pub state_bytes: usize,
     /// How long a request's head may take to arrive.
     pub head_time: Duration,

@@ -15,11 +15,11 @@ use rustix::io::Errno;
 use tracing::{Metadata, error};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes that wait to be written at most, the line that is being written included.
+/// Most bytes that wait to be written, those of the line that is being written included.
 pub(crate) const QUEUE_BYTES: usize = 1 << 20;
-/// What a line in the queue takes besides its bytes, about.
+/// About how many bytes a line in the queue takes besides its text.
 const LINE_BYTES: usize = 64;
-/// How long an end of the process waits until what was logged is written.
+/// How long the process waits at its end until the log is written.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// There is one stderr, hence one queue.
@@ -28,16 +28,16 @@ static QUEUE: Queue =
 
 struct Queue {
     state: Mutex<State>,
-    /// A line has come.
+    /// Notified when a line is queued.
     filled: Condvar,
-    /// Nothing waits any more.
+    /// Notified when no line waits any more.
     written: Condvar,
 }
 
 struct State {
     is_started: bool,
     lines: VecDeque<Line>,
-    /// Of all lines in `lines` and of the one that is being written.
+    /// Bytes of all lines in `lines` and of the one that is being written.
     bytes: usize,
     dropped: u64,
 }
@@ -65,25 +65,25 @@ pub(crate) struct LogWriter;
 #[derive(Debug)]
 pub(crate) struct LineWriter(Kind);
 
-/// Waits for the log, but not long, when it is dropped.
+/// Waits for the log when it is dropped, as [`flush`] does.
 #[derive(Debug)]
 pub(crate) struct FlushOnDrop;
 
 /// Starts the thread that writes, unless it runs.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// When the thread cannot be started.
 pub(crate) fn start() -> io::Result<LogWriter> {
     let mut state = QUEUE.state.lock();
     if !state.is_started {
-        // Never joined: it may hang in a write for as long as nobody reads.
+        // Never joined: it may hang in a write as long as no process reads stderr.
         thread::Builder::new().name("log".into()).spawn(write_lines)?;
         state.is_started = true;
     }
     Ok(LogWriter)
 }
 
-/// Writes a line to stderr, behind what was logged; nothing is left to do when that is closed.
+/// Writes a line to stderr, after the queued lines. Does nothing when stderr is closed.
 pub(crate) fn say(text: &str) {
     let line = format!("{text}\n").into_bytes();
     if QUEUE.state.lock().is_started {
@@ -93,16 +93,16 @@ pub(crate) fn say(text: &str) {
     }
 }
 
-/// Waits until what was logged is written, for one second at most.
+/// Waits until the log is written, for one second at most.
 pub(crate) fn flush() {
     let mut state = QUEUE.state.lock();
     if state.is_started {
-        // What is not written by then is left behind.
+        // Lines that are not written by then are lost.
         QUEUE.written.wait_while_for(&mut state, |state| state.bytes > 0, FLUSH);
     }
 }
 
-/// Ends the process after a panic that left something broken.
+/// Ends the process after a panic that broke an invariant.
 pub(crate) fn abort() -> ! {
     flush();
     std::process::abort()
@@ -127,13 +127,13 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> LineWriter {
-        // Nothing but the notice is logged in this file.
+        // This file logs the notice and nothing else.
         LineWriter(if event.target() == module_path!() { Kind::Notice } else { Kind::Logged })
     }
 }
 
 impl Write for LineWriter {
-    /// Never fails, for then the subscriber would complain on stderr.
+    /// Never fails: the subscriber would write about a failure to stderr itself.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         QUEUE.push(self.0, line.into());
         Ok(line.len())
@@ -190,10 +190,10 @@ impl Queue {
     }
 }
 
-/// Writes what comes, for as long as the process lives.
+/// Writes the queued lines until the process ends.
 fn write_lines() {
     let mut is_torn = false;
-    // Of the lines that were dropped: how many a notice has told, and how many the notice in the queue will have told.
+    // How many dropped lines the notices have reported, and how many it will be with the notice in the queue.
     let (mut told, mut telling) = (0, None);
     loop {
         let line = QUEUE.next();
@@ -215,7 +215,7 @@ fn write_lines() {
     }
 }
 
-/// Writes one line; whether all of it is written. A line that was torn off is ended first.
+/// Writes one line. Returns whether all of it is written. First ends an earlier line that was written in part.
 fn write_line(line: &[u8], is_torn: &mut bool) -> bool {
     if *is_torn && write(b"\n") == 0 {
         return false;
@@ -225,7 +225,7 @@ fn write_line(line: &[u8], is_torn: &mut bool) -> bool {
     written == line.len()
 }
 
-/// Writes, however long that takes, until nothing more can be written; how many bytes were.
+/// Writes until all is written or stderr fails, however long that takes. Returns how many bytes were written.
 fn write(text: &[u8]) -> usize {
     let mut rest = text;
     while !rest.is_empty() {
@@ -233,7 +233,7 @@ fn write(text: &[u8]) -> usize {
             Ok(0) => break,
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever shares this stderr has made it so.
+            // Another process that shares this stderr has made it non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock && is_writable() => {}
             Err(_) => break,
         }

@@ -16,7 +16,7 @@ use crate::config::LogSettings;
 use crate::log;
 use crate::metrics::LOG_LINES_DROPPED_TOTAL;
 
-/// How often what metrics gathered is folded together; it bounds their memory while nobody scrapes.
+/// How often the samples of metrics are summed up. This bounds their memory while no scrape comes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Buckets of histograms of time: 50 µs to a minute.
@@ -28,7 +28,7 @@ const SECONDS: &[f64] = &[
 const AMOUNTS: &[f64] =
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 
-/// Starts logging, panics included. To be called once. No call that logs waits or fails, whatever becomes of stderr.
+/// Starts logging, panics included. Call it once. A call that logs never waits and never fails, whatever happens to stderr.
 ///
 /// # Errors
 /// When a log has been started before.
@@ -36,7 +36,7 @@ pub fn log(settings: &LogSettings) -> anyhow::Result<()> {
     let level: LevelFilter = settings.level.parse()?;
     let colours = std::io::stderr().is_terminal();
     let lines = fmt().with_max_level(level).with_writer(log::start()?).with_ansi(colours);
-    // What the database's driver has to say is said by who asked it, once; its own words are for debugging.
+    // The caller of the database's driver logs its errors, once; the driver's own lines are for debugging.
     let driver = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
     let targets = Targets::new().with_default(level).with_target("scylla", driver);
     let started = if settings.json {
@@ -54,7 +54,7 @@ pub fn log(settings: &LogSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts gathering metrics. To be called once, before anything that has metrics is built.
+/// Starts gathering metrics. Call it once, before anything that has metrics is built.
 ///
 /// # Errors
 /// When a recorder has been installed before.
@@ -71,7 +71,7 @@ pub fn render(handle: &PrometheusHandle) -> String {
     handle.render()
 }
 
-/// Keeps the memory of metrics small, until `ended`; to be run as a task.
+/// Keeps the memory of metrics small, until `ended`. Run this as a task.
 pub async fn upkeep(handle: PrometheusHandle, ended: CancellationToken) {
     let folding = async {
         let mut ticks = tokio::time::interval(UPKEEP);

@@ -27,7 +27,7 @@ const ANSWER_BYTES: usize = 32 << 20;
 /// The address of the proxy, and the settings.
 #[derive(Debug, Args)]
 pub(super) struct ProxyArgs {
-    /// Where the proxy listens, as `host:port` or `unix:/path`; else the settings say so
+    /// Where the proxy listens, as `host:port` or `unix:/path`; by default as the settings say
     #[arg(long, value_name = "ADDRESS")]
     proxy: Option<String>,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(super) struct ProxyArgs {
 pub(super) struct Client {
     pub(super) settings: Settings,
     pub(super) address: String,
-    /// Whether the address was given on the command line, which names one certain proxy.
+    /// Whether the address was given on the command line. Then the user means that proxy and no store.
     pub(super) is_given: bool,
     token: Option<String>,
 }

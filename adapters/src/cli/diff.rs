@@ -30,13 +30,13 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Diff {
-    /// The one state, of an actor at a revision or a time
+    /// The first state: an actor, optionally at a revision or a time
     #[arg(value_name = "SYSTEM/ACTOR[@REVISION|@TIME]")]
     a: Point,
-    /// The other
+    /// The second state
     #[arg(value_name = "SYSTEM/ACTOR[@REVISION|@TIME]")]
     b: Point,
-    /// A `FileDescriptorSet` that tells the types of states
+    /// A file with a `FileDescriptorSet` that describes the types of states
     #[arg(long, value_name = "FILE")]
     descriptor: Option<PathBuf>,
     #[command(flatten)]

@@ -21,9 +21,9 @@ use crate::offline::{Export, Exported, Progress, export};
 /// in the clear unless --sealed is given; the file is readable by its owner only.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// The file; it must not be there yet
+    /// The file; it must not exist yet
     file: PathBuf,
-    /// Goes on with an export into FILE that was interrupted
+    /// Continues an interrupted export into FILE
     #[arg(long)]
     resume: bool,
     /// Seals states in the file with the key that seals them at rest

@@ -11,19 +11,19 @@ use crate::app::stores::Purpose;
 use crate::config::Flags;
 use crate::offline::{Import, Imported, check, give_up, import};
 
-/// Brings what `tidegate export` wrote into the store of a stopped proxy
+/// Writes a file of `tidegate export` into the store of a stopped proxy
 ///
-/// The file is checked to its end before anything is written. Run again after an interruption, it goes on; until it is done,
+/// The whole file is checked before anything is written. After an interruption, run it again: it continues. Until it is done,
 /// no proxy starts on that store.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
     /// The file
     #[arg(required_unless_present = "give_up")]
     file: Option<PathBuf>,
-    /// Adds what the store does not hold to what it holds; actors that are there stay as they are
+    /// Adds to a store that is not empty; actors that exist already stay as they are
     #[arg(long)]
     merge: bool,
-    /// Forgets an import that was not finished; what it wrote stays
+    /// Ends an import that was not finished; what it wrote stays
     #[arg(long, conflicts_with_all = ["file", "merge"])]
     give_up: bool,
     #[command(flatten)]

@@ -10,12 +10,13 @@ use crate::config::Flags;
 use crate::offline::{OfflineError, Progress, Resealed, reseal, systems};
 use crate::store::only_current;
 
-/// Seals with the current key what is in the clear or sealed with a former key, in the store of a stopped proxy
+/// Seals every state in the store of a stopped proxy with the current key
 ///
-/// May be interrupted and repeated. Once it has been through all systems, former keys need not be set any more.
+/// States in the clear and states sealed with a former key are written again. It may be interrupted and repeated. After it has
+/// finished for all systems, former keys need not be set any more.
 #[derive(Debug, Args)]
 pub(super) struct ResealArgs {
-    /// Only this system; former keys are still needed then
+    /// Only this system; former keys are still needed after that
     #[arg(long)]
     system: Option<String>,
     #[command(flatten)]

@@ -156,7 +156,7 @@ impl Opened {
             Question::One(Which::Revision(number)) => {
                 self.history.revision(&id, *number).await?.into()
             }
-            // Nobody writes while this process has the store open.
+            // No other process writes while this one has the store open.
             Question::One(Which::At(at)) => self.history.at(&id, *at, true).await?.into(),
             Question::Many(query) => {
                 let query = Query::read(Some(query)).and_then(|query| Span::of(&query));

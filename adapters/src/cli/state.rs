@@ -42,7 +42,7 @@ pub(super) struct State {
     /// Prints it as the HTTP endpoint does
     #[arg(long)]
     json: bool,
-    /// A `FileDescriptorSet` that tells the types of states
+    /// A file with a `FileDescriptorSet` that describes the types of states
     #[arg(long, value_name = "FILE")]
     descriptor: Option<PathBuf>,
     #[command(flatten)]
@@ -114,16 +114,16 @@ pub(super) struct History {
     /// The actor
     #[arg(value_name = "SYSTEM/ACTOR")]
     actor: ActorName,
-    /// Nothing before that time: RFC 3339 or Unix milliseconds
+    /// No revision before this time: RFC 3339 or Unix milliseconds
     #[arg(long, value_name = "TIME", value_parser = moment::parse)]
     from: Option<Timestamp>,
-    /// Nothing after that time
+    /// No revision after this time
     #[arg(long, value_name = "TIME", value_parser = moment::parse)]
     to: Option<Timestamp>,
-    /// So many at most
+    /// Most revisions to list
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// Goes on where an earlier answer said `next`
+    /// Continues after an earlier page: its value of `next`
     #[arg(long, value_name = "NEXT")]
     next: Option<String>,
     /// Prints them as the HTTP endpoint does

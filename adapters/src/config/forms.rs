@@ -12,7 +12,7 @@ use crate::store::{Consistency, Key, Replication};
 /// The largest number in a rate.
 const MOST_CALLS: u32 = 1_000_000;
 
-/// How many peers, systems or definitions a rate limit tells apart.
+/// Most peers, systems or definitions with a rate limit state of their own.
 const RATE_KEYS: usize = 65_536;
 
 /// The words of [`consistency`].
@@ -35,7 +35,8 @@ pub(super) fn mode(text: &str) -> Result<(), String> {
     parse_mode(text).map(|_| ())
 }
 
-/// The mode of a socket, in octal. Its owner may read and write; this also catches the decimal number that TOML makes of `0o660`.
+/// Parses the mode of a socket, in octal. Requires that its owner may read and write; this also refuses the decimal number
+/// that TOML makes of `0o660`.
 pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     let is_octal = text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
     let mode = is_octal.then(|| u32::from_str_radix(text, 8).ok()).flatten();
@@ -48,7 +49,7 @@ pub(super) fn full(text: &str) -> Result<(), String> {
     parse_full(text).map(|_| ())
 }
 
-/// What a full buffer does with the next call.
+/// Parses what a full buffer does with the next call.
 pub(super) fn parse_full(text: &str) -> Result<Full, String> {
     const TIME: Kind = Kind::Time { min: 1, max: 60_000 };
     let wrong = || format!("must be shed, or wait: and a time of 1 ms to 60 s, not {text:?}");
@@ -75,7 +76,7 @@ pub(super) fn replication(text: &str) -> Result<(), String> {
     parse_replication(text).map(|_| ())
 }
 
-/// A number, or `centre:number` for each data centre.
+/// Parses a number, or `centre:number` for each data centre.
 pub(super) fn parse_replication(text: &str) -> Result<Replication, String> {
     let wrong = || format!("must be a number of replicas, or dc1:3,dc2:3, not {text:?}");
     let number = |text: &str| text.trim().parse().ok().filter(|number| *number > 0);
@@ -97,7 +98,7 @@ pub(super) fn rate(text: &str) -> Result<(), String> {
     parse_rate(text).map(|_| ())
 }
 
-/// `100/s`, `100/m`, or with a burst `100/s:200`; without one the burst is the number itself.
+/// Parses `100/s`, `100/m`, or with a burst `100/s:200`. Without a burst, the burst is the number itself.
 pub(super) fn parse_rate(text: &str) -> Result<RateLimitOptions, String> {
     let number = |text: &str| {
         let number = text.parse().ok().filter(|number| (1..=MOST_CALLS).contains(number));
@@ -131,7 +132,7 @@ pub(super) fn keys(text: &str) -> Result<(), String> {
     parse_keys(text).map(|_| ())
 }
 
-/// Keys separated by commas.
+/// Parses keys separated by commas.
 pub(super) fn parse_keys(text: &str) -> Result<Vec<Key>, String> {
     let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty()).map(Key::parse);
     keys.collect()

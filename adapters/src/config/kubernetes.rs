@@ -1,10 +1,10 @@
-//! Kubernetes: names that it puts into the environment beside a Service called `tidegate` or `tidegate-…`.
+//! Kubernetes: names that it sets in the environment for a Service called `tidegate` or `tidegate-…`.
 
-/// Whether Kubernetes sets a name for such a Service; `rest` is what stands in it after `TIDEGATE_`.
+/// Whether Kubernetes sets a name for such a Service; `rest` is the part of the name after `TIDEGATE_`.
 ///
-/// A name that ends in `_PORT` needs a value such as `tcp://10.0.0.1:9001` too: with a plain number, somebody means a setting.
+/// A name that ends in `_PORT` also needs a value such as `tcp://10.0.0.1:9001`: a plain number is a setting of the user.
 pub(super) fn is_service_link(rest: &str, value: &str) -> bool {
-    // The Service's own name may go on after any `_`.
+    // The name of the Service may itself contain `_`.
     let after = rest.match_indices('_').map(|(at, _)| rest.split_at(at + 1).1);
     std::iter::once(rest).chain(after).any(|part| is_link(part, value))
 }

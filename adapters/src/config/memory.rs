@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// When neither a control group nor the machine says anything.
+/// Assumed when neither a control group nor the machine reports a size.
 const ASSUMED_BYTES: u64 = 1 << 30;
 
 /// The smallest limit of the process's control groups, or the machine's memory, whichever is less.
@@ -58,7 +58,7 @@ impl Mount {
 
     fn files(&self, cgroup: &str) -> Vec<PathBuf> {
         let Some(group) = self.group(cgroup) else { return Vec::new() };
-        // What lies outside of the mounted part cannot be read.
+        // Groups outside of the mounted part cannot be read.
         let below = group.strip_prefix(&self.root).unwrap_or_else(|_| Path::new(""));
         let file = if self.is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
         below.ancestors().map(|group| self.point.join(group).join(file)).collect()
@@ -157,7 +157,7 @@ mod tests {
             ["/sys/fs/cgroup/memory/inner/memory.limit_in_bytes", own]
         );
         assert_eq!(paths("7:memory:/docker/4f1d\n", &mounts), [own]);
-        // With a name space of its own, the path says nothing of the mount's root.
+        // In a cgroup namespace, the path does not contain the mount's root.
         assert_eq!(paths("7:memory:/\n", &mounts), [own]);
         assert_eq!(paths("7:memory:/../other\n", &mounts), [own]);
         assert_eq!(paths("0::/\n", V2_MOUNT), ["/sys/fs/cgroup/memory.max"]);

@@ -140,7 +140,7 @@ impl Reader<'_> {
         u32::try_from(self.count(name)).expect("the table bounds it")
     }
 
-    /// A demand of upstream: -1 asks for the default.
+    /// Reads a demand of Spawn: -1 asks for the default.
     fn some_demand(&self, name: &str) -> Option<u32> {
         self.signed(name).and_then(|given| u32::try_from(given).ok()).filter(|given| *given > 0)
     }
@@ -290,7 +290,7 @@ impl Reader<'_> {
         }
         let host = self.text("USER_FUNCTION_HOST");
         let address = match host.as_str() {
-            // What a host listens on is no address to connect to.
+            // A host listens on this address; a client cannot connect to it.
             "0.0.0.0" | "::" | "[::]" => format!("127.0.0.1:{port}"),
             unix if unix.starts_with(UNIX_PREFIX) => unix.into(),
             six if six.contains(':') && !six.starts_with('[') => format!("[{six}]:{port}"),

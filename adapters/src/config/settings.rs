@@ -33,9 +33,9 @@ pub struct Settings {
     pub start_limit: Duration,
     /// Calls that may be in flight per host.
     pub host_connections: u32,
-    /// How often what fails is tried again, per host and for the store.
+    /// How often a failing host or store is tried again.
     pub retries: RetryRates,
-    /// Calls that workers have in hand at once; `None`: as many as the hosts' connections allow.
+    /// Calls that run at once; `None`: as many as the hosts' connections allow.
     pub max_demand: Option<u32>,
     /// Where states are kept.
     pub database: Database,
@@ -55,9 +55,9 @@ pub struct Settings {
     pub max_state_bytes: u64,
     /// How many actors may be registered.
     pub registry: RegistryBounds,
-    /// Live actors at most; beyond it the longest unused are deactivated.
+    /// Most live actors. Beyond it the least recently used are deactivated.
     pub max_live_actors: u64,
-    /// Bytes of live states at most.
+    /// Most bytes of live states.
     pub live_bytes: usize,
     /// Bounds of buffers.
     pub bounds: Bounds,
@@ -76,7 +76,7 @@ pub struct HttpSettings {
     pub listen: Listen,
     /// Its bounds.
     pub limits: Limits,
-    /// Needed for changes from elsewhere.
+    /// Required for changes from other machines.
     pub admin_token: Option<AdminToken>,
     /// Whether `/metrics` answers.
     pub metrics: bool,
@@ -103,7 +103,7 @@ pub enum Database {
     Embedded,
     /// In ScyllaDB or Apache Cassandra.
     Scylla(Box<CqlOptions>),
-    /// Nowhere: gone with the process.
+    /// In memory only: lost when the process ends.
     Memory,
 }
 
@@ -131,9 +131,9 @@ pub struct Bounds {
 /// How the proxy ends (decision 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
-    /// How long it serves on while readiness says no.
+    /// How long it goes on serving while it is not ready any more.
     pub delay: Duration,
-    /// How long it may take in all.
+    /// How long the end may take in all.
     pub timeout: Duration,
 }
 

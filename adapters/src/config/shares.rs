@@ -1,7 +1,7 @@
-//! Shares: which part of the memory limit each bound in bytes takes by default, and what all of them sum to.
+//! Shares: which part of the memory limit each bound in bytes takes by default, and the sum of all of them.
 //!
-//! The defaults sum to at most [`PERCENT`] of the limit. The rest is for what is counted in pieces, not in bytes: connections,
-//! actors, definitions, the program itself.
+//! The defaults sum to at most [`PERCENT`] of the limit. The rest is for everything that is not counted in bytes:
+//! connections, actors, definitions, the program itself.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use super::table::{Default, TABLE};
 use super::value::Value;
 use crate::log::QUEUE_BYTES;
 
-/// Part of the memory limit that the defaults of all bounds in bytes sum to at most.
+/// Most percent of the memory limit that the defaults of all bounds in bytes sum to.
 pub(super) const PERCENT: u64 = 60;
 
-/// The setting whose changes the store holds once more, as records: at most one batch, half of them.
+/// The setting whose changes the store holds a second time, as records: at most one batch, which is half of them.
 const CHECKPOINT: &str = "TIDEGATE_CHECKPOINT_BYTES";
 
-/// That many thousandths of the memory limit, in whole KiB.
+/// Returns that many thousandths of the memory limit, in whole KiB.
 pub(super) fn share(memory_bytes: u64, thousandths: u64) -> u64 {
     memory_bytes / 1_000 * thousandths / 1_024 * 1_024
 }
@@ -43,12 +43,12 @@ impl Memory {
         Self { limit_bytes: config.memory_bytes, bounds }
     }
 
-    /// What all bounds sum to.
+    /// The sum of all bounds.
     pub fn sum_bytes(&self) -> u64 {
         self.bounds.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
     }
 
-    /// Whether the bounds leave enough for what is not counted in bytes.
+    /// Whether the bounds leave enough memory for everything that is not counted in bytes.
     pub fn fits(&self) -> bool {
         self.sum_bytes() <= self.limit_bytes / 100 * PERCENT
     }

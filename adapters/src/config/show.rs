@@ -20,7 +20,7 @@ pub fn effective(config: &Config) -> String {
         let value = match (&effective.value, setting.kind) {
             (None, _) => UNSET.to_owned(),
             (Some(_), Kind::Secret | Kind::SecretForm(..)) => MASKED.to_owned(),
-            // What has no effect may be another program's secret.
+            // A value without effect may be another program's secret.
             (Some(_), Kind::Ignored(why)) => format!("(set; no effect: {why})"),
             (Some(value), _) => value.to_string(),
         };

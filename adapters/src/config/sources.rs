@@ -10,7 +10,7 @@ use super::table::{Default, FORMER, Setting, TABLE};
 use super::value::{Kind, Value};
 use super::{Config, Effective, File, Former, Mistake, Mistakes};
 
-/// Names that begin so are ours; one that is unknown is a mistake.
+/// Prefix of Tidegate's own names. An unknown name with it is a mistake.
 pub(super) const OURS: &str = "TIDEGATE_";
 /// The setting that names the file.
 pub(super) const CONFIG: &str = "TIDEGATE_CONFIG";
@@ -24,7 +24,7 @@ pub enum Source {
     Environment,
     /// A file.
     File(PathBuf),
-    /// Nobody set it.
+    /// The setting is not set.
     Default,
 }
 
@@ -39,13 +39,13 @@ impl fmt::Display for Source {
     }
 }
 
-/// What the command line says.
+/// Settings on the command line.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Flags {
     /// A TOML file of settings, such as `PROXY_HTTP_PORT = 9001`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Sets one of the settings below; may be given many times
+    /// Sets one setting; may be given many times
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub set: Vec<(String, String)>,
 }
@@ -55,7 +55,7 @@ fn pair(given: &str) -> Result<(String, String), String> {
     Ok((name.into(), value.into()))
 }
 
-/// What the environment says about us. Text that is not UTF-8 becomes a mistake of its setting.
+/// Returns the variables of the environment. Text that is not UTF-8 becomes a mistake of its setting.
 pub(super) fn environment() -> BTreeMap<String, String> {
     let ours = |name: &str| name.starts_with(OURS) || TABLE.iter().any(|row| row.name == name);
     std::env::vars_os()
@@ -107,7 +107,7 @@ pub(super) fn resolve(
     let mut by_former = BTreeMap::new();
     let mut found: BTreeMap<&'static str, Effective> =
         TABLE.iter().map(|setting| (setting.name, default(setting, memory_bytes))).collect();
-    // The lowest goes first, so that each may override what came before.
+    // The source of the lowest precedence goes first; each later one overrides it.
     let from_file = file.into_iter().flat_map(|file| {
         let source = Source::File(file.path.clone());
         file.entries.iter().map(move |(name, value)| (name, value.clone(), source.clone()))
@@ -197,7 +197,7 @@ fn default(setting: &Setting, memory_bytes: u64) -> Effective {
     Effective { value, source: Source::Default }
 }
 
-/// Says that there is no such setting, and which one has the nearest name.
+/// Returns the error of an unknown setting, with the nearest known name.
 fn unknown(name: &str) -> String {
     let names = TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(_)));
     let likeness = |known: &str| strsim::sorensen_dice(without_owner(name), without_owner(known));
@@ -210,7 +210,7 @@ fn unknown(name: &str) -> String {
     )
 }
 
-/// Without `TIDEGATE_`, `PROXY_` and the like: `TIDEGATE_HTTP_PORT` is likely to mean `PROXY_HTTP_PORT`.
+/// Removes `TIDEGATE_`, `PROXY_` and the like: `TIDEGATE_HTTP_PORT` probably means `PROXY_HTTP_PORT`.
 fn without_owner(name: &str) -> &str {
     name.split_once('_').map_or(name, |(_, rest)| rest)
 }

@@ -194,7 +194,10 @@ fn whatever_the_memory_limit_the_defaults_in_bytes_leave_the_rest_free() {
         assert!(memory.fits(), "{memory}");
         // What one bound takes in has to fit the bounds that it passes.
         let settings = config.settings().unwrap();
-        assert!(settings.http.limits.body_bytes as u64 <= settings.bounds.admission_bytes, "{memory}");
+        assert!(
+            settings.http.limits.body_bytes as u64 <= settings.bounds.admission_bytes,
+            "{memory}"
+        );
         let largest = settings.host.body_bytes as u64 + settings.max_state_bytes;
         assert!(largest <= settings.bounds.checkpoint_bytes, "{memory}");
         limit += limit / 3;

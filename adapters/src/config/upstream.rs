@@ -1,6 +1,6 @@
-//! Upstream: settings of the original that are accepted, so that a deployment starts as it is, and have no effect here.
+//! Upstream: settings of Spawn that have no effect here. They are accepted, so that a deployment starts unchanged.
 
-/// Why they have none, and their names.
+/// Reasons, each with the names that have no effect for that reason.
 pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
     ("every registered system is served", &["PROXY_ACTOR_SYSTEM_NAME"]),
     ("a free slot is asked for at once", &["ACTORS_GLOBAL_BACKPRESSURE_MIN_DEMAND"]),
@@ -75,7 +75,7 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Names of these whose every other value asks for something that is not there.
+/// Names of these with one harmless value. Every other value asks for a feature that Tidegate does not have.
 pub(super) const ASK_UNLESS: &[(&str, &str)] = &[
     ("SPAWN_USE_INTERNAL_NATS", "false"),
     ("PROXY_CLUSTER_STRATEGY", "gossip"),

@@ -36,13 +36,13 @@ pub enum Kind {
     Address,
     /// Any text.
     Text,
-    /// Text of a form that only its meaning tells; says the form.
+    /// Text in a form of its own: a description of the form, and its check.
     Form(&'static str, fn(&str) -> Result<(), String>),
     /// Any text, never shown.
     Secret,
     /// As [`Form`](Self::Form), never shown.
     SecretForm(&'static str, fn(&str) -> Result<(), String>),
-    /// Accepted for the sake of existing deployments; says why it has no effect.
+    /// Accepted for existing deployments, without effect: the reason.
     Ignored(&'static str),
 }
 
@@ -93,7 +93,7 @@ impl Kind {
     /// Checks a value.
     ///
     /// # Errors
-    /// In words, when it does not fit.
+    /// A description of the mistake.
     pub fn parse(self, given: &str) -> Result<Value, String> {
         let wrong = || format!("must be {}, not {given:?}", self.expected());
         match self {
@@ -126,7 +126,7 @@ impl Kind {
         }
     }
 
-    /// What is expected, in words: unit and range.
+    /// Describes the expected value: unit and range.
     pub fn expected(self) -> String {
         match self {
             Self::Switch => "true or false".into(),
@@ -149,7 +149,7 @@ impl Kind {
     }
 }
 
-/// A number and its unit.
+/// Splits a text into a number and its unit.
 fn split(given: &str) -> Option<(u64, &str)> {
     let end = given.find(|c: char| !c.is_ascii_digit()).unwrap_or(given.len());
     let (number, unit) = given.split_at(end);

@@ -46,7 +46,7 @@ pub(super) fn heading() -> String {
     format!("{:<10} {:>12} {:>8} {:>8}", "actor", "acknowledged", "tried", "found")
 }
 
-/// Returns the message about broken promises; `None` when all were kept.
+/// Returns the message about lost or wrong counts; `None` when all are right.
 pub(super) fn broken_promises(verdicts: &[Verdict]) -> Option<String> {
     let lost = verdicts.iter().filter(|verdict| verdict.is_lost()).count();
     let doubled = verdicts.iter().filter(|verdict| verdict.is_doubled()).count();

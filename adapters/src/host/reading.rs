@@ -1,9 +1,9 @@
 //! Reading: the bytes of answers that are being read from hosts, of all hosts together.
 //!
-//! Bytes are taken from the bound before a body is read: all that the answer announces, or in steps without an announcement.
-//! Unread bytes stay in the host's socket. When too few bytes are free, answers wait in one fair line, for at most [`LINE`], for
-//! the reserve, which fits the largest answer. One answer at a time has the reserve, and is read to the end with it. So two
-//! answers that hold a part each never wait for each other.
+//! Bytes are taken from the bound before a body is read: all that the answer announces, or step by step when it announces no
+//! length. Unread bytes stay in the host's socket. When too few bytes are free, answers wait in one fair line, for at most
+//! [`LINE`], for the *reserve*, which fits the largest answer. One answer at a time has the reserve and is read to its end. So
+//! two half-read answers never wait for each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) struct Reading {
     silence: Duration,
 }
 
-/// What one answer holds until it was read and decoded.
+/// The bytes that one answer holds until it is read and decoded.
 #[derive(Debug)]
 pub(crate) struct Hold {
     reading: Reading,
@@ -38,7 +38,7 @@ pub(crate) struct Hold {
     reserve: Option<OwnedSemaphorePermit>,
 }
 
-/// Other answers have all bytes.
+/// The error: other answers hold all bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Busy;
 
@@ -49,12 +49,12 @@ impl Reading {
         Self { free, reserve: Arc::new(Semaphore::new(1)), largest, silence: SILENCE }
     }
 
-    /// One answer alone.
+    /// A bound for one answer at a time.
     pub(crate) fn alone(largest: usize, silence: Duration) -> Self {
         Self { silence, ..Self::new(largest, largest) }
     }
 
-    /// Returns a place that holds no bytes yet.
+    /// Returns a guard that holds no bytes yet.
     pub(crate) fn enter(&self) -> Hold {
         Hold { reading: self.clone(), free: self.free.enter(), bytes: 0, reserve: None }
     }

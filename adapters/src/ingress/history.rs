@@ -16,7 +16,7 @@ use crate::net::Peer;
 use crate::wire::{Entry, Form, Listing};
 pub(crate) use query::{Query, Span};
 
-/// Takes free bytes for what a request will load, before it is loaded: what the store returns, and its encoded form.
+/// Takes bytes for the data that a request will load, before it is loaded: what the store returns, and its encoded form.
 pub(super) async fn before_load(
     sending: &Sending,
     limits: &Limits,

@@ -1,4 +1,4 @@
-//! HTTP: the one place that knows which failure has which status.
+//! HTTP: maps each failure to its status. No other file does.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -11,7 +11,7 @@ use crate::wire::{self, Form, Malformed, Outcome};
 const OCTET_STREAM: HeaderValue =
     HeaderValue::from_static("application/octet-stream; charset=utf-8");
 
-/// JSON, as every endpoint that speaks it labels it.
+/// Content type of JSON.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Seconds after which a refusal that names no time may be tried again.
@@ -20,15 +20,15 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 /// An answer.
 pub type Answer = Response<Bytes>;
 
-/// A failure, ready to be answered.
+/// A failure with its status and text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     status: StatusCode,
     outcome: Outcome,
     text: String,
-    /// Seconds after which to come back.
+    /// Seconds after which to try again.
     retry_after: Option<u64>,
-    /// Methods that would have been right.
+    /// The methods of the resource, for a wrong method.
     allow: Option<&'static str>,
 }
 
@@ -46,7 +46,7 @@ impl Refusal {
         Self { allow: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, text) }
     }
 
-    /// What it says.
+    /// Returns its text.
     pub(crate) fn into_text(self) -> String {
         self.text
     }
@@ -108,7 +108,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::HostFailed => StatusCode::BAD_GATEWAY,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
-        // Kinds that are added later are defects until they get a status here.
+        // A new kind is a defect until it gets a status here.
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Progress {
     in_flight: AtomicU32,
     finished: AtomicU32,
     began: Instant,
-    /// For each answer of an HTTP/2 connection, the milliseconds since `began`, and one, when a byte of it was last taken.
+    /// For each answer of an HTTP/2 connection, when a byte of it was last taken: milliseconds after `began`, plus 1.
     answers: OnceLock<Box<[AtomicU64; WATCHED]>>,
 }
 
@@ -57,7 +57,7 @@ impl Progress {
         self.finished.load(Ordering::Relaxed)
     }
 
-    /// When a byte was last taken of the answer that has waited longest.
+    /// Of the answer that has waited longest: when a byte of it was last taken.
     pub(super) fn slowest(&self) -> Option<Instant> {
         let taken = self.answers.get()?.iter().map(|taken| taken.load(Ordering::Relaxed));
         let slowest = taken.filter(|taken| *taken != NONE).min()?;
@@ -74,8 +74,8 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// From now on its answer waits to be taken, as one of many of an HTTP/2 connection. A window that its client keeps closed
-    /// does not show in the writes of the connection.
+    /// Watches its answer from now on, as one of many of an HTTP/2 connection. A client that keeps the window of one stream
+    /// closed cannot be seen in the writes of the connection.
     pub(super) fn answered(&mut self) {
         let answers = self
             .progress

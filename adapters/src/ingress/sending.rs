@@ -1,14 +1,15 @@
 //! Sending: counts the bytes of answers until their last byte has left.
 //!
-//! What a client does not read stays in memory. So every answer holds its bytes in one of two parts of the bound of all
-//! connections, and the bytes themselves carry what they hold: hyper drops them when the socket has taken the last one, or when
+//! An answer that a client does not read stays in memory. So every answer counts its bytes against one of two parts of a bound
+//! for all connections. The guard is inside the body's bytes: hyper drops them when the socket has taken the last one, or when
 //! the stream or connection ends.
 //!
-//! - *Small* answers have a part of their own: clients that do not read large ones do not keep small calls from their answers.
-//! - *Large* answers wait for free bytes, in one fair line, for at most [`WAIT`]. What is loaded to be sent waits before it is
-//!   loaded, with an estimate. What is in memory already waits only while all that waits so fits a part of its own.
+//! - *Small* answers have a part of their own, so that clients that do not read large answers do not block small ones.
+//! - *Large* answers wait for free bytes, in one fair line, for at most [`WAIT`]. An answer that has to be loaded waits before
+//!   the load, with an estimate of its size. An answer in memory waits too, but only as long as the bytes of all such answers
+//!   stay below a third bound.
 //!
-//! What finds no free bytes is not sent; its client gets a 503, which is short and needs none.
+//! An answer for which there are no free bytes is not sent. Its client gets a 503, which is short and needs none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub(super) struct Hold {
     large: Option<OwnedSemaphorePermit>,
 }
 
-/// Clients do not take their answers, and these fill their bytes.
+/// The error: answers that clients do not read fill the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unread(usize);
 
@@ -70,7 +71,7 @@ impl Sending {
         }
     }
 
-    /// Gives an answer in memory what it needs: what it held before beyond that is free again.
+    /// Takes the bytes that an answer in memory needs. Frees the rest of what was taken for it before.
     pub(super) async fn hold(&self, mut held: Hold, bytes: usize) -> Result<Hold, Unread> {
         if let Some(large) = held.large.as_mut() {
             let spare = large.num_permits().saturating_sub(self.permits(bytes) as usize);
@@ -93,14 +94,14 @@ impl Sending {
         self.before_load(bytes).await
     }
 
-    /// An answer larger than all that large ones may hold is sent alone.
+    /// Returns how many permits an answer needs: at most all, so that a very large answer is sent alone.
     fn permits(&self, bytes: usize) -> u32 {
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.large_bytes)
     }
 }
 
 impl Unread {
-    /// The refusal of a request that was carried out or not.
+    /// Returns the refusal; `is_done`: whether the request was carried out.
     pub(super) fn refusal(self, is_done: bool) -> Refusal {
         let mut text =
             format!("answers that their clients have not taken fill their {} bytes", self.0);
@@ -111,7 +112,7 @@ impl Unread {
     }
 }
 
-/// The bytes of an answer, with what they hold until they are dropped.
+/// The bytes of an answer, with the guard that counts them until they are dropped.
 #[derive(Debug)]
 pub struct Held {
     bytes: Bytes,

@@ -5,8 +5,8 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 
 use super::Malformed;
 
-/// Refuses a message whose repeated field has too many entries. `path` leads to the field: the numbers of the messages in
-/// which it lies, and its own. Bytes that are no message count for nothing: the decoder says what is wrong with them.
+/// Refuses a message whose repeated field has too many entries. `path` holds the field numbers that lead to the field, its
+/// own last. Bytes that are no message are ignored here: the decoder refuses them.
 pub(super) fn check(
     body: &[u8],
     path: &[u32],

@@ -17,7 +17,7 @@ use store::{Base, COMMITS, MARKED, Outcome, UNMARKED, base, outcome};
 
 const SEED: u64 = 0x7d1e_9a7e;
 
-/// Where to damage_files: each file gets its share, however small, and large ones are struck all over.
+/// Where files are damaged: each gets its share, however small, and large ones are damaged all over.
 fn places(files: &Files, per_file: usize, rng: &mut StdRng) -> Vec<(PathBuf, usize)> {
     let mut places = Vec::new();
     for (path, (bytes, _)) in &files.0 {

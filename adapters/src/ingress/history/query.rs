@@ -30,7 +30,7 @@ impl<'a> Query<'a> {
         Ok(Self(pairs.collect::<Result<_, Refusal>>()?))
     }
 
-    /// Refuses parameters that have no meaning here: otherwise a misspelt parameter has no effect and nobody notices.
+    /// Refuses unknown parameters: a misspelt parameter must not go unnoticed.
     pub(super) fn knows(&self, known: &[&str]) -> Result<(), Refusal> {
         match self.0.iter().find(|(key, _)| !known.contains(key)) {
             None => Ok(()),

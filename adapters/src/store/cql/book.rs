@@ -1,4 +1,4 @@
-//! Book: the names of a change to the registry, and what the changes of this owner have come to.
+//! Book: the names of a change to the registry, and which changes of this owner count.
 
 use super::shards::hash;
 
@@ -26,7 +26,7 @@ impl Slot {
     }
 }
 
-/// What this owner has written so far.
+/// The changes that this owner has written.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pub(super) epoch: i64,
@@ -41,12 +41,12 @@ impl Book {
     }
 }
 
-/// What a failed change left. It is dealt with before the next change.
+/// The rest of a failed change. It must be cleaned up before the next change.
 #[derive(Debug, Default)]
 pub(super) enum Unfinished {
     #[default]
     Nothing,
-    /// Rows that must not count: the next flip would make them visible.
+    /// Rows that must be removed: the next flip would make them visible.
     Rows(Vec<Slot>),
     /// A flip that may have happened.
     Flip,

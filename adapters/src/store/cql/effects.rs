@@ -114,8 +114,8 @@ impl Shared {
         changes.add(&self.database.cql.put_seen, values);
     }
 
-    /// Returns the owner of an actor: since when rows of older epochs do not count, but for the outbox rows of older
-    /// epochs up to these places.
+    /// Returns the epoch of an actor's owner: rows of older epochs do not count. Also returns, for each older epoch, the
+    /// last position in the outbox that still counts.
     pub(super) async fn owner(
         &self,
         key: &Key<'_>,

@@ -32,8 +32,8 @@ impl Shared {
         self.commit(changes, self.stamp().await?).await
     }
 
-    /// Removes the rows that a change has replaced, and its own rows of names that it has removed. What is left after
-    /// a crash does not count, and goes with the next change of its name.
+    /// Removes the rows that a change has replaced, and the change's own rows of removed names. Rows that a crash leaves do
+    /// not count; the next change of their name removes them.
     pub(super) async fn drop_replaced(
         &self,
         epoch: i64,

@@ -33,12 +33,12 @@ pub(super) struct Answer {
     _untaken: Option<Untaken>,
 }
 
-/// Who waits for a save, among those that were requested together.
+/// The caller that waits for a save of a batch.
 #[derive(Debug)]
 pub(super) struct Waiter {
     /// Index of the save.
     pub(super) index: usize,
-    /// Has a place for each save.
+    /// Its capacity is the number of saves.
     pub(super) answers: mpsc::Sender<(usize, Answer)>,
 }
 

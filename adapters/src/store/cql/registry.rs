@@ -1,8 +1,8 @@
 //! Registry: what is registered, spread over partitions.
 //!
 //! A change may have more names than one write takes, in many partitions. Its rows are written first, each with the
-//! change's number. Then one row flips: the last change of this owner's epoch that counts. Until then no read returns
-//! the rows, so a change is applied as a whole or not at all.
+//! change's number. Then one row *flips*: it holds the number of the last change of this owner's epoch that counts. Until
+//! then no read returns the new rows, so a change is applied as a whole or not at all.
 
 use std::collections::BTreeMap;
 
@@ -122,7 +122,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Deals with what a failed change left; claims an epoch when nobody has.
+    /// Cleans up after a failed change; claims an epoch if there is none yet.
     async fn finish_former(&self, book: &mut Book) -> Result<(), StoreError> {
         let epoch = match self.fence.own() {
             0 => self.claim().await?,
@@ -130,7 +130,7 @@ impl Shared {
         };
         let epoch = signed(epoch)?;
         if book.epoch != epoch {
-            // Nobody else writes under it, and what this owner wrote under an earlier one never counts any more.
+            // No other process writes under the new epoch, and rows of this owner's earlier epoch never count again.
             *book = Book::new(epoch, 0);
         }
         match &book.unfinished {

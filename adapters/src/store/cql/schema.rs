@@ -122,7 +122,7 @@ impl Schema<'_> {
         Ok(())
     }
 
-    /// Drops the table of the former schema whose content stands elsewhere now.
+    /// Drops the table of the former schema whose content has been moved.
     async fn drop_former(&self) -> Result<(), CqlOpenError> {
         let keyspace = self.options.keyspace_name();
         self.run(&format!("DROP TABLE IF EXISTS \"{keyspace}\".{OLD_REGISTRY}")).await

@@ -3,8 +3,8 @@
 //! Each stamp is higher than every earlier stamp, even one of an earlier start with a fast clock.
 //! Otherwise, after the clock is set back, old deletions and registrations would win over new ones. So
 //! stamps stay below a ceiling that is stored in the database, and a start continues above the stored
-//! ceiling. The ceiling is also the timestamp of its own write, so the highest ceiling wins, whoever writes
-//! it.
+//! ceiling. The ceiling is also the timestamp of its own write, so the highest of several written ceilings
+//! stays.
 
 use std::sync::Arc;
 

@@ -27,7 +27,7 @@ const TRIES: u32 = 8;
 /// A row without its content: kind, epoch, place, version of a head, seen effects, last places of older epochs.
 type Bare = (i8, i64, i64, Option<i64>, Option<SeenMap>, Option<BTreeMap<i64, i64>>);
 
-/// What counts of an actor.
+/// The rows of an actor that count.
 struct ActorRows {
     /// Epoch of the owner.
     owner: i64,

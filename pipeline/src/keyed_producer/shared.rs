@@ -1,7 +1,7 @@
 //! Shared: the machine behind its lock, and how grants leave the lock.
 
-use std::sync::{Arc, Weak};
-use std::task::{Wake, Waker};
+use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::buffer::{Capacity, Refused, Rejected};
 use crate::dispatcher::keyed::{EventId, Keyed, KeyedGrant};
-use crate::gate::{Entry, Gate, Gated, GivenUp};
+use crate::gate::{Gate, Gated};
 use crate::guard;
 use crate::keyed_producer::{KeyedEvent, KeyedOptions, Turn};
 use crate::metrics::{ProducerMetrics, TurnTimes};
@@ -19,6 +19,10 @@ use crate::subscription::{
     Upstream, channel,
 };
 use crate::sync::Mutex;
+
+mod gated;
+
+use gated::{GateWaker, TimedGate};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
@@ -104,34 +108,6 @@ impl<T: KeyedEvent> State<T> {
             Vec::new()
         };
         After { outgoing, ended, is_idle }
-    }
-}
-
-/// Asks the gate of an event for an event in the queue.
-struct TimedGate<T>(Box<dyn Gate<T>>);
-
-impl<T> Gate<Timed<T>> for TimedGate<T> {
-    fn concerns(&self, timed: &Timed<T>) -> bool {
-        self.0.concerns(&timed.event)
-    }
-
-    fn enter(&self, timed: &mut Timed<T>, waker: &Waker) -> Entry {
-        self.0.enter(&mut timed.event, waker)
-    }
-
-    fn leave(&self, timed: &mut Timed<T>) -> Option<GivenUp> {
-        self.0.leave(&mut timed.event)
-    }
-}
-
-/// Tries the line in front of the gate again when the gate wakes it.
-struct GateWaker<T: KeyedEvent>(Weak<KeyedShared<T>>);
-
-impl<T: KeyedEvent> Wake for GateWaker<T> {
-    fn wake(self: Arc<Self>) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.with(|state| state.machine.reopen());
-        }
     }
 }
 

@@ -1,15 +1,19 @@
 //! Compares the keyed machine with a simple model, with random steps.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::task::Waker;
 
-use parking_lot::Mutex;
-use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
 use crate::gate::{Entry, Gate, Gated};
+
+mod places;
+mod steps;
+
+pub(super) use steps::{Step, steps};
+
+use places::Places;
 
 /// An event: its key, its number within the run, its class, and whether it may be shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,85 +24,7 @@ pub(super) struct Mail {
     gone: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Step {
-    Push { key: u8, class: u32, exempt: bool, gone: bool },
-    Remove { number: u32 },
-    ShedLate { key: u8, class: u32, most: usize },
-    Take { class: u32, to: u32 },
-    Limit { class: u32, limit: usize },
-    Subscribe { max: usize, min: usize },
-    Cancel { which: usize },
-    Grant,
-    Release { which: usize },
-    Park { which: usize },
-    Resume { which: usize, class: u32 },
-    Forget { which: usize },
-    Free { which: usize },
-    Pause { key: u8 },
-    ResumeKey { key: u8 },
-    EndPauses,
-}
-
-pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let (key, class, which) = (0u8..6, 0u32..4, 0usize..50);
-    let step = prop_oneof![
-        8 => (key.clone(), class.clone(), any::<bool>(), any::<bool>())
-            .prop_map(|(key, class, exempt, gone)| Step::Push { key, class, exempt, gone }),
-        2 => (0u32..60).prop_map(|number| Step::Remove { number }),
-        1 => (key.clone(), class.clone(), 0usize..5)
-            .prop_map(|(key, class, most)| Step::ShedLate { key, class, most }),
-        1 => (class.clone(), class.clone()).prop_map(|(class, to)| Step::Take { class, to }),
-        1 => (class.clone(), prop_oneof![Just(usize::MAX), 0usize..3])
-            .prop_map(|(class, limit)| Step::Limit { class, limit }),
-        1 => (1usize..6, 0usize..6)
-            .prop_map(|(max, min)| Step::Subscribe { max, min: min.min(max - 1) }),
-        1 => which.clone().prop_map(|which| Step::Cancel { which }),
-        8 => Just(Step::Grant),
-        6 => which.clone().prop_map(|which| Step::Release { which }),
-        2 => which.clone().prop_map(|which| Step::Park { which }),
-        2 => (which.clone(), class).prop_map(|(which, class)| Step::Resume { which, class }),
-        1 => which.clone().prop_map(|which| Step::Forget { which }),
-        4 => which.prop_map(|which| Step::Free { which }),
-        2 => key.clone().prop_map(|key| Step::Pause { key }),
-        2 => key.prop_map(|key| Step::ResumeKey { key }),
-        1 => Just(Step::EndPauses),
-    ];
-    prop::collection::vec(step, 0..300)
-}
-
 const PER_KEY: usize = 4;
-
-/// A gate with this many places. Even keys need one, and key 0 may hold one at a time. Remembers who holds them.
-const PLACES: usize = 3;
-
-#[derive(Debug, Clone, Default)]
-pub(super) struct Places(pub(super) Arc<Mutex<Vec<u8>>>);
-
-impl Places {
-    fn entry(&self, key: u8) -> Entry {
-        let held = self.0.lock();
-        match key {
-            0 if held.contains(&0) => Entry::Waits,
-            _ if held.len() >= PLACES => Entry::Full,
-            _ => Entry::Entered,
-        }
-    }
-}
-
-impl Gate<Mail> for Places {
-    fn concerns(&self, mail: &Mail) -> bool {
-        mail.key.is_multiple_of(2)
-    }
-
-    fn enter(&self, mail: &mut Mail, _: &Waker) -> Entry {
-        let entry = self.entry(mail.key);
-        if entry == Entry::Entered {
-            self.0.lock().push(mail.key);
-        }
-        entry
-    }
-}
 
 /// The machine and its model, which is as simple as possible.
 pub(super) struct Model {

@@ -1,119 +1,26 @@
 //! Ports: the traits through which the stages use the outside world.
 
 use std::fmt::Debug;
-use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
-use tower::Service;
 
-use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
+use crate::actor::{ActorId, ActorRef};
 use crate::history::{Interval, Keep, Page};
-use crate::invocation::{ActorInvocation, ActorInvocationResponse};
 use crate::outbox::{EffectRows, OutboxKey, OutboxRow, Seen};
 use crate::state::{Head, Revision, Timestamp};
+
+mod host;
+mod registry;
+
+pub use host::{Host, HostError, HostProbe};
+pub use registry::{Registered, RegisteredEntry, Registry, RegistryChange};
 
 /// Wall-clock time. All other time is tokio's, so that tests can pause it.
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
-}
-
-/// Why a user function returned no usable response.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum HostError {
-    /// No connection was made: the function never ran, a retry is safe.
-    #[error("cannot connect to the actor host at {address}: {reason}")]
-    Connect {
-        /// The address that was tried.
-        address: String,
-        /// The error of the operating system, and a hint.
-        reason: String,
-    },
-    /// The connection failed after the request was written, at least in part: the function may have run.
-    #[error("the actor host at {address} broke off: {reason}; the action may have run")]
-    Broken {
-        /// Which host.
-        address: String,
-        /// The error.
-        reason: String,
-    },
-    /// The host returned something that is no valid response: the function may have run.
-    #[error("the actor host at {address} answered {answer}; the action may have run")]
-    Garbled {
-        /// Which host.
-        address: String,
-        /// A description of what the host returned.
-        answer: String,
-    },
-    /// The answer was not read, because other answers held all bytes for too long: the function ran.
-    #[error("the answer of the actor host at {address} found no free bytes; the action ran")]
-    Unread {
-        /// Which host.
-        address: String,
-    },
-}
-
-impl HostError {
-    /// Which host it is.
-    pub fn address(&self) -> &str {
-        match self {
-            HostError::Connect { address, .. }
-            | HostError::Broken { address, .. }
-            | HostError::Garbled { address, .. }
-            | HostError::Unread { address, .. } => address,
-        }
-    }
-
-    /// Whether the user function certainly never ran.
-    pub fn is_unsent(&self) -> bool {
-        matches!(self, HostError::Connect { .. })
-    }
-}
-
-/// Calls the user function. One call is at most one execution: never a retry after the request was sent.
-///
-/// Sets no limit on the response time; the invoke stage does. Dropping the future abandons the call.
-pub trait Host:
-    Service<
-        ActorInvocation,
-        Response = ActorInvocationResponse,
-        Error = HostError,
-        Future: Future + Send + 'static,
-    > + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<S> Host for S where
-    S: Service<
-            ActorInvocation,
-            Response = ActorInvocationResponse,
-            Error = HostError,
-            Future: Future + Send + 'static,
-        > + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}
-
-/// Tells whether a host accepts connections.
-pub trait HostProbe: Debug + Send + Sync + 'static {
-    /// Connects to a host and closes the connection. The stage sets the deadline.
-    fn probe(&self, address: &HostAddress) -> BoxFuture<'static, Result<(), HostError>>;
-}
-
-/// Finds every host absent.
-impl HostProbe for () {
-    fn probe(&self, address: &HostAddress) -> BoxFuture<'static, Result<(), HostError>> {
-        let (address, reason) = (address.to_string(), "nobody probes".to_owned());
-        Box::pin(std::future::ready(Err(HostError::Connect { address, reason })))
-    }
 }
 
 /// Why an operation of a store failed.
@@ -321,70 +228,6 @@ pub trait StateStore: Debug + Send + Sync + 'static {
 
     /// Durably starts a new epoch, higher than every earlier one. Called once per start of the proxy.
     fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>>;
-}
-
-/// An entry of the registry, kept across a restart.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Registered {
-    /// What is registered.
-    pub entry: RegisteredEntry,
-    /// The key under which the actor's state, history and rows lie: the identity with which the actor was first registered. An
-    /// actor whose parent has changed since goes on with it (decision 48), so its parent may differ from the entry's; system
-    /// and name are the same.
-    pub key: Arc<ActorId>,
-}
-
-/// What is registered under a (system, name).
-#[derive(Debug, Clone, PartialEq)]
-pub enum RegisteredEntry {
-    /// A definition that a host registered.
-    Definition(Arc<Definition>),
-    /// An instance of a definition.
-    Spawned {
-        /// Identity of the instance; the parent names the definition.
-        id: Arc<ActorId>,
-        /// Revision that the first activation loads, if any.
-        revision: Option<u64>,
-    },
-}
-
-impl Registered {
-    /// A definition whose state lies under its own identity.
-    pub fn definition(definition: Arc<Definition>) -> Self {
-        let key = Arc::new(definition.id.clone());
-        Self { entry: RegisteredEntry::Definition(definition), key }
-    }
-
-    /// An instance whose state lies under its own identity.
-    pub fn spawned(id: Arc<ActorId>, revision: Option<u64>) -> Self {
-        Self { key: id.clone(), entry: RegisteredEntry::Spawned { id, revision } }
-    }
-
-    /// The identity of the entry.
-    pub fn id(&self) -> &ActorId {
-        match &self.entry {
-            RegisteredEntry::Definition(definition) => &definition.id,
-            RegisteredEntry::Spawned { id, .. } => id,
-        }
-    }
-}
-
-/// A change to the registry.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RegistryChange {
-    /// Adds or replaces an entry under its (system, name).
-    Put(Registered),
-    /// Removes the entry of this (system, name).
-    Remove(Arc<ActorId>),
-}
-
-/// Stores definitions and spawned ids across a restart, because hosts do not register again by themselves.
-pub trait Registry: Debug + Send + Sync + 'static {
-    /// Returns all entries.
-    fn load(&self) -> BoxFuture<'static, Result<Vec<Registered>, StoreError>>;
-
-    /// Applies all changes in order, atomically and durably.
-    fn apply(&self, changes: Vec<RegistryChange>) -> BoxFuture<'static, Result<(), StoreError>>;
 }
 
 /// The node of an actor.

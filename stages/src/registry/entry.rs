@@ -6,18 +6,26 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::activation::Live;
-use crate::activation::incarnation::{CommitState, Incarnation};
+use crate::activation::incarnation::Incarnation;
 use crate::actor::{ActorId, ActorRef, Definition};
 use crate::error::Error;
 use crate::places::held::Held;
 use crate::registry::known_host::KnownHost;
 use crate::state::Timestamp;
 use crate::turn_time::MeanTurn;
+
+mod checked_out;
+mod live_place;
+
+pub(crate) use checked_out::CheckedOut;
+
+pub(super) use live_place::LivePlace;
+
+use live_place::PlaceCell;
 
 /// A definition, and the number of the limit on calls in flight that all definitions of its host share.
 #[derive(Debug, Clone)]
@@ -126,35 +134,6 @@ pub(crate) struct Entry {
     pub(super) live_bytes: AtomicUsize,
     /// Whether it was asked to leave memory and has not answered yet.
     pub(crate) leaving: AtomicBool,
-}
-
-/// A place in one of the lists of live actors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LivePlace {
-    pub(super) stateful: bool,
-    pub(super) index: usize,
-}
-
-/// A [`LivePlace`] or none, in one word.
-#[derive(Debug, Default)]
-pub(super) struct PlaceCell(AtomicUsize);
-
-impl PlaceCell {
-    pub(super) fn get(&self) -> Option<LivePlace> {
-        let word = self.0.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(LivePlace { stateful: word % 2 == 1, index: word / 2 })
-    }
-
-    pub(super) fn set(&self, place: Option<LivePlace>) {
-        let word = place.map_or(0, |place| 2 * place.index + usize::from(place.stateful) + 1);
-        self.0.store(word, Ordering::Relaxed);
-    }
-
-    pub(super) fn take(&self) -> Option<LivePlace> {
-        let place = self.get();
-        self.set(None);
-        place
-    }
 }
 
 impl Entry {
@@ -294,43 +273,5 @@ impl Entry {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("actor", &self.actor).finish_non_exhaustive()
-    }
-}
-
-/// An actor's live state, taken out of its entry. If it is dropped without being [checked in](Self::check_in), by a panic or
-/// an abort, the state is lost and the next call loads the actor again.
-#[derive(Debug)]
-pub(crate) struct CheckedOut {
-    pub(crate) entry: Arc<Entry>,
-    pub(crate) spec: Spec,
-    pub(crate) live: Box<Live>,
-}
-
-impl CheckedOut {
-    /// Takes the live state if it is in memory and usable.
-    ///
-    /// # Errors
-    /// When a commit of the actor is in doubt.
-    pub(crate) fn take(entry: &Arc<Entry>) -> Result<Option<Self>, Error> {
-        let mut memory = entry.memory.lock();
-        match memory.incarnation.as_ref().map(|incarnation| incarnation.commit_state()) {
-            None | Some(CommitState::Clean) => {}
-            Some(CommitState::InDoubt) => {
-                return Err(Error::Overloaded {
-                    reason: "the outcome of the actor's last commit is not known yet".into(),
-                    retry_after: Duration::from_secs(1),
-                });
-            }
-            Some(CommitState::Abandoned(_)) => memory.live = None,
-        }
-        let live = memory.live.take();
-        drop(memory);
-        Ok(live.map(|live| CheckedOut { entry: entry.clone(), spec: entry.spec(), live }))
-    }
-
-    /// Puts the live state back for the next turn.
-    pub(crate) fn check_in(self) {
-        self.entry.note_state(self.live.content.bytes());
-        self.entry.memory.lock().live = Some(self.live);
     }
 }

@@ -1,0 +1,156 @@
+//! Timing: the deadlines of a call, and its progress, which both ends of a reply share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::signal::Signal;
+
+/// Time limits of the phases of a call (decision 1).
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// Queueing, lookup, activation and connecting, together.
+    pub start: Duration,
+    /// The host, from its receipt of the call.
+    pub host: Duration,
+    /// The commit, from the host's response.
+    pub commit: Duration,
+    /// How long an accepted asynchronous call may wait for its host or the store.
+    pub patience: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(10),
+            host: Duration::from_mins(1),
+            commit: Duration::from_secs(30),
+            patience: Duration::from_mins(1),
+        }
+    }
+}
+
+pub(super) const QUEUED: u8 = 0;
+const STARTED: u8 = 1;
+pub(super) const GIVEN_UP: u8 = 2;
+
+/// The call's progress, shared by both ends of a reply.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub(super) admitted: Instant,
+    /// [`QUEUED`], [`STARTED`] or [`GIVEN_UP`]. Either the call starts or its caller receives `NotStarted`, never both.
+    pub(super) phase: AtomicU8,
+    /// When the caller stops waiting, in microseconds after `admitted`.
+    pub(super) ends_after_us: AtomicU64,
+    /// Whether the caller set a bound on the whole call.
+    bounded: bool,
+    signal: Signal,
+}
+
+/// The signal of a call's turn, for tasks other than its own.
+#[derive(Debug, Clone)]
+pub(crate) struct SignalHandle(Arc<Progress>);
+
+impl Deref for SignalHandle {
+    type Target = Signal;
+
+    fn deref(&self) -> &Signal {
+        &self.0.signal
+    }
+}
+
+/// The deadlines of a call: for its start, and for its caller's wait.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    pub(super) progress: Arc<Progress>,
+    /// The host must have the action by then.
+    pub start_by: Instant,
+    limits: Deadlines,
+}
+
+impl Timing {
+    /// Starts the time of a call; `whole` is the caller's own bound on the whole call.
+    pub fn new(limits: Deadlines, whole: Option<Duration>) -> Self {
+        let admitted = Instant::now();
+        // A bound too large to count is no bound.
+        let ends_after_us = micros(whole.unwrap_or(limits.start));
+        let start_by = admitted + Duration::from_micros(ends_after_us);
+        let progress = Progress {
+            admitted,
+            phase: AtomicU8::new(QUEUED),
+            ends_after_us: AtomicU64::new(ends_after_us),
+            bounded: whole.is_some(),
+            signal: Signal::default(),
+        };
+        Self { progress: Arc::new(progress), start_by, limits }
+    }
+
+    /// Marks the call as started: from now on the action may have run. Returns false when the caller has already received
+    /// `NotStarted`; then the call must not start.
+    #[must_use]
+    pub fn start(&self) -> bool {
+        let Progress { phase, .. } = &*self.progress;
+        // Before the phase, so that a caller that sees `STARTED` also sees the new end.
+        self.extend(self.limits.host + self.limits.commit);
+        let began = phase.compare_exchange(QUEUED, STARTED, Ordering::AcqRel, Ordering::Acquire);
+        began != Err(GIVEN_UP)
+    }
+
+    /// Records that the host was not reached: the call waits as before.
+    pub fn unsent(&self) {
+        if !self.progress.bounded {
+            let ends = self.start_by.saturating_duration_since(self.progress.admitted);
+            self.progress.ends_after_us.store(micros(ends), Ordering::Release);
+        }
+        self.progress.phase.store(QUEUED, Ordering::Release);
+    }
+
+    fn extend(&self, phase: Duration) {
+        if !self.progress.bounded {
+            let ends = self.progress.admitted.elapsed() + phase;
+            self.progress.ends_after_us.store(micros(ends), Ordering::Release);
+        }
+    }
+
+    /// How long to try to reach a host when no caller waits.
+    pub fn patience(&self) -> Duration {
+        self.limits.patience
+    }
+
+    /// Returns the deadlines of the call at its next actor. A caller's own bound stays; without one, the phases start again.
+    #[must_use]
+    pub fn routed(mut self) -> Self {
+        if !self.progress.bounded {
+            self.start_by = Instant::now() + self.limits.start;
+            self.extend(self.limits.start + self.limits.commit);
+        }
+        self
+    }
+
+    /// The signal of the call's turn.
+    pub(crate) fn signal(&self) -> &Signal {
+        &self.progress.signal
+    }
+
+    /// An owned handle to the signal of the call's turn.
+    pub(crate) fn signal_handle(&self) -> SignalHandle {
+        SignalHandle(self.progress.clone())
+    }
+
+    /// Time since admission.
+    pub fn elapsed(&self) -> Duration {
+        self.progress.admitted.elapsed()
+    }
+
+    /// Whether the deadline for the start has passed.
+    pub fn is_late(&self) -> bool {
+        Instant::now() >= self.start_by
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

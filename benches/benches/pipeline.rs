@@ -31,8 +31,7 @@ fn main() {
     bench.run("one at a time: pulled, demand 1/0", |n| hop(n, demand(1, 0)));
     bench.run("one at a time: cast, demand 1/0", |n| cast(n, demand(1, 0)));
     bench.run("one at a time: cast, demand 1000/500", |n| cast(n, demand(1000, 500)));
-    bench.run("chain of three, service per event", |n| chain(n, false));
-    bench.run("chain of three, service per batch", |n| chain(n, true));
+    bench.run("chain of three", chain);
     bench.run("calls with a reply, 64 clients", calls);
     bench.run("keyed: push, grant, release; one key", |n| keyed(n, 1));
     bench.run("keyed: push, grant, release; 1000 keys", |n| keyed(n, 1000));
@@ -160,39 +159,14 @@ impl Service<u64> for Double {
     }
 }
 
-impl Service<Vec<u64>> for Double {
-    type Response = Vec<u64>;
-    type Error = Infallible;
-    type Future = Ready<Result<Vec<u64>, Infallible>>;
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-    fn call(&mut self, mut events: Vec<u64>) -> Self::Future {
-        for event in &mut events {
-            *event *= 2;
-        }
-        ready(Ok(events))
-    }
-}
-
 /// Counter, doubler, check: the first example of Elixir's GenStage.
-async fn chain(events: u64, batched: bool) {
+async fn chain(events: u64) {
     let drain = Drain::new();
     let (check, seen) = Check::new(2);
-    let first = count_to(events, &drain);
-    let consumer = if batched {
-        let middle = ProducerConsumer::spawn_batched("double", Demand::new(), Double, &drain);
-        middle.subscribe(&first, demand(1000, 500)).expect("open");
-        let last = Consumer::spawn_batched(BatchOptions::new("check", 500), |_| 8, check, &drain);
-        last.subscribe(&middle, demand(1000, 500)).expect("open");
-        last
-    } else {
-        let middle = ProducerConsumer::spawn("double", Demand::new(), Double, &drain);
-        middle.subscribe(&first, demand(1000, 500)).expect("open");
-        let last = Consumer::spawn(ONE, check, &drain);
-        last.subscribe(&middle, demand(1000, 500)).expect("open");
-        last
-    };
+    let middle = ProducerConsumer::spawn("double", Demand::new(), Double, &drain);
+    middle.subscribe(&count_to(events, &drain), demand(1000, 500)).expect("open");
+    let consumer = Consumer::spawn(ONE, check, &drain);
+    consumer.subscribe(&middle, demand(1000, 500)).expect("open");
     finish(consumer, drain, &seen, events).await;
 }
 

@@ -6,7 +6,6 @@
 //! the stage, and the service does not run again until the rest is gone.
 
 use std::fmt::Display;
-use std::future::Future;
 
 use tower::Service;
 
@@ -20,11 +19,9 @@ use crate::subscription::{
     Attach, Link, Subscribe, SubscribeError, SubscribeOptions, Subscription,
 };
 
-mod batched;
 mod producing_side;
 mod worker;
 
-use batched::Batched;
 use producing_side::ProducingSide;
 use worker::Worker;
 
@@ -37,7 +34,8 @@ pub struct ProducerConsumer<E, T: Send + 'static, D: Dispatcher<T> = Demand<T>> 
 
 impl<E: Send + 'static, T: Send + 'static, D: Dispatcher<T>> ProducerConsumer<E, T, D> {
     /// Starts a stage that runs each event through `service`, one after the other. It produces the
-    /// events that a response holds (an `Option`, an array, a `Vec`).
+    /// events that a response holds (an `Option`, an array, a `Vec`). A service that gathers events
+    /// returns none until it has enough.
     pub fn spawn<S>(name: &'static str, dispatcher: D, service: S, drain: &Drain) -> Self
     where
         S: Service<E> + Send + 'static,
@@ -45,38 +43,11 @@ impl<E: Send + 'static, T: Send + 'static, D: Dispatcher<T>> ProducerConsumer<E,
         S::Future: Send + 'static,
         S::Error: Display + Send,
     {
-        ProducerConsumer::start(name, dispatcher, drain, |side, inbox| {
-            Worker { side, service }.run(inbox)
-        })
-    }
-
-    /// Starts a stage that runs many events through `service` at once: those that came together, and
-    /// no more than are asked of the stage.
-    pub fn spawn_batched<S>(name: &'static str, dispatcher: D, service: S, drain: &Drain) -> Self
-    where
-        S: Service<Vec<E>> + Send + 'static,
-        S::Response: IntoIterator<Item = T> + Send,
-        S::Future: Send + 'static,
-        S::Error: Display + Send,
-    {
-        ProducerConsumer::start(name, dispatcher, drain, |side, inbox| {
-            Batched { side, service }.run(inbox)
-        })
-    }
-
-    fn start<F>(
-        name: &'static str,
-        dispatcher: D,
-        drain: &Drain,
-        run: impl FnOnce(ProducingSide<T, D>, Inbox<E>) -> F,
-    ) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
         let producer = Producer::fed(name, dispatcher);
         let inbox = Inbox::new(drain, false);
         let consumer = Consumer::of(&inbox);
-        drain.supervise(name, run(ProducingSide::new(name, &producer.shared), inbox));
+        let side = ProducingSide::new(name, &producer.shared);
+        drain.supervise(name, Worker { side, service }.run(inbox));
         ProducerConsumer { consumer, producer }
     }
 

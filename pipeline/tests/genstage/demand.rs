@@ -52,8 +52,8 @@ async fn events_pass_a_chain_in_order_and_the_end_of_the_source_ends_it() {
 async fn a_producer_consumer_asks_upstream_only_when_it_is_asked() {
     let drain = Drain::new();
     let (counter, asked) = count_to(5000, &drain);
-    let same = service_fn(|events: Vec<u64>| ready(Ok::<_, Infallible>(events)));
-    let stage = ProducerConsumer::spawn_batched("same", Demand::new(), same, &drain);
+    let same = service_fn(|event: u64| ready(Ok::<_, Infallible>(Some(event))));
+    let stage = ProducerConsumer::spawn("same", Demand::new(), same, &drain);
     stage.subscribe(&counter, demand(100, 50)).unwrap();
     quiesce().await;
     assert!(asked.lock().is_empty(), "nobody has asked the stage");

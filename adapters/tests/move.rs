@@ -305,8 +305,8 @@ async fn a_file_that_is_damaged_cut_short_or_of_a_later_format_changes_nothing()
         (whole[..middle].to_vec(), format!("is damaged in line {}", lines_to(&whole[..middle]))),
         (whole[..last_line].to_vec(), format!("is damaged in line {}: it ends here", lines - 1)),
         (
-            b"{\"tidegate_export\":{\"format\":2}}\n".to_vec(),
-            "has format 2, this Tidegate knows formats up to 1".into(),
+            b"{\"tidegate_export\":{\"format\":3}}\n".to_vec(),
+            "has format 3, this Tidegate knows formats up to 2".into(),
         ),
         (b"PK\x03\x04".to_vec(), "line 1: no header of an export".into()),
         ([&whole[..], b"{}\n"].concat(), format!("line {}", lines + 1)),

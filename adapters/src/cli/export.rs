@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tidegate_stages::ports::Clock;
 use tracing::warn;
 
-use super::offline::{settings, with_store};
+use super::offline::{settings, with_effects, with_store};
 use super::print;
 use crate::app::StartError;
 use crate::app::stores::Purpose;
@@ -46,11 +46,12 @@ impl ExportArgs {
         let exported = with_store(&settings, Purpose::Read, async |store| {
             self.export(&settings, store.states.clone(), &*store.registry).await
         });
-        let Exported { registered, actors, revisions, bytes } = exported.await?;
+        let Exported { registered, actors, revisions, outbox, bytes } = exported.await?;
         let file = self.file.display();
         print(&format!(
-            "exported {registered} registered entries, {actors} actors and {revisions} revisions \
-             ({bytes} bytes) to {file}\n"
+            "exported {registered} registered entries, {actors} actors and {revisions} revisions{} ({bytes} bytes) to \
+             {file}\n",
+            with_effects(outbox)
         ))
     }
 

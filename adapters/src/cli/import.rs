@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::offline::{settings, with_store};
+use super::offline::{settings, with_effects, with_store};
 use super::print;
 use crate::app::StartError;
 use crate::app::stores::Purpose;
@@ -44,7 +44,7 @@ impl ImportArgs {
             };
             let job = Import { file, vault: &settings.vault, merge: self.merge };
             let done = import(store.states.clone(), &*store.registry, notes, job).await?;
-            let Imported { registered, actors, revisions, kept, differing } = done;
+            let Imported { registered, actors, revisions, outbox, kept, differing } = done;
             let there = if kept > 0 {
                 format!(
                     "; {kept} of these actors were there already and stay as they were, {differing} of them in another \
@@ -54,7 +54,8 @@ impl ImportArgs {
                 String::new()
             };
             Ok(format!(
-                "imported {registered} registered entries, {actors} actors and {revisions} revisions{there}"
+                "imported {registered} registered entries, {actors} actors and {revisions} revisions{}{there}",
+                with_effects(outbox)
             ))
         });
         print(&format!("{}\n", done.await?))

@@ -32,3 +32,8 @@ pub(super) async fn with_store<T>(
     store.close(CLOSING).await;
     done
 }
+
+/// Tells of effects that are moved too, if there are any.
+pub(super) fn with_effects(outbox: u64) -> String {
+    if outbox == 0 { String::new() } else { format!(", with {outbox} undelivered effects") }
+}

@@ -49,13 +49,15 @@ fn read(
     };
     header.check_seal(vault).map_err(key)?;
     let first = reader.mark();
-    let (mut grammar, mut systems) = (Grammar::default(), BTreeSet::new());
+    let (mut grammar, mut systems) = (Grammar::of_format(header.format), BTreeSet::new());
     while let Some(line) = reader.next()? {
         let item = grammar.take(line, header.seal(vault)).map_err(|why| reader.damaged(why))?;
         let system = match &item {
             Item::Registered(entry) => &entry.id().system,
             Item::Actor(actor) => &actor.system,
-            Item::Revision(_) | Item::Head(_) | Item::End => continue,
+            Item::Revision(_) | Item::Outbox(_) | Item::Seen(_) | Item::Head(_) | Item::End => {
+                continue;
+            }
         };
         if !systems.contains(system) {
             systems.insert(system.clone());

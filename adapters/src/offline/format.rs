@@ -1,40 +1,47 @@
 //! Format: the lines of an export, one JSON object each.
 //!
 //! ```text
-//! {"tidegate_export":{"format":1,"by":"0.1.0","at":"2026-01-31T12:00:00Z","seal":null},"sum":"…"}
+//! {"tidegate_export":{"format":2,"by":"0.1.0","at":"2026-01-31T12:00:00Z","seal":null},"sum":"…"}
 //! {"definition":{"system":"shop","name":"cart","host":"127.0.0.1:8090","retired":false,"raw":"…"},"sum":"…"}
 //! {"spawned":{"system":"shop","name":"cart-1","parent":"cart","revision":null},"sum":"…"}
 //! {"actor":{"system":"shop","name":"cart-1","parent":"cart"},"sum":"…"}
 //! {"revision":{"revision":1,"version":3,"incarnation":1,"epoch":1,"status":"ACTIVATED","at_us":1764000000123456,
 //!              "tags":{},"state":{"type_url":"…","value":"…"}},"sum":"…"}
-//! {"head":{"revision":1,"version":4,…,"state":null,"outbox":["…"]},"sum":"…"}
-//! {"end":{"registered":2,"actors":1,"revisions":1},"sum":"…"}
+//! {"outbox":{"epoch":1,"place":0,"effect":{"epoch":1,"activation":1,"number":0},"record":"…"},"sum":"…"}
+//! {"seen":{"kind":"ACTOR","system":"shop","name":"till","effect":{"epoch":1,"activation":2,"number":0}},"sum":"…"}
+//! {"head":{"revision":1,"version":4,…,"state":null},"sum":"…"}
+//! {"end":{"registered":2,"actors":1,"revisions":1,"outbox":1,"seen":1},"sum":"…"}
 //! ```
-//! The order is: the header; the registered entries; for each actor its name, its revisions ascending and
-//! its head; the end, with counts. Values are base64, times are microseconds since the Unix epoch, numbers
-//! are below 2^63. `raw` is the registered `Actor` message. If `seal` is set, values of states and entries
-//! of outboxes are sealed (see [`Vault`](crate::store::Vault)), and `seal` is a text sealed with the same
-//! key.
+//! The order is: the header; the registered entries; for each actor its name, its revisions ascending, the
+//! effects in its outbox ascending, the newest effects that it has seen by source, and its head; the end,
+//! with counts. The head is `null` for an actor that has rows of effects only. Values are base64, times are
+//! microseconds since the Unix epoch, numbers are below 2^63. `raw` is the registered `Actor` message.
+//! `key_parent`, in an entry, is the parent under which the actor's state lies, where it is not the entry's
+//! own. If `seal` is set, values of states and records of effects are sealed (see
+//! [`Vault`](crate::store::Vault)), and `seal` is a text sealed with the same key.
+//!
+//! Format 1 has neither `outbox` nor `seen`, and a list `outbox` in each head, which nothing ever filled.
 //!
 //! `sum` is the last member of a line: XXH3-64, in hex, of the line's bytes before `,"sum"`. Its seed is
 //! the sum of the line before (0 for the first line), so a changed, lost or moved line is detected. A file
 //! written by hand may omit all sums.
 
-use std::sync::Arc;
+mod effects;
+mod registered;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tidegate_stages::actor::{ActorId, HostAddress};
-use tidegate_stages::ports::{Registered, RegisteredEntry};
+use tidegate_stages::actor::ActorId;
 use tidegate_stages::state::{self, ActorState, Any, Tags, Timestamp};
 
 use crate::store::{SealError, Vault};
-use crate::wire;
+pub(super) use effects::{outbox_in, outbox_out, seen_in, seen_out};
+pub(super) use registered::{definition_in, registered_out, spawned_in};
 
 /// The format that this version writes; also the newest that it reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// The text that `seal` holds, sealed.
 const SEAL_TEXT: &[u8] = b"exported by tidegate";
 
@@ -43,11 +50,13 @@ const SEAL_TEXT: &[u8] = b"exported by tidegate";
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Line {
     TidegateExport(Header),
-    Definition(Definition),
-    Spawned(Spawned),
+    Definition(registered::Definition),
+    Spawned(registered::Spawned),
     Actor(Actor),
     Revision(Revision),
-    Head(Head),
+    Outbox(effects::Outbox),
+    Seen(effects::Seen),
+    Head(Option<Head>),
     End(Counts),
 }
 
@@ -61,29 +70,6 @@ pub(super) struct Header {
     pub(super) at: String,
     /// A known text, sealed like the values; `None` when values are in the clear.
     pub(super) seal: Option<Base64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Definition {
-    system: String,
-    name: String,
-    host: String,
-    retired: bool,
-    raw: Base64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key_parent: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Spawned {
-    system: String,
-    name: String,
-    parent: String,
-    revision: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key_parent: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +120,8 @@ pub(super) struct Head {
     at_us: u64,
     tags: Tags,
     state: Option<State>,
+    /// Of format 1; not read.
+    #[serde(default, skip_serializing)]
     outbox: Vec<Base64>,
 }
 
@@ -144,6 +132,12 @@ pub(super) struct Counts {
     pub(super) registered: u64,
     pub(super) actors: u64,
     pub(super) revisions: u64,
+    /// Format 1 has none.
+    #[serde(default)]
+    pub(super) outbox: u64,
+    /// Format 1 has none.
+    #[serde(default)]
+    pub(super) seen: u64,
 }
 
 /// Bytes, as base64 in JSON.
@@ -212,49 +206,6 @@ impl Header {
     }
 }
 
-pub(super) fn registered_out(entry: &Registered) -> Line {
-    let key_parent = (entry.key.parent != entry.id().parent).then(|| entry.key.parent.clone());
-    match &entry.entry {
-        RegisteredEntry::Definition(definition) => Line::Definition(Definition {
-            system: definition.id.system.clone(),
-            name: definition.id.name.clone(),
-            host: definition.host.as_str().into(),
-            retired: definition.retired,
-            raw: Base64(definition.raw.clone()),
-            key_parent,
-        }),
-        RegisteredEntry::Spawned { id, revision } => Line::Spawned(Spawned {
-            system: id.system.clone(),
-            name: id.name.clone(),
-            parent: id.parent.clone(),
-            revision: *revision,
-            key_parent,
-        }),
-    }
-}
-
-pub(super) fn definition_in(line: Definition) -> Result<Registered, String> {
-    let host = HostAddress::new(&line.host);
-    let definition = wire::definition(line.raw.0, host, &line.system)
-        .map_err(|error| format!("`raw` {error}"))?;
-    if definition.id.system != line.system || definition.id.name != line.name {
-        return Err(format!("`raw` is the definition of {}", definition.id));
-    }
-    let definition = if line.retired { definition.retire() } else { definition };
-    Ok(with_key(Registered::definition(Arc::new(definition)), line.key_parent))
-}
-
-pub(super) fn spawned_in(line: Spawned) -> Registered {
-    let id = ActorId { name: line.name, system: line.system, parent: line.parent };
-    with_key(Registered::spawned(Arc::new(id), line.revision), line.key_parent)
-}
-
-fn with_key(entry: Registered, key_parent: Option<String>) -> Registered {
-    let Some(parent) = key_parent else { return entry };
-    let key = ActorId { parent, ..entry.id().clone() };
-    Registered { key: Arc::new(key), ..entry }
-}
-
 pub(super) fn actor_out(id: &ActorId) -> Line {
     let ActorId { name, system, parent } = id.clone();
     Line::Actor(Actor { system, name, parent })
@@ -315,8 +266,8 @@ pub(super) fn revision_in(line: Revision, seal: Seal<'_>) -> Result<state::Revis
     })
 }
 
-pub(super) fn head_out(head: state::Head, seal: Seal<'_>) -> Line {
-    Line::Head(Head {
+pub(super) fn head_out(head: Option<state::Head>, seal: Seal<'_>) -> Line {
+    Line::Head(head.map(|head| Head {
         revision: head.revision,
         version: head.version,
         incarnation: head.incarnation,
@@ -326,7 +277,7 @@ pub(super) fn head_out(head: state::Head, seal: Seal<'_>) -> Line {
         tags: head.content.tags,
         state: state_out(head.content.state, seal),
         outbox: Vec::new(),
-    })
+    }))
 }
 
 pub(super) fn head_in(line: Head, seal: Seal<'_>) -> Result<state::Head, String> {

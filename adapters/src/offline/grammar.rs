@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidegate_stages::actor::{ActorId, check_name};
 use tidegate_stages::history::Position;
+use tidegate_stages::outbox::{EffectId, EffectSource, OutboxKey, OutboxRow, Seen, SourceKind};
 use tidegate_stages::ports::Registered;
 use tidegate_stages::state::{Head, Revision};
 
@@ -21,8 +22,12 @@ pub(super) enum Item {
     Actor(Arc<ActorId>),
     /// A revision of the current actor.
     Revision(Revision),
-    /// The head of the current actor; the actor's last line.
-    Head(Head),
+    /// An effect in the outbox of the current actor.
+    Outbox(OutboxRow),
+    /// What the current actor has seen of one source.
+    Seen(Seen),
+    /// The head of the current actor; the actor's last line. `None`: it has rows of effects only.
+    Head(Option<Head>),
     /// The end of the file.
     End,
 }
@@ -38,20 +43,37 @@ pub(super) enum Part {
 }
 
 /// The state on which the next line depends.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Grammar {
+    /// The format of the file.
+    format: u32,
     pub(super) part: Part,
     pub(super) counts: Counts,
-    /// The current actor and the place of its last revision.
-    pub(super) open: Option<(Arc<ActorId>, Option<Position>)>,
-    /// The last complete actor.
-    pub(super) last: Option<Arc<ActorId>>,
+    /// The current actor.
+    pub(super) open: Option<Open>,
+    /// The last complete actor, and whether it has a head.
+    pub(super) last: Option<(Arc<ActorId>, bool)>,
+}
+
+/// How far the lines of an actor have come.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) actor: Arc<ActorId>,
+    /// The place of its last revision.
+    pub(super) place: Option<Position>,
+    row: Option<OutboxKey>,
+    source: Option<Arc<EffectSource>>,
 }
 
 impl Grammar {
+    /// Starts after the header.
+    pub(super) fn of_format(format: u32) -> Self {
+        Self::between(format, Part::default(), Counts::default())
+    }
+
     /// Starts between two actors, or before the first.
-    pub(super) fn between(part: Part, counts: Counts) -> Self {
-        Self { part, counts, open: None, last: None }
+    pub(super) fn between(format: u32, part: Part, counts: Counts) -> Self {
+        Self { format, part, counts, open: None, last: None }
     }
 
     /// Checks and parses the next line.
@@ -68,7 +90,13 @@ impl Grammar {
             Line::Spawned(line) => self.registered(format::spawned_in(line)),
             Line::Actor(line) => self.actor(format::actor_in(line)),
             Line::Revision(line) => self.revision(format::revision_in(line, seal)?),
-            Line::Head(line) => self.head(format::head_in(line, seal)?),
+            Line::Outbox(_) | Line::Seen(_) | Line::Head(None) if self.format < 2 => {
+                Err("is no line of format 1".into())
+            }
+            Line::Outbox(line) => self.outbox(format::outbox_in(line, seal)?),
+            Line::Seen(line) => self.seen(format::seen_in(line)),
+            Line::Head(Some(line)) => self.head(Some(format::head_in(line, seal)?)),
+            Line::Head(None) => self.head(None),
             Line::End(counts) => self.end(counts),
         }
     }
@@ -83,49 +111,80 @@ impl Grammar {
     }
 
     fn actor(&mut self, id: ActorId) -> Result<Item, String> {
-        if let Some((open, _)) = &self.open {
-            return Err(format!("the head of {open} is missing before it"));
+        if let Some(Open { actor, .. }) = &self.open {
+            return Err(format!("the head of {actor} is missing before it"));
         }
         check_id(&id)?;
-        let id = Arc::new(id);
+        let actor = Arc::new(id);
         self.part = Part::Actors;
-        self.open = Some((id.clone(), None));
-        Ok(Item::Actor(id))
+        self.open = Some(Open { actor: actor.clone(), place: None, row: None, source: None });
+        Ok(Item::Actor(actor))
     }
 
     fn revision(&mut self, revision: Revision) -> Result<Item, String> {
-        let Some((_, last)) = &mut self.open else {
-            return Err("a revision without its actor".into());
-        };
+        let open = open(&mut self.open)?;
         let Revision { revision: number, version, incarnation, epoch, at, .. } = revision;
         check_numbers(&[number, version, incarnation, epoch, at.0])?;
         let place = Position::of(&revision);
-        let ascends = last.is_none_or(|last| last.revision < place.revision && last.at <= place.at);
-        if number == 0 || !ascends {
+        let ascends =
+            open.place.is_none_or(|last| last.revision < place.revision && last.at <= place.at);
+        if number == 0 || !ascends || open.row.is_some() || open.source.is_some() {
             return Err(format!("revision {number} does not follow the one before it"));
         }
-        *last = Some(place);
+        open.place = Some(place);
         self.counts.revisions += 1;
         Ok(Item::Revision(revision))
     }
 
-    fn head(&mut self, head: Head) -> Result<Item, String> {
-        let Some((id, last)) = self.open.take() else {
-            return Err("a head without its actor".into());
-        };
-        let Head { revision, version, incarnation, epoch, at, .. } = head;
-        check_numbers(&[revision, version, incarnation, epoch, at.0])?;
-        if last.is_some_and(|last| last.revision > revision) {
-            return Err(format!("the head of {id} is older than its history"));
+    fn outbox(&mut self, row: OutboxRow) -> Result<Item, String> {
+        let open = open(&mut self.open)?;
+        let OutboxKey { epoch, place } = row.key;
+        check_numbers(&[epoch, place])?;
+        check_effect(row.id)?;
+        if open.row.is_some_and(|last| last >= row.key) || open.source.is_some() {
+            return Err(format!(
+                "place {place} of epoch {epoch} does not follow what is before it"
+            ));
         }
-        self.last = Some(id);
+        open.row = Some(row.key);
+        self.counts.outbox += 1;
+        Ok(Item::Outbox(row))
+    }
+
+    fn seen(&mut self, seen: Seen) -> Result<Item, String> {
+        let open = open(&mut self.open)?;
+        let source = &seen.source;
+        if source.kind == SourceKind::Actor {
+            check_name(&source.system).map_err(|error| format!("the system {error}"))?;
+            check_name(&source.name).map_err(|error| format!("the name {error}"))?;
+        }
+        check_effect(seen.id)?;
+        if open.source.as_ref().is_some_and(|last| last >= source) {
+            return Err(format!("source {} does not follow what is before it", source.name));
+        }
+        open.source = Some(source.clone());
+        self.counts.seen += 1;
+        Ok(Item::Seen(seen))
+    }
+
+    fn head(&mut self, head: Option<Head>) -> Result<Item, String> {
+        let open = self.open.take().ok_or_else(without_actor)?;
+        if let Some(head) = &head {
+            let Head { revision, version, incarnation, epoch, at, .. } = head;
+            check_numbers(&[*revision, *version, *incarnation, *epoch, at.0])?;
+        }
+        let newest = head.as_ref().map_or(0, |head| head.revision);
+        if open.place.is_some_and(|last| last.revision > newest) {
+            return Err(format!("the head of {} is older than its history", open.actor));
+        }
+        self.last = Some((open.actor, head.is_some()));
         self.counts.actors += 1;
         Ok(Item::Head(head))
     }
 
     fn end(&mut self, counts: Counts) -> Result<Item, String> {
-        if let Some((open, _)) = &self.open {
-            return Err(format!("the head of {open} is missing before it"));
+        if let Some(Open { actor, .. }) = &self.open {
+            return Err(format!("the head of {actor} is missing before it"));
         }
         if counts != self.counts {
             return Err(format!("it counts {counts:?}, and there were {:?}", self.counts));
@@ -135,6 +194,15 @@ impl Grammar {
     }
 }
 
+/// The actor that a line belongs to.
+fn open(open: &mut Option<Open>) -> Result<&mut Open, String> {
+    open.as_mut().ok_or_else(without_actor)
+}
+
+fn without_actor() -> String {
+    "a line of an actor without that actor".into()
+}
+
 fn check_id(id: &ActorId) -> Result<(), String> {
     check_name(&id.system).map_err(|error| format!("the system {error}"))?;
     check_name(&id.name).map_err(|error| format!("the name {error}"))?;
@@ -142,6 +210,10 @@ fn check_id(id: &ActorId) -> Result<(), String> {
         return Ok(());
     }
     check_name(&id.parent).map_err(|error| format!("the parent {error}"))
+}
+
+fn check_effect(id: EffectId) -> Result<(), String> {
+    check_numbers(&[id.epoch, id.activation, id.number])
 }
 
 fn check_numbers(numbers: &[u64]) -> Result<(), String> {

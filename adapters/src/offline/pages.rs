@@ -33,3 +33,19 @@ pub(super) fn actors(
         }
     })
 }
+
+/// Returns the actors of all systems that may have effects in their outbox.
+pub(super) async fn pending(
+    states: &Arc<dyn StateStore>,
+) -> Result<BTreeSet<Arc<ActorId>>, StoreError> {
+    let mut all = BTreeSet::new();
+    let mut after = None;
+    loop {
+        let page = states.pending(after.as_deref(), PAGE).await?;
+        after = page.items.last().cloned();
+        all.extend(page.items);
+        if !page.more {
+            return Ok(all);
+        }
+    }
+}

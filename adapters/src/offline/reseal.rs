@@ -108,8 +108,8 @@ impl Pass<'_> {
         self.epoch = Some(epoch);
         self.done.heads_written += 1;
         let bytes = head.content.bytes();
-        let save = Save::of_head(actor, Head { epoch, ..head }, false);
-        self.under_way.put(bytes, save_head(self.states.clone(), save).boxed()).await
+        let again = Save::of_head(actor, Head { epoch, ..head }, false);
+        self.under_way.put(bytes, save(self.states.clone(), again).boxed()).await
     }
 
     async fn page(&mut self, actor: Arc<ActorId>, page: Vec<Revision>) -> Result<(), OfflineError> {
@@ -124,7 +124,7 @@ pub(super) async fn claim(states: &Arc<dyn StateStore>) -> Result<u64, OfflineEr
     retried(|| states.claim_epoch()).await.map_err(OfflineError::store("claiming the store"))
 }
 
-pub(super) async fn save_head(states: Arc<dyn StateStore>, save: Save) -> Result<(), OfflineError> {
+pub(super) async fn save(states: Arc<dyn StateStore>, save: Save) -> Result<(), OfflineError> {
     let saving = OfflineError::store(format!("saving the state of {}", save.actor));
     let saved = retried(|| {
         let saved = states.save_all(vec![save.clone()]);

@@ -1,0 +1,110 @@
+//! Effects: the lines of an actor's outbox, and of what it has seen.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tidegate_stages::outbox::{self, EffectId, EffectSource, OutboxKey, OutboxRow, SourceKind};
+
+use super::{Base64, Line, Seal};
+
+/// An effect that is not delivered yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::offline) struct Outbox {
+    epoch: u64,
+    place: u64,
+    effect: Effect,
+    record: Base64,
+}
+
+/// The newest effect of a source that the actor has answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::offline) struct Seen {
+    kind: Kind,
+    system: String,
+    name: String,
+    effect: Effect,
+}
+
+/// The number of an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Effect {
+    epoch: u64,
+    activation: u64,
+    number: u64,
+}
+
+/// A kind of source.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Kind {
+    Actor,
+    Due,
+    Schedule,
+    Topic,
+}
+
+impl Kind {
+    /// All kinds, by their [numbers](SourceKind::number).
+    const ALL: [Self; 4] = [Self::Actor, Self::Due, Self::Schedule, Self::Topic];
+}
+
+fn effect_out(EffectId { epoch, activation, number }: EffectId) -> Effect {
+    Effect { epoch, activation, number }
+}
+
+fn effect_in(Effect { epoch, activation, number }: Effect) -> EffectId {
+    EffectId { epoch, activation, number }
+}
+
+pub(in crate::offline) fn outbox_out(row: OutboxRow, seal: Seal<'_>) -> Line {
+    let OutboxRow { key: OutboxKey { epoch, place }, id, record } = row;
+    Line::Outbox(Outbox { epoch, place, effect: effect_out(id), record: seal.out(record) })
+}
+
+pub(in crate::offline) fn outbox_in(line: Outbox, seal: Seal<'_>) -> Result<OutboxRow, String> {
+    let Outbox { epoch, place, effect, record } = line;
+    let key = OutboxKey { epoch, place };
+    Ok(OutboxRow { key, id: effect_in(effect), record: seal.open(record)? })
+}
+
+/// # Errors
+/// When this format has no name for the kind of the source.
+pub(in crate::offline) fn seen_out(seen: &outbox::Seen) -> Result<Line, String> {
+    let EffectSource { kind, system, name } = &*seen.source;
+    let number = kind.number();
+    let kind = Kind::ALL.get(usize::from(number)).copied();
+    let kind = kind.ok_or_else(|| format!("a source of effects of kind {number}"))?;
+    let (system, name) = (system.clone(), name.clone());
+    Ok(Line::Seen(Seen { kind, system, name, effect: effect_out(seen.id) }))
+}
+
+pub(in crate::offline) fn seen_in(line: Seen) -> outbox::Seen {
+    let Seen { kind, system, name, effect } = line;
+    let kind = match kind {
+        Kind::Actor => SourceKind::Actor,
+        Kind::Due => SourceKind::Due,
+        Kind::Schedule => SourceKind::Schedule,
+        Kind::Topic => SourceKind::Topic,
+    };
+    let source = EffectSource { kind, system, name };
+    outbox::Seen { source: Arc::new(source), id: effect_in(effect) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_source_keeps_its_name() {
+        for kind in [SourceKind::Actor, SourceKind::Due, SourceKind::Schedule, SourceKind::Topic] {
+            let source = EffectSource { kind, system: "s".into(), name: "n".into() };
+            let id = EffectId { epoch: 1, activation: 2, number: 3 };
+            let seen = outbox::Seen { source: source.into(), id };
+            let Line::Seen(line) = seen_out(&seen).unwrap() else { panic!("a line of this kind") };
+            assert_eq!(seen_in(line), seen);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Exports of every format are imported, and one of today's carries everything that a store holds.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod installation;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::sync::Arc;
+
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::outbox::{EffectId, EffectRows, OutboxKey, OutboxRow, Seen};
+use tidegate_stages::ports::{Save, StateStore};
+use tidegate_stages::testkit::conformance::effects::{appends, seen};
+use tidegate_stages::testkit::conformance::states::{id, keep};
+
+use installation::{content, export, fill, golden, joe, keyed, open, text};
+use support::tool::{run, store_in};
+
+/// Writes the golden exports of this version's format; run by hand when a format is new.
+#[tokio::test]
+#[ignore = "writes into the source tree"]
+async fn write_the_golden_exports() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    fill(&store).await;
+    let (clear, sealed) = (golden("export-v2.jsonl"), golden("export-v2-sealed.jsonl"));
+    assert!(!clear.exists() && !sealed.exists(), "golden data is never overwritten");
+    export(&store, &clear).await;
+    run(&["export", text(&sealed), "--sealed"], &keyed(&store)).await.said();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_of_every_format_is_imported_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    for format in [1, 2] {
+        let (clear, sealed) = (
+            golden(&format!("export-v{format}.jsonl")),
+            golden(&format!("export-v{format}-sealed.jsonl")),
+        );
+        let (store, file) =
+            (dir.path().join(format!("{format}")), dir.path().join(format!("{format}.jsonl")));
+        run(&["import", text(&clear)], &store_in(&store)).await.said();
+        export(&store, &file).await;
+        assert_eq!(content(&file), content(&clear), "format {format}");
+        let header = fs::read_to_string(&file).unwrap();
+        assert!(header.starts_with("{\"tidegate_export\":{\"format\":2,"));
+
+        let (store, file) =
+            (dir.path().join(format!("{format}s")), dir.path().join(format!("{format}s.jsonl")));
+        run(&["import", text(&sealed)], &store_in(&store)).await.refused(78);
+        run(&["import", text(&sealed)], &keyed(&store)).await.said();
+        run(&["export", text(&file)], &keyed(&store)).await.said();
+        assert_eq!(content(&file).len(), content(&sealed).len(), "format {format}");
+        let hidden = fs::read_to_string(&sealed).unwrap();
+        // "secret" and "effect".
+        assert!(!hidden.contains("c2VjcmV0") && !hidden.contains("ZWZmZWN0"), "format {format}");
+        if format == 2 {
+            assert_eq!(content(&file), content(&clear));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn effects_move_with_their_actors_and_actors_without_a_state_do_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fill(&path("first")).await;
+    let said = export(&path("first"), &path("file")).await;
+    let counts =
+        "exported 5 registered entries, 5 actors and 4 revisions, with 307 undelivered effects (";
+    assert!(said.starts_with(counts), "{said}");
+    let said = run(&["import", text(&path("file"))], &store_in(&path("second"))).await.said();
+    let counts =
+        "imported 5 registered entries, 5 actors and 4 revisions, with 307 undelivered effects\n";
+    assert_eq!(said, counts);
+    export(&path("second"), &path("again")).await;
+    assert_eq!(content(&path("again")), content(&path("file")));
+
+    let store = open(&path("second"));
+    let numbers = async |actor: &ActorId| {
+        let page = StateStore::outbox(&*store, actor, None, 9).await.unwrap();
+        page.items.iter().map(|row| row.id.number).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&joe()).await, [0, 1, 2]);
+    assert_eq!(StateStore::seen(&*store, &joe()).await.unwrap(), [seen("ann", 2), seen("till", 7)]);
+    let till = id("shop", "till", "cart");
+    assert_eq!(StateStore::load(&*store, &till).await.unwrap(), None, "it has no state");
+    assert_eq!(StateStore::seen(&*store, &till).await.unwrap(), [seen("joe", 1)]);
+    assert_eq!(numbers(&id("shop", "gone", "cart")).await, [4, 5]);
+    assert_eq!(store.pending(None, 9).await.unwrap().items.len(), 4);
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_with_effects_that_is_cut_anywhere_goes_on_to_the_same_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, whole, cut) =
+        (dir.path().join("store"), dir.path().join("whole"), dir.path().join("cut"));
+    fill(&store).await;
+    export(&store, &whole).await;
+    let complete = fs::read(&whole).unwrap();
+    let lines: Vec<_> = complete.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut kind = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let name = line.split(|byte| *byte == b':').next().unwrap().to_vec();
+        // Not behind each of many lines of a kind.
+        if kind.iter().rev().take_while(|last| **last == name).count() < 2 {
+            let len: usize = lines[..number].iter().map(|line| line.len()).sum();
+            for len in [len, len + line.len() / 2] {
+                fs::write(&cut, &complete[..len]).unwrap();
+                run(&["export", text(&cut), "--resume"], &store_in(&store)).await.said();
+                assert_eq!(content(&cut), content(&whole), "cut at {len}");
+            }
+        }
+        kind.push(name);
+    }
+    let former = golden("export-v1.jsonl");
+    fs::copy(&former, &cut).unwrap();
+    let refused = run(&["export", text(&cut), "--resume"], &store_in(&store)).await.refused(64);
+    assert!(refused.contains("was begun in format 1"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_into_a_store_with_effects_adds_each_of_them_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fill(&path("first")).await;
+    export(&path("first"), &path("file")).await;
+    // The target has deleted the actor that the file has: what it had seen is newer, one effect was not delivered.
+    let store = open(&path("target"));
+    let states: Arc<dyn StateStore> = store.clone();
+    let own = OutboxRow {
+        key: OutboxKey { epoch: 0, place: 9 },
+        id: EffectId { epoch: 7, activation: 7, number: 7 },
+        record: "own".into(),
+    };
+    let both = appends(1..2).appends.remove(0);
+    let held = EffectRows {
+        appends: vec![own, both],
+        seen: vec![seen("ann", 9)],
+        ..EffectRows::default()
+    };
+    let epoch = states.claim_epoch().await.unwrap();
+    keep(&states, vec![Save::of_rows(joe(), epoch, held)]).await;
+    drop(states);
+    store.close().await.unwrap();
+    drop(store);
+
+    let file = path("file");
+    let import = ["import", text(&file), "--merge"];
+    let refused = run(&import[..2], &store_in(&path("target"))).await.refused(64);
+    assert!(refused.contains("--merge"), "{refused}");
+    for _ in 0..2 {
+        run(&import, &store_in(&path("target"))).await.said();
+        let store = open(&path("target"));
+        let outbox = StateStore::outbox(&*store, &joe(), None, 9).await.unwrap();
+        let numbers: Vec<_> = outbox.items.iter().map(|row| row.id.number).collect();
+        assert_eq!(numbers, [7, 1, 0, 2]);
+        let all: Vec<Seen> = StateStore::seen(&*store, &joe()).await.unwrap();
+        assert_eq!(all, [seen("ann", 9), seen("till", 7)]);
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_of_effects_in_a_wrong_place_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, target) = (dir.path().join("file"), dir.path().join("target"));
+    let actor = "{\"actor\":{\"system\":\"s\",\"name\":\"a\",\"parent\":\"\"}}";
+    let outbox = |place: u64| {
+        format!(
+            "{{\"outbox\":{{\"epoch\":1,\"place\":{place},\"effect\":{{\"epoch\":1,\"activation\":1,\"number\":1}},\"record\":\"\"}}}}"
+        )
+    };
+    let seen = "{\"seen\":{\"kind\":\"ACTOR\",\"system\":\"s\",\"name\":\"b\",\"effect\":{\"epoch\":1,\"activation\":1,\"number\":1}}}";
+    let cases = [
+        (1, vec![actor.to_owned(), outbox(1)], 3, "no line of format 1"),
+        (1, vec![actor.to_owned(), "{\"head\":null}".to_owned()], 3, "no line of format 1"),
+        (2, vec![outbox(1)], 2, "without that actor"),
+        (2, vec![actor.to_owned(), outbox(2), outbox(2)], 4, "does not follow"),
+        (2, vec![actor.to_owned(), seen.to_owned(), seen.to_owned()], 4, "does not follow"),
+        (2, vec![actor.to_owned(), seen.to_owned(), outbox(1)], 4, "does not follow"),
+        (2, vec![actor.to_owned(), outbox(1 << 63)], 3, "not below 2^63"),
+    ];
+    for (format, lines, at, why) in cases {
+        let header = format!(
+            "{{\"tidegate_export\":{{\"format\":{format},\"by\":\"me\",\"at\":\"\",\"seal\":null}}}}"
+        );
+        fs::write(&file, [vec![header], lines].concat().join("\n") + "\n").unwrap();
+        let refused = run(&["import", text(&file)], &store_in(&target)).await.refused(65);
+        assert!(refused.contains(&format!("line {at}")) && refused.contains(why), "{refused}");
+        assert!(!target.exists(), "nothing was opened");
+    }
+}

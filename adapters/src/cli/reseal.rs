@@ -45,10 +45,7 @@ impl ResealArgs {
             let mut progress = Progress::new("sealing", registered.len() as u64);
             let done = reseal(store.states.clone(), vault, systems, &mut progress).await;
             progress.end();
-            let Resealed { actors, revisions, heads_written, revisions_written } = done?;
-            let mut text = format!(
-                "sealed again {heads_written} of {actors} states and {revisions_written} of {revisions} revisions\n"
-            );
+            let mut text = told(done?);
             if self.system.is_some() {
                 text +=
                     "other systems were left out: TIDEGATE_STATESTORE_OLD_KEYS is still needed\n";
@@ -61,4 +58,16 @@ impl ResealArgs {
         });
         print(&text.await?)
     }
+}
+
+fn told(done: Resealed) -> String {
+    let Resealed { actors, revisions, heads_written, revisions_written, effects, effects_written } =
+        done;
+    let states = format!("{heads_written} of {actors} states");
+    let revisions = format!("{revisions_written} of {revisions} revisions");
+    if effects == 0 {
+        return format!("sealed again {states} and {revisions}\n");
+    }
+    let effects = format!("{effects_written} of {effects} undelivered effects");
+    format!("sealed again {states}, {revisions} and {effects}\n")
 }

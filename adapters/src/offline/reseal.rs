@@ -10,6 +10,7 @@ use futures_util::{FutureExt, TryStreamExt};
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::Interval;
 use tidegate_stages::history_stream;
+use tidegate_stages::outbox::{EffectRows, OutboxRow};
 use tidegate_stages::ports::{Save, StateStore, StoreError};
 use tidegate_stages::state::{Head, Revision};
 
@@ -19,6 +20,10 @@ use crate::store::Vault;
 
 /// Limit of the bytes of states in concurrent writes.
 const WINDOW_BYTES: usize = 8 << 20;
+/// Effects in a page, and in one save.
+const PAGE: usize = 256;
+/// Bytes of the rows of effects in one save, and one row more. Every store takes a save of this size.
+pub(super) const ROWS_BYTES: usize = 1 << 20;
 
 /// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,13 +36,17 @@ pub struct Resealed {
     pub heads_written: u64,
     /// Revisions written again, including the others in their pages.
     pub revisions_written: u64,
+    /// Undelivered effects read.
+    pub effects: u64,
+    /// Undelivered effects written again, including the others in their pages.
+    pub effects_written: u64,
 }
 
 /// One pass through a store.
 struct Pass<'a> {
     states: Arc<dyn StateStore>,
     vault: &'a Vault,
-    /// Claimed before the first head is written.
+    /// Claimed before the first head or effect is written.
     epoch: Option<u64>,
     under_way: Writes,
     done: Resealed,
@@ -57,6 +66,7 @@ pub async fn reseal(
     let under_way = Writes::new(WINDOW_BYTES);
     let mut pass =
         Pass { states: states.clone(), vault, epoch: None, under_way, done: Resealed::default() };
+    let pending = pages::pending(&states).await.map_err(OfflineError::store("the outboxes"))?;
     for system in systems {
         let listing = || OfflineError::store(format!("the actors of system {system}"));
         let mut pages = pin!(pages::actors(states.clone(), system.clone(), None));
@@ -66,10 +76,15 @@ pub async fn reseal(
                 let done = pass.done;
                 progress.at(done.actors, || {
                     let Resealed { actors, revisions, .. } = done;
-                    let written = done.heads_written + done.revisions_written;
+                    let written =
+                        done.heads_written + done.revisions_written + done.effects_written;
                     format!("{actors} actors, {revisions} revisions; {written} written again")
                 });
             }
+        }
+        // With a state or without.
+        for actor in pending.iter().filter(|actor| actor.system == system) {
+            pass.effects(actor).await?;
         }
     }
     pass.under_way.finish().await?;
@@ -100,12 +115,55 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn head(&mut self, actor: Arc<ActorId>, head: Head) -> Result<(), OfflineError> {
-        let epoch = match self.epoch {
-            Some(epoch) => epoch,
-            None => claim(&self.states).await?,
-        };
+    /// Seals the effects in an actor's outbox. They keep their places.
+    async fn effects(&mut self, actor: &Arc<ActorId>) -> Result<(), OfflineError> {
+        let mut after = None;
+        loop {
+            let known = self.vault.stale();
+            let reading = OfflineError::store(format!("the outbox of {actor}"));
+            let page = self.states.outbox(actor, after, PAGE).await.map_err(reading)?;
+            after = page.items.last().map(|row| row.key);
+            self.done.effects += page.items.len() as u64;
+            if self.vault.stale() > known {
+                self.done.effects_written += page.items.len() as u64;
+                self.rows(actor, page.items).await?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn rows(
+        &mut self,
+        actor: &Arc<ActorId>,
+        rows: Vec<OutboxRow>,
+    ) -> Result<(), OfflineError> {
+        let epoch = self.epoch().await?;
+        let mut again = EffectRows::default();
+        let mut left = rows.into_iter().peekable();
+        while let Some(row) = left.next() {
+            again.appends.push(row);
+            let bytes = again.bytes();
+            if left.peek().is_none() || bytes >= ROWS_BYTES {
+                let rows = Save::of_rows(actor.clone(), epoch, std::mem::take(&mut again));
+                self.under_way.put(bytes, save(self.states.clone(), rows).boxed()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn epoch(&mut self) -> Result<u64, OfflineError> {
+        if let Some(epoch) = self.epoch {
+            return Ok(epoch);
+        }
+        let epoch = claim(&self.states).await?;
         self.epoch = Some(epoch);
+        Ok(epoch)
+    }
+
+    async fn head(&mut self, actor: Arc<ActorId>, head: Head) -> Result<(), OfflineError> {
+        let epoch = self.epoch().await?;
         self.done.heads_written += 1;
         let bytes = head.content.bytes();
         let again = Save::of_head(actor, Head { epoch, ..head }, false);

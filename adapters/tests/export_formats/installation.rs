@@ -20,7 +20,7 @@ use crate::support::proto::Kind;
 use crate::support::tool::{run, store_in};
 
 /// The key of the sealed fixtures.
-const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Effects of one actor: more than fit a page.
 const MANY: u64 = 300;
 

@@ -8,13 +8,15 @@ mod support;
 use std::fs;
 use std::sync::Arc;
 
+use tidegate::store::{EmbeddedStore, Key, Options, Vault};
+use tidegate::wire;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::outbox::{EffectId, EffectRows, OutboxKey, OutboxRow, Seen};
 use tidegate_stages::ports::{Save, StateStore};
 use tidegate_stages::testkit::conformance::effects::{appends, seen};
 use tidegate_stages::testkit::conformance::states::{id, keep};
 
-use installation::{content, export, fill, golden, joe, keyed, open, text};
+use installation::{KEY, content, export, fill, golden, joe, keyed, open, text};
 use support::tool::{run, store_in};
 
 /// Writes the golden exports of this version's format; run by hand when a format is new.
@@ -192,4 +194,32 @@ async fn lines_of_effects_in_a_wrong_place_are_damage() {
         assert!(refused.contains(&format!("line {at}")) && refused.contains(why), "{refused}");
         assert!(!target.exists(), "nothing was opened");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn undelivered_effects_are_sealed_again_and_keep_their_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, sealed) = (dir.path().join("store"), dir.path().join("sealed"));
+    fill(&path).await;
+    let rows = async || {
+        let vault = Arc::new(Vault::new(&[Key::parse(KEY).unwrap()]));
+        let options = Options { vault: vault.clone(), ..Options::default() };
+        let store = EmbeddedStore::open(&path, options, wire::definition).unwrap();
+        let mut all = Vec::new();
+        for actor in store.pending(None, 9).await.unwrap().items {
+            all.extend(StateStore::outbox(&*store, &actor, None, 999).await.unwrap().items);
+        }
+        store.close().await.unwrap();
+        (all, vault.stale())
+    };
+    let (before, stale) = rows().await;
+    assert_eq!((before.len(), stale), (307, 307));
+    let reseal = async || run(&["reseal"], &keyed(&path)).await.said();
+    let said = reseal().await;
+    let first = "sealed again 2 of 2 states, 4 of 4 revisions and 307 of 307 undelivered effects\n";
+    assert!(said.starts_with(first), "{said}");
+    assert_eq!(rows().await, (before, 0));
+    let said = reseal().await;
+    assert!(said.contains("and 0 of 307 undelivered effects\n"), "{said}");
+    run(&["export", text(&sealed)], &store_in(&path)).await.refused(78);
 }

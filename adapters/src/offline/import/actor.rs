@@ -14,13 +14,11 @@ use tidegate_stages::state::{Head, Revision};
 use super::Job;
 use crate::offline::OfflineError;
 use crate::offline::progress::say;
-use crate::offline::reseal::{append, save};
+use crate::offline::reseal::{ROWS_BYTES, append, save};
 use crate::offline::steady::retried;
 
 /// Revisions in one append, and rows of effects in one save.
 const PAGE: usize = 256;
-/// Bytes of the rows of effects in one save. Every store takes a save of this size.
-const ROWS_BYTES: usize = 1 << 20;
 /// Differing actors that are listed by name; further ones are only counted.
 const NAMED: u64 = 20;
 

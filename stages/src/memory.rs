@@ -232,9 +232,9 @@ impl StateStore for MemoryStore {
         done(Ok(()))
     }
 
-    fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
+    fn claim_epoch_above(&self, floor: u64) -> BoxFuture<'static, Result<u64, StoreError>> {
         let mut content = self.0.lock();
-        content.epoch += 1;
+        content.epoch = content.epoch.max(floor) + 1;
         done(Ok(content.epoch))
     }
 }

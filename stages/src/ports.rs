@@ -227,7 +227,13 @@ pub trait StateStore: Debug + Send + Sync + 'static {
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>>;
 
     /// Durably starts a new epoch, higher than every earlier one. Called once per start of the proxy.
-    fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>>;
+    fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.claim_epoch_above(0)
+    }
+
+    /// As [`claim_epoch`](Self::claim_epoch); the new epoch is also higher than `floor`, the newest one in data that comes from
+    /// elsewhere. So no effect gets a number that such data has (decision 18 b).
+    fn claim_epoch_above(&self, floor: u64) -> BoxFuture<'static, Result<u64, StoreError>>;
 }
 
 /// The node of an actor.

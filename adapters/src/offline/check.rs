@@ -20,6 +20,8 @@ pub struct Checked {
     pub(super) sum: u64,
     /// All systems named in the file.
     pub(super) systems: BTreeSet<String>,
+    /// The newest epoch in the file.
+    pub(super) newest_epoch: u64,
 }
 
 /// Reads a whole file and opens all sealed values.
@@ -69,5 +71,6 @@ fn read(
         return Err(reader.damaged("it ends here, without its end: the export was interrupted"));
     }
     let Mark { offset, sum, .. } = reader.mark();
-    Ok(Checked { path: path.into(), bytes: offset, first, sum, systems })
+    let newest_epoch = grammar.newest_epoch;
+    Ok(Checked { path: path.into(), bytes: offset, first, sum, systems, newest_epoch })
 }

@@ -15,7 +15,7 @@
 //! The order is: the header; the registered entries; for each actor its name, its revisions ascending, the
 //! effects in its outbox ascending, the newest effects that it has seen by source, and its head; the end,
 //! with counts. The head is `null` for an actor that has rows of effects only. Values are base64, times are
-//! microseconds since the Unix epoch, numbers are below 2^63. `raw` is the registered `Actor` message.
+//! microseconds since the Unix epoch, numbers are below 2^63, epochs below 2^62. `raw` is the registered `Actor` message.
 //! `key_parent`, in an entry, is the parent under which the actor's state lies, where it is not the entry's
 //! own. If `seal` is set, values of states and records of effects are sealed (see
 //! [`Vault`](crate::store::Vault)), and `seal` is a text sealed with the same key.

@@ -13,6 +13,8 @@ use super::format::{self, Counts, Line, Seal};
 
 /// Numbers and times are below this value.
 const END_OF_NUMBERS: u64 = 1 << 63;
+/// Epochs are below this value, so that there are later ones.
+const END_OF_EPOCHS: u64 = 1 << 62;
 
 /// A parsed line after the header.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub(super) struct Grammar {
     pub(super) open: Option<Open>,
     /// The last complete actor, and whether it has a head.
     pub(super) last: Option<(Arc<ActorId>, bool)>,
+    /// The newest epoch of a record so far.
+    pub(super) newest_epoch: u64,
 }
 
 /// How far the lines of an actor have come.
@@ -73,7 +77,7 @@ impl Grammar {
 
     /// Starts between two actors, or before the first.
     pub(super) fn between(format: u32, part: Part, counts: Counts) -> Self {
-        Self { format, part, counts, open: None, last: None }
+        Self { format, part, counts, open: None, last: None, newest_epoch: 0 }
     }
 
     /// Checks and parses the next line.
@@ -122,9 +126,10 @@ impl Grammar {
     }
 
     fn revision(&mut self, revision: Revision) -> Result<Item, String> {
-        let open = open(&mut self.open)?;
         let Revision { revision: number, version, incarnation, epoch, at, .. } = revision;
-        check_numbers(&[number, version, incarnation, epoch, at.0])?;
+        self.epoch(epoch)?;
+        let open = open(&mut self.open)?;
+        check_numbers(&[number, version, incarnation, at.0])?;
         let place = Position::of(&revision);
         let ascends =
             open.place.is_none_or(|last| last.revision < place.revision && last.at <= place.at);
@@ -137,10 +142,11 @@ impl Grammar {
     }
 
     fn outbox(&mut self, row: OutboxRow) -> Result<Item, String> {
-        let open = open(&mut self.open)?;
         let OutboxKey { epoch, place } = row.key;
-        check_numbers(&[epoch, place])?;
-        check_effect(row.id)?;
+        self.epoch(epoch)?;
+        self.effect(row.id)?;
+        check_numbers(&[place])?;
+        let open = open(&mut self.open)?;
         if open.row.is_some_and(|last| last >= row.key) || open.source.is_some() {
             return Err(format!(
                 "place {place} of epoch {epoch} does not follow what is before it"
@@ -152,13 +158,13 @@ impl Grammar {
     }
 
     fn seen(&mut self, seen: Seen) -> Result<Item, String> {
+        self.effect(seen.id)?;
         let open = open(&mut self.open)?;
         let source = &seen.source;
         if source.kind == SourceKind::Actor {
             check_name(&source.system).map_err(|error| format!("the system {error}"))?;
             check_name(&source.name).map_err(|error| format!("the name {error}"))?;
         }
-        check_effect(seen.id)?;
         if open.source.as_ref().is_some_and(|last| last >= source) {
             return Err(format!("source {} does not follow what is before it", source.name));
         }
@@ -171,7 +177,8 @@ impl Grammar {
         let open = self.open.take().ok_or_else(without_actor)?;
         if let Some(head) = &head {
             let Head { revision, version, incarnation, epoch, at, .. } = head;
-            check_numbers(&[*revision, *version, *incarnation, *epoch, at.0])?;
+            self.epoch(*epoch)?;
+            check_numbers(&[*revision, *version, *incarnation, at.0])?;
         }
         let newest = head.as_ref().map_or(0, |head| head.revision);
         if open.place.is_some_and(|last| last.revision > newest) {
@@ -180,6 +187,19 @@ impl Grammar {
         self.last = Some((open.actor, head.is_some()));
         self.counts.actors += 1;
         Ok(Item::Head(head))
+    }
+
+    fn effect(&mut self, id: EffectId) -> Result<(), String> {
+        self.epoch(id.epoch)?;
+        check_numbers(&[id.activation, id.number])
+    }
+
+    fn epoch(&mut self, epoch: u64) -> Result<(), String> {
+        if epoch >= END_OF_EPOCHS {
+            return Err("an epoch is not below 2^62".into());
+        }
+        self.newest_epoch = self.newest_epoch.max(epoch);
+        Ok(())
     }
 
     fn end(&mut self, counts: Counts) -> Result<Item, String> {
@@ -210,10 +230,6 @@ fn check_id(id: &ActorId) -> Result<(), String> {
         return Ok(());
     }
     check_name(&id.parent).map_err(|error| format!("the parent {error}"))
-}
-
-fn check_effect(id: EffectId) -> Result<(), String> {
-    check_numbers(&[id.epoch, id.activation, id.number])
 }
 
 fn check_numbers(numbers: &[u64]) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! Import: writes the content of a file into a store.
 //!
 //! The whole file is [checked](super::check()) before anything is written. An actor's head is written last,
-//! under an epoch claimed for the import, so an actor with a head is complete. Progress is
+//! under an epoch claimed for the import, above all in the file, so an actor with a head is complete. Progress is
 //! [noted](super::unfinished) in the store at intervals. A repeated run continues from the note; what it
 //! writes twice is identical.
 
@@ -93,7 +93,7 @@ pub async fn import(
     let (unfinished, is_repeated) = begin(&states, registry, notes, &import).await?;
     note_current(notes, import.vault).await?;
     let may_hold_rows = is_repeated || unfinished.merge;
-    let epoch = claim(&states).await?;
+    let epoch = claim(&states, import.file.newest_epoch).await?;
     let job = Job {
         states,
         registry,

@@ -157,7 +157,7 @@ impl Pass<'_> {
         if let Some(epoch) = self.epoch {
             return Ok(epoch);
         }
-        let epoch = claim(&self.states).await?;
+        let epoch = claim(&self.states, 0).await?;
         self.epoch = Some(epoch);
         Ok(epoch)
     }
@@ -177,9 +177,11 @@ impl Pass<'_> {
     }
 }
 
-/// Claims an epoch for writing heads.
-pub(super) async fn claim(states: &Arc<dyn StateStore>) -> Result<u64, OfflineError> {
-    retried(|| states.claim_epoch()).await.map_err(OfflineError::store("claiming the store"))
+/// Claims an epoch above `floor`, for writing heads and effects.
+pub(super) async fn claim(states: &Arc<dyn StateStore>, floor: u64) -> Result<u64, OfflineError> {
+    retried(|| states.claim_epoch_above(floor))
+        .await
+        .map_err(OfflineError::store("claiming the store"))
 }
 
 pub(super) async fn save(states: Arc<dyn StateStore>, save: Save) -> Result<(), OfflineError> {

@@ -184,6 +184,12 @@ async fn lines_of_effects_in_a_wrong_place_are_damage() {
         (2, vec![actor.to_owned(), seen.to_owned(), seen.to_owned()], 4, "does not follow"),
         (2, vec![actor.to_owned(), seen.to_owned(), outbox(1)], 4, "does not follow"),
         (2, vec![actor.to_owned(), outbox(1 << 63)], 3, "not below 2^63"),
+        (
+            2,
+            vec![actor.to_owned(), outbox(1).replace(":1,\"a", ":4611686018427387904,\"a")],
+            3,
+            "not below 2^62",
+        ),
     ];
     for (format, lines, at, why) in cases {
         let header = format!(
@@ -222,4 +228,52 @@ async fn undelivered_effects_are_sealed_again_and_keep_their_places() {
     let said = reseal().await;
     assert!(said.contains("and 0 of 307 undelivered effects\n"), "{said}");
     run(&["export", text(&sealed)], &store_in(&path)).await.refused(78);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_after_an_import_has_an_epoch_above_all_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, target) = (dir.path().join("file"), dir.path().join("target"));
+    let effect = |epoch| format!("{{\"epoch\":{epoch},\"activation\":1,\"number\":1}}");
+    let outbox = |epoch, effect| {
+        format!(
+            "{{\"outbox\":{{\"epoch\":{epoch},\"place\":1,\"effect\":{effect},\"record\":\"\"}}}}"
+        )
+    };
+    let seen = |effect| {
+        format!(
+            "{{\"seen\":{{\"kind\":\"ACTOR\",\"system\":\"s\",\"name\":\"b\",\"effect\":{effect}}}}}"
+        )
+    };
+    let record = |kind: &str, epoch| {
+        format!(
+            "{{\"{kind}\":{{\"revision\":1,\"version\":1,\"incarnation\":1,\"epoch\":{epoch},\
+             \"status\":\"ACTIVATED\",\"at_us\":1,\"tags\":{{}},\"state\":null}}}}"
+        )
+    };
+    // Each of the numbers of a record that can be the newest.
+    let newest =
+        [(50, 1, 1, 1, 1), (1, 60, 1, 1, 1), (1, 1, 70, 1, 1), (1, 1, 1, 80, 1), (1, 1, 1, 1, 90)];
+    for (of_revision, of_row, of_effect, of_seen, of_head) in newest {
+        let lines = [
+            "{\"tidegate_export\":{\"format\":2,\"by\":\"me\",\"at\":\"\",\"seal\":null}}"
+                .to_owned(),
+            "{\"actor\":{\"system\":\"s\",\"name\":\"a\",\"parent\":\"\"}}".to_owned(),
+            record("revision", of_revision),
+            outbox(of_row, effect(of_effect)),
+            seen(effect(of_seen)),
+            record("head", of_head),
+            "{\"end\":{\"registered\":0,\"actors\":1,\"revisions\":1,\"outbox\":1,\"seen\":1}}\n"
+                .to_owned(),
+        ];
+        fs::write(&file, lines.join("\n")).unwrap();
+        run(&["import", text(&file), "--merge"], &store_in(&target)).await.said();
+        // What the proxy does when it starts.
+        let store = open(&target);
+        let epoch = store.claim_epoch().await.unwrap();
+        let newest = [of_revision, of_row, of_effect, of_seen, of_head].into_iter().max().unwrap();
+        assert!(epoch > newest, "{epoch} after {newest}");
+        store.delete(&id("s", "a", "")).await.unwrap();
+        store.close().await.unwrap();
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::ports::{Registry, StateStore};
 
 pub mod effects;
+pub mod epochs;
 pub mod faults;
 pub mod histories;
 pub mod registries;
@@ -43,9 +44,11 @@ macro_rules! store_conformance {
             what_was_acknowledged_is_there_after_reopening,
             deleting_removes_head_and_history,
             deleting_keeps_its_place_among_saves,
-            actors_of_a_system_are_listed_page_by_page,
+            actors_of_a_system_are_listed_page_by_page);
+        $crate::store_conformance!(@each $open; epochs:
             an_older_owner_replaces_nothing,
-            every_epoch_is_higher_than_the_ones_before);
+            every_epoch_is_higher_than_the_ones_before,
+            an_epoch_is_claimed_above_those_of_other_data);
         $crate::store_conformance!(@each $open; histories:
             only_appended_revisions_are_history,
             a_revision_holds_what_its_head_held,

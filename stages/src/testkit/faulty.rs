@@ -312,8 +312,8 @@ impl StateStore for FaultyStore {
         self.below.delete(actor)
     }
 
-    fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.below.claim_epoch()
+    fn claim_epoch_above(&self, floor: u64) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.below.claim_epoch_above(floor)
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use super::database::Database;
+use super::rows::signed;
 
 /// Row of `meta` that holds the newest epoch.
 pub(super) const EPOCH: &str = "epoch";
@@ -128,8 +129,9 @@ impl Fence {
         }
     }
 
-    /// Claims an epoch higher than every earlier one.
-    pub(super) async fn claim(&self, database: &Database) -> Result<u64, StoreError> {
+    /// Claims an epoch higher than every earlier one and than `floor`.
+    pub(super) async fn claim(&self, database: &Database, floor: u64) -> Result<u64, StoreError> {
+        let floor = signed(floor)?;
         let level = match self.serial {
             SerialConsistency::Serial => Level::Serial,
             SerialConsistency::LocalSerial => Level::LocalSerial,
@@ -139,7 +141,7 @@ impl Fence {
         for _ in 0..CLAIMS {
             let row = database.read_one::<(Option<i64>,)>(&number, (EPOCH,)).await?;
             let newest = row.and_then(|(number,)| number);
-            let next = newest.unwrap_or(0).saturating_add(1);
+            let next = newest.unwrap_or(0).max(floor).saturating_add(1);
             let claimed = match newest {
                 None => database.transact(&database.cql.first_epoch, (EPOCH, next)).await?,
                 Some(newest) => {

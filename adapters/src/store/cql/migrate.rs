@@ -32,7 +32,7 @@ impl Shared {
         let (database, keyspace) = (&self.database, options.keyspace_name());
         info!(keyspace, to = VERSION, "migrating the keyspace");
         // A former Tidegate that still runs acknowledges nothing from here on.
-        let epoch = signed(self.claim().await?)?;
+        let epoch = signed(self.claim(0).await?)?;
         // What an interrupted migration copied may be out of date: its rows do not count.
         database.write(&database.cql.drop_visible, (), self.stamp().await?).await?;
         let count = self.copy_registry(epoch, options).await?;

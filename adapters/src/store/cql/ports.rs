@@ -249,8 +249,8 @@ impl StateStore for CqlStore {
         })
     }
 
-    fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.ask(Line::Registry, async move |shared: Arc<Shared>| shared.claim().await)
+    fn claim_epoch_above(&self, floor: u64) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.ask(Line::Registry, async move |shared: Arc<Shared>| shared.claim(floor).await)
     }
 }
 

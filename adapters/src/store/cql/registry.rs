@@ -125,7 +125,7 @@ impl Shared {
     /// Cleans up after a failed change; claims an epoch if there is none yet.
     async fn finish_former(&self, book: &mut Book) -> Result<(), StoreError> {
         let epoch = match self.fence.own() {
-            0 => self.claim().await?,
+            0 => self.claim(0).await?,
             own => own,
         };
         let epoch = signed(epoch)?;

@@ -56,10 +56,10 @@ impl Shared {
         self.stamps.next(&self.database).await
     }
 
-    /// Claims an epoch. What this owner writes from then on is later than what the former one wrote, whatever the clocks
+    /// Claims an epoch above `floor`. What this owner writes from then on is later than what the former one wrote, whatever the clocks
     /// say.
-    pub(super) async fn claim(&self) -> Result<u64, StoreError> {
-        let epoch = self.fence.claim(&self.database).await?;
+    pub(super) async fn claim(&self, floor: u64) -> Result<u64, StoreError> {
+        let epoch = self.fence.claim(&self.database, floor).await?;
         let number = self.database.read_one(&self.database.cql.number, (CLOCK,)).await?;
         let ceiling: Option<i64> = number.and_then(|(ceiling,): (Option<i64>,)| ceiling);
         self.stamps.continue_above(ceiling.unwrap_or(0));

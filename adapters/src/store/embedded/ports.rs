@@ -251,8 +251,8 @@ impl StateStore for EmbeddedStore {
         })
     }
 
-    fn claim_epoch(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.ask(|answer| Ok(Work::ClaimEpoch(answer)))
+    fn claim_epoch_above(&self, floor: u64) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.ask(|answer| Ok(Work::ClaimEpoch(floor, answer)))
     }
 }
 

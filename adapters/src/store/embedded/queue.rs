@@ -51,7 +51,8 @@ pub(super) enum Work {
     /// One step of pruning an actor's history. Returns the number of revisions dropped; 0 when none is left
     /// to drop.
     Prune(Arc<ActorId>, Keep, oneshot::Sender<Result<u64, StoreError>>),
-    ClaimEpoch(oneshot::Sender<Result<u64, StoreError>>),
+    /// Claims an epoch above this one.
+    ClaimEpoch(u64, oneshot::Sender<Result<u64, StoreError>>),
     /// Writes an actor's head under an epoch.
     TakeOver(Arc<ActorId>, u64, oneshot::Sender<Result<(), StoreError>>),
 }
@@ -172,7 +173,7 @@ fn size(work: &Work) -> (usize, usize) {
             (writes.len().max(1), ops.map(Op::len).sum())
         }
         Work::Apply(ops, _) => (ops.len().max(1), ops.iter().map(Op::len).sum()),
-        Work::Delete(..) | Work::Prune(..) | Work::ClaimEpoch(_) | Work::TakeOver(..) => (1, 0),
+        Work::Delete(..) | Work::Prune(..) | Work::ClaimEpoch(..) | Work::TakeOver(..) => (1, 0),
     }
 }
 

@@ -112,7 +112,7 @@ impl Writer {
         let mut next = Some(first);
         while let Some(job) = next.take() {
             let is_alone =
-                matches!(job.work, Work::Delete(..) | Work::Prune(..) | Work::ClaimEpoch(_));
+                matches!(job.work, Work::Delete(..) | Work::Prune(..) | Work::ClaimEpoch(..));
             if is_alone && group.events > 0 {
                 next = Some(job);
                 break;
@@ -131,7 +131,7 @@ impl Writer {
                 // The job is done even if its caller is gone.
                 Work::Delete(actor, answer) => drop(answer.send(self.delete(&actor))),
                 Work::Prune(actor, keep, answer) => drop(answer.send(self.prune(&actor, keep))),
-                Work::ClaimEpoch(answer) => drop(answer.send(self.claim_epoch())),
+                Work::ClaimEpoch(floor, answer) => drop(answer.send(self.claim_epoch(floor))),
                 Work::TakeOver(actor, epoch, answer) => {
                     drop(answer.send(self.take_over(&actor, epoch)));
                 }
@@ -220,8 +220,8 @@ impl Writer {
         drop(answer.send(Answer { writes, _untaken: untaken }));
     }
 
-    fn claim_epoch(&mut self) -> Result<u64, StoreError> {
-        let epoch = self.epoch + 1;
+    fn claim_epoch(&mut self, floor: u64) -> Result<u64, StoreError> {
+        let epoch = self.epoch.max(floor) + 1;
         let value = epoch.to_be_bytes().to_vec();
         self.committer.commit(vec![Op::put(Space::Current, EPOCH.to_vec(), value)])?;
         self.epoch = epoch;

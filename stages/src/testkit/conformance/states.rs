@@ -63,7 +63,7 @@ pub async fn keep(store: &Arc<dyn StateStore>, batch: Vec<Save>) {
     }
 }
 
-async fn version(store: &Arc<dyn StateStore>, actor: &ActorId) -> Option<u64> {
+pub(super) async fn version(store: &Arc<dyn StateStore>, actor: &ActorId) -> Option<u64> {
     store.load(actor).await.expect("a healthy store loads").map(|head| head.version)
 }
 
@@ -269,29 +269,4 @@ pub async fn actors_of_a_system_are_listed_page_by_page(subject: impl Subject) {
     listed.sort();
     names.sort();
     assert_eq!(listed, names);
-}
-
-pub async fn an_older_owner_replaces_nothing(subject: impl Subject) {
-    let (store, actor) = (subject.states(), id("s", "a", ""));
-    let under = |epoch, version| under(epoch, save(&actor, version, true));
-    let first = store.claim_epoch().await.expect("claims");
-    keep(&store, vec![under(first, 1)]).await;
-    let second = store.claim_epoch().await.expect("claims");
-    keep(&store, vec![under(second, 2)]).await;
-    let answers = store.save_all(vec![under(first, 3)]).await;
-    assert!(
-        matches!(answers[..], [Err(StoreError::Fenced(owner))] if owner == second),
-        "{answers:?}"
-    );
-    assert_eq!(store.load(&actor).await.expect("loads"), under(second, 2).head);
-    keep(&store, vec![under(second, 3)]).await;
-    assert_eq!(version(&store, &actor).await, Some(3));
-}
-
-pub async fn every_epoch_is_higher_than_the_ones_before(subject: impl Subject) {
-    let first = subject.states().claim_epoch().await.expect("claims");
-    let second = subject.states().claim_epoch().await.expect("claims");
-    assert!(0 < first && first < second);
-    let third = subject.reopen().await.states().claim_epoch().await.expect("claims");
-    assert!(second < third);
 }

@@ -20,7 +20,6 @@ use super::grammar::{Grammar, Item, Part};
 use super::lines::Reader;
 use super::progress::bytes;
 use super::reseal::claim;
-use super::writes::{Writes, retried};
 use super::unfinished::{self, Unfinished};
 use super::writes::{Writes, retried};
 use super::{OfflineError, Progress};

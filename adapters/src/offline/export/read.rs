@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_stages::actor::ActorId;
-use tidegate_stages::history::{Interval, Page, Place};
+use tidegate_stages::history::{Interval, Page, Position};
 use tidegate_stages::outbox::{OutboxRow, Seen};
 use tidegate_stages::ports::{StateStore, StoreError};
 use tidegate_stages::state::{Head, Revision};

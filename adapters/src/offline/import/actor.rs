@@ -15,7 +15,7 @@ use super::Job;
 use crate::offline::OfflineError;
 use crate::offline::progress::say;
 use crate::offline::reseal::{ROWS_BYTES, append, save};
-use crate::offline::steady::retried;
+use crate::offline::writes::retried;
 
 /// Revisions in one append, and rows of effects in one save.
 const PAGE: usize = 256;

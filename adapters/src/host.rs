@@ -22,7 +22,7 @@ use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Uri};
 use http_body_util::Full;
-use tidegate_stages::actor::HostAddress;
+use tidegate_stages::actor::{Endpoint, HostAddress};
 use tidegate_stages::invocation::{ActorInvocation, ActorInvocationResponse};
 use tidegate_stages::ports::{HostError, HostProbe};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use crate::wire;
 use pool::Pool;
 use reading::Hold;
 
+pub(crate) use connect::NO_TLS;
 pub use connect::{Connect, SystemConnector};
 pub(crate) use connection::{Connection, Failed, Reply};
 pub use metrics::{CONNECTS_TOTAL, IDLE_CONNECTIONS};
@@ -177,13 +178,13 @@ fn request(
     address: &HostAddress,
     mut invocation: ActorInvocation,
 ) -> Result<Request<Full<Bytes>>, HostError> {
-    let authority = if crate::net::unix_path(address.as_str()).is_some() {
-        HeaderValue::from_static("localhost")
-    } else {
-        HeaderValue::from_str(address.as_str()).map_err(|error| HostError::Connect {
-            address: address.to_string(),
-            reason: error.to_string(),
-        })?
+    let authority = match address.endpoint() {
+        Endpoint::Unix(_) => HeaderValue::from_static("localhost"),
+        Endpoint::Http(authority) | Endpoint::Https(authority) => HeaderValue::from_str(authority)
+            .map_err(|error| HostError::Connect {
+                address: address.to_string(),
+                reason: error.to_string(),
+            })?,
     };
     let traceparent = std::mem::take(&mut invocation.traceparent);
     let mut request = Request::new(Full::new(wire::action_request(invocation)));

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,11 +11,6 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// Prefix of a Unix socket's address; the path follows.
 pub const UNIX_PREFIX: &str = "unix:";
-
-/// Returns the path of an address that names a Unix socket.
-pub fn unix_path(address: &str) -> Option<PathBuf> {
-    address.strip_prefix(UNIX_PREFIX).map(PathBuf::from)
-}
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +64,22 @@ impl Stream {
     /// # Errors
     /// When the operating system fails.
     pub async fn connect(address: &str) -> io::Result<Self> {
-        if let Some(path) = unix_path(address) {
-            return UnixStream::connect(path).await.map(Stream::Unix);
+        match address.strip_prefix(UNIX_PREFIX) {
+            Some(path) => Self::over_unix(Path::new(path)).await,
+            None => Self::over_tcp(address).await,
         }
-        let stream = TcpStream::connect(address).await?;
+    }
+
+    /// Connects to an authority. Sets no deadline.
+    pub(crate) async fn over_tcp(authority: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(authority).await?;
         stream.set_nodelay(true)?;
         Ok(Stream::Tcp(stream))
+    }
+
+    /// Connects to a Unix socket. Sets no deadline.
+    pub(crate) async fn over_unix(path: &Path) -> io::Result<Self> {
+        UnixStream::connect(path).await.map(Stream::Unix)
     }
 
     /// Reads arrived bytes that the runtime may not know of yet. Does not wait.

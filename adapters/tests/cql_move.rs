@@ -47,7 +47,7 @@ async fn fill(dir: &Path) {
     let store = EmbeddedStore::open(dir, Options::default(), wire::definition).unwrap();
     let epoch = store.claim_epoch().await.unwrap();
     let raw = definition("cart", Kind::Unnamed).encode_to_vec().into();
-    let cart = wire::definition(raw, HostAddress::new("127.0.0.1:8090"), SYSTEM).unwrap();
+    let cart = wire::definition(raw, HostAddress::new("127.0.0.1:8090").into(), SYSTEM).unwrap();
     let mut entries = vec![RegistryChange::Put(Registered::definition(Arc::new(cart)))];
     let mut saves = Vec::new();
     for number in 0..ACTORS {

@@ -47,7 +47,7 @@ fn full_head() -> Head {
 
 fn registered() -> Vec<Registered> {
     let host = HostAddress::new("127.0.0.1:8090");
-    let definition = plain_definition(Bytes::from_static(b"cart"), host, "shop").unwrap();
+    let definition = plain_definition(Bytes::from_static(b"cart"), host.into(), "shop").unwrap();
     vec![
         Registered::definition(Arc::new(definition)),
         Registered::spawned(id("shop", "cart-1", "cart"), None),

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidegate::store::{EmbeddedStore, Options};
 use tidegate::wire;
-use tidegate_stages::actor::{ActorId, HostAddress};
+use tidegate_stages::actor::{ActorId, HostAddress, HostSet};
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, Save, StateStore};
 use tidegate_stages::state::{ActorState, Any, Head, Status, Tags, Timestamp};
 use tokio::time::sleep;
@@ -78,15 +78,17 @@ impl Filled {
         let store =
             EmbeddedStore::open(&dir.path().join("store"), options, wire::definition).unwrap();
         let epoch = store.claim_epoch().await.unwrap();
-        let entry = |system: &str, name: &str| {
+        let entry = |system: &str, name: &str, hosts: &[&str]| {
             let mut actor = definition(name, Kind::Unnamed);
             actor.id.as_mut().unwrap().system = system.into();
             let raw = Bytes::from(actor.encode_to_vec());
-            let host = HostAddress::new("127.0.0.1:8090");
-            let definition = wire::definition(raw, host, system).unwrap();
+            let hosts = HostSet::new(hosts.iter().map(|host| HostAddress::new(host))).unwrap();
+            let definition = wire::definition(raw, hosts, system).unwrap();
             RegistryChange::Put(Registered::definition(Arc::new(definition)))
         };
-        store.apply(vec![entry("north", "cart"), entry("süd", "cart")]).await.unwrap();
+        let north = entry("north", "cart", &["127.0.0.1:8090"]);
+        let south = entry("süd", "cart", &["127.0.0.1:8090", "unix:/run/cart.sock"]);
+        store.apply(vec![north, south]).await.unwrap();
         let (mut entries, mut appends, mut saves) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..ACTORS {
             let id = actor(number);

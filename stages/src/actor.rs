@@ -1,5 +1,7 @@
 //! Actor: identities, registered definitions and host addresses.
 
+mod host;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use tidegate_pipeline::randomness::seed;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::state::{Any, Tags};
+
+pub use host::{Endpoint, HostAddress, HostSet};
 
 /// Longest system, name or parent, in bytes of UTF-8 (decision 12).
 pub const MAX_NAME_BYTES: usize = 512;
@@ -124,28 +128,6 @@ impl fmt::Display for ActorRef {
     }
 }
 
-/// Where an actor host listens: the text after `http://` (an authority), or `unix:` and a path.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostAddress(Arc<str>);
-
-impl HostAddress {
-    /// Wraps an authority such as `127.0.0.1:8090`, or `unix:/path/to.sock`.
-    pub fn new(address: &str) -> Self {
-        Self(address.into())
-    }
-
-    /// The address as given.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for HostAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The kind of actor that a definition describes. Numbers of later protocols are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kind {
@@ -183,8 +165,8 @@ pub struct Channel {
 pub struct Definition {
     /// Identity as registered, including `parent`.
     pub id: ActorId,
-    /// Where its host listens.
-    pub host: HostAddress,
+    /// Where its hosts listen.
+    pub hosts: HostSet,
     /// Its kind.
     pub kind: Kind,
     /// Whether the state survives deactivation and restart.
@@ -216,6 +198,11 @@ pub const DEFAULT_ACTIONS: [&str; 5] = ["get", "Get", "get_state", "getState", "
 pub const INIT_ACTIONS: [&str; 4] = ["init", "Init", "setup", "Setup"];
 
 impl Definition {
+    /// The host that is called.
+    pub fn host(&self) -> &HostAddress {
+        self.hosts.called()
+    }
+
     /// Whether a call may name this action: a registered one, a timer's, or one of [`DEFAULT_ACTIONS`].
     pub fn knows(&self, action: &str) -> bool {
         DEFAULT_ACTIONS.contains(&action)
@@ -264,7 +251,7 @@ pub(crate) mod tests {
     pub(crate) fn definition(name: &str) -> Definition {
         Definition {
             id: ActorId { name: name.into(), system: "s".into(), parent: String::new() },
-            host: HostAddress::new("127.0.0.1:8090"),
+            hosts: HostAddress::new("127.0.0.1:8090").into(),
             kind: Kind::Named,
             stateful: true,
             snapshot_every: None,

@@ -227,7 +227,8 @@ fn refusal(refused: Refused, entry: &Entry) -> Error {
         }
         Refused::KeyFull => ("mailbox", format!("the mailbox of {} is full", entry.actor)),
         Refused::ShareFull => {
-            let host = &entry.spec().hosted.definition.host;
+            let definition = entry.spec().hosted.definition;
+            let host = definition.host();
             (
                 "host_share",
                 format!("the calls of the host at {host} hold as many places as they may"),

@@ -215,7 +215,7 @@ async fn a_call_waits_for_a_host_that_is_away_and_can_be_cancelled() {
     let host = host(move |invocation| {
         let is_away = away.load(Ordering::SeqCst);
         async move {
-            let address = definition("joe").host.as_str().into();
+            let address = definition("joe").host().as_str().into();
             let refused = HostError::Connect { address, reason: "refused".into() };
             if is_away { Err(refused) } else { Ok(counted(&invocation)) }
         }

@@ -363,7 +363,7 @@ async fn a_host_that_registers_without_an_actor_takes_its_timers_and_channels_an
     let memory = MemoryStore::new();
     let world = world_with(counter(), Settings::default(), memory.clone()).await;
     let mut elsewhere = timed("elsewhere");
-    elsewhere.host = HostAddress::new("127.0.0.1:9999");
+    elsewhere.hosts = HostAddress::new("127.0.0.1:9999").into();
     world.register(vec![timed("joe"), timed("moe"), elsewhere]).await.unwrap();
     assert_eq!(world.add("joe").await.unwrap(), 1);
     world.register(vec![timed("moe")]).await.unwrap();

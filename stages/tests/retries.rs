@@ -104,7 +104,7 @@ async fn one_host_that_refuses_spends_nothing_of_another_ones_budget() {
     let names: Vec<_> = (0..CALLS).map(|n| format!("a{n}")).collect();
     let mut definitions: Vec<_> = names.iter().map(|name| definition(name)).collect();
     for definition in &mut definitions {
-        definition.host = away.clone();
+        definition.hosts = away.clone().into();
     }
     definitions.push(definition("joe"));
     world.register(definitions).await.unwrap();

@@ -4,11 +4,15 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use tidegate_stages::actor::HostAddress;
+use tidegate_stages::actor::{Endpoint, HostAddress};
 use tidegate_stages::ports::HostError;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::net::Stream;
+
+/// Why no host is called over TLS.
+pub(crate) const NO_TLS: &str =
+    "TLS to actor hosts is not built yet: let the host listen at http:// or unix:";
 
 /// Opens byte streams to hosts, over the operating system's network or a simulated one.
 pub trait Connect: Clone + Send + Sync + 'static {
@@ -37,7 +41,11 @@ impl Connect for SystemConnector {
     type Io = Stream;
 
     async fn connect(&self, address: &HostAddress) -> io::Result<Stream> {
-        Stream::connect(address.as_str()).await
+        match address.endpoint() {
+            Endpoint::Http(authority) => Stream::over_tcp(authority).await,
+            Endpoint::Unix(path) => Stream::over_unix(path).await,
+            Endpoint::Https(_) => Err(io::Error::new(io::ErrorKind::Unsupported, NO_TLS)),
+        }
     }
 
     fn read_now(io: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
@@ -68,4 +76,19 @@ fn explained(error: &io::Error) -> String {
         "{error}: nothing listens there; USER_FUNCTION_HOST and USER_FUNCTION_PORT say where the host listens, and SDKs listen on \
          8090 (Node), 8091 (Python), 8093 (Rust) or a port of the program's choice (Go) unless told otherwise"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_over_tls_is_not_connected_to_in_the_clear() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        let address = HostAddress::new(&format!("https://{authority}"));
+        let limit = Duration::from_secs(10);
+        let error = connect(&SystemConnector, &address, limit).await.unwrap_err().to_string();
+        assert!(error.contains(&authority) && error.contains(NO_TLS), "{error}");
+    }
 }

@@ -21,6 +21,7 @@ use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
 use super::{Calls, Ingress, Inner, Limits, accept, admin, body, history, identity};
+use crate::host::NO_TLS;
 use crate::net::Peer;
 use crate::wire::{self, Form};
 
@@ -204,8 +205,12 @@ impl<C: Calls> Inner<C> {
         let Some(given) = headers.get(HOST_HEADER) else {
             return Ok(self.parts.hosts.address(peer));
         };
-        let parsed = given.to_str().ok().and_then(host_address);
-        parsed.ok_or_else(|| {
+        let text = given.to_str().unwrap_or_default();
+        if text.starts_with("https://") {
+            let text = format!("header {HOST_HEADER} is {given:?}: {NO_TLS}");
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
+        }
+        host_address(text).ok_or_else(|| {
             let text = format!(
                 "header {HOST_HEADER} must be http://host:port or unix:/path, not {given:?}"
             );

@@ -370,6 +370,8 @@ async fn a_host_says_where_it_listens_or_the_setting_does() {
     {
         assert_eq!(refused(&sidecar, register(Some(wrong))).await.0, 400, "{wrong}");
     }
+    let (_, _, text) = refused(&sidecar, register(Some("https://a:1"))).await;
+    assert!(text.contains("TLS to actor hosts is not built yet"), "{text}");
     let (daemon, calls) = ingress_of(Hosts::Daemon { port: 8090 }, Lifecycle::default());
     for (peer, address) in [
         (THERE, "10.0.0.7:8090"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use tidegate_stages::actor::{ActorId, Definition, HostAddress};
+use tidegate_stages::actor::{ActorId, Definition, HostAddress, HostSet};
 use tidegate_stages::outbox::{EffectId, OutboxKey, OutboxRow};
 use tidegate_stages::ports::{Registered, RegisteredEntry};
 use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Timestamp};
@@ -19,8 +19,8 @@ const CLEAR: u32 = 0;
 /// `seal` of a value that the [`Vault`] sealed in the original's layout.
 const SEALED: u32 = 1;
 
-/// Rebuilds a definition from its registered bytes, the address of its host and its system.
-pub type DecodeDefinition = fn(Bytes, HostAddress, &str) -> Result<Definition, String>;
+/// Rebuilds a definition from its registered bytes, the addresses of its hosts and its system.
+pub type DecodeDefinition = fn(Bytes, HostSet, &str) -> Result<Definition, String>;
 
 /// Why a stored record cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -234,7 +234,7 @@ pub(super) fn encode_registered(entry: &Registered) -> Vec<u8> {
         RegisteredEntry::Definition(definition) => {
             stored::registered::Entry::Definition(stored::Definition {
                 raw: definition.raw.clone(),
-                host: definition.host.as_str().into(),
+                hosts: definition.hosts.all().iter().map(|host| host.as_str().into()).collect(),
                 system: definition.id.system.clone(),
                 retired: definition.retired,
             })
@@ -258,8 +258,9 @@ pub(super) fn decode_registered(
     let entry: stored::Registered = decode(bytes)?;
     let registered = match entry.entry {
         Some(stored::registered::Entry::Definition(kept)) => {
-            let host = HostAddress::new(&kept.host);
-            let registered = definition(kept.raw, host, &kept.system)?;
+            let hosts = HostSet::new(kept.hosts.iter().map(|host| HostAddress::new(host)));
+            let hosts = hosts.ok_or("a definition without a host")?;
+            let registered = definition(kept.raw, hosts, &kept.system)?;
             let registered = if kept.retired { registered.retire() } else { registered };
             Registered::definition(Arc::new(registered))
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use tidegate_pipeline::randomness::Seeded;
-use tidegate_stages::actor::{Channel, Definition, HostAddress, Kind, Timer};
+use tidegate_stages::actor::{Channel, Definition, HostAddress, HostSet, Kind, Timer};
 use tidegate_stages::invocation::Registration;
 
 use super::parts::{actor_id, actor_state};
@@ -73,9 +73,10 @@ pub fn registration(
     // Of two entries with the same map key, the last one wins, as in protobuf.
     let mut places: HashMap<String, usize, Seeded> = HashMap::default();
     for RegistryEntry { key, actor } in registry.actors {
-        let definition = definition(actor, host.clone(), &system.name).map_err(|reason| {
-            Malformed::wrong(format!("actor_system.registry.actors[{key:?}]"), reason)
-        })?;
+        let definition =
+            definition(actor, host.clone().into(), &system.name).map_err(|reason| {
+                Malformed::wrong(format!("actor_system.registry.actors[{key:?}]"), reason)
+            })?;
         let place = places.get(&key).and_then(|place| definitions.get_mut(*place));
         if let Some(place) = place {
             *place = definition;
@@ -91,7 +92,7 @@ pub fn registration(
 ///
 /// # Errors
 /// A text, when the bytes are no `Actor` or lack a field.
-pub fn definition(raw: Bytes, host: HostAddress, system: &str) -> Result<Definition, String> {
+pub fn definition(raw: Bytes, hosts: HostSet, system: &str) -> Result<Definition, String> {
     let actor = wire::actors::Actor::decode(raw.clone())
         .map_err(|error| format!("is no Actor: {error}"))?;
     let mut id = actor_id(actor.id.ok_or("lacks id")?);
@@ -107,7 +108,7 @@ pub fn definition(raw: Bytes, host: HostAddress, system: &str) -> Result<Definit
     let initial = actor.state.map(actor_state).unwrap_or_default();
     Ok(Definition {
         id,
-        host,
+        hosts,
         kind: kind(settings.kind),
         stateful: settings.stateful,
         snapshot_every: snapshot_every(settings.snapshot_strategy)?,

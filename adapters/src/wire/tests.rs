@@ -200,7 +200,7 @@ fn actor() -> proto::actors::Actor {
 }
 
 fn defined(actor: &proto::actors::Actor) -> Result<tidegate_stages::actor::Definition, String> {
-    definition(actor.encode_to_vec().into(), host(), "s")
+    definition(actor.encode_to_vec().into(), host().into(), "s")
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn settings_of_later_protocols_are_skipped_whatever_their_shape() {
     // ActorSettings 7 as a varint, as a message and as text; 8 as text.
     for later in ["3801", "3a020a00", "3a0161", "42036f6e65"] {
         let raw = [field(1, &field(1, b"a")), field(3, &hex(later))].concat();
-        let definition = definition(raw.clone().into(), host(), "s").unwrap();
+        let definition = definition(raw.clone().into(), host().into(), "s").unwrap();
         assert_eq!(definition.raw, raw, "kept byte for byte");
     }
 }
@@ -295,7 +295,7 @@ fn a_registered_actor_is_kept_byte_for_byte_and_read_again_from_its_bytes() {
     let read = &registration.definitions[0];
     assert_eq!(read.raw, raw);
     assert_eq!(read.id.system, "s", "an actor without system lives in the announced one");
-    assert_eq!(definition(read.raw.clone(), host(), "s").unwrap(), *read);
+    assert_eq!(definition(read.raw.clone(), host().into(), "s").unwrap(), *read);
 }
 
 #[test]

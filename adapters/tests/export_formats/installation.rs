@@ -88,7 +88,8 @@ pub(crate) async fn fill(dir: &Path) {
         let mut actor = definition(name, Kind::Unnamed);
         actor.id.as_mut().unwrap().system = "shop".into();
         let raw = actor.encode_to_vec().into();
-        let definition = wire::definition(raw, HostAddress::new("127.0.0.1:8090"), "shop").unwrap();
+        let definition =
+            wire::definition(raw, HostAddress::new("127.0.0.1:8090").into(), "shop").unwrap();
         Registered::definition(Arc::new(definition))
     };
     let moved = Registered {

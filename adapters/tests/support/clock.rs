@@ -117,7 +117,7 @@ fn id() -> ActorId {
 fn definition() -> Definition {
     Definition {
         id: id(),
-        host: HostAddress::new(HOST),
+        hosts: HostAddress::new(HOST).into(),
         kind: Kind::Named,
         stateful: true,
         snapshot_every: None,

@@ -52,10 +52,10 @@ impl HostBreakers {
         let hosted = failed.placed.entry.spec().hosted;
         if !error.is_unsent() {
             hosted.host.reachability.reached();
-        } else if error.address() == hosted.definition.host.as_str() {
+        } else if error.address() == hosted.definition.host().as_str() {
             // Otherwise the host moved while its old address refused.
             if hosted.host.reachability.refused(error) {
-                warn!(host = %hosted.definition.host, %error, "an actor host accepts no connections: its calls wait for it");
+                warn!(host = %hosted.definition.host(), %error, "an actor host accepts no connections: its calls wait for it");
                 let stop = self.stop.clone();
                 let watching = self.clone().watch(hosted);
                 self.tasks.spawn(async move {
@@ -94,7 +94,7 @@ impl HostBreakers {
                 Phase::Away | Phase::Open => {
                     self.limit(&hosted, 0);
                     if reachability.away_for() >= self.patience.grace && reachability.open() {
-                        warn!(host = %hosted.definition.host, grace = ?self.patience.grace, "synchronous calls of this host fail at once now");
+                        warn!(host = %hosted.definition.host(), grace = ?self.patience.grace, "synchronous calls of this host fail at once now");
                         self.sweep(&hosted);
                     } else if swept.elapsed() >= SWEEP_EVERY {
                         swept = Instant::now();
@@ -111,13 +111,13 @@ impl HostBreakers {
         let after = reachability.away_for();
         match reachability.phase() {
             Phase::Reached => {
-                info!(host = %hosted.definition.host, ?after, "the actor host accepts connections again");
+                info!(host = %hosted.definition.host(), ?after, "the actor host accepts connections again");
             }
             Phase::Forgotten => {
-                info!(host = %hosted.definition.host, ?after, "no actor is of this host any more");
+                info!(host = %hosted.definition.host(), ?after, "no actor is of this host any more");
             }
             _ => {
-                info!(host = %hosted.definition.host, ?after, "the actor host has registered again");
+                info!(host = %hosted.definition.host(), ?after, "the actor host has registered again");
             }
         }
     }
@@ -127,7 +127,7 @@ impl HostBreakers {
         let reachability = &hosted.host.reachability;
         let left = self.patience.grace.saturating_sub(reachability.away_for());
         let limit = if left.is_zero() { PROBE_LIMIT } else { left.min(PROBE_LIMIT) };
-        let probing = timeout(limit, self.probe.probe(&hosted.definition.host));
+        let probing = timeout(limit, self.probe.probe(hosted.definition.host()));
         tokio::select! {
             probed = probing => matches!(probed, Ok(Ok(()))),
             () = reachability.changed() => false,

@@ -115,7 +115,7 @@ mod tests {
         let host = |number: usize| HostAddress::new(&format!("10.0.0.1:{number}"));
         for number in 0..HOSTS {
             check_host(&directory, &host(number)).unwrap();
-            directory.hosted(Definition { host: host(number), ..definition("a") }.into());
+            directory.hosted(Definition { hosts: host(number).into(), ..definition("a") }.into());
         }
         assert!(matches!(check_host(&directory, &host(HOSTS)), Err(Error::Overloaded { .. })));
         check_host(&directory, &host(7)).unwrap();

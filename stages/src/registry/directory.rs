@@ -175,13 +175,13 @@ impl Directory {
     /// A definition with the limit of its host, and whether that limit is a new one.
     pub(crate) fn hosted(&self, definition: Arc<Definition>) -> (Hosted, bool) {
         let mut host_limits = self.host_limits.lock();
-        let known = host_limits.by_host.get(&definition.host).cloned();
+        let known = host_limits.by_host.get(definition.host()).cloned();
         let is_new = known.is_none();
         let (host_limit, host) = known.unwrap_or_else(|| {
             // Number 0 is that of turns which need no host.
             host_limits.newest += 1;
             let new = (host_limits.newest, Arc::default());
-            host_limits.by_host.insert(definition.host.clone(), new.clone());
+            host_limits.by_host.insert(definition.host().clone(), new.clone());
             new
         });
         (Hosted { definition, host_limit, host }, is_new)
@@ -195,7 +195,7 @@ impl Directory {
                 matches!(entry.source(), Source::Defined(other) if other.host_limit == hosted.host_limit)
             })
         });
-        if is_used || self.host_limits.lock().by_host.remove(&hosted.definition.host).is_none() {
+        if is_used || self.host_limits.lock().by_host.remove(hosted.definition.host()).is_none() {
             return false;
         }
         hosted.host.reachability.forget();
@@ -216,7 +216,7 @@ impl Directory {
     pub(crate) fn defined_by(&self, host: &HostAddress, system: &str) -> Vec<Arc<Definition>> {
         let defined = |entry: &Arc<Entry>| match entry.source() {
             Source::Defined(Hosted { definition, .. }) => {
-                let is_meant = definition.host == *host && definition.id.system == system;
+                let is_meant = definition.host() == host && definition.id.system == system;
                 is_meant.then_some(definition)
             }
             Source::Spawned { .. } => None,
@@ -294,7 +294,7 @@ mod tests {
         directory.put(id.clone(), Source::Defined(old.clone()));
         assert!(!directory.forget_host_limit(&old));
         let elsewhere = HostAddress::new("127.0.0.1:8091");
-        let definition = Definition { host: elsewhere, ..definition("joe") };
+        let definition = Definition { hosts: elsewhere.into(), ..definition("joe") };
         let (moved, _) = directory.hosted(definition.into());
         let host_limit = moved.host_limit;
         directory.put(id, Source::Defined(moved));

@@ -62,7 +62,7 @@ pub(super) fn registration(
                 }
                 Source::Defined(hosted) => {
                     note_change(&hosted.definition, &definition);
-                    if hosted.definition.host != definition.host {
+                    if hosted.definition.hosts != definition.hosts {
                         plan.moved.push(hosted);
                     }
                 }
@@ -177,10 +177,10 @@ fn note_change(old: &Definition, new: &Definition) {
         let (from, to) = (&old.id.parent, &new.id.parent);
         info!(actor = %new.id, from, to, "registered with another parent: its state and history go on");
     }
-    if old.host == new.host {
+    if old.hosts == new.hosts {
         info!(actor = %new.id, "definition replaced");
     } else {
-        info!(actor = %new.id, from = %old.host, to = %new.host, "host address replaced");
+        info!(actor = %new.id, from = %old.host(), to = %new.host(), "host address replaced");
     }
 }
 

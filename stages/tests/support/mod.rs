@@ -110,7 +110,7 @@ pub async fn history(world: &World, name: &str) -> Vec<u64> {
 pub fn definition(name: &str) -> Definition {
     Definition {
         id: id(name),
-        host: HostAddress::new("127.0.0.1:8090"),
+        hosts: HostAddress::new("127.0.0.1:8090").into(),
         kind: Kind::Named,
         stateful: true,
         snapshot_every: None,

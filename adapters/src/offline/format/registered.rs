@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidegate_stages::actor::{ActorId, HostAddress};
+use tidegate_stages::actor::{ActorId, HostAddress, HostSet};
 use tidegate_stages::ports::{Registered, RegisteredEntry};
 
 use super::{Base64, Line};
@@ -15,6 +15,9 @@ pub(in crate::offline) struct Definition {
     system: String,
     name: String,
     host: String,
+    /// The other hosts of a set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    more_hosts: Vec<String>,
     retired: bool,
     raw: Base64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,7 +41,14 @@ pub(in crate::offline) fn registered_out(entry: &Registered) -> Line {
         RegisteredEntry::Definition(definition) => Line::Definition(Definition {
             system: definition.id.system.clone(),
             name: definition.id.name.clone(),
-            host: definition.host.as_str().into(),
+            host: definition.host().as_str().into(),
+            more_hosts: definition
+                .hosts
+                .all()
+                .iter()
+                .skip(1)
+                .map(|host| host.as_str().into())
+                .collect(),
             retired: definition.retired,
             raw: Base64(definition.raw.clone()),
             key_parent,
@@ -54,8 +64,10 @@ pub(in crate::offline) fn registered_out(entry: &Registered) -> Line {
 }
 
 pub(in crate::offline) fn definition_in(line: Definition) -> Result<Registered, String> {
-    let host = HostAddress::new(&line.host);
-    let definition = wire::definition(line.raw.0, host, &line.system)
+    let hosts = std::iter::once(&line.host).chain(&line.more_hosts);
+    let hosts = HostSet::new(hosts.map(|host| HostAddress::new(host)));
+    let hosts = hosts.ok_or("a definition without a host")?;
+    let definition = wire::definition(line.raw.0, hosts, &line.system)
         .map_err(|error| format!("`raw` {error}"))?;
     if definition.id.system != line.system || definition.id.name != line.name {
         return Err(format!("`raw` is the definition of {}", definition.id));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Subject;
 use super::states::id;
-use crate::actor::{ActorId, Definition, HostAddress, Kind};
+use crate::actor::{ActorId, Definition, HostAddress, HostSet, Kind};
 use crate::ports::{Registered, RegisteredEntry, Registry, RegistryChange};
 use crate::state::Tags;
 
@@ -16,12 +16,12 @@ use crate::state::Tags;
 /// # Errors
 /// When the bytes are not UTF-8. A store that keeps only the bytes decodes them with this function.
 #[expect(clippy::needless_pass_by_value, reason = "has the shape of a store's decoder")]
-pub fn plain_definition(raw: Bytes, host: HostAddress, system: &str) -> Result<Definition, String> {
+pub fn plain_definition(raw: Bytes, hosts: HostSet, system: &str) -> Result<Definition, String> {
     let text = std::str::from_utf8(&raw).map_err(|error| error.to_string())?;
     let (name, parent) = text.split_once(':').unwrap_or((text, ""));
     Ok(Definition {
         id: ActorId { name: name.into(), system: system.into(), parent: parent.into() },
-        host,
+        hosts,
         kind: Kind::Named,
         stateful: true,
         snapshot_every: None,
@@ -37,7 +37,12 @@ pub fn plain_definition(raw: Bytes, host: HostAddress, system: &str) -> Result<D
 }
 
 fn definition(system: &str, raw: &'static str, host: &str) -> Registered {
-    let definition = plain_definition(raw.into(), HostAddress::new(host), system);
+    of_hosts(system, raw, [host])
+}
+
+fn of_hosts<const N: usize>(system: &str, raw: &'static str, hosts: [&str; N]) -> Registered {
+    let hosts = HostSet::new(hosts.map(HostAddress::new)).expect("some hosts");
+    let definition = plain_definition(raw.into(), hosts, system);
     Registered::definition(Arc::new(definition.expect("plain text")))
 }
 
@@ -84,6 +89,7 @@ pub async fn what_was_put_is_loaded_whole(subject: impl Subject) {
         // Their parents have changed since their states were first written.
         Registered { key: id("s", "e", ""), ..spawned("s", "e", "a", None) },
         Registered { key: id("s", "f", "a"), ..definition("s", "f", "127.0.0.1:8090") },
+        of_hosts("s", "g", ["https://a:8443", "unix:/run/host.sock", "127.0.0.1:8090"]),
     ];
     put(&registry, &entries).await;
     assert_eq!(loaded(&registry).await, entries);

@@ -135,12 +135,13 @@ impl<C: Connect> HostProbe for HttpHost<C> {
 impl<C: Connect> Client<C> {
     async fn call(
         &self,
-        invocation: ActorInvocation,
+        mut invocation: ActorInvocation,
     ) -> Result<ActorInvocationResponse, HostError> {
         let (address, asked) = (invocation.host.clone(), Arc::clone(&invocation.actor));
+        let answer = invocation.answer.take();
         let call = request(&address, invocation)?;
         // Held until the response is decoded.
-        let mut hold = self.reading.enter();
+        let mut hold = self.reading.enter(answer);
         let (reply, connection) = self.exchange(&address, call, &mut hold).await?;
         let read = wire::action_response(reply.body.clone(), &asked);
         // A response that names another actor belongs to another call; its connection is out of order.

@@ -166,6 +166,7 @@ impl Call {
             self_has_parent: true,
             payload: payload.clone(),
             traceparent: String::new(),
+            answer: None,
         };
         let prost_handed = prost_handed(&id, number);
         let response = ActorInvocationResponse {

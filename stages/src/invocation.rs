@@ -1,7 +1,10 @@
 //! Invocation: a call from the ingress, the request to the user function, and its response.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
 
 use crate::actor::{ActorId, Definition, HostAddress};
 use crate::identity::Identity;
@@ -83,6 +86,30 @@ impl Invocation {
     }
 }
 
+/// What counts the bytes of an answer, beside the client of its host: the place of its turn at the checkpoint.
+pub trait AnswerBound: Debug + Send + Sync {
+    /// Takes what an answer of so many bytes needs, before these are read. Returns how many of them the client has to count
+    /// itself; `None` when it has to wait for [`reach`](Self::reach).
+    fn try_reach(&self, bytes: usize) -> Option<usize>;
+
+    /// The same, and waits in line until it is free. `is_whole`: the answer has no more bytes than these.
+    ///
+    /// # Errors
+    /// When that takes too long. Then the answer is not read on.
+    fn reach(
+        self: Arc<Self>,
+        bytes: usize,
+        is_whole: bool,
+    ) -> BoxFuture<'static, Result<usize, NoBytes>>;
+
+    /// Notes that the answer waits in a line of the client, or no longer. That time is not its host's.
+    fn waits(&self, waits: bool);
+}
+
+/// There were no bytes for an answer in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoBytes;
+
 /// The request to the user function.
 #[derive(Debug, Clone)]
 pub struct ActorInvocation {
@@ -106,6 +133,8 @@ pub struct ActorInvocation {
     pub payload: Payload,
     /// W3C `traceparent`; empty: none.
     pub traceparent: String,
+    /// What counts the bytes of the answer; `None` leaves all of them to the client of the host.
+    pub answer: Option<Arc<dyn AnswerBound>>,
 }
 
 /// The response of the user function.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use metrics::{Histogram, histogram};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tracing::{Instrument, debug_span, warn};
 
@@ -21,6 +21,8 @@ use crate::call::{Activated, Call, Failed, Invoked, StageResult, Task};
 use crate::error::Error;
 use crate::invocation::{ActorInvocation, ActorInvocationResponse, Metadata, Payload};
 use crate::metrics::INVOKE_DURATION_SECONDS;
+use crate::places::Place;
+use crate::places::answering::Answering;
 use crate::ports::{Host, HostError};
 use crate::registry::entry::CheckedOut;
 use crate::signal::Signal;
@@ -52,9 +54,10 @@ impl<H: Host> Invoke<H> {
 
 impl<H: Host> Inner<H> {
     async fn invoke(&self, mut activated: Activated) -> StageResult<Invoked> {
-        let outcome = match &activated.task {
-            Task::Call(call) => self.call(&activated.actor, call).await.map(Some),
-            Task::Init => self.initialise(&mut activated.actor).await,
+        let Activated { actor, task, place, .. } = &mut activated;
+        let outcome = match task {
+            Task::Call(call) => self.call(actor, call, place).await.map(Some),
+            Task::Init => self.initialise(actor, place).await,
             _ => Ok(None),
         };
         match outcome {
@@ -68,6 +71,7 @@ impl<H: Host> Inner<H> {
     async fn initialise(
         &self,
         actor: &mut CheckedOut,
+        place: &mut Option<Place>,
     ) -> Result<Option<ActorInvocationResponse>, (Error, FailWith)> {
         let Some(action) = actor.spec.hosted.definition.init_action() else { return Ok(None) };
         let invocation = ActorInvocation {
@@ -76,7 +80,7 @@ impl<H: Host> Inner<H> {
             payload: Payload::Noop,
             ..request(actor, action.to_owned(), Metadata::new())
         };
-        let response = match self.host(invocation).await {
+        let response = match self.host(invocation, place).await {
             Ok(response) => Some(response),
             Err(Error::Host(error)) if error.is_unsent() => {
                 return Err((error.into(), Failed::retryable));
@@ -95,6 +99,7 @@ impl<H: Host> Inner<H> {
         &self,
         actor: &CheckedOut,
         call: &Call,
+        place: &mut Option<Place>,
     ) -> Result<ActorInvocationResponse, (Error, FailWith)> {
         let definition = &actor.spec.hosted.definition;
         if !definition.knows(&call.action) {
@@ -127,7 +132,7 @@ impl<H: Host> Inner<H> {
             return Err((error, Failed::before_action));
         }
         let span = debug_span!("invoke", actor = %actor.entry.actor, action = call.action);
-        let answered = self.host(invocation).instrument(span);
+        let answered = self.host(invocation, place).instrument(span);
         match or_cancelled(answered, call.timing.signal()).await {
             Ok(response) => Ok(response),
             Err(Error::Host(error)) if error.is_unsent() => {
@@ -140,14 +145,22 @@ impl<H: Host> Inner<H> {
         }
     }
 
-    async fn host(&self, invocation: ActorInvocation) -> Result<ActorInvocationResponse, Error> {
+    /// Calls the host. The place of the turn is as large as the answer then.
+    async fn host(
+        &self,
+        mut invocation: ActorInvocation,
+        place: &mut Option<Place>,
+    ) -> Result<ActorInvocationResponse, Error> {
         let started = Instant::now();
         let mut host = self.host.clone();
-        let answered =
-            timeout(self.host_limit, async move { host.ready().await?.call(invocation).await });
-        let answered: Result<Result<_, HostError>, _> = answered.await;
+        let answering = Answering::new(place.as_ref());
+        invocation.answer = Some(answering.clone());
+        let answered = async move { host.ready().await?.call(invocation).await };
+        let answered: Option<Result<_, HostError>> =
+            answering.within(self.host_limit, answered).await;
+        answering.end(place);
         self.duration.record(started.elapsed());
-        Ok(answered.map_err(|_| Error::NoAnswer(self.host_limit))??)
+        Ok(answered.ok_or(Error::NoAnswer(self.host_limit))??)
     }
 }
 
@@ -180,6 +193,7 @@ fn request(actor: &CheckedOut, action: String, metadata: Metadata) -> ActorInvoc
         self_has_parent: true,
         payload: Payload::Unset,
         traceparent: String::new(),
+        answer: None,
     }
 }
 

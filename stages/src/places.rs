@@ -3,12 +3,14 @@
 //! A *place* is one event and its bytes. A turn that is expected to write takes its place before it is granted, and keeps
 //! it until the outcome of its commit is known: so no action runs for a change that has no place to go. Its size is what
 //! is known before the action runs: twice the actor's last state, at least [`SMALLEST`], at most a largest state. When
-//! the turn is over, the place shrinks to what is written. A larger change grows it: from free places, else it waits in
-//! one line for the *reserve* of one largest state, one turn at a time.
+//! the turn is over, the place shrinks to what is written. A larger answer of its host grows it before it is read (see
+//! [`answering`]), and so does what is written when it is larger still: from free places, else it waits in one line for
+//! the *reserve* of one largest state, one turn at a time.
 //!
 //! Part of the places is kept for snapshots and deactivations, which free memory. One actor holds at most 1/8 of the
 //! places when it asks for another one, and always one.
 
+pub(crate) mod answering;
 pub(crate) mod held;
 #[cfg(test)]
 mod tests;
@@ -52,6 +54,8 @@ struct Inner {
     free: Mutex<Free>,
     /// Those whose change is larger than their place: one at a time may use the reserve.
     line: Semaphore,
+    /// How long they wait.
+    patience: Duration,
     /// Notified when places are freed.
     freed: Notify,
 }
@@ -112,8 +116,9 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    /// `None` when that is too little for states of at most `largest` bytes: see [`least_bytes`].
-    pub(crate) fn new(bound: Bound, largest: usize) -> Option<Self> {
+    /// `None` when that is too little for states of at most `largest` bytes: see [`least_bytes`]. Who needs the reserve
+    /// waits for at most `patience`.
+    pub(crate) fn new(bound: Bound, largest: usize, patience: Duration) -> Option<Self> {
         if bound.events < LEAST_EVENTS || bound.bytes < least_bytes(largest) {
             return None;
         }
@@ -131,6 +136,7 @@ impl Places {
             largest,
             free: Mutex::new(free),
             line: Semaphore::new(1),
+            patience,
             freed: Notify::new(),
         })))
     }
@@ -193,20 +199,26 @@ impl Places {
         place: &mut Option<Place>,
         entry: &Arc<Entry>,
         bytes: usize,
-        patience: Duration,
     ) -> bool {
+        self.in_line(|reserve| self.fit_with(place, entry, bytes, reserve).then_some(()))
+            .await
+            .is_some()
+    }
+
+    /// Waits for its turn at the reserve, and then until `take` takes what it needs. `None` when that takes too long.
+    async fn in_line<T>(&self, mut take: impl FnMut(Count) -> Option<T>) -> Option<T> {
         let reserve = Count::of(1, self.0.largest);
-        let fitting = async {
-            let Ok(_first) = self.0.line.acquire().await else { return };
+        let taking = async {
+            let _first = self.0.line.acquire().await.ok()?;
             loop {
                 let freed = self.0.freed.notified();
-                if self.fit_with(place, entry, bytes, reserve) {
-                    return;
+                if let Some(taken) = take(reserve) {
+                    return Some(taken);
                 }
                 freed.await;
             }
         };
-        timeout(patience, fitting).await.is_ok()
+        timeout(self.0.patience, taking).await.ok()?
     }
 
     fn fit_with(
@@ -228,6 +240,11 @@ impl Places {
             }
             return true;
         }
+        self.grow(place, (events, bytes), reserve)
+    }
+
+    /// Makes a place at least so large.
+    fn grow(&self, place: &mut Place, (events, bytes): (usize, usize), reserve: Count) -> bool {
         let more = (events.saturating_sub(place.events), bytes.saturating_sub(place.bytes));
         let mut free = self.0.free.lock();
         let pool = if place.is_kept { &mut free.kept } else { &mut free.general };
@@ -258,6 +275,22 @@ impl Place {
     /// Whether its turn is the store breaker's probe.
     pub(crate) fn is_of_probe(&self) -> bool {
         self.probe.is_some() || self.shared.as_ref().is_some_and(|shared| shared.is_of_probe())
+    }
+
+    /// The bytes that it counts.
+    fn counts(&self) -> usize {
+        self.bytes + self.shared.as_ref().map_or(0, |shared| shared.bytes)
+    }
+
+    /// A place of the same actor that is nothing yet.
+    fn empty(&self) -> Self {
+        self.places.place(&self.entry, 0, 0, self.is_kept)
+    }
+
+    /// Takes all of another place of its actor.
+    fn absorb(&mut self, other: &mut Self) {
+        self.events += std::mem::take(&mut other.events);
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// Makes it the place of two turns of its actor: it is free again when both are over.

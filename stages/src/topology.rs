@@ -85,12 +85,13 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let retry_budgets = Arc::new(RetryBudgets::new(settings.retries));
     let rules = settings.rules;
 
-    let places = Places::new(settings.checkpoint, rules.max_state_bytes).ok_or_else(too_few)?;
+    let places = Places::new(settings.checkpoint, rules.max_state_bytes, settings.deadlines.start)
+        .ok_or_else(too_few)?;
     let gate = CheckpointGate { places: places.clone(), durability: rules.durability };
     let mailboxes = Mailboxes::new(settings.mailboxes(gate), placement.clone(), settings.deadlines);
     let effects = EffectsSender::new(settings.effects);
     let egress = Egress { mailboxes: mailboxes.clone(), effects: effects.clone() };
-    let queue = CheckpointQueue::new(places, settings.deadlines.start, egress);
+    let queue = CheckpointQueue::new(places, egress);
     let live = LiveBounds { actors: settings.max_live, bytes: settings.max_live_bytes };
     let eviction = Eviction::new(directory.clone(), live);
     let (timers, timer_task) = Timers::new(directory.clone(), clock.clone(), eviction.clone());

@@ -98,7 +98,7 @@ impl Client {
             let connection = Connection::new(stream, Stream::read_now).await;
             let connection = connection.map_err(|error| Unanswered::Other(error.into()))?;
             let answered =
-                connection.exchange(request, &mut Reading::alone(most, LIMIT).enter()).await;
+                connection.exchange(request, &mut Reading::alone(most, LIMIT).enter(None)).await;
             answered.map(|(reply, _)| reply).map_err(|failed| {
                 Unanswered::Other(match failed {
                     Failed::Unasked => anyhow::anyhow!("more came than the answer"),

@@ -32,8 +32,8 @@ use tokio::time::timeout;
 use super::reading::{Busy, Hold};
 use super::watched::{ReadNow, Watched};
 
-/// Upper bound of a buffer's first size; the buffer grows as bytes arrive.
-const FIRST_BYTES: usize = 64 * 1024;
+/// What a connection has read and nobody has taken yet, at most; it keeps the memory while it is idle.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 type Call = Request<Full<Bytes>>;
 type Machine<Io> = http1::Connection<TokioIo<Watched<Io>>, Full<Bytes>>;
@@ -77,7 +77,9 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
     pub(crate) async fn new(io: Io, read_now: ReadNow<Io>) -> Result<Self, hyper::Error> {
         let is_asked = Arc::new(AtomicBool::new(false));
         let io = Watched::new(io, read_now, Arc::clone(&is_asked));
-        let (sender, machine) = http1::handshake(TokioIo::new(io)).await?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(BUFFER_BYTES);
+        let (sender, machine) = builder.handshake(TokioIo::new(io)).await?;
         Ok(Self { sender, machine: Box::pin(machine), ended: false, is_asked })
     }
 
@@ -130,8 +132,10 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
             return Err(Failed::TooLarge(hold.largest()));
         }
         // The connection is not driven meanwhile: what the host sends stays in its socket.
-        hold.reach(announced).await.map_err(|Busy| Failed::Busy)?;
-        let mut bytes = BytesMut::with_capacity(announced.min(FIRST_BYTES));
+        let is_whole = body.size_hint().exact().is_some();
+        hold.reach(announced, is_whole).await.map_err(|Busy| Failed::Busy)?;
+        // All of it is held, so it is allocated at once: a buffer that grows is copied, and may take twice as much.
+        let mut bytes = BytesMut::with_capacity(announced);
         // With an announced length the end is known; one more `frame()` would cost another poll of the connection.
         while !body.is_end_stream() {
             let frame = timeout(hold.silence(), self.drive(body.frame())).await;
@@ -141,7 +145,7 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
             if bytes.len() + data.len() > hold.largest() {
                 return Err(Failed::TooLarge(hold.largest()));
             }
-            hold.reach(bytes.len() + data.len()).await.map_err(|Busy| Failed::Busy)?;
+            hold.reach(bytes.len() + data.len(), is_whole).await.map_err(|Busy| Failed::Busy)?;
             // Copied: states live long, and a slice would keep the connection's whole read buffer alive.
             bytes.extend_from_slice(&data);
         }

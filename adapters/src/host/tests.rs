@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tidegate_stages::actor::ActorId;
-use tidegate_stages::invocation::Payload;
+use tidegate_stages::invocation::{AnswerBound, NoBytes, Payload};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
 };
@@ -60,6 +60,7 @@ fn invocation() -> ActorInvocation {
         self_has_parent: true,
         payload: Payload::Noop,
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        answer: None,
     }
 }
 
@@ -239,6 +240,59 @@ async fn an_answer_that_stops_half_way_is_dropped_and_one_that_waits_too_long_is
     assert!(stopped.unwrap_err().to_string().contains("no byte of its answer came for 2s"));
     assert!(matches!(&waited, HostError::Unread { .. }), "{waited}");
     assert!(waited.to_string().contains("the action ran"), "{waited}");
+}
+
+/// Counts answers of at most so many bytes.
+#[derive(Debug)]
+struct Counts(usize);
+
+impl AnswerBound for Counts {
+    fn try_reach(&self, bytes: usize) -> Option<usize> {
+        (bytes <= self.0).then_some(0)
+    }
+
+    fn reach(self: Arc<Self>, _: usize, _: bool) -> BoxFuture<'static, Result<usize, NoBytes>> {
+        Box::pin(async { Err(NoBytes) })
+    }
+
+    fn waits(&self, _: bool) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_place_of_a_turn_counts_is_read_whatever_others_read_and_nothing_else_of_it() {
+    let connector = Prepared::default();
+    let (mut fits, mut announced, mut chunked) =
+        (connector.next(), connector.next(), connector.next());
+    // Nothing but the reserve is left for answers of which no place counts anything.
+    let host = HttpHost::new(connector, HostOptions { bodies_bytes: 0, ..options() });
+    let _reader = {
+        let mut hold = host.0.reading.enter(None);
+        hold.reach(1, true).await.unwrap();
+        hold
+    };
+    let counted = |bytes| {
+        let answer = Some(Arc::new(Counts(bytes)) as Arc<dyn AnswerBound>);
+        host.clone().oneshot(ActorInvocation { answer, ..invocation() })
+    };
+    let (answered, ()) = tokio::join!(counted(answer_body().len()), async {
+        hear(&mut fits).await;
+        fits.write_all(&answer()).await.unwrap();
+    });
+    answered.unwrap();
+    drop(fits);
+    // The body never comes: it is not waited for.
+    let (unread, ()) = tokio::join!(counted(99), async {
+        hear(&mut announced).await;
+        announced.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n").await.unwrap();
+    });
+    assert!(matches!(unread, Err(HostError::Unread { .. })), "{unread:?}");
+    let (unread, ()) = tokio::join!(counted(5), async {
+        hear(&mut chunked).await;
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        chunked.write_all(head).await.unwrap();
+        chunked.write_all(b"4\r\nabcd\r\n4\r\nefgh\r\n").await.unwrap();
+    });
+    assert!(matches!(unread, Err(HostError::Unread { .. })), "{unread:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -70,6 +70,7 @@ pub fn read_action_request(body: Bytes, host: HostAddress) -> Result<ActorInvoca
         caller: message.caller.map(actor_id),
         payload: handed(message.payload),
         traceparent: String::new(),
+        answer: None,
     })
 }
 

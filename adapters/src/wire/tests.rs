@@ -100,6 +100,7 @@ proptest! {
         let handed = ActorInvocation {
             host: host(), actor: Arc::new(actor), action, state, tags, metadata, caller, self_has_parent, payload,
             traceparent: String::new(),
+            answer: None,
         };
         let read = read_action_request(action_request(handed.clone()), host()).unwrap();
         prop_assert_eq!(format!("{read:?}"), format!("{handed:?}"));
@@ -153,6 +154,7 @@ fn an_empty_any_is_never_handed_to_a_host() {
         self_has_parent: true,
         payload: Payload::Value(Any::default()),
         traceparent: String::new(),
+        answer: None,
     };
     // actor { name, system }, action_name, current_context { self { name, system } }: nothing else.
     assert_eq!(action_request(handed), hex("0a060a016112017312036163741a081a060a0161120173"));

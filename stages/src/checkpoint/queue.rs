@@ -1,7 +1,6 @@
 //! Queue: where turns hand in what they planned.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate_pipeline::{Bound, Demand, Full, Producer, ProducerOptions};
 
@@ -18,18 +17,16 @@ use crate::ports::StoreError;
 pub(crate) struct CheckpointQueue {
     producer: Producer<Planned>,
     places: Places,
-    patience: Duration,
     pub(super) claims: Arc<Claims>,
     pub(super) egress: Egress,
 }
 
 impl CheckpointQueue {
-    /// A change that is larger than its place waits at most `patience` for a larger one.
-    pub(crate) fn new(places: Places, patience: Duration, egress: Egress) -> Self {
+    pub(crate) fn new(places: Places, egress: Egress) -> Self {
         let bound = Bound { events: 0, bytes: 0 };
         let options = ProducerOptions { name: "checkpoint", bound, full: Full::Shed };
         let producer = Producer::new(options, Demand::new());
-        Self { producer, places, patience, claims: Arc::default(), egress }
+        Self { producer, places, claims: Arc::default(), egress }
     }
 
     /// What the checkpoint consumes.
@@ -75,7 +72,7 @@ impl CheckpointQueue {
         if !planned.incarnation.is_in_doubt() {
             let (bytes, entry) = (planned.bytes(), planned.entry.clone());
             let place = &mut planned.place;
-            if !self.places.wait_to_fit(place, &entry, bytes, self.patience).await {
+            if !self.places.wait_to_fit(place, &entry, bytes).await {
                 return Some((planned, no_place()));
             }
         }

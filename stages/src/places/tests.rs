@@ -9,9 +9,10 @@ use crate::actor::tests::definition;
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Hosted, Source};
 
-const LARGEST: usize = 4 << 20;
+pub(super) const LARGEST: usize = 4 << 20;
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-fn entry(name: &str) -> Arc<Entry> {
+pub(super) fn entry(name: &str) -> Arc<Entry> {
     let definition = definition(name);
     let id = Arc::new(definition.id.clone());
     let hosted = Hosted { definition: definition.into(), host_limit: 1, host: Arc::default() };
@@ -19,8 +20,9 @@ fn entry(name: &str) -> Arc<Entry> {
 }
 
 /// Places for turns; one each is for the reserve and for maintenance.
-fn places(events: usize, bytes: usize, largest: usize) -> Places {
-    Places::new(Bound { events: events + 2, bytes: bytes + 2 * largest }, largest).unwrap()
+pub(super) fn places(events: usize, bytes: usize, largest: usize) -> Places {
+    Places::new(Bound { events: events + 2, bytes: bytes + 2 * largest }, largest, PATIENCE)
+        .unwrap()
 }
 
 #[derive(Default)]
@@ -32,7 +34,7 @@ impl Wake for Woken {
     }
 }
 
-fn enter(places: &Places, entry: &Arc<Entry>) -> Result<Place, GateEntry> {
+pub(super) fn enter(places: &Places, entry: &Arc<Entry>) -> Result<Place, GateEntry> {
     places.enter(entry, Waker::noop())
 }
 
@@ -101,14 +103,13 @@ async fn a_change_that_outgrows_its_place_gets_the_reserve_one_at_a_time() {
     let mut first = Some(enter(&places, &joe).unwrap());
     let mut second = Some(enter(&places, &moe).unwrap());
     let others = [entry("a"), entry("b")].map(|other| enter(&places, &other).unwrap());
-    let patience = Duration::from_secs(10);
     assert!(!places.fit(&mut first, &joe, LARGEST));
-    assert!(places.wait_to_fit(&mut first, &joe, LARGEST, patience).await);
+    assert!(places.wait_to_fit(&mut first, &joe, LARGEST).await);
     let began = tokio::time::Instant::now();
-    assert!(!places.wait_to_fit(&mut second, &moe, LARGEST, patience).await);
-    assert_eq!(began.elapsed(), patience);
+    assert!(!places.wait_to_fit(&mut second, &moe, LARGEST).await);
+    assert_eq!(began.elapsed(), PATIENCE);
     assert!(enter(&places, &entry("other")).is_err(), "the reserve is given back first");
-    let waiting = places.wait_to_fit(&mut second, &moe, LARGEST, patience);
+    let waiting = places.wait_to_fit(&mut second, &moe, LARGEST);
     let freeing = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         drop(first.take());

@@ -98,6 +98,7 @@ fn a_host_that_is_cut_off_is_told_apart_from_one_that_may_have_run() {
             self_has_parent: true,
             payload: Payload::Noop,
             traceparent: String::new(),
+            answer: None,
         };
         turmoil::partition("proxy", "actors");
         let error = host.clone().oneshot(called()).await.unwrap_err();

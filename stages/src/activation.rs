@@ -158,7 +158,12 @@ impl Live {
 
     /// Whether an orderly deactivation must write a save.
     pub(crate) fn needs_final_save(&self) -> bool {
-        self.dirty || self.is_unrevised() || self.status == Some(Status::Activated)
+        self.is_unkept() || self.status == Some(Status::Activated)
+    }
+
+    /// Whether the content is not yet in the newest head, or not yet in the history.
+    pub(crate) fn is_unkept(&self) -> bool {
+        self.dirty || self.is_unrevised()
     }
 
     /// Returns the commit that makes the current content durable, as the next version. With `append` the content also becomes the

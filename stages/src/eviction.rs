@@ -57,7 +57,7 @@ impl Eviction {
     pub(crate) fn activated(&self, entry: &Arc<Entry>, stateful: bool, bytes: usize) {
         self.directory.live.add(entry, stateful, bytes);
         self.note();
-        if self.is_exceeded(0, 0) {
+        if self.is_full() {
             self.exceeded.notify_one();
         }
     }
@@ -87,6 +87,11 @@ impl Eviction {
     #[allow(clippy::cast_precision_loss, reason = "a gauge")]
     fn note_bytes(&self) {
         self.live_bytes.set(self.directory.live.bytes() as f64);
+    }
+
+    /// Whether there is too much in memory.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_exceeded(0, 0)
     }
 
     /// Whether there is too much in memory, when so many actors with so many bytes are about to leave.

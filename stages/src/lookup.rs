@@ -16,7 +16,7 @@ use futures_util::future::{BoxFuture, Either, Ready, ready};
 use metrics::{Counter, counter};
 use tower::Service;
 
-use crate::call::{Activated, Failed, LookedUp, ParkedWork, Placed, StageResult};
+use crate::call::{Activated, Failed, LookedUp, ParkedWork, Placed, StageResult, Task};
 use crate::error::Error;
 use crate::metrics::ACTIVATIONS_TOTAL;
 use crate::places::Place;
@@ -135,6 +135,14 @@ impl Inner {
 
     /// Loads the actor. Its turn goes on at once when that takes no time.
     fn load(self: &Arc<Self>, mut placed: Placed) -> StageResult<LookedUp> {
+        if let Task::WarmUp(done) = placed.task {
+            if self.timers.eviction.is_full() {
+                // Others would leave for it, and it for others: its first call loads it.
+                done.send(Ok(()));
+                return Ok(LookedUp::Loading(ready(Ok(None)).boxed()));
+            }
+            placed.task = Task::WarmUp(done);
+        }
         let mut probe = None;
         if placed.entry.spec().hosted.definition.stateful {
             probe = match self.may_use_store(&placed, true) {

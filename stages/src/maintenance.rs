@@ -200,7 +200,12 @@ impl MaintenanceInner {
         let entry = actor.entry.clone();
         let stateful = actor.spec.hosted.definition.stateful;
         let mut written = None;
-        if stateful && actor.live.needs_final_save() {
+        // Whoever is evicted makes space: it writes only what is not stored yet, and not that it has left.
+        let is_unkept = match why {
+            Leaving::Evicted => actor.live.is_unkept(),
+            Leaving::Idle(_) | Leaving::Asked => actor.live.needs_final_save(),
+        };
+        if stateful && is_unkept {
             let Some(place) = self.place(&actor) else {
                 actor.check_in();
                 self.stays(&entry, why);

@@ -290,7 +290,7 @@ fn start_checkpoint(
         ..BatchOptions::new("checkpoint", COMMIT_EVENTS.div_ceil(in_flight))
     };
     let checkpoint = timed("checkpoint").service(checkpoint);
-    Consumer::spawn_batched(options, Planned::bytes, checkpoint, tasks)
+    Consumer::spawn_batched(options, Planned::record_bytes, checkpoint, tasks)
         .subscribe(queue.producer(), SubscribeOptions::max_demand(2 * COMMIT_EVENTS))
         .map_err(unsubscribed)?;
     Ok(())

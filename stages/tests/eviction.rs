@@ -12,6 +12,7 @@ use tidegate_stages::actor::Definition;
 use tidegate_stages::invocation::{ActorInvocationResponse, Payload};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::StoreError;
+use tidegate_stages::rules::Revisions;
 use tidegate_stages::state::{Any, Status};
 use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;
@@ -158,4 +159,47 @@ async fn actors_whose_commit_is_on_its_way_or_in_doubt_leave_once_it_is_known() 
         assert!((3..=5).contains(&live), "{live} are in memory");
         add_each(&world, &stateful, 2).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_already_is_not_written_once_more_to_make_space() {
+    let mut settings = Settings { max_live_bytes: 2 * (SIZE + 2_000), ..Settings::default() };
+    settings.rules.revisions = Revisions::Every;
+    let world = world_with(large(&Arc::new(Semaphore::new(0))), settings, MemoryStore::new()).await;
+    let all = names("a", 6);
+    world.register(all.iter().map(|name| definition(name)).collect()).await.unwrap();
+    for round in 1..=2 {
+        add_each(&world, &all, round).await;
+        sleep(Duration::from_secs(1)).await;
+        for name in &all {
+            let head = world.head(name).await.unwrap();
+            assert_eq!((head.version, head.revision), (round, round), "{name}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_warmed_up_while_memory_is_full() {
+    let permits = Arc::new(Semaphore::new(0));
+    let world = with_place_for_five(&permits, Vec::new()).await;
+    let busy = names("busy", 6);
+    world.register(busy.iter().map(|name| definition(name)).collect()).await.unwrap();
+    add_each(&world, &busy, 1).await;
+    let calls: Vec<_> = busy.iter().map(|name| world.start(call(name, "slow"))).collect();
+    until_idle().await;
+    let cold = names("w", 3);
+    let warmed = cold
+        .iter()
+        .map(|name| Definition { actions: vec!["add".into(), "init".into()], ..warmed(name) });
+    world.register(warmed.collect()).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    for name in &cold {
+        assert!(world.head(name).await.is_none(), "{name} has run its init action");
+    }
+    permits.add_permits(calls.len());
+    for called in calls {
+        called.await.unwrap().unwrap();
+    }
+    // Its init action runs before the first call.
+    assert_eq!(world.add("w0").await.unwrap(), 2);
 }

@@ -187,6 +187,15 @@ fn shed(statuses: &[u16]) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn states_of_4_mebibytes() {
+    let scene = Scene::new("states").await;
+    let statuses = call_all(&scene, (0..large::MANY).map(|n| (large::name(n), LARGE))).await;
+    println!("{} of {} states of 4 MiB shed", shed(&statuses), large::MANY);
+    assert!(shed(&statuses) < statuses.len(), "some are kept");
+    scene.end("256 actors that answer 4 MiB states at once").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_answers_16_mebibytes() {
     let scene = Scene::new("host").await;
     let statuses = call_all(&scene, (0..64).map(|n| (large::name(n), large::HUGE))).await;

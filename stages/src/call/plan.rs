@@ -50,6 +50,11 @@ impl Planned {
         self.save.as_ref().map_or(0, Save::bytes)
     }
 
+    /// Bytes of the records that are written: of the head, and of the revision with the same content.
+    pub(crate) fn record_bytes(&self) -> usize {
+        self.save.as_ref().map_or(0, |save| save.bytes() * (1 + usize::from(save.append)))
+    }
+
     /// What leaves, now that the change is durable.
     pub(crate) fn committed(mut self) -> Committed {
         let nothing = || Committed { completion: Completion::Nothing, effects: Vec::new() };

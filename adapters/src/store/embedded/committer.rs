@@ -150,7 +150,7 @@ impl Committer {
         space::check(&self.shared.dir, &self.shared.options, bytes)?;
         let deadline = Instant::now() + CATCH_UP;
         loop {
-            let readiness = self.shared.engine.read().as_ref().map(Engine::readiness);
+            let readiness = self.shared.engine.read().as_ref().map(|of| of.readiness(bytes));
             match readiness {
                 Some(Readiness::Ready) => return Ok(()),
                 Some(Readiness::Behind) if Instant::now() >= deadline => {

@@ -21,6 +21,10 @@ const JOURNAL_BYTES: u64 = 64 << 20;
 /// At these counts the engine itself would block a commit, forever if its workers have died.
 const MAX_SEALED_MEMTABLES: usize = 3;
 const MAX_YOUNG_TABLES: usize = 24;
+/// At these counts a commit that is larger than a memtable waits. It becomes a memtable of its size; and a compaction holds
+/// one block of each young table, which is as large as the value in it.
+const FEW_SEALED_MEMTABLES: usize = 1;
+const FEW_YOUNG_TABLES: usize = 4;
 
 /// The two keyspaces: every commit writes `current`, appended revisions go to `history`.
 ///
@@ -180,16 +184,22 @@ impl Engine {
         Damage::new(&self.dir, error.to_string())
     }
 
-    /// Whether a commit would succeed without blocking inside the engine.
-    pub(super) fn readiness(&self) -> Readiness {
+    /// Whether a commit of so many bytes would succeed without blocking inside the engine. A large one
+    /// waits until the engine is hardly behind.
+    pub(super) fn readiness(&self, bytes: usize) -> Readiness {
         // Writes nothing, because nothing is buffered between commits; fails if the engine's workers have
         // failed.
         if self.db.persist(PersistMode::Buffer).is_err() {
             return Readiness::Broken;
         }
+        let is_large = bytes as u64 > self.memtable_bytes;
+        let (sealed, young) = if is_large {
+            (FEW_SEALED_MEMTABLES, FEW_YOUNG_TABLES)
+        } else {
+            (MAX_SEALED_MEMTABLES, MAX_YOUNG_TABLES)
+        };
         let is_behind = [&self.current, &self.history].into_iter().any(|space| {
-            space.sealed_memtable_count() >= MAX_SEALED_MEMTABLES
-                || space.l0_table_count() >= MAX_YOUNG_TABLES
+            space.sealed_memtable_count() >= sealed || space.l0_table_count() >= young
         });
         if is_behind { Readiness::Behind } else { Readiness::Ready }
     }

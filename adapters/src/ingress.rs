@@ -32,6 +32,7 @@ use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::history_reader::StateAt;
+use tidegate_stages::identity::{Identity, PeerAddress};
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::mesh::Mesh;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
@@ -312,15 +313,15 @@ impl<C: Calls> Ingress<C> {
 }
 
 impl Hosts {
-    /// The address of a host that registers from `peer` without naming one.
-    fn address(&self, peer: crate::net::Peer) -> HostAddress {
+    /// The address of a host that `client` registers without naming one.
+    fn address(&self, client: &Identity) -> HostAddress {
         match self {
             Hosts::Sidecar(address) => address.clone(),
             Hosts::Daemon { port } => {
-                let address = match peer {
-                    crate::net::Peer::Ip(address) => address.to_canonical(),
+                let address = match client.peer {
+                    Some(PeerAddress::Ip(address)) => address,
                     // A peer on a Unix socket is on this machine.
-                    crate::net::Peer::Local => IpAddr::from([127, 0, 0, 1]),
+                    Some(PeerAddress::UnixSocket) | None => IpAddr::from([127, 0, 0, 1]),
                 };
                 HostAddress::new(&std::net::SocketAddr::new(address, *port).to_string())
             }

@@ -21,16 +21,6 @@ pub enum Peer {
     Local,
 }
 
-impl Peer {
-    /// Whether the peer runs on this machine. Includes IPv4 addresses mapped into IPv6.
-    pub fn is_loopback(self) -> bool {
-        match self {
-            Peer::Ip(address) => address.to_canonical().is_loopback(),
-            Peer::Local => true,
-        }
-    }
-}
-
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -27,6 +27,16 @@ pub enum PeerAddress {
     UnixSocket,
 }
 
+impl PeerAddress {
+    /// Whether the peer is a process of this machine, as far as its address tells.
+    pub fn is_local(self) -> bool {
+        match self {
+            Self::Ip(address) => address.to_canonical().is_loopback(),
+            Self::UnixSocket => true,
+        }
+    }
+}
+
 impl Identity {
     /// A request of this peer, of which nothing else is known.
     pub fn of(peer: PeerAddress) -> Self {
@@ -37,10 +47,18 @@ impl Identity {
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.peer {
-            None => f.write_str("the mesh"),
-            Some(PeerAddress::UnixSocket) => f.write_str("the Unix socket"),
-            Some(PeerAddress::Ip(address)) => address.fmt(f),
+            None => f.write_str("the mesh")?,
+            Some(PeerAddress::UnixSocket) => f.write_str("the Unix socket")?,
+            Some(PeerAddress::Ip(address)) => address.fmt(f)?,
         }
+        // A client chooses these names, within what was certified or signed: they are quoted and escaped.
+        if let Some(name) = &self.tls_client {
+            write!(f, " with certificate {name:?}")?;
+        }
+        if let Some(subject) = &self.token_subject {
+            write!(f, " with token {subject:?}")?;
+        }
+        Ok(())
     }
 }
 
@@ -61,5 +79,16 @@ mod tests {
         assert_eq!(Identity::of(PeerAddress::UnixSocket).to_string(), "the Unix socket");
         assert_ne!(client, mesh);
         assert_eq!((client.tls_client, client.token_subject), (None, None));
+    }
+
+    #[test]
+    fn names_are_shown_without_control_characters() {
+        let mut client = Identity::of(peer("10.0.0.7"));
+        client.tls_client = Some("shop".into());
+        client.token_subject = Some("joe\n\u{1b}[2J".into());
+        assert_eq!(
+            client.to_string(),
+            r#"10.0.0.7 with certificate "shop" with token "joe\n\u{1b}[2J""#
+        );
     }
 }

@@ -2,9 +2,9 @@
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
+use tidegate_stages::identity::{Identity, PeerAddress};
 
 use super::http::Refusal;
-use crate::net::Peer;
 
 /// The secret that a client on another machine sends as `Authorization: Bearer …`.
 #[derive(Clone)]
@@ -34,9 +34,9 @@ impl std::fmt::Debug for AdminToken {
 pub(super) fn check(
     token: Option<&AdminToken>,
     headers: &HeaderMap,
-    peer: Peer,
+    client: &Identity,
 ) -> Result<(), Refusal> {
-    if peer.is_loopback() {
+    if client.peer.is_some_and(PeerAddress::is_local) {
         return Ok(());
     }
     let refused = |text: &str| Err(Refusal::new(StatusCode::FORBIDDEN, text));
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_client_from_elsewhere_needs_the_token() {
-        let elsewhere = Peer::Ip([10, 0, 0, 7].into());
+        let elsewhere = &Identity::of(PeerAddress::Ip([10, 0, 0, 7].into()));
         let token = AdminToken::new("secret".into());
         let with = |value: &str| HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
         assert!(check(Some(&token), &with("Bearer secret"), elsewhere).is_ok());
@@ -71,9 +71,9 @@ mod tests {
     #[test]
     fn a_local_client_needs_none() {
         for local in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-            let peer = Peer::Ip(local.parse().unwrap());
-            assert!(check(None, &HeaderMap::new(), peer).is_ok(), "{local}");
+            let peer = Identity::of(PeerAddress::Ip(local.parse().unwrap()));
+            assert!(check(None, &HeaderMap::new(), &peer).is_ok(), "{local}");
         }
-        assert!(check(None, &HeaderMap::new(), Peer::Local).is_ok());
+        assert!(check(None, &HeaderMap::new(), &Identity::of(PeerAddress::UnixSocket)).is_ok());
     }
 }

@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Body;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
+use tidegate_stages::identity::Identity;
 use tracing::{error, info};
 
 use super::http::{Answer, JSON, Refusal, octets, of_type};
@@ -20,9 +21,8 @@ use super::lifecycle::Phase;
 use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
-use super::{Calls, Ingress, Inner, Limits, accept, admin, body, history, identity};
+use super::{Calls, Ingress, Inner, Limits, accept, admin, body, history};
 use crate::host::NO_TLS;
-use crate::net::Peer;
 use crate::wire::{self, Form};
 
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
@@ -39,8 +39,9 @@ impl<C: Calls> Ingress<C> {
         &self.0.parts.limits
     }
 
-    /// Returns the response to a request, within the limits of the mesh and of the body. Never fails, never panics.
-    pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Response<Full<Held>>
+    /// Returns the response to a request of this client, within the limits of the mesh and of the body. Never fails, never
+    /// panics.
+    pub async fn handle<B>(&self, request: Request<B>, client: Identity) -> Response<Full<Held>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -54,7 +55,7 @@ impl<C: Calls> Ingress<C> {
             _ => Form::Protobuf,
         };
         let mut hold = Hold::default();
-        let answered = ingress.answer(resource, &head, &mut body, (peer, &mut hold));
+        let answered = ingress.answer(resource, &head, &mut body, (client, &mut hold));
         let answered = AssertUnwindSafe(answered);
         let answer = match answered.catch_unwind().await {
             Ok(Ok(answer)) => answer,
@@ -88,7 +89,7 @@ impl<C: Calls> Inner<C> {
         resource: Result<Resource<'_>, NoResource>,
         head: &request::Parts,
         body: &mut B,
-        (peer, hold): (Peer, &mut Hold),
+        (client, hold): (Identity, &mut Hold),
     ) -> Result<Answer, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -115,7 +116,7 @@ impl<C: Calls> Inner<C> {
         if let Resource::History { system, name, part } = resource {
             *hold = history::before_load(&self.sending, &self.parts.limits, part).await?;
             let token = self.parts.admin_token.as_ref();
-            return history::answer((calls, token), (&system, &name), part, head, peer).await;
+            return history::answer((calls, token), (&system, &name), part, head, &client).await;
         }
         if head.method == Method::POST {
             check_media_type(&head.headers)?;
@@ -128,12 +129,12 @@ impl<C: Calls> Inner<C> {
                 let called = wire::invocation(read.await?)?;
                 let mut invocation = called.invocation;
                 invocation.traceparent = traceparent(&head.headers);
-                invocation.identity = identity::of(peer);
+                invocation.identity = client;
                 let payload = calls.invoke(invocation).await?;
                 Ok(octets(wire::invoked(called.echo, payload)))
             }
             Resource::Register => {
-                let host = self.host_of(&head.headers, peer)?;
+                let host = self.host_of(&head.headers, &client)?;
                 calls.register(wire::registration(read.await?, &host, limits.registered)?).await?;
                 Ok(octets(wire::registered()))
             }
@@ -144,10 +145,10 @@ impl<C: Calls> Inner<C> {
                 Ok(octets(wire::accepted()))
             }
             Resource::Actor { system, name } if head.method == Method::DELETE => {
-                admin::check(self.parts.admin_token.as_ref(), &head.headers, peer)?;
+                admin::check(self.parts.admin_token.as_ref(), &head.headers, &client)?;
                 let deleted = calls.delete(&system, &name).await;
                 let outcome = deleted.as_ref().map_or_else(Error::to_string, |()| "deleted".into());
-                info!(target: "audit", %peer, system = %system, actor = %name, outcome, "delete asked for");
+                info!(target: "audit", %client, system = %system, actor = %name, outcome, "delete asked for");
                 deleted?;
                 Ok(octets(wire::accepted()))
             }
@@ -201,9 +202,9 @@ impl<C: Calls> Inner<C> {
     }
 
     /// Returns the address of a registering host: from the header if it is there, else from the settings.
-    fn host_of(&self, headers: &HeaderMap, peer: Peer) -> Result<HostAddress, Refusal> {
+    fn host_of(&self, headers: &HeaderMap, client: &Identity) -> Result<HostAddress, Refusal> {
         let Some(given) = headers.get(HOST_HEADER) else {
-            return Ok(self.parts.hosts.address(peer));
+            return Ok(self.parts.hosts.address(client));
         };
         let text = given.to_str().unwrap_or_default();
         if text.starts_with("https://") {

@@ -5,6 +5,7 @@ mod query;
 use http::{StatusCode, request};
 use tidegate_stages::error::Error;
 use tidegate_stages::history::{PAGE_BYTES, Page, Position};
+use tidegate_stages::identity::Identity;
 use tidegate_stages::state::{Checkpoint, Revision};
 use tracing::info;
 
@@ -12,7 +13,6 @@ use super::http::{Answer, JSON, Refusal, octets, of_type};
 use super::route::Part;
 use super::sending::{Hold, Sending};
 use super::{AdminToken, Calls, Limits, accept, admin};
-use crate::net::Peer;
 use crate::wire::{Entry, Form, Listing};
 pub(crate) use query::{Query, Span};
 
@@ -36,7 +36,7 @@ pub(super) async fn answer<C: Calls>(
     (system, name): (&str, &str),
     part: Part<'_>,
     head: &request::Parts,
-    peer: Peer,
+    client: &Identity,
 ) -> Result<Answer, Refusal> {
     let form = accept::form(&head.headers)?;
     let query = Query::read(head.uri.query())?;
@@ -64,18 +64,18 @@ pub(super) async fn answer<C: Calls>(
                 Refusal::new(StatusCode::BAD_REQUEST, "needs ?revision= with the number to restore")
             })?;
             let number = query::number("revision in the query", number)?;
-            admin::check(admin_token, &head.headers, peer)?;
+            admin::check(admin_token, &head.headers, client)?;
             let restored = calls.restore(system, name, number).await;
             let done = outcome(&restored);
-            info!(target: "audit", %peer, system, actor = name, revision = number, outcome = done, "restore asked for");
+            info!(target: "audit", %client, system, actor = name, revision = number, outcome = done, "restore asked for");
             restored?.into()
         }
         Part::Checkpoint => {
             query.knows(&[])?;
-            admin::check(admin_token, &head.headers, peer)?;
+            admin::check(admin_token, &head.headers, client)?;
             let kept = calls.checkpoint(system, name).await;
             let done = outcome(&kept);
-            info!(target: "audit", %peer, system, actor = name, outcome = done, "checkpoint asked for");
+            info!(target: "audit", %client, system, actor = name, outcome = done, "checkpoint asked for");
             kept?.into()
         }
     };

@@ -4,7 +4,7 @@ use tidegate_stages::identity::{Identity, PeerAddress};
 
 use crate::net::Peer;
 
-/// Who is at the other end of a connection.
+/// Who is at the other end of a connection, before anything is read from it. Each request of the connection begins with it.
 pub(super) fn of(peer: Peer) -> Identity {
     Identity::of(match peer {
         Peer::Ip(address) => PeerAddress::Ip(address.to_canonical()),

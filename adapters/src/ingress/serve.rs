@@ -20,7 +20,7 @@ use super::listener::Listener;
 use super::metrics::CONNECTIONS;
 use super::pace::{Pace, Paced};
 use super::progress::{Progress, STREAMS};
-use super::{Calls, Ingress};
+use super::{Calls, Ingress, identity};
 use crate::net::Peer;
 
 /// Pause after a failed accept, for example when file descriptors run out.
@@ -145,11 +145,13 @@ impl<C: Calls> Connections<C> {
         self.tasks.spawn(async move {
             let open = gauge!(CONNECTIONS);
             open.increment(1);
+            let client = identity::of(peer);
             let service = service_fn(move |request: Request<Incoming>| {
                 let (ingress, mut in_flight) = (ingress.clone(), progress.begin());
+                let client = client.clone();
                 async move {
                     let is_http2 = request.version() == Version::HTTP_2;
-                    let response = ingress.handle(request, peer).await;
+                    let response = ingress.handle(request, client).await;
                     if is_http2 {
                         in_flight.answered();
                     }

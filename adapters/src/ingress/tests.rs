@@ -13,7 +13,6 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame};
 use parking_lot::Mutex;
 use prost::Message;
-use tidegate_stages::identity::{Identity, PeerAddress};
 use tidegate_stages::state::Any;
 
 use super::*;
@@ -193,7 +192,7 @@ async fn ask<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let (head, body) = ingress.handle(request, peer).await.into_parts();
+    let (head, body) = ingress.handle(request, identity::of(peer)).await.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     assert!(!body.is_empty(), "no answer is empty");
     (head.status, head.headers, proto::InvocationResponse::decode(body).unwrap_or_default())
@@ -397,7 +396,14 @@ async fn the_state_of_an_actor_is_an_encoded_actor_state() {
     let (ingress, _) = ingress();
     let request =
         Request::get("/api/v1/system/s/actors/a%2Fb").body(Full::<Bytes>::default()).unwrap();
-    let body = ingress.handle(request, HERE).await.into_body().collect().await.unwrap().to_bytes();
+    let body = ingress
+        .handle(request, identity::of(HERE))
+        .await
+        .into_body()
+        .collect()
+        .await
+        .unwrap()
+        .to_bytes();
     let state = proto::actors::ActorState::decode(body).unwrap().state.unwrap();
     assert_eq!((state.type_url.as_str(), &state.value[..]), ("type/x", &b"1"[..]));
 }
@@ -438,7 +444,7 @@ async fn readiness_ends_first_then_calls_while_liveness_stays() {
 async fn readiness_waits_for_the_store_to_open_and_tells_when_it_fails_later() {
     let ready = async |ingress: &Ingress<Scripted>, path: &str| {
         let request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
-        let (head, body) = ingress.handle(request, HERE).await.into_parts();
+        let (head, body) = ingress.handle(request, identity::of(HERE)).await.into_parts();
         assert!(!head.headers.contains_key(CONTENT_LENGTH), "hyper adds it");
         let body = body.collect().await.unwrap().to_bytes();
         (head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())

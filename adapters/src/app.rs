@@ -134,7 +134,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let ingress = Ingress::new(Parts {
         limits: settings.http.limits,
         hosts: settings.hosts.clone(),
-        admin_token: settings.http.admin_token.clone(),
+        trust: settings.http.trust.clone(),
         lifecycle: lifecycle.clone(),
         scrape,
     });

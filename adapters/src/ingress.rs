@@ -17,6 +17,7 @@ mod body;
 mod sending;
 mod answer;
 mod admin;
+mod trust;
 pub(crate) mod history;
 mod accept;
 mod identity;
@@ -43,6 +44,7 @@ pub use listener::{BindError, Listener, Socket};
 pub use metrics::{CONNECTIONS, REQUESTS_TOTAL, STORE_UP};
 pub use sending::Held;
 pub use serve::{Serving, serve};
+pub use trust::{Trust, UserFunction};
 
 use crate::byte_bound::ByteBound;
 
@@ -251,8 +253,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Where hosts listen.
     pub hosts: Hosts,
-    /// Required for changes that the original protocol does not have, unless the peer is local.
-    pub admin_token: Option<AdminToken>,
+    /// Who is trusted.
+    pub trust: Trust,
     /// The phase of the proxy, between start and end.
     pub lifecycle: Lifecycle,
     /// Renders `/metrics`. `None`: the endpoint is off.

@@ -31,7 +31,7 @@ async fn client(proxy: &Proxy) -> Client {
 
 async fn delete(client: &mut Client, actor: &str) -> u16 {
     let path = format!("/api/v1/system/{SYSTEM}/actors/{actor}");
-    let request = Request::delete(path).header("host", "tidegate").body(Full::default()).unwrap();
+    let request = Request::delete(path).header("host", "localhost").body(Full::default()).unwrap();
     client.send(request).await.unwrap().status
 }
 
@@ -277,7 +277,7 @@ async fn states_beyond_the_bytes_leave_memory_and_what_that_loses_is_counted() {
 
 async fn metric(client: &mut Client, name: &str) -> Option<f64> {
     let request =
-        Request::get("/metrics").header("host", "tidegate").body(Full::default()).unwrap();
+        Request::get("/metrics").header("host", "localhost").body(Full::default()).unwrap();
     let page = client.send(request).await.unwrap();
     let page = String::from_utf8(page.body.to_vec()).unwrap();
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
@@ -319,7 +319,7 @@ async fn an_actor_whose_parent_has_changed_goes_on_with_its_state_before_and_aft
         client = self::client(&proxy).await;
     }
     let path = format!("/api/v1/system/{SYSTEM}/actors/joe/revisions/6");
-    let request = Request::get(path).header("host", "tidegate").body(Full::default()).unwrap();
+    let request = Request::get(path).header("host", "localhost").body(Full::default()).unwrap();
     assert_eq!(client.send(request).await.unwrap().status, 200);
 
     assert_eq!(delete(&mut client, "joe").await, 200);

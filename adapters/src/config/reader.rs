@@ -15,7 +15,7 @@ use super::sources::Source;
 use super::value::Value;
 use super::{Config, Mistake, Mistakes, forms};
 use crate::host::HostOptions;
-use crate::ingress::{AdminToken, Hosts, Limits};
+use crate::ingress::{AdminToken, Hosts, Limits, Trust, UserFunction};
 use crate::net::UNIX_PREFIX;
 use crate::store::{CqlOptions, Credentials, Tls, Vault};
 
@@ -225,9 +225,27 @@ impl Reader<'_> {
             idle_time: self.time("TIDEGATE_HTTP_IDLE_TIMEOUT"),
             write_time: self.time("TIDEGATE_HTTP_WRITE_TIMEOUT"),
         };
-        let admin_token =
-            self.value("TIDEGATE_ADMIN_TOKEN").map(|token| AdminToken::new(token.to_string()));
-        HttpSettings { listen, limits, admin_token, metrics: !self.switch("SPAWN_DISABLE_METRICS") }
+        let metrics = !self.switch("SPAWN_DISABLE_METRICS");
+        HttpSettings { listen, limits, trust: self.trust(), metrics }
+    }
+
+    fn trust(&self) -> Trust {
+        let token = self.value("TIDEGATE_ADMIN_TOKEN");
+        let peers = forms::parse_networks(&self.text("TIDEGATE_TRUSTED_PEERS"));
+        Trust {
+            loopback: self.switch("TIDEGATE_TRUST_LOOPBACK"),
+            peers: peers.expect("it was checked"),
+            user_function: self.user_function().map(UserFunction::new),
+            admin_token: token.map(|token| AdminToken::new(token.to_string())),
+        }
+    }
+
+    /// The other machine that hosts of a sidecar run on, if it is another one.
+    fn user_function(&self) -> Option<String> {
+        let host = self.text("USER_FUNCTION_HOST");
+        let is_here = matches!(host.as_str(), "0.0.0.0" | "::" | "[::]" | "localhost")
+            || host.starts_with(UNIX_PREFIX);
+        (!is_here && self.text("PROXY_DEPLOYMENT_MODE") == "sidecar").then_some(host)
     }
 
     /// The keys were checked when they were read.

@@ -11,7 +11,7 @@ use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
 use tidegate_stages::topology::{RateLimits, RegistryBounds, RetryRates};
 
 use crate::host::HostOptions;
-use crate::ingress::{AdminToken, Hosts, Limits};
+use crate::ingress::{Hosts, Limits, Trust};
 use crate::store::{CqlOptions, Vault};
 
 /// Everything that can be set.
@@ -76,8 +76,8 @@ pub struct HttpSettings {
     pub listen: Listen,
     /// Its bounds.
     pub limits: Limits,
-    /// Required for changes from other machines.
-    pub admin_token: Option<AdminToken>,
+    /// Who is trusted.
+    pub trust: Trust,
     /// Whether `/metrics` answers.
     pub metrics: bool,
 }

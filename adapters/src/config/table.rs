@@ -134,7 +134,22 @@ const EFFECTIVE: &[Setting] = &[
         "TIDEGATE_ADMIN_TOKEN",
         Kind::Secret,
         Default::Unset,
-        "Bearer token for DELETE from clients that are not local.",
+        "Bearer token whose holders may do everything. Once it is set, deleting, checkpoints, restoring and reading histories need it, also for local clients.",
+    ),
+    setting(
+        "TIDEGATE_TRUSTED_PEERS",
+        Kind::Form(
+            "networks or addresses separated by commas, such as 10.1.0.0/16",
+            forms::networks,
+        ),
+        Default::Unset,
+        "Clients that may register and spawn, besides local ones and the machine of USER_FUNCTION_HOST.",
+    ),
+    setting(
+        "TIDEGATE_TRUST_LOOPBACK",
+        Kind::Switch,
+        Default::Is("true"),
+        "Whether clients over loopback may register and spawn, and everything else while no token is set; false where a proxy in front makes every client a local one.",
     ),
     Setting {
         hint: Some("states of another store have to be imported, nothing is used in its place"),

@@ -1,12 +1,9 @@
-//! Admin: who may make changes that the original protocol does not have (decision 33).
+//! Admin: the secret whose holders may do everything (decision 36).
 
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, StatusCode};
-use tidegate_stages::identity::{Identity, PeerAddress};
 
-use super::http::Refusal;
-
-/// The secret that a client on another machine sends as `Authorization: Bearer …`.
+/// The secret that an administrator sends as `Authorization: Bearer …`.
 #[derive(Clone)]
 pub struct AdminToken(String);
 
@@ -30,24 +27,25 @@ impl std::fmt::Debug for AdminToken {
     }
 }
 
-/// Allows only local peers and peers that send the token.
-pub(super) fn check(
-    token: Option<&AdminToken>,
-    headers: &HeaderMap,
-    client: &Identity,
-) -> Result<(), Refusal> {
-    if client.peer.is_some_and(PeerAddress::is_local) {
-        return Ok(());
-    }
-    let refused = |text: &str| Err(Refusal::new(StatusCode::FORBIDDEN, text));
-    let Some(token) = token else {
-        return refused("only local clients may do this until TIDEGATE_ADMIN_TOKEN is set");
-    };
-    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match given.and_then(|given| given.strip_prefix("Bearer ")) {
-        Some(given) if token.is(given) => Ok(()),
-        Some(_) => refused("the bearer token is not the one in TIDEGATE_ADMIN_TOKEN"),
-        None => refused("needs the header Authorization: Bearer with TIDEGATE_ADMIN_TOKEN"),
+/// What a request shows as administrator's token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// No bearer token.
+    Nothing,
+    /// A bearer token that is not the administrator's.
+    Wrong,
+    /// The administrator's token.
+    Right,
+}
+
+impl Shown {
+    /// What these headers show, when this is the administrator's token.
+    pub(super) fn of(token: Option<&AdminToken>, headers: &HeaderMap) -> Self {
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(given) = given.and_then(|given| given.strip_prefix("Bearer ")) else {
+            return Self::Nothing;
+        };
+        if token.is_some_and(|token| token.is(given)) { Self::Right } else { Self::Wrong }
     }
 }
 
@@ -56,24 +54,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_from_elsewhere_needs_the_token() {
-        let elsewhere = &Identity::of(PeerAddress::Ip([10, 0, 0, 7].into()));
+    fn only_the_token_itself_is_right() {
         let token = AdminToken::new("secret".into());
-        let with = |value: &str| HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
-        assert!(check(Some(&token), &with("Bearer secret"), elsewhere).is_ok());
-        for wrong in ["Bearer secreT", "Bearer secret ", "Bearer s", "Bearer ", "secret"] {
-            assert!(check(Some(&token), &with(wrong), elsewhere).is_err(), "{wrong}");
+        let shown = |token, value: &str| {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
+            Shown::of(token, &headers)
+        };
+        assert_eq!(shown(Some(&token), "Bearer secret"), Shown::Right);
+        for wrong in ["Bearer secreT", "Bearer secret ", "Bearer s", "Bearer "] {
+            assert_eq!(shown(Some(&token), wrong), Shown::Wrong, "{wrong}");
         }
-        assert!(check(Some(&token), &HeaderMap::new(), elsewhere).is_err());
-        assert!(check(None, &with("Bearer secret"), elsewhere).is_err());
-    }
-
-    #[test]
-    fn a_local_client_needs_none() {
-        for local in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-            let peer = Identity::of(PeerAddress::Ip(local.parse().unwrap()));
-            assert!(check(None, &HeaderMap::new(), &peer).is_ok(), "{local}");
-        }
-        assert!(check(None, &HeaderMap::new(), &Identity::of(PeerAddress::UnixSocket)).is_ok());
+        assert_eq!(shown(None, "Bearer "), Shown::Wrong, "no token is set");
+        assert_eq!(shown(Some(&token), "secret"), Shown::Nothing);
+        assert_eq!(Shown::of(Some(&token), &HeaderMap::new()), Shown::Nothing);
     }
 }

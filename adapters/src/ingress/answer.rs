@@ -21,7 +21,7 @@ use super::lifecycle::Phase;
 use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
-use super::{Calls, Ingress, Inner, Limits, accept, admin, body, history};
+use super::{Calls, Ingress, Inner, Limits, accept, body, history};
 use crate::host::NO_TLS;
 use crate::wire::{self, Form};
 
@@ -107,16 +107,21 @@ impl<C: Calls> Inner<C> {
             Resource::Health | Resource::Liveness => return Ok(of_type(JSON, UP)),
             Resource::Readiness => return Ok(self.readiness(head.uri.query())),
             Resource::Metrics => return self.scrape(),
-            _ if self.parts.lifecycle.phase() >= Phase::Draining => {
-                return Err(Error::Draining.into());
-            }
             _ => {}
+        }
+        let named = match resource {
+            Resource::Register => host_named_in(&head.headers)?,
+            _ => None,
+        };
+        let trust = &self.parts.trust;
+        trust.check(resource.asks(&head.method), &client, &head.headers, named.as_ref()).await?;
+        if self.parts.lifecycle.phase() >= Phase::Draining {
+            return Err(Error::Draining.into());
         }
         let calls = &self.opened.get().ok_or_else(opening)?.calls;
         if let Resource::History { system, name, part } = resource {
             *hold = history::before_load(&self.sending, &self.parts.limits, part).await?;
-            let token = self.parts.admin_token.as_ref();
-            return history::answer((calls, token), (&system, &name), part, head, &client).await;
+            return history::answer(calls, (&system, &name), part, head, &client).await;
         }
         if head.method == Method::POST {
             check_media_type(&head.headers)?;
@@ -129,12 +134,15 @@ impl<C: Calls> Inner<C> {
                 let called = wire::invocation(read.await?)?;
                 let mut invocation = called.invocation;
                 invocation.traceparent = traceparent(&head.headers);
+                let knows_hosts = trust.may_know_hosts(&client);
                 invocation.identity = client;
-                let payload = calls.invoke(invocation).await?;
+                let payload = calls.invoke(invocation).await.map_err(|error| {
+                    if knows_hosts { error.into() } else { Refusal::without_hosts(error) }
+                })?;
                 Ok(octets(wire::invoked(called.echo, payload)))
             }
             Resource::Register => {
-                let host = self.host_of(&head.headers, &client)?;
+                let host = named.unwrap_or_else(|| self.parts.hosts.address(&client));
                 calls.register(wire::registration(read.await?, &host, limits.registered)?).await?;
                 Ok(octets(wire::registered()))
             }
@@ -145,7 +153,6 @@ impl<C: Calls> Inner<C> {
                 Ok(octets(wire::accepted()))
             }
             Resource::Actor { system, name } if head.method == Method::DELETE => {
-                admin::check(self.parts.admin_token.as_ref(), &head.headers, &client)?;
                 let deleted = calls.delete(&system, &name).await;
                 let outcome = deleted.as_ref().map_or_else(Error::to_string, |()| "deleted".into());
                 info!(target: "audit", %client, system = %system, actor = %name, outcome, "delete asked for");
@@ -200,30 +207,27 @@ impl<C: Calls> Inner<C> {
         }
         Ok(of_type(EXPOSITION, (scrape.0)().into()))
     }
-
-    /// Returns the address of a registering host: from the header if it is there, else from the settings.
-    fn host_of(&self, headers: &HeaderMap, client: &Identity) -> Result<HostAddress, Refusal> {
-        let Some(given) = headers.get(HOST_HEADER) else {
-            return Ok(self.parts.hosts.address(client));
-        };
-        let text = given.to_str().unwrap_or_default();
-        if text.starts_with("https://") {
-            let text = format!("header {HOST_HEADER} is {given:?}: {NO_TLS}");
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
-        }
-        host_address(text).ok_or_else(|| {
-            let text = format!(
-                "header {HOST_HEADER} must be http://host:port or unix:/path, not {given:?}"
-            );
-            Refusal::new(StatusCode::BAD_REQUEST, text)
-        })
-    }
 }
 
 /// The store is not open yet.
 fn opening() -> Error {
     let reason = "not started: the proxy is opening its store".into();
     Error::Overloaded { reason, retry_after: Duration::from_secs(1) }
+}
+
+/// Returns the address that a registering host says it has, if it says so.
+fn host_named_in(headers: &HeaderMap) -> Result<Option<HostAddress>, Refusal> {
+    let Some(given) = headers.get(HOST_HEADER) else { return Ok(None) };
+    let text = given.to_str().unwrap_or_default();
+    if text.starts_with("https://") {
+        let text = format!("header {HOST_HEADER} is {given:?}: {NO_TLS}");
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
+    }
+    host_address(text).map(Some).ok_or_else(|| {
+        let text =
+            format!("header {HOST_HEADER} must be http://host:port or unix:/path, not {given:?}");
+        Refusal::new(StatusCode::BAD_REQUEST, text)
+    })
 }
 
 fn host_address(given: &str) -> Option<HostAddress> {

@@ -1,15 +1,20 @@
 //! HTTP: maps each failure to its status. No other file does.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use tidegate_stages::error::{Error, ErrorKind};
+use tidegate_stages::ports::HostError;
 
 use super::body::BodyError;
+use super::trust::Refused;
 use crate::wire::{self, Form, Malformed, Outcome};
 
 const OCTET_STREAM: HeaderValue =
     HeaderValue::from_static("application/octet-stream; charset=utf-8");
+
+/// Header of a failure: who failed.
+const ERROR_SOURCE: HeaderName = HeaderName::from_static("tidegate-error-source");
 
 /// Content type of JSON.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -30,6 +35,30 @@ pub struct Refusal {
     retry_after: Option<u64>,
     /// The methods of the resource, for a wrong method.
     allow: Option<&'static str>,
+    blamed: Blamed,
+}
+
+/// Who failed (decision 43).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blamed {
+    /// The proxy, or the request itself.
+    Proxy,
+    /// The user function's host.
+    Host,
+    Store,
+    /// A rule says no: trust, a rate limit.
+    Policy,
+}
+
+impl Blamed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Host => "host",
+            Self::Store => "store",
+            Self::Policy => "policy",
+        }
+    }
 }
 
 impl Refusal {
@@ -37,7 +66,20 @@ impl Refusal {
     pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
         let retry_after =
             (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS);
-        Self { status, outcome: Outcome::Error, text: text.into(), retry_after, allow: None }
+        let (outcome, text) = (Outcome::Error, text.into());
+        Self { status, outcome, text, retry_after, allow: None, blamed: Blamed::Proxy }
+    }
+
+    /// A failed call of a client that may not know where hosts are: neither addresses nor what connecting to them said.
+    pub(super) fn without_hosts(error: Error) -> Self {
+        let told = untold(&error);
+        let mut refusal = Self::from(error);
+        if let Some(told) = told {
+            refusal.text = format!(
+                "{told}; clients in TIDEGATE_TRUSTED_PEERS are told where and what happened"
+            );
+        }
+        refusal
     }
 
     /// A method that the resource does not know.
@@ -55,9 +97,12 @@ impl Refusal {
     pub(super) fn into_answer(self, form: Form) -> Answer {
         let mut answer = match form {
             Form::Protobuf => octets(wire::error(self.outcome, self.text)),
-            Form::Json => of_type(JSON, wire::json_error(&self.text, self.outcome.name())),
+            Form::Json => {
+                of_type(JSON, wire::json_error(&self.text, self.outcome.name(), self.blamed.name()))
+            }
         };
         *answer.status_mut() = self.status;
+        answer.headers_mut().insert(ERROR_SOURCE, HeaderValue::from_static(self.blamed.name()));
         if let Some(seconds) = self.retry_after {
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
@@ -72,6 +117,7 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let kind = error.kind();
         let mut refusal = Self::new(status(kind), error.to_string());
+        refusal.blamed = blamed(&error);
         if kind == ErrorKind::ActorNotFound {
             refusal.outcome = Outcome::ActorNotFound;
         }
@@ -90,6 +136,33 @@ impl From<Error> for Refusal {
             );
         }
         refusal
+    }
+}
+
+/// Who failed.
+fn blamed(error: &Error) -> Blamed {
+    match error {
+        Error::ActionRan(source) => blamed(source),
+        Error::NoAnswer(_) => Blamed::Host,
+        error => match error.kind() {
+            ErrorKind::HostFailed => Blamed::Host,
+            ErrorKind::StoreUnavailable => Blamed::Store,
+            ErrorKind::Forbidden | ErrorKind::RateLimited => Blamed::Policy,
+            _ => Blamed::Proxy,
+        },
+    }
+}
+
+/// What is told of a failed host without its address; `None`: the error names none.
+fn untold(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Host(HostError::Connect { .. }) | Error::HostAway { .. } => {
+            Some("not started, it is safe to retry: the actor host cannot be reached")
+        }
+        Error::Host(_) => Some("the actor host failed; the action may have run"),
+        Error::ActionRan(source) => untold(source)
+            .map(|_| "an actor host cannot be reached, or failed; an action of this call has run"),
+        _ => None,
     }
 }
 
@@ -123,6 +196,13 @@ impl From<Malformed> for Refusal {
     }
 }
 
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let refusal = Self::new(StatusCode::FORBIDDEN, refused.to_string());
+        Self { blamed: Blamed::Policy, ..refusal }
+    }
+}
+
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         let status = match error {
@@ -151,7 +231,7 @@ pub(super) fn of_type(content_type: HeaderValue, body: Bytes) -> Answer {
 mod tests {
     use std::time::Duration;
 
-    use tidegate_stages::ports::{HostError, StoreError};
+    use tidegate_stages::ports::StoreError;
 
     use super::*;
 
@@ -181,6 +261,38 @@ mod tests {
             (Error::Internal("x".into()), 500),
         ] {
             assert_eq!(Refusal::from(error.clone()).status.as_u16(), status, "{error}");
+        }
+    }
+
+    #[test]
+    fn every_failure_says_who_failed_and_nobody_has_to_be_told_where() {
+        let connect = HostError::Connect { address: "10.1.1.1:80".into(), reason: "why".into() };
+        let broken = HostError::Broken { address: "10.1.1.1:80".into(), reason: "why".into() };
+        let away = Error::HostAway { away_for: Duration::from_secs(5), reason: "why".into() };
+        let second = Duration::from_secs(1);
+        let limited = Error::RateLimited { reason: "x".into(), retry_after: second };
+        for (error, source, names_host) in [
+            (Error::Host(connect.clone()), "host", true),
+            (Error::Host(broken), "host", true),
+            (away, "host", true),
+            (Error::ActionRan(Box::new(Error::Host(connect))), "host", true),
+            (Error::BadRoute("x".into()), "host", false),
+            (Error::NoAnswer(second), "host", false),
+            (Error::NotStarted(second, "x".into()), "proxy", false),
+            (Error::Store(StoreError::Full("x".into())), "store", false),
+            (limited, "policy", false),
+            (Error::Forbidden("x".into()), "policy", false),
+            (Error::Internal("x".into()), "proxy", false),
+            (Error::Invalid("x".into()), "proxy", false),
+        ] {
+            let answer = Refusal::from(error.clone()).into_answer(Form::Json);
+            assert_eq!(answer.headers()[ERROR_SOURCE], source, "{error}");
+            let body = String::from_utf8_lossy(answer.body()).into_owned();
+            assert!(body.contains(&format!(r#""tidegate-error-source":"{source}""#)), "{body}");
+            let untold = Refusal::without_hosts(error.clone());
+            assert_eq!(untold.status, answer.status());
+            assert_eq!(untold.text != error.to_string(), names_host, "{}", untold.text);
+            assert!(!untold.text.contains("10.1.1.1") && !untold.text.contains("why"));
         }
     }
 

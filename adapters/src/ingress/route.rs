@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::trust::Asks;
+
 /// The resource that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Resource<'a> {
@@ -119,6 +121,17 @@ impl<'a> Resource<'a> {
     /// Whether the resource has this method.
     pub(super) fn allows(&self, method: &Method) -> bool {
         self.allowed().split(", ").any(|allowed| allowed == method.as_str())
+    }
+
+    /// What a request for it asks for, as the rule of trust sees it.
+    pub(super) fn asks(&self, method: &Method) -> Asks {
+        match self {
+            Self::Health | Self::Liveness | Self::Readiness | Self::Metrics => Asks::Status,
+            Self::Register | Self::Spawn => Asks::Register,
+            Self::Actor { .. } if method == Method::DELETE => Asks::Administer,
+            Self::Invoke | Self::Actor { .. } => Asks::Use,
+            Self::History { .. } => Asks::Administer,
+        }
     }
 
     /// Its name in metrics.

@@ -131,7 +131,18 @@ impl Calls for Scripted {
     }
 }
 
+/// An ingress that trusts local clients and the network of [`THERE`].
 fn ingress_of(hosts: Hosts, lifecycle: Lifecycle) -> (Ingress<Scripted>, Scripted) {
+    let networks = ["10.0.0.0/24", "fd00::/64"].map(|network| network.parse().unwrap());
+    let trust = Trust { peers: networks.to_vec(), ..Trust::default() };
+    ingress_that_trusts(trust, hosts, lifecycle)
+}
+
+fn ingress_that_trusts(
+    trust: Trust,
+    hosts: Hosts,
+    lifecycle: Lifecycle,
+) -> (Ingress<Scripted>, Scripted) {
     let calls = Scripted::default();
     let limits = Limits {
         connections: 8,
@@ -146,7 +157,7 @@ fn ingress_of(hosts: Hosts, lifecycle: Lifecycle) -> (Ingress<Scripted>, Scripte
         idle_time: Duration::from_secs(75),
         write_time: Duration::from_secs(30),
     };
-    let ingress = Ingress::new(Parts { limits, hosts, admin_token: None, lifecycle, scrape: None });
+    let ingress = Ingress::new(Parts { limits, hosts, trust, lifecycle, scrape: None });
     ingress.open(calls.clone(), || true);
     (ingress, calls)
 }
@@ -354,14 +365,14 @@ async fn a_host_says_where_it_listens_or_the_setting_does() {
         }
         request
     };
-    for (given, address) in [
-        (None, "127.0.0.1:8090"),
-        (Some("http://10.1.1.1:99"), "10.1.1.1:99"),
-        (Some("http://actors.local:99/"), "actors.local:99"),
-        (Some("http://[::1]:99"), "[::1]:99"),
-        (Some("unix:/run/host.sock"), "unix:/run/host.sock"),
+    for (peer, given, address) in [
+        (THERE, None, "127.0.0.1:8090"),
+        (THERE, Some("http://10.0.0.7:99"), "10.0.0.7:99"),
+        (HERE, Some("http://localhost:99/"), "localhost:99"),
+        (HERE, Some("http://[::1]:99"), "[::1]:99"),
+        (Peer::Local, Some("unix:/run/host.sock"), "unix:/run/host.sock"),
     ] {
-        assert_eq!(ask(&sidecar, register(given), THERE).await.0, StatusCode::OK);
+        assert_eq!(ask(&sidecar, register(given), peer).await.0, StatusCode::OK);
         assert_eq!(calls.registered.lock().pop().unwrap().host.as_str(), address);
     }
     for wrong in
@@ -453,7 +464,8 @@ async fn readiness_waits_for_the_store_to_open_and_tells_when_it_fails_later() {
     let (opened, calls) = ingress();
     let limits = *opened.limits();
     let (hosts, lifecycle) = (Hosts::Daemon { port: 1 }, Lifecycle::default());
-    let ingress = Ingress::new(Parts { limits, hosts, admin_token: None, lifecycle, scrape: None });
+    let trust = Trust::default();
+    let ingress = Ingress::new(Parts { limits, hosts, trust, lifecycle, scrape: None });
     assert_eq!(ready(&ingress, short).await, (503, r#"{"status":"down"}"#.into()));
     let said = r#"{"status":"down","phase":"opening","store":"opening"}"#;
     assert_eq!(ready(&ingress, long).await, (503, said.into()));

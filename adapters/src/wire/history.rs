@@ -149,9 +149,9 @@ fn json(value: &impl Serialize) -> Bytes {
     text.into()
 }
 
-/// Encodes the body of a failure as JSON.
-pub fn json_error(text: &str, status: &str) -> Bytes {
-    json(&serde_json::json!({ "error": text, "status": status }))
+/// Encodes the body of a failure as JSON; `source` says who failed.
+pub fn json_error(text: &str, status: &str, source: &str) -> Bytes {
+    json(&serde_json::json!({ "error": text, "status": status, "tidegate-error-source": source }))
 }
 
 mod in_base64 {

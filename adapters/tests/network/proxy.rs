@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::host::{HostOptions, HttpHost};
-use tidegate::ingress::{Calls, Hosts, Ingress, Lifecycle, Limits, Parts, serve};
+use tidegate::ingress::{Calls, Hosts, Ingress, Lifecycle, Limits, Parts, Trust, serve};
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
@@ -40,6 +40,9 @@ pub(crate) const MAX_IDLE: Duration = Duration::from_millis(400);
 
 /// How long writing to the store takes at most; a crash loses what is being written.
 const WRITE_TIME: Duration = Duration::from_millis(10);
+
+/// All simulated machines.
+const NETWORK: &str = "192.168.0.0/16";
 
 const LIMITS: Limits = Limits {
     connections: 64,
@@ -77,7 +80,7 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
     let ingress = Ingress::new(Parts {
         limits: LIMITS,
         hosts: Hosts::Sidecar(HostAddress::new(ACTORS_ADDRESS)),
-        admin_token: None,
+        trust: Trust { peers: vec![NETWORK.parse()?], ..Trust::default() },
         lifecycle: Lifecycle::default(),
         scrape: None,
     });

@@ -99,7 +99,7 @@ impl Client {
     /// Posts a protobuf message.
     pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> Result<Reply, NoAnswer> {
         let request = Request::post(path)
-            .header("host", "tidegate")
+            .header("host", "localhost")
             .header("content-type", "application/octet-stream")
             .body(Full::new(body))
             .expect("a valid request");
@@ -109,7 +109,7 @@ impl Client {
     /// Gets a path.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Reply, NoAnswer> {
         let request = Request::get(path)
-            .header("host", "tidegate")
+            .header("host", "localhost")
             .body(Full::default())
             .expect("a valid request");
         self.send(request).await

@@ -124,6 +124,14 @@ pub(crate) async fn register_at(client: &mut Client, host: &str, definitions: Ve
 }
 
 async fn register_with(client: &mut Client, host: Option<&str>, definitions: Vec<Actor>) {
+    let reply = client.send(registration(host, definitions)).await;
+    let reply = reply.expect("a registration is answered");
+    let status = reply.decode::<RegistrationResponse>().status.expect("a status");
+    assert_eq!((reply.status, status.status()), (200, Status::Ok), "{}", status.message);
+}
+
+/// The request that registers definitions, of the host at this address if one is named.
+pub(crate) fn registration(host: Option<&str>, definitions: Vec<Actor>) -> Request<Full<Bytes>> {
     let name = |actor: &Actor| actor.id.as_ref().expect("named").name.clone();
     let actors = definitions.into_iter().map(|actor| (name(&actor), actor)).collect();
     let registration = RegistrationRequest {
@@ -134,16 +142,13 @@ async fn register_with(client: &mut Client, host: Option<&str>, definitions: Vec
         }),
     };
     let mut request = Request::post("/api/v1/system")
-        .header("host", "tidegate")
+        .header("host", "localhost")
         .header("content-type", "application/octet-stream");
     if let Some(host) = host {
         request = request.header("tidegate-host", host);
     }
     let request = request.body(Full::new(registration.encode_to_vec().into()));
-    let reply = client.send(request.expect("a valid request")).await;
-    let reply = reply.expect("a registration is answered");
-    let status = reply.decode::<RegistrationResponse>().status.expect("a status");
-    assert_eq!((reply.status, status.status()), (200, Status::Ok), "{}", status.message);
+    request.expect("a valid request")
 }
 
 /// Spawns instances of a definition.

@@ -129,6 +129,11 @@ impl Host {
     /// Listens on a port, 0 for any. One that was [stopped](Self::stop) before can be taken again.
     pub(crate) async fn start_on(port: u16, script: Arc<impl Script>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
+        Self::serve(listener, script)
+    }
+
+    /// Serves what arrives here.
+    pub(crate) fn serve(listener: TcpListener, script: Arc<impl Script>) -> Self {
         let address = listener.local_addr().expect("bound");
         let mut task = JoinSet::new();
         task.spawn(accept(listener, script));

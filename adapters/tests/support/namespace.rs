@@ -30,17 +30,20 @@ pub(crate) fn run_on_device(size: &str, name: &str) {
     run(command, name);
 }
 
-fn this() -> PathBuf {
+/// This binary.
+pub(crate) fn this() -> PathBuf {
     std::env::current_exe().expect("this binary has a path")
 }
 
-fn unshare(rights: &[&str], script: &str, directory: &Path) -> Command {
+/// A shell with a mount namespace of its own, and what else these rights say; `$0` is the directory.
+pub(crate) fn unshare(rights: &[&str], script: &str, directory: &Path) -> Command {
     let mut command = Command::new("unshare");
     command.args(rights).args(["--mount", "sh", "-c", script]).arg(directory);
     command
 }
 
-fn run(mut command: Command, name: &str) {
+/// Runs a command that starts an ignored test by its name.
+pub(crate) fn run(mut command: Command, name: &str) {
     command.args(["--exact", name, "--ignored", "--nocapture"]);
     let output = command.output().expect("it starts");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);

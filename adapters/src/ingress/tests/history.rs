@@ -104,7 +104,10 @@ async fn every_refusal_is_readable() {
     let (status, error) = json_of(&ingress, "GET", "/revisions/99").await;
     assert_eq!(
         (status, error),
-        (404, json!({"error": "no revision 99", "status": "ACTOR_NOT_FOUND"}))
+        (
+            404,
+            json!({"error": "no revision 99", "status": "ACTOR_NOT_FOUND", "tidegate-error-source": "proxy"})
+        )
     );
     calls.asked.lock().clear();
     for (method, path, status, told) in [
@@ -138,18 +141,23 @@ async fn every_refusal_is_readable() {
 }
 
 #[tokio::test]
-async fn changes_from_elsewhere_need_the_token_and_questions_do_not() {
+async fn a_history_is_for_local_clients_until_there_is_a_token() {
     let (ingress, calls) = ingress();
-    for path in ["/restore?revision=1", "/checkpoint"] {
-        let (status, _, body) = answered(&ingress, request("POST", path, None), THERE).await;
-        assert_eq!(status, 403);
-        assert!(String::from_utf8_lossy(&body).contains("TIDEGATE_ADMIN_TOKEN"));
-    }
-    assert_eq!(*calls.asked.lock(), [""; 0]);
-    for path in ["/revisions", "/revisions/1", "/state"] {
-        for method in ["GET", "HEAD"] {
-            assert_eq!(answered(&ingress, request(method, path, None), THERE).await.0, 200);
-        }
+    for (method, path) in [
+        ("POST", "/restore?revision=1"),
+        ("POST", "/checkpoint"),
+        ("GET", "/revisions"),
+        ("HEAD", "/revisions/1"),
+        ("GET", "/state"),
+    ] {
+        let (status, headers, body) = answered(&ingress, request(method, path, None), THERE).await;
+        assert_eq!((status, headers["tidegate-error-source"].as_bytes()), (403, &b"policy"[..]));
+        let error: Value = serde_json::from_slice(&body).unwrap();
+        assert!(error["error"].as_str().unwrap().contains("TIDEGATE_ADMIN_TOKEN"));
+        assert_eq!(error["tidegate-error-source"], "policy");
+        assert_eq!(*calls.asked.lock(), [""; 0]);
+        assert_eq!(answered(&ingress, request(method, path, None), HERE).await.0, 200);
+        calls.asked.lock().clear();
     }
 }
 

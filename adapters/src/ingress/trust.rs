@@ -1,0 +1,190 @@
+//! Trust: who may ask for what (decision 36). [`decide`] is the whole rule, without I/O; the rest gathers what it reads.
+
+mod user_function;
+
+use http::HeaderMap;
+use ipnet::IpNet;
+use tidegate_stages::actor::HostAddress;
+use tidegate_stages::identity::{Identity, PeerAddress};
+
+use super::admin::{AdminToken, Shown};
+use crate::net::UNIX_PREFIX;
+pub use user_function::UserFunction;
+
+/// The settings that say who is trusted.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// Whether clients over loopback are trusted.
+    pub loopback: bool,
+    /// Networks whose clients are trusted.
+    pub peers: Vec<IpNet>,
+    /// The machine of the user function, whose clients are trusted.
+    pub user_function: Option<UserFunction>,
+    /// Its holders may do everything.
+    pub admin_token: Option<AdminToken>,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self { loopback: true, peers: Vec::new(), user_function: None, admin_token: None }
+    }
+}
+
+/// What a request asks for, as far as its head tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// Health and metrics: for anybody.
+    Status,
+    /// An invocation, or an actor's current state: for anybody.
+    Use,
+    /// A registration or a spawn: for trusted peers.
+    Register,
+    /// A change that the original protocol does not have, or an actor's history: for administrators.
+    Administer,
+}
+
+/// A request, as far as the rule reads it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) asks: Asks,
+    pub(super) client: &'a Identity,
+    pub(super) token: Shown,
+    /// Whether the client's address is one of the user function's. `false` until somebody has looked.
+    pub(super) is_user_function: bool,
+    /// The address that a registration names for its host.
+    pub(super) host: Option<&'a HostAddress>,
+}
+
+/// Why a request is refused. The text names the setting that opens it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    #[error(
+        "only trusted clients may do this: TIDEGATE_TRUSTED_PEERS lists the networks that are trusted, and holders of TIDEGATE_ADMIN_TOKEN are"
+    )]
+    Untrusted,
+    #[error(
+        "only trusted clients may do this, and TIDEGATE_TRUST_LOOPBACK=false says that local ones are not: TIDEGATE_TRUSTED_PEERS lists the networks that are, and holders of TIDEGATE_ADMIN_TOKEN are"
+    )]
+    UntrustedLoopback,
+    #[error("only local clients may do this until TIDEGATE_ADMIN_TOKEN is set")]
+    NotLocal,
+    #[error(
+        "nobody may do this until TIDEGATE_ADMIN_TOKEN is set, since TIDEGATE_TRUST_LOOPBACK=false says that local clients are not trusted"
+    )]
+    NoAdministrator,
+    #[error("needs the header Authorization: Bearer with TIDEGATE_ADMIN_TOKEN")]
+    NoToken,
+    #[error("the bearer token is not the one in TIDEGATE_ADMIN_TOKEN")]
+    WrongToken,
+    #[error(
+        "the header tidegate-host names another address than the client's own: that needs the header Authorization: Bearer with TIDEGATE_ADMIN_TOKEN"
+    )]
+    HostElsewhere,
+    #[error(
+        "the header tidegate-host names a Unix socket, which is taken over the Unix socket only (PROXY_UDS_ENABLED); USER_FUNCTION_HOST may name one"
+    )]
+    UnixSocketOverTcp,
+}
+
+/// Whether the request is allowed. The whole rule; no I/O.
+///
+/// # Errors
+/// With the reason, which names the setting that opens it.
+pub(super) fn decide(asked: &Asked<'_>, trust: &Trust) -> Result<(), Refused> {
+    let is_administrator = asked.token == Shown::Right;
+    match asked.asks {
+        Asks::Status | Asks::Use => Ok(()),
+        Asks::Administer if is_administrator => Ok(()),
+        Asks::Administer => administers_without_token(asked, trust),
+        Asks::Register => {
+            if !is_administrator && !asked.is_user_function && !is_trusted(asked.client, trust) {
+                return Err(if asked.client.peer.is_some_and(PeerAddress::is_local) {
+                    Refused::UntrustedLoopback
+                } else {
+                    Refused::Untrusted
+                });
+            }
+            asked.host.map_or(Ok(()), |host| names_its_own(host, asked.client, is_administrator))
+        }
+    }
+}
+
+/// Local clients administer as long as no token is set.
+fn administers_without_token(asked: &Asked<'_>, trust: &Trust) -> Result<(), Refused> {
+    let is_local = asked.client.peer.is_some_and(PeerAddress::is_local);
+    match (&trust.admin_token, asked.token) {
+        (Some(_), Shown::Wrong) => Err(Refused::WrongToken),
+        (Some(_), _) => Err(Refused::NoToken),
+        (None, _) if is_local && is_trusted(asked.client, trust) => Ok(()),
+        (None, _) if is_local => Err(Refused::NoAdministrator),
+        (None, _) => Err(Refused::NotLocal),
+    }
+}
+
+/// Whether a client is trusted for where it is.
+fn is_trusted(client: &Identity, trust: &Trust) -> bool {
+    match client.peer {
+        None | Some(PeerAddress::UnixSocket) => true,
+        Some(PeerAddress::Ip(address)) => {
+            let address = address.to_canonical();
+            (trust.loopback && address.is_loopback())
+                || trust.peers.iter().any(|network| network.contains(&address))
+        }
+    }
+}
+
+/// A registration names the client's own address, or its client shows the token.
+fn names_its_own(
+    host: &HostAddress,
+    client: &Identity,
+    is_administrator: bool,
+) -> Result<(), Refused> {
+    let peer = client.peer.unwrap_or(PeerAddress::UnixSocket);
+    if host.as_str().starts_with(UNIX_PREFIX) {
+        let is_unix = peer == PeerAddress::UnixSocket;
+        return if is_unix { Ok(()) } else { Err(Refused::UnixSocketOverTcp) };
+    }
+    let name = host.as_str().rsplit_once(':').map_or(host.as_str(), |(name, _port)| name);
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse();
+    let is_own = match address.map(|address: std::net::IpAddr| address.to_canonical()) {
+        Ok(address) if address.is_loopback() => peer.is_local(),
+        Ok(address) => matches!(peer, PeerAddress::Ip(own) if own.to_canonical() == address),
+        Err(_) => peer.is_local() && name.eq_ignore_ascii_case("localhost"),
+    };
+    if is_own || is_administrator { Ok(()) } else { Err(Refused::HostElsewhere) }
+}
+
+impl Trust {
+    /// Whether the request is allowed. Looks up the user function's name when nothing else makes its client a trusted one.
+    ///
+    /// # Errors
+    /// With the reason, which names the setting that opens it.
+    pub(super) async fn check(
+        &self,
+        asks: Asks,
+        client: &Identity,
+        headers: &HeaderMap,
+        host: Option<&HostAddress>,
+    ) -> Result<(), Refused> {
+        let token = match asks {
+            Asks::Status | Asks::Use => Shown::Nothing,
+            Asks::Register | Asks::Administer => Shown::of(self.admin_token.as_ref(), headers),
+        };
+        let asked = Asked { asks, client, token, is_user_function: false, host };
+        match (decide(&asked, self), &self.user_function, client.peer) {
+            (Err(Refused::Untrusted), Some(machine), Some(PeerAddress::Ip(address))) => {
+                let is_user_function = machine.has(address).await;
+                decide(&Asked { is_user_function, ..asked }, self)
+            }
+            (decided, ..) => decided,
+        }
+    }
+
+    /// Whether the client may know where actors' hosts are.
+    pub(super) fn may_know_hosts(&self, client: &Identity) -> bool {
+        is_trusted(client, self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 mod table;
 mod upstream;
 mod forms;
+mod lists;
 mod value;
 mod kubernetes;
 mod sources;
@@ -14,6 +15,7 @@ mod memory;
 mod shares;
 mod reader;
 mod settings;
+mod trust;
 mod show;
 
 use std::collections::BTreeMap;

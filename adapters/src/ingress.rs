@@ -18,6 +18,7 @@ mod sending;
 mod answer;
 mod admin;
 mod trust;
+mod cors;
 pub(crate) mod history;
 mod accept;
 mod identity;

@@ -137,7 +137,7 @@ fn told(answer: InvocationResponse) -> i64 {
 async fn ask(client: &mut Client, method: &str, rest: &str, accept: &str) -> Reply {
     let uri = format!("/api/v1/system/{SYSTEM}/actors/{rest}");
     let request = Request::builder().method(method).uri(uri);
-    let request = request.header(HOST, "tidegate").header(ACCEPT, accept).body(Full::default());
+    let request = request.header(HOST, "localhost").header(ACCEPT, accept).body(Full::default());
     client.send(request.unwrap()).await.unwrap()
 }
 

@@ -33,12 +33,12 @@ fn a_connection_serves_many_requests_and_every_answer_has_a_length() {
     let proxy = Proxy::start(&[]);
     let mut stream = proxy.connect();
     for _ in 0..3 {
-        stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
         let response = read_response(&mut stream, false).unwrap();
         assert_eq!((response.status, response.text().as_str()), (200, r#"{"status":"up"}"#));
         stream
             .write_all(
-                format!("POST {INVOKE} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+                format!("POST {INVOKE} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
                     .as_bytes(),
             )
             .unwrap();
@@ -94,15 +94,17 @@ fn slow_heads_slow_bodies_and_idle_connections_are_ended() {
     ]);
     assert!(is_closed_in_time(&mut proxy.connect()), "a connection without a request");
     let mut head = proxy.connect();
-    head.write_all(b"POST /api/v1/system HTTP/1.1\r\nhost: x\r\n").unwrap();
+    head.write_all(b"POST /api/v1/system HTTP/1.1\r\nhost: localhost\r\n").unwrap();
     assert!(is_closed_in_time(&mut head), "half a head");
-    let slow = format!("POST {INVOKE} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf");
+    let slow =
+        format!("POST {INVOKE} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhalf");
     let response = proxy.ask(slow.as_bytes());
     assert_eq!(response.status, 408, "half a body");
     assert!(response.text().contains("did not arrive within 200ms"), "{response:?}");
     let mut chunked = proxy.connect();
-    let head =
-        format!("POST {INVOKE} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel");
+    let head = format!(
+        "POST {INVOKE} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel"
+    );
     chunked.write_all(head.as_bytes()).unwrap();
     assert_eq!(read_response(&mut chunked, false).unwrap().status, 408, "half a chunk");
     assert!(is_closed_in_time(&mut chunked), "nothing more can be read from it");
@@ -112,10 +114,12 @@ fn slow_heads_slow_bodies_and_idle_connections_are_ended() {
 fn a_body_above_the_limit_is_refused_however_it_is_sent() {
     let proxy = Proxy::start(&[("TIDEGATE_HTTP_BODY_BYTES", "1 MiB")]);
     let body = vec![0; 2 << 20];
-    let announced =
-        format!("POST {INVOKE} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let announced = format!(
+        "POST {INVOKE} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     let mut chunked = format!(
-        "POST {INVOKE} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n",
+        "POST {INVOKE} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n",
         body.len()
     )
     .into_bytes();
@@ -128,7 +132,7 @@ fn a_body_above_the_limit_is_refused_however_it_is_sent() {
     }
     // A client that asks first is told before it sends anything.
     let expecting = format!(
-        "POST {INVOKE} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9999999\r\n\r\n"
+        "POST {INVOKE} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 9999999\r\n\r\n"
     );
     let mut stream = proxy.connect();
     stream.write_all(expecting.as_bytes()).unwrap();
@@ -142,10 +146,10 @@ fn a_body_above_the_limit_is_refused_however_it_is_sent() {
 fn at_the_bound_of_connections_a_new_one_waits_for_a_place() {
     let proxy = Proxy::start(&[("TIDEGATE_HTTP_CONNECTIONS", "1")]);
     let mut first = proxy.connect();
-    first.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    first.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     read_response(&mut first, false).unwrap();
     let mut second = proxy.connect();
-    second.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    second.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     second.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
     assert_eq!(second.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     drop(first);
@@ -170,7 +174,8 @@ fn a_unix_socket_serves_like_tcp_and_its_file_comes_and_goes_with_the_proxy() {
     stream.set_read_timeout(Some(HANG)).unwrap();
     stream
         .write_all(
-            format!("POST {INVOKE} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").as_bytes(),
+            format!("POST {INVOKE} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
+                .as_bytes(),
         )
         .unwrap();
     assert_eq!(read_response(&mut stream, false).unwrap().status, 400);
@@ -258,7 +263,7 @@ fn health_is_answered_while_the_store_opens() {
     let ask = |path: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
         stream.set_read_timeout(Some(HANG)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").ok()?;
         let response = read_response(&mut stream, false).unwrap();
         Some((response.status, response.text()))
     };

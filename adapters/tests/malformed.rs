@@ -168,7 +168,7 @@ fn well_formed(random: &mut Random, bodies: &[Vec<u8>]) -> Vec<u8> {
     if !random.one_in(8) {
         spoil(random, &mut body);
     }
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
     match random.below(8) {
         0 => head += "content-type: application/json\r\n",
         1 => head += "content-type: ;;;\r\n",
@@ -201,7 +201,7 @@ fn well_formed(random: &mut Random, bodies: &[Vec<u8>]) -> Vec<u8> {
 
 /// Broken HTTP: a request that never ends, or that is none.
 fn broken(random: &mut Random, bodies: &[Vec<u8>]) -> Vec<u8> {
-    let post = "POST /api/v1/system HTTP/1.1\r\nhost: x\r\n";
+    let post = "POST /api/v1/system HTTP/1.1\r\nhost: localhost\r\n";
     match random.below(9) {
         0 => random.bytes(2_000),
         1 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\xff\xff\xff".to_vec(),
@@ -210,7 +210,9 @@ fn broken(random: &mut Random, bodies: &[Vec<u8>]) -> Vec<u8> {
         4 => format!("{post}transfer-encoding: chunked\r\n\r\nzz\r\n").into_bytes(),
         5 => format!("{post}transfer-encoding: chunked\r\n\r\nffffffffffffffff\r\nx").into_bytes(),
         6 => format!("GET / HTTP/1.1\r\n{}", "x: y\r\n".repeat(random.below(30_000))).into_bytes(),
-        7 => format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(100_000)).into_bytes(),
+        7 => {
+            format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(100_000)).into_bytes()
+        }
         _ => {
             let mut request = well_formed(random, bodies);
             let end = random.below(request.len());

@@ -132,7 +132,7 @@ impl Client {
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse()?;
-        request.headers_mut().insert(HOST, "tidegate".parse()?);
+        request.headers_mut().insert(HOST, "localhost".parse()?);
         request.headers_mut().insert(ACCEPT, "application/json".parse()?);
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse()?);

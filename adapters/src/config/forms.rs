@@ -1,10 +1,8 @@
 //! Forms: values whose text has a form of its own.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tidegate_pipeline::Full;
 use tidegate_pipeline::layer::RateLimitOptions;
 
@@ -126,20 +124,6 @@ pub(super) fn parse_rate(text: &str) -> Result<RateLimitOptions, String> {
     })
 }
 
-pub(super) fn networks(text: &str) -> Result<(), String> {
-    parse_networks(text).map(|_| ())
-}
-
-/// Networks or single addresses, separated by commas. An IPv4 address may be written as an IPv6 one.
-pub(super) fn parse_networks(text: &str) -> Result<Vec<IpNet>, String> {
-    let network = |part: &str| {
-        let address = |part: &str| part.parse().map(|address: IpAddr| address.to_canonical());
-        let network = part.parse().or_else(|_| address(part).map(IpNet::from));
-        network.map_err(|_| format!("must be networks such as 10.1.0.0/16,fd00::/64, not {part:?}"))
-    };
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(network).collect()
-}
-
 pub(super) fn key(text: &str) -> Result<(), String> {
     Key::parse(text).map(|_| ())
 }
@@ -212,23 +196,6 @@ mod tests {
         ] {
             let told = parse_rate(wrong).unwrap_err();
             assert!(told.contains("100/s:200") && told.contains(&format!("{wrong:?}")), "{told}");
-        }
-    }
-
-    #[test]
-    fn networks_are_separated_by_commas_and_an_address_is_one() {
-        let shown = |text| {
-            let networks = parse_networks(text).unwrap();
-            networks.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(shown(""), [""; 0]);
-        assert_eq!(shown("10.1.0.0/16, fd00::/64"), ["10.1.0.0/16", "fd00::/64"]);
-        assert_eq!(
-            shown("10.0.0.7,::1,::ffff:10.0.0.8"),
-            ["10.0.0.7/32", "::1/128", "10.0.0.8/32"]
-        );
-        for wrong in ["10.0.0.0/33", "10.0.0", "shop.internal", "10.0.0.1:80", "fd00::/129", "*"] {
-            assert!(parse_networks(wrong).is_err(), "{wrong:?}");
         }
     }
 

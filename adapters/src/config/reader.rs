@@ -15,7 +15,7 @@ use super::sources::Source;
 use super::value::Value;
 use super::{Config, Mistake, Mistakes, forms};
 use crate::host::HostOptions;
-use crate::ingress::{AdminToken, Hosts, Limits, Trust, UserFunction};
+use crate::ingress::{Hosts, Limits};
 use crate::net::UNIX_PREFIX;
 use crate::store::{CqlOptions, Credentials, Tls, Vault};
 
@@ -113,14 +113,14 @@ fn level(given: &str) -> &'static str {
 }
 
 /// Reads values whose kind the table fixes; a test reads them all.
-struct Reader<'a>(&'a Config);
+pub(super) struct Reader<'a>(&'a Config);
 
 impl Reader<'_> {
-    fn value(&self, name: &str) -> Option<&Value> {
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name).value.as_ref()
     }
 
-    fn switch(&self, name: &str) -> bool {
+    pub(super) fn switch(&self, name: &str) -> bool {
         matches!(self.value(name), Some(Value::Switch(true)))
     }
 
@@ -190,7 +190,7 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(super) fn text(&self, name: &str) -> String {
         self.value(name).map(ToString::to_string).unwrap_or_default()
     }
 
@@ -227,25 +227,6 @@ impl Reader<'_> {
         };
         let metrics = !self.switch("SPAWN_DISABLE_METRICS");
         HttpSettings { listen, limits, trust: self.trust(), metrics }
-    }
-
-    fn trust(&self) -> Trust {
-        let token = self.value("TIDEGATE_ADMIN_TOKEN");
-        let peers = forms::parse_networks(&self.text("TIDEGATE_TRUSTED_PEERS"));
-        Trust {
-            loopback: self.switch("TIDEGATE_TRUST_LOOPBACK"),
-            peers: peers.expect("it was checked"),
-            user_function: self.user_function().map(UserFunction::new),
-            admin_token: token.map(|token| AdminToken::new(token.to_string())),
-        }
-    }
-
-    /// The other machine that hosts of a sidecar run on, if it is another one.
-    fn user_function(&self) -> Option<String> {
-        let host = self.text("USER_FUNCTION_HOST");
-        let is_here = matches!(host.as_str(), "0.0.0.0" | "::" | "[::]" | "localhost")
-            || host.starts_with(UNIX_PREFIX);
-        (!is_here && self.text("PROXY_DEPLOYMENT_MODE") == "sidecar").then_some(host)
     }
 
     /// The keys were checked when they were read.

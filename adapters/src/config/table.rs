@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use super::forms;
+use super::lists;
 use super::upstream::NO_EFFECT;
 use super::value::Kind;
 
@@ -140,7 +141,7 @@ const EFFECTIVE: &[Setting] = &[
         "TIDEGATE_TRUSTED_PEERS",
         Kind::Form(
             "networks or addresses separated by commas, such as 10.1.0.0/16",
-            forms::networks,
+            lists::networks,
         ),
         Default::Unset,
         "Clients that may register and spawn, besides local ones and the machine of USER_FUNCTION_HOST.",
@@ -150,6 +151,18 @@ const EFFECTIVE: &[Setting] = &[
         Kind::Switch,
         Default::Is("true"),
         "Whether clients over loopback may register and spawn, and everything else while no token is set; false where a proxy in front makes every client a local one.",
+    ),
+    setting(
+        "TIDEGATE_ORIGINS",
+        Kind::Form("origins separated by commas, such as https://console.example", lists::origins),
+        Default::Unset,
+        "Web pages that may change something: what a browser sends as Origin. Others are a 403.",
+    ),
+    setting(
+        "TIDEGATE_HOST_NAMES",
+        Kind::Form("names separated by commas, without ports", lists::names),
+        Default::Unset,
+        "Names besides localhost and IP addresses by which clients over loopback may call the proxy; others are a 403, since they may be a web page's.",
     ),
     Setting {
         hint: Some("states of another store have to be imported, nothing is used in its place"),

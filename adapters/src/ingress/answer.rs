@@ -21,7 +21,7 @@ use super::lifecycle::Phase;
 use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
-use super::{Calls, Ingress, Inner, Limits, accept, body, history};
+use super::{Calls, Ingress, Inner, Limits, accept, body, cors, history};
 use crate::host::NO_TLS;
 use crate::wire::{self, Form};
 
@@ -70,7 +70,7 @@ impl<C: Calls> Ingress<C> {
         if !body.is_end_stream() {
             body::discard(&mut body, self.limits().body_bytes, self.limits().body_time).await;
         }
-        let (answer, hold) = match ingress.sending.hold(hold, answer.body().len()).await {
+        let (mut answer, hold) = match ingress.sending.hold(hold, answer.body().len()).await {
             Ok(hold) => (answer, hold),
             Err(_) if answer.status() != StatusCode::OK => (answer, Hold::default()),
             Err(unread) => {
@@ -79,6 +79,7 @@ impl<C: Calls> Ingress<C> {
             }
         };
         ingress.counted.count(label, answer.status());
+        cors::label(&ingress.parts.trust, &head, &mut answer);
         answer.map(|bytes| Full::new(Held::new(bytes, hold)))
     }
 }
@@ -100,6 +101,9 @@ impl<C: Calls> Inner<C> {
                 Refusal::new(StatusCode::BAD_REQUEST, "a name in the path is not UTF-8")
             }
         })?;
+        if let Some(answer) = cors::preflight(&self.parts.trust, head, resource.allowed()) {
+            return Ok(answer);
+        }
         if !resource.allows(&head.method) {
             return Err(Refusal::method(resource.allowed()));
         }
@@ -114,7 +118,7 @@ impl<C: Calls> Inner<C> {
             _ => None,
         };
         let trust = &self.parts.trust;
-        trust.check(resource.asks(&head.method), &client, &head.headers, named.as_ref()).await?;
+        trust.check(resource.asks(&head.method), &client, head, named.as_ref()).await?;
         if self.parts.lifecycle.phase() >= Phase::Draining {
             return Err(Error::Draining.into());
         }

@@ -26,8 +26,8 @@ const ROUTES: [&str; 12] = [
     "metrics",
     "none",
 ];
-const STATUSES: [u16; 16] =
-    [200, 400, 403, 404, 405, 406, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
+const STATUSES: [u16; 17] =
+    [200, 204, 400, 403, 404, 405, 406, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
 
 /// Counters of [`REQUESTS_TOTAL`]; each is created at first use.
 #[derive(Debug, Default)]

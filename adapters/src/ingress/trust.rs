@@ -2,7 +2,8 @@
 
 mod user_function;
 
-use http::HeaderMap;
+use http::header::{HOST, HeaderValue, ORIGIN};
+use http::{Method, request};
 use ipnet::IpNet;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::identity::{Identity, PeerAddress};
@@ -22,11 +23,22 @@ pub struct Trust {
     pub user_function: Option<UserFunction>,
     /// Its holders may do everything.
     pub admin_token: Option<AdminToken>,
+    /// Web pages that may change something, in lower case.
+    pub origins: Vec<String>,
+    /// Names of the proxy besides `localhost`, for clients over loopback, in lower case.
+    pub host_names: Vec<String>,
 }
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { loopback: true, peers: Vec::new(), user_function: None, admin_token: None }
+        Self {
+            loopback: true,
+            peers: Vec::new(),
+            user_function: None,
+            admin_token: None,
+            origins: Vec::new(),
+            host_names: Vec::new(),
+        }
     }
 }
 
@@ -48,11 +60,21 @@ pub(super) enum Asks {
 pub(super) struct Asked<'a> {
     pub(super) asks: Asks,
     pub(super) client: &'a Identity,
+    pub(super) page: Page<'a>,
     pub(super) token: Shown,
     /// Whether the client's address is one of the user function's. `false` until somebody has looked.
     pub(super) is_user_function: bool,
     /// The address that a registration names for its host.
     pub(super) host: Option<&'a HostAddress>,
+}
+
+/// What tells a request of a web page, and which name of the proxy it uses.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Page<'a> {
+    /// The page's origin, if a browser sends a request that changes something.
+    pub(super) origin: Option<&'a [u8]>,
+    /// What the client calls the proxy, with or without port.
+    pub(super) host: Option<&'a [u8]>,
 }
 
 /// Why a request is refused. The text names the setting that opens it.
@@ -84,6 +106,14 @@ pub(super) enum Refused {
         "the header tidegate-host names a Unix socket, which is taken over the Unix socket only (PROXY_UDS_ENABLED); USER_FUNCTION_HOST may name one"
     )]
     UnixSocketOverTcp,
+    #[error(
+        "a web page of another origin may change nothing: TIDEGATE_ORIGINS lists the origins that may"
+    )]
+    Origin,
+    #[error(
+        "this is no name of the proxy for local clients, it may be a web page's: TIDEGATE_HOST_NAMES lists the names besides localhost and IP addresses"
+    )]
+    HostName,
 }
 
 /// Whether the request is allowed. The whole rule; no I/O.
@@ -92,6 +122,9 @@ pub(super) enum Refused {
 /// With the reason, which names the setting that opens it.
 pub(super) fn decide(asked: &Asked<'_>, trust: &Trust) -> Result<(), Refused> {
     let is_administrator = asked.token == Shown::Right;
+    if asked.asks != Asks::Status {
+        is_no_foreign_page(asked, trust)?;
+    }
     match asked.asks {
         Asks::Status | Asks::Use => Ok(()),
         Asks::Administer if is_administrator => Ok(()),
@@ -107,6 +140,37 @@ pub(super) fn decide(asked: &Asked<'_>, trust: &Trust) -> Result<(), Refused> {
             asked.host.map_or(Ok(()), |host| names_its_own(host, asked.client, is_administrator))
         }
     }
+}
+
+/// Whether no web page that is not known is behind the request, whoever's browser it is.
+///
+/// Only `Origin` marks a browser, and it comes with everything but a plain GET. A page can still make its own name
+/// stand for this machine, and then reads as if the proxy were its server: what it calls the proxy shows that.
+fn is_no_foreign_page(asked: &Asked<'_>, trust: &Trust) -> Result<(), Refused> {
+    if asked.page.origin.is_some_and(|origin| !trust.knows_origin(origin)) {
+        return Err(Refused::Origin);
+    }
+    let is_loopback =
+        matches!(asked.client.peer, Some(peer @ PeerAddress::Ip(_)) if peer.is_local());
+    match asked.page.host {
+        Some(host) if is_loopback && !is_name_of_the_proxy(host, trust) => Err(Refused::HostName),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a web page cannot have this name: `localhost`, an IP address, or one of the settings'.
+fn is_name_of_the_proxy(host: &[u8], trust: &Trust) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let six = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    name.is_empty()
+        || name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::Ipv4Addr>().is_ok()
+        || six.is_some_and(|six| six.parse::<std::net::Ipv6Addr>().is_ok())
+        || trust.host_names.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Local clients administer as long as no token is set.
@@ -163,14 +227,27 @@ impl Trust {
         &self,
         asks: Asks,
         client: &Identity,
-        headers: &HeaderMap,
+        head: &request::Parts,
         host: Option<&HostAddress>,
     ) -> Result<(), Refused> {
+        let changes = !matches!(head.method, Method::GET | Method::HEAD);
+        let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
+        let page = Page {
+            origin: header(ORIGIN).filter(|_| changes),
+            // HTTP/2 has it in the address.
+            host: head
+                .uri
+                .authority()
+                .map(|name| name.as_str().as_bytes())
+                .or_else(|| header(HOST)),
+        };
         let token = match asks {
             Asks::Status | Asks::Use => Shown::Nothing,
-            Asks::Register | Asks::Administer => Shown::of(self.admin_token.as_ref(), headers),
+            Asks::Register | Asks::Administer => {
+                Shown::of(self.admin_token.as_ref(), &head.headers)
+            }
         };
-        let asked = Asked { asks, client, token, is_user_function: false, host };
+        let asked = Asked { asks, client, page, token, is_user_function: false, host };
         match (decide(&asked, self), &self.user_function, client.peer) {
             (Err(Refused::Untrusted), Some(machine), Some(PeerAddress::Ip(address))) => {
                 let is_user_function = machine.has(address).await;
@@ -178,6 +255,11 @@ impl Trust {
             }
             (decided, ..) => decided,
         }
+    }
+
+    /// Whether web pages of this origin may change something.
+    pub(super) fn knows_origin(&self, origin: &[u8]) -> bool {
+        self.origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
     }
 
     /// Whether the client may know where actors' hosts are.

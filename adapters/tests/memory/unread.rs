@@ -34,7 +34,7 @@ pub(crate) async fn ask(kind: Kind, address: &str, path: &str) -> std::io::Resul
 }
 
 fn http1(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: tidegate\r\naccept: application/octet-stream\r\n\r\n")
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\naccept: application/octet-stream\r\n\r\n")
         .into_bytes()
 }
 

@@ -66,7 +66,7 @@ impl Proxy {
     }
 
     pub(crate) fn get(&self, path: &str) -> Response {
-        self.ask(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes())
+        self.ask(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes())
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {

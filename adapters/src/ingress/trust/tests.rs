@@ -9,10 +9,15 @@ fn client(peer: &str) -> Identity {
     })
 }
 
+/// A request of this client that asks for nothing that is not open.
+fn of(client: &Identity) -> Asked<'_> {
+    let (asks, page, token) = (Asks::Use, Page::default(), Shown::Nothing);
+    Asked { asks, client, page, token, is_user_function: false, host: None }
+}
+
 /// A request without token from this peer, under this trust.
 fn asked(asks: Asks, peer: &str, trust: &Trust) -> Result<(), Refused> {
-    let (token, is_user_function, host) = (Shown::Nothing, false, None);
-    decide(&Asked { asks, client: &client(peer), token, is_user_function, host }, trust)
+    decide(&Asked { asks, ..of(&client(peer)) }, trust)
 }
 
 fn with_token() -> Trust {
@@ -65,8 +70,8 @@ fn trusted_peers_register() {
 #[test]
 fn the_machine_of_the_user_function_registers_and_administers_nothing() {
     let user_function = |asks| {
-        let (client, token) = (client("10.0.0.7"), Shown::Nothing);
-        let asked = Asked { asks, client: &client, token, is_user_function: true, host: None };
+        let client = client("10.0.0.7");
+        let asked = Asked { asks, is_user_function: true, ..of(&client) };
         decide(&asked, &Trust::default())
     };
     assert_eq!(user_function(Asks::Register), Ok(()));
@@ -97,10 +102,7 @@ fn whoever_shows_the_token_may_do_everything() {
     for peer in PEERS {
         for asks in [Asks::Register, Asks::Administer] {
             let client = client(peer);
-            let shows = |token| {
-                let (is_user_function, host) = (false, None);
-                decide(&Asked { asks, client: &client, token, is_user_function, host }, &closed)
-            };
+            let shows = |token| decide(&Asked { asks, token, ..of(&client) }, &closed);
             assert_eq!(shows(Shown::Right), Ok(()), "{peer}");
             if asks == Asks::Administer {
                 assert_eq!(shows(Shown::Wrong), Err(Refused::WrongToken), "{peer}");
@@ -141,10 +143,74 @@ fn a_registration_names_its_own_address_unless_the_token_is_shown() {
         let (client, host) = (client(peer), HostAddress::new(host));
         let shows = |token| {
             let (asks, host) = (Asks::Register, Some(&host));
-            decide(&Asked { asks, client: &client, token, is_user_function: false, host }, &trust)
+            decide(&Asked { asks, token, host, ..of(&client) }, &trust)
         };
         assert_eq!(shows(Shown::Nothing), without_token, "{peer} names {host}");
         assert_eq!(shows(Shown::Right), with_token, "{peer} names {host}");
+    }
+}
+
+#[test]
+fn a_web_page_changes_nothing_unless_its_origin_is_known() {
+    let origins = vec!["https://console.example".into()];
+    let trust = Trust { origins, peers: network(), ..with_token() };
+    for (origin, decided) in [
+        (None, Ok(())),
+        (Some("https://console.example"), Ok(())),
+        (Some("https://Console.Example"), Ok(())),
+        (Some("http://console.example"), Err(Refused::Origin)),
+        (Some("https://console.example:8443"), Err(Refused::Origin)),
+        (Some("http://evil"), Err(Refused::Origin)),
+        (Some("http://127.0.0.1:9001"), Err(Refused::Origin)),
+        (Some("null"), Err(Refused::Origin)),
+        (Some(""), Err(Refused::Origin)),
+    ] {
+        for peer in PEERS {
+            let client = client(peer);
+            let page = Page { origin: origin.map(str::as_bytes), host: None };
+            // Whoever's browser it is: also an administrator's.
+            for asks in [Asks::Use, Asks::Register, Asks::Administer] {
+                let asked = Asked { asks, page, token: Shown::Right, ..of(&client) };
+                assert_eq!(decide(&asked, &trust), decided, "{peer} {origin:?}");
+            }
+            let status = Asked { asks: Asks::Status, page, ..of(&client) };
+            assert_eq!(decide(&status, &trust), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn local_clients_call_the_proxy_by_a_name_that_no_page_can_have() {
+    let trust = Trust { host_names: vec!["proxy.internal".into()], ..Trust::default() };
+    for (host, decided) in [
+        (None, Ok(())),
+        (Some(""), Ok(())),
+        (Some("localhost"), Ok(())),
+        (Some("LocalHost:9001"), Ok(())),
+        (Some("127.0.0.1:9001"), Ok(())),
+        // What Python's SDK says.
+        (Some("0.0.0.0:9001"), Ok(())),
+        (Some("[::1]"), Ok(())),
+        (Some("[::1]:9001"), Ok(())),
+        (Some("192.0.2.1"), Ok(())),
+        (Some("proxy.internal:9001"), Ok(())),
+        (Some("Proxy.Internal"), Ok(())),
+        (Some("evil.example:9001"), Err(Refused::HostName)),
+        (Some("localhost.evil.example"), Err(Refused::HostName)),
+        (Some("127.0.0.1.evil.example"), Err(Refused::HostName)),
+        (Some("127.0.0.1:9001.evil.example"), Err(Refused::HostName)),
+        (Some("a.proxy.internal"), Err(Refused::HostName)),
+        (Some("evil"), Err(Refused::HostName)),
+    ] {
+        for peer in PEERS {
+            let client = client(peer);
+            let page = Page { origin: None, host: host.map(str::as_bytes) };
+            let is_loopback = peer != "unix" && client.peer.unwrap().is_local();
+            let decided = if is_loopback { decided } else { Ok(()) };
+            let asked = Asked { page, ..of(&client) };
+            assert_eq!(decide(&asked, &trust), decided, "{peer} {host:?}");
+            assert_eq!(decide(&Asked { asks: Asks::Status, ..asked }, &trust), Ok(()));
+        }
     }
 }
 
@@ -159,6 +225,8 @@ fn every_refusal_names_the_setting_that_opens_it() {
         (Refused::WrongToken, "TIDEGATE_ADMIN_TOKEN"),
         (Refused::HostElsewhere, "TIDEGATE_ADMIN_TOKEN"),
         (Refused::UnixSocketOverTcp, "PROXY_UDS_ENABLED"),
+        (Refused::Origin, "TIDEGATE_ORIGINS"),
+        (Refused::HostName, "TIDEGATE_HOST_NAMES"),
     ] {
         assert!(refused.to_string().contains(setting), "{refused}");
     }

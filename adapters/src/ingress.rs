@@ -11,6 +11,7 @@ pub mod lifecycle;
 mod listener;
 mod progress;
 mod pace;
+mod places;
 mod serve;
 mod route;
 mod body;
@@ -42,7 +43,7 @@ use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 pub use admin::AdminToken;
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{BindError, Listener, Socket};
-pub use metrics::{CONNECTIONS, REQUESTS_TOTAL, STORE_UP};
+pub use metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, REQUESTS_TOTAL, STORE_UP};
 pub use sending::Held;
 pub use serve::{Serving, serve};
 pub use trust::{Trust, UserFunction};
@@ -200,7 +201,8 @@ impl Calls for Mesh {
 /// Bounds of the ingress.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Open connections. At the bound, new connections wait in the backlog of the operating system.
+    /// Open connections. At the bound, those idle longest are closed; when none is idle, new ones wait in the backlog of the
+    /// operating system.
     pub connections: usize,
     /// Size of a request's head, in bytes.
     pub head_bytes: usize,

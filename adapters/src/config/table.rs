@@ -467,7 +467,7 @@ const EFFECTIVE: &[Setting] = &[
         "TIDEGATE_HTTP_CONNECTIONS",
         Kind::Count { min: 1, max: 1_000_000 },
         Default::Is("10000"),
-        "Client connections at once; beyond it new ones wait to be accepted.",
+        "Client connections at once; beyond it those idle longest are closed for new ones, and when none is idle, new ones wait.",
     ),
     setting(
         "TIDEGATE_HTTP_HEAD_BYTES",
@@ -509,7 +509,7 @@ const EFFECTIVE: &[Setting] = &[
         "TIDEGATE_HTTP_IDLE_TIMEOUT",
         Kind::Time { min: 1, max: 60 * MINUTE },
         Default::Is("75s"),
-        "How long a connection may stay without a request.",
+        "How long a connection may stay without a request, from the last byte of its last answer.",
     ),
     setting(
         "TIDEGATE_HTTP_WRITE_TIMEOUT",

@@ -1,8 +1,9 @@
-//! Pace: closes a connection whose peer is too slow.
+//! Pace: ends a connection whose peer is too slow.
 //!
 //! hyper's own timer for request heads also counts the idle time of a kept-alive connection, and is created and dropped for every
-//! request. This wrapper separates idle time from slow heads, and limits writes too. When a whole request arrives at once, the
-//! usual case, the cost is one read of the clock: the read timer stays armed and is reset only when it fires.
+//! request. Here the bytes of a connection ([`Paced`]) note what they do in [`Progress`], and one timer beside the connection
+//! ([`Watch`]) reads it. The timer does not depend on what hyper polls. When a whole request arrives at once, the usual case, the
+//! cost is one read of the clock: the timer stays armed and is reset only when it fires.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,6 +16,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::progress::Progress;
 
+/// What an HTTP/2 client sends first. A head of HTTP/1 is told from it within these bytes.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// Time limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
@@ -26,99 +30,153 @@ pub(super) struct Pace {
     pub(super) write: Duration,
 }
 
-/// A byte stream that fails with [`io::ErrorKind::TimedOut`] when its peer is too slow.
+/// In what a peer was too slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TooSlow {
+    /// It sent no request.
+    Idle,
+    /// The rest of a head did not come.
+    Head,
+    /// It took no byte of its answer.
+    Write,
+}
+
+impl TooSlow {
+    /// Its name in metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Head => "head",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// Ends when the peer of a connection is too slow. Polled together with the connection, whose bytes and requests it watches.
+#[derive(Debug)]
+pub(super) struct Watch {
+    progress: Arc<Progress>,
+    pace: Pace,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Watch {
+    pub(super) fn new(progress: Arc<Progress>, pace: Pace) -> Self {
+        let timer = Box::pin(sleep_until(Instant::now() + pace.idle));
+        Self { progress, pace, timer }
+    }
+
+    /// From now on, the connection may be idle only that long.
+    pub(super) fn end_within(&mut self, idle: Duration) {
+        self.pace.idle = idle;
+        self.progress.rest();
+    }
+
+    /// When the peer will have been too slow, as things stand.
+    fn deadline(&self) -> Option<(Instant, TooSlow)> {
+        let write =
+            self.progress.stuck_since().map(|since| (since + self.pace.write, TooSlow::Write));
+        let head = self.progress.head_since().map(|since| (since + self.pace.head, TooSlow::Head));
+        // Half a head is no idle connection.
+        let rest = head.or_else(|| {
+            self.progress.idle_since().map(|since| (since + self.pace.idle, TooSlow::Idle))
+        });
+        write.into_iter().chain(rest).min_by_key(|(deadline, _)| *deadline)
+    }
+
+    /// Requests in flight have their own time limits. Some of what ends them does not wake this connection.
+    fn look_again(&self) -> Instant {
+        Instant::now() + self.pace.idle.min(self.pace.write)
+    }
+}
+
+impl Future for Watch {
+    type Output = TooSlow;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TooSlow> {
+        let deadline = self.deadline();
+        if let Some((at, _)) = deadline
+            && at < self.timer.deadline()
+        {
+            self.timer.as_mut().reset(at);
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let next = match deadline {
+                Some((at, too_slow)) if Instant::now() >= at => return Poll::Ready(too_slow),
+                Some((at, _)) => at,
+                None => self.look_again(),
+            };
+            self.timer.as_mut().reset(next);
+        }
+    }
+}
+
+/// What the bytes of a connection are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    /// So many bytes of HTTP/2's preface, or of a head that begins like it.
+    Unknown(usize),
+    Http1,
+    /// A byte may be a control frame and no request.
+    Http2,
+}
+
+impl Protocol {
+    fn saw(&mut self, bytes: &[u8]) {
+        let Self::Unknown(seen) = *self else { return };
+        let rest = PREFACE.get(seen..).unwrap_or_default();
+        let length = bytes.len().min(rest.len());
+        *self = if rest.get(..length) != bytes.get(..length) {
+            Self::Http1
+        } else if length == rest.len() {
+            Self::Http2
+        } else {
+            Self::Unknown(seen + length)
+        };
+    }
+}
+
+/// A byte stream that notes in [`Progress`] what its peer does.
 #[derive(Debug)]
 pub(super) struct Paced<Io> {
     io: Io,
-    pace: Pace,
     progress: Arc<Progress>,
-    /// The finished requests at the last idle check.
-    seen: u32,
-    idle_since: Instant,
-    /// Whether bytes of a request have arrived that the service has not seen yet.
-    begun: bool,
-    /// When the wait for the rest of the head began.
-    waiting_since: Option<Instant>,
-    /// Whether the connection is HTTP/2, where a byte may be a control frame and no request.
-    http2: Option<bool>,
-    read_timer: Pin<Box<Sleep>>,
-    write_timer: Option<Pin<Box<Sleep>>>,
+    protocol: Protocol,
+    /// Bytes have come while there was no request; so many requests there had been before. Bytes that come with a request are
+    /// its body, or one behind it: half a head that is sent together with the request before it counts as idle.
+    begun: Option<u32>,
 }
 
 impl<Io> Paced<Io> {
-    pub(super) fn new(io: Io, pace: Pace, progress: Arc<Progress>) -> Self {
-        let now = Instant::now();
-        Self {
-            io,
-            pace,
-            progress,
-            seen: 0,
-            idle_since: now,
-            begun: false,
-            waiting_since: None,
-            http2: None,
-            read_timer: Box::pin(sleep_until(now + pace.idle)),
-            write_timer: None,
-        }
-    }
-
-    /// Called when nothing can be read. Fails when that has lasted too long.
-    fn check_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.progress.in_flight() > 0 {
-            let Some(slowest) = self.progress.slowest() else { return Poll::Pending };
-            return self.end_at(slowest + self.pace.write, cx);
-        }
-        let finished = self.progress.finished();
-        if finished != self.seen {
-            self.seen = finished;
-            self.idle_since = Instant::now();
-            self.begun = false;
-            self.waiting_since = None;
-        }
-        let deadline = if self.begun && self.http2 == Some(false) {
-            *self.waiting_since.get_or_insert_with(Instant::now) + self.pace.head
-        } else {
-            self.idle_since + self.pace.idle
-        };
-        self.end_at(deadline, cx)
-    }
-
-    fn end_at(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.read_timer.deadline() > deadline {
-            self.read_timer.as_mut().reset(deadline);
-        }
-        while self.read_timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            self.read_timer.as_mut().reset(deadline);
-        }
-        Poll::Pending
+    pub(super) fn new(io: Io, progress: Arc<Progress>) -> Self {
+        Self { io, progress, protocol: Protocol::Unknown(0), begun: None }
     }
 
     fn saw(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
-        self.http2.get_or_insert_with(|| bytes.starts_with(b"PRI"));
-        self.begun = true;
+        self.protocol.saw(bytes);
+        if self.protocol != Protocol::Http2 && !self.progress.is_busy() {
+            self.begun = Some(self.progress.requests());
+        }
     }
 
-    /// Fails when the peer has taken no byte for too long.
-    fn check_write<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.write_timer = None;
-            return written;
+    /// Nothing can be read.
+    fn waits(&mut self) {
+        let Some(before) = self.begun else { return };
+        if before == self.progress.requests() && self.protocol != Protocol::Http2 {
+            self.progress.head(true);
+        } else {
+            self.begun = None;
+            self.progress.head(false);
         }
-        let write = self.pace.write;
-        let timer =
-            self.write_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + write)));
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn wrote<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        self.progress.stuck(written.is_pending());
+        written
     }
 }
 
@@ -135,7 +193,10 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Paced<Io> {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => self.check_idle(cx),
+            Poll::Pending => {
+                self.waits();
+                Poll::Pending
+            }
         }
     }
 }
@@ -147,7 +208,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Paced<Io> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.check_write(cx, written)
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -156,7 +217,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Paced<Io> {
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
-        self.check_write(cx, written)
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -165,18 +226,18 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Paced<Io> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        self.check_write(cx, flushed)
+        self.wrote(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.check_write(cx, shut)
+        self.wrote(shut)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
@@ -186,67 +247,103 @@ mod tests {
         write: Duration::from_secs(30),
     };
 
+    struct Connection {
+        client: DuplexStream,
+        paced: Paced<DuplexStream>,
+        progress: Arc<Progress>,
+        watch: Watch,
+    }
+
+    fn connection() -> Connection {
+        let (client, server) = duplex(64);
+        let progress = Arc::<Progress>::default();
+        let paced = Paced::new(server, Arc::clone(&progress));
+        Connection { client, paced, watch: Watch::new(Arc::clone(&progress), PACE), progress }
+    }
+
+    impl Connection {
+        /// What ends it, and after how many seconds, while all that comes is read.
+        async fn ends(&mut self) -> (TooSlow, u64) {
+            let started = Instant::now();
+            let reading = async {
+                while self.paced.read_u8().await.is_ok() {}
+                std::future::pending::<()>().await;
+            };
+            let why = tokio::select! {
+                biased;
+                () = reading => unreachable!(),
+                why = &mut self.watch => why,
+            };
+            (why, started.elapsed().as_secs())
+        }
+
+        async fn serves_on(&mut self) -> bool {
+            tokio::time::timeout(Duration::from_mins(10), self.ends()).await.is_err()
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_after_the_idle_time() {
-        let (_client, server) = duplex(64);
-        let mut paced = Paced::new(server, PACE, Arc::default());
-        let started = Instant::now();
-        assert_eq!(paced.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(started.elapsed().as_secs(), 75);
+        assert_eq!(connection().ends().await, (TooSlow::Idle, 75));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_trickles_in_is_cut_off_after_the_head_time() {
-        let (mut client, server) = duplex(64);
-        let mut paced = Paced::new(server, PACE, Arc::default());
-        let trickle = async {
-            loop {
-                if client.write_all(b"G").await.is_err() {
-                    break;
+        for head in ["G", "P", "PRI * HTTP/2.0"] {
+            let Connection { mut client, paced, progress, watch } = connection();
+            let (_kept, server_side) = duplex(1);
+            let mut read = Connection { client: server_side, paced, progress, watch };
+            let trickle = async {
+                client.write_all(head.as_bytes()).await.unwrap();
+                loop {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    client.write_all(b"G").await.unwrap();
                 }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        };
-        let started = Instant::now();
-        let read = async move {
-            loop {
-                if let Err(error) = paced.read_u8().await {
-                    break error;
-                }
-            }
-        };
-        let (error, ()) = tokio::join!(read, trickle);
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(started.elapsed().as_secs(), 10);
+            };
+            let ended = tokio::select! {
+                ended = read.ends() => ended,
+                () = trickle => unreachable!(),
+            };
+            assert_eq!(ended, (TooSlow::Head, 10), "{head}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_head_counts_again_after_a_request() {
+        let mut connection = connection();
+        connection.client.write_all(b"G").await.unwrap();
+        connection.paced.read_u8().await.unwrap();
+        drop(connection.progress.begin());
+        assert!(!connection.serves_on().await);
+        connection.watch = Watch::new(Arc::clone(&connection.progress), PACE);
+        connection.client.write_all(b"G").await.unwrap();
+        assert_eq!(connection.ends().await, (TooSlow::Head, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_of_http2_are_no_head() {
+        let mut connection = connection();
+        connection.client.write_all(PREFACE).await.unwrap();
+        connection.client.write_all(b"a frame").await.unwrap();
+        assert_eq!(connection.ends().await, (TooSlow::Idle, 75));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_in_flight_is_never_idle_and_the_idle_time_starts_when_it_ends() {
-        let (mut client, server) = duplex(64);
-        let progress = Arc::<Progress>::default();
-        let mut paced = Paced::new(server, PACE, Arc::clone(&progress));
-        client.write_all(b"G").await.unwrap();
-        paced.read_u8().await.unwrap();
-        let request = progress.begin();
-        let waited = tokio::time::timeout(Duration::from_mins(10), paced.read_u8()).await;
-        assert!(waited.is_err(), "a slow answer is not an idle connection");
+        let mut connection = connection();
+        connection.client.write_all(b"G").await.unwrap();
+        connection.paced.read_u8().await.unwrap();
+        let request = connection.progress.begin();
+        assert!(connection.serves_on().await, "a slow answer is not an idle connection");
         drop(request);
-        let started = Instant::now();
-        assert_eq!(paced.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(started.elapsed().as_secs(), 75);
+        assert_eq!(connection.ends().await, (TooSlow::Idle, 75));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_not_taken_ends_its_connection_whatever_others_do() {
-        let (mut client, server) = duplex(64);
-        let progress = Arc::<Progress>::default();
-        let mut paced = Paced::new(server, PACE, Arc::clone(&progress));
-        client.write_all(b"PRI").await.unwrap();
-        paced.read_exact(&mut [0; 3]).await.unwrap();
-        let (mut taken, mut left) = (progress.begin(), progress.begin());
-        let running = tokio::time::timeout(Duration::from_mins(10), paced.read_u8()).await;
-        assert!(running.is_err(), "neither call has its answer");
-        let started = Instant::now();
+        let mut connection = connection();
+        let (mut taken, mut left) = (connection.progress.begin(), connection.progress.begin());
+        assert!(connection.serves_on().await, "neither call has its answer");
         taken.answered();
         left.answered();
         let taking = async {
@@ -255,24 +352,26 @@ mod tests {
                 taken.advanced();
             }
         };
-        let error = tokio::select! {
-            read = paced.read_u8() => read.unwrap_err(),
+        let ended = tokio::select! {
+            ended = connection.ends() => ended,
             () = taking => unreachable!(),
         };
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(started.elapsed().as_secs(), 30);
+        assert_eq!(ended, (TooSlow::Write, 30));
         drop(left);
         drop(taken);
-        assert_eq!(progress.slowest(), None);
+        assert_eq!(connection.progress.stuck_since(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_cut_off_after_the_write_time() {
-        let (_client, server) = duplex(4);
-        let mut paced = Paced::new(server, PACE, Arc::default());
+        let Connection { client: _client, mut paced, watch, progress } = connection();
+        let _request = progress.begin();
         let started = Instant::now();
-        let error = paced.write_all(&[0; 64]).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(started.elapsed().as_secs(), 30);
+        let why = tokio::select! {
+            biased;
+            _ = paced.write_all(&[0; 128]) => unreachable!(),
+            why = watch => why,
+        };
+        assert_eq!((why, started.elapsed().as_secs()), (TooSlow::Write, 30));
     }
 }

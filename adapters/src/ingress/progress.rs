@@ -1,4 +1,7 @@
-//! Progress: the requests of a connection in flight, and how far their answers were taken.
+//! Progress: what a connection does at the moment, and since when. The connection, its streams and its bytes note it; [`Watch`]
+//! reads it.
+//!
+//! [`Watch`]: super::pace::Watch
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,25 +14,36 @@ pub(super) const STREAMS: u32 = 128;
 
 /// Most answers of one connection whose progress is watched: a connection has as many streams at most.
 const WATCHED: usize = STREAMS as usize;
-/// No answer.
-const NONE: u64 = 0;
+/// Not now.
+const NEVER: u64 = 0;
 
-/// Requests of a connection, as its service counts them.
+/// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Progress {
-    in_flight: AtomicU32,
-    finished: AtomicU32,
+    /// Times are the milliseconds since then, and one.
     began: Instant,
-    /// For each answer of an HTTP/2 connection, when a byte of it was last taken: milliseconds after `began`, plus 1.
+    /// Requests so far.
+    requests: AtomicU32,
+    in_flight: AtomicU32,
+    /// When the last byte of the last answer was taken.
+    idle_since: AtomicU64,
+    /// Since when the rest of a head is waited for.
+    head_since: AtomicU64,
+    /// Since when the peer takes no byte.
+    stuck_since: AtomicU64,
+    /// For each answer of an HTTP/2 connection, when a byte of it was last taken.
     answers: OnceLock<Box<[AtomicU64; WATCHED]>>,
 }
 
 impl Default for Progress {
     fn default() -> Self {
         Self {
-            in_flight: AtomicU32::default(),
-            finished: AtomicU32::default(),
             began: Instant::now(),
+            requests: AtomicU32::default(),
+            in_flight: AtomicU32::default(),
+            idle_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(NEVER),
+            stuck_since: AtomicU64::new(NEVER),
             answers: OnceLock::new(),
         }
     }
@@ -38,8 +52,59 @@ impl Default for Progress {
 impl Progress {
     /// Counts a request as in flight until the returned guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.head(false);
         InFlight { progress: Arc::clone(self), answer: None }
+    }
+
+    /// Requests so far.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is in flight: its answer has not left.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) > 0
+    }
+
+    /// Notes whether the rest of a head is waited for.
+    pub(super) fn head(&self, is_waited_for: bool) {
+        self.since(&self.head_since, is_waited_for);
+    }
+
+    /// Notes whether the peer takes no byte.
+    pub(super) fn stuck(&self, is_stuck: bool) {
+        self.since(&self.stuck_since, is_stuck);
+    }
+
+    /// The idle time begins anew.
+    pub(super) fn rest(&self) {
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Since when the peer takes no byte, of the connection or of the answer that has waited longest.
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        let answers = self.answers.get().into_iter().flat_map(|answers| answers.iter());
+        let all = answers.chain([&self.stuck_since]).filter_map(|since| self.at(since));
+        all.min()
+    }
+
+    /// Since when the rest of a head is waited for.
+    pub(super) fn head_since(&self) -> Option<Instant> {
+        self.at(&self.head_since)
+    }
+
+    /// Since when there is no request.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        if self.is_busy() { None } else { self.at(&self.idle_since) }
+    }
+
+    fn since(&self, noted: &AtomicU64, is_now: bool) {
+        let is_noted = noted.load(Ordering::Relaxed) != NEVER;
+        if is_noted != is_now {
+            noted.store(if is_now { self.now() } else { NEVER }, Ordering::Relaxed);
+        }
     }
 
     fn now(&self) -> u64 {
@@ -47,21 +112,9 @@ impl Progress {
         elapsed_ms.saturating_add(1)
     }
 
-    /// Requests whose answers have not left.
-    pub(super) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Requests whose answers have left.
-    pub(super) fn finished(&self) -> u32 {
-        self.finished.load(Ordering::Relaxed)
-    }
-
-    /// Of the answer that has waited longest: when a byte of it was last taken.
-    pub(super) fn slowest(&self) -> Option<Instant> {
-        let taken = self.answers.get()?.iter().map(|taken| taken.load(Ordering::Relaxed));
-        let slowest = taken.filter(|taken| *taken != NONE).min()?;
-        Some(self.began + Duration::from_millis(slowest - 1))
+    fn at(&self, noted: &AtomicU64) -> Option<Instant> {
+        let since_ms = noted.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.began + Duration::from_millis(since_ms))
     }
 }
 
@@ -80,10 +133,10 @@ impl InFlight {
         let answers = self
             .progress
             .answers
-            .get_or_init(|| Box::new([const { AtomicU64::new(NONE) }; WATCHED]));
+            .get_or_init(|| Box::new([const { AtomicU64::new(NEVER) }; WATCHED]));
         let now = self.progress.now();
         self.answer = answers.iter().position(|answer| {
-            answer.compare_exchange(NONE, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            answer.compare_exchange(NEVER, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         });
     }
 
@@ -104,8 +157,8 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.note(NONE);
-        self.progress.finished.fetch_add(1, Ordering::Relaxed);
-        self.progress.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.note(NEVER);
+        self.progress.rest();
+        self.progress.in_flight.fetch_sub(1, Ordering::Release);
     }
 }

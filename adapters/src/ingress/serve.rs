@@ -3,28 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::metrics::gauge;
+use ::metrics::{counter, gauge};
 use http::{Request, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::listener::Listener;
-use super::metrics::CONNECTIONS;
-use super::pace::{Pace, Paced};
+use super::metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL};
+use super::pace::{Pace, Paced, TooSlow, Watch};
+use super::places::Places;
 use super::progress::{Progress, STREAMS};
 use super::{Calls, Ingress, identity};
 use crate::net::Peer;
 
 /// Pause after a failed accept, for example when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long an idle connection that is asked to end may take for it, for example to say that no request is under way.
+const LAST: Duration = Duration::from_secs(1);
 /// The smallest buffer bound that hyper accepts.
 const LEAST_HEAD_BYTES: usize = 8_192;
 
@@ -114,12 +117,11 @@ struct Connections<C> {
 
 impl<C: Calls> Connections<C> {
     async fn accept<L: Listener>(self, mut listener: L) {
-        let places = Arc::new(Semaphore::new(self.ingress.limits().connections));
+        let places = Places::new(self.ingress.limits().connections);
         let accepting = async {
             loop {
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                 match listener.accept().await {
-                    Ok((io, peer)) => self.connect(io, peer, place),
+                    Ok((io, peer)) => self.connect(io, peer, (&places, places.free().await)),
                     Err(error) => {
                         warn!(%error, "connection not accepted");
                         sleep(ACCEPT_PAUSE).await;
@@ -130,18 +132,20 @@ impl<C: Calls> Connections<C> {
         self.closing.run_until_cancelled(accepting).await;
     }
 
-    fn connect<Io>(&self, io: Io, peer: Peer, place: OwnedSemaphorePermit)
+    fn connect<Io>(&self, io: Io, peer: Peer, (places, free): (&Places, OwnedSemaphorePermit))
     where
         Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         let limits = self.ingress.limits();
-        let paced =
+        let pace =
             Pace { idle: limits.idle_time, head: limits.head_time, write: limits.write_time };
         let progress = Arc::<Progress>::default();
-        let io = TokioIo::new(Paced::new(io, paced, Arc::clone(&progress)));
+        let watch = Watch::new(Arc::clone(&progress), pace);
+        let io = TokioIo::new(Paced::new(io, Arc::clone(&progress)));
         let (builder, ingress) = (self.builder.clone(), self.ingress.clone());
         // Each connection has its own child tokens: it polls them often, and shared tokens would share one lock.
         let (closing, killed) = (self.closing.child_token(), self.killed.child_token());
+        let place = places.take(free, Arc::clone(&progress), closing.clone());
         self.tasks.spawn(async move {
             let open = gauge!(CONNECTIONS);
             open.increment(1);
@@ -163,23 +167,45 @@ impl<C: Calls> Connections<C> {
                 }
             });
             let connection = builder.serve_connection(io, service);
-            tokio::pin!(connection);
-            let ended = tokio::select! {
+            tokio::pin!(connection, watch);
+            let mut ended = tokio::select! {
                 biased;
-                ended = connection.as_mut() => Some(ended),
-                () = closing.cancelled() => None,
+                ended = connection.as_mut() => End::Done(ended.err()),
+                why = watch.as_mut() => End::TooSlow(why),
+                () = closing.cancelled() => End::Asked,
             };
-            let ended = if ended.is_some() {
-                ended
-            } else {
+            if let End::Asked | End::TooSlow(TooSlow::Idle) = ended {
                 connection.as_mut().graceful_shutdown();
-                killed.run_until_cancelled(connection).await
-            };
-            if let Some(Err(error)) = ended {
-                debug!(%peer, error, "connection ended early");
+                watch.end_within(LAST);
+                let finished = tokio::select! {
+                    biased;
+                    ended = connection => End::Done(ended.err()),
+                    why = watch => End::TooSlow(why),
+                    () = killed.cancelled() => End::Asked,
+                };
+                if let End::Asked = ended {
+                    ended = finished;
+                }
+            }
+            match ended {
+                End::Done(Some(error)) => debug!(%peer, error, "connection ended early"),
+                End::TooSlow(why) => {
+                    debug!(%peer, ?why, "the peer is too slow");
+                    counter!(CONNECTIONS_CLOSED_TOTAL, "reason" => why.label()).increment(1);
+                }
+                End::Done(None) | End::Asked => {}
             }
             open.decrement(1);
             drop(place);
         });
     }
+}
+
+/// How a connection ends.
+enum End {
+    /// By itself or its peer, with or without an error.
+    Done(Option<Box<dyn std::error::Error + Send + Sync>>),
+    TooSlow(TooSlow),
+    /// It was asked to.
+    Asked,
 }

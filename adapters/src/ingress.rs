@@ -16,6 +16,7 @@ mod serve;
 mod route;
 mod body;
 mod sending;
+mod taken;
 mod answer;
 mod admin;
 mod trust;
@@ -43,7 +44,9 @@ use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 pub use admin::AdminToken;
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{BindError, Listener, Socket};
-pub use metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, REQUESTS_TOTAL, STORE_UP};
+pub use metrics::{
+    CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, CONNECTIONS_REFUSED_TOTAL, REQUESTS_TOTAL, STORE_UP,
+};
 pub use sending::Held;
 pub use serve::{Serving, serve};
 pub use trust::{Trust, UserFunction};
@@ -204,6 +207,8 @@ pub struct Limits {
     /// Open connections. At the bound, those idle longest are closed; when none is idle, new ones wait in the backlog of the
     /// operating system.
     pub connections: usize,
+    /// Open connections of one address; `None`: a quarter of `connections`, and no bound for this machine. More are closed.
+    pub peer_connections: Option<usize>,
     /// Size of a request's head, in bytes.
     pub head_bytes: usize,
     /// Size of a request's body, in bytes.

@@ -21,6 +21,30 @@ pub enum Peer {
     Local,
 }
 
+impl Peer {
+    /// The address that counts: of IPv6 the /64, which is its owner's to choose an address from. `None` over a Unix socket.
+    pub fn network(self) -> Option<IpAddr> {
+        match self {
+            Peer::Ip(address) => Some(match address.to_canonical() {
+                IpAddr::V6(address) => {
+                    let [a, b, c, d, ..] = address.segments();
+                    IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+                }
+                address @ IpAddr::V4(_) => address,
+            }),
+            Peer::Local => None,
+        }
+    }
+
+    /// Whether the peer runs on this machine. Includes IPv4 addresses mapped into IPv6.
+    pub fn is_loopback(self) -> bool {
+        match self {
+            Peer::Ip(address) => address.to_canonical().is_loopback(),
+            Peer::Local => true,
+        }
+    }
+}
+
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

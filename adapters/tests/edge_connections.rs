@@ -97,3 +97,45 @@ fn when_places_are_scarce_those_idle_longest_are_closed_and_busy_ones_are_not() 
     assert_eq!(read_response(&mut busy, false).unwrap().status, 400, "it was busy, and lives");
     drop(newer);
 }
+
+/// Connects from this address of this machine.
+fn from(address: &str, proxy: &Proxy) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+        socket.connect(proxy.address.parse().unwrap()).await.unwrap().into_std().unwrap()
+    });
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(raw::HANG)).unwrap();
+    stream
+}
+
+#[test]
+fn connections_of_one_address_beyond_their_bound_are_refused_and_counted() {
+    let proxy = Proxy::start(&[("TIDEGATE_HTTP_PEER_CONNECTIONS", "3")]);
+    let mut kept: Vec<_> = (0..3).map(|_| from("127.0.0.2", &proxy)).collect();
+    for stream in &mut kept {
+        stream.write_all(HEALTH).unwrap();
+        assert_eq!(read_response(stream, false).unwrap().status, 200);
+    }
+    for _ in 0..2 {
+        assert!(is_closed_in_time(&mut from("127.0.0.2", &proxy)), "one too many");
+    }
+    let metrics = proxy.get("/metrics").text();
+    let refused = r#"tidegate_http_connections_refused_total{reason="peer"} 2"#;
+    assert!(metrics.contains(refused), "another address is served: {metrics}");
+    drop(kept);
+    // The proxy learns of it in its own time.
+    let until = tokio::time::Instant::now() + raw::HANG;
+    let again = || {
+        let mut stream = from("127.0.0.2", &proxy);
+        stream.write_all(HEALTH).is_ok() && read_response(&mut stream, false).is_ok()
+    };
+    while !again() {
+        assert!(
+            tokio::time::Instant::now() < until,
+            "the places of those that left are free again"
+        );
+    }
+}

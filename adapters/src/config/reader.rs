@@ -214,6 +214,9 @@ impl Reader<'_> {
         };
         let limits = Limits {
             connections: self.small("TIDEGATE_HTTP_CONNECTIONS") as usize,
+            peer_connections: self
+                .signed("TIDEGATE_HTTP_PEER_CONNECTIONS")
+                .and_then(|given| usize::try_from(given).ok()),
             head_bytes: self.size("TIDEGATE_HTTP_HEAD_BYTES"),
             body_bytes: self.size("TIDEGATE_HTTP_BODY_BYTES"),
             bodies_bytes: self.size("TIDEGATE_HTTP_BODIES_BYTES"),

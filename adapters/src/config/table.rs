@@ -470,6 +470,12 @@ const EFFECTIVE: &[Setting] = &[
         "Client connections at once; beyond it those idle longest are closed for new ones, and when none is idle, new ones wait.",
     ),
     setting(
+        "TIDEGATE_HTTP_PEER_CONNECTIONS",
+        Kind::Count { min: 1, max: 1_000_000 },
+        Default::Unset,
+        "Connections of one client address (in IPv6: of one /64) at once; more are closed and counted. Unset: a quarter of TIDEGATE_HTTP_CONNECTIONS, and no such bound for this machine.",
+    ),
+    setting(
         "TIDEGATE_HTTP_HEAD_BYTES",
         Kind::Bytes { min: 8192, max: 16 * MIB },
         Default::Is("64 KiB"),

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::time::timeout;
 
 use crate::byte_bound::HeldBytes;
-
-/// Upper bound of a buffer's first size: an announced length takes no memory until the bytes arrive.
-const FIRST_BYTES: usize = 64 * 1024;
 
 /// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +47,7 @@ where
         return Err(BodyError::TooLarge(limit));
     }
     let reading = async {
-        let mut bytes = BytesMut::with_capacity(announced.min(FIRST_BYTES));
+        let mut bytes = Vec::new();
         // With an announced length the end is known; one more `frame()` would cost another poll of the connection.
         while !body.is_end_stream()
             && let Some(frame) = body.frame().await
@@ -59,14 +56,24 @@ where
             if bytes.len() + data.len() > limit {
                 return Err(BodyError::TooLarge(limit));
             }
-            if !held.try_grow(data.len()) {
-                return Err(BodyError::NoCapacity(held.limit()));
+            if bytes.capacity() - bytes.len() < data.len() {
+                let more = growth(bytes.len(), data.len(), announced);
+                if !held.try_grow(more) {
+                    return Err(BodyError::NoCapacity(held.limit()));
+                }
+                bytes.reserve_exact(more);
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(bytes.freeze())
+        Ok(bytes.into())
     };
     timeout(time, reading).await.unwrap_or(Err(BodyError::Late(time)))
+}
+
+/// How much a full buffer grows for the next bytes. Memory is taken as bytes arrive: at most twice as much as has arrived, and
+/// never more than is announced.
+fn growth(read: usize, next: usize, announced: usize) -> usize {
+    next.max(read.min(announced.saturating_sub(read)))
 }
 
 /// Reads and drops the rest of a body. A close with unread bytes resets the connection, and a client that still sends would not
@@ -87,4 +94,18 @@ where
     };
     // A timeout is no failure: the response is sent anyway.
     timeout(time, reading).await.unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::growth;
+
+    #[test]
+    fn memory_is_taken_as_bytes_arrive_and_not_as_they_are_announced() {
+        assert_eq!(growth(0, 1, 8_000_000), 1);
+        assert_eq!(growth(0, 100, 100), 100, "a small body has a buffer of its own size");
+        assert_eq!(growth(1_000, 10, 8_000_000), 1_000, "it doubles");
+        assert_eq!(growth(1_000, 10, 1_500), 500, "up to what is announced");
+        assert_eq!(growth(1_000, 10, 0), 10, "nothing is announced: chunks");
+    }
 }

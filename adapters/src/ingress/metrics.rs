@@ -9,6 +9,8 @@ use http::StatusCode;
 pub const CONNECTIONS: &str = "tidegate_http_connections";
 /// Connections that the proxy closed, by reason: `idle`, `head` and `write` are time limits, `place` made way for a new one.
 pub const CONNECTIONS_CLOSED_TOTAL: &str = "tidegate_http_connections_closed_total";
+/// Connections that were closed as soon as they were accepted, by reason.
+pub const CONNECTIONS_REFUSED_TOTAL: &str = "tidegate_http_connections_refused_total";
 /// Requests with a response, by route and status.
 pub const REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
 /// Whether the store works: 1 or 0.

@@ -340,29 +340,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_not_taken_ends_its_connection_whatever_others_do() {
-        let mut connection = connection();
-        let (mut taken, mut left) = (connection.progress.begin(), connection.progress.begin());
-        assert!(connection.serves_on().await, "neither call has its answer");
-        taken.answered();
-        left.answered();
-        let taking = async {
-            loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                taken.advanced();
-            }
-        };
-        let ended = tokio::select! {
-            ended = connection.ends() => ended,
-            () = taking => unreachable!(),
-        };
-        assert_eq!(ended, (TooSlow::Write, 30));
-        drop(left);
-        drop(taken);
-        assert_eq!(connection.progress.stuck_since(), None);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_cut_off_after_the_write_time() {
         let Connection { client: _client, mut paced, watch, progress } = connection();
         let _request = progress.begin();

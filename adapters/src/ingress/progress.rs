@@ -3,17 +3,18 @@
 //!
 //! [`Watch`]: super::pace::Watch
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Most requests in flight on one HTTP/2 connection.
 pub(super) const STREAMS: u32 = 128;
 
-/// Most answers of one connection whose progress is watched: a connection has as many streams at most.
-const WATCHED: usize = STREAMS as usize;
 /// Not now.
 const NEVER: u64 = 0;
 
@@ -31,8 +32,6 @@ pub(super) struct Progress {
     head_since: AtomicU64,
     /// Since when the peer takes no byte.
     stuck_since: AtomicU64,
-    /// For each answer of an HTTP/2 connection, when a byte of it was last taken.
-    answers: OnceLock<Box<[AtomicU64; WATCHED]>>,
 }
 
 impl Default for Progress {
@@ -44,7 +43,6 @@ impl Default for Progress {
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(NEVER),
             stuck_since: AtomicU64::new(NEVER),
-            answers: OnceLock::new(),
         }
     }
 }
@@ -55,7 +53,7 @@ impl Progress {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head(false);
-        InFlight { progress: Arc::clone(self), answer: None }
+        InFlight { progress: Arc::clone(self) }
     }
 
     /// Requests so far.
@@ -83,11 +81,9 @@ impl Progress {
         self.idle_since.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Since when the peer takes no byte, of the connection or of the answer that has waited longest.
+    /// Since when the peer takes no byte.
     pub(super) fn stuck_since(&self) -> Option<Instant> {
-        let answers = self.answers.get().into_iter().flat_map(|answers| answers.iter());
-        let all = answers.chain([&self.stuck_since]).filter_map(|since| self.at(since));
-        all.min()
+        self.at(&self.stuck_since)
     }
 
     /// Since when the rest of a head is waited for.
@@ -122,43 +118,55 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct InFlight {
     progress: Arc<Progress>,
-    /// Where `Progress::answers` holds its answer.
-    answer: Option<usize>,
-}
-
-impl InFlight {
-    /// Watches its answer from now on, as one of many of an HTTP/2 connection. A client that keeps the window of one stream
-    /// closed cannot be seen in the writes of the connection.
-    pub(super) fn answered(&mut self) {
-        let answers = self
-            .progress
-            .answers
-            .get_or_init(|| Box::new([const { AtomicU64::new(NEVER) }; WATCHED]));
-        let now = self.progress.now();
-        self.answer = answers.iter().position(|answer| {
-            answer.compare_exchange(NEVER, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        });
-    }
-
-    /// Bytes of its answer were taken.
-    pub(super) fn advanced(&self) {
-        if self.answer.is_some() {
-            self.note(self.progress.now());
-        }
-    }
-
-    fn note(&self, taken: u64) {
-        let answer = self.answer.and_then(|answer| self.progress.answers.get()?.get(answer));
-        if let Some(answer) = answer {
-            answer.store(taken, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.note(NEVER);
         self.progress.rest();
         self.progress.in_flight.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// How far the bytes of an answer over HTTP/2 were taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    last: Mutex<Instant>,
+    all: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Default for Taken {
+    fn default() -> Self {
+        let last = Mutex::new(Instant::now());
+        Self { last, all: AtomicBool::new(false), waker: AtomicWaker::new() }
+    }
+}
+
+impl Taken {
+    /// Bytes were taken.
+    pub(super) fn some(&self) {
+        *self.last.lock() = Instant::now();
+    }
+
+    /// The last byte was taken, or the bytes were dropped.
+    pub(super) fn all(&self) {
+        self.all.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// When bytes were last taken.
+    pub(super) fn last(&self) -> Instant {
+        *self.last.lock()
+    }
+
+    /// Whether the last byte was taken.
+    pub(super) fn is_all(&self) -> bool {
+        self.all.load(Ordering::Acquire)
+    }
+
+    /// Waits until the last byte was taken.
+    pub(super) fn poll_all(&self, cx: &Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.is_all() { Poll::Ready(()) } else { Poll::Pending }
     }
 }

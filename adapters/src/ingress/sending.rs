@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::http::Refusal;
-use super::progress::InFlight;
+use super::progress::{InFlight, Taken};
 use crate::byte_bound::{ByteBound, HeldBytes};
 
 /// How long a large answer waits for free bytes.
@@ -118,16 +118,26 @@ pub struct Held {
     bytes: Bytes,
     _hold: Hold,
     in_flight: Option<InFlight>,
+    taken: Option<Arc<Taken>>,
 }
 
 impl Held {
     pub(super) fn new(bytes: Bytes, hold: Hold) -> Self {
-        Self { bytes, _hold: hold, in_flight: None }
+        Self { bytes, _hold: hold, in_flight: None, taken: None }
     }
 
-    /// The request stays in flight until the last byte has left.
-    pub(super) fn carrying(self, in_flight: InFlight) -> Self {
-        Self { in_flight: Some(in_flight), ..self }
+    /// The request stays in flight until the last byte has left, which `taken` learns.
+    pub(super) fn carrying(mut self, in_flight: InFlight, taken: Option<Arc<Taken>>) -> Self {
+        (self.in_flight, self.taken) = (Some(in_flight), taken);
+        self
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(taken) = &self.taken {
+            taken.all();
+        }
     }
 }
 
@@ -142,8 +152,8 @@ impl Buf for Held {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-        if let Some(in_flight) = &self.in_flight {
-            in_flight.advanced();
+        if let Some(taken) = &self.taken {
+            taken.some();
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use ::metrics::{counter, gauge};
 use http::{Request, Version};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,10 +16,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::listener::Listener;
-use super::metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL};
+use super::metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, CONNECTIONS_REFUSED_TOTAL};
 use super::pace::{Pace, Paced, TooSlow, Watch};
 use super::places::Places;
 use super::progress::{Progress, STREAMS};
+use super::taken::{AnswerBody, unless_untaken};
 use super::{Calls, Ingress, identity};
 use crate::net::Peer;
 
@@ -88,7 +88,7 @@ struct Tracked(TaskTracker);
 
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tracked {
     fn execute(&self, stream: F) {
-        self.0.spawn(stream);
+        self.0.spawn(unless_untaken(stream));
     }
 }
 
@@ -117,10 +117,12 @@ struct Connections<C> {
 
 impl<C: Calls> Connections<C> {
     async fn accept<L: Listener>(self, mut listener: L) {
-        let places = Places::new(self.ingress.limits().connections);
+        let limits = self.ingress.limits();
+        let places = Places::new(limits.connections, limits.peer_connections);
         let accepting = async {
             loop {
                 match listener.accept().await {
+                    Ok((_, peer)) if !places.admits(peer) => refused("peer"),
                     Ok((io, peer)) => self.connect(io, peer, (&places, places.free().await)),
                     Err(error) => {
                         warn!(%error, "connection not accepted");
@@ -145,23 +147,20 @@ impl<C: Calls> Connections<C> {
         let (builder, ingress) = (self.builder.clone(), self.ingress.clone());
         // Each connection has its own child tokens: it polls them often, and shared tokens would share one lock.
         let (closing, killed) = (self.closing.child_token(), self.killed.child_token());
-        let place = places.take(free, Arc::clone(&progress), closing.clone());
+        let taken = places.take(free, peer, (Arc::clone(&progress), closing.clone()));
         self.tasks.spawn(async move {
             let open = gauge!(CONNECTIONS);
             open.increment(1);
             let client = identity::of(peer);
             let service = service_fn(move |request: Request<Incoming>| {
-                let (ingress, mut in_flight) = (ingress.clone(), progress.begin());
+                let (ingress, in_flight) = (ingress.clone(), progress.begin());
                 let client = client.clone();
                 async move {
                     let is_http2 = request.version() == Version::HTTP_2;
                     let response = ingress.handle(request, client).await;
-                    if is_http2 {
-                        in_flight.answered();
-                    }
-                    let response = response.map(|body| {
-                        let held = body.into_inner();
-                        held.map_or_else(Full::default, |held| Full::new(held.carrying(in_flight)))
+                    let response = response.map(|body| match body.into_inner() {
+                        held if is_http2 => AnswerBody::of_stream(held, in_flight, pace.write),
+                        held => AnswerBody::new(held, in_flight),
                     });
                     Ok::<_, std::convert::Infallible>(response)
                 }
@@ -196,9 +195,14 @@ impl<C: Calls> Connections<C> {
                 End::Done(None) | End::Asked => {}
             }
             open.decrement(1);
-            drop(place);
+            drop(taken);
         });
     }
+}
+
+/// Counts a connection that is closed as soon as it was accepted.
+fn refused(reason: &'static str) {
+    counter!(CONNECTIONS_REFUSED_TOTAL, "reason" => reason).increment(1);
 }
 
 /// How a connection ends.

@@ -146,6 +146,7 @@ fn ingress_that_trusts(
     let calls = Scripted::default();
     let limits = Limits {
         connections: 8,
+        peer_connections: None,
         head_bytes: 65_536,
         body_bytes: 1_000,
         bodies_bytes: 1_500,

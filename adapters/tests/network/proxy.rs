@@ -46,6 +46,7 @@ const NETWORK: &str = "192.168.0.0/16";
 
 const LIMITS: Limits = Limits {
     connections: 64,
+    peer_connections: None,
     head_bytes: 65_536,
     body_bytes: 65_536,
     bodies_bytes: 1 << 20,

@@ -22,6 +22,11 @@ impl ByteBound {
         Arc::new(Self { limit, used: AtomicUsize::new(0) })
     }
 
+    /// The whole bound, in bytes.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Returns a guard that holds no bytes yet.
     pub(crate) fn enter(self: &Arc<Self>) -> HeldBytes {
         HeldBytes { bound: Arc::clone(self), bytes: 0 }
@@ -37,7 +42,7 @@ impl ByteBound {
 impl HeldBytes {
     /// The whole bound, in bytes.
     pub(crate) fn limit(&self) -> usize {
-        self.bound.limit
+        self.bound.limit()
     }
 
     /// Holds that many more bytes. Returns false and changes nothing when they are not free.

@@ -14,6 +14,7 @@ mod pace;
 mod places;
 mod serve;
 mod route;
+mod head;
 mod body;
 mod sending;
 mod taken;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use ::metrics::gauge;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::HeaderValue;
 use http::request;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Body;
 use tidegate_stages::actor::HostAddress;
@@ -39,13 +39,17 @@ impl<C: Calls> Ingress<C> {
         &self.0.parts.limits
     }
 
-    /// Returns the response to a request of this client, within the limits of the mesh and of the body. Never fails, never
-    /// panics.
-    pub async fn handle<B>(&self, request: Request<B>, client: Identity) -> Response<Full<Held>>
+    /// Returns the response to a request, within the limits of the mesh and of the body. Never fails, never panics. What it does
+    /// not need of the body stays unread.
+    pub async fn handle<B>(
+        &self,
+        head: &request::Parts,
+        body: &mut B,
+        client: Identity,
+    ) -> Response<Full<Held>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (head, mut body) = request.into_parts();
         let ingress = &*self.0;
         let resource = Resource::find(head.uri.path()).map(|found| found.under(&head.method));
         let label = resource.as_ref().map_or("none", Resource::label);
@@ -55,7 +59,7 @@ impl<C: Calls> Ingress<C> {
             _ => Form::Protobuf,
         };
         let mut hold = Hold::default();
-        let answered = ingress.answer(resource, &head, &mut body, (client, &mut hold));
+        let answered = ingress.answer(resource, head, body, (client, &mut hold));
         let answered = AssertUnwindSafe(answered);
         let answer = match answered.catch_unwind().await {
             Ok(Ok(answer)) => answer,
@@ -67,9 +71,6 @@ impl<C: Calls> Ingress<C> {
                 Refusal::from(error).into_answer(form)
             }
         };
-        if !body.is_end_stream() {
-            body::discard(&mut body, self.limits().body_bytes, self.limits().body_time).await;
-        }
         let (mut answer, hold) = match ingress.sending.hold(hold, answer.body().len()).await {
             Ok(hold) => (answer, hold),
             Err(_) if answer.status() != StatusCode::OK => (answer, Hold::default()),
@@ -79,7 +80,7 @@ impl<C: Calls> Ingress<C> {
             }
         };
         ingress.counted.count(label, answer.status());
-        cors::label(&ingress.parts.trust, &head, &mut answer);
+        cors::label(&ingress.parts.trust, head, &mut answer);
         answer.map(|bytes| Full::new(Held::new(bytes, hold)))
     }
 }
@@ -95,18 +96,12 @@ impl<C: Calls> Inner<C> {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let resource = resource.map_err(|none| match none {
-            NoResource::Unknown => Refusal::new(StatusCode::NOT_FOUND, "no such path"),
-            NoResource::NotText => {
-                Refusal::new(StatusCode::BAD_REQUEST, "a name in the path is not UTF-8")
-            }
-        })?;
-        if let Some(answer) = cors::preflight(&self.parts.trust, head, resource.allowed()) {
+        if let Ok(resource) = &resource
+            && let Some(answer) = cors::preflight(&self.parts.trust, head, resource.allowed())
+        {
             return Ok(answer);
         }
-        if !resource.allows(&head.method) {
-            return Err(Refusal::method(resource.allowed()));
-        }
+        let resource = self.check(resource, head, body)?;
         match resource {
             Resource::Health | Resource::Liveness => return Ok(of_type(JSON, UP)),
             Resource::Readiness => return Ok(self.readiness(head.uri.query())),
@@ -119,16 +114,10 @@ impl<C: Calls> Inner<C> {
         };
         let trust = &self.parts.trust;
         trust.check(resource.asks(&head.method), &client, head, named.as_ref()).await?;
-        if self.parts.lifecycle.phase() >= Phase::Draining {
-            return Err(Error::Draining.into());
-        }
         let calls = &self.opened.get().ok_or_else(opening)?.calls;
         if let Resource::History { system, name, part } = resource {
             *hold = history::before_load(&self.sending, &self.parts.limits, part).await?;
             return history::answer(calls, (&system, &name), part, head, &client).await;
-        }
-        if head.method == Method::POST {
-            check_media_type(&head.headers)?;
         }
         let limits = &self.parts.limits;
         let mut bodies = self.bodies.enter();
@@ -243,18 +232,6 @@ fn host_address(given: &str) -> Option<HostAddress> {
         authority.strip_suffix('/').unwrap_or(authority).parse().ok()?;
     let port = authority.port_u16()?;
     (port > 0 && !authority.as_str().contains('@')).then(|| HostAddress::new(authority.as_str()))
-}
-
-/// A missing type counts as octet-stream (decision 25).
-fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let known = ["application/octet-stream", "application/protobuf", "application/x-protobuf"];
-    if known.iter().any(|known| known.eq_ignore_ascii_case(essence)) {
-        return Ok(());
-    }
-    let text = format!("content type {given:?} is not understood, send application/octet-stream");
-    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
 }
 
 fn traceparent(headers: &HeaderMap) -> String {

@@ -1,5 +1,6 @@
 //! Body: reads a request's body within its bounds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::time::timeout;
 
-use crate::byte_bound::HeldBytes;
+use crate::byte_bound::{ByteBound, HeldBytes};
 
 /// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +27,20 @@ pub(super) enum BodyError {
     Broken,
 }
 
+/// Whether a body may be read, as far as its head announces it.
+pub(super) fn check(
+    body: &impl Body,
+    limit: usize,
+    bodies: &Arc<ByteBound>,
+) -> Result<(), BodyError> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit {
+        return Err(BodyError::TooLarge(limit));
+    }
+    // What is announced is looked for, and not held.
+    bodies.try_hold(announced).map_or(Err(BodyError::NoCapacity(bodies.limit())), |_| Ok(()))
+}
+
 /// Reads the whole body into one buffer of its own size.
 ///
 /// The body is copied once, out of the connection's read buffer. Without the copy, a payload in a queue keeps that whole buffer
@@ -42,10 +57,7 @@ where
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > limit {
-        return Err(BodyError::TooLarge(limit));
-    }
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or_default();
     let reading = async {
         let mut bytes = Vec::new();
         // With an announced length the end is known; one more `frame()` would cost another poll of the connection.
@@ -76,8 +88,8 @@ fn growth(read: usize, next: usize, announced: usize) -> usize {
     next.max(read.min(announced.saturating_sub(read)))
 }
 
-/// Reads and drops the rest of a body. A close with unread bytes resets the connection, and a client that still sends would not
-/// get its response. Stops at the limits.
+/// Reads and drops the rest of a body, after its response. A close with unread bytes resets the connection, and a client that still
+/// sends would not get its response. Stops at the limits.
 pub(super) async fn discard<B>(body: &mut B, limit: usize, time: Duration)
 where
     B: Body<Data = Bytes> + Unpin,
@@ -92,7 +104,7 @@ where
             }
         }
     };
-    // A timeout is no failure: the response is sent anyway.
+    // A timeout is no failure: the response was sent.
     timeout(time, reading).await.unwrap_or_default();
 }
 

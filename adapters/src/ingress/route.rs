@@ -134,6 +134,16 @@ impl<'a> Resource<'a> {
         }
     }
 
+    /// Whether it is answered by the proxy itself, also while there is no mesh.
+    pub(super) fn is_about_the_proxy(&self) -> bool {
+        matches!(self, Self::Health | Self::Liveness | Self::Readiness | Self::Metrics)
+    }
+
+    /// Whether a POST to it has a body that counts.
+    pub(super) fn takes_body(&self) -> bool {
+        matches!(self, Self::Register | Self::Spawn | Self::Invoke)
+    }
+
     /// Its name in metrics.
     pub(super) fn label(&self) -> &'static str {
         match self {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::metrics::{counter, gauge};
+use http::header::EXPECT;
 use http::{Request, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -15,18 +16,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::body::discard;
 use super::listener::Listener;
 use super::metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, CONNECTIONS_REFUSED_TOTAL};
 use super::pace::{Pace, Paced, TooSlow, Watch};
 use super::places::Places;
-use super::progress::{Progress, STREAMS};
+use super::progress::{InFlight, Progress, STREAMS};
 use super::taken::{AnswerBody, unless_untaken};
 use super::{Calls, Ingress, identity};
 use crate::net::Peer;
 
 /// Pause after a failed accept, for example when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long an idle connection that is asked to end may take for it, for example to say that no request is under way.
+/// How long a connection that ends may take for what is left: an idle one to say that no request is under way, one whose request was
+/// refused to take what its client still sends.
 const LAST: Duration = Duration::from_secs(1);
 /// The smallest buffer bound that hyper accepts.
 const LEAST_HEAD_BYTES: usize = 8_192;
@@ -144,7 +147,8 @@ impl<C: Calls> Connections<C> {
         let progress = Arc::<Progress>::default();
         let watch = Watch::new(Arc::clone(&progress), pace);
         let io = TokioIo::new(Paced::new(io, Arc::clone(&progress)));
-        let (builder, ingress) = (self.builder.clone(), self.ingress.clone());
+        let (builder, ingress, tasks) =
+            (self.builder.clone(), self.ingress.clone(), self.tasks.clone());
         // Each connection has its own child tokens: it polls them often, and shared tokens would share one lock.
         let (closing, killed) = (self.closing.child_token(), self.killed.child_token());
         let taken = places.take(free, peer, (Arc::clone(&progress), closing.clone()));
@@ -154,10 +158,16 @@ impl<C: Calls> Connections<C> {
             let client = identity::of(peer);
             let service = service_fn(move |request: Request<Incoming>| {
                 let (ingress, in_flight) = (ingress.clone(), progress.begin());
+                let (tasks, progress) = (tasks.clone(), Arc::clone(&progress));
                 let client = client.clone();
                 async move {
-                    let is_http2 = request.version() == Version::HTTP_2;
-                    let response = ingress.handle(request, client).await;
+                    let (head, mut body) = request.into_parts();
+                    let is_http2 = head.version == Version::HTTP_2;
+                    let response = ingress.handle(&head, &mut body, client).await;
+                    // Over HTTP/2, the rest of the stream is refused. A client that asks before it sends has its answer.
+                    if !is_http2 && !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
+                        tasks.spawn(linger(body, ingress.limits().body_bytes, progress.begin()));
+                    }
                     let response = response.map(|body| match body.into_inner() {
                         held if is_http2 => AnswerBody::of_stream(held, in_flight, pace.write),
                         held => AnswerBody::new(held, in_flight),
@@ -198,6 +208,12 @@ impl<C: Calls> Connections<C> {
             drop(taken);
         });
     }
+}
+
+/// Takes what a client still sends of a body that nobody reads, for a short time: its connection then serves on, or closes when
+/// there is more.
+async fn linger(mut body: Incoming, limit: usize, _in_flight: InFlight) {
+    discard(&mut body, limit, LAST).await;
 }
 
 /// Counts a connection that is closed as soon as it was accepted.

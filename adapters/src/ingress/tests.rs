@@ -196,6 +196,18 @@ fn registration() -> Vec<u8> {
 }
 
 /// Returns status, headers, and the body as an `InvocationResponse`.
+async fn handle<B>(
+    ingress: &Ingress<Scripted>,
+    request: Request<B>,
+    peer: Peer,
+) -> ::http::Response<Full<Held>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (head, mut body) = request.into_parts();
+    ingress.handle(&head, &mut body, identity::of(peer)).await
+}
+
 async fn ask<B>(
     ingress: &Ingress<Scripted>,
     request: Request<B>,
@@ -204,7 +216,7 @@ async fn ask<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let (head, body) = ingress.handle(request, identity::of(peer)).await.into_parts();
+    let (head, body) = handle(ingress, request, peer).await.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     assert!(!body.is_empty(), "no answer is empty");
     (head.status, head.headers, proto::InvocationResponse::decode(body).unwrap_or_default())
@@ -333,7 +345,7 @@ async fn a_body_that_does_not_arrive_is_given_up() {
     let request = Request::post(INVOKE).body(StreamBody::new(Box::pin(slow))).unwrap();
     let (status, _, _) = ask(&ingress, request, HERE).await;
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
-    assert_eq!(started.elapsed().as_secs(), 60, "30 s for the body, 30 s for what is left of it");
+    assert_eq!(started.elapsed().as_secs(), 30);
 }
 
 #[tokio::test(start_paused = true)]
@@ -408,14 +420,8 @@ async fn the_state_of_an_actor_is_an_encoded_actor_state() {
     let (ingress, _) = ingress();
     let request =
         Request::get("/api/v1/system/s/actors/a%2Fb").body(Full::<Bytes>::default()).unwrap();
-    let body = ingress
-        .handle(request, identity::of(HERE))
-        .await
-        .into_body()
-        .collect()
-        .await
-        .unwrap()
-        .to_bytes();
+    let body =
+        handle(&ingress, request, HERE).await.into_body().collect().await.unwrap().to_bytes();
     let state = proto::actors::ActorState::decode(body).unwrap().state.unwrap();
     assert_eq!((state.type_url.as_str(), &state.value[..]), ("type/x", &b"1"[..]));
 }
@@ -456,7 +462,7 @@ async fn readiness_ends_first_then_calls_while_liveness_stays() {
 async fn readiness_waits_for_the_store_to_open_and_tells_when_it_fails_later() {
     let ready = async |ingress: &Ingress<Scripted>, path: &str| {
         let request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
-        let (head, body) = ingress.handle(request, identity::of(HERE)).await.into_parts();
+        let (head, body) = handle(&ingress, request, HERE).await.into_parts();
         assert!(!head.headers.contains_key(CONTENT_LENGTH), "hyper adds it");
         let body = body.collect().await.unwrap().to_bytes();
         (head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())

@@ -28,7 +28,7 @@ async fn answered(
     request: Request<Full<Bytes>>,
     peer: Peer,
 ) -> (u16, ::http::HeaderMap, Bytes) {
-    let (head, body) = ingress.handle(request, identity::of(peer)).await.into_parts();
+    let (head, body) = handle(ingress, request, peer).await.into_parts();
     (head.status.as_u16(), head.headers, body.collect().await.unwrap().to_bytes())
 }
 

@@ -1,0 +1,108 @@
+//! A request that its head condemns is refused before its body is read (decision 39).
+
+#![allow(clippy::unwrap_used, reason = "it is test code")]
+
+mod raw;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread::spawn;
+
+use raw::{Proxy, is_closed_in_time, read_response};
+
+const INVOKE: &str = "/api/v1/system/s/actors/a/invoke";
+/// Longer than a test may take: what happens in time happens for another reason.
+const NEVER: &str = "10m";
+
+fn proxy() -> Proxy {
+    Proxy::start(&[
+        ("TIDEGATE_HTTP_BODY_TIMEOUT", NEVER),
+        ("TIDEGATE_HTTP_HEAD_TIMEOUT", NEVER),
+        ("TIDEGATE_HTTP_IDLE_TIMEOUT", NEVER),
+        ("TIDEGATE_HTTP_BODY_BYTES", "2 MiB"),
+        ("TIDEGATE_HTTP_BODIES_BYTES", "1 MiB"),
+    ])
+}
+
+/// Heads, each with the status that it is refused with.
+fn condemned() -> [(String, u16); 5] {
+    let head = |start: &str, rest: &str| format!("{start} HTTP/1.1\r\nhost: x\r\n{rest}\r\n");
+    let post = format!("POST {INVOKE}");
+    [
+        (head("POST /nothing", "content-length: 1000\r\n"), 404),
+        (head(&format!("PUT {INVOKE}"), "content-length: 1000\r\n"), 405),
+        (head(&post, "content-length: 1000\r\ncontent-type: text/html\r\n"), 415),
+        (head(&post, "content-length: 9000000\r\n"), 413),
+        // All bodies in flight together have less.
+        (head(&post, "content-length: 1500000\r\n"), 503),
+    ]
+}
+
+#[test]
+fn a_head_that_condemns_is_answered_although_the_body_never_comes() {
+    let proxy = proxy();
+    for (head, status) in condemned() {
+        let mut stream = proxy.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        assert_eq!(read_response(&mut stream, false).unwrap().status, status, "{head}");
+        assert!(
+            is_closed_in_time(&mut stream),
+            "what is left of the body is not waited for: {head}"
+        );
+    }
+}
+
+#[test]
+fn a_client_that_asks_before_it_sends_is_answered_by_the_refusal() {
+    let proxy = proxy();
+    for (head, status) in condemned() {
+        let mut stream = proxy.connect();
+        stream
+            .write_all(head.replace("host: x", "host: x\r\nexpect: 100-continue").as_bytes())
+            .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}{answer}");
+    }
+    let mut stream = proxy.connect();
+    let right = format!(
+        "POST {INVOKE} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+    );
+    stream.write_all(right.as_bytes()).unwrap();
+    let mut told = [0; 25];
+    stream.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n", "nothing condemns it");
+}
+
+#[test]
+fn a_refused_upload_that_goes_on_is_cut_off_when_its_client_had_time_to_read() {
+    let proxy = proxy();
+    let mut stream = proxy.connect();
+    let head = format!("POST {INVOKE} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut uploading: TcpStream = stream.try_clone().unwrap();
+    let upload = spawn(move || {
+        let chunk = [b"10000\r\n", &[0_u8; 0x1_0000][..], b"\r\n"].concat();
+        while uploading.write_all(&chunk).is_ok() {}
+    });
+    // It is too large as soon as enough has come.
+    let response = read_response(&mut stream, false).unwrap();
+    assert!([413, 503].contains(&response.status), "{response:?}");
+    upload.join().unwrap();
+}
+
+#[test]
+fn a_refused_request_whose_body_is_on_its_way_keeps_its_connection() {
+    let proxy = proxy();
+    let mut stream = proxy.connect();
+    for _ in 0..3 {
+        stream
+            .write_all(b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n")
+            .unwrap();
+        assert_eq!(read_response(&mut stream, false).unwrap().status, 404);
+        stream.write_all(b"body").unwrap();
+    }
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    assert_eq!(read_response(&mut stream, false).unwrap().status, 200);
+}

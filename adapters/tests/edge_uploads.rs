@@ -83,7 +83,7 @@ fn a_refused_upload_that_goes_on_is_cut_off_when_its_client_had_time_to_read() {
     stream.write_all(head.as_bytes()).unwrap();
     let mut uploading: TcpStream = stream.try_clone().unwrap();
     let upload = spawn(move || {
-        let chunk = [b"10000\r\n", &[0_u8; 0x1_0000][..], b"\r\n"].concat();
+        let chunk = [b"10000\r\n", &vec![0_u8; 0x1_0000][..], b"\r\n"].concat();
         while uploading.write_all(&chunk).is_ok() {}
     });
     // It is too large as soon as enough has come.

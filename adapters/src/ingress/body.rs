@@ -38,7 +38,10 @@ pub(super) fn check(
         return Err(BodyError::TooLarge(limit));
     }
     // What is announced is looked for, and not held.
-    bodies.try_hold(announced).map_or(Err(BodyError::NoCapacity(bodies.limit())), |_| Ok(()))
+    match bodies.try_hold(announced) {
+        Some(_) => Ok(()),
+        None => Err(BodyError::NoCapacity(bodies.limit())),
+    }
 }
 
 /// Reads the whole body into one buffer of its own size.

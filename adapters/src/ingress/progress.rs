@@ -12,9 +12,6 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Most requests in flight on one HTTP/2 connection.
-pub(super) const STREAMS: u32 = 128;
-
 /// Not now.
 const NEVER: u64 = 0;
 

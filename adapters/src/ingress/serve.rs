@@ -21,9 +21,9 @@ use super::listener::Listener;
 use super::metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, CONNECTIONS_REFUSED_TOTAL};
 use super::pace::{Pace, Paced, TooSlow, Watch};
 use super::places::Places;
-use super::progress::{InFlight, Progress, STREAMS};
+use super::progress::{InFlight, Progress};
 use super::taken::{AnswerBody, unless_untaken};
-use super::{Calls, Ingress, identity};
+use super::{Calls, Ingress, http2, identity};
 use crate::net::Peer;
 
 /// Pause after a failed accept, for example when file descriptors run out.
@@ -101,12 +101,8 @@ fn builder<C: Calls>(ingress: &Ingress<C>, tasks: TaskTracker) -> Builder<Tracke
     let head_bytes = limits.head_bytes.max(LEAST_HEAD_BYTES);
     // `Paced` limits the time of heads.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head_bytes);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(limits.idle_time)
-        .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX));
+    builder.http2().timer(TokioTimer::new());
+    http2::set(builder.http2(), limits, head_bytes);
     builder
 }
 
@@ -169,8 +165,8 @@ impl<C: Calls> Connections<C> {
                         tasks.spawn(linger(body, ingress.limits().body_bytes, progress.begin()));
                     }
                     let response = response.map(|body| match body.into_inner() {
-                        held if is_http2 => AnswerBody::of_stream(held, in_flight, pace.write),
-                        held => AnswerBody::new(held, in_flight),
+                        bytes if is_http2 => AnswerBody::of_stream(bytes, in_flight, pace.write),
+                        bytes => AnswerBody::new(bytes, in_flight),
                     });
                     Ok::<_, std::convert::Infallible>(response)
                 }

@@ -62,6 +62,14 @@ impl Frame {
     }
 }
 
+/// What ends a connection that costs too much, in a frame GOAWAY.
+pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// The reason that a frame GOAWAY gives.
+pub(crate) fn reason(goaway: &Frame) -> u32 {
+    u32::from_be_bytes(goaway.payload[4..8].try_into().unwrap())
+}
+
 /// A head in HPACK: the method as the static table numbers it, and a path.
 fn head(method: u8, path: &str) -> Vec<u8> {
     let length = u8::try_from(path.len()).unwrap();

@@ -1,6 +1,7 @@
 //! App: connects all parts, and shuts them down in order.
 
 mod end;
+mod descriptors;
 mod backend;
 pub(crate) mod stores;
 
@@ -97,7 +98,7 @@ impl StartError {
 /// # Errors
 /// When it does not start, or a stage ends by itself.
 pub async fn serve(config: Config) -> Result<(), StartError> {
-    let settings = config.settings()?;
+    let mut settings = config.settings()?;
     telemetry::log(&settings.log)?;
     for WithoutEffect { setting, why, asks } in config.without_effect() {
         if asks {
@@ -122,6 +123,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     for Former { name, now } in config.former() {
         warn!("{name} is a former name: the setting is {now} now");
     }
+    descriptors::share(&mut settings);
     let signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;

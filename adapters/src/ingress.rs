@@ -12,6 +12,7 @@ mod listener;
 mod progress;
 mod pace;
 mod places;
+mod spare;
 mod http2;
 mod serve;
 mod route;

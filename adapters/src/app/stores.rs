@@ -208,6 +208,7 @@ async fn open_embedded(
     let dir = settings.data_dir.clone();
     let options = Options {
         queue_bytes: usize::try_from(settings.bounds.checkpoint_bytes).unwrap_or(usize::MAX),
+        files: settings.store_files,
         vault: settings.vault.clone(),
         ..Options::default().within(settings.bounds.store_bytes)
     };

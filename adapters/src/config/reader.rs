@@ -19,6 +19,9 @@ use crate::ingress::{Hosts, Limits};
 use crate::net::UNIX_PREFIX;
 use crate::store::{CqlOptions, Credentials, Tls, Vault};
 
+/// Files that the embedded store keeps open where that many may be.
+const STORE_FILES: usize = 900;
+
 impl Settings {
     pub(super) fn new(config: &Config) -> Result<Self, Mistakes> {
         let read = Reader(config);
@@ -58,6 +61,7 @@ impl Settings {
             max_demand: read.some_demand("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND"),
             database: read.database(&vault),
             data_dir: read.text("TIDEGATE_DATA_DIR").into(),
+            store_files: STORE_FILES,
             vault,
             retention: read.retention(),
             durability: read.choose(

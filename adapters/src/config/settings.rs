@@ -41,6 +41,8 @@ pub struct Settings {
     pub database: Database,
     /// Directory of the embedded store.
     pub data_dir: PathBuf,
+    /// Files that the embedded store keeps open.
+    pub store_files: usize,
     /// Seals states at rest.
     pub vault: Arc<Vault>,
     /// Which revisions are kept.

@@ -167,14 +167,12 @@ mod tests {
             sleep(Duration::from_secs(5)).await;
         }
         let _busy = open[0].2.begin();
-        let waiting = tokio::spawn({
-            let places = places.clone();
-            async move { places.free().await }
-        });
-        open[1].1.cancelled().await;
-        assert!(!open[0].1.is_cancelled() && !open[2].1.is_cancelled());
-        drop(open.remove(1));
-        drop(waiting.await.unwrap());
+        let leaving = async {
+            open[1].1.cancelled().await;
+            assert!(!open[0].1.is_cancelled() && !open[2].1.is_cancelled());
+            drop(open.remove(1));
+        };
+        let (_free, ()) = tokio::join!(places.free(), leaving);
     }
 
     #[tokio::test(start_paused = true)]
@@ -183,7 +181,7 @@ mod tests {
         let (progress, closing) = (Arc::<Progress>::default(), CancellationToken::new());
         let _place =
             places.take(places.free().await, Peer::Local, (Arc::clone(&progress), closing.clone()));
-        let waiting = tokio::time::timeout(Duration::from_secs(60), places.free());
+        let waiting = tokio::time::timeout(Duration::from_mins(1), places.free());
         let using = async {
             for _ in 0..100 {
                 sleep(SPARED / 2).await;

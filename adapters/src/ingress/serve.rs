@@ -22,6 +22,7 @@ use super::metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, CONNECTIONS_REFUSED_
 use super::pace::{Pace, Paced, TooSlow, Watch};
 use super::places::Places;
 use super::progress::{InFlight, Progress};
+use super::spare::Spare;
 use super::taken::{AnswerBody, unless_untaken};
 use super::{Calls, Ingress, http2, identity};
 use crate::net::Peer;
@@ -118,11 +119,20 @@ impl<C: Calls> Connections<C> {
     async fn accept<L: Listener>(self, mut listener: L) {
         let limits = self.ingress.limits();
         let places = Places::new(limits.connections, limits.peer_connections);
+        let mut spare = Spare::new();
         let accepting = async {
             loop {
                 match listener.accept().await {
                     Ok((_, peer)) if !places.admits(peer) => refused("peer"),
                     Ok((io, peer)) => self.connect(io, peer, (&places, places.free().await)),
+                    Err(error) if Spare::is_needed(&error) => {
+                        if spare.refuse(&mut listener, ACCEPT_PAUSE).await {
+                            refused("descriptors");
+                        } else {
+                            warn!(%error, "connection not accepted");
+                            sleep(ACCEPT_PAUSE).await;
+                        }
+                    }
                     Err(error) => {
                         warn!(%error, "connection not accepted");
                         sleep(ACCEPT_PAUSE).await;

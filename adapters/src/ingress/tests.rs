@@ -462,7 +462,7 @@ async fn readiness_ends_first_then_calls_while_liveness_stays() {
 async fn readiness_waits_for_the_store_to_open_and_tells_when_it_fails_later() {
     let ready = async |ingress: &Ingress<Scripted>, path: &str| {
         let request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
-        let (head, body) = handle(&ingress, request, HERE).await.into_parts();
+        let (head, body) = handle(ingress, request, HERE).await.into_parts();
         assert!(!head.headers.contains_key(CONTENT_LENGTH), "hyper adds it");
         let body = body.collect().await.unwrap().to_bytes();
         (head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())

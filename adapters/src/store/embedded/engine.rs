@@ -87,6 +87,7 @@ pub(super) enum Readiness {
 fn database(dir: &Path, options: &Options) -> fjall::Result<Database> {
     Database::builder(dir)
         .cache_size(options.cache_bytes)
+        .max_cached_files(Some(options.files))
         .max_journaling_size(JOURNAL_BYTES)
         .worker_threads(2)
         .manual_journal_persist(true)

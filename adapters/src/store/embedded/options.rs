@@ -27,6 +27,8 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Concurrent reads; further ones wait.
     pub reads: usize,
+    /// Files of the engine that stay open.
+    pub files: usize,
     /// Seals states.
     pub vault: Arc<Vault>,
 }
@@ -58,6 +60,7 @@ impl Default for Options {
             queue_events: 65_536,
             queue_bytes: 64 << 20,
             reads: 16,
+            files: 900,
             vault: Arc::default(),
         }
     }

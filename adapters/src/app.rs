@@ -124,7 +124,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         warn!("{name} is a former name: the setting is {now} now");
     }
     descriptors::share(&mut settings);
-    let signals = Signals::new()?;
+    let mut signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;
     // The listener is bound first: a second proxy on the same port fails before it waits for the data of the first.
@@ -142,7 +142,16 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     });
     // Health is answered while the store opens, which may take long.
     let serving = ingress::serve(socket, ingress.clone());
-    let outcome = match Backend::open(&settings, host).await {
+    let opened = tokio::select! {
+        opened = Backend::open(&settings, host) => opened,
+        signal = signals.next() => {
+            info!(signal, "ended while the store was being opened");
+            // What opens the store may not be interrupted, and does not need to end: a store is opened again after any end.
+            serving.close(Duration::ZERO).await;
+            end::at_once();
+        }
+    };
+    let outcome = match opened {
         Ok(backend) => {
             ingress.open(backend.mesh(), backend.health());
             announce(&url);

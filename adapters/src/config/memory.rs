@@ -58,8 +58,13 @@ impl Mount {
 
     fn files(&self, cgroup: &str) -> Vec<PathBuf> {
         let Some(group) = self.group(cgroup) else { return Vec::new() };
-        // Groups outside of the mounted part cannot be read.
-        let below = group.strip_prefix(&self.root).unwrap_or_else(|_| Path::new(""));
+        let below = match group.strip_prefix(&self.root) {
+            Ok(below) => below,
+            // A name space of control groups hides where its own root lies: the mounted part is taken for it.
+            Err(_) if group == Path::new("/") || group.starts_with("/..") => Path::new(""),
+            // Somebody else's groups.
+            Err(_) => return Vec::new(),
+        };
         let file = if self.is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
         below.ancestors().map(|group| self.point.join(group).join(file)).collect()
     }
@@ -143,6 +148,41 @@ mod tests {
             "/sys/fs/cgroup/unified/memory.max",
         ];
         assert_eq!(paths(groups, &mounts), expected);
+    }
+
+    /// As a unit of systemd sees it, with `MemoryMax=512M`: version 2 (Debian 12), and both versions (Ubuntu 20.04).
+    #[test]
+    fn the_limit_of_a_unit_of_systemd_counts() {
+        let unit = "/system.slice/tidegate.service";
+        let v2 = "25 30 0:23 / /proc rw,nosuid,nodev,noexec,relatime shared:12 - proc proc rw
+34 29 0:29 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot";
+        let hybrid = "33 25 0:29 / /sys/fs/cgroup ro,nosuid,nodev,noexec shared:9 - tmpfs tmpfs ro,size=4096k,nr_inodes=1024,mode=755
+34 33 0:30 / /sys/fs/cgroup/unified rw,nosuid,nodev,noexec,relatime shared:10 - cgroup2 cgroup2 rw,nsdelegate
+35 33 0:31 / /sys/fs/cgroup/systemd rw,nosuid,nodev,noexec,relatime shared:11 - cgroup cgroup rw,xattr,name=systemd
+41 33 0:37 / /sys/fs/cgroup/memory rw,nosuid,nodev,noexec,relatime shared:19 - cgroup cgroup rw,memory";
+        let hybrid_groups = format!(
+            "8:memory:{unit}\n3:cpu,cpuacct:/system.slice\n1:name=systemd:{unit}\n0::{unit}\n"
+        );
+        let limits = |path: &Path| match path.to_str()? {
+            "/sys/fs/cgroup/system.slice/tidegate.service/memory.max" => Some("536870912\n".into()),
+            "/sys/fs/cgroup/system.slice/memory.max" => Some("max\n".into()),
+            "/sys/fs/cgroup/memory/system.slice/tidegate.service/memory.limit_in_bytes" => {
+                Some("536870912\n".into())
+            }
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes" => Some("9223372036854771712\n".into()),
+            _ => None,
+        };
+        assert_eq!(least(&format!("0::{unit}\n"), v2, limits), Some(512 << 20));
+        assert_eq!(least(&hybrid_groups, hybrid, limits), Some(512 << 20));
+    }
+
+    #[test]
+    fn limits_of_somebody_else_that_are_mounted_do_not_count() {
+        let mounts = format!(
+            "{V2_MOUNT}\n90 35 0:30 /other.slice /srv/other rw,relatime - cgroup2 cgroup2 rw"
+        );
+        let own = ["/sys/fs/cgroup/a.slice/memory.max", "/sys/fs/cgroup/memory.max"];
+        assert_eq!(paths("0::/a.slice\n", &mounts), own);
     }
 
     #[test]

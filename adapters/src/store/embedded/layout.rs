@@ -8,8 +8,9 @@
 //! A new `engine` is completed under another name and then renamed, so an interrupted creation leaves no
 //! half-made engine.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -46,7 +47,8 @@ impl Layout {
         create: impl FnOnce(&Path) -> Result<(), OpenError>,
     ) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { path: dir.into(), source };
-        fs::create_dir_all(dir).map_err(io)?;
+        // States are for the proxy's own user. A directory that is there keeps its mode.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         let lock = lock(dir)?;
         let format = read_format(dir)?;
         let layout = Self { dir: dir.into(), format: format.unwrap_or(FORMAT), _lock: lock };

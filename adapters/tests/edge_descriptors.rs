@@ -105,7 +105,7 @@ async fn without_a_descriptor_left_a_connection_is_refused_and_counted() {
     let pid = Pid::from_raw(proxy.pid());
     // The limit is on numbers: one that is free is not to be had from here on.
     let open = descriptors(&proxy);
-    let limit = (0..).find(|number| !open.contains(number)).unwrap();
+    let limit = (0..256).find(|number| !open.contains(number)).unwrap();
     let lowered = Rlimit { current: Some(limit), maximum: Some(256) };
     prlimit(pid, Resource::Nofile, lowered).unwrap();
     let before = ticks(&proxy);

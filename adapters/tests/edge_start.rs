@@ -47,11 +47,11 @@ fn a_data_directory_that_is_made_is_for_its_owner_only() {
     let directory = tempfile::tempdir().unwrap();
     let mode =
         |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let made = directory.path().join("made");
+    let fresh = directory.path().join("made");
     let given = directory.path().join("given");
     std::fs::create_dir(&given).unwrap();
     std::fs::set_permissions(&given, std::fs::Permissions::from_mode(0o750)).unwrap();
-    for (path, expected) in [(made, 0o700), (given, 0o750)] {
+    for (path, expected) in [(fresh, 0o700), (given, 0o750)] {
         let settings =
             [("PROXY_DATABASE_TYPE", "embedded"), ("TIDEGATE_DATA_DIR", path.to_str().unwrap())];
         let _proxy = Proxy::start(&settings);

@@ -68,9 +68,10 @@ pub trait Calls: Clone + Send + Sync + 'static {
     /// See [`Mesh::invoke`].
     fn invoke(&self, invocation: Invocation)
     -> impl Future<Output = Result<Payload, Error>> + Send;
-    /// See [`Mesh::state`].
+    /// See [`Mesh::state_for`].
     fn state(
         &self,
+        client: &Identity,
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<ActorState, Error>> + Send;
@@ -140,10 +141,11 @@ impl Calls for Mesh {
 
     fn state(
         &self,
+        client: &Identity,
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<ActorState, Error>> + Send {
-        Mesh::state(self, system, name)
+        Mesh::state_for(self, client, system, name)
     }
 
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {

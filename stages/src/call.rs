@@ -38,12 +38,12 @@ pub(crate) struct Request {
 }
 
 /// Where a call comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A client.
     Outside,
-    /// The mesh itself (a side effect): served also while clients are refused.
-    Inside,
+    /// The mesh itself, on behalf of this actor (a side effect): served also while clients are refused.
+    Inside(ActorRef),
 }
 
 /// A call that was checked: its definition has its action. Nothing was done for it yet.

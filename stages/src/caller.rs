@@ -1,15 +1,18 @@
 //! Caller: checks a call, finds its actor, and admits or refuses it.
 //!
 //! In [`Request`], out [`Admitted`]. Two services: [`check`] passes a [`Checked`](crate::call::Checked) call on to
-//! [`admit`]. A call that is refused here was never started. A call that a rate limit refuses spawned no actor either.
+//! [`admit`]. A call that is refused here was never started. A call that a rate limit or a policy refuses spawned no
+//! actor either.
 
 mod admit;
+mod allow;
 mod check;
 mod limits;
 
 pub(crate) use admit::Admit;
+pub(crate) use allow::AllowLayer;
 pub(crate) use check::CheckLayer;
-pub(crate) use limits::{per_definition, per_peer, per_system};
+pub(crate) use limits::{per_definition, per_identity, per_peer, per_system};
 
 use tower::util::BoxCloneSyncService;
 

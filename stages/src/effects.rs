@@ -16,7 +16,6 @@ use tracing::warn;
 use crate::call::{Origin, PlannedEffect, Request};
 use crate::caller::CallerService;
 use crate::error::Error;
-use crate::invocation::Invocation;
 use crate::metrics::EFFECTS_TOTAL;
 use crate::placement::Mailboxes;
 
@@ -53,7 +52,7 @@ pub(crate) struct Deliver {
 
 impl Deliver {
     async fn deliver(self, mut effect: PlannedEffect, hold: Hold<PlannedEffect>) {
-        let Err(error) = self.admit(effect.invocation.clone()).await else {
+        let Err(error) = self.admit(&effect).await else {
             counter!(EFFECTS_TOTAL, "outcome" => "sent").increment(1);
             return;
         };
@@ -72,8 +71,9 @@ impl Deliver {
         warn!(source = %effect.source.actor, target = %effect.target, %error, "side effect not delivered");
     }
 
-    async fn admit(&self, invocation: Invocation) -> Result<(), Error> {
-        let request = Request { invocation, origin: Origin::Inside };
+    async fn admit(&self, effect: &PlannedEffect) -> Result<(), Error> {
+        let (invocation, source) = (effect.invocation.clone(), effect.source.actor.clone());
+        let request = Request { invocation, origin: Origin::Inside(source) };
         let admitted = self.caller.clone().oneshot(request).await?;
         self.mailboxes.clone().oneshot(admitted).await.map(drop)
     }

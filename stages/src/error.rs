@@ -67,6 +67,9 @@ pub enum Error {
     /// The caller may not do this; nothing was done.
     #[error("{0}")]
     Forbidden(String),
+    /// An access policy refuses the call; nothing was done unless the text says so.
+    #[error("{0}")]
+    NotAllowed(String),
     /// The request collides with what is registered or running; nothing was done unless the text says so.
     #[error("{0}")]
     Conflict(String),
@@ -135,7 +138,7 @@ impl Error {
             Error::Invalid(_) => ErrorKind::Invalid,
             Error::ActorNotFound { .. } | Error::NotFound(_) => ErrorKind::ActorNotFound,
             Error::ActionNotFound { .. } => ErrorKind::ActionNotFound,
-            Error::Forbidden(_) => ErrorKind::Forbidden,
+            Error::Forbidden(_) | Error::NotAllowed(_) => ErrorKind::Forbidden,
             Error::Conflict(_) => ErrorKind::Conflict,
             Error::TooLarge(_) | Error::Store(StoreError::TooLarge(_)) => ErrorKind::TooLarge,
             Error::Overloaded { .. } | Error::Host(HostError::Unread { .. }) => {

@@ -37,7 +37,22 @@ impl PeerAddress {
     }
 }
 
+/// The name of a client, by which it is known at every address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum IdentityName {
+    /// The subject of its token.
+    Token(Arc<str>),
+    /// The name in its TLS certificate.
+    Tls(Arc<str>),
+}
+
 impl Identity {
+    /// Its name: that of the token where there is one, else that of the certificate.
+    pub fn name(&self) -> Option<IdentityName> {
+        let token = self.token_subject.clone().map(IdentityName::Token);
+        token.or_else(|| self.tls_client.clone().map(IdentityName::Tls))
+    }
+
     /// A request of this peer, of which nothing else is known.
     pub fn of(peer: PeerAddress) -> Self {
         Self { peer: Some(peer), ..Self::default() }

@@ -14,6 +14,7 @@ mod signal;
 pub mod reply;
 pub mod error;
 pub mod rules;
+pub mod access;
 // What the stages ask of the outside.
 pub mod ports;
 pub mod metrics;

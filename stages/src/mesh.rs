@@ -10,12 +10,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::access::{Access, CallKind, CurrentPolicies, Subject};
 use crate::call::{Origin, Request, Task};
 use crate::caller::CallerService;
 use crate::checkpoint::CheckpointQueue;
 use crate::effects::EffectsSender;
 use crate::error::Error;
 use crate::history_reader::HistoryReader;
+use crate::identity::Identity;
 use crate::invocation::{Invocation, Payload, Registration, Spawn};
 use crate::metrics::InvocationDurations;
 use crate::placement::Mailboxes;
@@ -39,6 +41,7 @@ pub struct Mesh {
     pub(crate) stop_timers: CancellationToken,
     pub(crate) durations: InvocationDurations,
     pub(crate) history_reader: HistoryReader,
+    pub(crate) policies: CurrentPolicies,
 }
 
 impl Mesh {
@@ -87,7 +90,22 @@ impl Mesh {
         }
     }
 
-    /// The state of an actor, activated when needed.
+    /// The state of an actor, as this client may read it. Policies see a call of the action `get`.
+    ///
+    /// # Errors
+    /// When the client may not read it; else as [`state`](Self::state).
+    pub async fn state_for(
+        &self,
+        client: &Identity,
+        system: &str,
+        name: &str,
+    ) -> Result<ActorState, Error> {
+        let (subject, kind, action) = (Subject::Client(client), CallKind::State, "get");
+        self.policies.check(&Access { subject, kind, system, name, action })?;
+        self.state(system, name).await
+    }
+
+    /// The state of an actor, activated when needed. Asks no policy.
     ///
     /// # Errors
     /// When it is unknown, has neither state nor tags, or its state cannot be read.

@@ -20,6 +20,8 @@ pub const DEACTIVATIONS_TOTAL: &str = "tidegate_deactivations_total";
 pub const STATELESS_EVICTIONS_TOTAL: &str = "tidegate_stateless_evictions_total";
 /// Calls refused at admission, by reason.
 pub const CALLS_REFUSED_TOTAL: &str = "tidegate_calls_refused_total";
+/// Calls refused by access policies, by policy.
+pub const POLICY_REFUSALS_TOTAL: &str = "tidegate_policy_refusals_total";
 /// Hosts that accept no connections now.
 pub const HOSTS_AWAY: &str = "tidegate_hosts_away";
 /// Accepted asynchronous calls that were given up before they ran.

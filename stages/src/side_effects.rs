@@ -13,6 +13,7 @@ use futures_util::future::{Ready, ready};
 use tower::Service;
 use tracing::warn;
 
+use crate::access::CurrentPolicies;
 use crate::call::{
     Activated, Call, Completion, Failed, Invoked, Planned, PlannedEffect, Question, StageResult,
     Task,
@@ -42,6 +43,7 @@ pub(crate) struct Planner {
     pub(crate) directory: Arc<Directory>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sender: EffectsSender,
+    pub(crate) policies: CurrentPolicies,
     pub(crate) timers: Timers,
 }
 

@@ -30,7 +30,10 @@ use tracing::info;
 
 use crate::admission::{Admission, TurnTimeLayer};
 use crate::call::{Admitted, Planned};
-use crate::caller::{Admit, CallerService, CheckLayer, per_definition, per_peer, per_system};
+use crate::caller::{
+    Admit, AllowLayer, CallerService, CheckLayer, per_definition, per_identity, per_peer,
+    per_system,
+};
 use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
 use crate::effects::{Deliver, EffectsSender};
@@ -133,6 +136,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         directory: directory.clone(),
         clock: clock.clone(),
         sender: effects.clone(),
+        policies: settings.policies.clone(),
         timers: timers.clone(),
     }));
     let submit = Submit { queue: queue.clone(), durability: rules.durability, timers };
@@ -173,6 +177,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         stop_timers,
         durations: InvocationDurations::new(),
         history_reader: HistoryReader::new(store, clock),
+        policies: settings.policies,
     })
 }
 
@@ -219,6 +224,8 @@ fn caller(
     let max_pending_effects = settings.rules.max_pending_effects;
     let caller = timed("caller")
         .option_layer(limits.peer.map(per_peer))
+        .option_layer(limits.identity.map(per_identity))
+        .layer(AllowLayer { policies: settings.policies.clone() })
         .layer(CheckLayer { registrar: registrar.clone(), clock: clock.clone() })
         .option_layer(limits.system.map(per_system))
         .option_layer(limits.definition.map(per_definition))

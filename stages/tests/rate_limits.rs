@@ -88,6 +88,27 @@ async fn names_of_systems_that_do_not_exist_take_nothing_from_those_that_do() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_with_a_name_has_its_rate_at_every_address() {
+    let limits = RateLimits { identity: Some(two_a_minute()), ..RateLimits::default() };
+    let world = limited(counter(), limits).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    let by = |token: Option<&str>, tls: Option<&str>, last: u8| {
+        let (token_subject, tls_client) = (token.map(Arc::from), tls.map(Arc::from));
+        let identity = Identity { peer: Some(ip(last)), tls_client, token_subject };
+        Invocation { identity, ..call("joe", "add") }
+    };
+    used_up(&world, by(Some("alice"), None, 1)).await;
+    for early in [by(Some("alice"), None, 2), by(Some("alice"), Some("till"), 3)] {
+        assert_eq!(world.mesh.invoke(early).await.unwrap_err().kind(), ErrorKind::RateLimited);
+    }
+    // A certificate of the same name is another client.
+    used_up(&world, by(None, Some("alice"), 1)).await;
+    for _ in 0..5 {
+        world.mesh.invoke(by(None, None, 1)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_has_its_rate_whatever_it_calls() {
     let world =
         limited(counter(), RateLimits { peer: Some(two_a_minute()), ..RateLimits::default() })
@@ -155,7 +176,11 @@ async fn side_effects_are_never_limited() {
         async move { Ok(response) }
     });
     let limit = Some(two_a_minute());
-    let world = limited(host, RateLimits { peer: limit, system: limit, definition: limit }).await;
+    let world = limited(
+        host,
+        RateLimits { peer: limit, identity: limit, system: limit, definition: limit },
+    )
+    .await;
     world.register(["joe", "moe"].map(definition).to_vec()).await.unwrap();
     world.mesh.invoke(from(ip(1), call("joe", "add"))).await.unwrap();
     wait_until(|| arrived.load(Ordering::SeqCst) == EFFECTS).await;

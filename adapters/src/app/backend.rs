@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_pipeline::Bound;
+use tidegate_stages::access::CurrentPolicies;
 use tidegate_stages::mesh::Mesh;
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::rules::ChangeRules;
@@ -89,6 +90,7 @@ fn plan(settings: &Settings) -> topology::Settings {
         },
         full: bounds.full,
         rate_limits: settings.rate_limits,
+        policies: CurrentPolicies::default(),
         worker_demand,
         workers: cores.min(worker_demand),
         host_connections,

@@ -92,6 +92,7 @@ impl Settings {
             live_bytes: read.size("TIDEGATE_LIVE_BYTES"),
             rate_limits: RateLimits {
                 peer: read.rate("TIDEGATE_RATE_LIMIT_PEER"),
+                identity: read.rate("TIDEGATE_RATE_LIMIT_IDENTITY"),
                 system: read.rate("TIDEGATE_RATE_LIMIT_SYSTEM"),
                 definition: read.rate("TIDEGATE_RATE_LIMIT_DEFINITION"),
             },

@@ -428,6 +428,12 @@ const EFFECTIVE: &[Setting] = &[
         "Calls of one client address (in IPv6: of one /64; all clients of the Unix socket together); beyond it 429.",
     ),
     setting(
+        "TIDEGATE_RATE_LIMIT_IDENTITY",
+        RATE,
+        Default::Unset,
+        "Calls of one client that has a name, from its token or certificate, at whatever address; beyond it 429.",
+    ),
+    setting(
         "TIDEGATE_RATE_LIMIT_SYSTEM",
         RATE,
         Default::Unset,

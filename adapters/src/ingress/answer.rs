@@ -153,7 +153,7 @@ impl<C: Calls> Inner<C> {
                 Ok(octets(wire::accepted()))
             }
             Resource::Actor { system, name } => {
-                Ok(octets(wire::state(calls.state(&system, &name).await?)))
+                Ok(octets(wire::state(calls.state(&client, &system, &name).await?)))
             }
             Resource::History { .. }
             | Resource::Health

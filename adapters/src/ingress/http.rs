@@ -247,6 +247,7 @@ mod tests {
             (Error::NotFound("x".into()), 404),
             (no_action, 404),
             (Error::Forbidden("x".into()), 403),
+            (Error::NotAllowed("x".into()), 403),
             (Error::Conflict("x".into()), 409),
             (Error::TooLarge("x".into()), 413),
             (Error::Overloaded { reason: "x".into(), retry_after: second }, 503),

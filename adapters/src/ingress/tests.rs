@@ -74,7 +74,7 @@ impl Calls for Scripted {
         }
     }
 
-    async fn state(&self, system: &str, name: &str) -> Result<ActorState, Error> {
+    async fn state(&self, _: &Identity, system: &str, name: &str) -> Result<ActorState, Error> {
         if name == "a/b" {
             let state = Some(Any { type_url: "type/x".into(), value: Bytes::from_static(b"1") });
             return Ok(ActorState { tags: BTreeMap::new(), state });

@@ -10,6 +10,7 @@ use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::history_reader::StateAt;
+use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::Mesh;
@@ -128,10 +129,11 @@ impl Calls for Watched {
 
     fn state(
         &self,
+        client: &Identity,
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<ActorState, Error>> + Send {
-        self.mesh.state(system, name)
+        self.mesh.state_for(client, system, name)
     }
 
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {

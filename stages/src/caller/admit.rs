@@ -37,7 +37,7 @@ impl Admit {
             let reason = format!("too many side effects of {} wait to be sent", entry.actor);
             return Err(overloaded("effects", reason));
         }
-        let permit = if origin == Origin::Inside && self.mailboxes.is_closed() {
+        let permit = if matches!(origin, Origin::Inside(_)) && self.mailboxes.is_closed() {
             None
         } else {
             Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry).await?)

@@ -11,7 +11,7 @@ use tower::util::MapErrLayer;
 use crate::actor::ActorRef;
 use crate::call::{Checked, Origin, Request};
 use crate::error::Error;
-use crate::identity::PeerAddress;
+use crate::identity::{IdentityName, PeerAddress};
 use crate::metrics::CALLS_REFUSED_TOTAL;
 
 /// Limits the calls of each key.
@@ -19,19 +19,29 @@ type LimitLayer<Q, K> = (MapErrLayer<fn(RateLimitError<Error>) -> Error>, RateLi
 
 /// Limits the calls of each peer. An IPv6 peer counts by its /64, within which it may choose any address.
 pub(crate) fn per_peer(options: RateLimitOptions) -> LimitLayer<Request, PeerAddress> {
-    let key = |request: &Request| match request.origin {
+    let key = |request: &Request| match &request.origin {
         Origin::Outside => request.invocation.identity.peer.map(network),
-        Origin::Inside => None,
+        Origin::Inside(_) => None,
     };
     let refused = |error| refused("peer (TIDEGATE_RATE_LIMIT_PEER)", error);
     (MapErrLayer::new(refused), RateLimitLayer::new(options, key))
 }
 
+/// Limits the calls of each client that has a name, wherever it calls from.
+pub(crate) fn per_identity(options: RateLimitOptions) -> LimitLayer<Request, IdentityName> {
+    let key = |request: &Request| match &request.origin {
+        Origin::Outside => request.invocation.identity.name(),
+        Origin::Inside(_) => None,
+    };
+    let refused = |error| refused("identity (TIDEGATE_RATE_LIMIT_IDENTITY)", error);
+    (MapErrLayer::new(refused), RateLimitLayer::new(options, key))
+}
+
 /// Limits the calls of each system. Only systems with registered actors become keys.
 pub(crate) fn per_system(options: RateLimitOptions) -> LimitLayer<Checked, String> {
-    let key = |checked: &Checked| match checked.origin {
+    let key = |checked: &Checked| match &checked.origin {
         Origin::Outside => Some(checked.entry.actor.system().to_owned()),
-        Origin::Inside => None,
+        Origin::Inside(_) => None,
     };
     let refused = |error| refused("system (TIDEGATE_RATE_LIMIT_SYSTEM)", error);
     (MapErrLayer::new(refused), RateLimitLayer::new(options, key))
@@ -39,9 +49,9 @@ pub(crate) fn per_system(options: RateLimitOptions) -> LimitLayer<Checked, Strin
 
 /// Limits the calls of all actors that are made from one definition.
 pub(crate) fn per_definition(options: RateLimitOptions) -> LimitLayer<Checked, ActorRef> {
-    let key = |checked: &Checked| match checked.origin {
+    let key = |checked: &Checked| match &checked.origin {
         Origin::Outside => Some(checked.entry.definition()),
-        Origin::Inside => None,
+        Origin::Inside(_) => None,
     };
     let refused = |error| refused("definition (TIDEGATE_RATE_LIMIT_DEFINITION)", error);
     (MapErrLayer::new(refused), RateLimitLayer::new(options, key))

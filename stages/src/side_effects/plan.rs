@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{MAX_ROUTE, Planner};
+use crate::access::{Access, CallKind, Subject};
 use crate::actor::{ActorId, ActorRef};
 use crate::call::{Call, Completion, Placed, PlannedEffect, Task};
 use crate::error::Error;
@@ -52,7 +53,7 @@ impl Planner {
     /// Returns the actor to which a response routes its call; `None` when the response answers the call.
     ///
     /// # Errors
-    /// When there is no such actor or action, or the call was routed too often.
+    /// When there is no such actor or action, the actor may not call it, or the call was routed too often.
     pub(super) fn route(
         &self,
         actor: &CheckedOut,
@@ -73,6 +74,11 @@ impl Planner {
             )));
         }
         let (name, system) = (from.name(), from.system());
+        let kind = if is_piped { CallKind::Pipe } else { CallKind::Forward };
+        let subject = Subject::Actor(from);
+        self.policies
+            .check(&Access { subject, kind, system, name: &target, action: &action })
+            .map_err(|error| Error::NotAllowed(format!("{error}; {NOT_KEPT}")))?;
         let Some(entry) = self.directory.find(system, &target) else {
             return Err(Error::BadRoute(format!(
                 "Actor {name} routed its call to {target}, which is not registered on ActorSystem {system}; {NOT_KEPT}"

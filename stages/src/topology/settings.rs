@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate_pipeline::layer::RateLimitOptions;
 use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
 
+use crate::access::CurrentPolicies;
 use crate::call::Placed;
 use crate::checkpoint::CheckpointGate;
 use crate::history::Retention;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub full: Full,
     /// How often clients may call.
     pub rate_limits: RateLimits,
+    /// Who may call what. Its owner may replace the policies while the mesh runs.
+    pub policies: CurrentPolicies,
     /// Turns that run at the same time.
     pub worker_demand: usize,
     /// Consumers among which the turns are shared; as many as there are cores.
@@ -61,6 +64,8 @@ pub struct Settings {
 pub struct RateLimits {
     /// Calls of one peer.
     pub peer: Option<RateLimitOptions>,
+    /// Calls of one client that has a name: of its token, else of its certificate.
+    pub identity: Option<RateLimitOptions>,
     /// Calls of one system.
     pub system: Option<RateLimitOptions>,
     /// Calls of all actors that are made from one definition.
@@ -73,6 +78,7 @@ impl Default for Settings {
             admission: Bound { events: 12_288, bytes: 256 << 20 },
             full: Full::Shed,
             rate_limits: RateLimits::default(),
+            policies: CurrentPolicies::default(),
             worker_demand: 4_096,
             workers: 2,
             host_connections: 4_096,

@@ -8,6 +8,7 @@ pub(crate) mod stores;
 use std::io::Write;
 use std::time::Duration;
 
+use tidegate_stages::access::CurrentPolicies;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +18,7 @@ use crate::config::{Config, Drain, Former, Listen, Mistakes, Settings, WithoutEf
 use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{self, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket};
 use crate::offline::OfflineError;
+use crate::reload::{self, Watch};
 use crate::store::KeyError;
 use crate::telemetry;
 use backend::Backend;
@@ -127,6 +129,10 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;
+    let policies = CurrentPolicies::default();
+    let watched = watch(&settings, &policies)?;
+    let reloads = watched.iter().map(|files| files.status()).collect();
+    background.spawn(reload::run(watched, end::hangups()?, ended.clone()));
     // The listener is bound first: a second proxy on the same port fails before it waits for the data of the first.
     let socket = bind(&settings.http.listen).await?;
     let url = socket.url().map_err(anyhow::Error::from)?;
@@ -138,12 +144,13 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         hosts: settings.hosts.clone(),
         trust: settings.http.trust.clone(),
         lifecycle: lifecycle.clone(),
+        reloads,
         scrape,
     });
     // Health is answered while the store opens, which may take long.
     let serving = ingress::serve(socket, ingress.clone());
     let opened = tokio::select! {
-        opened = Backend::open(&settings, host) => opened,
+        opened = Backend::open(&settings, host, policies) => opened,
         signal = signals.next() => {
             info!(signal, "ended while the store was being opened");
             // What opens the store may not be interrupted, and does not need to end: a store is opened again after any end.
@@ -167,6 +174,16 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     background.wait().await;
     info!("ended");
     outcome
+}
+
+/// Reads the files that are read again when they change.
+fn watch(
+    settings: &Settings,
+    policies: &CurrentPolicies,
+) -> Result<Vec<Box<dyn Watch>>, StartError> {
+    let policies = settings.policies.clone().watch(policies.clone());
+    let policies = policies.map_err(|error| StartError::Usage(error.to_string()))?;
+    Ok(vec![Box::new(policies)])
 }
 
 fn scrape(

@@ -1,5 +1,6 @@
 //! Command line: the commands of `tidegate`.
 
+mod acl;
 mod actor;
 mod client;
 mod decode;
@@ -79,6 +80,7 @@ enum Command {
     Diff(diff::Diff),
     /// Makes an older revision of an actor's state the current one
     Restore(restore::Restore),
+    Acl(acl::Acl),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
     Reseal(reseal::ResealArgs),
@@ -100,6 +102,7 @@ pub fn run() -> ExitCode {
         Command::State(state) => on_runtime(state.run()),
         Command::History(history) => on_runtime(history.run()),
         Command::Restore(restore) => on_runtime(restore.run()),
+        Command::Acl(acl) => return ended(acl.run()),
         Command::Diff(diff) => return ended(on_runtime(diff.run())),
         Command::Export(export) => on_runtime(export.run()),
         Command::Import(import) => on_runtime(import.run()),

@@ -55,6 +55,7 @@ pub use serve::{Serving, serve};
 pub use trust::{Trust, UserFunction};
 
 use crate::byte_bound::ByteBound;
+use crate::reload::Status;
 
 /// The calls that the ingress makes to the mesh.
 pub trait Calls: Clone + Send + Sync + 'static {
@@ -270,6 +271,8 @@ pub struct Parts {
     pub trust: Trust,
     /// The phase of the proxy, between start and end.
     pub lifecycle: Lifecycle,
+    /// What is read again when its files change.
+    pub reloads: Vec<Status>,
     /// Renders `/metrics`. `None`: the endpoint is off.
     pub scrape: Option<Scrape>,
 }

@@ -10,6 +10,8 @@ pub mod config;
 pub mod app;
 pub mod telemetry;
 mod log;
+pub mod reload;
+pub mod policies;
 mod byte_bound;
 pub mod clock;
 pub mod moment;

@@ -2,6 +2,10 @@
 
 /// Lines of the log that were dropped, because the queue was full or stderr did not take them.
 pub const LOG_LINES_DROPPED_TOTAL: &str = "tidegate_log_lines_dropped_total";
+/// Whether the last change of files that are read again could not be used, by what they hold: 1 or 0.
+pub const RELOAD_BROKEN: &str = "tidegate_reload_broken";
+/// Changes of such files, by what they hold and outcome.
+pub const RELOADS_TOTAL: &str = "tidegate_reloads_total";
 /// Seconds from handing a commit to the engine until it is durable; histogram.
 pub const STORE_COMMIT_SECONDS: &str = "tidegate_store_commit_seconds";
 /// Saves in one commit of the store; histogram.

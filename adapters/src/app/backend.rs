@@ -36,6 +36,7 @@ impl Backend {
     pub(super) async fn open(
         settings: &Settings,
         host: HttpHost<SystemConnector>,
+        policies: CurrentPolicies,
     ) -> Result<Self, StartError> {
         let store = stores::open(settings, Purpose::Serve).await?;
         store.note_key(&settings.vault).await?;
@@ -43,7 +44,7 @@ impl Backend {
         let (states, registry) = (store.states.clone(), store.registry.clone());
         let probe = Arc::new(host.clone());
         let ports = Ports { host, probe, store: states, registry, clock };
-        let mesh = topology::open(plan(settings), ports).await;
+        let mesh = topology::open(plan(settings, policies), ports).await;
         Ok(Self { mesh: mesh.map_err(anyhow::Error::from)?, store })
     }
 
@@ -69,7 +70,7 @@ impl Backend {
 }
 
 /// The mesh's bounds and rules, from the settings.
-fn plan(settings: &Settings) -> topology::Settings {
+fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
     let bounds = settings.bounds;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let host_connections = usize_of(settings.host_connections.into());
@@ -90,7 +91,7 @@ fn plan(settings: &Settings) -> topology::Settings {
         },
         full: bounds.full,
         rate_limits: settings.rate_limits,
-        policies: CurrentPolicies::default(),
+        policies,
         worker_demand,
         workers: cores.min(worker_demand),
         host_connections,

@@ -24,6 +24,11 @@ impl Signals {
     }
 }
 
+/// SIGHUP. While this value lives, the signal does not end the process.
+pub(super) fn hangups() -> anyhow::Result<Signal> {
+    Ok(signal(SignalKind::hangup())?)
+}
+
 /// Ends the process. Waits only for the log, for at most a second. Acknowledged changes are on disk.
 #[allow(clippy::exit, reason = "whoever signals twice wants just that")]
 pub(super) fn at_once() -> ! {

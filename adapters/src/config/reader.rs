@@ -17,10 +17,12 @@ use super::{Config, Mistake, Mistakes, forms};
 use crate::host::HostOptions;
 use crate::ingress::{Hosts, Limits};
 use crate::net::UNIX_PREFIX;
+use crate::policies::PolicyFolder;
 use crate::store::{CqlOptions, Credentials, Tls, Vault};
 
 /// Files that the embedded store keeps open where that many may be.
 const STORE_FILES: usize = 900;
+const POLICIES_DIR: &str = "TIDEGATE_POLICIES_DIR";
 
 impl Settings {
     pub(super) fn new(config: &Config) -> Result<Self, Mistakes> {
@@ -95,6 +97,10 @@ impl Settings {
                 identity: read.rate("TIDEGATE_RATE_LIMIT_IDENTITY"),
                 system: read.rate("TIDEGATE_RATE_LIMIT_SYSTEM"),
                 definition: read.rate("TIDEGATE_RATE_LIMIT_DEFINITION"),
+            },
+            policies: PolicyFolder {
+                path: read.text(POLICIES_DIR).into(),
+                is_given: config.get(POLICIES_DIR).source != Source::Default,
             },
             drain,
             log: LogSettings {

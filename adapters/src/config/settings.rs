@@ -12,6 +12,7 @@ use tidegate_stages::topology::{RateLimits, RegistryBounds, RetryRates};
 
 use crate::host::HostOptions;
 use crate::ingress::{Hosts, Limits, Trust};
+use crate::policies::PolicyFolder;
 use crate::store::{CqlOptions, Vault};
 
 /// Everything that can be set.
@@ -65,6 +66,8 @@ pub struct Settings {
     pub bounds: Bounds,
     /// How often clients may call.
     pub rate_limits: RateLimits,
+    /// Where policy files are.
+    pub policies: PolicyFolder,
     /// How the proxy ends.
     pub drain: Drain,
     /// What is logged and how.

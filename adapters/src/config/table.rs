@@ -164,6 +164,12 @@ const EFFECTIVE: &[Setting] = &[
         Default::Unset,
         "Names besides localhost and IP addresses by which clients over loopback may call the proxy; others are a 403, since they may be a web page's.",
     ),
+    setting(
+        "TIDEGATE_POLICIES_DIR",
+        Kind::Text,
+        Default::Is("policies"),
+        "Directory of the access policies, files named *.policy; one that is named here has to be there.",
+    ),
     Setting {
         hint: Some("states of another store have to be imported, nothing is used in its place"),
         ..setting(

@@ -178,7 +178,12 @@ impl<C: Calls> Inner<C> {
                 Phase::Draining => "draining",
             };
             let (status, store) = (word(is_ready), store_works.map_or("opening", word));
-            format!(r#"{{"status":"{status}","phase":"{phase}","store":"{store}"}}"#).into()
+            let mut told = format!(r#"{{"status":"{status}","phase":"{phase}","store":"{store}""#);
+            for files in &self.parts.reloads {
+                let state = if files.is_broken() { "broken" } else { "ok" };
+                told = format!(r#"{told},"{}":"{state}""#, files.what);
+            }
+            (told + "}").into()
         } else if is_ready {
             UP
         } else {

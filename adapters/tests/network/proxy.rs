@@ -84,6 +84,7 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
         hosts: Hosts::Sidecar(HostAddress::new(ACTORS_ADDRESS)),
         trust: Trust { peers: vec![NETWORK.parse()?], ..Trust::default() },
         lifecycle: Lifecycle::default(),
+        reloads: Vec::new(),
         scrape: None,
     });
     ingress.open(Watched { mesh, facts }, || true);

@@ -47,6 +47,10 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Parsed, PolicyError> {
         let list = list(key, value).map_err(wrong)?;
         parsed.narrowed.push(Narrowed { key, line, list, text: value.into() });
     }
+    if type_line.is_none() && parsed.narrowed.is_empty() {
+        let text = "the file says nothing; `type: allow` alone allows everything".into();
+        return Err(PolicyError { file: file.into(), line: 1, text });
+    }
     Ok(parsed)
 }
 

@@ -43,7 +43,7 @@ fn is_allowed(policies: &Policies, access: &Access<'_>) -> bool {
 
 #[test]
 fn without_files_everything_is_allowed_and_upstreams_own_file_allows_everything() {
-    for policies in [Policies::default(), policies(&["type: \"allow\""]), policies(&[""])] {
+    for policies in [Policies::default(), policies(&["type: \"allow\""])] {
         assert!(may(&policies, &peer("10.0.0.7"), "s", "joe", "add"));
         assert!(actor_may(&policies, "s", "moe"));
     }
@@ -180,6 +180,8 @@ fn actions_and_kinds_narrow() {
 #[test]
 fn a_mistake_is_told_with_file_and_line() {
     for (text, line, part) in [
+        ("", 1, "says nothing"),
+        ("# nothing\n", 1, "says nothing"),
         ("targets", 1, "key: value"),
         ("type: allow\n\ntarget: joe", 3, "\"target\" is no key"),
         ("Targets: joe", 1, "no key"),

@@ -16,7 +16,9 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, Drain, Former, Listen, Mistakes, Settings, WithoutEffect};
 use crate::host::{HttpHost, SystemConnector};
-use crate::ingress::{self, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket};
+use crate::ingress::{
+    self, Auth, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket,
+};
 use crate::offline::OfflineError;
 use crate::reload::{self, Watch};
 use crate::store::KeyError;
@@ -130,7 +132,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;
     let policies = CurrentPolicies::default();
-    let watched = watch(&settings, &policies)?;
+    let (auth, watched) = watch(&settings, &policies)?;
     let reloads = watched.iter().map(|files| files.status()).collect();
     background.spawn(reload::run(watched, end::hangups()?, ended.clone()));
     // The listener is bound first: a second proxy on the same port fails before it waits for the data of the first.
@@ -143,6 +145,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         limits: settings.http.limits,
         hosts: settings.hosts.clone(),
         trust: settings.http.trust.clone(),
+        auth,
         lifecycle: lifecycle.clone(),
         reloads,
         scrape,
@@ -180,10 +183,13 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
 fn watch(
     settings: &Settings,
     policies: &CurrentPolicies,
-) -> Result<Vec<Box<dyn Watch>>, StartError> {
+) -> Result<(Auth, Vec<Box<dyn Watch>>), StartError> {
     let policies = settings.policies.clone().watch(policies.clone());
     let policies = policies.map_err(|error| StartError::Usage(error.to_string()))?;
-    Ok(vec![Box::new(policies)])
+    let auth = Auth::open(settings.http.auth.clone(), settings.http.trust.admin_token.clone());
+    let (auth, mut watched) = auth.map_err(|error| StartError::Usage(error.to_string()))?;
+    watched.push(Box::new(policies));
+    Ok((auth, watched))
 }
 
 fn scrape(

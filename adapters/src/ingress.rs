@@ -24,6 +24,7 @@ mod answer;
 mod admin;
 mod trust;
 mod cors;
+mod auth;
 pub(crate) mod history;
 mod accept;
 mod identity;
@@ -45,6 +46,7 @@ use tidegate_stages::mesh::Mesh;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 
 pub use admin::AdminToken;
+pub use auth::{Auth, AuthFileError, AuthOptions, Required, TokenRules};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{BindError, Listener, Socket};
 pub use metrics::{
@@ -269,6 +271,8 @@ pub struct Parts {
     pub hosts: Hosts,
     /// Who is trusted.
     pub trust: Trust,
+    /// Reads the credentials of requests.
+    pub auth: Auth,
     /// The phase of the proxy, between start and end.
     pub lifecycle: Lifecycle,
     /// What is read again when its files change.

@@ -1,5 +1,7 @@
 //! Reader: checked values become [`Settings`].
 
+mod auth;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use super::sources::Source;
 use super::value::Value;
 use super::{Config, Mistake, Mistakes, forms};
 use crate::host::HostOptions;
-use crate::ingress::{Hosts, Limits};
+use crate::ingress::{AuthOptions, Hosts, Limits};
 use crate::net::UNIX_PREFIX;
 use crate::policies::PolicyFolder;
 use crate::store::{CqlOptions, Credentials, Tls, Vault};
@@ -42,7 +44,7 @@ impl Settings {
             .unwrap_or_else(|| read.small("TIDEGATE_HOST_CONNECTIONS"));
         let vault = read.vault();
         Ok(Self {
-            http: read.http(),
+            http: read.http(read.auth()?),
             hosts: read.hosts(),
             host: HostOptions {
                 connect_time: read.time("TIDEGATE_HOST_CONNECT_TIMEOUT"),
@@ -214,7 +216,7 @@ impl Reader<'_> {
         if self.text(name) == word { one } else { other }
     }
 
-    fn http(&self) -> HttpSettings {
+    fn http(&self, auth: AuthOptions) -> HttpSettings {
         let port = u16::try_from(self.count("PROXY_HTTP_PORT")).expect("the table bounds it");
         let address: IpAddr = self.text("TIDEGATE_HTTP_ADDRESS").parse().expect("it was checked");
         let listen = if self.switch("PROXY_UDS_ENABLED") {
@@ -240,7 +242,7 @@ impl Reader<'_> {
             write_time: self.time("TIDEGATE_HTTP_WRITE_TIMEOUT"),
         };
         let metrics = !self.switch("SPAWN_DISABLE_METRICS");
-        HttpSettings { listen, limits, trust: self.trust(), metrics }
+        HttpSettings { listen, limits, auth, trust: self.trust(), metrics }
     }
 
     /// The keys were checked when they were read.

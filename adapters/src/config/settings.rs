@@ -11,7 +11,7 @@ use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
 use tidegate_stages::topology::{RateLimits, RegistryBounds, RetryRates};
 
 use crate::host::HostOptions;
-use crate::ingress::{Hosts, Limits, Trust};
+use crate::ingress::{AuthOptions, Hosts, Limits, Trust};
 use crate::policies::PolicyFolder;
 use crate::store::{CqlOptions, Vault};
 
@@ -81,6 +81,8 @@ pub struct HttpSettings {
     pub listen: Listen,
     /// Its bounds.
     pub limits: Limits,
+    /// Which credentials are read.
+    pub auth: AuthOptions,
     /// Who is trusted.
     pub trust: Trust,
     /// Whether `/metrics` answers.

@@ -165,6 +165,48 @@ const EFFECTIVE: &[Setting] = &[
         "Names besides localhost and IP addresses by which clients over loopback may call the proxy; others are a 403, since they may be a web page's.",
     ),
     setting(
+        "TIDEGATE_AUTHENTICATION",
+        Kind::Choice(&["optional", "network", "always"]),
+        Default::Is("optional"),
+        "Who needs credentials for the API, a token or a password: nobody, clients that are not trusted for where they are, or everybody; without them 401. Wrong ones always are a 401.",
+    ),
+    setting(
+        "TIDEGATE_TOKEN_KEYS",
+        Kind::Text,
+        Default::Unset,
+        "File of the keys that sign tokens (JWT): a JWKS, public keys in PEM, or one secret of at least 32 bytes. Unset: tokens are not read.",
+    ),
+    setting(
+        "TIDEGATE_TOKEN_AUDIENCE",
+        Kind::Text,
+        Default::Unset,
+        "What tokens have to name as their audience, or several such separated by commas; unset: tokens that name one are refused.",
+    ),
+    setting(
+        "TIDEGATE_TOKEN_ISSUER",
+        Kind::Text,
+        Default::Unset,
+        "Who has to have issued tokens, or several such separated by commas; unset: anybody.",
+    ),
+    setting(
+        "TIDEGATE_TOKEN_LEEWAY",
+        Kind::Time { min: 0, max: 10 * MINUTE },
+        Default::Is("30s"),
+        "How much the clocks of issuers and the proxy may differ.",
+    ),
+    setting(
+        "TIDEGATE_TOKEN_CLAIM",
+        Kind::Text,
+        Default::Is("sub"),
+        "Claim of a token that names its client.",
+    ),
+    setting(
+        "TIDEGATE_USERS",
+        Kind::Text,
+        Default::Unset,
+        "File of users and bcrypt hashes, as `htpasswd -B` writes it. Unset: passwords are not read.",
+    ),
+    setting(
         "TIDEGATE_POLICIES_DIR",
         Kind::Text,
         Default::Is("policies"),

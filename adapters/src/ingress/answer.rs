@@ -113,6 +113,8 @@ impl<C: Calls> Inner<C> {
             _ => None,
         };
         let trust = &self.parts.trust;
+        let is_trusted = trust.may_know_hosts(&client);
+        let client = self.parts.auth.client(client, is_trusted, &head.headers).await?;
         trust.check(resource.asks(&head.method), &client, head, named.as_ref()).await?;
         let calls = &self.opened.get().ok_or_else(opening)?.calls;
         if let Resource::History { system, name, part } = resource {

@@ -1,7 +1,7 @@
 //! HTTP: maps each failure to its status. No other file does.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::ports::HostError;
@@ -36,6 +36,8 @@ pub struct Refusal {
     /// The methods of the resource, for a wrong method.
     allow: Option<&'static str>,
     blamed: Blamed,
+    /// Credentials that would have been taken.
+    challenges: Vec<&'static str>,
 }
 
 /// Who failed (decision 43).
@@ -67,7 +69,15 @@ impl Refusal {
         let retry_after =
             (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS);
         let (outcome, text) = (Outcome::Error, text.into());
-        Self { status, outcome, text, retry_after, allow: None, blamed: Blamed::Proxy }
+        Self {
+            status,
+            outcome,
+            text,
+            retry_after,
+            allow: None,
+            blamed: Blamed::Proxy,
+            challenges: Vec::new(),
+        }
     }
 
     /// A failed call of a client that may not know where hosts are: neither addresses nor what connecting to them said.
@@ -86,6 +96,11 @@ impl Refusal {
     pub(super) fn method(allowed: &'static str) -> Self {
         let text = format!("method not allowed here, use {allowed}");
         Self { allow: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, text) }
+    }
+
+    /// Credentials are missing or wrong; these would be taken.
+    pub(super) fn unauthorized(text: impl Into<String>, challenges: Vec<&'static str>) -> Self {
+        Self { blamed: Blamed::Policy, challenges, ..Self::new(StatusCode::UNAUTHORIZED, text) }
     }
 
     /// Returns its text.
@@ -108,6 +123,10 @@ impl Refusal {
         }
         if let Some(allowed) = self.allow {
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        for challenge in self.challenges {
+            let challenge = HeaderValue::from_static(challenge);
+            answer.headers_mut().append(WWW_AUTHENTICATE, challenge);
         }
         answer
     }

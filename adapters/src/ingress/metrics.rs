@@ -13,6 +13,8 @@ pub const CONNECTIONS_CLOSED_TOTAL: &str = "tidegate_http_connections_closed_tot
 pub const CONNECTIONS_REFUSED_TOTAL: &str = "tidegate_http_connections_refused_total";
 /// Requests with a response, by route and status.
 pub const REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
+/// Requests whose credentials were wrong, by their means: token or password.
+pub(super) const CREDENTIALS_REFUSED_TOTAL: &str = "tidegate_credentials_refused_total";
 /// Whether the store works: 1 or 0.
 pub const STORE_UP: &str = "tidegate_store_up";
 
@@ -30,8 +32,8 @@ const ROUTES: [&str; 12] = [
     "metrics",
     "none",
 ];
-const STATUSES: [u16; 17] =
-    [200, 204, 400, 403, 404, 405, 406, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
+const STATUSES: [u16; 18] =
+    [200, 204, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
 
 /// Counters of [`REQUESTS_TOTAL`]; each is created at first use.
 #[derive(Debug, Default)]

@@ -158,8 +158,15 @@ fn ingress_that_trusts(
         idle_time: Duration::from_secs(75),
         write_time: Duration::from_secs(30),
     };
-    let ingress =
-        Ingress::new(Parts { limits, hosts, trust, lifecycle, reloads: Vec::new(), scrape: None });
+    let ingress = Ingress::new(Parts {
+        limits,
+        hosts,
+        trust,
+        auth: Auth::default(),
+        lifecycle,
+        reloads: Vec::new(),
+        scrape: None,
+    });
     ingress.open(calls.clone(), || true);
     (ingress, calls)
 }
@@ -473,8 +480,15 @@ async fn readiness_waits_for_the_store_to_open_and_tells_when_it_fails_later() {
     let limits = *opened.limits();
     let (hosts, lifecycle) = (Hosts::Daemon { port: 1 }, Lifecycle::default());
     let trust = Trust::default();
-    let ingress =
-        Ingress::new(Parts { limits, hosts, trust, lifecycle, reloads: Vec::new(), scrape: None });
+    let ingress = Ingress::new(Parts {
+        limits,
+        hosts,
+        trust,
+        auth: Auth::default(),
+        lifecycle,
+        reloads: Vec::new(),
+        scrape: None,
+    });
     assert_eq!(ready(&ingress, short).await, (503, r#"{"status":"down"}"#.into()));
     let said = r#"{"status":"down","phase":"opening","store":"opening"}"#;
     assert_eq!(ready(&ingress, long).await, (503, said.into()));

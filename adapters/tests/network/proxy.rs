@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::host::{HostOptions, HttpHost};
-use tidegate::ingress::{Calls, Hosts, Ingress, Lifecycle, Limits, Parts, Trust, serve};
+use tidegate::ingress::{Auth, Calls, Hosts, Ingress, Lifecycle, Limits, Parts, Trust, serve};
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
@@ -83,6 +83,7 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
         limits: LIMITS,
         hosts: Hosts::Sidecar(HostAddress::new(ACTORS_ADDRESS)),
         trust: Trust { peers: vec![NETWORK.parse()?], ..Trust::default() },
+        auth: Auth::default(),
         lifecycle: Lifecycle::default(),
         reloads: Vec::new(),
         scrape: None,

@@ -263,3 +263,30 @@ async fn acl_check_names_the_file_and_line_that_decide() {
     let (code, told) = check(folder, &["till-1", "shop/cart-7", "add"]).await;
     assert_eq!((code, told.contains("2.policy:1: `type` must be")), (64, true), "{told}");
 }
+
+/// The files and the questions of the example in docs/access.md.
+#[tokio::test]
+async fn the_example_of_the_documentation_is_true() {
+    let page = include_str!("../../docs/access.md");
+    let example = page.split("\n## Example").nth(1).unwrap().split("\n## ").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut files, mut questions) = (0, 0);
+    for block in example.split("```").skip(1).step_by(2) {
+        if let Some(rest) = block.trim_start().strip_prefix("# policies/") {
+            let name = rest.split_whitespace().next().unwrap();
+            fs::write(folder.path().join(name), block.trim_start()).unwrap();
+            files += 1;
+        }
+        for line in block.lines().filter_map(|line| line.strip_prefix("tidegate acl check ")) {
+            let (args, answer) = line.split_once('#').unwrap();
+            let args: Vec<_> = args.split_whitespace().collect();
+            let (code, told) = check(folder.path(), &args).await;
+            let answer = answer.trim();
+            let by = answer.rsplit('/').next().unwrap();
+            assert_eq!(code, i32::from(answer.starts_with("refused")), "{line}: {told}");
+            assert!(!answer.contains(" by ") || told.contains(by), "{line}: {told}");
+            questions += 1;
+        }
+    }
+    assert_eq!((files, questions), (5, 6));
+}

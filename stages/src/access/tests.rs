@@ -229,7 +229,7 @@ proptest! {
         (identity, target, action) in ("[ab]{0,2}", "[ab]{1,2}", "[ab]{1,2}"),
     ) {
         let file = |(deny, lists): &(bool, [Option<Vec<&str>>; 3])| {
-            let mut text = if *deny { "type: deny\n".to_owned() } else { String::new() };
+            let mut text = format!("type: {}\n", if *deny { "deny" } else { "allow" });
             for (key, list) in ["identities", "targets", "actions"].iter().zip(lists) {
                 if let Some(list) = list {
                     text = format!("{text}{key}: [{}]\n", list.join(", "));

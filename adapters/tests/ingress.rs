@@ -275,7 +275,7 @@ fn health_is_answered_while_the_store_opens() {
         assert!(Instant::now() < until && child.0.try_wait().unwrap().is_none(), "it listens");
         sleep(Duration::from_millis(10));
     };
-    let opening = r#"{"status":"down","phase":"opening","store":"opening"}"#;
+    let opening = r#"{"status":"down","phase":"opening","store":"opening","policies":"ok"}"#;
     assert_eq!(ready, (503, opening.into()));
     assert_eq!(ask("/health/liveness").unwrap(), (200, r#"{"status":"up"}"#.into()));
     let (status, text) = ask("/api/v1/system/s/actors/a").unwrap();

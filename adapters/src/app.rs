@@ -6,14 +6,17 @@ mod backend;
 pub(crate) mod stores;
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use tidegate_stages::access::CurrentPolicies;
-use tokio::time::{Instant, sleep};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::audit::Audit;
 use crate::config::{Config, Drain, Former, Listen, Mistakes, Settings, WithoutEffect};
 use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{
@@ -28,6 +31,9 @@ use end::Signals;
 
 /// The least time in which connections may take their responses, even when the drain has used up its own time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// How long the end waits for audit lines to be on disk.
+const AUDIT_WRITTEN: Duration = Duration::from_secs(2);
 
 /// How long admitted calls may take to finish when a stage has ended.
 const AFTER_A_DEFECT: Duration = Duration::from_secs(5);
@@ -140,12 +146,14 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let url = socket.url().map_err(anyhow::Error::from)?;
     let host = HttpHost::new(SystemConnector, settings.host);
     background.spawn(host.clone().trim(ended.clone()));
+    let (audit, audit_written) = audit(settings.http.audit_file.as_deref())?;
     let lifecycle = Lifecycle::default();
     let ingress = Ingress::new(Parts {
         limits: settings.http.limits,
         hosts: settings.hosts.clone(),
         trust: settings.http.trust.clone(),
         auth,
+        audit,
         lifecycle: lifecycle.clone(),
         reloads,
         scrape,
@@ -175,6 +183,11 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     ended.cancel();
     background.close();
     background.wait().await;
+    // The last to hold the audit; a disk that hangs holds nobody up.
+    drop(ingress);
+    if timeout(AUDIT_WRITTEN, audit_written).await.is_err() {
+        warn!("the last audit lines are not written");
+    }
     info!("ended");
     outcome
 }
@@ -203,6 +216,25 @@ fn scrape(
     let handle = telemetry::metrics()?;
     background.spawn(telemetry::upkeep(handle.clone(), ended.clone()));
     Ok(Some(Scrape::new(move || telemetry::render(&handle))))
+}
+
+/// Starts the thread that writes audit lines, if there is a file for them; also what tells that all of them are written.
+fn audit(path: Option<&Path>) -> Result<(Audit, oneshot::Receiver<()>), StartError> {
+    let (written, is_written) = oneshot::channel();
+    let Some(path) = path else { return Ok((Audit::on_log(), is_written)) };
+    let (audit, writer) = Audit::in_file(path.to_owned()).map_err(|error| {
+        StartError::DataDirectory(format!(
+            "cannot write audit lines to {} (TIDEGATE_AUDIT_FILE): {error}",
+            path.display()
+        ))
+    })?;
+    let write = move || {
+        writer.run();
+        // Nobody waits when the end is a signal's.
+        written.send(()).unwrap_or_default();
+    };
+    std::thread::Builder::new().name("audit".into()).spawn(write).map_err(anyhow::Error::from)?;
+    Ok((audit, is_written))
 }
 
 async fn bind(listen: &Listen) -> Result<Socket, StartError> {

@@ -56,6 +56,7 @@ pub use sending::Held;
 pub use serve::{Serving, serve};
 pub use trust::{Trust, UserFunction};
 
+use crate::audit::Audit;
 use crate::byte_bound::ByteBound;
 use crate::reload::Status;
 
@@ -273,6 +274,8 @@ pub struct Parts {
     pub trust: Trust,
     /// Reads the credentials of requests.
     pub auth: Auth,
+    /// Where audit lines go.
+    pub audit: Audit,
     /// The phase of the proxy, between start and end.
     pub lifecycle: Lifecycle,
     /// What is read again when its files change.

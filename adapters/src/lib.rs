@@ -15,6 +15,7 @@ pub mod policies;
 mod byte_bound;
 pub mod clock;
 pub mod moment;
+pub mod audit;
 pub mod net;
 pub mod ingress;
 pub mod wire;

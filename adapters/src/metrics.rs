@@ -6,6 +6,8 @@ pub const LOG_LINES_DROPPED_TOTAL: &str = "tidegate_log_lines_dropped_total";
 pub const RELOAD_BROKEN: &str = "tidegate_reload_broken";
 /// Changes of such files, by what they hold and outcome.
 pub const RELOADS_TOTAL: &str = "tidegate_reloads_total";
+/// Outcomes that an audit file did not take; the requests were on it before.
+pub const AUDIT_LINES_DROPPED_TOTAL: &str = "tidegate_audit_lines_dropped_total";
 /// Seconds from handing a commit to the engine until it is durable; histogram.
 pub const STORE_COMMIT_SECONDS: &str = "tidegate_store_commit_seconds";
 /// Saves in one commit of the store; histogram.

@@ -242,7 +242,8 @@ impl Reader<'_> {
             write_time: self.time("TIDEGATE_HTTP_WRITE_TIMEOUT"),
         };
         let metrics = !self.switch("SPAWN_DISABLE_METRICS");
-        HttpSettings { listen, limits, auth, trust: self.trust(), metrics }
+        let audit_file = self.value("TIDEGATE_AUDIT_FILE").map(|path| path.to_string().into());
+        HttpSettings { listen, limits, auth, trust: self.trust(), audit_file, metrics }
     }
 
     /// The keys were checked when they were read.

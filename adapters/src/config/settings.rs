@@ -85,6 +85,8 @@ pub struct HttpSettings {
     pub auth: AuthOptions,
     /// Who is trusted.
     pub trust: Trust,
+    /// Where audit lines are written besides the log.
+    pub audit_file: Option<PathBuf>,
     /// Whether `/metrics` answers.
     pub metrics: bool,
 }

@@ -165,6 +165,12 @@ const EFFECTIVE: &[Setting] = &[
         "Names besides localhost and IP addresses by which clients over loopback may call the proxy; others are a 403, since they may be a web page's.",
     ),
     setting(
+        "TIDEGATE_AUDIT_FILE",
+        Kind::Text,
+        Default::Unset,
+        "A file that gets one line for each request that is refused, and two for each that administers: who, what, its outcome. A request whose line cannot be written is a 503, and is not carried out. The log has these lines in any case.",
+    ),
+    setting(
         "TIDEGATE_AUTHENTICATION",
         Kind::Choice(&["optional", "network", "always"]),
         Default::Is("optional"),

@@ -14,14 +14,17 @@ use hyper::body::Body;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::identity::Identity;
-use tracing::{error, info};
+use tracing::error;
 
+use super::admin::Shown;
 use super::http::{Answer, JSON, Refusal, octets, of_type};
 use super::lifecycle::Phase;
 use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
-use super::{Calls, Ingress, Inner, Limits, accept, body, cors, history};
+use super::trust::Asks;
+use super::{Calls, Ingress, Inner, Limits, Parts, accept, body, cors, history};
+use crate::audit::Entry;
 use crate::host::NO_TLS;
 use crate::wire::{self, Form};
 
@@ -112,14 +115,67 @@ impl<C: Calls> Inner<C> {
             Resource::Register => host_named_in(&head.headers)?,
             _ => None,
         };
-        let trust = &self.parts.trust;
+        let client = self.known(client, head).await?;
+        let entry = self.allowed(&resource, head, &client, named.as_ref()).await?;
+        let answered = self.carry_out(resource, head, body, (client, named, hold)).await;
+        if let Some(entry) = entry {
+            entry.end(answered.as_ref().map_or_else(Refusal::text, |_| "done"));
+        }
+        answered
+    }
+
+    /// Returns the client with the name that its credentials give it. What is refused is in the audit.
+    async fn known(&self, client: Identity, head: &request::Parts) -> Result<Identity, Refusal> {
+        let Parts { trust, audit, auth, .. } = &self.parts;
         let is_trusted = trust.may_know_hosts(&client);
-        let client = self.parts.auth.client(client, is_trusted, &head.headers).await?;
-        trust.check(resource.asks(&head.method), &client, head, named.as_ref()).await?;
+        match auth.client(client.clone(), is_trusted, &head.headers).await {
+            Ok(client) => Ok(client),
+            Err(refusal) => {
+                audit.refused(&client, &asked(head), &refusal.text()).await?;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Whether the request is allowed; its entry in the audit if it is an administrator's. What is refused is in the audit too.
+    async fn allowed(
+        &self,
+        resource: &Resource<'_>,
+        head: &request::Parts,
+        client: &Identity,
+        named: Option<&HostAddress>,
+    ) -> Result<Option<Entry>, Refusal> {
+        let Parts { trust, audit, .. } = &self.parts;
+        let asks = resource.asks(&head.method);
+        match trust.check(asks, client, head, named).await {
+            Err(refused) => {
+                audit.refused(client, &asked(head), &refused).await?;
+                Err(refused.into())
+            }
+            Ok(_) if asks != Asks::Administer => Ok(None),
+            Ok(Shown::Right) => {
+                let who = format!("{client} with the administrator's token");
+                Ok(Some(audit.begin(&who, &asked(head)).await?))
+            }
+            Ok(_) => Ok(Some(audit.begin(client, &asked(head)).await?)),
+        }
+    }
+
+    /// Does what an allowed request asks for.
+    async fn carry_out<B>(
+        &self,
+        resource: Resource<'_>,
+        head: &request::Parts,
+        body: &mut B,
+        (client, named, hold): (Identity, Option<HostAddress>, &mut Hold),
+    ) -> Result<Answer, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let calls = &self.opened.get().ok_or_else(opening)?.calls;
         if let Resource::History { system, name, part } = resource {
             *hold = history::before_load(&self.sending, &self.parts.limits, part).await?;
-            return history::answer(calls, (&system, &name), part, head, &client).await;
+            return history::answer(calls, (&system, &name), part, head).await;
         }
         let limits = &self.parts.limits;
         let mut bodies = self.bodies.enter();
@@ -129,7 +185,7 @@ impl<C: Calls> Inner<C> {
                 let called = wire::invocation(read.await?)?;
                 let mut invocation = called.invocation;
                 invocation.traceparent = traceparent(&head.headers);
-                let knows_hosts = trust.may_know_hosts(&client);
+                let knows_hosts = self.parts.trust.may_know_hosts(&client);
                 invocation.identity = client;
                 let payload = calls.invoke(invocation).await.map_err(|error| {
                     if knows_hosts { error.into() } else { Refusal::without_hosts(error) }
@@ -148,10 +204,7 @@ impl<C: Calls> Inner<C> {
                 Ok(octets(wire::accepted()))
             }
             Resource::Actor { system, name } if head.method == Method::DELETE => {
-                let deleted = calls.delete(&system, &name).await;
-                let outcome = deleted.as_ref().map_or_else(Error::to_string, |()| "deleted".into());
-                info!(target: "audit", %client, system = %system, actor = %name, outcome, "delete asked for");
-                deleted?;
+                calls.delete(&system, &name).await?;
                 Ok(octets(wire::accepted()))
             }
             Resource::Actor { system, name } => {
@@ -207,6 +260,11 @@ impl<C: Calls> Inner<C> {
         }
         Ok(of_type(EXPOSITION, (scrape.0)().into()))
     }
+}
+
+/// What a request asks for, in a line of the audit.
+fn asked(head: &request::Parts) -> String {
+    format!("{} {}", head.method, head.uri)
 }
 
 /// The store is not open yet.

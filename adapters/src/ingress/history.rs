@@ -3,11 +3,8 @@
 mod query;
 
 use http::{StatusCode, request};
-use tidegate_stages::error::Error;
 use tidegate_stages::history::{PAGE_BYTES, Page, Position};
-use tidegate_stages::identity::Identity;
-use tidegate_stages::state::{Checkpoint, Revision};
-use tracing::info;
+use tidegate_stages::state::Revision;
 
 use super::http::{Answer, JSON, Refusal, octets, of_type};
 use super::route::Part;
@@ -36,7 +33,6 @@ pub(super) async fn answer<C: Calls>(
     (system, name): (&str, &str),
     part: Part<'_>,
     head: &request::Parts,
-    client: &Identity,
 ) -> Result<Answer, Refusal> {
     let form = accept::form(&head.headers)?;
     let query = Query::read(head.uri.query())?;
@@ -64,17 +60,11 @@ pub(super) async fn answer<C: Calls>(
                 Refusal::new(StatusCode::BAD_REQUEST, "needs ?revision= with the number to restore")
             })?;
             let number = query::number("revision in the query", number)?;
-            let restored = calls.restore(system, name, number).await;
-            let done = outcome(&restored);
-            info!(target: "audit", %client, system, actor = name, revision = number, outcome = done, "restore asked for");
-            restored?.into()
+            calls.restore(system, name, number).await?.into()
         }
         Part::Checkpoint => {
             query.knows(&[])?;
-            let kept = calls.checkpoint(system, name).await;
-            let done = outcome(&kept);
-            info!(target: "audit", %client, system, actor = name, outcome = done, "checkpoint asked for");
-            kept?.into()
+            calls.checkpoint(system, name).await?.into()
         }
     };
     Ok(body(form, entry.encode(form)))
@@ -84,13 +74,6 @@ fn body(form: Form, bytes: bytes::Bytes) -> Answer {
     match form {
         Form::Json => of_type(JSON, bytes),
         Form::Protobuf => octets(bytes),
-    }
-}
-
-fn outcome(kept: &Result<Checkpoint, Error>) -> String {
-    match kept {
-        Ok(kept) => format!("now revision {}", kept.revision),
-        Err(error) => error.to_string(),
     }
 }
 

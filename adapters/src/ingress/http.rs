@@ -8,6 +8,7 @@ use tidegate_stages::ports::HostError;
 
 use super::body::BodyError;
 use super::trust::Refused;
+use crate::audit::NotWritten;
 use crate::wire::{self, Form, Malformed, Outcome};
 
 const OCTET_STREAM: HeaderValue =
@@ -101,6 +102,11 @@ impl Refusal {
     /// Credentials are missing or wrong; these would be taken.
     pub(super) fn unauthorized(text: impl Into<String>, challenges: Vec<&'static str>) -> Self {
         Self { blamed: Blamed::Policy, challenges, ..Self::new(StatusCode::UNAUTHORIZED, text) }
+    }
+
+    /// Its text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Returns its text.
@@ -219,6 +225,12 @@ impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         let refusal = Self::new(StatusCode::FORBIDDEN, refused.to_string());
         Self { blamed: Blamed::Policy, ..refusal }
+    }
+}
+
+impl From<NotWritten> for Refusal {
+    fn from(error: NotWritten) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("not done: {error}"))
     }
 }
 

@@ -219,7 +219,8 @@ fn names_its_own(
 }
 
 impl Trust {
-    /// Whether the request is allowed. Looks up the user function's name when nothing else makes its client a trusted one.
+    /// Whether the request is allowed, and what token it shows where that matters. Looks up the user function's name when
+    /// nothing else makes its client a trusted one.
     ///
     /// # Errors
     /// With the reason, which names the setting that opens it.
@@ -229,7 +230,7 @@ impl Trust {
         client: &Identity,
         head: &request::Parts,
         host: Option<&HostAddress>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Shown, Refused> {
         let changes = !matches!(head.method, Method::GET | Method::HEAD);
         let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
         let page = Page {
@@ -248,13 +249,14 @@ impl Trust {
             }
         };
         let asked = Asked { asks, client, page, token, is_user_function: false, host };
-        match (decide(&asked, self), &self.user_function, client.peer) {
+        let decided = match (decide(&asked, self), &self.user_function, client.peer) {
             (Err(Refused::Untrusted), Some(machine), Some(PeerAddress::Ip(address))) => {
                 let is_user_function = machine.has(address).await;
                 decide(&Asked { is_user_function, ..asked }, self)
             }
             (decided, ..) => decided,
-        }
+        };
+        decided.map(|()| token)
     }
 
     /// Whether web pages of this origin may change something.

@@ -4,6 +4,7 @@ use std::future::{Future, pending};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate::audit::Audit;
 use tidegate::host::{HostOptions, HttpHost};
 use tidegate::ingress::{Auth, Calls, Hosts, Ingress, Lifecycle, Limits, Parts, Trust, serve};
 use tidegate_stages::actor::HostAddress;
@@ -84,6 +85,7 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
         hosts: Hosts::Sidecar(HostAddress::new(ACTORS_ADDRESS)),
         trust: Trust { peers: vec![NETWORK.parse()?], ..Trust::default() },
         auth: Auth::default(),
+        audit: Audit::on_log(),
         lifecycle: Lifecycle::default(),
         reloads: Vec::new(),
         scrape: None,

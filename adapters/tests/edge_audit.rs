@@ -1,0 +1,155 @@
+//! What administrators did, and what was refused, is written down.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use serde_json::Value;
+use support::client::{Client, Reply};
+use support::counter::{ADD, Counter, SYSTEM, call, definition, register};
+use support::host::Host;
+use support::namespace::run_on_device;
+use support::proto::Kind;
+use support::proxy::Proxy;
+
+const TOKEN: &str = "open sesame";
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// A proxy with a token and an actor `joe`.
+async fn start(settings: &[(&str, &str)]) -> (Proxy, Host, Client) {
+    let host = Host::start(Arc::new(Counter::default()));
+    let port = host.port();
+    let own = [
+        ("PROXY_DATABASE_TYPE", "memory"),
+        ("USER_FUNCTION_PORT", port.as_str()),
+        ("TIDEGATE_ADMIN_TOKEN", TOKEN),
+        ("TIDEGATE_DRAIN_DELAY", "0"),
+    ];
+    let proxy = Proxy::start(&[&own[..], settings].concat()).await;
+    let mut client = Client::connect(proxy.address()).await.unwrap();
+    register(&mut client, vec![definition("joe", Kind::Named)]).await;
+    assert_eq!(client.invoke(&call("joe", ADD)).await.unwrap().0, 200);
+    (proxy, host, client)
+}
+
+async fn ask(client: &mut Client, method: &str, path: &str, token: Option<&str>) -> Reply {
+    let path = format!("/api/v1/system/{SYSTEM}/actors/{path}");
+    let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    client.send(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap()
+}
+
+/// The lines of a file, each with who, what and the outcome.
+fn lines(path: &Path) -> Vec<[String; 3]> {
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(!text.contains(TOKEN), "{text}");
+    let told = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        ["who", "what", "outcome"].map(|name| line[name].as_str().unwrap().to_owned())
+    };
+    text.lines().map(told).collect()
+}
+
+#[tokio::test]
+async fn each_administrative_request_is_in_the_file_and_the_refused_ones_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit");
+    let (proxy, _host, mut client) = start(&[
+        ("TIDEGATE_AUDIT_FILE", path.to_str().unwrap()),
+        ("SPAWN_PROXY_LOGGER_LEVEL", "error"),
+    ])
+    .await;
+    assert_eq!(lines(&path).len(), 0, "calls and registrations are not administration");
+    let joe = format!("/api/v1/system/{SYSTEM}/actors/joe");
+    for (method, rest, token, status) in [
+        ("POST", "joe/checkpoint", Some(TOKEN), 200),
+        ("GET", "joe/revisions/99", Some(TOKEN), 404),
+        ("DELETE", "joe", Some("wrong"), 403),
+        ("POST", "joe/restore?revision=1", None, 403),
+        ("DELETE", "a%0ab%1b%5b2J", None, 403),
+    ] {
+        assert_eq!(ask(&mut client, method, rest, token).await.status, status, "{method} {rest}");
+    }
+    let said = proxy.said(LIMIT).await;
+    let found = lines(&path);
+    let administrator = "127.0.0.1 with the administrator's token";
+    let expected = [
+        (administrator, format!("POST {joe}/checkpoint"), "begun"),
+        (administrator, format!("POST {joe}/checkpoint"), "done"),
+        (administrator, format!("GET {joe}/revisions/99"), "begun"),
+        (administrator, format!("GET {joe}/revisions/99"), "has no revision 99"),
+        ("127.0.0.1", format!("DELETE {joe}"), "refused: the bearer token is not the one"),
+        ("127.0.0.1", format!("POST {joe}/restore?revision=1"), "refused: needs the header"),
+        ("127.0.0.1", joe.replace("joe", "a%0ab%1b%5b2J"), "refused: needs the header"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for ([who, what, outcome], expected) in found.iter().zip(&expected) {
+        assert_eq!(who, expected.0);
+        assert!(what.contains(&expected.1), "{what}");
+        assert!(outcome.contains(expected.2), "{outcome}");
+    }
+    // The log has one line for each, whatever its level.
+    let logged = said.iter().filter(|line| line.contains(" audit: ")).count();
+    assert_eq!(logged, 5, "{said:?}");
+    assert!(!said.iter().any(|line| line.contains(TOKEN)));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_ends_the_start() {
+    let path = "/nowhere/at/all/audit";
+    let settings = [("PROXY_DATABASE_TYPE", "memory"), ("TIDEGATE_AUDIT_FILE", path)];
+    let (code, said) = Proxy::refused(&settings).await;
+    assert_eq!(code, Some(73), "{said}");
+    assert!(said.contains("TIDEGATE_AUDIT_FILE") && said.contains(path), "{said}");
+}
+
+#[test]
+fn a_request_whose_line_cannot_be_written_is_not_carried_out() {
+    run_on_device("1m", "on_a_full_device");
+}
+
+#[tokio::test]
+#[ignore = "fills its device"]
+async fn on_a_full_device() {
+    let here = std::env::current_dir().unwrap();
+    let (path, filler) = (here.join("audit"), here.join("filler"));
+    let (_proxy, _host, mut client) =
+        start(&[("TIDEGATE_AUDIT_FILE", path.to_str().unwrap())]).await;
+    assert_eq!(ask(&mut client, "POST", "joe/checkpoint", Some(TOKEN)).await.status, 200);
+    let mut rest = std::fs::File::create(&filler).unwrap();
+    let filled = std::io::copy(&mut std::io::repeat(0), &mut rest);
+    assert!(filled.is_err(), "the device is full");
+    // What is left of the page of the last line may take some more.
+    let mut refused = 0;
+    for _ in 0..100 {
+        let reply = ask(&mut client, "DELETE", "joe", Some("wrong")).await;
+        if reply.status == 503 {
+            assert_eq!(reply.headers["tidegate-error-source"], "proxy");
+            assert!(String::from_utf8_lossy(&reply.body).contains("TIDEGATE_AUDIT_FILE"));
+            refused += 1;
+        } else {
+            assert_eq!((reply.status, refused), (403, 0));
+        }
+    }
+    assert!(refused > 0);
+    let reply = ask(&mut client, "DELETE", "joe", Some(TOKEN)).await;
+    assert_eq!(reply.status, 503);
+    assert_eq!(client.invoke(&call("joe", ADD)).await.unwrap().0, 200, "calls go on");
+    drop(rest);
+    std::fs::remove_file(&filler).unwrap();
+    let history = ask(&mut client, "GET", "joe/revisions", Some(TOKEN)).await;
+    assert_eq!(history.status, 200);
+    let history: Value = serde_json::from_slice(&history.body).unwrap();
+    assert_eq!(history["revisions"].as_array().unwrap().len(), 1, "it was not deleted");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let last = text.lines().last().unwrap();
+    assert!(serde_json::from_str::<Value>(last).is_ok(), "a torn line is ended: {last}");
+}

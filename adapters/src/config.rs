@@ -16,6 +16,7 @@ mod shares;
 mod reader;
 mod settings;
 mod trust;
+mod secret;
 mod show;
 
 use std::collections::BTreeMap;
@@ -90,7 +91,9 @@ impl Config {
             Some(path) => Some(sources::file(&path)?),
             None => None,
         };
-        sources::resolve(&flags.set, &environment, file.as_ref(), memory::limit_bytes())
+        let config =
+            sources::resolve(&flags.set, &environment, file.as_ref(), memory::limit_bytes())?;
+        config.read_secret_files()
     }
 
     /// Returns the value of a setting and where it comes from.
@@ -103,7 +106,7 @@ impl Config {
 
     /// A text that is never shown.
     pub(crate) fn secret(&self, name: &str) -> Option<String> {
-        self.get(name).value.as_ref().map(ToString::to_string)
+        self.get(name).value.as_ref().and_then(Value::reveal).map(str::to_owned)
     }
 
     /// The values in the types that the stages take.

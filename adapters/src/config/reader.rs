@@ -126,7 +126,7 @@ fn level(given: &str) -> &'static str {
 }
 
 /// Reads values whose kind the table fixes; a test reads them all.
-pub(super) struct Reader<'a>(&'a Config);
+pub(super) struct Reader<'a>(pub(super) &'a Config);
 
 impl Reader<'_> {
     pub(super) fn value(&self, name: &str) -> Option<&Value> {
@@ -248,7 +248,7 @@ impl Reader<'_> {
 
     /// The keys were checked when they were read.
     fn vault(&self) -> Arc<Vault> {
-        let of = |name| self.value(name).map(|keys| forms::parse_keys(&keys.to_string()));
+        let of = |name| self.value(name).and_then(Value::reveal).map(forms::parse_keys);
         let keys = ["SPAWN_STATESTORE_KEY", "TIDEGATE_STATESTORE_OLD_KEYS"].into_iter();
         let keys: Vec<_> = keys.filter_map(of).flat_map(Result::unwrap_or_default).collect();
         Arc::new(Vault::new(&keys))
@@ -284,8 +284,10 @@ impl Reader<'_> {
             hosts: hosts.map(str::to_owned).collect(),
             port: u16::try_from(self.count("PROXY_DATABASE_PORT")).expect("the table bounds it"),
             keyspace: self.text("PROXY_DATABASE_NAME"),
-            credentials: user
-                .map(|user| Credentials { user, secret: self.text("PROXY_DATABASE_SECRET") }),
+            credentials: user.map(|user| Credentials {
+                user,
+                secret: self.0.secret("PROXY_DATABASE_SECRET").unwrap_or_default(),
+            }),
             tls,
             connections: connections.and_then(|count| u32::try_from(count).ok()),
             consistency: forms::consistency(&self.text("TIDEGATE_DATABASE_CONSISTENCY")),

@@ -5,9 +5,8 @@ use std::fmt::Write;
 use super::table::{Default, Setting, TABLE};
 use super::upstream::NO_EFFECT;
 use super::value::Kind;
-use super::{Config, Source};
+use super::{Config, Source, trust};
 
-const MASKED: &str = "(set, masked)";
 const UNSET: &str = "(unset)";
 
 /// The effective settings, one a line, each with its source.
@@ -19,7 +18,6 @@ pub fn effective(config: &Config) -> String {
         }
         let value = match (&effective.value, setting.kind) {
             (None, _) => UNSET.to_owned(),
-            (Some(_), Kind::Secret | Kind::SecretForm(..)) => MASKED.to_owned(),
             // A value without effect may be another program's secret.
             (Some(_), Kind::Ignored(why)) => format!("(set; no effect: {why})"),
             (Some(value), _) => value.to_string(),
@@ -31,6 +29,7 @@ pub fn effective(config: &Config) -> String {
         line(&mut text, format_args!("{name} = {why}    # {}", Source::Environment));
     }
     line(&mut text, format_args!("# {}", config.memory()));
+    line(&mut text, format_args!("# {}", trust::sentence(config)));
     text
 }
 

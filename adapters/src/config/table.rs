@@ -138,6 +138,12 @@ const EFFECTIVE: &[Setting] = &[
         "Bearer token whose holders may do everything. Once it is set, deleting, checkpoints, restoring and reading histories need it, also for local clients.",
     ),
     setting(
+        "TIDEGATE_ADMIN_TOKEN_FILE",
+        Kind::Text,
+        Default::Unset,
+        "A file that holds it, instead.",
+    ),
+    setting(
         "TIDEGATE_TRUSTED_PEERS",
         Kind::Form(
             "networks or addresses separated by commas, such as 10.1.0.0/16",
@@ -262,6 +268,12 @@ const EFFECTIVE: &[Setting] = &[
     ),
     setting("PROXY_DATABASE_USERNAME", Kind::Text, Default::Unset, "User of the database."),
     setting("PROXY_DATABASE_SECRET", Kind::Secret, Default::Unset, "Its password."),
+    setting(
+        "PROXY_DATABASE_SECRET_FILE",
+        Kind::Text,
+        Default::Unset,
+        "A file that holds it, instead.",
+    ),
     setting(
         "PROXY_DATABASE_POOL_SIZE",
         Kind::Count { min: 1, max: 1_000 },
@@ -621,9 +633,21 @@ const EFFECTIVE: &[Setting] = &[
         "Key that seals states at rest; unset: they are kept in the clear.",
     ),
     setting(
+        "SPAWN_STATESTORE_KEY_FILE",
+        Kind::Text,
+        Default::Unset,
+        "A file that holds it, instead.",
+    ),
+    setting(
         "TIDEGATE_STATESTORE_OLD_KEYS",
         Kind::SecretForm("such keys separated by commas", forms::keys),
         Default::Unset,
         "Former keys, that open what they sealed until `tidegate reseal` has been run.",
+    ),
+    setting(
+        "TIDEGATE_STATESTORE_OLD_KEYS_FILE",
+        Kind::Text,
+        Default::Unset,
+        "A file that holds them, instead.",
     ),
 ];

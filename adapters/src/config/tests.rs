@@ -159,6 +159,7 @@ fn secrets_are_masked_and_what_has_no_effect_is_told() {
     let settings = scylla.unwrap().settings().unwrap();
     assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
     assert!(shown.contains("TIDEGATE_ADMIN_TOKEN = (set, masked)    # environment"), "{shown}");
+    assert!(shown.contains("only holders of TIDEGATE_ADMIN_TOKEN may delete"), "{shown}");
     assert!(shown.contains("PROXY_HTTP_PORT = 9001    # default"), "{shown}");
     let without: Vec<_> = config.without_effect().map(|one| (one.setting, one.asks)).collect();
     assert_eq!(without, [("PROXY_CLUSTER_STRATEGY", false)]);

@@ -1,13 +1,40 @@
 //! Trust: the settings that say who may do what, and browsers from where.
 
+use super::Config;
 use super::lists::{parse_names, parse_networks, parse_origins};
 use super::reader::Reader;
+use super::value::Value;
 use crate::ingress::{AdminToken, Trust, UserFunction};
 use crate::net::UNIX_PREFIX;
 
+/// Who may do what, in two sentences.
+pub(super) fn sentence(config: &Config) -> String {
+    let reader = Reader(config);
+    let (trust, machine) = (reader.trust(), reader.user_function());
+    let mut trusted = Vec::new();
+    if trust.loopback {
+        trusted.push("clients over loopback".to_owned());
+    }
+    trusted.push("clients of the Unix socket".to_owned());
+    trusted.extend(machine.map(|machine| format!("the machine {machine} (USER_FUNCTION_HOST)")));
+    trusted.extend(trust.peers.iter().map(|network| format!("{network} (TIDEGATE_TRUSTED_PEERS)")));
+    let administrators = match (&trust.admin_token, trust.loopback) {
+        (Some(_), _) => {
+            trusted.push("holders of TIDEGATE_ADMIN_TOKEN".to_owned());
+            "only holders of TIDEGATE_ADMIN_TOKEN"
+        }
+        (None, true) => "clients of this machine, until TIDEGATE_ADMIN_TOKEN is set",
+        (None, false) => "clients of the Unix socket, until TIDEGATE_ADMIN_TOKEN is set",
+    };
+    format!(
+        "trust: whoever reaches the proxy may invoke and read current states; {} may register and spawn; {administrators} may delete, checkpoint, restore and read histories",
+        trusted.join(", ")
+    )
+}
+
 impl Reader<'_> {
     pub(super) fn trust(&self) -> Trust {
-        let token = self.value("TIDEGATE_ADMIN_TOKEN");
+        let token = self.value("TIDEGATE_ADMIN_TOKEN").and_then(Value::reveal);
         let parsed = |name, parse: fn(&str) -> Result<Vec<String>, String>| {
             parse(&self.text(name)).expect("it was checked")
         };
@@ -15,7 +42,7 @@ impl Reader<'_> {
             loopback: self.switch("TIDEGATE_TRUST_LOOPBACK"),
             peers: parse_networks(&self.text("TIDEGATE_TRUSTED_PEERS")).expect("it was checked"),
             user_function: self.user_function().map(UserFunction::new),
-            admin_token: token.map(|token| AdminToken::new(token.to_string())),
+            admin_token: token.map(AdminToken::new),
             origins: parsed("TIDEGATE_ORIGINS", parse_origins),
             host_names: parsed("TIDEGATE_HOST_NAMES", parse_names),
         }

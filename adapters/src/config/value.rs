@@ -4,6 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
+/// What is shown of a secret.
+pub(super) const MASKED: &str = "(set, masked)";
+
 /// What a setting holds.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -57,8 +62,34 @@ pub enum Value {
     Bytes(u64),
     /// Of a [`Kind::Time`].
     Time(Duration),
+    /// Of a [`Kind::Secret`] or [`Kind::SecretForm`].
+    Secret(Secret),
     /// Of any other kind.
     Text(String),
+}
+
+/// A text that is not shown, and wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(masked)")
+    }
+}
+
+impl Value {
+    fn secret(text: &str) -> Self {
+        Self::Secret(Secret(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The text of a secret.
+    pub(crate) fn reveal(&self) -> Option<&str> {
+        match self {
+            Self::Secret(secret) => Some(secret.0.as_str()),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Value {
@@ -68,6 +99,7 @@ impl fmt::Display for Value {
             Self::Count(count) => count.fmt(f),
             Self::Bytes(bytes) => f.write_str(&bytes_text(*bytes)),
             Self::Time(time) => f.write_str(&time_text(*time)),
+            Self::Secret(_) => f.write_str(MASKED),
             Self::Text(text) => f.write_str(text),
         }
     }
@@ -119,10 +151,10 @@ impl Kind {
                 .parse::<IpAddr>()
                 .map(|address| Value::Text(address.to_string()))
                 .map_err(|_| wrong()),
-            Self::Text | Self::Secret | Self::Ignored(_) => Ok(Value::Text(given.into())),
-            Self::Form(_, check) | Self::SecretForm(_, check) => {
-                check(given).map(|()| Value::Text(given.into()))
-            }
+            Self::Text | Self::Ignored(_) => Ok(Value::Text(given.into())),
+            Self::Secret => Ok(Value::secret(given)),
+            Self::Form(_, check) => check(given).map(|()| Value::Text(given.into())),
+            Self::SecretForm(_, check) => check(given).map(|()| Value::secret(given)),
         }
     }
 

@@ -2,22 +2,22 @@
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
-/// The secret that an administrator sends as `Authorization: Bearer …`.
+/// The secret that an administrator sends as `Authorization: Bearer …`. Wiped when it is dropped.
 #[derive(Clone)]
-pub struct AdminToken(String);
+pub struct AdminToken(Zeroizing<String>);
 
 impl AdminToken {
     /// Wraps a token.
-    pub fn new(token: String) -> Self {
-        Self(token)
+    pub fn new(token: &str) -> Self {
+        Self(Zeroizing::new(token.to_owned()))
     }
 
     /// Compares in constant time: the duration does not show how many bytes match.
     pub(super) fn is(&self, given: &str) -> bool {
-        let (right, given) = (self.0.as_bytes(), given.as_bytes());
-        let differing = right.iter().zip(given).fold(0, |sum, (a, b)| sum | (a ^ b));
-        right.len() == given.len() && std::hint::black_box(differing) == 0
+        self.0.as_bytes().ct_eq(given.as_bytes()).into()
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn only_the_token_itself_is_right() {
-        let token = AdminToken::new("secret".into());
+        let token = AdminToken::new("secret");
         let shown = |token, value: &str| {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
             Shown::of(token, &headers)

@@ -21,7 +21,7 @@ fn asked(asks: Asks, peer: &str, trust: &Trust) -> Result<(), Refused> {
 }
 
 fn with_token() -> Trust {
-    Trust { admin_token: Some(AdminToken::new("secret".into())), ..Trust::default() }
+    Trust { admin_token: Some(AdminToken::new("secret")), ..Trust::default() }
 }
 
 /// All kinds of peers: an untrusted one, a trusted one, three over loopback, and the Unix socket.

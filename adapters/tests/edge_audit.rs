@@ -125,8 +125,8 @@ async fn on_a_full_device() {
         start(&[("TIDEGATE_AUDIT_FILE", path.to_str().unwrap())]).await;
     assert_eq!(ask(&mut client, "POST", "joe/checkpoint", Some(TOKEN)).await.status, 200);
     let mut rest = std::fs::File::create(&filler).unwrap();
-    let filled = std::io::copy(&mut std::io::repeat(0), &mut rest);
-    assert!(filled.is_err(), "the device is full");
+    let copied = std::io::copy(&mut std::io::repeat(0), &mut rest);
+    assert!(copied.is_err(), "the device is full");
     // What is left of the page of the last line may take some more.
     let mut refused = 0;
     for _ in 0..100 {

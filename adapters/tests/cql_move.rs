@@ -65,11 +65,14 @@ async fn fill(dir: &Path) {
         };
         saves.push(Save { rows: rows.map(Box::new), ..save });
     }
-    // An actor that has no state and has seen an effect, and one that is deleted and has not delivered one.
+    // An actor that has no state and has seen an effect, and two that are deleted: with an effect to deliver, and one seen.
     let rows = |number, rows| Save::of_rows(actor(number), epoch, rows);
     entries.push(RegistryChange::Put(Registered::spawned(actor(100), None)));
     saves.push(rows(100, EffectRows { seen: vec![seen("a", 8)], ..EffectRows::default() }));
     saves.push(rows(101, appends(2..3)));
+    saves.push(rows(102, EffectRows { seen: vec![seen("b", 9)], ..EffectRows::default() }));
+    entries
+        .extend([101, 102].map(|number| RegistryChange::Put(Registered::deleted(actor(number)))));
     store.apply(entries).await.unwrap();
     store.save_all(saves).await.into_iter().for_each(Result::unwrap);
     store.close().await.unwrap();

@@ -14,6 +14,7 @@ use metrics::counter;
 use tower::Service;
 use tracing::{debug, info, warn};
 
+use crate::actor::ActorId;
 use crate::call::{Completion, Failed, ParkedWork, Placed, Planned, StageResult, Task};
 use crate::checkpoint::Submit;
 use crate::error::Error;
@@ -269,9 +270,16 @@ impl MaintenanceInner {
         entry.memory.lock().live = None;
         self.lookup.left(entry);
         in_time(self.store.delete(&entry.key)).await?;
-        self.registrar.forget(entry).await?;
+        let has_effects = self.has_effects(&entry.key).await?;
+        self.registrar.forget(entry, has_effects).await?;
         info!(actor = %entry.actor, "deleted");
         Ok(())
+    }
+
+    /// Whether rows of effects are left of an actor: effects that it has not delivered, or that it has seen.
+    async fn has_effects(&self, key: &ActorId) -> Result<bool, Error> {
+        let outbox = in_time(self.store.outbox(key, None, 1)).await?;
+        Ok(!outbox.items.is_empty() || !in_time(self.store.seen(key)).await?.is_empty())
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod entry;
 pub(crate) mod known_host;
 pub(crate) mod reachability;
 pub(crate) mod live_set;
+mod kept_keys;
 pub(crate) mod directory;
 mod plan;
 pub(crate) mod capacity;

@@ -373,7 +373,7 @@ async fn a_host_that_registers_without_an_actor_takes_its_timers_and_channels_an
         RegisteredEntry::Definition(definition) => {
             definition.timers.len() + usize::from(!definition.retired)
         }
-        RegisteredEntry::Spawned { .. } => 0,
+        RegisteredEntry::Spawned { .. } | RegisteredEntry::Deleted(_) => 0,
     };
     let kept = |name: &'static str| {
         let memory = memory.clone();

@@ -4,23 +4,24 @@
 //! {"tidegate_export":{"format":2,"by":"0.1.0","at":"2026-01-31T12:00:00Z","seal":null},"sum":"…"}
 //! {"definition":{"system":"shop","name":"cart","host":"127.0.0.1:8090","retired":false,"raw":"…"},"sum":"…"}
 //! {"spawned":{"system":"shop","name":"cart-1","parent":"cart","revision":null},"sum":"…"}
+//! {"deleted":{"system":"shop","name":"cart-2","parent":"cart"},"sum":"…"}
 //! {"actor":{"system":"shop","name":"cart-1","parent":"cart"},"sum":"…"}
 //! {"revision":{"revision":1,"version":3,"incarnation":1,"epoch":1,"status":"ACTIVATED","at_us":1764000000123456,
 //!              "tags":{},"state":{"type_url":"…","value":"…"}},"sum":"…"}
 //! {"outbox":{"epoch":1,"place":0,"effect":{"epoch":1,"activation":1,"number":0},"record":"…"},"sum":"…"}
 //! {"seen":{"kind":"ACTOR","system":"shop","name":"till","effect":{"epoch":1,"activation":2,"number":0}},"sum":"…"}
 //! {"head":{"revision":1,"version":4,…,"state":null},"sum":"…"}
-//! {"end":{"registered":2,"actors":1,"revisions":1,"outbox":1,"seen":1},"sum":"…"}
+//! {"end":{"registered":3,"actors":1,"revisions":1,"outbox":1,"seen":1},"sum":"…"}
 //! ```
 //! The order is: the header; the registered entries; for each actor its name, its revisions ascending, the
 //! effects in its outbox ascending, the newest effects that it has seen by source, and its head; the end,
 //! with counts. The head is `null` for an actor that has rows of effects only. Values are base64, times are
 //! microseconds since the Unix epoch, numbers are below 2^63, epochs below 2^62. `raw` is the registered `Actor` message.
 //! `key_parent`, in an entry, is the parent under which the actor's state lies, where it is not the entry's
-//! own. If `seal` is set, values of states and records of effects are sealed (see
+//! own. `deleted` is the key of a deleted actor of which rows of effects are left. If `seal` is set, values of states and records of effects are sealed (see
 //! [`Vault`](crate::store::Vault)), and `seal` is a text sealed with the same key.
 //!
-//! Format 1 has neither `outbox` nor `seen`, and a list `outbox` in each head, which nothing ever filled.
+//! Format 1 has neither `deleted`, `outbox` nor `seen`, and a list `outbox` in each head, which nothing ever filled.
 //!
 //! `sum` is the last member of a line: XXH3-64, in hex, of the line's bytes before `,"sum"`. Its seed is
 //! the sum of the line before (0 for the first line), so a changed, lost or moved line is detected. A file
@@ -38,7 +39,7 @@ use tidegate_stages::state::{self, ActorState, Any, Tags, Timestamp};
 
 use crate::store::{SealError, Vault};
 pub(super) use effects::{outbox_in, outbox_out, seen_in, seen_out};
-pub(super) use registered::{definition_in, registered_out, spawned_in};
+pub(super) use registered::{definition_in, deleted_in, registered_out, spawned_in};
 
 /// The format that this version writes; also the newest that it reads.
 pub(super) const FORMAT: u32 = 2;
@@ -52,6 +53,7 @@ pub(super) enum Line {
     TidegateExport(Header),
     Definition(registered::Definition),
     Spawned(registered::Spawned),
+    Deleted(registered::Deleted),
     Actor(Actor),
     Revision(Revision),
     Outbox(effects::Outbox),

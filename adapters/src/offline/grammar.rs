@@ -94,9 +94,12 @@ impl Grammar {
             Line::Spawned(line) => self.registered(format::spawned_in(line)),
             Line::Actor(line) => self.actor(format::actor_in(line)),
             Line::Revision(line) => self.revision(format::revision_in(line, seal)?),
-            Line::Outbox(_) | Line::Seen(_) | Line::Head(None) if self.format < 2 => {
+            Line::Deleted(_) | Line::Outbox(_) | Line::Seen(_) | Line::Head(None)
+                if self.format < 2 =>
+            {
                 Err("is no line of format 1".into())
             }
+            Line::Deleted(line) => self.registered(format::deleted_in(line)),
             Line::Outbox(line) => self.outbox(format::outbox_in(line, seal)?),
             Line::Seen(line) => self.seen(format::seen_in(line)),
             Line::Head(Some(line)) => self.head(Some(format::head_in(line, seal)?)),

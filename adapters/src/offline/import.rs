@@ -7,12 +7,12 @@
 
 mod actor;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 
 use tidegate_pipeline::randomness::Seeded;
-use tidegate_stages::ports::{Registered, Registry, RegistryChange, StateStore};
+use tidegate_stages::ports::{Registered, RegisteredEntry, Registry, RegistryChange, StateStore};
 
 use super::check::Checked;
 use super::format::{Counts, Seal};
@@ -72,8 +72,8 @@ struct Job<'a> {
     under_way: Writes,
     /// Registered entries to be applied.
     entries: Vec<RegistryChange>,
-    /// With `merge`: (system, name) of entries registered before the import.
-    registered: HashSet<(String, String), Seeded>,
+    /// With `merge`: what was registered before the import, by (system, name), and whether it is only the key of a deleted actor.
+    registered: HashMap<(String, String), bool, Seeded>,
     open: Option<Open>,
     noted_at: u64,
 }
@@ -101,7 +101,7 @@ pub async fn import(
         may_hold_rows,
         under_way: Writes::new(WINDOW_BYTES),
         entries: Vec::new(),
-        registered: HashSet::default(),
+        registered: HashMap::default(),
         open: None,
         noted_at: unfinished.mark().offset,
         unfinished,
@@ -146,6 +146,14 @@ async fn begin(
     Ok((unfinished, false))
 }
 
+fn name(one: &Registered) -> (String, String) {
+    (one.id().system.clone(), one.id().name.clone())
+}
+
+fn is_deleted(one: &Registered) -> bool {
+    matches!(one.entry, RegisteredEntry::Deleted(_))
+}
+
 impl Job<'_> {
     async fn run(
         mut self,
@@ -155,8 +163,7 @@ impl Job<'_> {
         if self.unfinished.merge {
             let loading = OfflineError::store("what is registered");
             let loaded = self.registry.load().await.map_err(loading)?;
-            let key = |entry: &Registered| (entry.id().system.clone(), entry.id().name.clone());
-            self.registered = loaded.iter().map(key).collect();
+            self.registered = loaded.iter().map(|one| (name(one), is_deleted(one))).collect();
         }
         let path = &import.file.path;
         let file = File::open(path).map_err(OfflineError::file(path))?;
@@ -193,8 +200,9 @@ impl Job<'_> {
     async fn take(&mut self, item: Item) -> Result<(), OfflineError> {
         match item {
             Item::Registered(entry) => {
-                let id = entry.id();
-                if !self.registered.contains(&(id.system.clone(), id.name.clone())) {
+                // Only what is registered takes the place of a deleted actor.
+                let former = self.registered.get(&name(&entry)).copied();
+                if former.is_none_or(|was_deleted| was_deleted && !is_deleted(&entry)) {
                     self.entries.push(RegistryChange::Put(entry));
                 }
                 if self.entries.len() >= ENTRIES { self.register().await } else { Ok(()) }

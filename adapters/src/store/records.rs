@@ -247,6 +247,10 @@ pub(super) fn encode_registered(entry: &Registered) -> Vec<u8> {
                 revision: *revision,
             })
         }
+        RegisteredEntry::Deleted(key) => {
+            let ActorId { name, system, parent } = ActorId::clone(key);
+            stored::registered::Entry::Deleted(stored::Deleted { name, system, parent })
+        }
     };
     encode(&stored::Registered { entry: Some(entry), key_parent })
 }
@@ -267,6 +271,9 @@ pub(super) fn decode_registered(
         Some(stored::registered::Entry::Spawned(kept)) => {
             let id = ActorId { name: kept.name, system: kept.system, parent: kept.parent };
             Registered::spawned(Arc::new(id), kept.revision)
+        }
+        Some(stored::registered::Entry::Deleted(stored::Deleted { name, system, parent })) => {
+            Registered::deleted(Arc::new(ActorId { name, system, parent }))
         }
         None => return Err("an entry of the registry that this version does not know".into()),
     };

@@ -102,6 +102,7 @@ pub(crate) async fn fill(dir: &Path) {
         Registered::spawned(joe(), None),
         Registered::spawned(id("shop", "till", "cart"), None),
         moved,
+        Registered::deleted(id("shop", "gone", "cart")),
     ];
     store.apply(entries.into_iter().map(RegistryChange::Put).collect()).await.unwrap();
     let head = |revision| Head {

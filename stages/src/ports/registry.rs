@@ -31,6 +31,9 @@ pub enum RegisteredEntry {
         /// Revision that the first activation loads, if any.
         revision: Option<u64>,
     },
+    /// A spawned actor that was deleted and whose rows of effects are left, which it goes on with when it is spawned again
+    /// (decision 48): its key.
+    Deleted(Arc<ActorId>),
 }
 
 impl Registered {
@@ -45,11 +48,16 @@ impl Registered {
         Self { key: id.clone(), entry: RegisteredEntry::Spawned { id, revision } }
     }
 
+    /// What stays registered of an actor that was deleted.
+    pub fn deleted(key: Arc<ActorId>) -> Self {
+        Self { entry: RegisteredEntry::Deleted(key.clone()), key }
+    }
+
     /// The identity of the entry.
     pub fn id(&self) -> &ActorId {
         match &self.entry {
             RegisteredEntry::Definition(definition) => &definition.id,
-            RegisteredEntry::Spawned { id, .. } => id,
+            RegisteredEntry::Spawned { id, .. } | RegisteredEntry::Deleted(id) => id,
         }
     }
 }

@@ -64,7 +64,9 @@ impl NewNames {
         for write in &plan.writes {
             let RegistryChange::Put(one) = write else { continue };
             let id = one.id();
-            if directory.find(&id.system, &id.name).is_none() {
+            let is_counted = directory.find(&id.system, &id.name).is_some()
+                || directory.kept_key(&id.system, &id.name).is_some();
+            if !is_counted {
                 *by_system.entry(&id.system).or_default() += 1;
             }
         }

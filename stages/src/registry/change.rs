@@ -26,8 +26,8 @@ pub(super) enum Asked {
     Register(Registration),
     /// Store spawned identities.
     Spawn(Spawn),
-    /// Remove a spawned identity.
-    Forget(Arc<Entry>),
+    /// Remove a spawned identity; with `keeps_key` its key stays.
+    Forget { entry: Arc<Entry>, keeps_key: bool },
 }
 
 /// A change that waits.
@@ -69,7 +69,7 @@ impl Asked {
                 registration.definitions.iter().map(|one| of_id(&one.id) + 2 * one.raw.len()).sum()
             }
             Self::Spawn(spawn) => spawn.actors.iter().map(of_id).sum(),
-            Self::Forget(_) => 0,
+            Self::Forget { .. } => 0,
         };
         WEIGHT + bytes
     }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
 use crate::registry::entry::{Entry, Hosted, Source};
+use crate::registry::kept_keys::KeptKeys;
 use crate::registry::known_host::KnownHost;
 use crate::registry::live_set::{LiveSet, is_sparse};
 
@@ -22,11 +23,12 @@ pub(crate) struct Directory {
     host_limits: Mutex<HostLimits>,
     /// The actors in memory.
     pub(crate) live: LiveSet,
+    kept_keys: KeptKeys,
     registered: Mutex<Registered>,
     began: Instant,
 }
 
-/// How many entries there are.
+/// How many entries and kept keys there are.
 #[derive(Debug, Default)]
 struct Registered {
     by_system: HashMap<String, usize>,
@@ -77,6 +79,7 @@ impl Directory {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             host_limits: Mutex::default(),
             live: LiveSet::default(),
+            kept_keys: KeptKeys::default(),
             registered: Mutex::default(),
             began: Instant::now(),
         }
@@ -125,7 +128,9 @@ impl Directory {
             former.uncount_instance();
             return entry.clone();
         }
-        self.registered.lock().add(&id.system);
+        if !self.kept_keys.remove(&id) {
+            self.registered.lock().add(&id.system);
+        }
         let actor = ActorRef::new(&id.system, &id.name);
         let entry = Arc::new(Entry::new(actor, key, id, source));
         shard.insert_unique(hash, entry.clone(), |entry| entry.actor.precomputed_hash());
@@ -149,17 +154,30 @@ impl Directory {
         }
     }
 
-    /// How many entries a system has.
+    /// Keeps the key of a deleted actor, which stays counted as registered.
+    pub(crate) fn keep_key(&self, key: Arc<ActorId>) {
+        let system = key.system.clone();
+        if self.kept_keys.add(key) {
+            self.registered.lock().add(&system);
+        }
+    }
+
+    /// The key with which an actor that is not registered goes on: it was deleted, and rows of effects are left.
+    pub(crate) fn kept_key(&self, system: &str, name: &str) -> Option<Arc<ActorId>> {
+        self.kept_keys.find(system, name)
+    }
+
+    /// How many entries and kept keys a system has.
     pub(crate) fn registered_in(&self, system: &str) -> usize {
         self.registered.lock().by_system.get(system).copied().unwrap_or_default()
     }
 
-    /// How many entries there are.
+    /// How many entries and kept keys there are.
     pub(crate) fn registered(&self) -> usize {
         self.registered.lock().all
     }
 
-    /// The systems that have more than so many entries.
+    /// The systems that have more than so many entries and kept keys.
     pub(crate) fn systems_above(&self, bound: usize) -> Vec<(String, usize)> {
         let registered = self.registered.lock();
         let above = registered.by_system.iter().filter(|(_, count)| **count > bound);

@@ -27,11 +27,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Adds an entry to be stored. An actor that is registered already goes on with the key of its state.
+    /// Adds an entry to be stored. An actor that is registered already, or that was deleted and whose key is kept, goes on with
+    /// its key.
     fn put(&mut self, directory: &Directory, mut one: Registered) {
         let id = one.id();
         if let Some(known) = directory.find(&id.system, &id.name) {
             one.key = known.key.clone();
+        } else if let Some(kept) = directory.kept_key(&id.system, &id.name) {
+            one.key = kept;
         }
         self.writes.push(RegistryChange::Put(one));
     }
@@ -157,8 +160,8 @@ pub(super) fn spawned(
 }
 
 /// Plans the removal of a spawned identity. A host's own definition stays, and so does an actor that others were spawned
-/// from.
-pub(super) fn forget(entry: &Entry) -> Plan {
+/// from. With `keeps_key` the key stays registered.
+pub(super) fn forget(entry: &Entry, keeps_key: bool) -> Plan {
     let mut plan = Plan::default();
     if matches!(entry.source(), Source::Defined(_)) {
         return plan;
@@ -166,6 +169,8 @@ pub(super) fn forget(entry: &Entry) -> Plan {
     let instances = entry.instances();
     if instances > 0 {
         info!(actor = %entry.actor, instances, "others were spawned from it: it stays registered");
+    } else if keeps_key {
+        plan.writes.push(RegistryChange::Put(Registered::deleted(entry.key.clone())));
     } else {
         plan.writes.push(RegistryChange::Remove(entry.id()));
     }

@@ -102,8 +102,9 @@ impl Registrar {
         self.spawn_one(ActorId::clone(&removed.id())).await
     }
 
-    /// Removes a spawned identity. A host's own definition stays, and so does an actor that others were spawned from.
-    pub(crate) async fn forget(&self, entry: &Arc<Entry>) -> Result<(), Error> {
-        self.changes.put(Asked::Forget(entry.clone())).await.map(drop)
+    /// Removes a spawned identity; with `keeps_key` its key stays, for when it is spawned again. A host's own definition
+    /// stays, and so does an actor that others were spawned from.
+    pub(crate) async fn forget(&self, entry: &Arc<Entry>, keeps_key: bool) -> Result<(), Error> {
+        self.changes.put(Asked::Forget { entry: entry.clone(), keeps_key }).await.map(drop)
     }
 }

@@ -69,7 +69,7 @@ impl Asked {
         match self {
             Self::Register(_) => None,
             Self::Spawn(spawn) => Some(spawn.actors.iter().flat_map(of).collect()),
-            Self::Forget(entry) => Some(of(&entry.id()).into()),
+            Self::Forget { entry, .. } => Some(of(&entry.id()).into()),
         }
     }
 }

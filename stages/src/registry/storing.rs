@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tower::Service;
 use tracing::warn;
 
-use crate::actor::Definition;
+use crate::actor::{ActorId, Definition};
 use crate::error::Error;
 use crate::placement::Mailboxes;
 use crate::ports::{Registered, RegisteredEntry, Registry, RegistryChange, StoreError};
@@ -45,9 +45,9 @@ impl Storing {
     pub(crate) async fn recall(&self) -> Result<usize, Error> {
         let all = self.0.registry.load().await?;
         let count = all.len();
-        let (definitions, mut spawned): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|one| matches!(one.entry, RegisteredEntry::Definition(_)));
-        for one in definitions {
+        let is_spawned = |one: &Registered| matches!(one.entry, RegisteredEntry::Spawned { .. });
+        let (mut spawned, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_spawned);
+        for one in others {
             self.0.adopt(one);
         }
         // An instance may itself be a parent, so parents are added first, in any order of loading.
@@ -100,7 +100,7 @@ impl StoringInner {
             Asked::Register(registration) => check_host(&self.directory, &registration.host)
                 .and_then(|()| plan::registration(&self.directory, registration)),
             Asked::Spawn(spawn) => plan::spawn(&self.directory, spawn),
-            Asked::Forget(entry) => Ok(plan::forget(&entry)),
+            Asked::Forget { entry, keeps_key } => Ok(plan::forget(&entry, keeps_key)),
         };
         let fits = |plan: Plan| {
             new_names.add(&plan, &self.directory, self.bounds)?;
@@ -168,11 +168,7 @@ impl StoringInner {
         for write in writes {
             match write {
                 RegistryChange::Put(one) => entries.extend(self.adopt(one)),
-                RegistryChange::Remove(id) => {
-                    if let Some(entry) = self.directory.find(&id.system, &id.name) {
-                        self.directory.remove(&entry);
-                    }
-                }
+                RegistryChange::Remove(id) => self.remove(&id),
             }
         }
         entries.extend(known);
@@ -190,7 +186,13 @@ impl StoringInner {
         entries
     }
 
-    /// Adds one registered entry to the directory. Returns `None` when its parent is missing.
+    fn remove(&self, id: &ActorId) {
+        if let Some(entry) = self.directory.find(&id.system, &id.name) {
+            self.directory.remove(&entry);
+        }
+    }
+
+    /// Adds one registered entry to the directory. Returns `None` when its parent is missing, and of a deleted actor.
     fn adopt(&self, one: Registered) -> Option<Arc<Entry>> {
         let key = one.key;
         match one.entry {
@@ -202,6 +204,11 @@ impl StoringInner {
             RegisteredEntry::Spawned { id, revision } => {
                 let parent = self.directory.find(&id.system, &id.parent)?;
                 Some(self.directory.put_with_key(key, id, Source::Spawned { parent, revision }))
+            }
+            RegisteredEntry::Deleted(key) => {
+                self.remove(&key);
+                self.directory.keep_key(key);
+                None
             }
         }
     }

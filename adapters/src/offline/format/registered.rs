@@ -35,6 +35,15 @@ pub(in crate::offline) struct Spawned {
     key_parent: Option<String>,
 }
 
+/// An actor that was deleted, and whose rows of effects are left.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::offline) struct Deleted {
+    system: String,
+    name: String,
+    parent: String,
+}
+
 pub(in crate::offline) fn registered_out(entry: &Registered) -> Line {
     let key_parent = (entry.key.parent != entry.id().parent).then(|| entry.key.parent.clone());
     match &entry.entry {
@@ -60,6 +69,10 @@ pub(in crate::offline) fn registered_out(entry: &Registered) -> Line {
             revision: *revision,
             key_parent,
         }),
+        RegisteredEntry::Deleted(key) => {
+            let ActorId { name, system, parent } = ActorId::clone(key);
+            Line::Deleted(Deleted { system, name, parent })
+        }
     }
 }
 
@@ -79,6 +92,11 @@ pub(in crate::offline) fn definition_in(line: Definition) -> Result<Registered, 
 pub(in crate::offline) fn spawned_in(line: Spawned) -> Registered {
     let id = ActorId { name: line.name, system: line.system, parent: line.parent };
     with_key(Registered::spawned(Arc::new(id), line.revision), line.key_parent)
+}
+
+pub(in crate::offline) fn deleted_in(line: Deleted) -> Registered {
+    let Deleted { system, name, parent } = line;
+    Registered::deleted(Arc::new(ActorId { name, system, parent }))
 }
 
 fn with_key(entry: Registered, key_parent: Option<String>) -> Registered {

@@ -51,7 +51,7 @@ fn retired(registered: Registered) -> Registered {
         RegisteredEntry::Definition(definition) => {
             Registered::definition(Arc::new(definition.retire()))
         }
-        RegisteredEntry::Spawned { .. } => registered,
+        RegisteredEntry::Spawned { .. } | RegisteredEntry::Deleted(_) => registered,
     }
 }
 
@@ -89,7 +89,7 @@ pub async fn what_was_put_is_loaded_whole(subject: impl Subject) {
         // Their parents have changed since their states were first written.
         Registered { key: id("s", "e", ""), ..spawned("s", "e", "a", None) },
         Registered { key: id("s", "f", "a"), ..definition("s", "f", "127.0.0.1:8090") },
-        of_hosts("s", "g", ["https://a:8443", "unix:/run/host.sock", "127.0.0.1:8090"]),
+        Registered::deleted(id("s", "g", "a")),
     ];
     put(&registry, &entries).await;
     assert_eq!(loaded(&registry).await, entries);

@@ -1,0 +1,119 @@
+//! A deleted actor of which rows of effects are left goes on with its key when it is spawned again (decision 48).
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use support::*;
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::error::ErrorKind;
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::outbox::EffectRows;
+use tidegate_stages::ports::{Registered, Registry, Save, StateStore};
+use tidegate_stages::testkit::conformance::effects::{appends, seen};
+use tidegate_stages::topology::Settings;
+
+async fn restarted(world: World) -> World {
+    let memory = world.memory.clone();
+    assert!(world.mesh.drain(Duration::from_secs(5)).await);
+    world_with(counter(), Settings::default(), memory).await
+}
+
+fn key(parent: &str) -> Arc<ActorId> {
+    Arc::new(stored_id("joe", parent))
+}
+
+/// Writes rows of effects of an actor, which no action can ask for yet.
+async fn put_rows(memory: &MemoryStore, actor: &Arc<ActorId>, rows: EffectRows) {
+    let save = Save::of_rows(actor.clone(), u64::MAX >> 1, rows);
+    memory.save_all(vec![save]).await.pop().unwrap().unwrap();
+}
+
+async fn registered(memory: &MemoryStore, name: &str) -> Option<Registered> {
+    let all = Registry::load(memory).await.unwrap();
+    all.into_iter().find(|one| one.id().name == name)
+}
+
+async fn has_head(memory: &MemoryStore, parent: &str) -> bool {
+    StateStore::load(memory, &key(parent)).await.unwrap().is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_spawned_again_under_another_parent_goes_on_with_its_key() {
+    for rows in [appends(0..1), EffectRows { seen: vec![seen("moe", 7)], ..EffectRows::default() }]
+    {
+        for (restarts_deleted, restarts_spawned) in [(false, true), (true, false), (true, true)] {
+            let mut world = world(counter()).await;
+            world.register(vec![definition("template"), definition("other")]).await.unwrap();
+            world.spawn("joe", "template").await.unwrap();
+            assert_eq!(world.add("joe").await.unwrap(), 1);
+            put_rows(&world.memory, &key("template"), rows.clone()).await;
+            world.mesh.delete("s", "joe").await.unwrap();
+            assert_eq!(
+                registered(&world.memory, "joe").await,
+                Some(Registered::deleted(key("template")))
+            );
+            if restarts_deleted {
+                world = restarted(world).await;
+            }
+            assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
+            world.spawn("joe", "other").await.unwrap();
+            if restarts_spawned {
+                world = restarted(world).await;
+            }
+            assert_eq!(world.add("joe").await.unwrap(), 1, "its state is gone");
+            let (memory, kept) = (&world.memory, key("template"));
+            assert!(has_head(memory, "template").await && !has_head(memory, "other").await);
+            assert_eq!(memory.seen(&kept).await.unwrap(), rows.seen);
+            assert_eq!(memory.outbox(&kept, None, 9).await.unwrap().items, rows.appends);
+            let spawned = registered(memory, "joe").await.unwrap();
+            assert_eq!((spawned.id().parent.as_str(), &spawned.key), ("other", &kept));
+            // A delete of the spawned again keeps it, too; and so does a definition of that name.
+            world.mesh.delete("s", "joe").await.unwrap();
+            world.register(vec![definition("joe")]).await.unwrap();
+            assert_eq!(world.add("joe").await.unwrap(), 1);
+            assert!(
+                has_head(&world.memory, "template").await && !has_head(&world.memory, "").await
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_of_a_deleted_actor_without_rows() {
+    let world = world(counter()).await;
+    world.register(vec![definition("template"), definition("other")]).await.unwrap();
+    world.spawn("joe", "template").await.unwrap();
+    put_rows(&world.memory, &key("template"), appends(0..1)).await;
+    let delivered = appends(0..1).appends.iter().map(|row| row.key).collect();
+    let delivered = EffectRows { acknowledged: delivered, ..EffectRows::default() };
+    put_rows(&world.memory, &key("template"), delivered).await;
+    world.mesh.delete("s", "joe").await.unwrap();
+    assert_eq!(registered(&world.memory, "joe").await, None);
+    world.spawn("joe", "other").await.unwrap();
+    world.add("joe").await.unwrap();
+    assert!(has_head(&world.memory, "other").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_key_counts_as_registered_and_its_actor_finds_its_capacity_again() {
+    let mut settings = Settings::default();
+    settings.registry.system = 3;
+    let memory = MemoryStore::new();
+    let mut world = world_with(counter(), settings.clone(), memory.clone()).await;
+    world.register(vec![definition("template"), definition("other")]).await.unwrap();
+    world.spawn("joe", "template").await.unwrap();
+    put_rows(&memory, &key("template"), appends(0..1)).await;
+    world.mesh.delete("s", "joe").await.unwrap();
+    for _ in 0..2 {
+        let full = world.spawn("moe", "template").await.unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::Overloaded, "{full}");
+        world.mesh.drain(Duration::from_secs(5)).await;
+        world = world_with(counter(), settings.clone(), memory.clone()).await;
+    }
+    world.spawn("joe", "other").await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+    assert!(world.spawn("moe", "template").await.is_err());
+}

@@ -6,6 +6,7 @@
 //! write does not need it.
 
 mod activate;
+mod take_over;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

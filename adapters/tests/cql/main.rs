@@ -14,6 +14,7 @@ mod reading;
 mod registry;
 mod server;
 mod store;
+mod take_over;
 mod wire;
 
 use std::sync::Arc;

@@ -48,7 +48,9 @@ impl Inner {
             if is_first {
                 self.retry_budgets.store.deposit();
             }
-            self.load_stored(entry, &spec, &incarnation).await?
+            let live = self.load_stored(entry, &spec, &incarnation).await?;
+            entry.owned_under.store(epoch, Ordering::Relaxed);
+            live
         } else {
             Live::fresh(incarnation.clone(), &spec.hosted.definition, false)
         });
@@ -67,23 +69,27 @@ impl Inner {
         Ok(CheckedOut { entry: entry.clone(), spec, live })
     }
 
-    /// Loads what the store has of an actor. After a crash the head is written again under the epoch of this start, so that
-    /// no late write of the former start can replace it. A missing revision is appended again, even after an orderly
-    /// deactivation: the former start may have been killed before it wrote the revision (decisions 14 and 16).
+    /// Loads what the store has of an actor. After a crash the head is written once more under this start's epoch, so
+    /// that nothing of the former start can come after it; where there are rows of effects, they are [taken over](super::take_over)
+    /// with it. A revision that is missing is appended again, also after an orderly end: the former start may have been
+    /// killed before it wrote the revision (decisions 14 and 16).
     async fn load_stored(
         &self,
         entry: &Entry,
         spec: &Spec,
         incarnation: &Arc<Incarnation>,
     ) -> Result<Live, Halt> {
-        let Some(head) = self.read(self.store.load(&entry.key)).await? else {
+        let head = self.read(self.store.load(&entry.key)).await?;
+        let taken_over = self.take_over(entry, incarnation.epoch).await?;
+        let was_taken_over = taken_over.is_some();
+        let Some(head) = taken_over.map_or(head, |taken_over| taken_over.head) else {
             return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition, true));
         };
         entry.newest_record_us.fetch_max(head.at.0, Ordering::Relaxed);
         // An orderly end under this epoch was acknowledged, its revision included.
         let is_older = head.epoch != incarnation.epoch;
         let was_active = head.status != Status::Deactivated;
-        if !is_older && !was_active {
+        if !is_older && !was_taken_over && !was_active {
             return Ok(Live::loaded(incarnation.clone(), head, None));
         }
         let mut newest = None;
@@ -105,10 +111,17 @@ impl Inner {
     /// Makes a save durable before any turn sees its content.
     async fn write(&self, save: Save) -> Result<(), Halt> {
         let saving = self.store.save_all(vec![save]);
-        let answer = in_time(async { saving.await.pop().unwrap_or_else(no_answer) });
-        let written = answer.await;
+        self.written(async { saving.await.pop().unwrap_or_else(no_answer) }).await
+    }
+
+    /// What a write that is part of a load comes to, in time. The store's breaker learns of it.
+    pub(super) async fn written<T>(
+        &self,
+        writing: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Halt> {
+        let written = in_time(writing).await;
         match &written {
-            Ok(()) => self.store_breaker.record_success(Access::Write),
+            Ok(_) => self.store_breaker.record_success(Access::Write),
             // It is part of a load.
             Err(error) => self.store_breaker.record_failure(Access::Read, error),
         }

@@ -109,6 +109,8 @@ pub(crate) struct Entry {
     pub(crate) memory: Mutex<Memory>,
     /// Time of the newest record, in microseconds since 1970; a record never gets an earlier one.
     pub(crate) newest_record_us: AtomicU64,
+    /// The epoch under which it was loaded, its rows of effects taken over.
+    pub(crate) owned_under: AtomicU64,
     /// How long its turns take.
     pub(crate) mean_turn: MeanTurn,
     /// Size of its last state in memory.
@@ -149,6 +151,7 @@ impl Entry {
             registered: RwLock::new((id, source)),
             memory: Mutex::default(),
             newest_record_us: AtomicU64::new(0),
+            owned_under: AtomicU64::new(0),
             mean_turn: MeanTurn::default(),
             state_bytes: AtomicUsize::new(0),
             held_places: Held::default(),

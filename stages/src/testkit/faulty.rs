@@ -55,6 +55,7 @@ impl fmt::Debug for Held {
 struct Script {
     saves: VecDeque<SaveFault>,
     loads: VecDeque<StoreError>,
+    take_overs: VecDeque<StoreError>,
     refusing: Option<StoreError>,
     refusing_saves: Option<StoreError>,
     holding: bool,
@@ -77,6 +78,7 @@ pub struct FaultyStore {
     saves: AtomicUsize,
     entries: AtomicUsize,
     loads: AtomicUsize,
+    take_overs: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -88,6 +90,7 @@ impl FaultyStore {
             saves: AtomicUsize::new(0),
             entries: AtomicUsize::new(0),
             loads: AtomicUsize::new(0),
+            take_overs: AtomicUsize::new(0),
         }
     }
 
@@ -104,6 +107,11 @@ impl FaultyStore {
     /// Queues an error for the next `load` of a head that has none.
     pub fn fail_next_load(&self, error: StoreError) {
         self.script.lock().loads.push_back(error);
+    }
+
+    /// Queues an error for the next `take_over` that has none; nothing is taken over.
+    pub fn fail_next_take_over(&self, error: StoreError) {
+        self.script.lock().take_overs.push_back(error);
     }
 
     /// Whether every `load` of a head answers this error from now on.
@@ -150,6 +158,11 @@ impl FaultyStore {
     /// Number of heads in all calls of `save`.
     pub fn entries(&self) -> usize {
         self.entries.load(Ordering::SeqCst)
+    }
+
+    /// Number of calls of `take_over`.
+    pub fn take_overs(&self) -> usize {
+        self.take_overs.load(Ordering::SeqCst)
     }
 
     /// Number of loads of a head.
@@ -305,7 +318,12 @@ impl StateStore for FaultyStore {
         actor: Arc<ActorId>,
         epoch: u64,
     ) -> BoxFuture<'static, Result<TakenOver, StoreError>> {
-        self.below.take_over(actor, epoch)
+        self.take_overs.fetch_add(1, Ordering::SeqCst);
+        let fault = self.script.lock().take_overs.pop_front();
+        match fault {
+            Some(error) => ready(Err(error)).boxed(),
+            None => self.below.take_over(actor, epoch),
+        }
     }
 
     fn delete(&self, actor: &ActorId) -> BoxFuture<'static, Result<(), StoreError>> {

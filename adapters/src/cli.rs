@@ -21,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::{self, StartError};
 use crate::config::{self, Config, Flags};
+#[cfg(feature = "demo")]
 use crate::demo;
 use crate::log;
 
@@ -37,17 +38,17 @@ An actor mesh proxy: a drop-in replacement for the Spawn 1.3 sidecar.
 A program written with a Spawn SDK (Node, Go, Python, Rust) registers its actors here and is called
 back, one invocation per actor at a time, with the actor's state, which is kept on disk.";
 
-const AFTER: &str = "\
-Start here:
-  tidegate demo                        see it work, nothing needed
-  tidegate serve                       the proxy, on port 9001, calling a host on port 8090
+const DEMO: &str = "  tidegate demo                        see it work, nothing needed\n";
+
+const START_HERE: &str =
+    "  tidegate serve                       the proxy, on port 9001, calling a host on port 8090
   USER_FUNCTION_PORT=8091 tidegate serve
                                        the same for a Python host; settings are in the environment
   tidegate config                      every setting that is in effect, and where it comes from
   curl localhost:9001/health           is it up?";
 
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version = VERSION, about = ABOUT, after_help = AFTER)]
+#[command(name = "tidegate", version = VERSION, about = ABOUT, after_help = start_here())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -67,7 +68,9 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+    #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
+    #[cfg(feature = "demo")]
     #[command(hide = true)]
     DemoPart(demo::PartArgs),
     /// Removes an actor of a running proxy: its state, history and registration
@@ -86,6 +89,10 @@ enum Command {
     Reseal(reseal::ResealArgs),
 }
 
+fn start_here() -> String {
+    format!("Start here:\n{}{START_HERE}", if cfg!(feature = "demo") { DEMO } else { "" })
+}
+
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
@@ -94,9 +101,11 @@ pub fn run() -> ExitCode {
         Command::Serve(flags) => serve(&flags),
         Command::Config { markdown: true, .. } => print(&config::markdown()),
         Command::Config { flags, .. } => show(&flags),
+        #[cfg(feature = "demo")]
         Command::Demo(args) => {
             on_runtime(async { demo::run(args).await.map_err(StartError::Demo) })
         }
+        #[cfg(feature = "demo")]
         Command::DemoPart(part) => on_runtime(async { Ok(demo::part(part).await?) }),
         Command::Delete(delete) => on_runtime(delete.run()),
         Command::State(state) => on_runtime(state.run()),

@@ -27,6 +27,7 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }
 
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod metrics;
 pub mod store;

@@ -3,6 +3,8 @@
 mod access;
 mod checks;
 mod embedded;
+mod cql_options;
+#[cfg(feature = "scylla")]
 mod cql;
 mod notes;
 mod records;
@@ -10,7 +12,9 @@ mod vault;
 
 pub use access::Access;
 pub use checks::{Checked, KeyError, check, note_current, only_current};
-pub use cql::{Consistency, CqlOpenError, CqlOptions, CqlStore, Credentials, Replication, Tls};
+#[cfg(feature = "scylla")]
+pub use cql::{CqlOpenError, CqlStore};
+pub use cql_options::{Consistency, CqlOptions, Credentials, Replication, Tls};
 pub use embedded::{Damage, EmbeddedStore, FORMAT, FreeSpace, OpenError, Options, SYNCED};
 pub use notes::Notes;
 pub use records::DecodeDefinition;

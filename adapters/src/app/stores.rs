@@ -9,14 +9,15 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::StartError;
-use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::offline;
-use crate::store::{
-    Access, CqlOpenError, CqlOptions, CqlStore, EmbeddedStore, KeyError, Notes, OpenError, Options,
-    SYNCED, Vault,
-};
+use crate::store::{Access, EmbeddedStore, KeyError, Notes, OpenError, Options, SYNCED, Vault};
 use crate::wire;
+#[cfg(feature = "scylla")]
+use crate::{
+    clock::SystemClock,
+    store::{CqlOpenError, CqlOptions, CqlStore},
+};
 
 /// How long the close may take when a check fails after the store was opened.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -65,6 +66,7 @@ impl Purpose {
 #[derive(Debug, Clone)]
 enum Kind {
     Embedded(Arc<EmbeddedStore>),
+    #[cfg(feature = "scylla")]
     Cql(CqlStore),
     Memory,
 }
@@ -124,6 +126,9 @@ async fn connect(settings: &Settings, access: Access) -> Result<OpenStore, Start
                 kind: Kind::Embedded(store),
             })
         }
+        #[cfg(not(feature = "scylla"))]
+        Database::Scylla(_) => Err(StartError::Usage("this build has no CQL store".into())),
+        #[cfg(feature = "scylla")]
         Database::Scylla(options) => {
             let store = open_cql(options, access).await?;
             Ok(OpenStore {
@@ -166,6 +171,7 @@ impl OpenStore {
         let kind = self.kind.clone();
         move || match &kind {
             Kind::Embedded(store) => store.is_healthy(),
+            #[cfg(feature = "scylla")]
             Kind::Cql(store) => store.is_healthy(),
             Kind::Memory => true,
         }
@@ -176,6 +182,7 @@ impl OpenStore {
         let closing = async {
             match &self.kind {
                 Kind::Embedded(store) => store.close().await,
+                #[cfg(feature = "scylla")]
                 Kind::Cql(store) => store.close().await,
                 Kind::Memory => Ok(()),
             }
@@ -189,6 +196,7 @@ impl OpenStore {
 }
 
 /// Connects to the database.
+#[cfg(feature = "scylla")]
 async fn open_cql(options: &CqlOptions, access: Access) -> Result<CqlStore, StartError> {
     let opened = CqlStore::open_to(access, options, Arc::new(SystemClock), wire::definition).await;
     opened.map_err(|error| match error {

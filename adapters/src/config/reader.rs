@@ -63,7 +63,7 @@ impl Settings {
                 per_second: read.small("TIDEGATE_RETRY_PER_SECOND"),
             },
             max_demand: read.some_demand("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND"),
-            database: read.database(&vault),
+            database: read.database(&vault)?,
             data_dir: read.text("TIDEGATE_DATA_DIR").into(),
             store_files: STORE_FILES,
             vault,
@@ -263,11 +263,17 @@ impl Reader<'_> {
         }
     }
 
-    fn database(&self, vault: &Arc<Vault>) -> Database {
-        match self.text("PROXY_DATABASE_TYPE").as_str() {
-            "memory" => Database::Memory,
-            "scylla" => Database::Scylla(Box::new(self.cql(vault.clone()))),
-            _ => Database::Embedded,
+    fn database(&self, vault: &Arc<Vault>) -> Result<Database, Mistakes> {
+        const NAME: &str = "PROXY_DATABASE_TYPE";
+        match self.text(NAME).as_str() {
+            "memory" => Ok(Database::Memory),
+            "scylla" if cfg!(not(feature = "scylla")) => {
+                let text =
+                    "scylla is not in this build of Tidegate; its Cargo feature `scylla` adds it";
+                Err(Mistakes(vec![Mistake { setting: NAME.into(), text: text.into() }]))
+            }
+            "scylla" => Ok(Database::Scylla(Box::new(self.cql(vault.clone())))),
+            _ => Ok(Database::Embedded),
         }
     }
 

@@ -151,18 +151,29 @@ fn secrets_are_masked_and_what_has_no_effect_is_told() {
     .unwrap();
     let shown = effective(&config);
     assert!(!shown.contains("hush"), "{shown}");
-    let scylla = from(&[
-        ("PROXY_DATABASE_TYPE", "scylla"),
-        ("PROXY_DATABASE_USERNAME", "joe"),
-        ("PROXY_DATABASE_SECRET", "hush"),
-    ]);
-    let settings = scylla.unwrap().settings().unwrap();
-    assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
     assert!(shown.contains("TIDEGATE_ADMIN_TOKEN = (set, masked)    # environment"), "{shown}");
     assert!(shown.contains("only holders of TIDEGATE_ADMIN_TOKEN may delete"), "{shown}");
     assert!(shown.contains("PROXY_HTTP_PORT = 9001    # default"), "{shown}");
     let without: Vec<_> = config.without_effect().map(|one| (one.setting, one.asks)).collect();
     assert_eq!(without, [("PROXY_CLUSTER_STRATEGY", false)]);
+}
+
+#[test]
+fn the_cql_store_can_be_asked_for_where_it_is_built_in() {
+    let scylla = from(&[
+        ("PROXY_DATABASE_TYPE", "scylla"),
+        ("PROXY_DATABASE_USERNAME", "joe"),
+        ("PROXY_DATABASE_SECRET", "hush"),
+    ]);
+    let settings = scylla.unwrap().settings();
+    if cfg!(feature = "scylla") {
+        let settings = settings.unwrap();
+        assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
+    } else {
+        let mistakes = settings.unwrap_err().to_string();
+        assert!(mistakes.contains("PROXY_DATABASE_TYPE"), "{mistakes}");
+        assert!(mistakes.contains("feature `scylla`"), "{mistakes}");
+    }
 }
 
 #[test]

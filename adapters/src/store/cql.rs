@@ -21,7 +21,6 @@ mod lines;
 mod limit;
 mod list;
 mod migrate;
-mod options;
 mod pending;
 mod ports;
 mod prune;
@@ -52,9 +51,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 pub use error::CqlOpenError;
-pub use options::{Consistency, CqlOptions, Credentials, Replication, Tls};
 
 use super::access::Access;
+use super::cql_options::CqlOptions;
 use super::records::DecodeDefinition;
 use crate::metrics::STORE_COMMIT_SECONDS;
 use database::Database;

@@ -19,8 +19,8 @@ use scylla::statement::{Consistency as Level, SerialConsistency};
 use tracing::info;
 
 use super::error::CqlOpenError;
-use super::options::{Consistency, CqlOptions, Credentials};
 use super::tls;
+use crate::store::cql_options::{Consistency, CqlOptions, Credentials};
 
 /// Shortest interval between two keep-alive requests to a node.
 const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(1);

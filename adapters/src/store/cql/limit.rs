@@ -4,7 +4,7 @@ use scylla::client::session::Session;
 use tracing::warn;
 
 use super::error::CqlOpenError;
-use super::options::CqlOptions;
+use crate::store::cql_options::CqlOptions;
 use crate::store::vault::SEAL_BYTES;
 
 /// Assumed when the server does not report its limit: half a commit log segment of Cassandra's default

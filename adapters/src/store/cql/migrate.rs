@@ -12,11 +12,11 @@ use tracing::{info, warn};
 use super::book::{Book, Entry, Slot};
 use super::database::Rows;
 use super::errors::of_read;
-use super::options::CqlOptions;
 use super::rows::signed;
 use super::schema::{SCHEMA, VERSION};
 use super::shared::Shared;
 use super::tables::OLD_REGISTRY;
+use crate::store::cql_options::CqlOptions;
 
 /// Entries in one page.
 const PAGE: usize = 512;

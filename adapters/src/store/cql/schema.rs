@@ -6,9 +6,9 @@ use scylla::statement::Statement;
 use tracing::{info, warn};
 
 use super::error::CqlOpenError;
-use super::options::{CqlOptions, Replication};
 use super::tables::{NEW_IN_HEADS, OLD_REGISTRY, TABLES, name_of};
 use crate::store::access::Access;
+use crate::store::cql_options::{CqlOptions, Replication};
 
 pub(super) const VERSION: i64 = 2;
 /// The version that is migrated.

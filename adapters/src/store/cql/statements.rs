@@ -7,7 +7,7 @@ use scylla::policies::retry::DefaultRetryPolicy;
 use scylla::statement::prepared::PreparedStatement;
 
 use super::error::CqlOpenError;
-use super::options::CqlOptions;
+use crate::store::cql_options::CqlOptions;
 
 /// Prepares each statement under its name: reads first, then writes.
 macro_rules! statements {

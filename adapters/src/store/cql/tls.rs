@@ -10,7 +10,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tracing::warn;
 
 use super::error::CqlOpenError;
-use super::options::Tls;
+use crate::store::cql_options::Tls;
 
 /// Returns the TLS configuration of connections. Reads files.
 pub(super) fn config(tls: &Tls) -> Result<Arc<ClientConfig>, CqlOpenError> {

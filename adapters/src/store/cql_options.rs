@@ -1,11 +1,11 @@
-//! Options: the settings of the store.
+//! CQL options: the settings of the CQL store, which a build without that store checks too.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::store::vault::Vault;
+use super::vault::Vault;
 
 /// How many replicas must acknowledge a write or answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -65,7 +65,7 @@ impl Answering {
             if of_host >= limit {
                 return None;
             }
-            left = (limit - of_host).max(LEAST_WAIT);
+            left = limit.saturating_sub(of_host).max(LEAST_WAIT);
         }
     }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::BoxFuture;
 
@@ -157,8 +158,13 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.shared.state.lock().machine.ahead(key, class)
     }
 
+    /// Returns how many keys are in line for the gate. Takes no lock.
+    pub fn in_line(&self) -> usize {
+        self.shared.line_length.load(Ordering::Relaxed)
+    }
+
     /// Removes queued events that would be granted too late, and returns them: events of a key that is held, then of
-    /// the last ready keys of a class. Removes at most `most`, and looks at few that are in time. `is_late` runs with
+    /// the last ready keys of a class, then of the last keys in line for the gate. Removes at most `most`, and looks at few that are in time. `is_late` runs with
     /// the producer's lock held.
     pub fn shed_late(
         &self,

@@ -1,8 +1,9 @@
 //! Admission by deadline: a call whose turn cannot come in time is refused at once, not when its time is over.
 //!
-//! The expected wait of a call is the largest of three: the calls queued for its actor × that actor's mean turn; the
+//! The expected wait of a call is the largest of four: the calls queued for its actor × that actor's mean turn; the
 //! turns of all actors that come first ÷ the turns that may run at once × the mean of all turns; and the same for the
-//! turns of its host. Actors take turns and so do hosts, so that the queues of others count only for the turns that they
+//! turns of its host; and, when it needs a place at the checkpoint and others stand in line for one, the keys in that line ×
+//! the mean time in which the line moves by one. Actors take turns and so do hosts, so that the queues of others count only for the turns that they
 //! get before this one: a long queue of one actor, or of a slow host, does not refuse the calls of another.
 //!
 //! - A call is refused at admission when its expected wait exceeds what is left of its time to start.
@@ -95,10 +96,12 @@ impl Admission {
         let entry = &admitted.entry;
         let hosted = entry.spec().hosted;
         let means = self.0.means(entry, &hosted);
-        if self.0.longest(means) <= left {
+        let writes = hosted.definition.may_change(&admitted.invocation.action);
+        let is_line = writes && self.0.queue.in_line() > 0;
+        if !is_line && self.0.longest(means) <= left {
             return Ok(admitted);
         }
-        let ahead = self.0.queue.ahead(&entry.actor, hosted.host_limit);
+        let ahead = needing(writes, self.0.queue.ahead(&entry.actor, hosted.host_limit));
         let expected = self.0.wait(means, ahead);
         if expected <= left { Ok(admitted) } else { Err(self.0.refuse(expected, left)) }
     }
@@ -122,13 +125,14 @@ impl Inner {
         // With several hosts, one has at most half of the turns.
         let share = if self.queue.is_shared() { self.at_once.div_ceil(2) } else { self.at_once };
         let of_host = of(means.host, ahead.of_class, self.at_once_per_host.min(share));
-        of_actor.max(of_host).max(of(means.all, ahead.of_all, self.at_once))
+        of_actor.max(of_host).max(of(means.all, ahead.of_all, self.at_once)).max(ahead.in_line)
     }
 
     /// The longest wait that calls can cause, however they are queued. Reading it takes no lock of the queues.
     fn longest(&self, means: Means) -> Duration {
         let admitted = self.queue.admitted();
-        self.wait(means, Ahead { of_key: admitted, of_class: admitted, of_all: admitted })
+        let in_line = Duration::ZERO;
+        self.wait(means, Ahead { of_key: admitted, of_class: admitted, of_all: admitted, in_line })
     }
 
     fn refuse(&self, expected: Duration, left: Duration) -> Error {
@@ -147,13 +151,14 @@ impl Inner {
         let hosted = entry.spec().hosted;
         hosted.host.mean_turn.record(took);
         let means = self.means(entry, &hosted);
-        if self.longest(means) <= self.short {
+        if self.queue.in_line() == 0 && self.longest(means) <= self.short {
             return;
         }
         let (now, mut waits) = (Instant::now(), Vec::new());
         let late = self.queue.shed_late(&entry.actor, host_limit, SHED, |ahead, placed| {
             let Some(start_by) = start_by(placed) else { return false };
             let actor = placed.entry.mean_turn.mean();
+            let ahead = needing(writes(placed), ahead);
             let wait = self.wait(Means { actor, ..means }, ahead);
             let left = start_by.saturating_duration_since(now);
             let is_late = wait > left;
@@ -166,6 +171,15 @@ impl Inner {
             placed.fail(self.refuse(wait, left));
         }
     }
+}
+
+/// What comes before a call that needs a place at the checkpoint, or needs none.
+fn needing(place: bool, ahead: Ahead) -> Ahead {
+    if place { ahead } else { Ahead { in_line: Duration::ZERO, ..ahead } }
+}
+
+fn writes(placed: &Placed) -> bool {
+    matches!(&placed.task, Task::Call(call) if call.writes)
 }
 
 /// When a call must have been started that may be refused.

@@ -292,3 +292,38 @@ async fn calls_that_nobody_waits_for_and_routed_calls_are_exempt() {
     let routed = world.mesh.invoke(bounded(call("a1", "other"), 60_000)).await;
     assert_eq!(answered(routed.unwrap()), 27);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_place_would_come_too_late_is_refused_early() {
+    let checkpoint = Bound { events: 16, ..Settings::default().checkpoint };
+    let settings = Settings { checkpoint, ..Settings::default() };
+    let world = registered(counter(), settings, 401).await;
+    world.add("a400").await.unwrap();
+    world.store.hold_saves();
+    let store = world.store.clone();
+    // Each second, the commits of the 14 that have a place.
+    let paced = tokio::spawn(async move {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            store.release_saves();
+            store.hold_saves();
+        }
+    });
+    let mut calls = start_all(&world, adds(0..400));
+    sleep(Duration::from_millis(4_500)).await;
+    let began = Instant::now();
+    let error = world.mesh.invoke(bounded(call("a400", "add"), 2_000)).await.unwrap_err();
+    assert_eq!((error.kind(), began.elapsed()), (ErrorKind::Overloaded, Duration::ZERO), "{error}");
+    world.mesh.invoke(call("a400", "get")).await.expect("reading needs no place");
+    let mut ended = Vec::new();
+    while let Some(call) = calls.join_next().await {
+        ended.push(call.unwrap());
+    }
+    paced.abort();
+    let of = |kind: Option<ErrorKind>| ended.iter().filter(move |ended| ended.kind() == kind);
+    let (served, late) = (of(None).count(), of(Some(ErrorKind::DeadlineExceeded)).count());
+    let early =
+        of(Some(ErrorKind::Overloaded)).filter(|ended| ended.after < Duration::from_secs(5));
+    let early = early.count();
+    assert!(served >= 130 && late <= 32 && early >= 220, "{served} {early} {late}");
+}

@@ -1,6 +1,7 @@
 //! Shared: the machine behind its lock, and how grants leave the lock.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) enum Phase {
 pub(super) struct KeyedShared<T: KeyedEvent> {
     pub(super) capacity: Arc<Capacity>,
     pub(super) state: Mutex<State<T>>,
+    /// How many keys are in line for the gate.
+    pub(super) line_length: Arc<AtomicUsize>,
     /// Notified when no event is queued, in flight or parked.
     idle: Notify,
     pub(super) metrics: ProducerMetrics,
@@ -121,10 +124,12 @@ impl<T: KeyedEvent> KeyedShared<T> {
     }
 
     pub(super) fn new(options: &KeyedOptions) -> KeyedShared<T> {
+        let machine = Keyed::new(options.per_key);
         KeyedShared {
+            line_length: machine.line_length(),
             capacity: Capacity::new(options.bound, options.full),
             state: Mutex::new(State {
-                machine: Keyed::new(options.per_key),
+                machine,
                 outputs: Vec::new(),
                 next_id: 0,
                 phase: Phase::Open,

@@ -1,6 +1,7 @@
 //! Late: counts what is granted before an event, and removes events that would be granted too late.
 
 use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
 
 use crate::dispatcher::keyed::Keyed;
 use crate::dispatcher::keyed::class::Class;
@@ -20,6 +21,9 @@ pub struct Ahead {
     pub of_class: usize,
     /// Events of all classes.
     pub of_all: usize,
+    /// How long an event that the gate concerns waits in its line, as that moves now. Zero without a line, and while it is
+    /// not known how it moves.
+    pub in_line: Duration,
 }
 
 impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
@@ -33,8 +37,9 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.ahead_of(of_key, keys.saturating_sub(usize::from(is_ready)), class)
     }
 
-    /// Removes late events, at most `most`: first those of the held key, then those of the last ready keys of a class. Each
-    /// queue is looked at from its end, and left alone when its last event is not late.
+    /// Removes late events, at most `most`: first those of the held key, then those of the last ready keys of a class, then
+    /// those of the last keys in line for the gate. Each queue is looked at from its end, and left alone when its last event
+    /// is not late.
     pub(crate) fn shed_late(
         &mut self,
         key: &K,
@@ -42,7 +47,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         most: usize,
         mut is_late: impl FnMut(Ahead, &T) -> bool,
     ) -> Vec<T> {
-        let (mut shed, mut in_time) = (Vec::new(), 0);
+        let mut shed = Vec::new();
         let mut position = self.ready_keys(class);
         if let Some(slot) = self.slot_of(key)
             && self.slots.get_mut(slot).state == KeyState::Held
@@ -51,6 +56,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
             self.shed_queue(slot, position, class, most, &mut is_late, &mut shed);
         }
         let mut next = self.classes.get(&class).and_then(|class| class.ready.last());
+        let mut in_time = 0;
         while let Some(slot) = next
             && shed.len() < most
             && in_time < IN_TIME
@@ -65,7 +71,40 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
                 in_time += 1;
             }
         }
+        self.shed_line(most, &mut is_late, &mut shed);
         shed
+    }
+
+    /// Removes the late events of the last keys in line for the gate.
+    fn shed_line(
+        &mut self,
+        most: usize,
+        is_late: &mut impl FnMut(Ahead, &T) -> bool,
+        shed: &mut Vec<T>,
+    ) {
+        let (mut position, mut next) = (self.line.keys().len(), self.line.keys().last());
+        let mut in_time = 0;
+        while let Some(slot) = next
+            && shed.len() < most
+            && in_time < IN_TIME
+        {
+            position = position.saturating_sub(1);
+            next = self.slots.links(slot).before();
+            while shed.len() < most {
+                let of_key = self.slots.get_mut(slot).waiting.len().saturating_sub(1);
+                let in_line = self.wait_in_line(of_key, position);
+                let ahead = Ahead { of_key, of_class: 0, of_all: 0, in_line };
+                if !self.shed_last(slot, |event| is_late(ahead, event), shed) {
+                    break;
+                }
+            }
+            if self.slots.get_mut(slot).waiting.is_empty() {
+                self.leave_line(slot);
+                self.requeue(slot);
+            } else {
+                in_time += 1;
+            }
+        }
     }
 
     /// Removes the late events at the end of a queue whose key has that many ready keys before it.
@@ -81,14 +120,25 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         while shed.len() < most {
             let of_key = self.slots.get_mut(slot).waiting.len().saturating_sub(1);
             let ahead = self.ahead_of(of_key, position, class);
-            let queue = self.slots.get_mut(slot);
-            let Some(last) = queue.waiting.pop_back_if(|event| is_late(ahead, event)) else {
+            if !self.shed_last(slot, |event| is_late(ahead, event), shed) {
                 return;
-            };
-            queue.counted -= usize::from(!last.exempt);
-            self.queued -= 1;
-            shed.push(last.event);
+            }
         }
+    }
+
+    /// Removes the last event of a queue if it is late. Returns whether it was.
+    fn shed_last(
+        &mut self,
+        slot: u32,
+        is_late: impl FnOnce(&T) -> bool,
+        shed: &mut Vec<T>,
+    ) -> bool {
+        let queue = self.slots.get_mut(slot);
+        let Some(last) = queue.waiting.pop_back_if(is_late) else { return false };
+        queue.counted -= usize::from(!last.exempt);
+        self.queued -= 1;
+        shed.push(last.event);
+        true
     }
 
     pub(super) fn slot_of(&self, key: &K) -> Option<u32> {
@@ -104,7 +154,15 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     fn ahead_of(&self, of_key: usize, position: usize, class: u32) -> Ahead {
         let of_class = position.saturating_add(of_key.saturating_mul(self.ready_keys(class)));
         let of_all = of_class.saturating_mul(self.granting().max(1));
-        Ahead { of_key, of_class: of_class.min(self.queued), of_all: of_all.min(self.queued) }
+        let in_line = self.wait_in_line(of_key, self.line.keys().len());
+        let (of_class, of_all) = (of_class.min(self.queued), of_all.min(self.queued));
+        Ahead { of_key, of_class, of_all, in_line }
+    }
+
+    /// Each turn of a key that waits for the gate is followed by one turn of each key in line.
+    fn wait_in_line(&self, of_key: usize, position: usize) -> Duration {
+        let line = self.line.keys().len();
+        self.line.wait(position.saturating_add(of_key.saturating_mul(line)))
     }
 }
 

@@ -1,17 +1,32 @@
 //! Line: the keys whose first event a gate has refused, first in first out.
 
 use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::dispatcher::keyed::Keyed;
 use crate::dispatcher::keyed::ready_queue::{Linked, ReadyQueue};
 use crate::dispatcher::keyed::slot::KeyState;
 use crate::gate::{Entry, Gated, GivenUp};
 
+/// How many keys must have left the line before its pace is known.
+const KNOWN: u32 = 20;
+/// After so many the older half counts no more.
+const RECENT: u32 = 256;
+
 /// The line in front of a gate.
 #[derive(Debug)]
 pub(crate) struct Line<T> {
     gate: Option<Gated<T>>,
     keys: ReadyQueue,
+    /// How many keys are in line, for others than the holder of the machine.
+    length: Arc<AtomicUsize>,
+    /// Since when there is a line, and how many keys it has let through.
+    since: Option<Instant>,
+    let_through: u32,
     /// Whether the gate has said that nothing is free. Then each further event joins the line without asking.
     is_full: bool,
     /// Whether the gate was woken since the line was last tried.
@@ -25,6 +40,9 @@ impl<T> Default for Line<T> {
         Self {
             gate: None,
             keys: ReadyQueue::default(),
+            length: Arc::default(),
+            since: None,
+            let_through: 0,
             is_full: false,
             may_move: false,
             left: None,
@@ -38,6 +56,39 @@ impl<T> Line<T> {
         Self { gate: Some(gate), ..Self::default() }
     }
 
+    pub(super) fn keys(&self) -> &ReadyQueue {
+        &self.keys
+    }
+
+    /// How long a key waits that has so many turns of others before it, as the line moves now. Zero while that is not known.
+    pub(super) fn wait(&self, turns: usize) -> Duration {
+        let Some(since) = self.since.filter(|_| self.let_through >= KNOWN) else {
+            return Duration::ZERO;
+        };
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+        since.elapsed().saturating_mul(turns) / self.let_through
+    }
+
+    /// Notes that keys have come or gone.
+    fn changed(&mut self) {
+        self.length.store(self.keys.len(), Ordering::Relaxed);
+        if self.keys.is_empty() {
+            (self.since, self.let_through) = (None, 0);
+        } else {
+            self.since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Notes that the gate has let a key through.
+    fn moved(&mut self) {
+        self.let_through += 1;
+        if self.let_through >= RECENT {
+            self.let_through /= 2;
+            self.since = self.since.map(|since| since + since.elapsed() / 2);
+        }
+        self.changed();
+    }
+
     /// Whether [`Keyed::next_in_line`] may find a key.
     pub(crate) fn may_move(&self) -> bool {
         self.may_move && !self.keys.is_empty()
@@ -47,7 +98,12 @@ impl<T> Line<T> {
 impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     /// Puts a gate before all grants.
     pub(crate) fn set_gate(&mut self, gate: Gated<T>) {
-        self.line = Line::before(gate);
+        self.line = Line { length: self.line.length.clone(), ..Line::before(gate) };
+    }
+
+    /// How many keys are in line.
+    pub(crate) fn line_length(&self) -> Arc<AtomicUsize> {
+        self.line.length.clone()
     }
 
     /// Notes that the gate may have something to give again.
@@ -70,6 +126,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
             if !has_permit || !self.may_share(class) {
                 // It waits for its class, not for the gate: others may pass.
                 self.line.keys.remove(&mut self.slots, slot);
+                self.line.changed();
                 self.slots.get_mut(slot).state = KeyState::Ready(class);
                 self.classes.entry(class).or_default().ready.push_front(&mut self.slots, slot);
                 continue;
@@ -79,6 +136,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
             match gate.map_or(Entry::Entered, |gate| gate.enter(&mut head.event)) {
                 Entry::Entered => {
                     self.line.keys.remove(&mut self.slots, slot);
+                    self.line.moved();
                     return Some(slot);
                 }
                 Entry::Waits => {}
@@ -104,12 +162,14 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         }
         self.slots.get_mut(slot).state = KeyState::InLine;
         self.line.keys.push_back(&mut self.slots, slot);
+        self.line.changed();
         false
     }
 
     /// Takes a key out of the line. The next one may need less.
     pub(super) fn leave_line(&mut self, slot: u32) {
         self.line.keys.remove(&mut self.slots, slot);
+        self.line.changed();
         self.reopen();
     }
 
@@ -251,6 +311,32 @@ mod tests {
         assert!(machine.resume_key(&2));
         assert_eq!(granted(&mut machine), [2]);
         assert_eq!(gate.0.lock().0, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_in_line_is_told_once_its_pace_is_known_and_late_events_leave_its_end() {
+        let second = Duration::from_secs(1);
+        let (mut machine, gate) = machine(0);
+        for key in 0..60 {
+            push(&mut machine, 2 * key, 1, 0);
+        }
+        assert!(granted(&mut machine).is_empty());
+        for key in 0..20 {
+            assert_eq!(machine.ahead(&999, 0).in_line, Duration::ZERO, "not known yet");
+            tokio::time::advance(second).await;
+            gate.0.lock().0 = 1;
+            machine.reopen();
+            assert_eq!(granted(&mut machine), [2 * key]);
+        }
+        assert_eq!(machine.ahead(&999, 0).in_line, 40 * second);
+        let late = machine.shed_late(&999, 0, 100, |ahead, _| ahead.in_line > 30 * second);
+        assert_eq!(late, (51..60).rev().map(|key| (2 * key, 1)).collect::<Vec<_>>());
+        assert_eq!(machine.line_length().load(Ordering::Relaxed), 31);
+        gate.0.lock().0 = 100;
+        machine.reopen();
+        assert_eq!(granted(&mut machine).len(), 31);
+        assert_eq!(machine.ahead(&999, 0).in_line, Duration::ZERO);
+        assert_eq!(machine.line_length().load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -12,6 +12,8 @@
 
 use std::collections::VecDeque;
 
+use tokio::time::Instant;
+
 use crate::sealed::Sealed;
 use crate::subscription::{Batch, SubscribeError, SubscriberId};
 
@@ -35,7 +37,12 @@ pub struct Entry<T> {
     pub(crate) partition: u32,
     /// The bytes of its place in the producer's buffer; `None` when it has no place there.
     pub(crate) place: Option<u32>,
+    /// When it came.
+    pub(crate) since: Instant,
 }
+
+/// Is told when an event came that is granted now, once.
+pub type Granted<'a> = &'a mut dyn FnMut(Instant);
 
 /// Events granted to one subscriber, and the places they free.
 #[derive(Debug)]
@@ -62,16 +69,22 @@ impl Places {
 }
 
 /// Removes the first events of a queue, to grant them together.
-pub(crate) fn take<T>(waiting: &mut VecDeque<Entry<T>>, count: usize) -> (Batch<T>, Places) {
+pub(crate) fn take<T>(
+    waiting: &mut VecDeque<Entry<T>>,
+    count: usize,
+    granted: Granted<'_>,
+) -> (Batch<T>, Places) {
     let mut places = Places::default();
     if count == 1
         && let Some(entry) = waiting.pop_front()
     {
         places.add(entry.place);
+        granted(entry.since);
         return (Batch::One(entry.event), places);
     }
     let events = waiting.drain(..count).map(|entry| {
         places.add(entry.place);
+        granted(entry.since);
         entry.event
     });
     (Batch::Many(events.collect()), places)
@@ -99,7 +112,7 @@ pub trait Dispatcher<T>: Sealed + Send + 'static {
     fn push(&mut self, entry: Entry<T>);
     /// Returns the next grant, if an event waits that somebody asked for.
     #[doc(hidden)]
-    fn grant(&mut self) -> Option<Grant<T>>;
+    fn grant(&mut self, granted: Granted<'_>) -> Option<Grant<T>>;
     /// Returns how many events are asked for beyond those that wait.
     #[doc(hidden)]
     fn wanted(&self) -> usize;

@@ -21,10 +21,15 @@ pub const EVENTS_FAILED_TOTAL: &str = "tidegate_events_failed_total";
 pub const EVENTS_PANICKED_TOTAL: &str = "tidegate_events_panicked_total";
 /// Seconds that a service took, by stage and outcome (`ok`, `error`).
 pub const STAGE_DURATION_SECONDS: &str = "tidegate_stage_duration_seconds";
-/// Seconds that an event waited in its mailbox, by stage: from its push, or from when it was resumed, to its grant.
+/// Seconds that an event waited in its producer, by stage: from its push, or from when it was resumed, to its grant.
 pub const QUEUE_DURATION_SECONDS: &str = "tidegate_queue_duration_seconds";
 /// Seconds of a turn, by stage: from the grant until its key is free or parked.
 pub const TURN_DURATION_SECONDS: &str = "tidegate_turn_duration_seconds";
+
+/// How long the events of a producer wait.
+pub(crate) fn queue_duration(stage: &'static str) -> Histogram {
+    histogram!(QUEUE_DURATION_SECONDS, "stage" => stage)
+}
 
 /// The handles of a keyed producer: how long its events wait, and how long their turns take.
 #[derive(Debug)]
@@ -36,7 +41,7 @@ pub(crate) struct TurnTimes {
 impl TurnTimes {
     pub(crate) fn new(stage: &'static str) -> TurnTimes {
         TurnTimes {
-            queued: histogram!(QUEUE_DURATION_SECONDS, "stage" => stage),
+            queued: queue_duration(stage),
             turns: histogram!(TURN_DURATION_SECONDS, "stage" => stage),
         }
     }

@@ -107,6 +107,8 @@ async fn demand_grants_waiting_shed_calls_and_times_are_counted_per_stage() {
         ("tidegate_demand_asked_total{stage=admission}", 10),
         ("tidegate_demand_granted_total{stage=admission}", 2),
         ("tidegate_backpressure_seconds_total{stage=admission}", 3),
+        // Both events waited until the consumer came.
+        ("tidegate_queue_duration_seconds{stage=admission}", 6000),
         ("tidegate_calls_shed_total{stage=admission,reason=full}", 2),
         ("tidegate_calls_shed_total{stage=admission,reason=too_large}", 1),
         ("tidegate_calls_shed_total{stage=admission,reason=closed}", 1),
@@ -166,4 +168,39 @@ async fn time_in_a_mailbox_and_time_of_turns_are_apart() {
     let queued = recorded.get("tidegate_queue_duration_seconds{stage=mailboxes}");
     let turns = recorded.get("tidegate_turn_duration_seconds{stage=mailboxes}");
     assert_eq!((queued, turns), (Some(1_000 + 4_000), Some(2 * 3_000)));
+}
+
+/// Two events come at once and are asked for two seconds later; how long they have waited, in milliseconds.
+async fn queued_ms<D: Dispatcher<u64>>(dispatcher: D, is_partitioned: bool) -> u64 {
+    let recorded = Recorded::default();
+    let _guard = ::metrics::set_default_local_recorder(&recorded);
+    let (drain, bound) = (Drain::new(), Bound { events: 2, bytes: 100 });
+    let options = ProducerOptions { name: "queue", bound, full: Full::Shed };
+    let producer = Producer::new(options, dispatcher);
+    for event in 0..2 {
+        let permit = producer.try_reserve(1).expect("it is open");
+        producer.cast(event, permit).expect("it is open");
+    }
+    sleep(Duration::from_secs(2)).await;
+    let service = service_fn(|_: u64| ready(Ok::<(), Infallible>(())));
+    for partition in 0..2 {
+        let options = ConsumerOptions { name: "any", concurrency: 1 };
+        let consumer = Consumer::spawn(options, service, &drain);
+        let demand = SubscribeOptions::max_demand(1);
+        if is_partitioned {
+            consumer.subscribe_partition(&producer, partition, demand).expect("they fit");
+        } else {
+            consumer.subscribe(&producer, demand).expect("they fit");
+        }
+    }
+    drain.register(producer);
+    assert!(drain.drain(Duration::from_mins(1)).await.finished);
+    recorded.get("tidegate_queue_duration_seconds{stage=queue}").expect("it is measured")
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_the_queue_is_told_once_for_each_event_whoever_gets_it() {
+    assert_eq!(queued_ms(Demand::new(), false).await, 4000);
+    assert_eq!(queued_ms(Broadcast::new(), false).await, 4000);
+    assert_eq!(queued_ms(Partition::new(2, |event: &u64| *event), true).await, 4000);
 }

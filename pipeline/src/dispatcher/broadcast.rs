@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::demand::Ledger;
-use crate::dispatcher::{Dispatcher, Entry, Grant, Places, take};
+use crate::dispatcher::{Dispatcher, Entry, Grant, Granted, Places, take};
 use crate::sealed::Sealed;
 use crate::subscription::{Batch, SharedEvents, SubscribeError, SubscriberId};
 
@@ -68,7 +68,7 @@ impl<T: Clone + Send + Sync + 'static> Dispatcher<T> for Broadcast<T> {
         self.waiting.push_back(entry);
     }
 
-    fn grant(&mut self) -> Option<Grant<T>> {
+    fn grant(&mut self, granted: Granted<'_>) -> Option<Grant<T>> {
         let mut places = Places::default();
         let (events, served) = if let Some(current) = self.current.take() {
             current
@@ -77,7 +77,7 @@ impl<T: Clone + Send + Sync + 'static> Dispatcher<T> for Broadcast<T> {
             if count == 0 {
                 return None;
             }
-            let (events, left) = take(&mut self.waiting, count);
+            let (events, left) = take(&mut self.waiting, count, granted);
             places = left;
             if let [(to, ledger)] = &mut *self.ledgers {
                 ledger.grant(events.len());

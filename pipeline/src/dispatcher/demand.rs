@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use crate::dispatcher::ledgers::Ledgers;
-use crate::dispatcher::{Dispatcher, Entry, Grant, take};
+use crate::dispatcher::{Dispatcher, Entry, Grant, Granted, take};
 use crate::sealed::Sealed;
 use crate::subscription::{SubscribeError, SubscriberId};
 
@@ -53,9 +53,9 @@ impl<T: Send + 'static> Dispatcher<T> for Demand<T> {
         self.waiting.push_back(entry);
     }
 
-    fn grant(&mut self) -> Option<Grant<T>> {
+    fn grant(&mut self, granted: Granted<'_>) -> Option<Grant<T>> {
         let (to, count) = self.ledgers.grant(self.waiting.len())?;
-        let (events, places) = take(&mut self.waiting, count);
+        let (events, places) = take(&mut self.waiting, count, granted);
         Some(Grant { to, events, places })
     }
 

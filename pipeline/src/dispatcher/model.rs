@@ -76,7 +76,7 @@ impl<D: Dispatcher<u64>> Model<D> {
             Step::Push { partition, place } => {
                 let (event, place) = (self.pushed, place);
                 self.pushed += 1;
-                self.dispatcher.push(Entry { event, partition, place });
+                self.dispatcher.push(Entry { event, partition, place, since: Instant::now() });
                 self.waiting.push_back((event, partition, place));
                 self.places.add(place);
             }
@@ -118,7 +118,7 @@ impl<D: Dispatcher<u64>> Model<D> {
     fn dispatch(&mut self) {
         let largest = self.subscribers.iter().map(|subscriber| subscriber.open).max();
         let mut is_first = true;
-        while let Some(grant) = self.dispatcher.grant() {
+        while let Some(grant) = self.dispatcher.grant(&mut |_| {}) {
             let index = self.subscribers.iter().position(|subscriber| subscriber.id == grant.to);
             let subscriber = &mut self.subscribers[index.expect("granted to a subscriber")];
             assert!(grant.events.len() <= subscriber.open, "I1: more granted than asked");

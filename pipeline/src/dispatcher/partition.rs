@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use crate::demand::Ledger;
-use crate::dispatcher::{Dispatcher, Entry, Grant, take};
+use crate::dispatcher::{Dispatcher, Entry, Grant, Granted, take};
 use crate::randomness::Seeded;
 use crate::sealed::Sealed;
 use crate::subscription::{SubscribeError, SubscriberId};
@@ -119,7 +119,7 @@ impl<T: Send + 'static> Dispatcher<T> for Partition<T> {
         self.queued += 1;
     }
 
-    fn grant(&mut self) -> Option<Grant<T>> {
+    fn grant(&mut self, granted: Granted<'_>) -> Option<Grant<T>> {
         let all = self.partitions.len();
         for at in (self.next..all).chain(0..self.next) {
             let PartitionQueue { waiting, subscriber } = &mut self.partitions[at];
@@ -130,7 +130,7 @@ impl<T: Send + 'static> Dispatcher<T> for Partition<T> {
             }
             ledger.grant(count);
             let to = *to;
-            let (events, places) = take(waiting, count);
+            let (events, places) = take(waiting, count, granted);
             self.queued -= count;
             self.next = (at + 1) % all;
             return Some(Grant { to, events, places });

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
+use metrics::Histogram;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::buffer::{Capacity, Permit};
 use crate::dispatcher::partition::Router;
 use crate::dispatcher::{Dispatcher, Entry, Places};
 use crate::guard;
-use crate::metrics::ProducerMetrics;
+use crate::metrics::{ProducerMetrics, queue_duration};
 use crate::producer::ProducerOptions;
 use crate::subscription::{Batch, Output, Pair};
 use crate::sync::Mutex;
@@ -39,6 +41,8 @@ pub(crate) struct ProducerShared<T, D> {
     /// Notified when the producer or a subscription ends.
     changed: Notify,
     pub(crate) metrics: ProducerMetrics,
+    /// How long events wait until they are granted.
+    queued: Histogram,
 }
 
 struct State<T, D> {
@@ -66,7 +70,7 @@ struct After<T> {
 
 impl<T: Send + 'static, D: Dispatcher<T>> State<T, D> {
     /// Sends all events that can be granted.
-    fn dispatch(&mut self) -> After<T> {
+    fn dispatch(&mut self, queued: &Histogram) -> After<T> {
         let mut after = After {
             wake: None,
             wake_too: Vec::new(),
@@ -76,7 +80,12 @@ impl<T: Send + 'static, D: Dispatcher<T>> State<T, D> {
             granted: 0,
             feed: false,
         };
-        while let Some(grant) = self.dispatcher.grant() {
+        let mut now = None;
+        let mut granted = |since| {
+            let now = *now.get_or_insert_with(Instant::now);
+            queued.record(now.saturating_duration_since(since));
+        };
+        while let Some(grant) = self.dispatcher.grant(&mut granted) {
             after.granted += grant.events.len();
             after.places.events += grant.places.events;
             after.places.bytes += grant.places.bytes;
@@ -121,6 +130,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> ProducerShared<T, D> {
             feeder: AtomicWaker::new(),
             changed: Notify::new(),
             metrics: ProducerMetrics::new(options.name),
+            queued: queue_duration(options.name),
         }
     }
 
@@ -128,7 +138,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> ProducerShared<T, D> {
         let (result, after) = guard::or_abort(|| {
             let mut state = self.state.lock();
             let result = change(&mut state);
-            (result, state.dispatch())
+            (result, state.dispatch(&self.queued))
         });
         self.finish(after);
         result
@@ -159,7 +169,7 @@ impl<T: Send + 'static, D: Dispatcher<T>> ProducerShared<T, D> {
                 return Err((event, permit));
             }
             let place = permit.map(Permit::into_bytes);
-            state.dispatcher.push(Entry { event, partition, place });
+            state.dispatcher.push(Entry { event, partition, place, since: Instant::now() });
             Ok(())
         });
         unused.map_err(|(event, permit)| {
@@ -179,9 +189,10 @@ impl<T: Send + 'static, D: Dispatcher<T>> ProducerShared<T, D> {
                 return Err(events);
             }
             let mut partitions = partitions.into_iter().flatten();
+            let since = Instant::now();
             for event in events {
                 let partition = partitions.next().unwrap_or(0);
-                state.dispatcher.push(Entry { event, partition, place: None });
+                state.dispatcher.push(Entry { event, partition, place: None, since });
             }
             Ok(())
         })

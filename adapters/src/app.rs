@@ -26,6 +26,7 @@ use crate::offline::OfflineError;
 use crate::reload::{self, Watch};
 use crate::store::KeyError;
 use crate::telemetry;
+use crate::tls::{ServerTls, TlsError};
 use backend::Backend;
 use end::Signals;
 
@@ -60,6 +61,9 @@ pub enum StartError {
     /// The configured keys are not the keys that sealed the store.
     #[error("{0}")]
     Key(KeyError),
+    /// Certificates or keys cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The command cannot run with these settings.
     #[error("{0}")]
     Usage(String),
@@ -97,7 +101,7 @@ impl StartError {
             Self::Other(_) => 70,
             Self::StageEnded(_) => 71,
             Self::DataDirectory(_) => 73,
-            Self::Key(_) => 78,
+            Self::Key(_) | Self::Tls(_) => 78,
             Self::Offline(error) => error.exit_code(),
         }
     }
@@ -143,13 +147,16 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     background.spawn(reload::run(watched, end::hangups()?, ended.clone()));
     // The listener is bound first: a second proxy on the same port fails before it waits for the data of the first.
     let socket = bind(&settings.http.listen).await?;
+    let tls = settings.http.tls.as_ref().map(ServerTls::load).transpose()?;
     let url = socket.url().map_err(anyhow::Error::from)?;
+    let url = if tls.is_some() { url.replacen("http:", "https:", 1) } else { url };
     let host = HttpHost::new(SystemConnector, settings.host);
     background.spawn(host.clone().trim(ended.clone()));
     let (audit, audit_written) = audit(settings.http.audit_file.as_deref())?;
     let lifecycle = Lifecycle::default();
     let ingress = Ingress::new(Parts {
         limits: settings.http.limits,
+        tls,
         hosts: settings.hosts.clone(),
         trust: settings.http.trust.clone(),
         auth,

@@ -13,6 +13,7 @@ mod kubernetes;
 mod sources;
 mod memory;
 mod shares;
+mod tls;
 mod reader;
 mod settings;
 mod trust;

@@ -59,6 +59,7 @@ pub use trust::{Trust, UserFunction};
 use crate::audit::Audit;
 use crate::byte_bound::ByteBound;
 use crate::reload::Status;
+use crate::tls::ServerTls;
 
 /// The calls that the ingress makes to the mesh.
 pub trait Calls: Clone + Send + Sync + 'static {
@@ -268,6 +269,8 @@ impl<C> Clone for Ingress<C> {
 pub struct Parts {
     /// Its bounds.
     pub limits: Limits,
+    /// Its TLS; `None`: it speaks in the clear.
+    pub tls: Option<ServerTls>,
     /// Where hosts listen.
     pub hosts: Hosts,
     /// Who is trusted.

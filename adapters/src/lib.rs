@@ -17,6 +17,7 @@ pub mod clock;
 pub mod moment;
 pub mod audit;
 pub mod net;
+pub mod tls;
 pub mod ingress;
 pub mod wire;
 pub mod host;

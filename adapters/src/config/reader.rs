@@ -15,12 +15,13 @@ use tidegate_stages::topology::{RateLimits, RegistryBounds, RetryRates, least_ch
 use super::settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
 use super::sources::Source;
 use super::value::Value;
-use super::{Config, Mistake, Mistakes, forms};
+use super::{Config, Mistake, Mistakes, forms, tls};
 use crate::host::HostOptions;
 use crate::ingress::{AuthOptions, Hosts, Limits};
 use crate::net::UNIX_PREFIX;
 use crate::policies::PolicyFolder;
 use crate::store::{CqlOptions, Credentials, Tls, Vault};
+use crate::tls::ServerFiles;
 
 /// Files that the embedded store keeps open where that many may be.
 const STORE_FILES: usize = 900;
@@ -44,7 +45,7 @@ impl Settings {
             .unwrap_or_else(|| read.small("TIDEGATE_HOST_CONNECTIONS"));
         let vault = read.vault();
         Ok(Self {
-            http: read.http(read.auth()?),
+            http: read.http(read.auth()?, tls::ingress(config)?),
             hosts: read.hosts(),
             host: HostOptions {
                 connect_time: read.time("TIDEGATE_HOST_CONNECT_TIMEOUT"),
@@ -216,7 +217,7 @@ impl Reader<'_> {
         if self.text(name) == word { one } else { other }
     }
 
-    fn http(&self, auth: AuthOptions) -> HttpSettings {
+    fn http(&self, auth: AuthOptions, tls: Option<ServerFiles>) -> HttpSettings {
         let port = u16::try_from(self.count("PROXY_HTTP_PORT")).expect("the table bounds it");
         let address: IpAddr = self.text("TIDEGATE_HTTP_ADDRESS").parse().expect("it was checked");
         let listen = if self.switch("PROXY_UDS_ENABLED") {
@@ -243,7 +244,7 @@ impl Reader<'_> {
         };
         let metrics = !self.switch("SPAWN_DISABLE_METRICS");
         let audit_file = self.value("TIDEGATE_AUDIT_FILE").map(|path| path.to_string().into());
-        HttpSettings { listen, limits, auth, trust: self.trust(), audit_file, metrics }
+        HttpSettings { listen, tls, limits, auth, trust: self.trust(), audit_file, metrics }
     }
 
     /// The keys were checked when they were read.

@@ -14,6 +14,7 @@ use crate::host::HostOptions;
 use crate::ingress::{AuthOptions, Hosts, Limits, Trust};
 use crate::policies::PolicyFolder;
 use crate::store::{CqlOptions, Vault};
+use crate::tls::ServerFiles;
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -79,6 +80,8 @@ pub struct Settings {
 pub struct HttpSettings {
     /// Where to listen.
     pub listen: Listen,
+    /// Its TLS; `None`: it speaks in the clear.
+    pub tls: Option<ServerFiles>,
     /// Its bounds.
     pub limits: Limits,
     /// Which credentials are read.

@@ -96,6 +96,25 @@ const EFFECTIVE: &[Setting] = &[
         "Address that the port is opened on.",
     ),
     setting(
+        "TIDEGATE_TLS_CERT",
+        Kind::Text,
+        Default::Unset,
+        "PEM file with the certificate of the port, and those between it and its root; unset: the port has no TLS.",
+    ),
+    setting("TIDEGATE_TLS_KEY", Kind::Text, Default::Unset, "PEM file with its private key."),
+    setting(
+        "TIDEGATE_TLS_CLIENT_CA",
+        Kind::Text,
+        Default::Unset,
+        "PEM file with the roots of clients' certificates; unset: clients are not asked for one.",
+    ),
+    setting(
+        "TIDEGATE_TLS_CLIENT_AUTH",
+        Kind::Choice(&["required", "optional"]),
+        Default::Is("required"),
+        "With such roots, whether a client needs a certificate. Health and metrics are answered without one.",
+    ),
+    setting(
         "PROXY_UDS_ENABLED",
         Kind::Switch,
         Default::Is("false"),

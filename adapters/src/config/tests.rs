@@ -21,7 +21,7 @@ fn file(pairs: &[(&str, &str)]) -> File {
     File { path: "tidegate.toml".into(), entries }
 }
 
-fn from(environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
+pub(super) fn from(environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
     sources::resolve(&[], &map(environment), None, GIB)
 }
 

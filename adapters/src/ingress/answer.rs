@@ -26,6 +26,7 @@ use super::trust::Asks;
 use super::{Calls, Ingress, Inner, Limits, Parts, accept, body, cors, history};
 use crate::audit::Entry;
 use crate::host::NO_TLS;
+use crate::tls::{ClientAuth, ServerTls};
 use crate::wire::{self, Form};
 
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
@@ -128,7 +129,12 @@ impl<C: Calls> Inner<C> {
     async fn known(&self, client: Identity, head: &request::Parts) -> Result<Identity, Refusal> {
         let Parts { trust, audit, auth, .. } = &self.parts;
         let is_trusted = trust.may_know_hosts(&client);
-        match auth.client(client.clone(), is_trusted, &head.headers).await {
+        let known = if self.lacks_certificate(&client) {
+            Err(no_certificate())
+        } else {
+            auth.client(client.clone(), is_trusted, &head.headers).await
+        };
+        match known {
             Ok(client) => Ok(client),
             Err(refusal) => {
                 audit.refused(&client, &asked(head), &refusal.text()).await?;
@@ -218,6 +224,11 @@ impl<C: Calls> Inner<C> {
         }
     }
 
+    fn lacks_certificate(&self, client: &Identity) -> bool {
+        let auth = self.parts.tls.as_ref().map(ServerTls::client_auth);
+        auth == Some(ClientAuth::Required) && client.tls_client.is_none()
+    }
+
     /// Whether clients should send new work to this proxy; with `?verbose` also why, and whether the store works. While it
     /// does not, stateless actors are served, so readiness stays.
     fn readiness(&self, query: Option<&str>) -> Answer {
@@ -265,6 +276,12 @@ impl<C: Calls> Inner<C> {
 /// What a request asks for, in a line of the audit.
 fn asked(head: &request::Parts) -> String {
     format!("{} {}", head.method, head.uri)
+}
+
+fn no_certificate() -> Refusal {
+    let text = "a client certificate with a name is required here: show one that a root in TIDEGATE_TLS_CLIENT_CA has signed \
+                (TIDEGATE_TLS_CLIENT_AUTH=optional lets in clients without one)";
+    Refusal::new(StatusCode::FORBIDDEN, text)
 }
 
 /// The store is not open yet.

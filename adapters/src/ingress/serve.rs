@@ -10,6 +10,7 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tidegate_stages::identity::Identity;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use super::spare::Spare;
 use super::taken::{AnswerBody, unless_untaken};
 use super::{Calls, Ingress, http2, identity};
 use crate::net::Peer;
+use crate::tls::Channel;
 
 /// Pause after a failed accept, for example when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -107,6 +109,19 @@ fn builder<C: Calls>(ingress: &Ingress<C>, tasks: TaskTracker) -> Builder<Tracke
     builder
 }
 
+impl<C: Calls> Ingress<C> {
+    /// Makes the TLS handshake of a connection, in the time of a head, where TLS is set. `None`: it failed.
+    async fn secure<Io>(&self, io: Io, client: &mut Identity) -> Option<Channel<Io>>
+    where
+        Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    {
+        let Some(tls) = &self.0.parts.tls else { return Some(Channel::Clear(io)) };
+        let (io, name) = tls.accept(io, self.limits().head_time).await?;
+        client.tls_client = name;
+        Some(io)
+    }
+}
+
 struct Connections<C> {
     builder: Builder<Tracked>,
     ingress: Ingress<C>,
@@ -152,7 +167,6 @@ impl<C: Calls> Connections<C> {
             Pace { idle: limits.idle_time, head: limits.head_time, write: limits.write_time };
         let progress = Arc::<Progress>::default();
         let watch = Watch::new(Arc::clone(&progress), pace);
-        let io = TokioIo::new(Paced::new(io, Arc::clone(&progress)));
         let (builder, ingress, tasks) =
             (self.builder.clone(), self.ingress.clone(), self.tasks.clone());
         // Each connection has its own child tokens: it polls them often, and shared tokens would share one lock.
@@ -161,7 +175,13 @@ impl<C: Calls> Connections<C> {
         self.tasks.spawn(async move {
             let open = gauge!(CONNECTIONS);
             open.increment(1);
-            let client = identity::of(peer);
+            let mut client = identity::of(peer);
+            let secured = ingress.secure(io, &mut client);
+            let Some(Some(io)) = closing.run_until_cancelled(secured).await else {
+                open.decrement(1);
+                return;
+            };
+            let io = TokioIo::new(Paced::new(io, Arc::clone(&progress)));
             let service = service_fn(move |request: Request<Incoming>| {
                 let (ingress, in_flight) = (ingress.clone(), progress.begin());
                 let (tasks, progress) = (tasks.clone(), Arc::clone(&progress));

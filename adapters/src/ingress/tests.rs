@@ -160,6 +160,7 @@ fn ingress_that_trusts(
     };
     let ingress = Ingress::new(Parts {
         limits,
+        tls: None,
         hosts,
         trust,
         auth: Auth::default(),
@@ -483,6 +484,7 @@ async fn readiness_waits_for_the_store_to_open_and_tells_when_it_fails_later() {
     let trust = Trust::default();
     let ingress = Ingress::new(Parts {
         limits,
+        tls: None,
         hosts,
         trust,
         auth: Auth::default(),

@@ -82,6 +82,7 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
     let mesh = topology::open(settings, ports).await?;
     let ingress = Ingress::new(Parts {
         limits: LIMITS,
+        tls: None,
         hosts: Hosts::Sidecar(HostAddress::new(ACTORS_ADDRESS)),
         trust: Trust { peers: vec![NETWORK.parse()?], ..Trust::default() },
         auth: Auth::default(),

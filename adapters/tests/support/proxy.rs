@@ -79,7 +79,11 @@ impl Proxy {
                 if let Some(pid) = line.strip_prefix("pid ") {
                     proxy.pid = pid.parse().ok().and_then(Pid::from_raw).expect("a pid");
                 }
-                if let Some(address) = line.strip_prefix("listening on http://") {
+                let url = line.strip_prefix("listening on ");
+                let address = url.and_then(|url| {
+                    url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))
+                });
+                if let Some(address) = address {
                     address.trim().clone_into(&mut proxy.address);
                     return true;
                 }

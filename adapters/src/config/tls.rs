@@ -1,0 +1,87 @@
+//! TLS: the settings that name certificates and keys.
+
+use super::sources::Source;
+use super::{Config, Mistake, Mistakes};
+use crate::tls::{ClientAuth, PemFile, ServerFiles};
+
+const CERTIFICATE: &str = "TIDEGATE_TLS_CERT";
+const KEY: &str = "TIDEGATE_TLS_KEY";
+const CLIENT_CA: &str = "TIDEGATE_TLS_CLIENT_CA";
+const CLIENT_AUTH: &str = "TIDEGATE_TLS_CLIENT_AUTH";
+
+/// The TLS of the ingress; `None`: it speaks in the clear.
+///
+/// # Errors
+/// When one setting lacks another, so that nobody believes in protection that is not there.
+pub(super) fn ingress(config: &Config) -> Result<Option<ServerFiles>, Mistakes> {
+    let file = |setting| file(config, setting);
+    let auth = config.get(CLIENT_AUTH);
+    let auth_is_set = auth.source != Source::Default;
+    let is_optional = auth.value.as_ref().is_some_and(|value| value.to_string() == "optional");
+    let (certificate, key, client_ca) = (file(CERTIFICATE), file(KEY), file(CLIENT_CA));
+    match (certificate, key, client_ca) {
+        (Some(_), None, _) => lacks(CERTIFICATE, KEY),
+        (None, Some(_), _) => lacks(KEY, CERTIFICATE),
+        (None, None, Some(_)) => lacks(CLIENT_CA, CERTIFICATE),
+        (_, _, None) if auth_is_set => lacks(CLIENT_AUTH, CLIENT_CA),
+        (None, None, None) => Ok(None),
+        (Some(certificate), Some(key), client_ca) => {
+            if config.secret("PROXY_UDS_ENABLED").as_deref() == Some("true") {
+                let text = "has no effect on a Unix socket: unset it, or PROXY_UDS_ENABLED";
+                return mistake(CERTIFICATE, text.into());
+            }
+            let auth = if is_optional { ClientAuth::Optional } else { ClientAuth::Required };
+            Ok(Some(ServerFiles { certificate, key, clients: client_ca.map(|ca| (ca, auth)) }))
+        }
+    }
+}
+
+fn file(config: &Config, setting: &'static str) -> Option<PemFile> {
+    let path = config.get(setting).value.as_ref()?.to_string();
+    Some(PemFile { setting, path: path.into() })
+}
+
+fn lacks<T>(setting: &str, other: &str) -> Result<T, Mistakes> {
+    mistake(setting, format!("needs {other} too"))
+}
+
+fn mistake<T>(setting: &str, text: String) -> Result<T, Mistakes> {
+    Err(Mistakes(vec![Mistake { setting: setting.into(), text }]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::from;
+    use super::*;
+
+    #[test]
+    fn a_setting_of_tls_that_lacks_another_is_a_mistake() {
+        let (certificate, key) = ((CERTIFICATE, "c.pem"), (KEY, "k.pem"));
+        for (settings, told) in [
+            (&[certificate][..], "TIDEGATE_TLS_CERT: needs TIDEGATE_TLS_KEY"),
+            (&[key], "TIDEGATE_TLS_KEY: needs TIDEGATE_TLS_CERT"),
+            (&[(CLIENT_CA, "ca.pem")], "TIDEGATE_TLS_CLIENT_CA: needs TIDEGATE_TLS_CERT"),
+            (&[certificate, key, (CLIENT_AUTH, "required")], "needs TIDEGATE_TLS_CLIENT_CA"),
+            (&[certificate, key, ("PROXY_UDS_ENABLED", "true")], "Unix socket"),
+        ] {
+            let mistakes = from(settings).unwrap().settings().unwrap_err().to_string();
+            assert!(mistakes.contains(told), "{mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_client_needs_a_certificate_once_it_is_said_whose_count() {
+        let ca = (CLIENT_CA, "ca.pem");
+        let files = |more: &[(&str, &str)]| {
+            let settings = [&[(CERTIFICATE, "c.pem"), (KEY, "k.pem")], more].concat();
+            from(&settings).unwrap().settings().unwrap().http.tls.unwrap()
+        };
+        let auth = |more: &[(&str, &str)]| files(more).clients.map(|(_, auth)| auth);
+        assert_eq!(auth(&[]), None);
+        assert_eq!(auth(&[ca]), Some(ClientAuth::Required));
+        assert_eq!(auth(&[ca, (CLIENT_AUTH, "optional")]), Some(ClientAuth::Optional));
+        let found = files(&[]).certificate;
+        assert_eq!(found.to_string(), "TIDEGATE_TLS_CERT=c.pem");
+        assert_eq!(from(&[]).unwrap().settings().unwrap().http.tls, None);
+    }
+}

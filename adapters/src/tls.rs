@@ -1,0 +1,15 @@
+//! TLS: encrypted connections with rustls, and the names of those at the other end.
+//!
+//! Certificates and keys are PEM files that settings name. [`files`] reads them, [`server`] makes the TLS of the ingress from
+//! them, and [`certificate`] finds in a certificate who shows it and until when it holds.
+
+mod files;
+mod certificate;
+mod channel;
+mod server;
+mod metrics;
+
+pub(crate) use channel::Channel;
+pub use files::{PemFile, TlsError};
+pub use metrics::{CERTIFICATE_END, HANDSHAKES_FAILED_TOTAL};
+pub use server::{ClientAuth, ServerFiles, ServerTls};

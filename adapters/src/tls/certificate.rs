@@ -1,0 +1,121 @@
+//! Certificate: whom a certificate names, and until when it holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::metrics::gauge;
+use rustls::pki_types::CertificateDer;
+use tidegate_stages::ports::Clock;
+use tracing::{error, warn};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+use super::files::{Content, TlsError};
+use super::metrics::CERTIFICATE_END;
+use crate::clock::SystemClock;
+
+/// Longest name of a client, in bytes; that of an actor is bounded in the same way.
+const MAX_NAME_BYTES: usize = 512;
+/// From this time before its end on, a certificate is warned of.
+const SOON: Duration = Duration::from_hours(30 * 24);
+
+/// The name of whoever shows a certificate: the common name of its subject; without one, the first alternative name that is a
+/// URI, a DNS name or an e-mail address. `None`: it has none that is printable and of a usual length.
+pub(super) fn name(der: &CertificateDer<'_>) -> Option<Arc<str>> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let common = certificate.subject().iter_common_name().next();
+    let name = match common.and_then(|name| name.as_str().ok()) {
+        Some(common) => common.to_owned(),
+        None => alternative(&certificate)?,
+    };
+    let is_plain = !name.is_empty() && name.len() <= MAX_NAME_BYTES;
+    (is_plain && !name.chars().any(char::is_control)).then(|| name.into())
+}
+
+fn alternative(certificate: &X509Certificate<'_>) -> Option<String> {
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::URI(name) | GeneralName::DNSName(name) | GeneralName::RFC822Name(name) => {
+            Some((*name).to_owned())
+        }
+        _ => None,
+    })
+}
+
+/// When the first of some certificates ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// The setting that names their file.
+    setting: &'static str,
+    /// In seconds since the Unix epoch.
+    at: i64,
+}
+
+impl Ending {
+    /// Reads it from the certificates of a file.
+    pub(super) fn of(
+        content: &Content<'_>,
+        certificates: &[CertificateDer<'_>],
+    ) -> Result<Self, TlsError> {
+        let mut at = i64::MAX;
+        for der in certificates {
+            let (_, certificate) = X509Certificate::from_der(der)
+                .map_err(|error| content.unusable(format!("a certificate is broken: {error}")))?;
+            at = at.min(certificate.validity().not_after.timestamp());
+        }
+        Ok(Self { setting: content.file().setting, at })
+    }
+
+    /// Shows it in the metrics, and warns when it is near.
+    pub(super) fn tell(self) {
+        #[allow(clippy::cast_precision_loss, reason = "a time in seconds is exact in an f64")]
+        gauge!(CERTIFICATE_END, "setting" => self.setting).set(self.at as f64);
+        let now = i64::try_from(SystemClock.now().0 / 1_000_000).unwrap_or(i64::MAX);
+        let left = self.at.saturating_sub(now);
+        let days = left / (24 * 60 * 60);
+        if left <= 0 {
+            error!(setting = self.setting, "a certificate has ended: renew it");
+        } else if left <= i64::try_from(SOON.as_secs()).unwrap_or(i64::MAX) {
+            warn!(setting = self.setting, days, "a certificate ends soon: renew it");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn certificate(common: Option<&str>, alternatives: &[SanType]) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(common) = common {
+            params.distinguished_name.push(DnType::CommonName, common);
+        }
+        params.subject_alt_names = alternatives.to_vec();
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_client_is_named_by_its_common_name_or_its_first_alternative_name() {
+        let dns = SanType::DnsName("billing.shop".try_into().unwrap());
+        let uri = SanType::URI("spiffe://shop/billing".try_into().unwrap());
+        let ip = SanType::IpAddress([127, 0, 0, 1].into());
+        for (common, alternatives, expected) in [
+            (Some("billing"), vec![dns.clone()], Some("billing")),
+            (None, vec![ip.clone(), dns.clone(), uri.clone()], Some("billing.shop")),
+            (None, vec![uri], Some("spiffe://shop/billing")),
+            (None, vec![ip], None),
+            (Some(""), vec![dns], None),
+            (Some("two\nlines"), vec![], None),
+            (Some(&*"x".repeat(513)), vec![], None),
+        ] {
+            let named = name(&certificate(common, &alternatives));
+            assert_eq!(named.as_deref(), expected, "{common:?}");
+        }
+        assert_eq!(name(&CertificateDer::from(vec![1, 2, 3])), None);
+    }
+}

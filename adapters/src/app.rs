@@ -142,12 +142,18 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;
     let policies = CurrentPolicies::default();
-    let (auth, watched) = watch(&settings, &policies)?;
+    let (auth, mut watched) = watch(&settings, &policies)?;
+    let tls = match settings.http.tls.clone().map(ServerTls::watch).transpose()? {
+        Some((tls, certificates)) => {
+            watched.push(Box::new(certificates));
+            Some(tls)
+        }
+        None => None,
+    };
     let reloads = watched.iter().map(|files| files.status()).collect();
     background.spawn(reload::run(watched, end::hangups()?, ended.clone()));
     // The listener is bound first: a second proxy on the same port fails before it waits for the data of the first.
     let socket = bind(&settings.http.listen).await?;
-    let tls = settings.http.tls.as_ref().map(ServerTls::load).transpose()?;
     let url = socket.url().map_err(anyhow::Error::from)?;
     let url = if tls.is_some() { url.replacen("http:", "https:", 1) } else { url };
     let host = HttpHost::new(SystemConnector, settings.host);

@@ -1,11 +1,13 @@
 //! TLS: encrypted connections with rustls, and the names of those at the other end.
 //!
 //! Certificates and keys are PEM files that settings name. [`files`] reads them, [`server`] makes the TLS of the ingress from
-//! them, and [`certificate`] finds in a certificate who shows it and until when it holds.
+//! them, and [`certificate`] finds in a certificate who shows it and until when it holds. When the content of a file changes, [`watch`]
+//! has what is made of it made anew; connections go on with what they began with.
 
 mod files;
 mod certificate;
 mod channel;
+mod watch;
 mod server;
 mod metrics;
 

@@ -4,6 +4,10 @@
 
 #[path = "edge_tls/authority.rs"]
 mod authority;
+#[path = "edge_tls/client.rs"]
+mod client;
+#[path = "edge_tls/renewal.rs"]
+mod renewal;
 mod support;
 
 use std::time::Duration;

@@ -55,7 +55,7 @@ pub(super) struct Ending {
 impl Ending {
     /// Reads it from the certificates of a file.
     pub(super) fn of(
-        content: &Content<'_>,
+        content: &Content,
         certificates: &[CertificateDer<'_>],
     ) -> Result<Self, TlsError> {
         let mut at = i64::MAX;
@@ -64,11 +64,11 @@ impl Ending {
                 .map_err(|error| content.unusable(format!("a certificate is broken: {error}")))?;
             at = at.min(certificate.validity().not_after.timestamp());
         }
-        Ok(Self { setting: content.file().setting, at })
+        Ok(Self { setting: content.setting(), at })
     }
 
     /// Shows it in the metrics, and warns when it is near.
-    pub(super) fn tell(self) {
+    pub(super) fn tell(&self) {
         #[allow(clippy::cast_precision_loss, reason = "a time in seconds is exact in an f64")]
         gauge!(CERTIFICATE_END, "setting" => self.setting).set(self.at as f64);
         let now = i64::try_from(SystemClock.now().0 / 1_000_000).unwrap_or(i64::MAX);

@@ -1,7 +1,8 @@
 //! Files: PEM files that settings name.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +11,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
+
+/// Largest file. One with the roots of a whole system has about 200 KiB.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// A PEM file, and the setting that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,18 +31,10 @@ impl fmt::Display for PemFile {
 }
 
 /// TLS cannot be used as it is set.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{file}: {source}")]
-    Unreadable {
-        /// The file.
-        file: PemFile,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-    /// A file is not what it should be. The text never has a part of a key.
+    /// A file cannot be read, or is not what it should be. The text never has a part of a key.
     #[error("{file}: {reason}")]
     Unusable {
         /// The file.
@@ -46,7 +42,7 @@ pub enum TlsError {
         /// What is wrong.
         reason: String,
     },
-    /// The files do not fit each other, or rustls does not take them.
+    /// A certificate and a key do not fit each other.
     #[error("{certificate} with {key}: {reason}")]
     Unfit {
         /// The certificate.
@@ -59,23 +55,46 @@ pub enum TlsError {
 }
 
 /// What is in a file. Wiped when it is dropped: it may be a key.
-#[derive(Debug)]
-pub(super) struct Content<'a> {
-    file: &'a PemFile,
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    file: PemFile,
     bytes: Zeroizing<Vec<u8>>,
 }
 
-impl PemFile {
-    /// Reads the file.
-    pub(super) fn read(&self) -> Result<Content<'_>, TlsError> {
-        match std::fs::read(&self.path) {
-            Ok(bytes) => Ok(Content { file: self, bytes: Zeroizing::new(bytes) }),
-            Err(source) => Err(TlsError::Unreadable { file: self.clone(), source }),
-        }
+/// Files as they were at one moment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Contents(Vec<Content>);
+
+impl Contents {
+    /// Reads the files. Blocks.
+    pub(super) fn read(files: &[PemFile]) -> Result<Self, TlsError> {
+        files.iter().map(PemFile::read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The content of one of the files.
+    pub(super) fn of(&self, file: &PemFile) -> &Content {
+        let found = self.0.iter().find(|content| content.file == *file);
+        found.expect("all files of a configuration are read together")
     }
 }
 
-impl Content<'_> {
+impl PemFile {
+    fn read(&self) -> Result<Content, TlsError> {
+        let unreadable =
+            |error: io::Error| TlsError::Unusable { file: self.clone(), reason: error.to_string() };
+        let file = File::open(&self.path).map_err(unreadable)?;
+        // With its final size at once: a buffer that grows leaves parts of a key behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize + 1));
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        let content = Content { file: self.clone(), bytes };
+        if content.bytes.len() as u64 > MAX_BYTES {
+            return Err(content.unusable("is larger than 1 MiB".into()));
+        }
+        Ok(content)
+    }
+}
+
+impl Content {
     /// The certificates in the file, at least one.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
@@ -110,8 +129,9 @@ impl Content<'_> {
         TlsError::Unusable { file: self.file.clone(), reason }
     }
 
-    pub(super) fn file(&self) -> &PemFile {
-        self.file
+    /// The setting that names the file.
+    pub(super) fn setting(&self) -> &'static str {
+        self.file.setting
     }
 }
 

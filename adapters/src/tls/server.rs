@@ -13,8 +13,9 @@ use tracing::debug;
 
 use super::certificate::{self, Ending};
 use super::channel::Channel;
-use super::files::{PemFile, TlsError, provider};
+use super::files::{Contents, PemFile, TlsError, provider};
 use super::metrics::HANDSHAKES_FAILED_TOTAL;
+use super::watch::{self, Certificates, Current};
 
 /// What a client without a certificate may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,20 +40,22 @@ pub struct ServerFiles {
 /// The TLS of the ingress. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
-    config: Arc<ServerConfig>,
+    config: Current<ServerConfig>,
     client_auth: ClientAuth,
 }
 
 impl ServerTls {
-    /// Reads the files.
+    /// Reads the files, now and whenever they change; see [`crate::reload`].
     ///
     /// # Errors
-    /// When a file cannot be read or used.
-    pub fn load(files: &ServerFiles) -> Result<Self, TlsError> {
-        let (config, endings) = config(files)?;
-        endings.into_iter().for_each(Ending::tell);
+    /// When a file cannot be read or used now.
+    pub(crate) fn watch(files: ServerFiles) -> Result<(Self, Certificates), TlsError> {
         let client_auth = files.clients.as_ref().map_or(ClientAuth::Optional, |(_, auth)| *auth);
-        Ok(Self { config: Arc::new(config), client_auth })
+        let named = [files.certificate.clone(), files.key.clone()].into_iter();
+        let named = named.chain(files.clients.iter().map(|(file, _)| file.clone())).collect();
+        let make = move |contents: &Contents| config(&files, contents);
+        let (config, certificates) = watch::watch("certificates", named, make)?;
+        Ok((Self { config, client_auth }, certificates))
     }
 
     /// What a client without a certificate may do.
@@ -71,7 +74,7 @@ impl ServerTls {
     where
         Io: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
+        let acceptor = TlsAcceptor::from(self.config.get());
         let failed = |reason| counter!(HANDSHAKES_FAILED_TOTAL, "reason" => reason).increment(1);
         match timeout(limit, acceptor.accept(io)).await {
             Ok(Ok(tls)) => {
@@ -92,22 +95,25 @@ impl ServerTls {
     }
 }
 
-fn config(files: &ServerFiles) -> Result<(ServerConfig, Vec<Ending>), TlsError> {
-    let (certificate, key) = (files.certificate.read()?, files.key.read()?);
+fn config(
+    files: &ServerFiles,
+    contents: &Contents,
+) -> Result<(ServerConfig, Vec<Ending>), TlsError> {
+    let (certificate, key) = (contents.of(&files.certificate), contents.of(&files.key));
     let unfit = |error: rustls::Error| TlsError::Unfit {
         certificate: files.certificate.clone(),
         key: files.key.clone(),
         reason: error.to_string(),
     };
     let chain = certificate.certificates()?;
-    let mut endings = vec![Ending::of(&certificate, &chain)?];
+    let mut endings = vec![Ending::of(certificate, &chain)?];
     let builder = ServerConfig::builder_with_provider(provider());
     let builder = builder.with_safe_default_protocol_versions().map_err(unfit)?;
-    let (builder, asks) = match &files.clients {
-        None => (builder.with_no_client_auth(), false),
+    let builder = match &files.clients {
+        None => builder.with_no_client_auth(),
         Some((file, _)) => {
-            let content = file.read()?;
-            endings.push(Ending::of(&content, &content.certificates()?)?);
+            let content = contents.of(file);
+            endings.push(Ending::of(content, &content.certificates()?)?);
             // A client without a certificate is let in, also where one is required: the ingress answers it on health and
             // metrics, and refuses the rest in words.
             let verifier =
@@ -115,12 +121,12 @@ fn config(files: &ServerFiles) -> Result<(ServerConfig, Vec<Ending>), TlsError> 
                     .allow_unauthenticated()
                     .build()
                     .map_err(|error| content.unusable(error.to_string()))?;
-            (builder.with_client_cert_verifier(verifier), true)
+            builder.with_client_cert_verifier(verifier)
         }
     };
     let mut config = builder.with_single_cert(chain, key.key()?).map_err(unfit)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    if asks {
+    if files.clients.is_some() {
         // A resumed session shows no certificate again: one that has ended meanwhile would still be taken.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

@@ -26,7 +26,7 @@ use crate::offline::OfflineError;
 use crate::reload::{self, Watch};
 use crate::store::KeyError;
 use crate::telemetry;
-use crate::tls::{ServerTls, TlsError};
+use crate::tls::{ClientTls, ServerTls, TlsError};
 use backend::Backend;
 use end::Signals;
 
@@ -150,13 +150,15 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         }
         None => None,
     };
+    let (host_tls, certificates) = ClientTls::watch(settings.host_tls.clone())?;
+    watched.extend(certificates.map(|certificates| Box::new(certificates) as Box<dyn Watch>));
     let reloads = watched.iter().map(|files| files.status()).collect();
     background.spawn(reload::run(watched, end::hangups()?, ended.clone()));
     // The listener is bound first: a second proxy on the same port fails before it waits for the data of the first.
     let socket = bind(&settings.http.listen).await?;
     let url = socket.url().map_err(anyhow::Error::from)?;
     let url = if tls.is_some() { url.replacen("http:", "https:", 1) } else { url };
-    let host = HttpHost::new(SystemConnector, settings.host);
+    let host = HttpHost::new(SystemConnector::new(host_tls), settings.host);
     background.spawn(host.clone().trim(ended.clone()));
     let (audit, audit_written) = audit(settings.http.audit_file.as_deref())?;
     let lifecycle = Lifecycle::default();

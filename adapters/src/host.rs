@@ -32,7 +32,6 @@ use crate::wire;
 use pool::Pool;
 use reading::Hold;
 
-pub(crate) use connect::NO_TLS;
 pub use connect::{Connect, SystemConnector};
 pub(crate) use connection::{Connection, Failed, Reply};
 pub use metrics::{CONNECTS_TOTAL, IDLE_CONNECTIONS};

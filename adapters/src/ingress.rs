@@ -250,6 +250,8 @@ pub enum Hosts {
     Daemon {
         /// The port of every host.
         port: u16,
+        /// Whether they are called over TLS.
+        tls: bool,
     },
 }
 
@@ -345,13 +347,15 @@ impl Hosts {
     fn address(&self, client: &Identity) -> HostAddress {
         match self {
             Hosts::Sidecar(address) => address.clone(),
-            Hosts::Daemon { port } => {
+            Hosts::Daemon { port, tls } => {
                 let address = match client.peer {
                     Some(PeerAddress::Ip(address)) => address,
                     // A peer on a Unix socket is on this machine.
                     Some(PeerAddress::UnixSocket) | None => IpAddr::from([127, 0, 0, 1]),
                 };
-                HostAddress::new(&std::net::SocketAddr::new(address, *port).to_string())
+                let scheme = if *tls { "https" } else { "http" };
+                let authority = std::net::SocketAddr::new(address, *port);
+                HostAddress::new(&format!("{scheme}://{authority}"))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! TLS: encrypted connections with rustls, and the names of those at the other end.
 //!
 //! Certificates and keys are PEM files that settings name. [`files`] reads them, [`server`] makes the TLS of the ingress from
-//! them, and [`certificate`] finds in a certificate who shows it and until when it holds. When the content of a file changes, [`watch`]
+//! them, [`client`] that of connections to hosts, and [`certificate`] finds in a certificate who shows it and until when it holds. When the content of a file changes, [`watch`]
 //! has what is made of it made anew; connections go on with what they began with.
 
 mod files;
@@ -9,9 +9,15 @@ mod certificate;
 mod channel;
 mod watch;
 mod server;
+mod client;
+#[cfg(feature = "scylla")]
+mod database;
 mod metrics;
 
-pub(crate) use channel::Channel;
+pub use channel::Channel;
+pub use client::{ClientFiles, ClientTls, Pair};
+#[cfg(feature = "scylla")]
+pub(crate) use database::ShownToDatabase;
 pub use files::{PemFile, TlsError};
 pub use metrics::{CERTIFICATE_END, HANDSHAKES_FAILED_TOTAL};
 pub use server::{ClientAuth, ServerFiles, ServerTls};

@@ -6,6 +6,8 @@
 mod authority;
 #[path = "edge_tls/client.rs"]
 mod client;
+#[path = "edge_tls/hosts.rs"]
+mod hosts;
 #[path = "edge_tls/renewal.rs"]
 mod renewal;
 mod support;

@@ -95,7 +95,8 @@ impl Client {
                 let error = anyhow::Error::from(error);
                 if is_nobody { Unanswered::Nobody(error) } else { Unanswered::Other(error) }
             })?;
-            let connection = Connection::new(stream, Stream::read_now).await;
+            let connection =
+                Connection::new(stream, |stream: &mut Stream, bytes| stream.read_now(bytes)).await;
             let connection = connection.map_err(|error| Unanswered::Other(error.into()))?;
             let answered =
                 connection.exchange(request, &mut Reading::alone(most, LIMIT).enter(None)).await;

@@ -21,7 +21,7 @@ use crate::ingress::{AuthOptions, Hosts, Limits};
 use crate::net::UNIX_PREFIX;
 use crate::policies::PolicyFolder;
 use crate::store::{CqlOptions, Credentials, Tls, Vault};
-use crate::tls::ServerFiles;
+use crate::tls::{Pair, ServerFiles};
 
 /// Files that the embedded store keeps open where that many may be.
 const STORE_FILES: usize = 900;
@@ -47,6 +47,7 @@ impl Settings {
         Ok(Self {
             http: read.http(read.auth()?, tls::ingress(config)?),
             hosts: read.hosts(),
+            host_tls: tls::hosts(config)?,
             host: HostOptions {
                 connect_time: read.time("TIDEGATE_HOST_CONNECT_TIMEOUT"),
                 max_idle: read.time("PROXY_HTTP_CLIENT_ADAPTER_POOL_MAX_IDLE_TIMEOUT"),
@@ -64,7 +65,7 @@ impl Settings {
                 per_second: read.small("TIDEGATE_RETRY_PER_SECOND"),
             },
             max_demand: read.some_demand("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND"),
-            database: read.database(&vault)?,
+            database: read.database(&vault, tls::database(config)?)?,
             data_dir: read.text("TIDEGATE_DATA_DIR").into(),
             store_files: STORE_FILES,
             vault,
@@ -264,7 +265,7 @@ impl Reader<'_> {
         }
     }
 
-    fn database(&self, vault: &Arc<Vault>) -> Result<Database, Mistakes> {
+    fn database(&self, vault: &Arc<Vault>, shown: Option<Pair>) -> Result<Database, Mistakes> {
         const NAME: &str = "PROXY_DATABASE_TYPE";
         match self.text(NAME).as_str() {
             "memory" => Ok(Database::Memory),
@@ -273,18 +274,19 @@ impl Reader<'_> {
                     "scylla is not in this build of Tidegate; its Cargo feature `scylla` adds it";
                 Err(Mistakes(vec![Mistake { setting: NAME.into(), text: text.into() }]))
             }
-            "scylla" => Ok(Database::Scylla(Box::new(self.cql(vault.clone())))),
+            "scylla" => Ok(Database::Scylla(Box::new(self.cql(vault.clone(), shown)))),
             _ => Ok(Database::Embedded),
         }
     }
 
-    fn cql(&self, vault: Arc<Vault>) -> CqlOptions {
+    fn cql(&self, vault: Arc<Vault>, shown: Option<Pair>) -> CqlOptions {
         let hosts = self.text("PROXY_DATABASE_HOST");
         let hosts = hosts.split(',').map(str::trim).filter(|host| !host.is_empty());
         let user = self.value("PROXY_DATABASE_USERNAME").map(ToString::to_string);
         let tls = self.switch("PROXY_DATABASE_SSL").then(|| Tls {
             verify: self.switch("PROXY_DATABASE_SSL_VERIFY"),
             ca: self.value("TIDEGATE_DATABASE_CA").map(|path| path.to_string().into()),
+            shown,
         });
         let connections = self.signed("PROXY_DATABASE_POOL_SIZE");
         CqlOptions {
@@ -310,16 +312,20 @@ impl Reader<'_> {
 
     fn hosts(&self) -> Hosts {
         let port = u16::try_from(self.count("USER_FUNCTION_PORT")).expect("the table bounds it");
+        let tls = self.switch("TIDEGATE_HOST_TLS");
         if self.text("PROXY_DEPLOYMENT_MODE") == "daemon" {
-            return Hosts::Daemon { port };
+            return Hosts::Daemon { port, tls };
         }
         let host = self.text("USER_FUNCTION_HOST");
+        let scheme = if tls { "https" } else { "http" };
         let address = match host.as_str() {
             // A host listens on this address; a client cannot connect to it.
-            "0.0.0.0" | "::" | "[::]" => format!("127.0.0.1:{port}"),
+            "0.0.0.0" | "::" | "[::]" => format!("{scheme}://127.0.0.1:{port}"),
             unix if unix.starts_with(UNIX_PREFIX) => unix.into(),
-            six if six.contains(':') && !six.starts_with('[') => format!("[{six}]:{port}"),
-            name => format!("{name}:{port}"),
+            six if six.contains(':') && !six.starts_with('[') => {
+                format!("{scheme}://[{six}]:{port}")
+            }
+            name => format!("{scheme}://{name}:{port}"),
         };
         Hosts::Sidecar(HostAddress::new(&address))
     }

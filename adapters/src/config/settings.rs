@@ -14,7 +14,7 @@ use crate::host::HostOptions;
 use crate::ingress::{AuthOptions, Hosts, Limits, Trust};
 use crate::policies::PolicyFolder;
 use crate::store::{CqlOptions, Vault};
-use crate::tls::ServerFiles;
+use crate::tls::{ClientFiles, ServerFiles};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Where hosts listen.
     pub hosts: Hosts,
+    /// The TLS of connections to hosts.
+    pub host_tls: ClientFiles,
     /// The host client.
     pub host: HostOptions,
     /// How long a host may take to answer.

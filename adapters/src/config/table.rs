@@ -151,6 +151,25 @@ const EFFECTIVE: &[Setting] = &[
         "Port that the host listens on (SDK defaults: Node 8090, Python 8091, Rust 8093, Go none).",
     ),
     setting(
+        "TIDEGATE_HOST_TLS",
+        Kind::Switch,
+        Default::Is("false"),
+        "Whether hosts are called over TLS; one that names its own address says so itself, with https://.",
+    ),
+    setting(
+        "TIDEGATE_HOST_TLS_CA",
+        Kind::Text,
+        Default::Unset,
+        "PEM file with the roots of hosts' certificates; unset: those that the system trusts.",
+    ),
+    setting(
+        "TIDEGATE_HOST_TLS_CERT",
+        Kind::Text,
+        Default::Unset,
+        "PEM file with the certificate that is shown to hosts that ask for one.",
+    ),
+    setting("TIDEGATE_HOST_TLS_KEY", Kind::Text, Default::Unset, "PEM file with its private key."),
+    setting(
         "TIDEGATE_ADMIN_TOKEN",
         Kind::Secret,
         Default::Unset,
@@ -316,6 +335,18 @@ const EFFECTIVE: &[Setting] = &[
         Kind::Text,
         Default::Unset,
         "A PEM file of certificates to trust; unset: those that the system trusts.",
+    ),
+    setting(
+        "TIDEGATE_DATABASE_CERT",
+        Kind::Text,
+        Default::Unset,
+        "A PEM file with the certificate that is shown to the database.",
+    ),
+    setting(
+        "TIDEGATE_DATABASE_KEY",
+        Kind::Text,
+        Default::Unset,
+        "A PEM file with its private key.",
     ),
     setting(
         "TIDEGATE_DATABASE_CONSISTENCY",

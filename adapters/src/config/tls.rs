@@ -2,7 +2,8 @@
 
 use super::sources::Source;
 use super::{Config, Mistake, Mistakes};
-use crate::tls::{ClientAuth, PemFile, ServerFiles};
+use crate::net::UNIX_PREFIX;
+use crate::tls::{ClientAuth, ClientFiles, Pair, PemFile, ServerFiles};
 
 const CERTIFICATE: &str = "TIDEGATE_TLS_CERT";
 const KEY: &str = "TIDEGATE_TLS_KEY";
@@ -36,6 +37,48 @@ pub(super) fn ingress(config: &Config) -> Result<Option<ServerFiles>, Mistakes> 
     }
 }
 
+/// The TLS of connections to hosts.
+///
+/// # Errors
+/// When one setting lacks another.
+pub(super) fn hosts(config: &Config) -> Result<ClientFiles, Mistakes> {
+    let is_unix =
+        config.secret("USER_FUNCTION_HOST").is_some_and(|host| host.starts_with(UNIX_PREFIX));
+    if is_unix && config.secret("TIDEGATE_HOST_TLS").as_deref() == Some("true") {
+        let text = "has no effect on a Unix socket, which USER_FUNCTION_HOST names";
+        return mistake("TIDEGATE_HOST_TLS", text.into());
+    }
+    let roots = file(config, "TIDEGATE_HOST_TLS_CA");
+    let shown = pair(config, "TIDEGATE_HOST_TLS_CERT", "TIDEGATE_HOST_TLS_KEY")?;
+    Ok(ClientFiles { roots, shown })
+}
+
+/// What the proxy shows to the database.
+///
+/// # Errors
+/// When one setting lacks another.
+pub(super) fn database(config: &Config) -> Result<Option<Pair>, Mistakes> {
+    let (certificate, key) = ("TIDEGATE_DATABASE_CERT", "TIDEGATE_DATABASE_KEY");
+    let shown = pair(config, certificate, key)?;
+    if shown.is_some() && config.secret("PROXY_DATABASE_SSL").as_deref() != Some("true") {
+        return lacks(certificate, "PROXY_DATABASE_SSL=true");
+    }
+    Ok(shown)
+}
+
+fn pair(
+    config: &Config,
+    certificate: &'static str,
+    key: &'static str,
+) -> Result<Option<Pair>, Mistakes> {
+    match (file(config, certificate), file(config, key)) {
+        (Some(certificate), Some(key)) => Ok(Some(Pair { certificate, key })),
+        (Some(_), None) => lacks(certificate, key),
+        (None, Some(_)) => lacks(key, certificate),
+        (None, None) => Ok(None),
+    }
+}
+
 fn file(config: &Config, setting: &'static str) -> Option<PemFile> {
     let path = config.get(setting).value.as_ref()?.to_string();
     Some(PemFile { setting, path: path.into() })
@@ -53,6 +96,7 @@ fn mistake<T>(setting: &str, text: String) -> Result<T, Mistakes> {
 mod tests {
     use super::super::tests::from;
     use super::*;
+    use crate::ingress::Hosts;
 
     #[test]
     fn a_setting_of_tls_that_lacks_another_is_a_mistake() {
@@ -63,10 +107,32 @@ mod tests {
             (&[(CLIENT_CA, "ca.pem")], "TIDEGATE_TLS_CLIENT_CA: needs TIDEGATE_TLS_CERT"),
             (&[certificate, key, (CLIENT_AUTH, "required")], "needs TIDEGATE_TLS_CLIENT_CA"),
             (&[certificate, key, ("PROXY_UDS_ENABLED", "true")], "Unix socket"),
+            (&[("TIDEGATE_HOST_TLS_CERT", "c.pem")], "needs TIDEGATE_HOST_TLS_KEY"),
+            (&[("TIDEGATE_HOST_TLS_KEY", "k.pem")], "needs TIDEGATE_HOST_TLS_CERT"),
+            (&[("TIDEGATE_HOST_TLS", "true"), ("USER_FUNCTION_HOST", "unix:/a")], "Unix socket"),
+            (&[("TIDEGATE_DATABASE_CERT", "c.pem")], "needs TIDEGATE_DATABASE_KEY"),
+            (
+                &[("TIDEGATE_DATABASE_CERT", "c.pem"), ("TIDEGATE_DATABASE_KEY", "k.pem")],
+                "needs PROXY_DATABASE_SSL=true",
+            ),
         ] {
             let mistakes = from(settings).unwrap().settings().unwrap_err().to_string();
             assert!(mistakes.contains(told), "{mistakes}");
         }
+    }
+
+    #[test]
+    fn hosts_of_the_settings_are_called_over_tls_where_it_is_asked_for() {
+        let tls = ("TIDEGATE_HOST_TLS", "true");
+        for (host, address) in
+            [("0.0.0.0", "https://127.0.0.1:8090"), ("::1", "https://[::1]:8090")]
+        {
+            let settings = from(&[tls, ("USER_FUNCTION_HOST", host)]).unwrap().settings().unwrap();
+            let Hosts::Sidecar(found) = settings.hosts else { panic!("beside the proxy") };
+            assert_eq!(found.as_str(), address);
+        }
+        let daemon = from(&[tls, ("PROXY_DEPLOYMENT_MODE", "daemon")]).unwrap();
+        assert!(matches!(daemon.settings().unwrap().hosts, Hosts::Daemon { tls: true, .. }));
     }
 
     #[test]

@@ -9,10 +9,7 @@ use tidegate_stages::ports::HostError;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::net::Stream;
-
-/// Why no host is called over TLS.
-pub(crate) const NO_TLS: &str =
-    "TLS to actor hosts is not built yet: let the host listen at http:// or unix:";
+use crate::tls::{Channel, ClientTls};
 
 /// Opens byte streams to hosts, over the operating system's network or a simulated one.
 pub trait Connect: Clone + Send + Sync + 'static {
@@ -28,27 +25,40 @@ pub trait Connect: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// `WouldBlock` when nothing has arrived, else the error of the operating system.
-    fn read_now(_: &Self::Io, _: &mut [u8]) -> io::Result<usize> {
+    fn read_now(_: &mut Self::Io, _: &mut [u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 }
 
-/// TCP and Unix sockets of the operating system.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemConnector;
+/// TCP and Unix sockets of the operating system, TCP also with TLS.
+#[derive(Debug, Clone, Default)]
+pub struct SystemConnector {
+    tls: ClientTls,
+}
+
+impl SystemConnector {
+    /// Connects with this TLS where the address asks for TLS.
+    pub fn new(tls: ClientTls) -> Self {
+        Self { tls }
+    }
+}
 
 impl Connect for SystemConnector {
-    type Io = Stream;
+    type Io = Channel<Stream>;
 
-    async fn connect(&self, address: &HostAddress) -> io::Result<Stream> {
+    async fn connect(&self, address: &HostAddress) -> io::Result<Channel<Stream>> {
         match address.endpoint() {
-            Endpoint::Http(authority) => Stream::over_tcp(authority).await,
-            Endpoint::Unix(path) => Stream::over_unix(path).await,
-            Endpoint::Https(_) => Err(io::Error::new(io::ErrorKind::Unsupported, NO_TLS)),
+            Endpoint::Http(authority) => Stream::over_tcp(authority).await.map(Channel::Clear),
+            Endpoint::Unix(path) => Stream::over_unix(path).await.map(Channel::Clear),
+            Endpoint::Https(authority) => {
+                let stream = Stream::over_tcp(authority).await?;
+                // Boxed: the handshake is large, and other connections have none.
+                Box::pin(self.tls.connect(stream, authority)).await
+            }
         }
     }
 
-    fn read_now(io: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read_now(io: &mut Channel<Stream>, buffer: &mut [u8]) -> io::Result<usize> {
         io.read_now(buffer)
     }
 }
@@ -76,19 +86,4 @@ fn explained(error: &io::Error) -> String {
         "{error}: nothing listens there; USER_FUNCTION_HOST and USER_FUNCTION_PORT say where the host listens, and SDKs listen on \
          8090 (Node), 8091 (Python), 8093 (Rust) or a port of the program's choice (Go) unless told otherwise"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_host_over_tls_is_not_connected_to_in_the_clear() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let authority = listener.local_addr().unwrap().to_string();
-        let address = HostAddress::new(&format!("https://{authority}"));
-        let limit = Duration::from_secs(10);
-        let error = connect(&SystemConnector, &address, limit).await.unwrap_err().to_string();
-        assert!(error.contains(&authority) && error.contains(NO_TLS), "{error}");
-    }
 }

@@ -418,7 +418,7 @@ async fn a_host_may_listen_on_a_unix_socket() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("host.sock");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    let host = HttpHost::new(SystemConnector, options());
+    let host = HttpHost::new(SystemConnector::default(), options());
     let serve = async {
         let (mut far, _) = listener.accept().await.unwrap();
         let mut heard = [0; 1024];

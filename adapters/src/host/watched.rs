@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Reads arrived bytes directly. Fails with [`WouldBlock`](io::ErrorKind::WouldBlock) when none has arrived.
-pub(crate) type ReadNow<Io> = fn(&Io, &mut [u8]) -> io::Result<usize>;
+pub(crate) type ReadNow<Io> = fn(&mut Io, &mut [u8]) -> io::Result<usize>;
 
 /// The stream; see the [module](self).
 #[derive(Debug)]
@@ -42,7 +42,8 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Watched<Io> {
         }
         // One byte, or the end, is enough: the connection cannot be used any more.
         let mut byte = [0];
-        match (self.read_now)(&self.io, &mut byte) {
+        let read_now = self.read_now;
+        match read_now(&mut self.io, &mut byte) {
             Ok(0) => Poll::Ready(Ok(())),
             Ok(_) => {
                 buf.put_slice(&byte);

@@ -25,7 +25,6 @@ use super::sending::{Held, Hold};
 use super::trust::Asks;
 use super::{Calls, Ingress, Inner, Limits, Parts, accept, body, cors, history};
 use crate::audit::Entry;
-use crate::host::NO_TLS;
 use crate::tls::{ClientAuth, ServerTls};
 use crate::wire::{self, Form};
 
@@ -33,7 +32,7 @@ const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.
 const UP: Bytes = Bytes::from_static(br#"{"status":"up"}"#);
 const DOWN: Bytes = Bytes::from_static(br#"{"status":"down"}"#);
 
-/// Header in which a registering host names its own address: `http://host:port` or `unix:/path`.
+/// Header in which a registering host names its own address: `http://host:port`, `https://host:port` or `unix:/path`.
 const HOST_HEADER: &str = "tidegate-host";
 /// W3C trace context of a request.
 const TRACEPARENT: &str = "traceparent";
@@ -294,13 +293,9 @@ fn opening() -> Error {
 fn host_named_in(headers: &HeaderMap) -> Result<Option<HostAddress>, Refusal> {
     let Some(given) = headers.get(HOST_HEADER) else { return Ok(None) };
     let text = given.to_str().unwrap_or_default();
-    if text.starts_with("https://") {
-        let text = format!("header {HOST_HEADER} is {given:?}: {NO_TLS}");
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
-    }
     host_address(text).map(Some).ok_or_else(|| {
         let text =
-            format!("header {HOST_HEADER} must be http://host:port or unix:/path, not {given:?}");
+            format!("header {HOST_HEADER} must be http://host:port, https://host:port or unix:/path, not {given:?}");
         Refusal::new(StatusCode::BAD_REQUEST, text)
     })
 }
@@ -309,11 +304,12 @@ fn host_address(given: &str) -> Option<HostAddress> {
     if let Some(path) = given.strip_prefix(crate::net::UNIX_PREFIX) {
         return path.starts_with('/').then(|| HostAddress::new(given));
     }
-    let authority = given.strip_prefix("http://")?;
+    let (scheme, authority) = given.split_once("://")?;
     let authority: http::uri::Authority =
         authority.strip_suffix('/').unwrap_or(authority).parse().ok()?;
-    let port = authority.port_u16()?;
-    (port > 0 && !authority.as_str().contains('@')).then(|| HostAddress::new(authority.as_str()))
+    let is_plain = authority.port_u16()? > 0 && !authority.as_str().contains('@');
+    (is_plain && matches!(scheme, "http" | "https"))
+        .then(|| HostAddress::new(&format!("{scheme}://{authority}")))
 }
 
 fn traceparent(headers: &HeaderMap) -> String {

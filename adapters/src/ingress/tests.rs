@@ -394,18 +394,25 @@ async fn a_host_says_where_it_listens_or_the_setting_does() {
         (HERE, Some("http://localhost:99/"), "localhost:99"),
         (HERE, Some("http://[::1]:99"), "[::1]:99"),
         (Peer::Local, Some("unix:/run/host.sock"), "unix:/run/host.sock"),
+        (HERE, Some("https://localhost:99"), "https://localhost:99"),
     ] {
         assert_eq!(ask(&sidecar, register(given), peer).await.0, StatusCode::OK);
         assert_eq!(calls.registered.lock().pop().unwrap().host.as_str(), address);
     }
-    for wrong in
-        ["", "10.1.1.1:99", "https://a:1", "http://a", "http://a:0", "http://u@a:1", "unix:x"]
-    {
+    for wrong in [
+        "",
+        "10.1.1.1:99",
+        "https://a",
+        "ftp://a:1",
+        "http://a",
+        "http://a:0",
+        "http://u@a:1",
+        "unix:x",
+    ] {
         assert_eq!(refused(&sidecar, register(Some(wrong))).await.0, 400, "{wrong}");
     }
-    let (_, _, text) = refused(&sidecar, register(Some("https://a:1"))).await;
-    assert!(text.contains("TLS to actor hosts is not built yet"), "{text}");
-    let (daemon, calls) = ingress_of(Hosts::Daemon { port: 8090 }, Lifecycle::default());
+    let (daemon, calls) =
+        ingress_of(Hosts::Daemon { port: 8090, tls: false }, Lifecycle::default());
     for (peer, address) in [
         (THERE, "10.0.0.7:8090"),
         (Peer::Ip("::ffff:10.0.0.8".parse().unwrap()), "10.0.0.8:8090"),
@@ -452,7 +459,7 @@ async fn only_a_local_client_deletes_without_a_token() {
 #[tokio::test]
 async fn readiness_ends_first_then_calls_while_liveness_stays() {
     let lifecycle = Lifecycle::default();
-    let (ingress, _) = ingress_of(Hosts::Daemon { port: 1 }, lifecycle.clone());
+    let (ingress, _) = ingress_of(Hosts::Daemon { port: 1, tls: false }, lifecycle.clone());
     let status = async |path: &str| {
         let request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
         ask(&ingress, request, HERE).await.0.as_u16()
@@ -480,7 +487,7 @@ async fn readiness_waits_for_the_store_to_open_and_tells_when_it_fails_later() {
     let (short, long) = ("/health/readiness", "/health/readiness?verbose");
     let (opened, calls) = ingress();
     let limits = *opened.limits();
-    let (hosts, lifecycle) = (Hosts::Daemon { port: 1 }, Lifecycle::default());
+    let (hosts, lifecycle) = (Hosts::Daemon { port: 1, tls: false }, Lifecycle::default());
     let trust = Trust::default();
     let ingress = Ingress::new(Parts {
         limits,

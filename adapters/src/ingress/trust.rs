@@ -208,7 +208,8 @@ fn names_its_own(
         let is_unix = peer == PeerAddress::UnixSocket;
         return if is_unix { Ok(()) } else { Err(Refused::UnixSocketOverTcp) };
     }
-    let name = host.as_str().rsplit_once(':').map_or(host.as_str(), |(name, _port)| name);
+    let authority = host.as_str().strip_prefix("https://").unwrap_or(host.as_str());
+    let name = authority.rsplit_once(':').map_or(authority, |(name, _port)| name);
     let address = name.trim_start_matches('[').trim_end_matches(']').parse();
     let is_own = match address.map(|address: std::net::IpAddr| address.to_canonical()) {
         Ok(address) if address.is_loopback() => peer.is_local(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::vault::Vault;
+use crate::tls::Pair;
 
 /// How many replicas must acknowledge a write or answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Tls {
     pub verify: bool,
     /// A PEM file of trusted certificates; `None`: those that the system trusts.
     pub ca: Option<PathBuf>,
+    /// What the proxy shows; `None`: nothing.
+    pub shown: Option<Pair>,
 }
 
 /// User and secret.

@@ -62,7 +62,7 @@ pub(super) struct Content {
 }
 
 /// Files as they were at one moment.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents(Vec<Content>);
 
 impl Contents {
@@ -84,7 +84,8 @@ impl PemFile {
             |error: io::Error| TlsError::Unusable { file: self.clone(), reason: error.to_string() };
         let file = File::open(&self.path).map_err(unreadable)?;
         // With its final size at once: a buffer that grows leaves parts of a key behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize + 1));
+        let size = file.metadata().map_err(unreadable)?.len().min(MAX_BYTES) + 1;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0)));
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         let content = Content { file: self.clone(), bytes };
         if content.bytes.len() as u64 > MAX_BYTES {

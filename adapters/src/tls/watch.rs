@@ -47,10 +47,10 @@ pub(super) fn watch<T: Send + Sync + 'static>(
     let endings = Arc::<Mutex<Vec<Ending>>>::default();
     let (made_now, endings_now) = (current.clone(), Arc::clone(&endings));
     let apply = move |contents: &Contents| {
-        let (made, endings) = make(contents)?;
-        endings.iter().for_each(Ending::tell);
-        *endings_now.lock() = endings;
-        *made_now.0.write() = Some(Arc::new(made));
+        let (value, ends) = make(contents)?;
+        ends.iter().for_each(Ending::tell);
+        *endings_now.lock() = ends;
+        *made_now.0.write() = Some(Arc::new(value));
         Ok(())
     };
     let watched = Watched::start(what, move || Contents::read(&files), apply)?;

@@ -14,7 +14,7 @@ pub struct HostAddress(Arc<str>);
 pub enum Endpoint<'a> {
     /// HTTP at an authority such as `127.0.0.1:8090`.
     Http(&'a str),
-    /// HTTP over TLS, at an authority. Not built yet: no connection is made.
+    /// HTTP over TLS, at an authority.
     Https(&'a str),
     /// HTTP over the Unix socket with this path.
     Unix(&'a Path),

@@ -81,7 +81,7 @@ async fn a_kept_connection_on_which_bytes_have_arrived_unseen_is_not_used() {
             }
         }
     });
-    let client = HttpHost::new(SystemConnector, options());
+    let client = HttpHost::new(SystemConnector::default(), options());
     let called = || ActorInvocation { host: address.clone(), ..invocation() };
     client.clone().oneshot(called()).await.unwrap();
     go_on.send(()).unwrap();

@@ -13,6 +13,7 @@ mod reseal;
 mod restore;
 mod source;
 mod state;
+mod tls;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -87,6 +88,7 @@ enum Command {
     Export(export::ExportArgs),
     Import(import::ImportArgs),
     Reseal(reseal::ResealArgs),
+    Tls(tls::Tls),
 }
 
 fn start_here() -> String {
@@ -116,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Export(export) => on_runtime(export.run()),
         Command::Import(import) => on_runtime(import.run()),
         Command::Reseal(reseal) => on_runtime(reseal.run()),
+        Command::Tls(tls) => tls.run(),
     };
     ended(done.map(|()| ExitCode::SUCCESS))
 }

@@ -3,6 +3,7 @@
 //! Certificates and keys are PEM files that settings name. [`files`] reads them, [`server`] makes the TLS of the ingress from
 //! them, [`client`] that of connections to hosts, and [`certificate`] finds in a certificate who shows it and until when it holds. When the content of a file changes, [`watch`]
 //! has what is made of it made anew; connections go on with what they began with.
+//! [`bootstrap`] makes an authority and certificates, for who has none.
 
 mod files;
 mod certificate;
@@ -12,8 +13,10 @@ mod server;
 mod client;
 #[cfg(feature = "scylla")]
 mod database;
+mod bootstrap;
 mod metrics;
 
+pub(crate) use bootstrap::{Bootstrap, BootstrapError, MAX_COMMON_BYTES};
 pub use channel::Channel;
 pub use client::{ClientFiles, ClientTls, Pair};
 #[cfg(feature = "scylla")]

@@ -4,6 +4,8 @@
 
 #[path = "edge_tls/authority.rs"]
 mod authority;
+#[path = "edge_tls/bootstrap.rs"]
+mod bootstrap;
 #[path = "edge_tls/client.rs"]
 mod client;
 #[path = "edge_tls/hosts.rs"]

@@ -1,5 +1,6 @@
 //! Certificate: whom a certificate names, and until when it holds.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,54 @@ fn alternative(certificate: &X509Certificate<'_>) -> Option<String> {
         }
         _ => None,
     })
+}
+
+/// What a certificate says.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// The common name of its subject.
+    pub(super) common: Option<String>,
+    /// Its DNS names and IP addresses, in their order.
+    pub(super) names: Vec<String>,
+    /// From when on it holds, since the Unix epoch.
+    pub(super) begin: Duration,
+    /// Until when it holds.
+    pub(super) end: Duration,
+}
+
+impl Facts {
+    /// Reads a certificate; `None`: it is broken.
+    pub(super) fn of(der: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let names = certificate.subject_alternative_name().ok()?;
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        let common = certificate.subject().iter_common_name().next();
+        let since = |time: i64| Duration::from_secs(time.try_into().unwrap_or(0));
+        Some(Self {
+            common: common.and_then(|name| name.as_str().ok()).map(str::to_owned),
+            names: names.filter_map(server_name).collect(),
+            begin: since(certificate.validity().not_before.timestamp()),
+            end: since(certificate.validity().not_after.timestamp()),
+        })
+    }
+
+    /// Whether the key of `issuer` has signed a certificate.
+    pub(super) fn is_signed_by(der: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
+        let parsed = |der| X509Certificate::from_der(der).map(|(_, certificate)| certificate);
+        let (Ok(certificate), Ok(issuer)) = (parsed(der), parsed(issuer)) else { return false };
+        certificate.verify_signature(Some(issuer.public_key())).is_ok()
+    }
+}
+
+fn server_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match **bytes {
+            [a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
+            _ => Some(IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
+        },
+        _ => None,
+    }
 }
 
 /// When the first of some certificates ends.

@@ -117,6 +117,11 @@ impl Content {
         })
     }
 
+    /// The file as text.
+    pub(super) fn text(&self) -> Result<&str, TlsError> {
+        std::str::from_utf8(&self.bytes).map_err(|_| self.unusable("is broken PEM".into()))
+    }
+
     /// The certificates in the file, as roots of trust.
     pub(super) fn roots(&self) -> Result<Arc<RootCertStore>, TlsError> {
         let mut roots = RootCertStore::empty();

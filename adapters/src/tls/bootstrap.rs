@@ -4,6 +4,8 @@
 //! its life are over. It is written before its key, so after a crash in between, a certificate that is known as one of the
 //! authority lacks its key, and is written anew.
 
+mod error;
+
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -17,6 +19,8 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, ServerName};
 use tempfile::NamedTempFile;
 use tidegate_stages::state::Timestamp;
+
+pub(crate) use error::BootstrapError;
 
 use super::certificate::Facts;
 use super::client::Pair;
@@ -46,23 +50,6 @@ pub(crate) struct Bootstrap {
     pub(crate) days: u32,
     /// The time, since the Unix epoch.
     pub(crate) now: Duration,
-}
-
-/// Nothing more was made.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BootstrapError {
-    /// A file or the directory cannot be made or read.
-    #[error("{path}: {source}")]
-    Io { path: String, source: io::Error },
-    /// What is there cannot be used, and is left as it is.
-    #[error("{0}")]
-    Unusable(String),
-    /// A name is no DNS name and no IP address.
-    #[error("--name {0:?} is no DNS name and no IP address")]
-    Name(String),
-    /// A key or certificate cannot be made.
-    #[error(transparent)]
-    Making(#[from] rcgen::Error),
 }
 
 /// The authority.

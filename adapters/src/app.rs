@@ -186,6 +186,9 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     };
     let outcome = match opened {
         Ok(backend) => {
+            if let Some(store) = backend.backed_up() {
+                ingress.back_up(store);
+            }
             ingress.open(backend.mesh(), backend.health());
             announce(&url);
             run(signals, settings.drain, lifecycle, backend, serving).await

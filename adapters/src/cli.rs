@@ -2,6 +2,7 @@
 
 mod acl;
 mod actor;
+mod backup;
 mod client;
 mod decode;
 mod delete;
@@ -11,6 +12,7 @@ mod import;
 mod offline;
 mod reseal;
 mod restore;
+mod restore_backup;
 mod source;
 mod state;
 mod tls;
@@ -88,6 +90,8 @@ enum Command {
     Export(export::ExportArgs),
     Import(import::ImportArgs),
     Reseal(reseal::ResealArgs),
+    Backup(backup::BackupArgs),
+    RestoreBackup(restore_backup::RestoreBackupArgs),
     Tls(tls::Tls),
 }
 
@@ -118,6 +122,8 @@ pub fn run() -> ExitCode {
         Command::Export(export) => on_runtime(export.run()),
         Command::Import(import) => on_runtime(import.run()),
         Command::Reseal(reseal) => on_runtime(reseal.run()),
+        Command::Backup(backup) => on_runtime(backup.run()),
+        Command::RestoreBackup(restore) => on_runtime(restore.run()),
         Command::Tls(tls) => tls.run(),
     };
     ended(done.map(|()| ExitCode::SUCCESS))

@@ -26,6 +26,7 @@ mod trust;
 mod cors;
 mod auth;
 pub(crate) mod history;
+mod backup;
 mod accept;
 mod identity;
 pub mod http;
@@ -59,6 +60,7 @@ pub use trust::{Trust, UserFunction};
 use crate::audit::Audit;
 use crate::byte_bound::ByteBound;
 use crate::reload::Status;
+use crate::store::EmbeddedStore;
 use crate::tls::ServerTls;
 
 /// The calls that the ingress makes to the mesh.
@@ -322,6 +324,7 @@ impl<C> std::fmt::Debug for Opened<C> {
 struct Inner<C> {
     parts: Parts,
     opened: OnceLock<Opened<C>>,
+    backed_up: OnceLock<Arc<EmbeddedStore>>,
     bodies: Arc<ByteBound>,
     sending: sending::Sending,
     counted: metrics::Requests,
@@ -333,12 +336,18 @@ impl<C: Calls> Ingress<C> {
         let bodies = ByteBound::new(parts.limits.bodies_bytes);
         let sending = sending::Sending::new(parts.limits.answers_bytes);
         let counted = metrics::Requests::default();
-        Self(Arc::new(Inner { parts, opened: OnceLock::new(), bodies, sending, counted }))
+        let (opened, backed_up) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { parts, opened, backed_up, bodies, sending, counted }))
     }
 
     /// Calls go to this mesh from now on; the first mesh counts. `store_works` returns whether its store answers.
     pub fn open(&self, calls: C, store_works: impl Fn() -> bool + Send + Sync + 'static) {
         self.0.opened.get_or_init(|| Opened { calls, store_works: Box::new(store_works) });
+    }
+
+    /// Backups are made of this store from now on; the first store counts.
+    pub fn back_up(&self, store: Arc<EmbeddedStore>) {
+        self.0.backed_up.get_or_init(|| store);
     }
 }
 

@@ -15,7 +15,10 @@ pub use checks::{Checked, KeyError, check, note_current, only_current};
 #[cfg(feature = "scylla")]
 pub use cql::{CqlOpenError, CqlStore};
 pub use cql_options::{Consistency, CqlOptions, Credentials, Replication, Tls};
-pub use embedded::{Damage, EmbeddedStore, FORMAT, FreeSpace, OpenError, Options, SYNCED};
+pub use embedded::{
+    BACKUP_PAGE_BYTES, BackupError, BackupPage, Begun, Damage, EmbeddedStore, FORMAT, FreeSpace,
+    OpenError, Options, SYNCED, Totals, restore_backup, write_backup,
+};
 pub use notes::Notes;
 pub use records::DecodeDefinition;
 pub use vault::{Key, SEAL_BYTES, SealError, Vault};

@@ -17,6 +17,7 @@ use super::stores::{self, OpenStore, Purpose};
 use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::host::{HttpHost, SystemConnector};
+use crate::store::EmbeddedStore;
 
 /// The least time for closing the store, even when the drain has used up its own time.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -51,6 +52,11 @@ impl Backend {
     /// A handle to the mesh, for the ingress.
     pub(super) fn mesh(&self) -> Mesh {
         self.mesh.clone()
+    }
+
+    /// The store, when it is one that the proxy backs up itself.
+    pub(super) fn backed_up(&self) -> Option<Arc<EmbeddedStore>> {
+        self.store.embedded()
     }
 
     /// Returns a check of whether the store works.

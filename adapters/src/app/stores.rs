@@ -23,7 +23,7 @@ use crate::{
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// The end of an error: the setting to check.
-const WHERE: &str = "TIDEGATE_DATA_DIR says where states are kept";
+const WHERE: &str = "; TIDEGATE_DATA_DIR says where states are kept";
 
 /// An open store; [`close`](Self::close) closes it.
 #[derive(Debug)]
@@ -166,6 +166,14 @@ impl OpenStore {
         Ok(())
     }
 
+    /// The store, when it is the embedded one.
+    pub(crate) fn embedded(&self) -> Option<Arc<EmbeddedStore>> {
+        match &self.kind {
+            Kind::Embedded(store) => Some(store.clone()),
+            Kind::Cql(_) | Kind::Memory => None,
+        }
+    }
+
     /// Returns a check of whether the store works.
     pub(crate) fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let kind = self.kind.clone();
@@ -223,12 +231,19 @@ async fn open_embedded(
     let opened = tokio::task::spawn_blocking(move || {
         EmbeddedStore::open_to(access, &dir, options, wire::definition)
     });
-    opened.await.map_err(anyhow::Error::from)?.map_err(|error| match error {
+    opened.await.map_err(anyhow::Error::from)?.map_err(|error| not_opened(&error, WHERE))
+}
+
+/// Why a directory cannot be used, as an error of the command. `hint` is appended to an error of the directory as such.
+pub(crate) fn not_opened(error: &OpenError, hint: &str) -> StartError {
+    match error {
         OpenError::Newer { .. }
         | OpenError::Older { .. }
         | OpenError::Damaged(_)
         | OpenError::UnknownEntry { .. } => StartError::Format(error.to_string()),
-        OpenError::Missing { .. } => StartError::NoStore(format!("{error}; {WHERE}")),
-        _ => StartError::DataDirectory(format!("{error}; {WHERE}")),
-    })
+        OpenError::Missing { .. } | OpenError::NoBackup { .. } => {
+            StartError::NoStore(format!("{error}{hint}"))
+        }
+        _ => StartError::DataDirectory(format!("{error}{hint}")),
+    }
 }

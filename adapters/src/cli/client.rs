@@ -77,15 +77,22 @@ impl Client {
         Ok(Self { settings, address, is_given: proxy_args.proxy.is_some(), token })
     }
 
-    /// Sends one request; returns the body of a successful response.
+    /// Sends one request for an actor; returns the body of a successful response.
     pub(super) async fn ask(
         &self,
         method: Method,
-        actor: &ActorName,
+        ActorName { system, name }: &ActorName,
         rest: &str,
     ) -> Result<Bytes, Unanswered> {
+        let encoded = |name| utf8_percent_encode(name, NON_ALPHANUMERIC);
+        let path = format!("/api/v1/system/{}/actors/{}{rest}", encoded(system), encoded(name));
+        self.send(method, &path).await
+    }
+
+    /// Sends one request; returns the body of a successful response.
+    pub(super) async fn send(&self, method: Method, path: &str) -> Result<Bytes, Unanswered> {
         let Self { address, .. } = self;
-        let request = self.request(method, actor, rest).map_err(Unanswered::Other)?;
+        let request = self.request(method, path).map_err(Unanswered::Other)?;
         let states = usize::try_from(self.settings.max_state_bytes).unwrap_or(usize::MAX);
         let most = states.saturating_mul(2).saturating_add(ANSWER_BYTES);
         let asking = async {
@@ -122,14 +129,7 @@ impl Client {
         success(reply).map_err(Unanswered::Other)
     }
 
-    fn request(
-        &self,
-        method: Method,
-        ActorName { system, name }: &ActorName,
-        rest: &str,
-    ) -> anyhow::Result<Request<Full<Bytes>>> {
-        let encoded = |name| utf8_percent_encode(name, NON_ALPHANUMERIC);
-        let path = format!("/api/v1/system/{}/actors/{}{rest}", encoded(system), encoded(name));
+    fn request(&self, method: Method, path: &str) -> anyhow::Result<Request<Full<Bytes>>> {
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse()?;

@@ -23,7 +23,7 @@ use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
 use super::trust::Asks;
-use super::{Calls, Ingress, Inner, Limits, Parts, accept, body, cors, history};
+use super::{Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, history};
 use crate::audit::Entry;
 use crate::tls::{ClientAuth, ServerTls};
 use crate::wire::{self, Form};
@@ -59,6 +59,7 @@ impl<C: Calls> Ingress<C> {
         // Routes that return JSON return their errors as JSON too.
         let form = match &resource {
             Ok(Resource::History { .. }) => accept::form(&head.headers).unwrap_or(Form::Json),
+            Ok(Resource::Backup { .. }) => Form::Json,
             _ => Form::Protobuf,
         };
         let mut hold = Hold::default();
@@ -157,7 +158,7 @@ impl<C: Calls> Inner<C> {
                 audit.refused(client, &asked(head), &refused).await?;
                 Err(refused.into())
             }
-            Ok(_) if asks != Asks::Administer => Ok(None),
+            Ok(_) if asks != Asks::Administer || resource.is_page_of_backup() => Ok(None),
             Ok(Shown::Right) => {
                 let who = format!("{client} with the administrator's token");
                 Ok(Some(audit.begin(&who, &asked(head)).await?))
@@ -181,6 +182,10 @@ impl<C: Calls> Inner<C> {
         if let Resource::History { system, name, part } = resource {
             *hold = history::before_load(&self.sending, &self.parts.limits, part).await?;
             return history::answer(calls, (&system, &name), part, head).await;
+        }
+        if let Resource::Backup { id } = resource {
+            *hold = backup::before_load(&self.sending, &self.parts.limits).await?;
+            return backup::answer(self.backed_up.get(), id).await;
         }
         let limits = &self.parts.limits;
         let mut bodies = self.bodies.enter();
@@ -216,6 +221,7 @@ impl<C: Calls> Inner<C> {
                 Ok(octets(wire::state(calls.state(&client, &system, &name).await?)))
             }
             Resource::History { .. }
+            | Resource::Backup { .. }
             | Resource::Health
             | Resource::Liveness
             | Resource::Readiness

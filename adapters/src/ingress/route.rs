@@ -24,6 +24,10 @@ pub(super) enum Resource<'a> {
         name: Cow<'a, str>,
         part: Part<'a>,
     },
+    /// A copy of the whole store: begins one, or the next page of the one with this id.
+    Backup {
+        id: Option<&'a str>,
+    },
     Health,
     Liveness,
     Readiness,
@@ -86,6 +90,8 @@ impl<'a> Resource<'a> {
                 Ok(Self::History { system: decoded(system)?, name: decoded(name)?, part })
             }
             ["api", "v1", "system"] => Ok(Self::Register),
+            ["api", "v1", "backup"] => Ok(Self::Backup { id: None }),
+            ["api", "v1", "backup", id] => Ok(Self::Backup { id: Some(id) }),
             ["health"] => Ok(Self::Health),
             ["health", "liveness"] => Ok(Self::Liveness),
             ["health", "readiness"] => Ok(Self::Readiness),
@@ -108,6 +114,7 @@ impl<'a> Resource<'a> {
             Self::Register
             | Self::Spawn
             | Self::Invoke
+            | Self::Backup { .. }
             | Self::History { part: Part::Restore | Part::Checkpoint, .. } => "POST",
             Self::Actor { .. } => "GET, HEAD, DELETE",
             Self::History { .. }
@@ -130,8 +137,13 @@ impl<'a> Resource<'a> {
             Self::Register | Self::Spawn => Asks::Register,
             Self::Actor { .. } if method == Method::DELETE => Asks::Administer,
             Self::Invoke | Self::Actor { .. } => Asks::Use,
-            Self::History { .. } => Asks::Administer,
+            Self::History { .. } | Self::Backup { .. } => Asks::Administer,
         }
+    }
+
+    /// Whether it continues a backup that began with a request of its own.
+    pub(super) fn is_page_of_backup(&self) -> bool {
+        matches!(self, Self::Backup { id: Some(_) })
     }
 
     /// Whether it is answered by the proxy itself, also while there is no mesh.
@@ -152,6 +164,7 @@ impl<'a> Resource<'a> {
             Self::Invoke => "invoke",
             Self::Actor { .. } => "actor",
             Self::History { part, .. } => part.label(),
+            Self::Backup { .. } => "backup",
             Self::Health | Self::Liveness | Self::Readiness => "health",
             Self::Metrics => "metrics",
         }

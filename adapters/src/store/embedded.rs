@@ -8,6 +8,7 @@
 //! The epoch of a save is compared with the newest claimed epoch, which the writer knows, not with the
 //! epoch of the stored head: the directory is locked from open to close, so no other owner can write.
 
+mod backup;
 mod committer;
 mod damage;
 mod engine;
@@ -39,6 +40,10 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::info;
 
+pub use backup::{
+    BACKUP_PAGE_BYTES, BackupError, Begun, Page as BackupPage, Totals, restore as restore_backup,
+    write as write_backup,
+};
 pub use damage::Damage;
 pub use error::OpenError;
 pub use layout::FORMAT;
@@ -99,15 +104,22 @@ impl EmbeddedStore {
     /// See [`OpenError`].
     pub fn open_to(
         access: Access,
-        dir: &Path,
+        at: &Path,
         options: Options,
         decode: DecodeDefinition,
     ) -> Result<Arc<Self>, OpenError> {
         let mut layout = match access {
-            Access::Create => Layout::open(dir, |place| Engine::create(place, &options))?,
-            Access::Read | Access::Write => Layout::find(dir)?,
+            Access::Create => Layout::open(at, |place| {
+                Engine::create(place, &options)?;
+                let io = |source| OpenError::Io { path: place.into(), source };
+                Mark::create(place).map_err(io)
+            })?,
+            Access::Read | Access::Write => Layout::find(at)?,
         };
         let dir = layout.engine();
+        if access != Access::Read && backup::is_backup(&dir) {
+            return Err(OpenError::IsBackup { dir: at.into() });
+        }
         let mut mark = Mark::open(&dir)?;
         let (engine, newest) = Engine::open(&dir, &options, mark.newest(), u64::MAX)?;
         // Every commit found counts as acknowledged from here on, because readers may return it.

@@ -51,6 +51,7 @@ impl Committer {
     /// Makes the mark durable and records the size of the tables.
     pub(super) fn sync_mark(&mut self) {
         if let Some(engine) = &*self.shared.engine.read() {
+            engine.drop_forgotten_backup();
             let (current, history) = engine.table_bytes();
             self.current_bytes.set(current);
             self.history_bytes.set(history);

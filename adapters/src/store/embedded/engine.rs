@@ -5,8 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
+use fjall::{
+    AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice, Snapshot,
+};
+use parking_lot::Mutex;
 
+use super::backup::Copying;
 use super::damage::Damage;
 use super::journal::{self, COMMIT_KEY, commit_number, commit_record};
 use super::mark::Acknowledged;
@@ -64,6 +68,8 @@ pub(super) struct Engine {
     pub(super) history: Keyspace,
     /// Opens sealed values that are read.
     pub(super) vault: Arc<Vault>,
+    /// The backup that is being read.
+    pub(super) copying: Mutex<Option<Copying>>,
     dir: PathBuf,
     memtable_bytes: u64,
 }
@@ -173,7 +179,8 @@ impl Engine {
             return Err(Damage::new(dir, what));
         }
         let (vault, memtable_bytes) = (options.vault.clone(), options.memtable_bytes);
-        Ok((Self { db, current, history, vault, dir: dir.into(), memtable_bytes }, newest))
+        let copying = Mutex::new(None);
+        Ok((Self { db, current, history, vault, copying, dir: dir.into(), memtable_bytes }, newest))
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -236,6 +243,24 @@ impl Engine {
         #[expect(clippy::cast_precision_loss, reason = "a gauge; disks have fewer than 2^52 bytes")]
         let bytes = |space: &Keyspace| space.disk_space() as f64;
         (bytes(&self.current), bytes(&self.history))
+    }
+
+    /// Everything as it is now. What is overwritten stays on the disk until the snapshot is dropped.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.db.snapshot()
+    }
+
+    /// Returns about how many bytes all entries have.
+    pub(super) fn about_bytes(&self) -> u64 {
+        let bytes = |space: &Keyspace| space.disk_space() + space.tree.active_memtable().size();
+        bytes(&self.current) + bytes(&self.history)
+    }
+
+    /// Gives up a backup that nobody reads any more.
+    pub(super) fn drop_forgotten_backup(&self) {
+        if let Some(mut copying) = self.copying.try_lock() {
+            copying.take_if(|copying| copying.is_forgotten());
+        }
     }
 
     pub(super) fn next_seqno(&self) -> u64 {

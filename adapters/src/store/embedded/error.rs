@@ -63,6 +63,29 @@ pub enum OpenError {
         /// The unknown entry.
         entry: PathBuf,
     },
+    /// The directory for a new store holds something.
+    #[error("{} is not empty: it holds {}; name an empty directory", dir.display(), entry.display())]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+        /// What it holds.
+        entry: PathBuf,
+    },
+    /// The directory holds a backup, which is not written to.
+    #[error(
+        "{} is a backup: `tidegate restore-backup` makes a data directory of it, and leaves it as it is",
+        dir.display()
+    )]
+    IsBackup {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory holds a store that is no backup.
+    #[error("{} is no backup: `tidegate backup` makes one", dir.display())]
+    NoBackup {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// Stored bytes are damaged: opening would lose acknowledged data.
     #[error("the data directory is damaged: {0}")]
     Damaged(#[from] Damage),

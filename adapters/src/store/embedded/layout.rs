@@ -3,7 +3,7 @@
 //! ```text
 //! LOCK      locked by the process that has the store open; holds its process id
 //! FORMAT    "tidegate store 1": the format of everything below
-//! engine/   the engine's files, and MARK
+//! engine/   the engine's files, and MARK; in a backup also BACKUP
 //! ```
 //! A new `engine` is completed under another name and then renamed, so an interrupted creation leaves no
 //! half-made engine.
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::OpenError;
 use super::damage::Damage;
-use super::{OpenError, mark};
 
 /// The format that this version writes and reads.
 pub const FORMAT: u32 = 2;
@@ -41,7 +41,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Locks the directory and creates it if needed; `create` makes a new engine at the given path.
+    /// Locks the directory and creates it if needed; `create` makes a new engine and its
+    /// mark at the given path.
     pub(super) fn open(
         dir: &Path,
         create: impl FnOnce(&Path) -> Result<(), OpenError>,
@@ -60,23 +61,58 @@ impl Layout {
             }
             (None, false) => {
                 refuse_strangers(dir)?;
-                let unfinished = dir.join(UNFINISHED_DIR);
-                if unfinished.exists() {
-                    fs::remove_dir_all(&unfinished).map_err(io)?;
-                }
-                create(&unfinished)?;
-                mark::Mark::create(&unfinished).map_err(io)?;
-                sync_dir(&unfinished).map_err(io)?;
-                fs::rename(&unfinished, &engine).map_err(io)?;
-                write_format(dir).map_err(io)?;
-                // The directory itself may be new, so its parent is synced.
-                let parent = dir.parent().filter(|parent| *parent != Path::new(""));
-                sync_dir(parent.unwrap_or_else(|| Path::new("."))).map_err(io)?;
+                layout.complete(create)?;
             }
-            // Interrupted between the last two steps above: the engine is whole.
-            (None, true) => write_format(dir).map_err(io)?,
+            // Interrupted between the last two steps of `complete`: the engine is whole.
+            (None, true) => write_format(dir, FORMAT).map_err(io)?,
         }
         Ok(layout)
+    }
+
+    /// Locks an empty directory, or one that an interrupted `make` left, and makes a store of this format in it; `create` is
+    /// as for [`open`](Self::open). Nothing is left of a store that was not completed.
+    pub(super) fn make(
+        dir: &Path,
+        format: u32,
+        create: impl FnOnce(&Path) -> Result<(), OpenError>,
+    ) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io { path: dir.into(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+        let refuse = || {
+            refuse_strangers(dir).map_err(|error| match error {
+                OpenError::UnknownEntry { dir, entry } => OpenError::NotEmpty { dir, entry },
+                error => error,
+            })
+        };
+        refuse()?;
+        let layout = Self { dir: dir.into(), format, _lock: lock(dir)? };
+        // Another process may have made one meanwhile.
+        refuse()?;
+        let completed = layout.complete(create);
+        if completed.is_err() {
+            // The error counts; what stays is replaced by the next attempt.
+            drop(fs::remove_dir_all(dir.join(UNFINISHED_DIR)));
+        }
+        completed.map(|()| layout)
+    }
+
+    fn complete(
+        &self,
+        create: impl FnOnce(&Path) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        let dir = &*self.dir;
+        let io = |source| OpenError::Io { path: dir.into(), source };
+        let unfinished = dir.join(UNFINISHED_DIR);
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished).map_err(io)?;
+        }
+        create(&unfinished)?;
+        sync_dir(&unfinished).map_err(io)?;
+        fs::rename(&unfinished, self.engine()).map_err(io)?;
+        write_format(dir, self.format).map_err(io)?;
+        // The directory itself may be new, so its parent is synced.
+        let parent = dir.parent().filter(|parent| *parent != Path::new(""));
+        sync_dir(parent.unwrap_or_else(|| Path::new("."))).map_err(io)
     }
 
     /// Locks a directory that holds a store. Creates only the lock file, and nothing in a directory without
@@ -96,14 +132,40 @@ impl Layout {
 
     /// Notes that the engine's content is of this version's format. The last step of a migration.
     pub(super) fn migrated(&mut self) -> Result<(), OpenError> {
-        write_format(&self.dir)
+        write_format(&self.dir, FORMAT)
             .map_err(|source| OpenError::Io { path: self.dir.clone(), source })?;
         self.format = FORMAT;
         Ok(())
     }
 
     pub(super) fn engine(&self) -> PathBuf {
-        self.dir.join(ENGINE_DIR)
+        engine_of(&self.dir)
+    }
+}
+
+/// Where a data directory has its engine.
+pub(super) fn engine_of(dir: &Path) -> PathBuf {
+    dir.join(ENGINE_DIR)
+}
+
+/// Keeps a store that is only copied from being opened meanwhile, and returns its format. Writes nothing: the store may be on
+/// a read-only device.
+pub(super) fn share(dir: &Path) -> Result<(u32, Option<File>), OpenError> {
+    let Some(format) = read_format(dir)? else {
+        return Err(OpenError::Missing { dir: dir.into() });
+    };
+    let path = dir.join(LOCK_FILE);
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(error) if is_missing(&error) => return Ok((format, None)),
+        Err(source) => return Err(OpenError::Io { path, source }),
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok((format, Some(lock))),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(OpenError::Locked { dir: dir.into(), holder: None })
+        }
+        Err(error) => Err(OpenError::Io { path, source: error.into() }),
     }
 }
 
@@ -156,10 +218,10 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn write_format(dir: &Path) -> io::Result<()> {
+fn write_format(dir: &Path, format: u32) -> io::Result<()> {
     let unfinished = dir.join("FORMAT.unfinished");
     let mut file = File::create(&unfinished)?;
-    writeln!(file, "{FORMAT_WORDS}{FORMAT}")?;
+    writeln!(file, "{FORMAT_WORDS}{format}")?;
     file.sync_all()?;
     fs::rename(unfinished, dir.join(FORMAT_FILE))?;
     sync_dir(dir)

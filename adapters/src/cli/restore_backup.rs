@@ -1,0 +1,46 @@
+//! `tidegate restore-backup`: makes a data directory of a backup.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::backup::only_embedded;
+use super::offline::settings;
+use super::print;
+use crate::app::StartError;
+use crate::app::stores::not_opened;
+use crate::config::Flags;
+use crate::offline::Progress;
+use crate::store::{Options, Totals, restore_backup};
+
+/// Makes the data directory of a stopped proxy of what `tidegate backup` wrote
+///
+/// The data directory (`TIDEGATE_DATA_DIR`) must be empty, or not be there yet. The backup is read to its end and stays as it is.
+/// What was acknowledged after the backup began is not in it. Do not run the proxy that it was made of beside the restored one.
+#[derive(Debug, Args)]
+pub(super) struct RestoreBackupArgs {
+    /// The backup
+    dir: PathBuf,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl RestoreBackupArgs {
+    pub(super) async fn run(self) -> Result<(), StartError> {
+        let settings = settings(&self.flags)?;
+        only_embedded(&settings)?;
+        let (from, to) = (self.dir.clone(), settings.data_dir.clone());
+        let restoring = tokio::task::spawn_blocking(move || {
+            let mut progress = Progress::new("verifying", 0);
+            let done = restore_backup(&from, &to, &Options::default(), |bytes| {
+                progress.at(bytes, || format!("{} MiB", bytes >> 20));
+            });
+            progress.end();
+            done
+        });
+        let restored = restoring.await.map_err(anyhow::Error::from)?;
+        let Totals { entries, bytes, .. } = restored.map_err(|error| not_opened(&error, ""))?;
+        let to = settings.data_dir.display();
+        print(&format!("restored {entries} entries ({bytes} bytes) to {to}, and verified them\n"))
+    }
+}

@@ -3,6 +3,7 @@
 mod end;
 mod descriptors;
 mod backend;
+pub(crate) mod notices;
 pub(crate) mod stores;
 
 use std::io::Write;
@@ -17,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::audit::Audit;
-use crate::config::{Config, Drain, Former, Listen, Mistakes, Settings, WithoutEffect};
+use crate::config::{Config, Drain, Listen, Mistakes, Settings};
 use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{
     self, Auth, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket,
@@ -29,6 +30,7 @@ use crate::telemetry;
 use crate::tls::{ClientTls, ServerTls, TlsError};
 use backend::Backend;
 use end::Signals;
+use notices::Notice;
 
 /// The least time in which connections may take their responses, even when the drain has used up its own time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -114,28 +116,12 @@ impl StartError {
 pub async fn serve(config: Config) -> Result<(), StartError> {
     let mut settings = config.settings()?;
     telemetry::log(&settings.log)?;
-    for WithoutEffect { setting, why, asks } in config.without_effect() {
-        if asks {
-            warn!(setting, why, "what it asks for is not there");
+    for Notice { is_warning, text } in notices::of(&config) {
+        if is_warning {
+            warn!("{text}");
         } else {
-            info!(setting, why, "set, but without effect");
+            info!("{text}");
         }
-    }
-    if !config.service_links().is_empty() {
-        let names = config.service_links().join(" ");
-        warn!(
-            names,
-            "ignored: Kubernetes sets them beside a Service; `enableServiceLinks: false` in the pod keeps them out"
-        );
-    }
-    let memory = config.memory();
-    if memory.fits() {
-        info!("{memory}");
-    } else {
-        warn!("{memory}; what is not counted in bytes may need the memory that they leave");
-    }
-    for Former { name, now } in config.former() {
-        warn!("{name} is a former name: the setting is {now} now");
     }
     descriptors::share(&mut settings);
     let mut signals = Signals::new()?;
@@ -255,7 +241,8 @@ fn audit(path: Option<&Path>) -> Result<(Audit, oneshot::Receiver<()>), StartErr
     Ok((audit, is_written))
 }
 
-async fn bind(listen: &Listen) -> Result<Socket, StartError> {
+/// Listens where the settings say.
+pub(crate) async fn bind(listen: &Listen) -> Result<Socket, StartError> {
     match listen {
         Listen::Tcp(address) => {
             let setting = "PROXY_HTTP_PORT (with TIDEGATE_HTTP_ADDRESS)";

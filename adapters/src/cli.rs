@@ -7,6 +7,7 @@ mod client;
 mod decode;
 mod delete;
 mod diff;
+mod doctor;
 mod export;
 mod import;
 mod offline;
@@ -48,6 +49,7 @@ const START_HERE: &str =
   USER_FUNCTION_PORT=8091 tidegate serve
                                        the same for a Python host; settings are in the environment
   tidegate config                      every setting that is in effect, and where it comes from
+  tidegate doctor                      what is wrong with the installation, and what to do
   curl localhost:9001/health           is it up?";
 
 #[derive(Debug, Parser)]
@@ -90,6 +92,7 @@ enum Command {
     Export(export::ExportArgs),
     Import(import::ImportArgs),
     Reseal(reseal::ResealArgs),
+    Doctor(doctor::DoctorArgs),
     Backup(backup::BackupArgs),
     RestoreBackup(restore_backup::RestoreBackupArgs),
     Tls(tls::Tls),
@@ -119,6 +122,7 @@ pub fn run() -> ExitCode {
         Command::Restore(restore) => on_runtime(restore.run()),
         Command::Acl(acl) => return ended(acl.run()),
         Command::Diff(diff) => return ended(on_runtime(diff.run())),
+        Command::Doctor(doctor) => return ended(on_runtime(doctor.run())),
         Command::Export(export) => on_runtime(export.run()),
         Command::Import(import) => on_runtime(import.run()),
         Command::Reseal(reseal) => on_runtime(reseal.run()),

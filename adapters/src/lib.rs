@@ -6,6 +6,7 @@
 )]
 
 pub mod cli;
+mod doctor;
 pub mod config;
 pub mod app;
 pub mod telemetry;

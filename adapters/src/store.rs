@@ -16,8 +16,9 @@ pub use checks::{Checked, KeyError, check, note_current, only_current};
 pub use cql::{CqlOpenError, CqlStore};
 pub use cql_options::{Consistency, CqlOptions, Credentials, Replication, Tls};
 pub use embedded::{
-    BACKUP_PAGE_BYTES, BackupError, BackupPage, Begun, Damage, EmbeddedStore, FORMAT, FreeSpace,
-    OpenError, Options, SYNCED, Totals, restore_backup, write_backup,
+    BACKUP_PAGE_BYTES, BackupError, BackupPage, Begun, Damage, EmbeddedStore, Examined, FORMAT,
+    FreeSpace, OpenError, Options, SYNCED, Totals, check_space, examine, restore_backup,
+    write_backup,
 };
 pub use notes::Notes;
 pub use records::DecodeDefinition;

@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::{Registry, StateStore};
+use tidegate_stages::ports::{Clock, Registry, StateStore};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::StartError;
+use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::offline;
-use crate::store::{Access, EmbeddedStore, KeyError, Notes, OpenError, Options, SYNCED, Vault};
-use crate::wire;
-#[cfg(feature = "scylla")]
-use crate::{
-    clock::SystemClock,
-    store::{CqlOpenError, CqlOptions, CqlStore},
+use crate::store::{
+    Access, CqlOptions, EmbeddedStore, KeyError, Notes, OpenError, Options, SYNCED, Vault,
 };
+#[cfg(feature = "scylla")]
+use crate::store::{CqlOpenError, CqlStore};
+use crate::wire;
 
 /// How long the close may take when a check fails after the store was opened.
-const CLOSING: Duration = Duration::from_secs(10);
+pub(crate) const CLOSING: Duration = Duration::from_secs(10);
 
 /// The end of an error: the setting to check.
 const WHERE: &str = "; TIDEGATE_DATA_DIR says where states are kept";
@@ -84,7 +84,16 @@ pub(crate) async fn open(settings: &Settings, purpose: Purpose) -> Result<OpenSt
     }
     let store = connect(settings, purpose.access()).await?;
     match check(&store, &settings.vault, purpose).await {
-        Ok(()) => Ok(store),
+        Ok(()) => {
+            if purpose == Purpose::Serve
+                && let Database::Scylla(options) = &settings.database
+            {
+                for concern in store.concerns(options, &SystemClock).await {
+                    warn!("{concern}");
+                }
+            }
+            Ok(store)
+        }
         Err(error) => {
             store.close(CLOSING).await;
             Err(error)
@@ -170,7 +179,20 @@ impl OpenStore {
     pub(crate) fn embedded(&self) -> Option<Arc<EmbeddedStore>> {
         match &self.kind {
             Kind::Embedded(store) => Some(store.clone()),
-            Kind::Cql(_) | Kind::Memory => None,
+            _ => None,
+        }
+    }
+
+    /// Returns what is to be changed at the database so that nothing acknowledged is lost, and why.
+    #[cfg_attr(
+        not(feature = "scylla"),
+        expect(unused_variables, clippy::unused_async, reason = "this build has no such store")
+    )]
+    pub(crate) async fn concerns(&self, options: &CqlOptions, clock: &dyn Clock) -> Vec<String> {
+        match &self.kind {
+            #[cfg(feature = "scylla")]
+            Kind::Cql(store) => store.concerns(options, clock).await,
+            Kind::Embedded(_) | Kind::Memory => Vec::new(),
         }
     }
 

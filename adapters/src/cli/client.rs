@@ -31,7 +31,7 @@ pub(super) struct ProxyArgs {
     #[arg(long, value_name = "ADDRESS")]
     proxy: Option<String>,
     #[command(flatten)]
-    flags: Flags,
+    pub(super) flags: Flags,
 }
 
 /// A client of the proxy.

@@ -8,6 +8,7 @@
 
 mod book;
 mod bucket;
+mod concerns;
 mod connect;
 mod database;
 mod effects;
@@ -28,6 +29,7 @@ mod reader;
 mod registry;
 mod rows;
 mod schema;
+mod server;
 mod shards;
 mod shared;
 mod stamps;

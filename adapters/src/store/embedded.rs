@@ -13,6 +13,7 @@ mod committer;
 mod damage;
 mod engine;
 mod error;
+mod examine;
 mod journal;
 mod keys;
 mod layout;
@@ -46,9 +47,10 @@ pub use backup::{
 };
 pub use damage::Damage;
 pub use error::OpenError;
+pub use examine::{Examined, examine};
 pub use layout::FORMAT;
 pub use options::Options;
-pub use space::FreeSpace;
+pub use space::{FreeSpace, check as check_space};
 
 use super::access::Access;
 use super::records::DecodeDefinition;

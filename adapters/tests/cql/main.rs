@@ -5,6 +5,7 @@
 mod support;
 
 mod crash;
+mod doctor;
 mod effects;
 mod fencing;
 mod history;

@@ -4,6 +4,7 @@ use scylla::client::session::Session;
 use tracing::warn;
 
 use super::error::CqlOpenError;
+use super::server;
 use crate::store::cql_options::CqlOptions;
 use crate::store::vault::SEAL_BYTES;
 
@@ -18,7 +19,7 @@ pub(super) async fn of_write(
     session: &Session,
     options: &CqlOptions,
 ) -> Result<usize, CqlOpenError> {
-    let limit = ask(session).await.unwrap_or_else(|| {
+    let limit = limit(&server::settings(session).await).unwrap_or_else(|| {
         warn!(
             assumed = ASSUMED,
             "the database does not say how many bytes it takes in one write (system_views.settings, system.config)"
@@ -33,27 +34,9 @@ pub(super) async fn of_write(
     Ok(limit)
 }
 
-async fn ask(session: &Session) -> Option<usize> {
-    for table in ["system_views.settings", "system.config"] {
-        let query = format!("SELECT name, value FROM {table}");
-        // A server without this table refuses the query; the other table is tried.
-        let Ok(found) = session.query_unpaged(query, ()).await else { continue };
-        let Ok(rows) = found.into_rows_result() else { continue };
-        let Ok(settings) = rows.rows::<(String, Option<String>)>() else { continue };
-        let settings: Vec<_> = settings.filter_map(Result::ok).collect();
-        if let Some(limit) = limit(&settings) {
-            return Some(limit);
-        }
-    }
-    None
-}
-
 /// Returns the limit itself, or half a segment of the commit log.
-fn limit(settings: &[(String, Option<String>)]) -> Option<usize> {
-    let value = |wanted: &str, unit: usize| {
-        let found = settings.iter().find(|(name, _)| name == wanted)?;
-        bytes(found.1.as_deref()?, unit)
-    };
+fn limit(settings: &server::Settings) -> Option<usize> {
+    let value = |wanted: &str, unit: usize| bytes(server::value(settings, wanted)?, unit);
     value("max_mutation_size", 1)
         .or_else(|| value("max_mutation_size_in_kb", 1 << 10))
         .or_else(|| value("commitlog_segment_size", 1).map(|size| size / 2))
@@ -63,7 +46,6 @@ fn limit(settings: &[(String, Option<String>)]) -> Option<usize> {
 
 /// Parses a size; a size without a unit has the unit of its setting.
 fn bytes(text: &str, unit: usize) -> Option<usize> {
-    let text = text.trim().trim_matches('"');
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, named) = text.split_at(end);
     let unit = match named.trim() {

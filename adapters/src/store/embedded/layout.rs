@@ -155,7 +155,7 @@ pub(super) fn share(dir: &Path) -> Result<(u32, Option<File>), OpenError> {
         return Err(OpenError::Missing { dir: dir.into() });
     };
     let path = dir.join(LOCK_FILE);
-    let lock = match File::open(&path) {
+    let mut lock = match File::open(&path) {
         Ok(lock) => lock,
         Err(error) if is_missing(&error) => return Ok((format, None)),
         Err(source) => return Err(OpenError::Io { path, source }),
@@ -163,13 +163,13 @@ pub(super) fn share(dir: &Path) -> Result<(u32, Option<File>), OpenError> {
     match flock(&lock, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok((format, Some(lock))),
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(OpenError::Locked { dir: dir.into(), holder: None })
+            Err(OpenError::Locked { dir: dir.into(), holder: holder(&mut lock) })
         }
         Err(error) => Err(OpenError::Io { path, source: error.into() }),
     }
 }
 
-fn gone(engine: &Path) -> Damage {
+pub(super) fn gone(engine: &Path) -> Damage {
     Damage::new(engine, "is gone, though FORMAT is there")
 }
 
@@ -181,10 +181,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            // Only for the message: it does not matter if the holder has not written its process id yet.
-            drop(file.read_to_string(&mut holder));
-            let holder = holder.trim().parse().ok();
+            let holder = holder(&mut file);
             return Err(OpenError::Locked { dir: dir.into(), holder });
         }
         Err(error) => return Err(io(error.into())),
@@ -193,6 +190,13 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     file.rewind().map_err(io)?;
     writeln!(file, "{}", std::process::id()).map_err(io)?;
     Ok(file)
+}
+
+/// The process that holds the lock. Only for the message: it does not matter if it has not written its id yet.
+fn holder(lock: &mut File) -> Option<u32> {
+    let mut holder = String::new();
+    drop(lock.read_to_string(&mut holder));
+    holder.trim().parse().ok()
 }
 
 fn read_format(dir: &Path) -> Result<Option<u32>, OpenError> {

@@ -50,9 +50,18 @@ impl Mark {
 
     /// Opens the file and reads the newest acknowledged commit.
     pub(super) fn open(dir: &Path) -> Result<Self, Damage> {
+        let (file, next_slot, newest) = Self::read(dir, OpenOptions::new().read(true).write(true))?;
+        Ok(Self { file, newest, next_slot, is_synced: true })
+    }
+
+    /// Reads the newest acknowledged commit of a mark that will not be written, also on a read-only device.
+    pub(super) fn peek(dir: &Path) -> Result<Acknowledged, Damage> {
+        Self::read(dir, OpenOptions::new().read(true)).map(|(_, _, newest)| newest)
+    }
+
+    fn read(dir: &Path, how: &OpenOptions) -> Result<(File, usize, Acknowledged), Damage> {
         let path = dir.join(MARK);
-        let file = OpenOptions::new().read(true).write(true).open(&path);
-        let file = file.map_err(|error| Damage::io(&path, &error))?;
+        let file = how.open(&path).map_err(|error| Damage::io(&path, &error))?;
         let slots = SLOT_OFFSETS.map(|offset| {
             let mut slot = [0; SLOT_BYTES];
             file.read_exact_at(&mut slot, offset).ok().and_then(|()| decode(&slot))
@@ -63,7 +72,7 @@ impl Mark {
             [None, Some(b)] => (0, b),
             [None, None] => return Err(Damage::new(&path, "both of its slots are damaged")),
         };
-        Ok(Self { file, newest, next_slot, is_synced: true })
+        Ok((file, next_slot, newest))
     }
 
     /// Returns the newest acknowledged commit.

@@ -42,6 +42,11 @@ const MEMTABLES: u64 = 8;
 const MAX_MEMTABLE_BYTES: u64 = 16 << 20;
 
 impl Options {
+    /// Returns how many bytes are kept free on a device of this size.
+    pub fn reserve_of(&self, device_bytes: u64) -> u64 {
+        self.reserve_bytes.min(device_bytes / 8)
+    }
+
     /// These options with a cache and memtables that take at most `bytes`.
     #[must_use]
     pub fn within(self, bytes: u64) -> Self {

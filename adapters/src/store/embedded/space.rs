@@ -33,10 +33,13 @@ impl FreeSpace {
 
 /// Refuses a write that would leave less free space than the reserve: a full device inside a write stops
 /// the engine, and the engine's background work needs space too.
-pub(super) fn check(dir: &Path, options: &Options, needed: usize) -> Result<(), StoreError> {
+///
+/// # Errors
+/// When there is too little, or the operating system reports an error.
+pub fn check(dir: &Path, options: &Options, needed: usize) -> Result<(), StoreError> {
     let space = (options.free_space)(dir)
         .map_err(|error| StoreError::Unavailable(format!("{}: {error}", dir.display())))?;
-    let reserve = options.reserve_bytes.min(space.total / 8);
+    let reserve = options.reserve_of(space.total);
     // Twice: once for the journal, once for the table made from it.
     let needed = 2 * needed as u64;
     if space.free < reserve.saturating_add(needed) {

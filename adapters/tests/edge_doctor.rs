@@ -1,0 +1,203 @@
+//! The doctor says what is wrong and what to do, ends with a code that says how bad it is, and changes nothing.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+use support::client::Client;
+use support::counter::{Counter, add, definition, register};
+use support::host::Host;
+use support::namespace::run_on_device;
+use support::proto::Kind;
+use support::proxy::{BINARY, Proxy, embedded, set};
+use support::tool::{Ran, end, run, store_in};
+
+const TERMINATE_LIMIT: Duration = Duration::from_secs(40);
+/// Few enough for any machine that runs tests.
+const FEW: [(&str, &str); 2] =
+    [("TIDEGATE_HTTP_CONNECTIONS", "50"), ("TIDEGATE_HOST_CONNECTIONS", "50")];
+
+async fn doctor(settings: &[(&str, &str)], more: &[(&str, &str)]) -> Ran {
+    let settings: Vec<_> = settings.iter().chain(&FEW).chain(more).copied().collect();
+    run(&["doctor"], &settings).await
+}
+
+/// Its lines, given that it ended with this code.
+fn said(ran: Ran, code: i32) -> String {
+    assert_eq!(ran.code, Some(code), "{}\n{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.stderr, "", "{}", ran.stdout);
+    ran.stdout
+}
+
+fn assert_line(said: &str, severity: &str, about: &str, text: &str) {
+    let line = format!("{severity:<8} {about:<9} ");
+    let found = said.lines().any(|given| given.starts_with(&line) && given.contains(text));
+    assert!(found, "no line {line:?} with {text:?} in\n{said}");
+}
+
+/// Every path below a directory, with what would show a change.
+fn tree(dir: &Path) -> Vec<(PathBuf, u64, i64, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let about = fs::metadata(&path).unwrap();
+        if about.is_dir() {
+            found.push((path.clone(), about.ino(), about.mtime_nsec(), Vec::new()));
+            found.extend(tree(&path));
+        } else {
+            let content = fs::read(&path).unwrap();
+            found.push((path, about.ino(), about.mtime_nsec(), content));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A store that a proxy has written and left.
+async fn written() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let host = Host::start(Arc::new(Counter::default()));
+    let port = host.port();
+    let settings = embedded(&store, &port);
+    let proxy = Proxy::start(&[&settings[..], &FEW].concat()).await;
+    let mut client = Client::connect(proxy.address()).await.unwrap();
+    register(&mut client, vec![definition("joe", Kind::Named)]).await;
+    add(&mut client, "joe").await.unwrap();
+
+    // Beside the running proxy.
+    let (_, at) = proxy.address().rsplit_once(':').unwrap();
+    let beside = said(doctor(&settings, &[("PROXY_HTTP_PORT", at)]).await, 0);
+    assert_line(&beside, "ok", "port", "a proxy is ready at 127.0.0.1:");
+    let holder = format!("in use by another Tidegate (process {})", proxy.pid());
+    assert_line(&beside, "ok", "store", &holder);
+    drop(client);
+    assert!(proxy.terminate(TERMINATE_LIMIT).await.success());
+    (dir, store)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sound_installation_is_told_so_and_left_as_it_is() {
+    let (dir, store) = written().await;
+    let before = tree(dir.path());
+    let all_well = said(doctor(&store_in(&store), &[]).await, 0);
+    assert_line(&all_well, "ok", "store", "format 2");
+    assert_line(&all_well, "ok", "disk", "MiB are free");
+    assert_line(&all_well, "ok", "clock", "it is 20");
+    assert_line(&all_well, "ok", "files", "file descriptors");
+    assert_line(&all_well, "ok", "settings", "of the memory limit");
+    assert!(all_well.ends_with("0 errors, 0 warnings\n"), "{all_well}");
+    // A directory that is not there yet is not made.
+    let fresh = said(doctor(&store_in(&dir.path().join("not/yet")), &[]).await, 0);
+    assert_line(&fresh, "ok", "store", "`serve` makes one there");
+    assert!(tree(dir.path()) == before, "something has changed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_end_a_start_is_an_error() {
+    let (dir, store) = written().await;
+    let engine = store.join("engine");
+    let current = engine.join("keyspaces/1/current");
+    let mut content = fs::read(&current).unwrap();
+    content[9] ^= 1;
+    fs::write(&current, &content).unwrap();
+    let before = tree(dir.path());
+    let damaged = said(doctor(&store_in(&store), &[]).await, 2);
+    assert_line(&damaged, "ERROR", "store", "the data directory is damaged");
+    let (code, started) = Proxy::refused(&store_in(&store)).await;
+    assert_eq!(code, Some(65), "the start says the same: {started}");
+    assert!(tree(dir.path()) != before, "the start takes the lock, so a change would be seen");
+
+    fs::write(store.join("FORMAT"), "tidegate store 99\n").unwrap();
+    let newer = said(doctor(&store_in(&store), &[]).await, 2);
+    assert_line(&newer, "ERROR", "store", "has format 99");
+
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    // Whoever listens there takes no connection beyond its backlog's and answers none.
+    let mut answering = tokio::task::JoinSet::new();
+    answering.spawn(async move {
+        while let Ok((stream, _)) = taken.accept().await {
+            drop(stream);
+        }
+    });
+    let fresh = dir.path().join("fresh");
+    let other = said(doctor(&store_in(&fresh), &[("PROXY_HTTP_PORT", &port)]).await, 2);
+    assert_line(&other, "ERROR", "port", "or another program");
+    answering.shutdown().await;
+
+    let database = [("PROXY_DATABASE_TYPE", "scylla"), ("PROXY_DATABASE_HOST", "127.0.0.1:1")];
+    let unreachable = said(doctor(&database, &[]).await, 2);
+    assert_line(&unreachable, "ERROR", "store", "cannot connect to the database at 127.0.0.1:1");
+}
+
+#[tokio::test]
+async fn all_mistakes_in_settings_are_told_at_once() {
+    let mistakes = [("TIDEGATE_DURABILITY", "sometimes"), ("TIDEGATE_DATADIR", "/x")];
+    let told = said(doctor(&mistakes, &[]).await, 2);
+    assert_line(&told, "ERROR", "settings", "");
+    assert!(told.contains("TIDEGATE_DURABILITY") && told.contains("TIDEGATE_DATADIR"), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_lost_when_it_comes_to_the_worst_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store_in(dir.path());
+    let memory = said(doctor(&store, &[("TIDEGATE_STORE_BYTES", "900 GiB")]).await, 1);
+    assert_line(&memory, "warning", "settings", "% of the memory limit");
+    let former = said(doctor(&store, &[("TIDEGATE_DOOR_EVENTS", "100")]).await, 1);
+    assert_line(&former, "warning", "settings", "TIDEGATE_ADMISSION_EVENTS now");
+    let nothing_kept = said(doctor(&[("PROXY_DATABASE_TYPE", "memory")], &[]).await, 1);
+    assert_line(&nothing_kept, "warning", "store", "lost when the proxy ends");
+
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 500; exec \"$0\" doctor", BINARY]);
+    set(&mut command, &[&store[..], &FEW].concat());
+    let few_files = said(end(command.spawn().unwrap()).await, 1);
+    assert_line(
+        &few_files,
+        "warning",
+        "files",
+        "500 file descriptors (hard limit), 676 may be needed",
+    );
+    assert!(few_files.ends_with("0 errors, 1 warnings\n"), "{few_files}");
+}
+
+#[test]
+fn a_device_that_is_full_or_read_only_is_told() {
+    run_on_device("96m", "inside_a_device_that_is_full_or_read_only");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by a test above"]
+async fn inside_a_device_that_is_full_or_read_only() {
+    let data = Path::new("data");
+    let proxy = Proxy::start(&embedded(data, "1")).await;
+    assert!(proxy.terminate(TERMINATE_LIMIT).await.success());
+    said(doctor(&store_in(data), &[]).await, 0);
+    // Of 96 MiB, an eighth is the reserve.
+    fs::write("ballast", vec![1; 80 << 20]).unwrap();
+    let little = said(doctor(&store_in(data), &[]).await, 1);
+    assert_line(&little, "warning", "disk", "of 96 MiB are free");
+    fs::write("more", vec![1; 9 << 20]).unwrap();
+    let full = said(doctor(&store_in(data), &[]).await, 2);
+    assert_line(&full, "ERROR", "disk", "kept in reserve: changes are refused with 503");
+    fs::remove_file("ballast").unwrap();
+
+    let remounted = std::process::Command::new("mount").args(["-o", "remount,ro", "."]).status();
+    assert!(remounted.unwrap().success());
+    for dir in [data, Path::new("new")] {
+        let read_only = said(doctor(&store_in(dir), &[]).await, 2);
+        assert_line(&read_only, "ERROR", "disk", "cannot be written: Read-only file system");
+        assert_line(&read_only, "ok", "store", "");
+    }
+}

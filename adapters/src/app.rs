@@ -4,6 +4,7 @@ mod end;
 mod descriptors;
 mod backend;
 pub(crate) mod notices;
+mod notify;
 pub(crate) mod stores;
 
 use std::io::Write;
@@ -31,6 +32,7 @@ use crate::tls::{ClientTls, ServerTls, TlsError};
 use backend::Backend;
 use end::Signals;
 use notices::Notice;
+use notify::Notify;
 
 /// The least time in which connections may take their responses, even when the drain has used up its own time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -83,6 +85,9 @@ pub enum StartError {
     /// The demo did not have its expected result.
     #[error("{0:#}")]
     Demo(anyhow::Error),
+    /// The proxy that was asked is not ready.
+    #[error("not ready: {0:#}")]
+    NotReady(anyhow::Error),
     /// A stage of the running proxy ended by itself, which is a defect.
     #[error("stage {0:?} ended by itself: the proxy has ended, start it again")]
     StageEnded(&'static str),
@@ -99,7 +104,7 @@ impl StartError {
             Self::Config(_) | Self::Usage(_) => 64,
             Self::Format(_) => 65,
             Self::NoStore(_) => 66,
-            Self::Bind { .. } | Self::Database(_) => 69,
+            Self::Bind { .. } | Self::Database(_) | Self::NotReady(_) => 69,
             Self::Other(_) => 70,
             Self::StageEnded(_) => 71,
             Self::DataDirectory(_) => 73,
@@ -177,7 +182,9 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
             }
             ingress.open(backend.mesh(), backend.health());
             announce(&url);
-            run(signals, settings.drain, lifecycle, backend, serving).await
+            let notify = Notify::new();
+            notify.ready(&url);
+            run(signals, settings.drain, lifecycle, backend, (serving, &notify)).await
         }
         Err(error) => {
             serving.close(Duration::ZERO).await;
@@ -279,7 +286,7 @@ async fn run(
     limits: Drain,
     lifecycle: Lifecycle,
     backend: Backend,
-    serving: Serving,
+    (serving, notify): (Serving, &Notify),
 ) -> Result<(), StartError> {
     let mesh = backend.mesh();
     let reason = tokio::select! {
@@ -297,6 +304,7 @@ async fn run(
             Drain { delay: Duration::ZERO, timeout: AFTER_A_DEFECT }
         }
     };
+    notify.stopping();
     let until = Instant::now() + limits.timeout;
     let ending = async {
         lifecycle.advance(Phase::Leaving);

@@ -9,8 +9,10 @@ mod delete;
 mod diff;
 mod doctor;
 mod export;
+mod health;
 mod import;
 mod offline;
+mod packaging;
 mod reseal;
 mod restore;
 mod restore_backup;
@@ -93,8 +95,11 @@ enum Command {
     Import(import::ImportArgs),
     Reseal(reseal::ResealArgs),
     Doctor(doctor::DoctorArgs),
+    Health(health::HealthArgs),
     Backup(backup::BackupArgs),
     RestoreBackup(restore_backup::RestoreBackupArgs),
+    Completions(packaging::CompletionsArgs),
+    Man(packaging::ManArgs),
     Tls(tls::Tls),
 }
 
@@ -122,6 +127,9 @@ pub fn run() -> ExitCode {
         Command::Restore(restore) => on_runtime(restore.run()),
         Command::Acl(acl) => return ended(acl.run()),
         Command::Diff(diff) => return ended(on_runtime(diff.run())),
+        Command::Health(health) => on_runtime(health.run()),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
         Command::Doctor(doctor) => return ended(on_runtime(doctor.run())),
         Command::Export(export) => on_runtime(export.run()),
         Command::Import(import) => on_runtime(import.run()),

@@ -152,6 +152,12 @@ impl Config {
     }
 }
 
+/// Where the service manager that started the process wants to be told of its readiness.
+pub(crate) fn notify_socket() -> Option<std::ffi::OsString> {
+    let socket = std::env::vars_os().find(|(name, _)| name == "NOTIFY_SOCKET");
+    socket.map(|(_, socket)| socket).filter(|socket| !socket.is_empty())
+}
+
 /// A setting of Spawn that is set and has no effect here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WithoutEffect {

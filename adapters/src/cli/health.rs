@@ -1,0 +1,25 @@
+//! `tidegate health`: asks the running proxy whether it is ready, for images without another client.
+
+use clap::Args;
+use http::Method;
+
+use super::client::{Client, ProxyArgs};
+use super::print;
+use crate::app::StartError;
+
+/// Asks the running proxy whether it is ready; exit code 0 if it is, 69 if not
+#[derive(Debug, Args)]
+pub(super) struct HealthArgs {
+    #[command(flatten)]
+    whom: ProxyArgs,
+}
+
+impl HealthArgs {
+    pub(super) async fn run(self) -> Result<(), StartError> {
+        let client = Client::new(&self.whom)?;
+        match client.send(Method::GET, "/health/readiness").await {
+            Ok(_) => print("ready\n"),
+            Err(error) => Err(StartError::NotReady(error.into())),
+        }
+    }
+}

@@ -177,4 +177,6 @@ struct File {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

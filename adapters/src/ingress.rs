@@ -371,4 +371,6 @@ impl Hosts {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -34,3 +34,6 @@ pub mod demo;
 pub mod metrics;
 pub mod store;
 pub mod offline;
+
+#[cfg(test)]
+mod fuzz;

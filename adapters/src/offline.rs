@@ -16,6 +16,8 @@ mod export;
 mod unfinished;
 mod check;
 mod import;
+#[cfg(test)]
+mod fuzz;
 
 pub use check::{Checked, check};
 pub use error::OfflineError;

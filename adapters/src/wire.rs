@@ -73,4 +73,6 @@ impl Malformed {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -74,11 +74,18 @@ pub(super) fn config_path(environment: &BTreeMap<String, String>) -> Option<Path
 /// # Errors
 /// When it cannot be read or is not TOML.
 pub(super) fn file(path: &Path) -> Result<File, Mistakes> {
-    let mistake =
-        |text: String| Mistakes(vec![Mistake { setting: path.display().to_string(), text }]);
-    let text = std::fs::read_to_string(path).map_err(|error| mistake(error.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| mistake(path, error.to_string()))?;
+    parse(path, &text)
+}
+
+fn mistake(path: &Path, text: String) -> Mistakes {
+    Mistakes(vec![Mistake { setting: path.display().to_string(), text }])
+}
+
+/// Reads the text of a file of settings.
+pub(super) fn parse(path: &Path, text: &str) -> Result<File, Mistakes> {
     let table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| mistake(error.to_string()))?;
+        text.parse().map_err(|error: toml::de::Error| mistake(path, error.to_string()))?;
     let entries = table.into_iter().map(|(name, value)| {
         let text = match value {
             toml::Value::String(text) => Ok(text),

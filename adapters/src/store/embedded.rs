@@ -27,6 +27,8 @@ mod reader;
 mod shared;
 mod space;
 mod writer;
+#[cfg(test)]
+mod fuzz;
 
 use std::path::Path;
 use std::sync::Arc;

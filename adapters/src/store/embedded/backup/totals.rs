@@ -79,7 +79,7 @@ pub(super) fn end(page: &mut Vec<u8>, Totals { entries, bytes, xxh3 }: Totals) {
 /// A decoded page.
 #[derive(Debug)]
 pub struct Page {
-    pub(super) ops: Vec<Op>,
+    pub(in crate::store::embedded) ops: Vec<Op>,
     /// The bytes of its entries.
     pub bytes: u64,
     /// `Some`: this is the last page.

@@ -179,7 +179,9 @@ impl OpenStore {
     pub(crate) fn embedded(&self) -> Option<Arc<EmbeddedStore>> {
         match &self.kind {
             Kind::Embedded(store) => Some(store.clone()),
-            _ => None,
+            #[cfg(feature = "scylla")]
+            Kind::Cql(_) => None,
+            Kind::Memory => None,
         }
     }
 

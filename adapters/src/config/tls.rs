@@ -16,9 +16,8 @@ const CLIENT_AUTH: &str = "TIDEGATE_TLS_CLIENT_AUTH";
 /// When one setting lacks another, so that nobody believes in protection that is not there.
 pub(super) fn ingress(config: &Config) -> Result<Option<ServerFiles>, Mistakes> {
     let file = |setting| file(config, setting);
-    let auth = config.get(CLIENT_AUTH);
-    let auth_is_set = auth.source != Source::Default;
-    let is_optional = auth.value.as_ref().is_some_and(|value| value.to_string() == "optional");
+    let auth_is_set = config.get(CLIENT_AUTH).source != Source::Default;
+    let is_optional = text(config, CLIENT_AUTH).is_some_and(|auth| auth == "optional");
     let (certificate, key, client_ca) = (file(CERTIFICATE), file(KEY), file(CLIENT_CA));
     match (certificate, key, client_ca) {
         (Some(_), None, _) => lacks(CERTIFICATE, KEY),
@@ -27,7 +26,7 @@ pub(super) fn ingress(config: &Config) -> Result<Option<ServerFiles>, Mistakes> 
         (_, _, None) if auth_is_set => lacks(CLIENT_AUTH, CLIENT_CA),
         (None, None, None) => Ok(None),
         (Some(certificate), Some(key), client_ca) => {
-            if config.secret("PROXY_UDS_ENABLED").as_deref() == Some("true") {
+            if is_on(config, "PROXY_UDS_ENABLED") {
                 let text = "has no effect on a Unix socket: unset it, or PROXY_UDS_ENABLED";
                 return mistake(CERTIFICATE, text.into());
             }
@@ -43,8 +42,8 @@ pub(super) fn ingress(config: &Config) -> Result<Option<ServerFiles>, Mistakes> 
 /// When one setting lacks another.
 pub(super) fn hosts(config: &Config) -> Result<ClientFiles, Mistakes> {
     let is_unix =
-        config.secret("USER_FUNCTION_HOST").is_some_and(|host| host.starts_with(UNIX_PREFIX));
-    if is_unix && config.secret("TIDEGATE_HOST_TLS").as_deref() == Some("true") {
+        text(config, "USER_FUNCTION_HOST").is_some_and(|host| host.starts_with(UNIX_PREFIX));
+    if is_unix && is_on(config, "TIDEGATE_HOST_TLS") {
         let text = "has no effect on a Unix socket, which USER_FUNCTION_HOST names";
         return mistake("TIDEGATE_HOST_TLS", text.into());
     }
@@ -60,7 +59,7 @@ pub(super) fn hosts(config: &Config) -> Result<ClientFiles, Mistakes> {
 pub(super) fn database(config: &Config) -> Result<Option<Pair>, Mistakes> {
     let (certificate, key) = ("TIDEGATE_DATABASE_CERT", "TIDEGATE_DATABASE_KEY");
     let shown = pair(config, certificate, key)?;
-    if shown.is_some() && config.secret("PROXY_DATABASE_SSL").as_deref() != Some("true") {
+    if shown.is_some() && !is_on(config, "PROXY_DATABASE_SSL") {
         return lacks(certificate, "PROXY_DATABASE_SSL=true");
     }
     Ok(shown)
@@ -80,8 +79,15 @@ fn pair(
 }
 
 fn file(config: &Config, setting: &'static str) -> Option<PemFile> {
-    let path = config.get(setting).value.as_ref()?.to_string();
-    Some(PemFile { setting, path: path.into() })
+    text(config, setting).map(|path| PemFile { setting, path: path.into() })
+}
+
+fn is_on(config: &Config, setting: &str) -> bool {
+    text(config, setting).is_some_and(|value| value == "true")
+}
+
+fn text(config: &Config, setting: &str) -> Option<String> {
+    config.get(setting).value.as_ref().map(ToString::to_string)
 }
 
 fn lacks<T>(setting: &str, other: &str) -> Result<T, Mistakes> {

@@ -199,7 +199,7 @@ mod tests {
             required: Required::Network,
             ..AuthOptions::default()
         };
-        let admin_token = Some(AdminToken::new("admin".into()));
+        let admin_token = Some(AdminToken::new("admin"));
         let (auth, _watched) = Auth::open(options, admin_token).unwrap();
         let named = async |shown: &[&str], is_trusted: bool| {
             let shown = shown.iter().map(|shown| (AUTHORIZATION, shown.parse().unwrap()));

@@ -1,9 +1,9 @@
 //! TLS: encrypted connections with rustls, and the names of those at the other end.
 //!
-//! Certificates and keys are PEM files that settings name. [`files`] reads them, [`server`] makes the TLS of the ingress from
-//! them, and [`client`] that of connections to hosts. [`certificate`] finds in a certificate who shows it and until when it
-//! is valid. When the content of a file changes, [`watch`] makes the TLS anew; open connections keep what they began with.
-//! [`bootstrap`] makes an authority and certificates for those who have none.
+//! Certificates and keys are PEM files that settings name. `files` reads them, `server` makes the TLS of the ingress from
+//! them, and `client` that of connections to hosts. `certificate` finds in a certificate who shows it and until when it
+//! is valid. When the content of a file changes, `watch` makes the TLS anew; open connections keep what they began with.
+//! `bootstrap` makes an authority and certificates for those who have none.
 
 mod files;
 mod certificate;

@@ -20,7 +20,8 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 /// A request that is in flight as long as its client wants.
-const HALF: &[u8] = b"POST /api/v1/system HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nha";
+const HALF: &[u8] =
+    b"POST /api/v1/system HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\nha";
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A proxy on the embedded store, that may raise its limit from 128 to 256.

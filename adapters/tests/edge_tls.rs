@@ -117,7 +117,7 @@ async fn where_a_certificate_is_required_a_client_without_one_gets_health_and_me
     for path in ["/health", "/health/readiness", "/health/liveness", "/metrics"] {
         assert_eq!(secured.ask(path, &[]).await.unwrap().0, "200", "{path}");
     }
-    let post = ["-X", "POST", "--data-binary", ""];
+    let post = ["-X", "POST", "-H", "content-type: application/octet-stream", "--data-binary", ""];
     for (path, args) in [(ACTOR, &[][..]), (ACTOR, &DELETE), (SPAWN, &post)] {
         let (status, body) = secured.ask(path, args).await.unwrap();
         let is_told = body.contains("certificate") && body.contains("TIDEGATE_TLS_CLIENT_AUTH");

@@ -70,7 +70,7 @@ impl Guarded {
     }
 
     async fn send(&mut self, method: &str, path: &str, body: Vec<u8>, shown: &[&str]) -> Reply {
-        let mut request = Request::builder().method(method).uri(path).header("host", "tidegate");
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
         for shown in shown {
             request = request.header("authorization", *shown);
         }
@@ -305,7 +305,7 @@ async fn a_flood_of_passwords_holds_up_nobody_whose_password_was_checked() {
         let mut client = Client::connect(guarded.proxy.address()).await.unwrap();
         flood.spawn(async move {
             let request = Request::get(format!("/api/v1/system/{SYSTEM}/actors/joe"))
-                .header("host", "tidegate")
+                .header("host", "localhost")
                 .header("authorization", basic("alice", &number.to_string()))
                 .body(Full::default());
             client.send(request.unwrap()).await.unwrap().status

@@ -26,7 +26,8 @@ fn proxy() -> Proxy {
 
 /// Heads, each with the status that it is refused with.
 fn condemned() -> [(String, u16); 5] {
-    let head = |start: &str, rest: &str| format!("{start} HTTP/1.1\r\nhost: x\r\n{rest}\r\n");
+    let head =
+        |start: &str, rest: &str| format!("{start} HTTP/1.1\r\nhost: localhost\r\n{rest}\r\n");
     let post = format!("POST {INVOKE}");
     [
         (head("POST /nothing", "content-length: 1000\r\n"), 404),
@@ -58,7 +59,9 @@ fn a_client_that_asks_before_it_sends_is_answered_by_the_refusal() {
     for (head, status) in condemned() {
         let mut stream = proxy.connect();
         stream
-            .write_all(head.replace("host: x", "host: x\r\nexpect: 100-continue").as_bytes())
+            .write_all(
+                head.replace("host: x", "host: localhost\r\nexpect: 100-continue").as_bytes(),
+            )
             .unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
@@ -67,7 +70,7 @@ fn a_client_that_asks_before_it_sends_is_answered_by_the_refusal() {
     }
     let mut stream = proxy.connect();
     let right = format!(
-        "POST {INVOKE} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+        "POST {INVOKE} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
     );
     stream.write_all(right.as_bytes()).unwrap();
     let mut told = [0; 25];
@@ -79,7 +82,8 @@ fn a_client_that_asks_before_it_sends_is_answered_by_the_refusal() {
 fn a_refused_upload_that_goes_on_is_cut_off_when_its_client_had_time_to_read() {
     let proxy = proxy();
     let mut stream = proxy.connect();
-    let head = format!("POST {INVOKE} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    let head =
+        format!("POST {INVOKE} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
     let mut uploading: TcpStream = stream.try_clone().unwrap();
     let upload = spawn(move || {
@@ -98,11 +102,11 @@ fn a_refused_request_whose_body_is_on_its_way_keeps_its_connection() {
     let mut stream = proxy.connect();
     for _ in 0..3 {
         stream
-            .write_all(b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n")
+            .write_all(b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n")
             .unwrap();
         assert_eq!(read_response(&mut stream, false).unwrap().status, 404);
         stream.write_all(b"body").unwrap();
     }
-    stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     assert_eq!(read_response(&mut stream, false).unwrap().status, 200);
 }

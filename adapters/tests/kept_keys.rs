@@ -48,7 +48,7 @@ async fn put_rows(dir: &Path) {
 
 async fn delete(client: &mut Client, actor: &str) -> u16 {
     let path = format!("/api/v1/system/{SYSTEM}/actors/{actor}");
-    let request = Request::delete(path).header("host", "tidegate").body(Full::default()).unwrap();
+    let request = Request::delete(path).header("host", "localhost").body(Full::default()).unwrap();
     client.send(request).await.unwrap().status
 }
 

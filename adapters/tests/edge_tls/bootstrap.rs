@@ -38,7 +38,7 @@ async fn what_it_makes_lets_a_client_in_by_its_name() {
     let printed = curl(&[&shown[..], &DELETE, &[&url]].concat()).await;
     assert!(printed.code == Some(0) && printed.stdout.ends_with("404"), "{printed:?}");
     let log = proxy.said(LIMIT).await.join("\n");
-    assert!(log.contains(r#"certificate "billing""#), "{log}");
+    assert!(log.contains(r#"certificate \"billing\""#), "{log}");
 
     let said = run(&bootstrap, &[]).await.said();
     assert_eq!(said.matches("kept").count(), 3, "{said}");

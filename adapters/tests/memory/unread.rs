@@ -44,7 +44,7 @@ fn http2(path: &str) -> Vec<u8> {
     bytes.extend(frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]));
     // Indexed: `:method GET`, `:scheme http`. Literal, with an indexed name: `:path`, `:authority`, `accept`.
     let mut head = vec![0x82, 0x86];
-    for (index, value) in [(&[0x04][..], path), (&[0x01], "tidegate"), (&[0x0f, 0x04], OCTETS)] {
+    for (index, value) in [(&[0x04][..], path), (&[0x01], "localhost"), (&[0x0f, 0x04], OCTETS)] {
         head.extend(index);
         head.push(u8::try_from(value.len()).unwrap());
         head.extend(value.as_bytes());

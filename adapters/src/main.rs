@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+// Decision 036.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     tidegate::cli::run()
 }

@@ -8,7 +8,7 @@ use super::{Access, CallKind, Decision, Policies, Subject};
 use crate::error::Error;
 use crate::invocation::Invocation;
 
-/// The policies in effect; see the [module](self). Cheap to clone; clones share them.
+/// The policies in effect; see the module. Cheap to clone; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct CurrentPolicies(Arc<ArcSwap<Policies>>);
 

@@ -10,8 +10,8 @@ mod check;
 mod limits;
 
 pub(crate) use admit::Admit;
-pub(crate) use allow::AllowLayer;
-pub(crate) use check::CheckLayer;
+pub(crate) use allow::Allow;
+pub(crate) use check::Check;
 pub(crate) use limits::{per_definition, per_identity, per_peer, per_system};
 
 use tower::util::BoxCloneSyncService;

@@ -2,7 +2,7 @@
 //!
 //! Two layers. Invoke wears [`HostBreakerLayer`], which notes whether calls reach their host. While a host is away its turns
 //! get no permit: they wait in their mailboxes, and a turn that was refused stays the first of its actor. One task per outage
-//! [watches](watch) for the host's return. The caller wears [`RefuseAwayLayer`], which refuses synchronous calls at once
+//! [watches](watch) for the host's return. The caller wears [`RefuseAway`], which refuses synchronous calls at once
 //! after the grace. Calls that need no host (`get` of an actor without an init action) go on.
 
 mod watch;
@@ -13,11 +13,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use futures_util::future::{Either, Ready, ready as now};
 use tower::{Layer, Service};
 
-use crate::call::{Activated, Admitted, Checked, Failed, Invoked, StageResult, Task};
+use crate::call::{Activated, Checked, Failed, Invoked, StageResult, Task};
 use crate::error::Error;
+use crate::filter::Predicate;
 
 /// Notes which hosts accept calls.
 #[derive(Debug, Clone)]
@@ -92,41 +92,20 @@ fn has_called(Invoked { activated, response }: &Invoked) -> bool {
 
 /// Refuses synchronous calls of hosts that are away for too long.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RefuseAwayLayer;
+pub(crate) struct RefuseAway;
 
-/// See [`RefuseAwayLayer`].
-#[derive(Debug, Clone)]
-pub(crate) struct RefuseAway<S>(S);
+impl Predicate<Checked> for RefuseAway {
+    type Passed = Checked;
 
-impl<S> Layer<S> for RefuseAwayLayer {
-    type Service = RefuseAway<S>;
-
-    fn layer(&self, admit: S) -> RefuseAway<S> {
-        RefuseAway(admit)
-    }
-}
-
-impl<S> Service<Checked> for RefuseAway<S>
-where
-    S: Service<Checked, Response = Admitted, Error = Error>,
-{
-    type Response = Admitted;
-    type Error = Error;
-    type Future = Either<Ready<Result<Admitted, Error>>, S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, checked: Checked) -> Self::Future {
+    fn check(&self, checked: Checked) -> Result<Checked, Error> {
         if checked.invocation.is_awaited() {
             let hosted = checked.entry.spec().hosted;
             if hosted.needs_host(&checked.invocation.action)
                 && let Some(error) = hosted.host.reachability.refusal()
             {
-                return Either::Left(now(Err(error)));
+                return Err(error);
             }
         }
-        Either::Right(self.0.call(checked))
+        Ok(checked)
     }
 }

@@ -22,6 +22,7 @@ mod clock;
 mod store_limit;
 mod retry_budget;
 mod retries;
+mod filter;
 mod turn_time;
 // Who is registered, what is in memory, and what travels from stage to stage.
 mod activation;

@@ -31,8 +31,7 @@ use tracing::info;
 use crate::admission::{Admission, TurnTimeLayer};
 use crate::call::{Admitted, Planned};
 use crate::caller::{
-    Admit, AllowLayer, CallerService, CheckLayer, per_definition, per_identity, per_peer,
-    per_system,
+    Admit, Allow, CallerService, Check, per_definition, per_identity, per_peer, per_system,
 };
 use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
@@ -40,8 +39,9 @@ use crate::effects::{Deliver, EffectsSender};
 use crate::egress::Egress;
 use crate::error::Error;
 use crate::eviction::{Eviction, LiveBounds};
+use crate::filter::FilterLayer;
 use crate::history_reader::HistoryReader;
-use crate::host_breaker::{HostBreaker, HostBreakerLayer, HostBreakers, Patience, RefuseAwayLayer};
+use crate::host_breaker::{HostBreaker, HostBreakerLayer, HostBreakers, Patience, RefuseAway};
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
 use crate::maintenance::{Maintenance, MaintenanceInner};
@@ -225,11 +225,11 @@ fn caller(
     let caller = timed("caller")
         .option_layer(limits.peer.map(per_peer))
         .option_layer(limits.identity.map(per_identity))
-        .layer(AllowLayer { policies: settings.policies.clone() })
-        .layer(CheckLayer { registrar: registrar.clone(), clock: clock.clone() })
+        .layer(FilterLayer(Allow { policies: settings.policies.clone() }))
+        .layer(FilterLayer(Check { registrar: registrar.clone(), clock: clock.clone() }))
         .option_layer(limits.system.map(per_system))
         .option_layer(limits.definition.map(per_definition))
-        .layer(RefuseAwayLayer)
+        .layer(FilterLayer(RefuseAway))
         .map_result(move |admitted: Result<Admitted, Error>| admission.in_time(admitted?))
         .service(Admit { registrar, mailboxes, max_pending_effects });
     BoxCloneSyncService::new(caller)

@@ -1,42 +1,26 @@
 //! Check: refuses a call that makes no sense, and finds its definition. Changes nothing.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use futures_util::future::{Either, Ready, ready};
-use tower::{Layer, Service};
 
 use crate::actor::check_name;
-use crate::call::{Admitted, Checked, Request};
+use crate::call::{Checked, Request};
 use crate::error::Error;
+use crate::filter::Predicate;
 use crate::ports::Clock;
 use crate::registry::registration::Registrar;
 
-/// Mounts [`Check`] on a service that admits.
+/// Lets calls pass that can be run.
 #[derive(Debug, Clone)]
-pub(crate) struct CheckLayer {
+pub(crate) struct Check {
     /// Knows who is registered.
     pub(crate) registrar: Registrar,
     /// Says whether a call is scheduled for later.
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// The service; see the [module](self). Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Check<S> {
-    inner: S,
-    layer: CheckLayer,
-}
+impl Predicate<Request> for Check {
+    type Passed = Checked;
 
-impl<S> Layer<S> for CheckLayer {
-    type Service = Check<S>;
-
-    fn layer(&self, inner: S) -> Check<S> {
-        Check { inner, layer: self.clone() }
-    }
-}
-
-impl CheckLayer {
     /// # Errors
     /// When a name is not allowed, the actor, its definition or the action is unknown, or the call needs what is not
     /// built yet.
@@ -65,25 +49,5 @@ impl CheckLayer {
             return Err(Error::ActionNotFound { actor, action });
         }
         Ok(Checked { invocation, origin, entry, to_spawn })
-    }
-}
-
-impl<S> Service<Request> for Check<S>
-where
-    S: Service<Checked, Response = Admitted, Error = Error>,
-{
-    type Response = Admitted;
-    type Error = Error;
-    type Future = Either<Ready<Result<Admitted, Error>>, S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        match self.layer.check(request) {
-            Ok(checked) => Either::Right(self.inner.call(checked)),
-            Err(error) => Either::Left(ready(Err(error))),
-        }
     }
 }

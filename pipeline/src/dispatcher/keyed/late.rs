@@ -26,6 +26,24 @@ pub struct Ahead {
     pub in_line: Duration,
 }
 
+/// Where the key of a queue stands.
+#[derive(Debug, Clone, Copy)]
+enum Standing {
+    /// Among the ready keys of this class.
+    Ready(u32),
+    /// In line for the gate.
+    InLine,
+}
+
+/// A removal of late events.
+struct Shedding<'a, T, F> {
+    /// How many events are removed at most.
+    most: usize,
+    is_late: &'a mut F,
+    /// The removed events.
+    shed: Vec<T>,
+}
+
 impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     /// Returns what is granted before an event that is pushed now.
     pub(crate) fn ahead(&mut self, key: &K, class: u32) -> Ahead {
@@ -47,98 +65,77 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         most: usize,
         mut is_late: impl FnMut(Ahead, &T) -> bool,
     ) -> Vec<T> {
-        let mut shed = Vec::new();
-        let mut position = self.ready_keys(class);
+        let mut shedding = Shedding { most, is_late: &mut is_late, shed: Vec::new() };
+        let ready = Standing::Ready(class);
         if let Some(slot) = self.slot_of(key)
             && self.slots.get_mut(slot).state == KeyState::Held
         {
             // Its key becomes the last ready one.
-            self.shed_queue(slot, position, class, most, &mut is_late, &mut shed);
+            self.shed_queue(slot, self.ready_keys(class), ready, &mut shedding);
         }
-        let mut next = self.classes.get(&class).and_then(|class| class.ready.last());
+        self.shed_from_last(ready, &mut shedding);
+        self.shed_from_last(Standing::InLine, &mut shedding);
+        shedding.shed
+    }
+
+    /// Removes the late events of the keys that stand there, from the last key on.
+    fn shed_from_last<F>(&mut self, standing: Standing, shedding: &mut Shedding<'_, T, F>)
+    where
+        F: FnMut(Ahead, &T) -> bool,
+    {
+        let (mut position, mut next) = match standing {
+            Standing::Ready(class) => (
+                self.ready_keys(class),
+                self.classes.get(&class).and_then(|class| class.ready.last()),
+            ),
+            Standing::InLine => (self.line.keys().len(), self.line.keys().last()),
+        };
         let mut in_time = 0;
         while let Some(slot) = next
-            && shed.len() < most
+            && shedding.shed.len() < shedding.most
             && in_time < IN_TIME
         {
             position = position.saturating_sub(1);
             next = self.slots.links(slot).before();
-            self.shed_queue(slot, position, class, most, &mut is_late, &mut shed);
-            if self.slots.get_mut(slot).waiting.is_empty() {
-                self.make_unready(slot, class);
-                self.requeue(slot);
-            } else {
+            self.shed_queue(slot, position, standing, shedding);
+            if !self.slots.get_mut(slot).waiting.is_empty() {
                 in_time += 1;
+                continue;
             }
-        }
-        self.shed_line(most, &mut is_late, &mut shed);
-        shed
-    }
-
-    /// Removes the late events of the last keys in line for the gate.
-    fn shed_line(
-        &mut self,
-        most: usize,
-        is_late: &mut impl FnMut(Ahead, &T) -> bool,
-        shed: &mut Vec<T>,
-    ) {
-        let (mut position, mut next) = (self.line.keys().len(), self.line.keys().last());
-        let mut in_time = 0;
-        while let Some(slot) = next
-            && shed.len() < most
-            && in_time < IN_TIME
-        {
-            position = position.saturating_sub(1);
-            next = self.slots.links(slot).before();
-            while shed.len() < most {
-                let of_key = self.slots.get_mut(slot).waiting.len().saturating_sub(1);
-                let in_line = self.wait_in_line(of_key, position);
-                let ahead = Ahead { of_key, of_class: 0, of_all: 0, in_line };
-                if !self.shed_last(slot, |event| is_late(ahead, event), shed) {
-                    break;
-                }
+            match standing {
+                Standing::Ready(class) => self.make_unready(slot, class),
+                Standing::InLine => self.leave_line(slot),
             }
-            if self.slots.get_mut(slot).waiting.is_empty() {
-                self.leave_line(slot);
-                self.requeue(slot);
-            } else {
-                in_time += 1;
-            }
+            self.requeue(slot);
         }
     }
 
-    /// Removes the late events at the end of a queue whose key has that many ready keys before it.
-    fn shed_queue(
+    /// Removes the late events at the end of a queue whose key has that many keys before it.
+    fn shed_queue<F>(
         &mut self,
         slot: u32,
         position: usize,
-        class: u32,
-        most: usize,
-        is_late: &mut impl FnMut(Ahead, &T) -> bool,
-        shed: &mut Vec<T>,
-    ) {
-        while shed.len() < most {
+        standing: Standing,
+        shedding: &mut Shedding<'_, T, F>,
+    ) where
+        F: FnMut(Ahead, &T) -> bool,
+    {
+        while shedding.shed.len() < shedding.most {
             let of_key = self.slots.get_mut(slot).waiting.len().saturating_sub(1);
-            let ahead = self.ahead_of(of_key, position, class);
-            if !self.shed_last(slot, |event| is_late(ahead, event), shed) {
-                return;
-            }
+            let ahead = match standing {
+                Standing::Ready(class) => self.ahead_of(of_key, position, class),
+                Standing::InLine => {
+                    let in_line = self.wait_in_line(of_key, position);
+                    Ahead { of_key, of_class: 0, of_all: 0, in_line }
+                }
+            };
+            let queue = self.slots.get_mut(slot);
+            let is_late = |event: &T| (shedding.is_late)(ahead, event);
+            let Some(last) = queue.waiting.pop_back_if(is_late) else { return };
+            queue.counted -= usize::from(!last.exempt);
+            self.queued -= 1;
+            shedding.shed.push(last.event);
         }
-    }
-
-    /// Removes the last event of a queue if it is late. Returns whether it was.
-    fn shed_last(
-        &mut self,
-        slot: u32,
-        is_late: impl FnOnce(&T) -> bool,
-        shed: &mut Vec<T>,
-    ) -> bool {
-        let queue = self.slots.get_mut(slot);
-        let Some(last) = queue.waiting.pop_back_if(is_late) else { return false };
-        queue.counted -= usize::from(!last.exempt);
-        self.queued -= 1;
-        shed.push(last.event);
-        true
     }
 
     pub(super) fn slot_of(&self, key: &K) -> Option<u32> {

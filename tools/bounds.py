@@ -18,7 +18,7 @@ from circles import ROOT, without_tests
 
 CRATES = ["pipeline/src", "stages/src", "adapters/src"]
 PAGE, HEADING = "docs/ARCHITECTURE.md", "## Every queue and buffer"
-SETTINGS = "adapters/src/config/table.rs"
+SETTINGS = "adapters/src/config/table/"
 
 MAKES = re.compile(
     r"\b(?:flume::bounded|(?:mpsc::|broadcast::)channel|Semaphore::new|ByteBound::new)\s*(?:::<[^>]*>)?\(|(?<!struct )(?<!impl )(?<!-> )\bBound \{"
@@ -57,7 +57,7 @@ def faults(root):
     found, paths, settings = [], [], set()
     for path, text in sources(root):
         paths.append(path)
-        if path == SETTINGS:
+        if path.startswith(SETTINGS):
             settings.update(SETTING.findall(text))
         if MAKES.search(without_tests(text)) and not any(path.endswith("/" + file) for file in files):
             found.append(f"{path} makes a bound that no row of {PAGE} names")
@@ -81,12 +81,12 @@ def self_test():
         ({"stages/src/other.rs": "fn f() { Semaphore::new(3) }"}, ["stages/src/other.rs"]),
         ({"pipeline/src/other.rs": "let b = Bound { events: 1, bytes: 1 };"}, ["pipeline/src/other.rs"]),
         ({"stages/src/other.rs": "struct Bound {}\n// flume::bounded(3)\n#[cfg(test)] mod tests { fn f() { flume::bounded(3) } }"}, []),
-        ({SETTINGS: table + '        "TIDEGATE_Y_EVENTS",\n'}, ["TIDEGATE_Y_EVENTS"]),
-        ({SETTINGS: ""}, ["TIDEGATE_X_BYTES"]),
+        ({SETTINGS + "access.rs": table + '        "TIDEGATE_Y_EVENTS",\n'}, ["TIDEGATE_Y_EVENTS"]),
+        ({SETTINGS + "access.rs": ""}, ["TIDEGATE_X_BYTES"]),
         ({"stages/src/queue.rs": None}, ["queue.rs"]),
     ]
     for changes, expected in cases:
-        tree = {PAGE: page, SETTINGS: table, "stages/src/queue.rs": "fn f() { flume::bounded(3) }", **changes}
+        tree = {PAGE: page, SETTINGS + "access.rs": table, "stages/src/queue.rs": "fn f() { flume::bounded(3) }", **changes}
         with tempfile.TemporaryDirectory() as root:
             for path, text in tree.items():
                 if text is not None:

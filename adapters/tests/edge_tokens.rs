@@ -4,8 +4,7 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use http_body_util::Full;
 use hyper::Request;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use prost::Message;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::client::{Client, Reply};
@@ -244,30 +244,19 @@ async fn clients_of_this_machine_need_no_credentials_where_the_network_does() {
     assert_eq!(guarded.call(&[&basic("alice", "two")]).await.status, 401);
 }
 
-/// A private key of this kind in PEM, and its public one.
-fn pair(folder: &Path, kind: &[&str]) -> (String, String) {
-    let file = folder.join("private.pem");
-    let openssl = |args: &[&str], to: &Path| {
-        let done = Command::new("openssl").args(args).arg("-out").arg(to).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        fs::read_to_string(to).unwrap()
-    };
-    let private = openssl(&[&["genpkey", "-algorithm"], kind].concat(), &file);
-    let args = ["pkey", "-pubout", "-in", file.to_str().unwrap()];
-    (private, openssl(&args, &folder.join("public.pem")))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_rotated_while_the_proxy_runs_and_a_public_key_is_no_secret() {
-    let folder = tempfile::tempdir().unwrap();
-    let (old, old_public) = pair(folder.path(), &["RSA"]);
-    let (new, new_public) = pair(folder.path(), &["EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    let old = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+    let new = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let (old_public, new_public) = (old.public_key_pem(), new.public_key_pem());
     let of = |algorithm, key: &EncodingKey| {
         let token = encode(&Header::new(algorithm), &claims("alice"), key).unwrap();
         format!("Bearer {token}")
     };
-    let old = of(Algorithm::RS256, &EncodingKey::from_rsa_pem(old.as_bytes()).unwrap());
-    let new = of(Algorithm::ES256, &EncodingKey::from_ec_pem(new.as_bytes()).unwrap());
+    let old =
+        of(Algorithm::RS256, &EncodingKey::from_rsa_pem(old.serialize_pem().as_bytes()).unwrap());
+    let new =
+        of(Algorithm::ES256, &EncodingKey::from_ec_pem(new.serialize_pem().as_bytes()).unwrap());
     let settings = [("TIDEGATE_TOKEN_KEYS", "@keys"), ("TIDEGATE_AUTHENTICATION", "always")];
     let mut guarded = Guarded::start(&[("keys", &old_public)], &settings).await;
     assert_eq!(guarded.call(&[&old]).await.status, 404);

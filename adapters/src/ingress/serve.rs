@@ -31,8 +31,8 @@ use crate::tls::Channel;
 
 /// Pause after a failed accept, for example when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a connection that ends may take for what is left: an idle one to say that no request is under way, one whose request was
-/// refused to take what its client still sends.
+/// How long a connection may take to end: an idle connection to finish its protocol, and a connection with a refused upload to
+/// read what the client still sends.
 const LAST: Duration = Duration::from_secs(1);
 /// The smallest buffer bound that hyper accepts.
 const LEAST_HEAD_BYTES: usize = 8_192;

@@ -1,10 +1,11 @@
-//! Fuzz: gives a reader of bytes from outside inputs that nobody would write, and looks whether it stands them.
+//! Fuzz: tries readers of bytes from outside with inputs that nobody would write.
 //!
-//! A target is a test of a module `fuzz` beside the reader. It names seeds, which are whole inputs, and a check, which panics when the
-//! reader breaks a promise. Files below `adapters/tests/fuzz/TARGET` are seeds too: each input that ever broke a reader is kept there.
-//! Inputs are seeds, changed in a few places, and sometimes noise. One that breaks the check is made small and shown.
+//! A target is a test in the module `fuzz` of a reader. It has seeds, which are whole inputs, and a check, which panics when the
+//! reader breaks a promise. Files below `adapters/tests/fuzz/TARGET` are seeds too: each input that ever broke a reader is kept
+//! there. Inputs are seeds that were changed in a few places, and sometimes noise. An input that fails the check is made small
+//! and shown.
 //!
-//! `TIDEGATE_FUZZ_SECONDS` says how long each target goes on; without it, it tries [`CASES`] inputs.
+//! `TIDEGATE_FUZZ_SECONDS` says how long each target runs; without it, a target tries [`CASES`] inputs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

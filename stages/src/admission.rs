@@ -1,10 +1,14 @@
 //! Admission by deadline: a call whose turn cannot come in time is refused at once, not when its time is over.
 //!
-//! The expected wait of a call is the largest of four: the calls queued for its actor × that actor's mean turn; the
-//! turns of all actors that come first ÷ the turns that may run at once × the mean of all turns; and the same for the
-//! turns of its host; and, when it needs a place at the checkpoint and others stand in line for one, the keys in that line ×
-//! the mean time in which the line moves by one. Actors take turns and so do hosts, so that the queues of others count only for the turns that they
-//! get before this one: a long queue of one actor, or of a slow host, does not refuse the calls of another.
+//! The expected wait of a call is the largest of four:
+//!
+//! - the calls queued for its actor × the mean turn of that actor;
+//! - the turns of all actors that come first ÷ the turns that may run at once × the mean of all turns;
+//! - the same for the turns of its host;
+//! - the keys in line for a place at the checkpoint × the mean time in which the line moves by one, when the call needs a place.
+//!
+//! Actors take turns, and hosts take turns. So of another actor's queue only the turns count that come before this call: a
+//! long queue of one actor, or of a slow host, does not refuse the calls of another.
 //!
 //! - A call is refused at admission when its expected wait exceeds what is left of its time to start.
 //! - Means change, and a burst comes before any is known. So queued calls are looked at again whenever a turn of their

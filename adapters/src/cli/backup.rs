@@ -26,8 +26,8 @@ const PAGES: usize = 1;
 
 /// Copies everything that a running proxy's embedded store holds into DIR, while calls are served
 ///
-/// The copy is what the store held at the moment when the command began: every change acknowledged before is in it. It is read to
-/// its end before the command succeeds. Sealed states stay sealed; `tidegate restore-backup` needs no key, the proxy does.
+/// The copy holds what the store held when the command began, with every change that was acknowledged before. The command reads the
+/// copy to its end before it succeeds. Sealed states stay sealed: `tidegate restore-backup` needs no key, but the proxy does.
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
     /// The directory for the copy; it must be empty, or not be there yet

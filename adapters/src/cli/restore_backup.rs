@@ -16,7 +16,7 @@ use crate::store::{Options, Totals, restore_backup};
 /// Makes the data directory of a stopped proxy of what `tidegate backup` wrote
 ///
 /// The data directory (`TIDEGATE_DATA_DIR`) must be empty, or not be there yet. The backup is read to its end and stays as it is.
-/// What was acknowledged after the backup began is not in it. Do not run the proxy that it was made of beside the restored one.
+/// Changes that were acknowledged after the backup began are not in the backup. Do not run the backed-up proxy beside the restored one.
 #[derive(Debug, Args)]
 pub(super) struct RestoreBackupArgs {
     /// The backup

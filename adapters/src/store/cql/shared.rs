@@ -56,8 +56,8 @@ impl Shared {
         self.stamps.next(&self.database).await
     }
 
-    /// Claims an epoch above `floor`. What this owner writes from then on is later than what the former one wrote, whatever the clocks
-    /// say.
+    /// Claims an epoch above `floor`. All later writes of this owner have timestamps above those of the former owner, whatever
+    /// the clocks say.
     pub(super) async fn claim(&self, floor: u64) -> Result<u64, StoreError> {
         let epoch = self.fence.claim(&self.database, floor).await?;
         let number = self.database.read_one(&self.database.cql.number, (CLOCK,)).await?;

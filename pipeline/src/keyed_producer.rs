@@ -164,8 +164,8 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     }
 
     /// Removes queued events that would be granted too late, and returns them: events of a key that is held, then of
-    /// the last ready keys of a class, then of the last keys in line for the gate. Removes at most `most`, and looks at few that are in time. `is_late` runs with
-    /// the producer's lock held.
+    /// the last ready keys of a class, then of the last keys in line for the gate. Removes at most `most` events, and looks
+    /// at few that are in time. `is_late` runs with the producer's lock held.
     pub fn shed_late(
         &self,
         key: &T::Key,

@@ -16,7 +16,7 @@ use tracing::error;
 use crate::clock::SystemClock;
 use crate::moment;
 
-/// Lines that wait to be written; one more waits for room.
+/// Most lines that wait to be written; another one waits until a line has left.
 const QUEUE: usize = 256;
 /// How long a line may take to be on disk.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
@@ -93,7 +93,7 @@ impl AuditFile {
         timeout(WRITE_LIMIT, writing).await.unwrap_or(Err(NotWritten))
     }
 
-    /// Puts a line into the queue, if it has room.
+    /// Puts a line into the queue, unless it is full.
     pub(super) fn offer(&self, line: String) -> Result<(), NotWritten> {
         self.0.try_send(Waiting { line, written: None }).map_err(|_| NotWritten)
     }

@@ -11,12 +11,12 @@ use crate::app::StartError;
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
     #[command(flatten)]
-    whom: ProxyArgs,
+    proxy_args: ProxyArgs,
 }
 
 impl HealthArgs {
     pub(super) async fn run(self) -> Result<(), StartError> {
-        let client = Client::new(&self.whom)?;
+        let client = Client::new(&self.proxy_args)?;
         match client.send(Method::GET, "/health/readiness").await {
             Ok(_) => print("ready\n"),
             Err(error) => Err(StartError::NotReady(error.into())),

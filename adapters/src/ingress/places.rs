@@ -1,4 +1,5 @@
-//! Places: how many connections may be open, in all and of one address. When all places are taken, the connections that are idle longest give theirs up.
+//! Places: how many connections may be open, in all and of one address. When all places are taken, the connections that are
+//! idle longest end.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -18,8 +18,8 @@
 //! with counts. The head is `null` for an actor that has rows of effects only. Values are base64, times are
 //! microseconds since the Unix epoch, numbers are below 2^63, epochs below 2^62. `raw` is the registered `Actor` message.
 //! `key_parent`, in an entry, is the parent under which the actor's state lies, where it is not the entry's
-//! own. `deleted` is the key of a deleted actor of which rows of effects are left. If `seal` is set, values of states and records of effects are sealed (see
-//! [`Vault`](crate::store::Vault)), and `seal` is a text sealed with the same key.
+//! own. `deleted` is the key of a deleted actor of which rows of effects are left. If `seal` is set, values of states and
+//! records of effects are sealed (see [`Vault`](crate::store::Vault)), and `seal` is a text sealed with the same key.
 //!
 //! Format 1 has neither `deleted`, `outbox` nor `seen`, and a list `outbox` in each head, which nothing ever filled.
 //!

@@ -158,8 +158,8 @@ impl Bootstrap {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &authority.issuer)?;
         self.put(&pair, &certificate.pem(), &key, Over::Former)?;
-        let whom = if names.is_empty() { common.to_owned() } else { names.join(", ") };
-        Ok(format!("{file}.pem: {done}, for {whom}, ends {}", day(end)))
+        let subject = if names.is_empty() { common.to_owned() } else { names.join(", ") };
+        Ok(format!("{file}.pem: {done}, for {subject}, ends {}", day(end)))
     }
 
     /// What is known of a certificate that is there. It has to be one of the authority.

@@ -1,4 +1,4 @@
-//! Certificate: whom a certificate names, and until when it holds.
+//! Certificate: the name in a certificate, and until when it is valid.
 
 use std::net::IpAddr;
 use std::sync::Arc;

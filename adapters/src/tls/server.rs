@@ -26,7 +26,7 @@ pub enum ClientAuth {
     Required,
 }
 
-/// The files of the ingress, and whom it lets in.
+/// The files of the ingress, and which clients it lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFiles {
     /// Its certificate, with those between it and the root.

@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         Some(value) => return Err(format!("{UNSYNCED} is {}, not 0 or 1", value.display()).into()),
     }
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
+    // Asked when it runs: a built script may be run for another checkout that shares its target directory.
+    let root = std::path::PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../proto");
     let files = [
         "eigr/functions/protocol/actors/actor.proto",
         "eigr/functions/protocol/actors/protocol.proto",
@@ -24,8 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "tidegate/api/v1/history.proto",
         "tidegate/store/v1/store.proto",
     ];
-    let files = files.map(|file| root.join(file)).into_iter().filter(|file| file.exists());
-    let descriptors = protox::compile(files, [&root])?;
+    let descriptors = protox::compile(files.map(|file| root.join(file)), [&root])?;
     println!("cargo:rerun-if-changed={}", root.display());
     prost_build::Config::new()
         .compile_well_known_types()

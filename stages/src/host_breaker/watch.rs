@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::{Gauge, gauge};
 use tidegate_pipeline::{Drain, KeyedProducer};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -16,12 +16,10 @@ use crate::ports::HostProbe;
 use crate::registry::entry::Hosted;
 use crate::registry::reachability::Phase;
 
-/// How often an absent host is probed.
+/// How often an absent host is probed, and calls are looked for that cannot wait any longer.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// How long one probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
-/// How often calls are looked for that cannot wait any longer.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// How long calls wait for a host that is away.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +80,6 @@ impl HostBreakers {
         let reachability = &hosted.host.reachability;
         let mut ticks = interval(PROBE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut swept = Instant::now();
         loop {
             let is_due = tokio::select! {
                 _ = ticks.tick() => true,
@@ -93,11 +90,13 @@ impl HostBreakers {
                 Phase::Tried => {}
                 Phase::Away | Phase::Open => {
                     self.limit(&hosted, 0);
-                    if reachability.away_for() >= self.patience.grace && reachability.open() {
+                    let opens =
+                        reachability.away_for() >= self.patience.grace && reachability.open();
+                    if opens {
                         warn!(host = %hosted.definition.host(), grace = ?self.patience.grace, "synchronous calls of this host fail at once now");
-                        self.sweep(&hosted);
-                    } else if swept.elapsed() >= SWEEP_EVERY {
-                        swept = Instant::now();
+                    }
+                    // Also after it has opened: some calls were on their way to their mailbox.
+                    if opens || is_due {
                         self.sweep(&hosted);
                     }
                     if is_due && self.is_back(&hosted).await && reachability.tried() {

@@ -100,9 +100,9 @@ def main():
         if counted != expected:
             failures.append(f"{said}: counted {counted}")
     text = (ROOT / "test").read_text()
-    # Those of the edge, and all of the other crates, are taken by their folder.
+    # Those of the edge and of the actor model, and all of the other crates, are taken by their folder.
     for name in runner().files("adapters"):
-        if not name.startswith("edge_") and f'"{name}"' not in text:
+        if not name.startswith(("edge_", "actors_")) and f'"{name}"' not in text:
             failures.append(f"adapters/tests/{name} is in no suite of ./test")
     print("\n".join(failures) or "what ./test starts is ended at its limit, when it is done, and on a signal, and a run of no test is not a success")
     return int(bool(failures))

@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(value) => return Err(format!("{UNSYNCED} is {}, not 0 or 1", value.display()).into()),
     }
     // Asked when it runs: a built script may be run for another checkout that shares its target directory.
-    let root = std::path::PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../proto");
+    let directory = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("Cargo runs this")?;
+    let root = std::path::Path::new(&directory).join("../proto");
     let files = [
         "eigr/functions/protocol/actors/actor.proto",
         "eigr/functions/protocol/actors/protocol.proto",

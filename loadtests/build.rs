@@ -1,7 +1,8 @@
 //! Compiles the messages of the public protocol; load tests know nothing else of the proxy.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = std::path::PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../proto");
+    let directory = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("Cargo runs this")?;
+    let root = std::path::Path::new(&directory).join("../proto");
     let files = [
         "eigr/functions/protocol/actors/actor.proto",
         "eigr/functions/protocol/actors/protocol.proto",

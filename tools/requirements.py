@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Fails when a row of docs/requirements.md is blank, stands twice, or names a test that is not there. Prints the counts.
+"""Fails when a row of docs/requirements.md is blank, stands twice, or names a test that is not there, also when docs/faults.md names
+one. Prints the counts.
 
     tools/requirements.py             checks the workspace
     tools/requirements.py --self-test shows that it finds what it is made to find
@@ -12,7 +13,7 @@ import sys
 
 from circles import ROOT
 
-PAGE = "docs/requirements.md"
+PAGE, FAULTS = "docs/requirements.md", "docs/faults.md"
 ROW = re.compile(r"^\| ([A-Z0-9]+-\d+) \|(.*)\|(.*)\|$")
 TEST = re.compile(r"^\s*#\[(?:tokio::)?test\b.*\]\n(?:\s*#\[.*\]\n)*\s*(?:pub(?:\(crate\))? )?(?:async )?fn (\w+)\(", re.M)
 REASON = re.compile(r"(not applicable|later): \S")
@@ -68,7 +69,11 @@ def self_test():
 def main():
     if sys.argv[1:] == ["--self-test"]:
         return self_test()
-    wrong, counts = check(pathlib.Path(ROOT, PAGE).read_text(), tests())
+    names = tests()
+    wrong, counts = check(pathlib.Path(ROOT, PAGE).read_text(), names)
+    # Names of tests are long; what else stands in backquotes there is a file or a header.
+    named = re.findall(r"`(\w{20,})`", pathlib.Path(ROOT, FAULTS).read_text())
+    wrong.extend(f"{FAULTS} names {name}, which is no test" for name in named if name not in names)
     print("\n".join(wrong) or ", ".join(f"{count} {kind}" for kind, count in counts.most_common()))
     return int(bool(wrong))
 

@@ -64,7 +64,7 @@ use known::Memory;
 use lines::Lines;
 use schema::Found;
 use shared::{Expiry, Shared};
-use stamps::{CLOCK, Stamps};
+use stamps::Stamps;
 use statements::Statements;
 
 /// How long closing waits for pending writes.
@@ -122,8 +122,7 @@ impl CqlStore {
             reason: error.to_string(),
         };
         let epoch = fence::read(&database).await.map_err(failed)?;
-        let ceiling = database.read_one::<(Option<i64>,)>(&database.cql.number, (CLOCK,)).await;
-        let ceiling = ceiling.map_err(failed)?.and_then(|(ceiling,)| ceiling).unwrap_or(0);
+        let ceiling = fence::former_ceiling(&database).await.map_err(failed)?;
         let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
             stamps: Stamps::new(clock, ceiling),

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::store::{CqlStore, Notes};
+use tidegate::store::{CqlOptions, CqlStore, Notes};
 use tidegate_stages::ports::{Save, StateStore, StoreError};
 use tidegate_stages::state::Timestamp;
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::conformance::registries::plain_definition;
 use tidegate_stages::testkit::conformance::states::{self, id, keep, save};
 
+use crate::wire::{WRITE, Wire};
 use crate::{Cql, open, open_with};
+
+const NOON: u64 = 3_000_000_000_000_000;
+const HOUR: u64 = 3_600_000_000;
 
 fn port(store: &CqlStore) -> Arc<dyn StateStore> {
     Arc::new(store.clone())
@@ -87,14 +91,13 @@ async fn owners_that_claim_at_the_same_time_get_different_epochs() {
 
 #[tokio::test]
 async fn what_an_earlier_start_deleted_does_not_win_when_the_clock_was_set_back() {
-    const HOUR: u64 = 3_600_000_000;
     let (subject, actor) = (open().await, id("s", "a", ""));
-    let ahead = at(&subject, 3_000_000_000_000_000).await;
+    let ahead = at(&subject, NOON).await;
     keep(&port(&ahead), vec![save(&actor, 1, true)]).await;
     port(&ahead).delete(&actor).await.unwrap();
     ahead.put_note("n", None).await.unwrap();
     ahead.close().await.unwrap();
-    let back = at(&subject, 3_000_000_000_000_000 - HOUR).await;
+    let back = at(&subject, NOON - HOUR).await;
     keep(&port(&back), vec![save(&actor, 1, true)]).await;
     assert!(port(&back).load(&actor).await.unwrap().is_some());
     assert!(port(&back).load_revision(&actor, 1).await.unwrap().is_some());
@@ -103,6 +106,47 @@ async fn what_an_earlier_start_deleted_does_not_win_when_the_clock_was_set_back(
     back.put_note("n", None).await.unwrap();
     assert_eq!(back.note("n").await.unwrap(), None);
     back.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_delete_in_flight_at_an_owner_removes_nothing_of_its_successors_whatever_the_clocks() {
+    for clock_of_old in [NOON + HOUR, NOON - HOUR] {
+        let (subject, actor, wire) = (open().await, id("s", "joe", ""), Wire::new().await);
+        let (clock, request_time) =
+            (Arc::new(SetClock::at(Timestamp(clock_of_old))), Duration::from_mins(1));
+        let through =
+            CqlOptions { hosts: vec![wire.address.clone()], request_time, ..subject.options() };
+        let old = CqlStore::open(&through, clock.clone(), plain_definition).await.unwrap();
+        let first = port(&old).claim_epoch().await.unwrap();
+        keep(&port(&old), vec![under(first, "joe", 1)]).await;
+        wire.hold(WRITE, "joe");
+        let deleting = tokio::spawn(port(&old).delete(&actor));
+        wire.holds(1).await;
+
+        let new = at(&subject, NOON).await;
+        let second = port(&new).claim_epoch().await.unwrap();
+        keep(&port(&new), vec![under(second, "joe", 2), under(second, "joe", 3)]).await;
+        // What the old owner has in flight arrives, and it goes on when it has used up the stamps that it had.
+        clock.set(Timestamp(clock_of_old + 60_000_000));
+        wire.release().await;
+        let deleted = deleting.await.unwrap();
+        assert!(matches!(deleted, Err(StoreError::Fenced(by)) if by == second), "{deleted:?}");
+
+        let fresh = at(&subject, NOON).await;
+        for store in [&new, &fresh] {
+            let head = port(store).load(&actor).await.unwrap();
+            assert_eq!(head.map(|head| head.version), Some(3), "old at {clock_of_old}");
+            for revision in [2, 3] {
+                let found = port(store).load_revision(&actor, revision).await.unwrap();
+                assert_eq!(found.map(|found| found.revision), Some(revision));
+            }
+            let listed = port(store).actors("s", None, 9).await.unwrap().items;
+            assert_eq!(listed, [actor.clone()]);
+        }
+        for store in [old, new, fresh] {
+            store.close().await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -22,7 +22,11 @@ const LIMIT: Duration = Duration::from_mins(1);
 pub(crate) const EXECUTE: u8 = 0x0a;
 /// The kind of one with several that are one write.
 pub(crate) const BATCH: u8 = 0x0d;
+/// No kind: an [`EXECUTE`] with a timestamp, so one that writes.
+pub(crate) const WRITE: u8 = 0xff;
 const QUERY: u8 = 0x07;
+/// In the flags of a request: a timestamp of the client's comes with it.
+const HAS_TIMESTAMP: u8 = 0x20;
 
 type ToServer = Arc<AsyncMutex<OwnedWriteHalf>>;
 
@@ -49,8 +53,15 @@ impl Held {
                 }
             }
         }
-        self.marks.iter().any(|(of, text)| kind == *of && has(text))
+        let is_write = kind == EXECUTE && is_stamped(request);
+        self.marks.iter().any(|(of, text)| (kind == *of || (is_write && *of == WRITE)) && has(text))
     }
+}
+
+/// Whether a request with one prepared statement carries a timestamp: its flags follow the statement's id and the consistency.
+fn is_stamped(request: &[u8]) -> bool {
+    let id_bytes = usize::from(u16::from_be_bytes([request[HEAD_BYTES], request[HEAD_BYTES + 1]]));
+    request.get(HEAD_BYTES + 2 + id_bytes + 2).is_some_and(|flags| flags & HAS_TIMESTAMP != 0)
 }
 
 /// The wire; cut when it is dropped.

@@ -4,10 +4,13 @@
 //! newest epoch is read; the result is returned only if this epoch is still the writer's. One read serves
 //! all writes that were acknowledged before the read began: see `docs/decisions/010-fencing-in-cql.md`.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
+use scylla::DeserializeRow;
 use scylla::statement::Consistency as Level;
 use scylla::statement::SerialConsistency;
 use tidegate_stages::ports::StoreError;
@@ -17,10 +20,11 @@ use tracing::error;
 
 use super::database::Database;
 use super::rows::signed;
+use super::stamps::FORMER;
 
-/// Row of `meta` that holds the newest epoch.
+/// Row of `meta` that holds the newest epoch, and beside it the ceiling of write timestamps.
 pub(super) const EPOCH: &str = "epoch";
-/// How often a claim is tried while others claim too.
+/// How often a claim, or a reservation, is tried while others do so too.
 const CLAIMS: u32 = 16;
 
 /// The newest epoch, as far as known.
@@ -132,23 +136,10 @@ impl Fence {
     /// Claims an epoch higher than every earlier one and than `floor`.
     pub(super) async fn claim(&self, database: &Database, floor: u64) -> Result<u64, StoreError> {
         let floor = signed(floor)?;
-        let level = match self.serial {
-            SerialConsistency::Serial => Level::Serial,
-            SerialConsistency::LocalSerial => Level::LocalSerial,
-        };
-        let mut number = database.cql.number.clone();
-        number.set_consistency(level);
         for _ in 0..CLAIMS {
-            let row = database.read_one::<(Option<i64>,)>(&number, (EPOCH,)).await?;
-            let newest = row.and_then(|(number,)| number);
+            let newest = self.last(database).await?.epoch;
             let next = newest.unwrap_or(0).max(floor).saturating_add(1);
-            let claimed = match newest {
-                None => database.transact(&database.cql.first_epoch, (EPOCH, next)).await?,
-                Some(newest) => {
-                    database.transact(&database.cql.next_epoch, (next, EPOCH, newest)).await?
-                }
-            };
-            if claimed {
+            if database.transact(&database.cql.next_epoch, (next, EPOCH, newest)).await? {
                 let epoch = u64::try_from(next).unwrap_or(0);
                 self.note(epoch);
                 self.own.fetch_max(epoch, Ordering::SeqCst);
@@ -158,10 +149,72 @@ impl Fence {
         }
         Err(StoreError::Unavailable(format!("others claimed an epoch {CLAIMS} times meanwhile")))
     }
+
+    /// Returns the ceiling of all write timestamps so far; 0 when there is none.
+    pub(super) async fn ceiling(&self, database: &Database) -> Result<i64, StoreError> {
+        Ok(former_ceiling(database).await?.max(self.last(database).await?.ceiling()))
+    }
+
+    /// Reserves write timestamps from `from` on, or above the stored ceiling if that is higher.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when another store has claimed an epoch after this one.
+    pub(super) async fn reserve(
+        &self,
+        database: &Database,
+        from: i64,
+        count: i64,
+    ) -> Result<Range<i64>, StoreError> {
+        for _ in 0..CLAIMS {
+            let last = self.last(database).await?;
+            self.note(last.epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0));
+            self.check_own()?;
+            let start = from.max(last.ceiling().saturating_add(1));
+            let end = start.saturating_add(count);
+            let values = (end.to_be_bytes(), EPOCH, last.epoch, last.value);
+            if database.transact(&database.cql.next_ceiling, values).await? {
+                return Ok(start..end);
+            }
+        }
+        Err(StoreError::Unavailable(format!("others raised the clock {CLAIMS} times meanwhile")))
+    }
+
+    /// Reads epoch and ceiling, with all transactions that others have begun.
+    async fn last(&self, database: &Database) -> Result<Last, StoreError> {
+        let mut statement = database.cql.epoch.clone();
+        statement.set_consistency(match self.serial {
+            SerialConsistency::Serial => Level::Serial,
+            SerialConsistency::LocalSerial => Level::LocalSerial,
+        });
+        Ok(database.read_one(&statement, (EPOCH,)).await?.unwrap_or_default())
+    }
+}
+
+/// The row that all claims and reservations change.
+#[derive(Debug, Default, DeserializeRow)]
+struct Last {
+    /// The newest epoch.
+    #[scylla(rename = "number")]
+    epoch: Option<i64>,
+    /// The ceiling of write timestamps, big-endian.
+    value: Option<Bytes>,
+}
+
+impl Last {
+    fn ceiling(&self) -> i64 {
+        let bytes = self.value.as_deref().and_then(|value| value.try_into().ok());
+        bytes.map_or(0, i64::from_be_bytes)
+    }
 }
 
 /// Returns the newest epoch; 0 when there is none.
 pub(super) async fn read(database: &Database) -> Result<u64, StoreError> {
     let row = database.read_one::<(Option<i64>,)>(&database.cql.number, (EPOCH,)).await?;
     Ok(row.and_then(|(number,)| number).and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
+}
+
+/// Returns the ceiling that an earlier version left; 0 when there is none.
+pub(super) async fn former_ceiling(database: &Database) -> Result<i64, StoreError> {
+    let row = database.read_one::<(Option<i64>,)>(&database.cql.number, (FORMER,)).await?;
+    Ok(row.and_then(|(number,)| number).unwrap_or(0))
 }

@@ -13,7 +13,7 @@ use super::database::{Changes, Database};
 use super::fence::Fence;
 use super::known::Memory;
 use super::lines::closed;
-use super::stamps::{CLOCK, Stamps};
+use super::stamps::Stamps;
 use crate::store::records::DecodeDefinition;
 use crate::store::vault::Vault;
 
@@ -53,16 +53,15 @@ impl Shared {
     }
 
     pub(super) async fn stamp(&self) -> Result<i64, StoreError> {
-        self.stamps.next(&self.database).await
+        self.stamps.next(&self.database, &self.fence).await
     }
 
     /// Claims an epoch above `floor`. All later writes of this owner have timestamps above those of the former owner, whatever
     /// the clocks say.
     pub(super) async fn claim(&self, floor: u64) -> Result<u64, StoreError> {
         let epoch = self.fence.claim(&self.database, floor).await?;
-        let number = self.database.read_one(&self.database.cql.number, (CLOCK,)).await?;
-        let ceiling: Option<i64> = number.and_then(|(ceiling,): (Option<i64>,)| ceiling);
-        self.stamps.continue_above(ceiling.unwrap_or(0));
+        // The former owner cannot raise it any more.
+        self.stamps.continue_above(self.fence.ceiling(&self.database).await?);
         Ok(epoch)
     }
 

@@ -1,10 +1,9 @@
 //! Stamps: write timestamps; the database uses them to decide which of two writes is later.
 //!
-//! Each stamp is higher than every earlier stamp, even one of an earlier start with a fast clock.
-//! Otherwise, after the clock is set back, old deletions and registrations would win over new ones. So
-//! stamps stay below a ceiling that is stored in the database, and a start continues above the stored
-//! ceiling. The ceiling is also the timestamp of its own write, so the highest of several written ceilings
-//! stays.
+//! Each stamp is higher than every earlier stamp, even one of an earlier owner with a fast clock. Otherwise old deletions
+//! and registrations would win over new ones. So stamps stay below a ceiling that is stored beside the epoch. It is raised
+//! by a light-weight transaction, which fails when a later owner has claimed; a new owner reads it after its claim and
+//! continues above it. So stamps follow epochs, whatever the clocks say: see `docs/decisions/039-stamps-follow-epochs.md`.
 
 use std::sync::Arc;
 
@@ -12,10 +11,12 @@ use parking_lot::Mutex;
 use tidegate_stages::ports::{Clock, StoreError};
 
 use super::database::Database;
+use super::errors::unwritten;
+use super::fence::Fence;
 use super::rows::bound;
 
-/// Name of the row of `meta` with the ceiling.
-pub(super) const CLOCK: &str = "clock";
+/// Name of the row of `meta` in which earlier versions kept the ceiling.
+pub(super) const FORMER: &str = "clock";
 /// How far ahead stamps are reserved, in microseconds.
 const AHEAD_US: i64 = 10_000_000;
 
@@ -67,7 +68,7 @@ impl Stamps {
     ///
     /// # Errors
     /// When the ceiling cannot be raised: nothing was written.
-    pub(super) async fn next(&self, database: &Database) -> Result<i64, StoreError> {
+    pub(super) async fn next(&self, database: &Database, fence: &Fence) -> Result<i64, StoreError> {
         loop {
             if let Ok(stamp) = self.try_next() {
                 return Ok(stamp);
@@ -78,11 +79,10 @@ impl Stamps {
                 Ok(stamp) => return Ok(stamp),
                 Err(next) => next,
             };
-            let ceiling = next + AHEAD_US;
-            let raised =
-                database.write(&database.cql.put_number, (CLOCK, ceiling, 0), ceiling).await;
-            raised.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            self.given.lock().ceiling = ceiling;
+            let reserved = fence.reserve(database, next, AHEAD_US).await.map_err(unwritten)?;
+            let mut given = self.given.lock();
+            given.last = given.last.max(reserved.start - 1);
+            given.ceiling = given.ceiling.max(reserved.end);
         }
     }
 }

@@ -137,6 +137,7 @@ statements! {
     changes_of = "SELECT name, epoch, change FROM {ks}.registrations \
         WHERE shard = ? AND system = ? AND name IN ?",
     number = "SELECT number FROM {ks}.meta WHERE name = ?",
+    epoch = "SELECT number, value FROM {ks}.meta WHERE name = ?",
     note = "SELECT value FROM {ks}.meta WHERE name = ?",
     }
     write: {
@@ -180,8 +181,8 @@ statements! {
         WHERE shard = ? AND system = ? AND name = ? AND epoch = ? AND change = ?",
     drop_visible = "DELETE FROM {ks}.visible WHERE part = 0",
     put_visible = "INSERT INTO {ks}.visible (part, epoch, change) VALUES (0, ?, ?)",
-    first_epoch = "INSERT INTO {ks}.meta (name, number) VALUES (?, ?) IF NOT EXISTS",
     next_epoch = "UPDATE {ks}.meta SET number = ? WHERE name = ? IF number = ?",
+    next_ceiling = "UPDATE {ks}.meta SET value = ? WHERE name = ? IF number = ? AND value = ?",
     put_number = "INSERT INTO {ks}.meta (name, number) VALUES (?, ?) USING TTL ?",
     put_note = "INSERT INTO {ks}.meta (name, value) VALUES (?, ?)",
     drop_note = "DELETE FROM {ks}.meta WHERE name = ?",

@@ -20,10 +20,11 @@ use tracing::error;
 
 use super::database::Database;
 use super::rows::signed;
-use super::stamps::FORMER;
 
 /// Row of `meta` that holds the newest epoch, and beside it the ceiling of write timestamps.
-pub(super) const EPOCH: &str = "epoch";
+const EPOCH: &str = "epoch";
+/// Row of `meta` in which earlier versions kept the ceiling.
+const FORMER_CLOCK: &str = "clock";
 /// How often a claim, or a reservation, is tried while others do so too.
 const CLAIMS: u32 = 16;
 
@@ -215,6 +216,6 @@ pub(super) async fn read(database: &Database) -> Result<u64, StoreError> {
 
 /// Returns the ceiling that an earlier version left; 0 when there is none.
 pub(super) async fn former_ceiling(database: &Database) -> Result<i64, StoreError> {
-    let row = database.read_one::<(Option<i64>,)>(&database.cql.number, (FORMER,)).await?;
+    let row = database.read_one::<(Option<i64>,)>(&database.cql.number, (FORMER_CLOCK,)).await?;
     Ok(row.and_then(|(number,)| number).unwrap_or(0))
 }

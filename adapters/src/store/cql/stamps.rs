@@ -15,8 +15,6 @@ use super::errors::unwritten;
 use super::fence::Fence;
 use super::rows::bound;
 
-/// Name of the row of `meta` in which earlier versions kept the ceiling.
-pub(super) const FORMER: &str = "clock";
 /// How far ahead stamps are reserved, in microseconds.
 const AHEAD_US: i64 = 10_000_000;
 

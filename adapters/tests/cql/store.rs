@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tidegate::store::{CqlOpenError, Credentials, Key, Vault};
-use tidegate_stages::ports::StateStore;
-use tidegate_stages::ports::StoreError;
+use tidegate_stages::ports::{Registered, RegistryChange, Save, StateStore, StoreError};
 use tidegate_stages::state::Any;
 use tidegate_stages::testkit::conformance::Subject;
-use tidegate_stages::testkit::conformance::states::{content_mut, id, keep, save};
+use tidegate_stages::testkit::conformance::effects::{appends, row};
+use tidegate_stages::testkit::conformance::states::{content_mut, head, id, keep, save};
 
+use crate::support::tool::run;
 use crate::{open, open_with};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -45,6 +46,33 @@ async fn a_sealed_state_shows_nothing_and_opens_with_its_key_only() {
     assert!(matches!(without, Err(StoreError::Sealed(_))), "{without:?}");
     let without = subject.states().load_revision(&actor, 1).await;
     assert!(matches!(without, Err(StoreError::Sealed(_))), "{without:?}");
+}
+
+#[tokio::test]
+async fn a_keyspace_in_the_clear_is_sealed_by_reseal() {
+    let (subject, actor) = (open().await, id("s", "a", ""));
+    let states = subject.states();
+    let entry = RegistryChange::Put(Registered::spawned(actor.clone(), None));
+    subject.registry().apply(vec![entry]).await.unwrap();
+    keep(&states, vec![save(&actor, 1, true)]).await;
+    keep(&states, vec![save(&actor, 2, true)]).await;
+    keep(&states, vec![Save::of_rows(actor.clone(), 1, appends(0..2))]).await;
+    let address = crate::server::address();
+    let mut settings = crate::server::settings(subject.name(), &address);
+    settings.push(("SPAWN_STATESTORE_KEY", KEY));
+    let said = run(&["reseal"], &settings).await.said();
+    let all = "sealed again 1 of 1 states, 2 of 2 revisions and 2 of 2 undelivered effects\n";
+    assert!(said.starts_with(all), "{said}");
+    let without = states.load(&actor).await;
+    assert!(matches!(without, Err(StoreError::Sealed(_))), "{without:?}");
+    let mut options = subject.options();
+    options.vault = Arc::new(Vault::new(&[Key::parse(KEY).unwrap()]));
+    let sealing = open_with(&options).await.unwrap();
+    let store: Arc<dyn StateStore> = Arc::new(sealing.clone());
+    let found = store.load(&actor).await.unwrap().unwrap();
+    assert_eq!(found.content, head(&actor, 2).content);
+    assert_eq!(store.outbox(&actor, None, 9).await.unwrap().items, [row(0), row(1)]);
+    sealing.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -269,7 +269,7 @@ pub(super) fn head(row: HeadIn, vault: &Vault) -> Result<Head, StoreError> {
     })
 }
 
-/// Opens a value if it is sealed.
+/// Opens a value if it is sealed; the vault counts one that is not.
 pub(super) fn open(
     value: Bytes,
     sealed: bool,
@@ -277,7 +277,7 @@ pub(super) fn open(
     what: impl Display,
 ) -> Result<Bytes, StoreError> {
     if !sealed {
-        return Ok(value);
+        return Ok(vault.pass(value));
     }
     vault.open(&value).map_err(|error: SealError| StoreError::Sealed(format!("{what}: {error}")))
 }

@@ -48,6 +48,7 @@ mod effects;
 mod maintenance;
 mod eviction;
 mod timer;
+mod actor_timers;
 mod retention;
 pub mod history_reader;
 pub mod history_stream;

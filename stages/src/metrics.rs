@@ -26,6 +26,8 @@ pub const POLICY_REFUSALS_TOTAL: &str = "tidegate_policy_refusals_total";
 pub const HOSTS_AWAY: &str = "tidegate_hosts_away";
 /// Accepted asynchronous calls that were given up before they ran.
 pub const CALLS_LOST_TOTAL: &str = "tidegate_calls_lost_total";
+/// Ticks of actors' timers: run, or skipped and why.
+pub const TIMER_TICKS_TOTAL: &str = "tidegate_timer_ticks_total";
 /// Commits of states, by outcome.
 pub const COMMITS_TOTAL: &str = "tidegate_commits_total";
 /// Revisions appended to histories.

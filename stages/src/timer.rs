@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 
 use crate::actor::Definition;
+use crate::actor_timers::ActorTimers;
 use crate::call::Task;
 use crate::eviction::Eviction;
 use crate::placement::Mailboxes;
@@ -65,6 +66,8 @@ pub(crate) struct Timers {
     new_arms: Arc<NewArms>,
     clock: Arc<dyn Clock>,
     directory: Arc<Directory>,
+    /// Starts the registered timers of actors.
+    registered: ActorTimers,
     /// Chooses the actors that have to leave memory.
     pub(crate) eviction: Eviction,
 }
@@ -81,10 +84,11 @@ impl Timers {
         directory: Arc<Directory>,
         clock: Arc<dyn Clock>,
         eviction: Eviction,
+        registered: ActorTimers,
     ) -> (Self, TimerTask) {
         let new_arms = Arc::<NewArms>::default();
         let task = TimerTask { new_arms: new_arms.clone() };
-        (Self { new_arms, clock, directory, eviction }, task)
+        (Self { new_arms, clock, directory, registered, eviction }, task)
     }
 
     /// Wall-clock time, for records.
@@ -92,8 +96,9 @@ impl Timers {
         self.clock.now()
     }
 
-    /// Starts the idle timer of an actor in memory, unless it runs or the definition has no idle time.
+    /// Starts the registered timers and the idle timer of an actor in memory, unless they run or its definition has none.
     pub(crate) fn used(&self, entry: &Arc<Entry>, definition: &Definition) {
+        self.registered.start(entry, definition);
         if let Some(idle) = definition.deactivate_after
             && !entry.idle_armed.load(Ordering::Relaxed)
         {
@@ -207,12 +212,13 @@ mod tests {
         let clock = Arc::new(SetClock::at(Timestamp(1)));
         let bounds = LiveBounds { actors: usize::MAX, bytes: usize::MAX };
         let eviction = Eviction::new(directory.clone(), bounds);
-        let (timers, task) = Timers::new(directory.clone(), clock, eviction);
         let bound = Bound { events: 1, bytes: 1 };
         let options = KeyedOptions { name: "caller", bound, per_key: 1, full: Full::Shed };
         let placement = Arc::new(OneNode { epoch: 1 });
         let queue = KeyedProducer::new(options);
         let mailboxes = Mailboxes::new(queue, placement, Deadlines::default());
+        let (ticks, _) = ActorTimers::new(mailboxes.clone(), directory.clone());
+        let (timers, task) = Timers::new(directory.clone(), clock, eviction, ticks);
         // The task of the timers does not get to run meanwhile.
         for number in 0..10_000 {
             let mut definition = definition(&format!("a{number}"));

@@ -28,6 +28,7 @@ use tower::layer::util::{Identity, Stack};
 use tower::util::BoxCloneSyncService;
 use tracing::info;
 
+use crate::actor_timers::{ActorTimers, TickTask};
 use crate::admission::{Admission, TurnTimeLayer};
 use crate::call::{Admitted, Planned};
 use crate::caller::{
@@ -97,7 +98,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let queue = CheckpointQueue::new(places, egress);
     let live = LiveBounds { actors: settings.max_live, bytes: settings.max_live_bytes };
     let eviction = Eviction::new(directory.clone(), live);
-    let (timers, timer_task) = Timers::new(directory.clone(), clock.clone(), eviction.clone());
+    let (timers, of_time) = timers(&mailboxes, &directory, &clock, eviction);
     let limit = settings.host_connections;
     let (registrar, storing) = Registrar::new(
         directory.clone(),
@@ -162,7 +163,6 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(deliver, &effects, &tasks)?;
-    let of_time = (timer_task, eviction);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
@@ -199,15 +199,29 @@ fn host_breakers(
     })
 }
 
+/// Where timers are started, and the tasks that run them; eviction, too.
+fn timers(
+    mailboxes: &Mailboxes,
+    directory: &Arc<Directory>,
+    clock: &Arc<dyn Clock>,
+    eviction: Eviction,
+) -> (Timers, (TimerTask, TickTask, Eviction)) {
+    let (ticks, tick_task) = ActorTimers::new(mailboxes.clone(), directory.clone());
+    let (timers, timer_task) =
+        Timers::new(directory.clone(), clock.clone(), eviction.clone(), ticks);
+    (timers, (timer_task, tick_task, eviction))
+}
+
 /// Starts timers and eviction.
 fn start_timers(
-    (timers, eviction): (TimerTask, Eviction),
+    (timers, ticks, eviction): (TimerTask, TickTask, Eviction),
     mailboxes: &Mailboxes,
     directory: &Arc<Directory>,
     stop: &CancellationToken,
     tasks: &Drain,
 ) {
     tasks.supervise("eviction", eviction.run(mailboxes.clone(), stop.clone()));
+    tasks.supervise("actor_timers", ticks.run(stop.clone()));
     tasks.supervise("timers", timers.run(mailboxes.clone(), directory.clone(), stop.clone()));
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{Mutex, RwLock};
 use tidegate_pipeline::randomness::Seeded;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
@@ -26,6 +27,8 @@ pub(crate) struct Directory {
     kept_keys: KeptKeys,
     registered: Mutex<Registered>,
     began: Instant,
+    /// Notified when an actor gets other timers, or one with timers is deleted.
+    pub(crate) timers_changed: Notify,
 }
 
 /// How many entries and kept keys there are.
@@ -82,6 +85,7 @@ impl Directory {
             kept_keys: KeptKeys::default(),
             registered: Mutex::default(),
             began: Instant::now(),
+            timers_changed: Notify::new(),
         }
     }
 
@@ -124,8 +128,12 @@ impl Directory {
         let same =
             |entry: &Arc<Entry>| entry.actor.name() == id.name && entry.actor.system() == id.system;
         if let Some(entry) = shard.find(hash, same) {
+            let before = entry.spec().hosted.definition;
             let (_, former) = std::mem::replace(&mut *entry.registered.write(), (id, source));
             former.uncount_instance();
+            if before.timers != entry.spec().hosted.definition.timers {
+                self.timers_changed.notify_one();
+            }
             return entry.clone();
         }
         if !self.kept_keys.remove(&id) {
@@ -143,6 +151,9 @@ impl Directory {
         let mut shard = self.shard(hash).write();
         if !entry.removed.swap(true, Ordering::AcqRel) {
             entry.source().uncount_instance();
+            if !entry.spec().hosted.definition.timers.is_empty() {
+                self.timers_changed.notify_one();
+            }
         }
         if let Ok(found) = shard.find_entry(hash, |other| other.actor == entry.actor) {
             found.remove();

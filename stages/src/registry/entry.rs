@@ -123,6 +123,8 @@ pub(crate) struct Entry {
     pub(crate) snapshot_armed: AtomicBool,
     /// Whether its idle timer runs.
     pub(crate) idle_armed: AtomicBool,
+    /// Whether its timers run or are about to be started.
+    pub(crate) ticks_armed: AtomicBool,
     /// Whether its warm-up waits or runs.
     pub(crate) warming: AtomicBool,
     /// Registered entries that were spawned from this one.
@@ -158,6 +160,7 @@ impl Entry {
             pending_effects: AtomicU32::new(0),
             snapshot_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),
+            ticks_armed: AtomicBool::new(false),
             warming: AtomicBool::new(false),
             instances: AtomicUsize::new(0),
             removed: AtomicBool::new(false),

@@ -47,8 +47,11 @@ impl Storing {
         let count = all.len();
         let is_spawned = |one: &Registered| matches!(one.entry, RegisteredEntry::Spawned { .. });
         let (mut spawned, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_spawned);
+        let mut timed = Vec::new();
         for one in others {
-            self.0.adopt(one);
+            let adopted = self.0.adopt(one);
+            let has_timers = |entry: &Arc<Entry>| !entry.spec().hosted.definition.timers.is_empty();
+            timed.extend(adopted.filter(has_timers));
         }
         // An instance may itself be a parent, so parents are added first, in any order of loading.
         while !spawned.is_empty() {
@@ -62,6 +65,10 @@ impl Storing {
             }
         }
         self.0.note_overfull();
+        // Their timers start with their activation, and nobody may call them.
+        for entry in timed {
+            self.0.warm_ups.start(entry);
+        }
         Ok(count)
     }
 }

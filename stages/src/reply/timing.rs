@@ -54,6 +54,13 @@ pub(super) struct Progress {
 #[derive(Debug, Clone)]
 pub(crate) struct SignalHandle(Arc<Progress>);
 
+impl SignalHandle {
+    /// Whether nobody else knows the call any more: it has ended.
+    pub(crate) fn is_ended(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
 impl Deref for SignalHandle {
     type Target = Signal;
 

@@ -16,16 +16,16 @@ use tidegate_pipeline::{
     Bound, Consumer, ConsumerOptions, Demand, Drain, Full, Producer, ProducerOptions, Source,
     SubscribeError, SubscribeOptions,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceBuilder};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::history::Retention;
 use crate::metrics::REVISIONS_DROPPED_TOTAL;
 use crate::ports::{Clock, StateStore};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
-use crate::store_limit::in_time;
 
 /// Grown histories that wait to be pruned; more wait for the next round.
 const WAITING: usize = 4_096;
@@ -40,6 +40,8 @@ const FIRST_ROUND: Duration = Duration::from_mins(1);
 /// Actors per step of a round, and the pause between two steps: some hundred actors per second.
 const STEP: usize = 16;
 const STEP_PAUSE: Duration = Duration::from_millis(50);
+/// How long one pruning may take. A store may have to read all revisions that are kept to count them.
+const PRUNE_LIMIT: Duration = Duration::from_mins(5);
 
 /// Receives word of grown histories. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -47,6 +49,7 @@ pub(crate) struct Growth {
     /// Both producers are `None` when all revisions are kept.
     grown: Option<Producer<Arc<Entry>>>,
     rounds: Option<Producer<Arc<Entry>>>,
+    ended: CancellationToken,
     /// A history is pruned each time it has grown by this many revisions.
     stride: u64,
 }
@@ -60,8 +63,9 @@ impl Growth {
         clock: Arc<dyn Clock>,
         drain: &Drain,
     ) -> Result<Self, SubscribeError> {
+        let ended = CancellationToken::new();
         if retention.is_endless() {
-            return Ok(Self { grown: None, rounds: None, stride: u64::MAX });
+            return Ok(Self { grown: None, rounds: None, ended, stride: u64::MAX });
         }
         let bound = Bound { events: WAITING, bytes: usize::MAX };
         let options = ProducerOptions { name: "retention", bound, full: Full::Shed };
@@ -69,14 +73,14 @@ impl Growth {
         let rounds = Rounds { directory, left: Vec::new(), shard: 0, pause: FIRST_ROUND };
         let rounds = Producer::from_source("retention_rounds", Demand::new(), rounds, drain);
         let dropped = counter!(REVISIONS_DROPPED_TOTAL);
-        let prune = Prune { retention, store, clock, dropped };
+        let prune = Prune { retention, store, clock, dropped, ended: ended.clone() };
         let prune = ServiceBuilder::new().layer(TimedLayer { stage: "retention" }).service(prune);
         let options = ConsumerOptions { name: "retention", concurrency: AT_ONCE };
         let consumer = Consumer::spawn(options, prune, drain);
         consumer.subscribe(&grown, SubscribeOptions::max_demand(AT_ONCE))?;
         consumer.subscribe(&rounds, SubscribeOptions::max_demand(AT_ONCE))?;
         let slack = retention.revisions.map_or(SLACK, |kept| (kept / 8).clamp(1, SLACK));
-        Ok(Self { grown: Some(grown), rounds: Some(rounds), stride: slack })
+        Ok(Self { grown: Some(grown), rounds: Some(rounds), ended, stride: slack })
     }
 
     /// Records that an actor's history has grown to this revision.
@@ -93,8 +97,9 @@ impl Growth {
         }
     }
 
-    /// Ends the stage, even when histories wait.
+    /// Ends the stage, even when histories wait or are being pruned.
     pub(crate) fn end(&self) {
+        self.ended.cancel();
         for producer in [&self.grown, &self.rounds].into_iter().flatten() {
             producer.end();
         }
@@ -137,6 +142,7 @@ struct Prune {
     store: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
     dropped: Counter,
+    ended: CancellationToken,
 }
 
 impl Service<Arc<Entry>> for Prune {
@@ -151,11 +157,18 @@ impl Service<Arc<Entry>> for Prune {
     fn call(&mut self, entry: Arc<Entry>) -> Self::Future {
         let keep = self.retention.keep(self.clock.now());
         let pruning = self.store.prune(&entry.key, keep);
-        let dropped = self.dropped.clone();
+        let (dropped, ended) = (self.dropped.clone(), self.ended.clone());
         Box::pin(async move {
-            match in_time(pruning).await {
-                Ok(count) => dropped.increment(count),
-                Err(error) => debug!(actor = %entry.actor, %error, "history not pruned this time"),
+            let Some(pruned) = ended.run_until_cancelled(timeout(PRUNE_LIMIT, pruning)).await
+            else {
+                return Ok(());
+            };
+            match pruned {
+                Ok(Ok(count)) => dropped.increment(count),
+                Ok(Err(error)) => {
+                    debug!(actor = %entry.actor, %error, "history not pruned this time");
+                }
+                Err(_) => warn!(actor = %entry.actor, "history not pruned within {PRUNE_LIMIT:?}"),
             }
             Ok(())
         })

@@ -22,6 +22,8 @@ mod mark;
 mod migrate;
 mod options;
 mod ports;
+mod prune;
+mod prunings;
 mod queue;
 mod reader;
 mod shared;
@@ -60,6 +62,7 @@ use damage::ReadError;
 use engine::Engine;
 use layout::Layout;
 use mark::{Acknowledged, Mark};
+use prunings::Prunings;
 use queue::{Bounds, Queue, Work};
 use shared::{Shared, Stall};
 
@@ -147,7 +150,14 @@ impl EmbeddedStore {
         let reads = Arc::new(Semaphore::new(options.reads.max(1)));
         let engine = RwLock::new(Some(engine));
         let stall = Stall::new();
-        let shared = Arc::new(Shared { queue, engine, stall, dir: dir.clone(), options });
+        let shared = Arc::new(Shared {
+            queue,
+            engine,
+            stall,
+            prunings: Prunings::default(),
+            dir: dir.clone(),
+            options,
+        });
         let writer = if access == Access::Read {
             // A store opened for reading has no writer.
             shared.queue.close();
@@ -207,19 +217,24 @@ impl EmbeddedStore {
         &self,
         read: impl FnOnce(&Engine) -> Result<T, ReadError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let (shared, reads) = (self.shared.clone(), self.reads.clone());
-        async move {
-            let Ok(Ok(turn)) = timeout(READ_TURN, reads.acquire_owned()).await else {
-                return Err(StoreError::Unavailable(format!("no read within {READ_TURN:?}")));
-            };
-            let read = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                shared.read(read)
-            });
-            read.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
-        }
-        .boxed()
+        read_in_turn(self.shared.clone(), self.reads.clone(), read).boxed()
     }
+}
+
+/// Reads on a blocking thread, when a permit is free.
+async fn read_in_turn<T: Send + 'static>(
+    shared: Arc<Shared>,
+    reads: Arc<Semaphore>,
+    read: impl FnOnce(&Engine) -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let Ok(Ok(turn)) = timeout(READ_TURN, reads.acquire_owned()).await else {
+        return Err(StoreError::Unavailable(format!("no read within {READ_TURN:?}")));
+    };
+    let read = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        shared.read(read)
+    });
+    read.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }
 
 /// The writer ended without a result; this happens only when the process ends.

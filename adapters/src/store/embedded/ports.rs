@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::engine::{Op, Space};
 use super::queue::{Work, Write};
-use super::{EmbeddedStore, keys, reader, unknown};
+use super::{EmbeddedStore, keys, prune, reader, unknown};
 use crate::store::notes::Notes;
 use crate::store::records;
 use crate::store::vault::Vault;
@@ -176,21 +176,12 @@ impl StateStore for EmbeddedStore {
     }
 
     fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>> {
-        let (queue, actor) = (self.shared.queue.clone(), Arc::new(actor.clone()));
-        async move {
-            // In steps, so that saves continue in between.
-            let mut dropped = 0;
-            loop {
-                let (answer, answered) = oneshot::channel();
-                queue.put(Work::Prune(actor.clone(), keep, answer))?;
-                let step = answered.await.unwrap_or_else(|_| Err(unknown()))?;
-                if step == 0 {
-                    return Ok(dropped);
-                }
-                dropped += step;
+        match keys::history(actor) {
+            Ok(history) => {
+                prune::prune(self.shared.clone(), self.reads.clone(), history, keep).boxed()
             }
+            Err(error) => ready(Err(error)).boxed(),
         }
-        .boxed()
     }
 
     fn outbox(

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::ActorId;
-use tidegate_stages::history::Keep;
 use tidegate_stages::ports::StoreError;
 use tokio::sync::oneshot;
 
 use super::engine::Op;
+use super::prunings::Pruning;
 
 /// One save, ready to be written; `Err` when the save must fail or has failed.
 #[derive(Debug)]
@@ -48,9 +48,8 @@ pub(super) enum Work {
     Save(Vec<Write>, oneshot::Sender<Answer>),
     Apply(Vec<Op>, oneshot::Sender<Result<(), StoreError>>),
     Delete(Arc<ActorId>, oneshot::Sender<Result<(), StoreError>>),
-    /// One step of pruning an actor's history. Returns the number of revisions dropped; 0 when none is left
-    /// to drop.
-    Prune(Arc<ActorId>, Keep, oneshot::Sender<Result<u64, StoreError>>),
+    /// One step of a pruning: removes these keys of its history. Returns whether it goes on.
+    Prune(Arc<Pruning>, Vec<Vec<u8>>, oneshot::Sender<Result<bool, StoreError>>),
     /// Claims an epoch above this one.
     ClaimEpoch(u64, oneshot::Sender<Result<u64, StoreError>>),
     /// Writes an actor's head under an epoch.
@@ -160,6 +159,11 @@ impl Queue {
         (waiting.next_number, untaken)
     }
 
+    /// Whether work is taken, as an error if it is not.
+    pub(super) fn check_open(&self) -> Result<(), StoreError> {
+        if self.waiting.lock().jobs.is_none() { Err(closed()) } else { Ok(()) }
+    }
+
     /// Closes the queue to new work; the writer ends after the queued work is done.
     pub(super) fn close(&self) {
         self.waiting.lock().jobs = None;
@@ -173,7 +177,8 @@ fn size(work: &Work) -> (usize, usize) {
             (writes.len().max(1), ops.map(Op::len).sum())
         }
         Work::Apply(ops, _) => (ops.len().max(1), ops.iter().map(Op::len).sum()),
-        Work::Delete(..) | Work::Prune(..) | Work::ClaimEpoch(..) | Work::TakeOver(..) => (1, 0),
+        Work::Prune(_, keys, _) => (1, keys.iter().map(Vec::len).sum()),
+        Work::Delete(..) | Work::ClaimEpoch(..) | Work::TakeOver(..) => (1, 0),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_stages::actor::ActorId;
-use tidegate_stages::history::{Interval, Keep, PAGE_BYTES, Page};
+use tidegate_stages::history::{Interval, PAGE_BYTES, Page};
 use tidegate_stages::outbox::{OutboxKey, OutboxRow, Seen};
 use tidegate_stages::ports::Registered;
 use tidegate_stages::state::{Head, Revision, Timestamp};
@@ -45,13 +45,13 @@ pub(super) fn revision(
 }
 
 /// One actor's history: entries in the order of their numbers, which is also the order of their times.
-struct History<'a> {
-    engine: &'a Engine,
-    prefix: &'a [u8],
+pub(super) struct History<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) prefix: &'a [u8],
 }
 
 impl History<'_> {
-    fn key(&self, revision: u64) -> Vec<u8> {
+    pub(super) fn key(&self, revision: u64) -> Vec<u8> {
         keys::revision(self.prefix.to_vec(), revision)
     }
 
@@ -60,14 +60,14 @@ impl History<'_> {
         self.engine.history.range(self.key(revision)..=self.key(u64::MAX))
     }
 
-    fn number(&self, key: &[u8]) -> Result<u64, Damage> {
+    pub(super) fn number(&self, key: &[u8]) -> Result<u64, Damage> {
         let number = key.get(self.prefix.len()..).and_then(|suffix| suffix.try_into().ok());
         let number = number.map(u64::from_be_bytes);
         number.ok_or_else(|| malformed(self.engine, "a revision's key", "its length"))
     }
 
     /// Returns number and time of the first entry with at least this number.
-    fn first_from(&self, revision: u64) -> Result<Option<(u64, Timestamp)>, Damage> {
+    pub(super) fn first_from(&self, revision: u64) -> Result<Option<(u64, Timestamp)>, Damage> {
         // Histories have few gaps, and reading one key costs a third of searching for the next one.
         let exact = self.engine.history.get(self.key(revision));
         if let Some(value) = exact.map_err(|error| self.engine.damage(&error))? {
@@ -83,7 +83,7 @@ impl History<'_> {
         at.map_err(|error| malformed(self.engine, "a revision", &error))
     }
 
-    fn newest(&self) -> Result<Option<u64>, Damage> {
+    pub(super) fn newest(&self) -> Result<Option<u64>, Damage> {
         let Some(entry) = self.from(0).next_back() else { return Ok(None) };
         let key = entry.key().map_err(|error| self.engine.damage(&error))?;
         self.number(&key).map(Some)
@@ -91,7 +91,7 @@ impl History<'_> {
 
     /// Returns a number: all entries below it are before `time`, all others are not. Times never run
     /// backwards, so a binary search finds the number with at most 64 seeks, however long the history is.
-    fn boundary(&self, time: Timestamp) -> Result<u64, Damage> {
+    pub(super) fn boundary(&self, time: Timestamp) -> Result<u64, Damage> {
         let Some((mut low, _)) = self.first_from(0)? else { return Ok(0) };
         let Some(newest) = self.newest()? else { return Ok(0) };
         let mut high = newest.saturating_add(1);
@@ -157,31 +157,6 @@ pub(super) fn newest_at(
     };
     let before = engine.history.range(history.key(0)..history.key(after)).next_back();
     before.map(|entry| history.decode(entry)).transpose()
-}
-
-/// Returns the keys of the oldest revisions that `keep` does not require, at most `limit`.
-pub(super) fn surplus(
-    engine: &Engine,
-    history: &[u8],
-    keep: Keep,
-    limit: usize,
-) -> Result<Vec<Vec<u8>>, Damage> {
-    let history = History { engine, prefix: history };
-    let Some(newest) = history.newest()? else { return Ok(Vec::new()) };
-    let mut end = match keep.since {
-        Some(since) => history.boundary(since)?,
-        None => 0,
-    };
-    if let Some(count) = keep.newest {
-        let nth = usize::try_from(count.max(1) - 1).unwrap_or(usize::MAX);
-        if let Some(first_kept) = history.from(0).rev().nth(nth) {
-            let key = first_kept.key().map_err(|error| engine.damage(&error))?;
-            end = end.max(history.number(&key)?);
-        }
-    }
-    let keys = engine.history.range(history.key(0)..history.key(end.min(newest)));
-    let keys = keys.take(limit).map(|entry| entry.key().map(|key| key.to_vec()));
-    keys.collect::<Result<_, _>>().map_err(|error| engine.damage(&error))
 }
 
 /// Returns a page of the actors under a prefix, in the order of their keys.

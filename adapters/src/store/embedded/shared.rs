@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::damage::ReadError;
 use super::engine::{self, Engine};
 use super::options::Options;
+use super::prunings::Prunings;
 use super::queue::{Queue, closed};
 
 /// How long a read waits for an engine that is being reopened.
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     /// `None` when the engine is closed, or failed and cannot be reopened.
     pub(super) engine: RwLock<Option<Engine>>,
     pub(super) stall: Stall,
+    pub(super) prunings: Prunings,
     pub(super) dir: PathBuf,
     pub(super) options: Options,
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use metrics::{Histogram, histogram};
 use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::ActorId;
-use tidegate_stages::history::Keep;
 use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
 
@@ -15,6 +14,7 @@ use super::committer::Committer;
 use super::engine::{Op, Space};
 use super::keys::{self, EPOCH};
 use super::mark::Mark;
+use super::prunings::Pruning;
 use super::queue::{Answer, Job, Work, Write};
 use super::reader;
 use super::shared::Shared;
@@ -130,7 +130,9 @@ impl Writer {
                 }
                 // The job is done even if its caller is gone.
                 Work::Delete(actor, answer) => drop(answer.send(self.delete(&actor))),
-                Work::Prune(actor, keep, answer) => drop(answer.send(self.prune(&actor, keep))),
+                Work::Prune(pruning, keys, answer) => {
+                    drop(answer.send(self.prune(&pruning, keys)));
+                }
                 Work::ClaimEpoch(floor, answer) => drop(answer.send(self.claim_epoch(floor))),
                 Work::TakeOver(actor, epoch, answer) => {
                     drop(answer.send(self.take_over(&actor, epoch)));
@@ -228,18 +230,15 @@ impl Writer {
         Ok(epoch)
     }
 
-    /// Drops the oldest of the revisions that `keep` does not require, in one step.
-    fn prune(&mut self, actor: &ActorId, keep: Keep) -> Result<u64, StoreError> {
+    /// Removes revisions of a history; returns whether it is still there.
+    fn prune(&mut self, pruning: &Pruning, keys: Vec<Vec<u8>>) -> Result<bool, StoreError> {
         self.purge()?;
-        let history = keys::history(actor)?;
-        let keys =
-            self.shared.read(|engine| Ok(reader::surplus(engine, &history, keep, PURGE_STEP)?))?;
-        let count = keys.len() as u64;
-        if count > 0 {
-            let remove = |key| Op::remove(Space::History, key);
-            self.committer.commit(keys.into_iter().map(remove).collect())?;
+        if pruning.is_void() {
+            return Ok(false);
         }
-        Ok(count)
+        let remove = |key| Op::remove(Space::History, key);
+        self.committer.commit(keys.into_iter().map(remove).collect())?;
+        Ok(true)
     }
 
     /// Makes the head one of this epoch. Saves of older owners are refused from the claim of the epoch on, so nothing
@@ -292,6 +291,7 @@ impl Writer {
             self.committer.commit(ops)?;
             if is_last {
                 self.purging.pop();
+                self.shared.prunings.end(&history);
             }
         }
         Ok(())

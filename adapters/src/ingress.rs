@@ -43,7 +43,7 @@ use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::identity::{Identity, PeerAddress};
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
-use tidegate_stages::mesh::Mesh;
+use tidegate_stages::mesh::{Announced, Mesh};
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 
 pub use admin::AdminToken;
@@ -72,9 +72,19 @@ pub trait Calls: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Error>> + Send;
     /// See [`Mesh::spawn`].
     fn spawn(&self, spawn: Spawn) -> impl Future<Output = Result<(), Error>> + Send;
-    /// See [`Mesh::invoke`].
-    fn invoke(&self, invocation: Invocation)
-    -> impl Future<Output = Result<Payload, Error>> + Send;
+    /// Proof that a call was announced.
+    type Announced: Send;
+    /// See [`Mesh::announce`].
+    ///
+    /// # Errors
+    /// When the call is refused before its body is read.
+    fn announce(&self, client: &Identity, system: &str) -> Result<Self::Announced, Error>;
+    /// See [`Mesh::invoke_announced`].
+    fn invoke(
+        &self,
+        invocation: Invocation,
+        announced: Self::Announced,
+    ) -> impl Future<Output = Result<Payload, Error>> + Send;
     /// See [`Mesh::state_for`].
     fn state(
         &self,
@@ -139,11 +149,18 @@ impl Calls for Mesh {
         Mesh::spawn(self, spawn)
     }
 
+    type Announced = Announced;
+
+    fn announce(&self, client: &Identity, system: &str) -> Result<Announced, Error> {
+        Mesh::announce(self, client, system)
+    }
+
     fn invoke(
         &self,
         invocation: Invocation,
+        announced: Announced,
     ) -> impl Future<Output = Result<Payload, Error>> + Send {
-        Mesh::invoke(self, invocation)
+        Mesh::invoke_announced(self, invocation, announced)
     }
 
     fn state(

@@ -140,6 +140,11 @@ impl Capacity {
         self.is_shared.load(Ordering::Relaxed)
     }
 
+    /// Whether a place is free now, or is waited for.
+    pub(crate) fn may_take(&self) -> bool {
+        self.events.available_permits() > 0 || matches!(self.full, Full::Wait(_))
+    }
+
     /// Takes a place if one is free now, in that share. Freed places go to waiting callers first.
     pub(crate) fn try_reserve(
         self: &Arc<Capacity>,

@@ -93,6 +93,14 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         KeyedProducer { close_on_drop: Arc::new(CloseOnDrop(Arc::clone(&shared))), shared }
     }
 
+    /// Whether an event may find a place: one is free now, or it waits for one. Takes nothing.
+    ///
+    /// # Errors
+    /// [`Refused::Full`]; it counts as a refused event.
+    pub fn look_for_place(&self) -> Result<(), Refused> {
+        if self.shared.capacity.may_take() { Ok(()) } else { self.counted(Err(Refused::Full)) }
+    }
+
     /// Takes a place in the buffer if one is free now.
     ///
     /// # Errors

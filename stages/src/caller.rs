@@ -1,9 +1,10 @@
 //! Caller: checks a call, finds its actor, and admits or refuses it.
 //!
-//! In [`Request`], out [`Admitted`]. Two services: [`check`] passes a [`Checked`](crate::call::Checked) call on to
+//! Before its content is read a call is [announced](announce). In [`Request`], out [`Admitted`]. Two services: [`check`] passes a [`Checked`](crate::call::Checked) call on to
 //! [`admit`]. A call that is refused here was never started. A call that a rate limit or a policy refuses spawned no
 //! actor either.
 
+mod announce;
 mod admit;
 mod allow;
 mod check;
@@ -11,8 +12,10 @@ mod limits;
 
 pub(crate) use admit::Admit;
 pub(crate) use allow::Allow;
+pub(crate) use announce::Announce;
+pub use announce::Announced;
 pub(crate) use check::Check;
-pub(crate) use limits::{per_definition, per_identity, per_peer, per_system};
+pub(crate) use limits::{counted_per_system, per_definition, per_identity, per_peer, per_system};
 
 use tower::util::BoxCloneSyncService;
 

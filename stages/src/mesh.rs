@@ -12,7 +12,8 @@ use tower::ServiceExt;
 
 use crate::access::{Access, CallKind, CurrentPolicies, Subject};
 use crate::call::{Origin, Request, Task};
-use crate::caller::CallerService;
+pub use crate::caller::Announced;
+use crate::caller::{Announce, CallerService};
 use crate::checkpoint::CheckpointQueue;
 use crate::effects::EffectsSender;
 use crate::error::Error;
@@ -30,6 +31,7 @@ use crate::state::ActorState;
 /// The running mesh. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Mesh {
+    pub(crate) announce: Arc<Announce>,
     pub(crate) caller: CallerService,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) registrar: Registrar,
@@ -68,12 +70,34 @@ impl Mesh {
         self.registrar.spawn(spawn).await.map(drop)
     }
 
+    /// Counts a call of this client, before its content is read. `system` is the system that it says it is for.
+    ///
+    /// # Errors
+    /// When the client or the system has had its calls, no place is free, or the mesh is draining. The call is not to be read
+    /// then.
+    pub fn announce(&self, client: &Identity, system: &str) -> Result<Announced, Error> {
+        self.announce.announce(client, system)
+    }
+
+    /// Announces an invocation that is read already, and runs it.
+    ///
+    /// # Errors
+    /// As [`announce`](Self::announce) and [`invoke_announced`](Self::invoke_announced).
+    pub async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
+        let announced = self.announce(&invocation.identity, &invocation.actor.system)?;
+        self.invoke_announced(invocation, announced).await
+    }
+
     /// Runs one invocation: waits for the final answer, or for admission only when it is asynchronous
     /// or scheduled (then the payload is [`Payload::Unset`]). Dropping the future means that the caller has gone.
     ///
     /// # Errors
     /// See [`Error`]; each variant says whether the action may have run.
-    pub async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
+    pub async fn invoke_announced(
+        &self,
+        invocation: Invocation,
+        _: Announced,
+    ) -> Result<Payload, Error> {
         let began = Instant::now();
         let outcome = self.run(invocation).await;
         self.durations.record(began.elapsed(), outcome.is_ok());

@@ -77,6 +77,17 @@ impl Mailboxes {
         Timing::new(self.deadlines, whole.map(Duration::from_millis))
     }
 
+    /// Whether a call may be admitted, as far as that is known without the call.
+    ///
+    /// # Errors
+    /// When no place is free and none is waited for, or the proxy is draining.
+    pub(crate) fn look(&self) -> Result<(), Error> {
+        if self.is_closed() {
+            return Err(Error::Draining);
+        }
+        self.queue.look_for_place().map_err(|_| no_free_place())
+    }
+
     /// Takes a permit of admission, in the share of the actor's host. When the mesh is set to wait, it waits for one until the
     /// call is too late.
     ///
@@ -234,9 +245,13 @@ fn refusal(refused: Refused, entry: &Entry) -> Error {
                 format!("the calls of the host at {host} hold as many places as they may"),
             )
         }
-        Refused::Full => ("admission", "the proxy has no free place for another call".to_owned()),
+        Refused::Full => return no_free_place(),
     };
     overloaded(label, reason)
+}
+
+fn no_free_place() -> Error {
+    overloaded("admission", "the proxy has no free place for another call".to_owned())
 }
 
 /// The error of a call that a bound refuses; counted under its label.

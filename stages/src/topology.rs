@@ -32,7 +32,8 @@ use crate::actor_timers::{ActorTimers, TickTask};
 use crate::admission::{Admission, TurnTimeLayer};
 use crate::call::{Admitted, Planned};
 use crate::caller::{
-    Admit, Allow, CallerService, Check, per_definition, per_identity, per_peer, per_system,
+    Admit, Allow, Announce, CallerService, Check, counted_per_system, per_definition, per_identity,
+    per_peer, per_system,
 };
 use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
@@ -99,13 +100,12 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let live = LiveBounds { actors: settings.max_live, bytes: settings.max_live_bytes };
     let eviction = Eviction::new(directory.clone(), live);
     let (timers, of_time) = timers(&mailboxes, &directory, &clock, eviction);
-    let limit = settings.host_connections;
     let (registrar, storing) = Registrar::new(
         directory.clone(),
         registry.clone(),
         mailboxes.clone(),
         tasks.clone(),
-        limit,
+        settings.host_connections,
         settings.registry,
         settings.admission.bytes,
     );
@@ -114,7 +114,8 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
 
     let at_once = (settings.worker_demand, settings.host_connections);
     let admission = Admission::new(mailboxes.queue.clone(), at_once, settings.deadlines.start);
-    let caller = caller(&settings, &registrar, &mailboxes, &clock, admission.clone());
+    let announce = announce(&settings.rate_limits, &mailboxes);
+    let caller = caller(&settings, &registrar, &announce, &clock, admission.clone());
     let growth =
         Growth::start(settings.retention, directory.clone(), store.clone(), clock.clone(), &tasks)
             .map_err(unsubscribed)?;
@@ -166,6 +167,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
+        announce,
         caller,
         mailboxes,
         registrar,
@@ -225,24 +227,31 @@ fn start_timers(
     tasks.supervise("timers", timers.run(mailboxes.clone(), directory.clone(), stop.clone()));
 }
 
-/// Caller, with the layers that it wears.
+/// What calls are announced to.
+fn announce(limits: &RateLimits, mailboxes: &Mailboxes) -> Arc<Announce> {
+    Arc::new(Announce {
+        peer: limits.peer.map(per_peer),
+        identity: limits.identity.map(per_identity),
+        system: limits.system.map(per_system),
+        mailboxes: mailboxes.clone(),
+    })
+}
+
+/// Caller, with the layers that it wears. It shares the limit of systems with what calls are announced to.
 fn caller(
     settings: &Settings,
     registrar: &Registrar,
-    mailboxes: &Mailboxes,
+    announce: &Announce,
     clock: &Arc<dyn Clock>,
     admission: Admission,
 ) -> CallerService {
-    let limits = settings.rate_limits;
-    let (registrar, mailboxes) = (registrar.clone(), mailboxes.clone());
+    let (registrar, mailboxes) = (registrar.clone(), announce.mailboxes.clone());
     let max_pending_effects = settings.rules.max_pending_effects;
     let caller = timed("caller")
-        .option_layer(limits.peer.map(per_peer))
-        .option_layer(limits.identity.map(per_identity))
         .layer(FilterLayer(Allow { policies: settings.policies.clone() }))
         .layer(FilterLayer(Check { registrar: registrar.clone(), clock: clock.clone() }))
-        .option_layer(limits.system.map(per_system))
-        .option_layer(limits.definition.map(per_definition))
+        .option_layer(announce.system.clone().map(counted_per_system))
+        .option_layer(settings.rate_limits.definition.map(per_definition))
         .layer(FilterLayer(RefuseAway))
         .map_result(move |admitted: Result<Admitted, Error>| admission.in_time(admitted?))
         .service(Admit { registrar, mailboxes, max_pending_effects });

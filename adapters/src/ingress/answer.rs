@@ -191,13 +191,14 @@ impl<C: Calls> Inner<C> {
         let mut bodies = self.bodies.enter();
         let read = body::read(body, limits.body_bytes, limits.body_time, &mut bodies);
         match resource {
-            Resource::Invoke => {
+            Resource::Invoke { system } => {
+                let announced = calls.announce(&client, &system)?;
                 let called = wire::invocation(read.await?)?;
                 let mut invocation = called.invocation;
                 invocation.traceparent = traceparent(&head.headers);
                 let knows_hosts = self.parts.trust.may_know_hosts(&client);
                 invocation.identity = client;
-                let payload = calls.invoke(invocation).await.map_err(|error| {
+                let payload = calls.invoke(invocation, announced).await.map_err(|error| {
                     if knows_hosts { error.into() } else { Refusal::without_hosts(error) }
                 })?;
                 Ok(octets(wire::invoked(called.echo, payload)))

@@ -12,7 +12,10 @@ use super::trust::Asks;
 pub(super) enum Resource<'a> {
     Register,
     Spawn,
-    Invoke,
+    /// A call. The system only announces it; a name that is not UTF-8 is none that exists.
+    Invoke {
+        system: Cow<'a, str>,
+    },
     /// One actor; both names are percent-decoded.
     Actor {
         system: Cow<'a, str>,
@@ -64,7 +67,7 @@ const SEGMENTS: usize = 8;
 impl<'a> Resource<'a> {
     /// Finds the resource of a path. Empty segments are skipped, as upstream does.
     ///
-    /// Names in the path of a POST are not read: the names in its body count.
+    /// Names in the path of a POST decide nothing: the names in its body count.
     pub(super) fn find(path: &'a str) -> Result<Self, NoResource> {
         let mut segments = [""; SEGMENTS];
         let mut count = 0;
@@ -73,7 +76,9 @@ impl<'a> Resource<'a> {
             count += 1;
         }
         match segments.get(..count).unwrap_or_default() {
-            ["api", "v1", "system", _, "actors", _, "invoke"] => Ok(Self::Invoke),
+            ["api", "v1", "system", system, "actors", _, "invoke"] => {
+                Ok(Self::Invoke { system: percent_decode_str(system).decode_utf8_lossy() })
+            }
             ["api", "v1", "system", system, "actors", name] => {
                 // A POST to `spawn` is the spawn endpoint; any other method addresses an actor of that name.
                 Ok(Self::Actor { system: decoded(system)?, name: decoded(name)? })
@@ -113,7 +118,7 @@ impl<'a> Resource<'a> {
         match self {
             Self::Register
             | Self::Spawn
-            | Self::Invoke
+            | Self::Invoke { .. }
             | Self::Backup { .. }
             | Self::History { part: Part::Restore | Part::Checkpoint, .. } => "POST",
             Self::Actor { .. } => "GET, HEAD, DELETE",
@@ -136,7 +141,7 @@ impl<'a> Resource<'a> {
             Self::Health | Self::Liveness | Self::Readiness | Self::Metrics => Asks::Status,
             Self::Register | Self::Spawn => Asks::Register,
             Self::Actor { .. } if method == Method::DELETE => Asks::Administer,
-            Self::Invoke | Self::Actor { .. } => Asks::Use,
+            Self::Invoke { .. } | Self::Actor { .. } => Asks::Use,
             Self::History { .. } | Self::Backup { .. } => Asks::Administer,
         }
     }
@@ -153,7 +158,7 @@ impl<'a> Resource<'a> {
 
     /// Whether a POST to it has a body that counts.
     pub(super) fn takes_body(&self) -> bool {
-        matches!(self, Self::Register | Self::Spawn | Self::Invoke)
+        matches!(self, Self::Register | Self::Spawn | Self::Invoke { .. })
     }
 
     /// Its name in metrics.
@@ -161,7 +166,7 @@ impl<'a> Resource<'a> {
         match self {
             Self::Register => "register",
             Self::Spawn => "spawn",
-            Self::Invoke => "invoke",
+            Self::Invoke { .. } => "invoke",
             Self::Actor { .. } => "actor",
             Self::History { part, .. } => part.label(),
             Self::Backup { .. } => "backup",

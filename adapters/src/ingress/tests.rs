@@ -56,7 +56,13 @@ impl Calls for Scripted {
         Ok(())
     }
 
-    async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
+    type Announced = ();
+
+    fn announce(&self, _: &Identity, _: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn invoke(&self, invocation: Invocation, (): ()) -> Result<Payload, Error> {
         let (action, payload) = (invocation.action.clone(), invocation.payload.clone());
         self.invoked.lock().push(invocation);
         match action.as_str() {

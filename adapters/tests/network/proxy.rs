@@ -14,7 +14,7 @@ use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::mesh::Mesh;
+use tidegate_stages::mesh::{Announced, Mesh};
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 use tidegate_stages::testkit::faulty::FaultyStore;
@@ -122,10 +122,16 @@ impl Calls for Watched {
         self.mesh.spawn(spawn)
     }
 
-    async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
+    type Announced = Announced;
+
+    fn announce(&self, client: &Identity, system: &str) -> Result<Announced, Error> {
+        self.mesh.announce(client, system)
+    }
+
+    async fn invoke(&self, invocation: Invocation, it: Announced) -> Result<Payload, Error> {
         // Noted in the same turn in which the mesh lets it in, so in the same order.
         let stay = id_of(&invocation).map(|id| self.facts.admit(id));
-        let answer = self.mesh.invoke(invocation).await;
+        let answer = self.mesh.invoke_announced(invocation, it).await;
         if let Some(stay) = stay {
             stay.answered();
         }

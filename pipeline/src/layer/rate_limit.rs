@@ -1,5 +1,6 @@
 //! Rate limit: allows a number of calls per key and time. A call that comes too early fails with the time to wait.
 
+use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Ready, ready};
@@ -66,10 +67,30 @@ impl Clock for TokioClock {
 
 /// The state of each key, for a bounded number of keys. A new key never replaces another: a key for which there is no
 /// space shares one state with all others like it.
-struct Keys<K> {
+struct Keys<K>(Arc<KeyStates<K>>);
+
+struct KeyStates<K> {
     known: HashMapStateStore<K, Seeded>,
     others: InMemoryState,
     max: usize,
+}
+
+impl<K: Hash + Eq> Keys<K> {
+    /// When all that a key has used is earned again, without using anything; `None`: it has used nothing.
+    fn earned_at<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<Duration>
+    where
+        K: Borrow<Q>,
+    {
+        let known = self.0.known.lock();
+        let state = match known.get(key) {
+            Some(state) => state,
+            None if known.len() >= self.0.max => &self.0.others,
+            None => return None,
+        };
+        // An error leaves the state as it is.
+        let read = state.measure_and_replace(&NotKeyed::NonKey, Err::<((), Nanos), _>);
+        read.err().flatten().map(Duration::from)
+    }
 }
 
 impl<K: Hash + Eq + Clone> StateStore for Keys<K> {
@@ -79,12 +100,12 @@ impl<K: Hash + Eq + Clone> StateStore for Keys<K> {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let mut known = self.known.lock();
+        let mut known = self.0.known.lock();
         if let Some(state) = known.get(key) {
             return state.measure_and_replace(&NotKeyed::NonKey, measure);
         }
-        if known.len() >= self.max {
-            return self.others.measure_and_replace(&NotKeyed::NonKey, measure);
+        if known.len() >= self.0.max {
+            return self.0.others.measure_and_replace(&NotKeyed::NonKey, measure);
         }
         known.entry(key.clone()).or_default().measure_and_replace(&NotKeyed::NonKey, measure)
     }
@@ -92,15 +113,15 @@ impl<K: Hash + Eq + Clone> StateStore for Keys<K> {
 
 impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Keys<K> {
     fn retain_recent(&self, drop_below: Nanos) {
-        self.known.retain_recent(drop_below);
+        self.0.known.retain_recent(drop_below);
     }
 
     fn len(&self) -> usize {
-        self.known.len()
+        self.0.known.len()
     }
 
     fn is_empty(&self) -> bool {
-        self.known.is_empty()
+        self.0.known.is_empty()
     }
 }
 
@@ -108,9 +129,13 @@ type Keyed<K> = RateLimiter<K, Keys<K>, TokioClock, NoOpMiddleware<Duration>>;
 
 struct Limiter<K: Hash + Eq + Clone> {
     keyed: Keyed<K>,
+    /// The same states that `keyed` has.
+    keys: Keys<K>,
     clock: TokioClock,
     /// How long a key needs to earn a whole burst. A key that was quiet for so long can be forgotten.
     memory: Duration,
+    /// How long a key needs to earn one call.
+    interval: Duration,
     /// When to look next for keys to forget.
     upkeep: Mutex<Duration>,
 }
@@ -121,6 +146,19 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         self.keyed.check_key(key).map_err(|not_until| RateLimitError::TooMany {
             retry_after: not_until.wait_time_from(self.clock.now()),
         })
+    }
+
+    fn look<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Result<(), RateLimitError>
+    where
+        K: Borrow<Q>,
+    {
+        let Some(earned_at) = self.keys.earned_at(key) else { return Ok(()) };
+        // It may make a call when it lacks less than a whole burst.
+        let at = earned_at.saturating_sub(self.memory.saturating_sub(self.interval));
+        match at.checked_sub(self.clock.now()) {
+            None | Some(Duration::ZERO) => Ok(()),
+            Some(retry_after) => Err(RateLimitError::TooMany { retry_after }),
+        }
     }
 
     /// Forgets quiet keys once per burst time, so its cost is spread over the calls of that time.
@@ -151,18 +189,39 @@ impl<Q, K: Hash + Eq + Clone> RateLimitLayer<Q, K> {
             .allow_burst(options.burst);
         let clock = TokioClock { start: Instant::now() };
         let memory = interval.saturating_mul(options.burst.get());
-        let keys = Keys {
+        let keys = Arc::new(KeyStates {
             known: HashMapStateStore::default(),
             others: InMemoryState::default(),
             max: options.max_keys,
-        };
+        });
         let limiter = Limiter {
-            keyed: RateLimiter::new(quota, keys, clock.clone()),
+            keyed: RateLimiter::new(quota, Keys(Arc::clone(&keys)), clock.clone()),
+            keys: Keys(keys),
             clock,
             memory,
+            interval,
             upkeep: Mutex::new(memory),
         };
         RateLimitLayer { limiter: Arc::new(limiter), key }
+    }
+
+    /// Counts a request that no service wears this layer for.
+    ///
+    /// # Errors
+    /// When its key has had its calls.
+    pub fn count(&self, request: &Q) -> Result<(), RateLimitError> {
+        (self.key)(request).map_or(Ok(()), |key| self.limiter.check(&key))
+    }
+
+    /// Whether this key may make a call now. Counts nothing.
+    ///
+    /// # Errors
+    /// When it has had its calls.
+    pub fn look<B: Hash + Eq + ?Sized>(&self, key: &B) -> Result<(), RateLimitError>
+    where
+        K: Borrow<B>,
+    {
+        self.limiter.look(key)
     }
 
     /// Keys that are remembered.
@@ -279,6 +338,28 @@ mod tests {
         advance(2 * layer.limiter.memory).await;
         assert_eq!(call(&layer, 100).await, Ok(()));
         assert_eq!(layer.keys(), 1, "quiet keys are forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_says_what_a_call_is_told_and_uses_nothing_up() {
+        let one = RateLimitOptions { max_keys: 1, ..options() };
+        let layer = RateLimitLayer::new(one, |key: &u64| Some(*key));
+        for round in 0..4 {
+            // The second key has no space of its own.
+            for key in [1, 2] {
+                for left in [2, 1, 0] {
+                    let looked = layer.look(&key);
+                    assert_eq!(layer.look(&key), looked);
+                    assert_eq!(looked.is_ok(), left > 0, "round {round}, key {key}, {left} left");
+                    assert_eq!(layer.count(&key), looked);
+                }
+            }
+            assert_eq!(layer.look(&3), layer.look(&2), "unknown keys share one state");
+            advance(Duration::from_millis(99)).await;
+            assert_eq!(layer.look(&1), layer.count(&1));
+            assert!(layer.look(&1).is_err());
+            advance(Duration::from_millis(101)).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

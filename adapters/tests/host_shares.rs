@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,18 +69,18 @@ async fn hold(mut stream: TcpStream, called: Arc<tokio::sync::Semaphore>) {
     while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
 }
 
-/// A proxy with 8 turns and these settings, in front of two hosts: one that serves `well`, and one that is frozen.
+/// A proxy with 8 turns unless these settings say otherwise, in front of two hosts: one that serves `well`, and one that is frozen.
 async fn start(settings: &[(&str, &str)]) -> (Proxy, Host, Frozen) {
     let (host, frozen) = (Host::start(Arc::new(Counter::default())), Frozen::start().await);
     let port = host.port();
-    let mut all = vec![
+    let mut all = BTreeMap::from([
         ("PROXY_DATABASE_TYPE", "memory"),
         ("USER_FUNCTION_HOST", "127.0.0.1"),
         ("USER_FUNCTION_PORT", &port),
         ("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND", "8"),
-    ];
-    all.extend_from_slice(settings);
-    let proxy = Proxy::start(&all).await;
+    ]);
+    all.extend(settings.iter().copied());
+    let proxy = Proxy::start(&all.into_iter().collect::<Vec<_>>()).await;
     let mut client = Client::connect(proxy.address()).await.unwrap();
     register(&mut client, vec![definition("well", Kind::Named)]).await;
     let actors = (0..FROZEN).map(|number| definition(&format!("f{number}"), Kind::Named));
@@ -131,4 +132,19 @@ async fn a_frozen_host_leaves_places_for_the_calls_of_another() {
         refused += usize::from(status.unwrap() == 503);
     }
     assert_eq!(refused, FROZEN - 8, "half of the places are its own");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_host_leaves_places_at_the_checkpoint_for_the_calls_of_another() {
+    // 32 of 16 KiB each, beside what is kept for maintenance and for large answers.
+    let settings = [
+        ("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND", "200"),
+        ("TIDEGATE_MAX_STATE_BYTES", "256KiB"),
+        ("TIDEGATE_CHECKPOINT_BYTES", "1MiB"),
+    ];
+    let (proxy, _host, frozen) = start(&settings).await;
+    let (stuck, held, statuses) = meet(&proxy, &frozen).await;
+    assert_eq!(statuses, [200; SERVED], "with {held} calls in the hands of the frozen host");
+    assert_eq!(held, 16, "half of the places");
+    drop((frozen.tasks, stuck));
 }

@@ -41,6 +41,9 @@ pub enum Entry {
     /// This event waits; events behind it in the line may enter. Use it for few keys at a time: the gate is asked for each
     /// of them again whenever the line moves.
     Waits,
+    /// The class of the event holds as much as it may: this event waits, and so do all others of its class, also those that
+    /// need nothing of the gate. Events of other classes may enter.
+    ClassFull,
     /// Nothing is free: this event and all behind it in the line wait.
     Full,
 }

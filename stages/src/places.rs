@@ -8,7 +8,8 @@
 //! the *reserve* of one largest state, one turn at a time.
 //!
 //! Part of the places is kept for snapshots and deactivations, which free memory. One actor holds at most 1/8 of the
-//! places when it asks for another one, and always one.
+//! places when it asks for another one, and always one. When several hosts are known, the actors of one may hold as many
+//! as are free.
 
 pub(crate) mod answering;
 pub(crate) mod held;
@@ -16,6 +17,7 @@ pub(crate) mod held;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use crate::registry::entry::Entry;
+use crate::registry::known_host::KnownHost;
 use crate::store_breaker::Probe;
 
 /// The least bytes of a place: what an actor that is not in memory, or that is small, counts for.
@@ -50,6 +53,8 @@ pub(crate) struct Places(Arc<Inner>);
 struct Inner {
     /// Most that one actor may hold when it asks for another place.
     share: Bound,
+    /// How many hosts are known.
+    hosts: Arc<AtomicUsize>,
     largest: usize,
     free: Mutex<Free>,
     /// Those whose change is larger than their place: one at a time may use the reserve.
@@ -95,6 +100,17 @@ impl Count {
         is_there
     }
 
+    /// Whether this much is there.
+    fn has(self, wanted: Self) -> bool {
+        self.events >= wanted.events && self.bytes >= wanted.bytes
+    }
+
+    /// What is there, nothing when the reserve is in use.
+    fn bound(self) -> Bound {
+        let unsigned = |number: isize| usize::try_from(number).unwrap_or(0);
+        Bound { events: unsigned(self.events), bytes: unsigned(self.bytes) }
+    }
+
     fn give(&mut self, back: Self) {
         self.events += back.events;
         self.bytes += back.bytes;
@@ -106,6 +122,8 @@ impl Count {
 pub(crate) struct Place {
     places: Places,
     entry: Arc<Entry>,
+    /// The host that it counts for, when several are known.
+    host: Option<Arc<KnownHost>>,
     events: usize,
     bytes: usize,
     is_kept: bool,
@@ -117,8 +135,13 @@ pub(crate) struct Place {
 
 impl Places {
     /// `None` when that is too little for states of at most `largest` bytes: see [`least_bytes`]. Who needs the reserve
-    /// waits for at most `patience`.
-    pub(crate) fn new(bound: Bound, largest: usize, patience: Duration) -> Option<Self> {
+    /// waits for at most `patience`. `hosts` is how many are known at any time.
+    pub(crate) fn new(
+        bound: Bound,
+        largest: usize,
+        patience: Duration,
+        hosts: Arc<AtomicUsize>,
+    ) -> Option<Self> {
         if bound.events < LEAST_EVENTS || bound.bytes < least_bytes(largest) {
             return None;
         }
@@ -133,6 +156,7 @@ impl Places {
         };
         Some(Self(Arc::new(Inner {
             share: Bound { events: bound.events / SHARE, bytes: bound.bytes / SHARE },
+            hosts,
             largest,
             free: Mutex::new(free),
             line: Semaphore::new(1),
@@ -144,16 +168,19 @@ impl Places {
     /// Takes the place of a turn that is to be granted. When there is none, the waker is woken once there may be.
     pub(crate) fn enter(&self, entry: &Arc<Entry>, waker: &Waker) -> Result<Place, GateEntry> {
         let bytes = entry.state_bytes().saturating_mul(2).max(SMALLEST).min(self.0.largest);
-        let held = &entry.held_places;
+        let mut place = self.place(entry, false);
         let mut free = self.0.free.lock();
-        let refusal = if held.is_over(self.0.share, bytes) {
+        let is_unfair = |host: &Arc<KnownHost>| host.places.is_unfair(bytes, free.general.bound());
+        let refusal = if entry.held_places.is_over(self.0.share, bytes) {
             GateEntry::Waits
-        } else if free.general.take(Count::of(1, bytes), Count::default()) {
-            held.add(1, bytes);
-            drop(free);
-            return Ok(self.place(entry, 1, bytes, false));
-        } else {
+        } else if !free.general.has(Count::of(1, bytes)) {
             GateEntry::Full
+        } else if place.host.as_ref().is_some_and(is_unfair) {
+            GateEntry::ClassFull
+        } else {
+            free.general.take(Count::of(1, bytes), Count::default());
+            place.add(1, bytes);
+            return Ok(place);
         };
         if free.waker.is_none() {
             free.waker = Some(waker.clone());
@@ -165,26 +192,24 @@ impl Places {
     pub(crate) fn try_maintain(&self, entry: &Arc<Entry>, bytes: usize) -> Option<Place> {
         let bytes = bytes.min(self.0.largest);
         let wanted = Count::of(1, bytes);
+        let mut place = self.place(entry, true);
         let mut free = self.0.free.lock();
         // Turns that wait for places come first.
         let is_general = free.waker.is_none() && free.general.take(wanted, Count::default());
         if !is_general && !free.kept.take(wanted, Count::default()) {
             return None;
         }
-        entry.held_places.add(1, bytes);
-        drop(free);
-        Some(self.place(entry, 1, bytes, !is_general))
+        place.is_kept = !is_general;
+        place.add(1, bytes);
+        Some(place)
     }
 
-    fn place(&self, entry: &Arc<Entry>, events: usize, bytes: usize, is_kept: bool) -> Place {
+    /// A place that is nothing yet.
+    fn place(&self, entry: &Arc<Entry>, is_kept: bool) -> Place {
+        let several = self.0.hosts.load(Ordering::Relaxed) > 1;
+        let host = several.then(|| entry.spec().hosted.host);
         let (places, entry) = (self.clone(), entry.clone());
-        Place { places, entry, events, bytes, is_kept, shared: None, probe: None }
-    }
-
-    fn with_shared(&self, entry: &Arc<Entry>, whole: Arc<Place>) -> Place {
-        let mut place = self.place(entry, 0, 0, false);
-        place.shared = Some(whole);
-        place
+        Place { places, entry, host, events: 0, bytes: 0, is_kept, shared: None, probe: None }
     }
 
     /// Makes a place as large as what it is for: shrinks it, or grows it from what is free. `None` stands for a turn
@@ -229,14 +254,14 @@ impl Places {
         reserve: Count,
     ) -> bool {
         let bytes = bytes.min(self.0.largest);
-        let place = place.get_or_insert_with(|| self.place(entry, 0, 0, false));
+        let place = place.get_or_insert_with(|| self.place(entry, false));
         let shared = place.shared.as_ref().map_or(0, |shared| shared.bytes);
         let (events, bytes) = (usize::from(place.shared.is_none()), bytes.saturating_sub(shared));
         if events <= place.events && bytes <= place.bytes {
             let surplus = place.bytes - bytes;
             place.bytes = bytes;
             if surplus > 0 {
-                self.release(&place.entry, 0, surplus, place.is_kept);
+                self.release(place, 0, surplus);
             }
             return true;
         }
@@ -251,16 +276,17 @@ impl Places {
         if !pool.take(Count::of(more.0, more.1), reserve) {
             return false;
         }
-        place.entry.held_places.add(more.0, more.1);
-        place.events += more.0;
-        place.bytes += more.1;
+        place.add(more.0, more.1);
         true
     }
 
-    fn release(&self, entry: &Entry, events: usize, bytes: usize, is_kept: bool) {
+    fn release(&self, place: &Place, events: usize, bytes: usize) {
         let mut free = self.0.free.lock();
-        entry.held_places.sub(events, bytes);
-        let pool = if is_kept { &mut free.kept } else { &mut free.general };
+        place.entry.held_places.sub(events, bytes);
+        if let Some(host) = &place.host {
+            host.places.sub(events, bytes);
+        }
+        let pool = if place.is_kept { &mut free.kept } else { &mut free.general };
         pool.give(Count::of(events, bytes));
         let waker = free.waker.take();
         drop(free);
@@ -282,12 +308,24 @@ impl Place {
         self.bytes + self.shared.as_ref().map_or(0, |shared| shared.bytes)
     }
 
-    /// A place of the same actor that is nothing yet.
-    fn empty(&self) -> Self {
-        self.places.place(&self.entry, 0, 0, self.is_kept)
+    /// Counts so much more, which was taken. The places are locked.
+    fn add(&mut self, events: usize, bytes: usize) {
+        self.entry.held_places.add(events, bytes);
+        if let Some(host) = &self.host {
+            host.places.add(events, bytes);
+        }
+        self.events += events;
+        self.bytes += bytes;
     }
 
-    /// Takes all of another place of its actor.
+    /// A place of the same actor and host that is nothing yet.
+    fn empty(&self) -> Self {
+        let (places, entry, host) = (self.places.clone(), self.entry.clone(), self.host.clone());
+        let is_kept = self.is_kept;
+        Self { places, entry, host, events: 0, bytes: 0, is_kept, shared: None, probe: None }
+    }
+
+    /// Takes all of another place, which was made [empty](Self::empty) from this one.
     fn absorb(&mut self, other: &mut Self) {
         self.events += std::mem::take(&mut other.events);
         self.bytes += std::mem::take(&mut other.bytes);
@@ -295,17 +333,18 @@ impl Place {
 
     /// Makes it the place of two turns of its actor: it is free again when both are over.
     pub(crate) fn share(self) -> (Self, Self) {
-        let (places, entry) = (self.places.clone(), self.entry.clone());
+        let (mut one, mut other) = (self.empty(), self.empty());
         let whole = Arc::new(self);
-        let half = |whole| places.with_shared(&entry, whole);
-        (half(whole.clone()), half(whole))
+        one.shared = Some(whole.clone());
+        other.shared = Some(whole);
+        (one, other)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if self.events > 0 || self.bytes > 0 {
-            self.places.release(&self.entry, self.events, self.bytes, self.is_kept);
+            self.places.release(self, self.events, self.bytes);
         }
     }
 }

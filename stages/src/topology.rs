@@ -90,8 +90,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let retry_budgets = Arc::new(RetryBudgets::new(settings.retries));
     let rules = settings.rules;
 
-    let places = Places::new(settings.checkpoint, rules.max_state_bytes, settings.deadlines.start)
-        .ok_or_else(too_few)?;
+    let places = places(&settings, &directory)?;
     let gate = CheckpointGate { places: places.clone(), durability: rules.durability };
     let mailboxes = Mailboxes::new(settings.mailboxes(gate), placement.clone(), settings.deadlines);
     let effects = EffectsSender::new(settings.effects);
@@ -346,10 +345,15 @@ fn each_slot(demand: usize) -> SubscribeOptions {
     SubscribeOptions { min_demand, ..SubscribeOptions::max_demand(demand) }
 }
 
-fn too_few() -> Error {
-    Error::Invalid(
-        "the mesh cannot be opened: too few places at the checkpoint for its largest state".into(),
-    )
+/// The places at the checkpoint.
+fn places(settings: &Settings, directory: &Directory) -> Result<Places, Error> {
+    let (largest, patience) = (settings.rules.max_state_bytes, settings.deadlines.start);
+    let hosts = directory.hosts.clone();
+    Places::new(settings.checkpoint, largest, patience, hosts).ok_or_else(|| {
+        let text =
+            "the mesh cannot be opened: too few places at the checkpoint for its largest state";
+        Error::Invalid(text.into())
+    })
 }
 
 /// Subscribing to a stage that was just made fails only on demand out of range.

@@ -13,16 +13,24 @@ pub(super) const LARGEST: usize = 4 << 20;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn entry(name: &str) -> Arc<Entry> {
+    entry_of(&Arc::default(), name)
+}
+
+fn entry_of(host: &Arc<KnownHost>, name: &str) -> Arc<Entry> {
     let definition = definition(name);
     let id = Arc::new(definition.id.clone());
-    let hosted = Hosted { definition: definition.into(), host_limit: 1, host: Arc::default() };
+    let hosted = Hosted { definition: definition.into(), host_limit: 1, host: host.clone() };
     Directory::new().put(id, Source::Defined(hosted))
 }
 
 /// Places for turns; one each is for the reserve and for maintenance.
 pub(super) fn places(events: usize, bytes: usize, largest: usize) -> Places {
-    Places::new(Bound { events: events + 2, bytes: bytes + 2 * largest }, largest, PATIENCE)
-        .unwrap()
+    places_of(events, bytes, largest, Arc::default())
+}
+
+fn places_of(events: usize, bytes: usize, largest: usize, hosts: Arc<AtomicUsize>) -> Places {
+    let bound = Bound { events: events + 2, bytes: bytes + 2 * largest };
+    Places::new(bound, largest, PATIENCE, hosts).unwrap()
 }
 
 #[derive(Default)]
@@ -133,4 +141,27 @@ fn a_shared_place_is_free_when_both_turns_are_over() {
     assert!(enter(&places, &entry("other")).is_err());
     drop(init);
     assert!(enter(&places, &entry("other")).is_ok());
+}
+
+#[test]
+fn actors_of_one_of_several_hosts_hold_as_much_as_is_free() {
+    let hosts = Arc::new(AtomicUsize::new(2));
+    let places = places_of(6, LARGEST, LARGEST, hosts.clone());
+    let (here, there) = (Arc::default(), Arc::default());
+    let mut held: Vec<_> =
+        (0..3).map(|at| enter(&places, &entry_of(&here, &at.to_string())).unwrap()).collect();
+    assert_eq!(enter(&places, &entry_of(&here, "3")).unwrap_err(), GateEntry::ClassFull);
+    held.push(enter(&places, &entry_of(&there, "a")).unwrap());
+    assert_eq!(enter(&places, &entry_of(&there, "b")).unwrap_err(), GateEntry::ClassFull);
+    // Bytes count too, and those that an answer has grown by.
+    held.truncate(1);
+    let mut large = held.pop();
+    assert!(places.fit(&mut large, &entry_of(&here, "0"), LARGEST / 2 + SMALLEST));
+    assert_eq!(enter(&places, &entry_of(&here, "4")).unwrap_err(), GateEntry::ClassFull);
+    enter(&places, &entry_of(&there, "c")).unwrap();
+    hosts.store(1, SeqCst);
+    enter(&places, &entry_of(&here, "4")).unwrap();
+    drop(large);
+    assert_eq!(here.places.held(), (0, 0));
+    assert_eq!(places.0.free.lock().general, Count::of(6, LARGEST));
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{Mutex, RwLock};
@@ -22,6 +22,8 @@ const SHARDS: usize = 64;
 pub(crate) struct Directory {
     shards: Vec<RwLock<HashTable<Arc<Entry>>>>,
     host_limits: Mutex<HostLimits>,
+    /// How many hosts are known.
+    pub(crate) hosts: Arc<AtomicUsize>,
     /// The actors in memory.
     pub(crate) live: LiveSet,
     kept_keys: KeptKeys,
@@ -81,6 +83,7 @@ impl Directory {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             host_limits: Mutex::default(),
+            hosts: Arc::default(),
             live: LiveSet::default(),
             kept_keys: KeptKeys::default(),
             registered: Mutex::default(),
@@ -211,6 +214,7 @@ impl Directory {
             host_limits.newest += 1;
             let new = (host_limits.newest, Arc::default());
             host_limits.by_host.insert(definition.host().clone(), new.clone());
+            self.hosts.store(host_limits.by_host.len(), Ordering::Relaxed);
             new
         });
         (Hosted { definition, host_limit, host }, is_new)
@@ -224,9 +228,15 @@ impl Directory {
                 matches!(entry.source(), Source::Defined(other) if other.host_limit == hosted.host_limit)
             })
         });
-        if is_used || self.host_limits.lock().by_host.remove(hosted.definition.host()).is_none() {
+        if is_used {
             return false;
         }
+        let mut host_limits = self.host_limits.lock();
+        if host_limits.by_host.remove(hosted.definition.host()).is_none() {
+            return false;
+        }
+        self.hosts.store(host_limits.by_host.len(), Ordering::Relaxed);
+        drop(host_limits);
         hosted.host.reachability.forget();
         true
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidegate_pipeline::Share;
 
+use crate::places::held::Held;
 use crate::registry::reachability::Reachability;
 use crate::turn_time::MeanTurn;
 
@@ -14,6 +15,8 @@ pub(crate) struct KnownHost {
     pub(crate) mean_turn: MeanTurn,
     /// The permits of admission that its calls hold.
     pub(crate) admitted: Arc<Share>,
+    /// The places at the checkpoint that its actors hold.
+    pub(crate) places: Held,
     /// Whether it accepts connections.
     pub(crate) reachability: Reachability,
 }

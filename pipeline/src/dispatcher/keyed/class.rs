@@ -11,11 +11,19 @@ pub(crate) struct Class {
     pub(crate) ready: ReadyQueue,
     /// Whether it is among the classes that take turns to grant.
     pub(crate) in_rotation: bool,
+    /// Whether the gate has said that it holds as much as it may.
+    pub(crate) is_refused: bool,
 }
 
 impl Default for Class {
     fn default() -> Class {
-        Class { limit: usize::MAX, in_flight: 0, ready: ReadyQueue::default(), in_rotation: false }
+        Class {
+            limit: usize::MAX,
+            in_flight: 0,
+            ready: ReadyQueue::default(),
+            in_rotation: false,
+            is_refused: false,
+        }
     }
 }
 
@@ -25,9 +33,9 @@ impl Class {
         self.has_permit() && !self.ready.is_empty()
     }
 
-    /// Whether it has a free permit.
+    /// Whether it has a free permit, and the gate has not refused it.
     pub(crate) fn has_permit(&self) -> bool {
-        self.in_flight < self.limit
+        self.in_flight < self.limit && !self.is_refused
     }
 
     pub(crate) fn is_limited(&self) -> bool {
@@ -42,6 +50,6 @@ impl Class {
 
     /// Whether it holds nothing that a new class would not have.
     pub(crate) fn is_forgettable(&self) -> bool {
-        !self.is_limited() && self.in_flight == 0 && self.ready.is_empty()
+        !self.is_limited() && self.in_flight == 0 && self.ready.is_empty() && !self.is_refused
     }
 }

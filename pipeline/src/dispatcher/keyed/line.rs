@@ -29,6 +29,8 @@ pub(crate) struct Line<T> {
     let_through: u32,
     /// Whether the gate has said that nothing is free. Then each further event joins the line without asking.
     is_full: bool,
+    /// Classes that hold as much as they may.
+    refused: Vec<u32>,
     /// Whether the gate was woken since the line was last tried.
     may_move: bool,
     /// What an event of a paused key gave back, until [`take_left`](Keyed::take_left) takes it.
@@ -44,6 +46,7 @@ impl<T> Default for Line<T> {
             since: None,
             let_through: 0,
             is_full: false,
+            refused: Vec::new(),
             may_move: false,
             left: None,
         }
@@ -110,6 +113,22 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     pub(crate) fn reopen(&mut self) {
         self.line.is_full = false;
         self.line.may_move = true;
+        while let Some(class) = self.line.refused.pop() {
+            if let Some(state) = self.classes.get_mut(&class) {
+                state.is_refused = false;
+            }
+            self.class_changed(class);
+        }
+    }
+
+    /// Notes that a class holds as much as it may. Its key waits as the first of the class, and not in line.
+    fn refuse_class(&mut self, slot: u32, class: u32) {
+        self.slots.get_mut(slot).state = KeyState::Ready(class);
+        let state = self.classes.entry(class).or_default();
+        state.is_refused = true;
+        state.ready.push_front(&mut self.slots, slot);
+        self.line.refused.push(class);
+        self.class_changed(class);
     }
 
     /// Takes the first key out of the line whose class has a permit and whose first event the gate lets in.
@@ -140,6 +159,11 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
                     return Some(slot);
                 }
                 Entry::Waits => {}
+                Entry::ClassFull => {
+                    self.line.keys.remove(&mut self.slots, slot);
+                    self.line.changed();
+                    self.refuse_class(slot, class);
+                }
                 Entry::Full => {
                     self.line.is_full = true;
                     break;
@@ -150,7 +174,8 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         None
     }
 
-    /// Whether the first event of a key passes the gate. Otherwise the key joins the line. The key is in no queue.
+    /// Whether the first event of a key passes the gate. Otherwise the key joins the line, or goes back to its class when all
+    /// of that waits. The key is in no queue.
     pub(super) fn passes(&mut self, slot: u32) -> bool {
         let Some(gate) = &self.line.gate else { return true };
         let Some(head) = self.slots.get_mut(slot).waiting.front_mut() else { return true };
@@ -158,6 +183,11 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         match if is_full { Entry::Full } else { gate.enter(&mut head.event) } {
             Entry::Entered => return true,
             Entry::Waits => {}
+            Entry::ClassFull => {
+                let class = head.class;
+                self.refuse_class(slot, class);
+                return false;
+            }
             Entry::Full => self.line.is_full = true,
         }
         self.slots.get_mut(slot).state = KeyState::InLine;
@@ -191,6 +221,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
     use std::task::Waker;
 
     use parking_lot::Mutex;
@@ -274,6 +305,42 @@ mod tests {
         gate.0.lock().1.clear();
         machine.reopen();
         assert_eq!(granted(&mut machine), [1]);
+    }
+
+    /// Refuses class 1, keys from 100 on, as long as this is set.
+    struct Unfair(Arc<AtomicBool>);
+
+    impl Gate<(u32, usize)> for Unfair {
+        fn concerns(&self, event: &(u32, usize)) -> bool {
+            event.1 > 0
+        }
+
+        fn enter(&self, event: &mut (u32, usize), _: &Waker) -> Entry {
+            let is_refused = event.0 >= 100 && self.0.load(Ordering::Relaxed);
+            if is_refused { Entry::ClassFull } else { Entry::Entered }
+        }
+    }
+
+    #[test]
+    fn a_class_that_holds_as_much_as_it_may_waits_as_a_whole_and_holds_nobody_up() {
+        let mut machine = Keyed::new(10);
+        let is_refused = Arc::new(AtomicBool::new(true));
+        let gate = Box::new(Unfair(is_refused.clone()));
+        machine.set_gate(Gated { gate, waker: Waker::noop().clone() });
+        machine.subscribe(SubscriberId(0), Account::new(100, 0, true));
+        machine.open(SubscriberId(0));
+        for (key, needs, class) in [(100, 1, 1), (2, 1, 2), (101, 0, 1), (4, 1, 2)] {
+            push(&mut machine, key, needs, class);
+        }
+        assert_eq!(granted(&mut machine), [2, 4]);
+        assert!(!machine.has_grant());
+        assert!(matches!(machine.look(&100).unwrap().waits_for, Some(WaitsFor::Gate)));
+        machine.reopen();
+        assert_eq!(granted(&mut machine), [], "it is asked again, and refused again");
+        is_refused.store(false, Ordering::Relaxed);
+        assert_eq!(granted(&mut machine), [], "nobody has said that something is free");
+        machine.reopen();
+        assert_eq!(granted(&mut machine), [100, 101], "in their order");
     }
 
     #[test]

@@ -58,6 +58,9 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
             KeyState::Held => WaitsFor::Turn,
             _ if slot.paused.is_some() => WaitsFor::Resume,
             KeyState::InLine => WaitsFor::Gate,
+            _ if self.classes.get(&first.class).is_some_and(|class| class.is_refused) => {
+                WaitsFor::Gate
+            }
             _ if self.is_class_full(first.class) => WaitsFor::Class,
             _ => WaitsFor::Demand,
         });

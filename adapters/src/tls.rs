@@ -1,7 +1,7 @@
 //! TLS: encrypted connections with rustls, and the names of those at the other end.
 //!
 //! Certificates and keys are PEM files that settings name. `files` reads them, `server` makes the TLS of the ingress from
-//! them, and `client` that of connections to hosts. `certificate` finds in a certificate who shows it and until when it
+//! them, `client` that of connections to hosts, and `proxy` that of commands. `certificate` finds in a certificate who shows it and until when it
 //! is valid. When the content of a file changes, `watch` makes the TLS anew; open connections keep what they began with.
 //! `bootstrap` makes an authority and certificates for those who have none.
 
@@ -11,6 +11,7 @@ mod channel;
 mod watch;
 mod server;
 mod client;
+mod proxy;
 #[cfg(feature = "scylla")]
 mod database;
 mod bootstrap;
@@ -23,4 +24,5 @@ pub use client::{ClientFiles, ClientTls, Pair};
 pub(crate) use database::ShownToDatabase;
 pub use files::{PemFile, TlsError};
 pub use metrics::{CERTIFICATE_END, HANDSHAKES_FAILED_TOTAL};
+pub(crate) use proxy::ProxyTls;
 pub use server::{ClientAuth, ServerFiles, ServerTls};

@@ -8,6 +8,8 @@ mod authority;
 mod bootstrap;
 #[path = "edge_tls/client.rs"]
 mod client;
+#[path = "edge_tls/commands.rs"]
+mod commands;
 #[path = "edge_tls/hosts.rs"]
 mod hosts;
 #[path = "edge_tls/renewal.rs"]

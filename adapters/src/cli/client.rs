@@ -14,10 +14,12 @@ use prost::Message;
 use tokio::time::timeout;
 
 use super::actor::ActorName;
+use crate::app::StartError;
 use crate::config::{Config, Flags, Listen, Settings};
 use crate::host::{Connection, Failed, Reading, Reply};
 use crate::net::{Stream, UNIX_PREFIX};
 use crate::proto::eigr::functions::protocol::SpawnResponse;
+use crate::tls::{Channel, ProxyTls};
 
 /// Time limit of a whole request.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -27,7 +29,7 @@ const ANSWER_BYTES: usize = 32 << 20;
 /// The address of the proxy, and the settings.
 #[derive(Debug, Args)]
 pub(super) struct ProxyArgs {
-    /// Where the proxy listens, as `host:port` or `unix:/path`; by default as the settings say
+    /// Where the proxy listens, as `host:port`, `https://host:port` or `unix:/path`; by default as the settings say
     #[arg(long, value_name = "ADDRESS")]
     proxy: Option<String>,
     #[command(flatten)]
@@ -42,7 +44,12 @@ pub(super) struct Client {
     /// Whether the address was given on the command line. Then the user means that proxy and no store.
     pub(super) is_given: bool,
     token: Option<String>,
+    /// `None`: it asks in the clear.
+    tls: Option<ProxyTls>,
 }
+
+/// How an address begins at which TLS is spoken.
+const HTTPS: &str = "https://";
 
 /// Why there is no response.
 #[derive(Debug)]
@@ -65,16 +72,37 @@ impl Client {
     /// Reads the settings.
     ///
     /// # Errors
-    /// When the settings are wrong.
-    pub(super) fn new(proxy_args: &ProxyArgs) -> Result<Self, crate::config::Mistakes> {
+    /// When the settings are wrong, or certificates cannot be used.
+    pub(super) fn new(proxy_args: &ProxyArgs) -> Result<Self, StartError> {
         let config = Config::load(&proxy_args.flags)?;
         let settings = config.settings()?;
+        let own = settings.http.tls.as_ref().map(|files| &files.certificate);
+        let own = own.filter(|_| proxy_args.proxy.is_none());
         let address = proxy_args.proxy.clone().unwrap_or_else(|| match &settings.http.listen {
-            Listen::Tcp(address) => format!("127.0.0.1:{}", address.port()),
+            Listen::Tcp(address) => {
+                let scheme = if own.is_some() { HTTPS } else { "" };
+                format!("{scheme}127.0.0.1:{}", address.port())
+            }
             Listen::Unix { path, .. } => format!("{UNIX_PREFIX}{}", path.display()),
         });
-        let token = config.secret("TIDEGATE_ADMIN_TOKEN");
-        Ok(Self { settings, address, is_given: proxy_args.proxy.is_some(), token })
+        let tls = address.starts_with(HTTPS).then(|| ProxyTls::new(&settings.proxy_tls, own));
+        let (tls, token) = (tls.transpose()?, config.secret("TIDEGATE_ADMIN_TOKEN"));
+        Ok(Self { settings, address, is_given: proxy_args.proxy.is_some(), token, tls })
+    }
+
+    /// Connects, with TLS where the address asks for it.
+    async fn connect(&self) -> Result<Channel<Stream>, Unanswered> {
+        let authority = self.address.strip_prefix(HTTPS).map(|rest| rest.trim_end_matches('/'));
+        let address = authority.unwrap_or(&self.address);
+        let stream = Stream::connect(address).await.map_err(|error| {
+            let nobody = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
+            let is_nobody = nobody.contains(&error.kind());
+            let error = anyhow::Error::from(error);
+            if is_nobody { Unanswered::Nobody(error) } else { Unanswered::Other(error) }
+        })?;
+        let Some(tls) = &self.tls else { return Ok(Channel::Clear(stream)) };
+        let connecting = Box::pin(tls.connect(stream, address));
+        connecting.await.map_err(|error| Unanswered::Other(error.into()))
     }
 
     /// Sends one request for an actor; returns the body of a successful response.
@@ -96,20 +124,20 @@ impl Client {
         let states = usize::try_from(self.settings.max_state_bytes).unwrap_or(usize::MAX);
         let most = states.saturating_mul(2).saturating_add(ANSWER_BYTES);
         let asking = async {
-            let stream = Stream::connect(address).await.map_err(|error| {
-                let nobody = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
-                let is_nobody = nobody.contains(&error.kind());
-                let error = anyhow::Error::from(error);
-                if is_nobody { Unanswered::Nobody(error) } else { Unanswered::Other(error) }
-            })?;
-            let connection =
-                Connection::new(stream, |stream: &mut Stream, bytes| stream.read_now(bytes)).await;
+            let stream = self.connect().await?;
+            let connection = Connection::new(stream, |stream: &mut Channel<Stream>, bytes| {
+                stream.read_now(bytes)
+            });
+            let connection = connection.await;
             let connection = connection.map_err(|error| Unanswered::Other(error.into()))?;
             let answered =
                 connection.exchange(request, &mut Reading::alone(most, LIMIT).enter(None)).await;
             answered.map(|(reply, _)| reply).map_err(|failed| {
                 Unanswered::Other(match failed {
                     Failed::Unasked => anyhow::anyhow!("more came than the answer"),
+                    Failed::Unsent(_, reason) | Failed::Broken(reason) if self.tls.is_none() => {
+                        anyhow::anyhow!("{reason}; a port with TLS is asked with --proxy {HTTPS}…")
+                    }
                     Failed::Unsent(_, reason) | Failed::Broken(reason) => anyhow::anyhow!(reason),
                     Failed::Busy | Failed::Silent(_) => anyhow::anyhow!("the answer broke off"),
                     Failed::TooLarge(limit) => {

@@ -48,6 +48,7 @@ impl Settings {
             http: read.http(read.auth()?, tls::ingress(config)?),
             hosts: read.hosts(),
             host_tls: tls::hosts(config)?,
+            proxy_tls: tls::proxy(config)?,
             host: HostOptions {
                 connect_time: read.time("TIDEGATE_HOST_CONNECT_TIMEOUT"),
                 max_idle: read.time("PROXY_HTTP_CLIENT_ADAPTER_POOL_MAX_IDLE_TIMEOUT"),

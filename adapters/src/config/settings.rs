@@ -25,6 +25,8 @@ pub struct Settings {
     pub hosts: Hosts,
     /// The TLS of connections to hosts.
     pub host_tls: ClientFiles,
+    /// The TLS of commands that ask a running proxy.
+    pub proxy_tls: ClientFiles,
     /// The host client.
     pub host: HostOptions,
     /// How long a host may take to answer.

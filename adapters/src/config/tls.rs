@@ -52,6 +52,16 @@ pub(super) fn hosts(config: &Config) -> Result<ClientFiles, Mistakes> {
     Ok(ClientFiles { roots, shown })
 }
 
+/// The TLS of commands that ask a running proxy.
+///
+/// # Errors
+/// When one setting lacks another.
+pub(super) fn proxy(config: &Config) -> Result<ClientFiles, Mistakes> {
+    let roots = file(config, "TIDEGATE_PROXY_TLS_CA");
+    let shown = pair(config, "TIDEGATE_PROXY_TLS_CERT", "TIDEGATE_PROXY_TLS_KEY")?;
+    Ok(ClientFiles { roots, shown })
+}
+
 /// What the proxy shows to the database.
 ///
 /// # Errors

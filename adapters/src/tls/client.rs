@@ -43,13 +43,21 @@ impl Pair {
     }
 }
 
-/// The files of connections to hosts.
+/// The files of connections to hosts, or of commands to the proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientFiles {
-    /// The roots of hosts' certificates. `None`: those that the system trusts.
+    /// The roots of the certificates of servers. `None`: those that the system trusts.
     pub roots: Option<PemFile>,
-    /// What the proxy shows to hosts that ask.
+    /// What is shown to servers that ask.
     pub shown: Option<Pair>,
+}
+
+impl ClientFiles {
+    /// All that are set.
+    pub(super) fn named(&self) -> Vec<PemFile> {
+        let pair = self.shown.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
+        self.roots.iter().chain(pair).cloned().collect()
+    }
 }
 
 /// The TLS of connections to hosts. The default trusts what the system trusts. Cheap to clone.
@@ -67,8 +75,7 @@ impl ClientTls {
     /// # Errors
     /// When a file cannot be read or used now.
     pub(crate) fn watch(files: ClientFiles) -> Result<(Self, Option<Certificates>), TlsError> {
-        let pair = files.shown.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
-        let named: Vec<_> = files.roots.iter().chain(pair).cloned().collect();
+        let named = files.named();
         if named.is_empty() {
             return Ok((Self::default(), None));
         }
@@ -85,19 +92,31 @@ impl ClientTls {
     where
         Io: AsyncRead + AsyncWrite + Unpin,
     {
-        let authority: http::uri::Authority = authority.parse().map_err(io::Error::other)?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host).map_err(io::Error::other)?;
         let config = match &self.watched {
             Some(current) => current.get(),
             None => Arc::clone(self.system.get_or_try_init(system).await?),
         };
-        let tls = TlsConnector::from(config).connect(name, io).await.map_err(|error| {
-            let hint = "TIDEGATE_HOST_TLS_CA names the roots of hosts' certificates";
-            io::Error::new(error.kind(), format!("TLS: {error}; {hint}"))
-        })?;
-        Ok(Channel::Tls(Box::new(TlsStream::Client(tls))))
+        let hint = "TIDEGATE_HOST_TLS_CA names the roots of hosts' certificates";
+        handshake(config, io, authority, hint).await
     }
+}
+
+/// Makes the handshake with the server at this authority; its failure has a hint.
+pub(super) async fn handshake<Io>(
+    config: Arc<ClientConfig>,
+    io: Io,
+    authority: &str,
+    hint: &str,
+) -> io::Result<Channel<Io>>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let authority: http::uri::Authority = authority.parse().map_err(io::Error::other)?;
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    let tls = TlsConnector::from(config).connect(name, io).await;
+    let tls = tls.map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}; {hint}")))?;
+    Ok(Channel::Tls(Box::new(TlsStream::Client(tls))))
 }
 
 async fn system() -> io::Result<Arc<ClientConfig>> {
@@ -106,7 +125,7 @@ async fn system() -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(made.map_err(io::Error::other)?.0))
 }
 
-fn config(
+pub(super) fn config(
     files: &ClientFiles,
     contents: &Contents,
 ) -> Result<(ClientConfig, Vec<Ending>), TlsError> {

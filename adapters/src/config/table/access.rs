@@ -94,6 +94,19 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     setting("TIDEGATE_HOST_TLS_KEY", Kind::Text, Default::Unset, "PEM file with its private key."),
     setting(
+        "TIDEGATE_PROXY_TLS_CA",
+        Kind::Text,
+        Default::Unset,
+        "For commands that ask a running proxy: PEM file with the roots of its certificate; unset: those that the system trusts.",
+    ),
+    setting(
+        "TIDEGATE_PROXY_TLS_CERT",
+        Kind::Text,
+        Default::Unset,
+        "For these commands: PEM file with the certificate that they show to a proxy that asks for one.",
+    ),
+    setting("TIDEGATE_PROXY_TLS_KEY", Kind::Text, Default::Unset, "PEM file with its private key."),
+    setting(
         "TIDEGATE_ADMIN_TOKEN",
         Kind::Secret,
         Default::Unset,

@@ -2,6 +2,7 @@
 //!
 //! Each check is the one that the start makes. A check that finds nothing wrong says what it has seen.
 
+mod certificates;
 mod finding;
 mod machine;
 mod storage;
@@ -37,6 +38,7 @@ pub(crate) fn configuration(flags: &Flags) -> (Option<Settings>, Vec<Finding>) {
 /// Everything but the settings themselves.
 pub(crate) async fn examine(settings: &Settings) -> Result<Vec<Finding>, StartError> {
     let mut found = machine::examine(settings);
+    found.extend(certificates::examine(settings));
     found.extend(storage::examine(settings).await?);
     Ok(found)
 }

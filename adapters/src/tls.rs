@@ -15,6 +15,7 @@ mod proxy;
 #[cfg(feature = "scylla")]
 mod database;
 mod bootstrap;
+mod examine;
 mod metrics;
 
 pub(crate) use bootstrap::{Bootstrap, BootstrapError, MAX_COMMON_BYTES};
@@ -22,6 +23,9 @@ pub use channel::Channel;
 pub use client::{ClientFiles, ClientTls, Pair};
 #[cfg(feature = "scylla")]
 pub(crate) use database::ShownToDatabase;
+pub(crate) use examine::{
+    Examined, Standing, roots as examine_roots, server as examine_server, shown as examine_shown,
+};
 pub use files::{PemFile, TlsError};
 pub use metrics::{CERTIFICATE_END, HANDSHAKES_FAILED_TOTAL};
 pub(crate) use proxy::ProxyTls;

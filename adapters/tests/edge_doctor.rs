@@ -1,6 +1,9 @@
 //! The doctor says what is wrong and what to do, ends with a code that says how bad it is, and changes nothing.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "edge_tls/authority.rs"]
+#[allow(dead_code, reason = "this test issues certificates only")]
+mod authority;
 mod support;
 
 use std::fs;
@@ -13,6 +16,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
+use authority::{Authority, Issued};
 use support::client::Client;
 use support::counter::{Counter, add, definition, register};
 use support::host::Host;
@@ -200,4 +204,60 @@ async fn inside_a_device_that_is_full_or_read_only() {
         assert_line(&read_only, "ERROR", "disk", "cannot be written: Read-only file system");
         assert_line(&read_only, "ok", "store", "");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_read_as_at_a_start_and_their_end_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let authority = Authority::new(dir.path(), "authority");
+    let memory = store_in(&store);
+    let with = async |server: &Issued, more: &[(&str, &str)], code| {
+        let own = [
+            ("TIDEGATE_TLS_CERT", server.certificate.as_str()),
+            ("TIDEGATE_TLS_KEY", server.key.as_str()),
+        ];
+        said(doctor(&memory, &[&own[..], more].concat()).await, code)
+    };
+    let server = authority.server("server", 90);
+    let root = authority.root.as_str();
+    let shown = authority.client("billing", 90);
+    let all = [
+        ("TIDEGATE_TLS_CLIENT_CA", root),
+        ("TIDEGATE_HOST_TLS_CA", root),
+        ("TIDEGATE_HOST_TLS_CERT", &shown.certificate),
+        ("TIDEGATE_HOST_TLS_KEY", &shown.key),
+    ];
+    let right = with(&server, &all, 0).await;
+    assert_line(&right, "ok", "tls", "TIDEGATE_TLS_CERT=");
+    assert_line(&right, "ok", "tls", "server.pem: localhost, 127.0.0.1; holds until 20");
+    assert_line(&right, "ok", "tls", "billing.pem: billing; holds until");
+    assert_line(&right, "ok", "tls", "TIDEGATE_TLS_CLIENT_CA=");
+    assert_line(&right, "ok", "tls", "TIDEGATE_HOST_TLS_CA=");
+
+    let soon = with(&authority.server("soon", 29), &[], 1).await;
+    assert_line(&soon, "warning", "tls", "soon.pem ends on 20");
+    let ended = with(&authority.server("ended", -1), &[], 2).await;
+    assert_line(&ended, "ERROR", "tls", "ended.pem has ended on 20");
+    let nameless = with(&authority.issue("nameless", "proxy", &[], 90), &[], 1).await;
+    assert_line(&nameless, "warning", "tls", "names no DNS name");
+    let old_client = authority.client("old", -1);
+    let shown = [
+        ("TIDEGATE_HOST_TLS_CERT", old_client.certificate.as_str()),
+        ("TIDEGATE_HOST_TLS_KEY", &old_client.key),
+    ];
+    assert_line(&with(&server, &shown, 2).await, "ERROR", "tls", "old.pem has ended");
+
+    // What ends a start is an error, and named.
+    let other = authority.server("other", 90);
+    let unfit = Issued { certificate: server.certificate.clone(), key: other.key };
+    let missing = Issued { certificate: server.certificate.clone(), key: "/none.key".into() };
+    for (files, says) in [(unfit, "other.key"), (missing, "/none.key")] {
+        assert_line(&with(&files, &[], 2).await, "ERROR", "tls", says);
+        let own = [("TIDEGATE_TLS_CERT", &*files.certificate), ("TIDEGATE_TLS_KEY", &*files.key)];
+        let (code, told) = Proxy::refused(&[&memory[..], &own].concat()).await;
+        assert_eq!(code, Some(78), "the start says the same: {told}");
+    }
+    let broken = [("TIDEGATE_PROXY_TLS_CA", server.key.as_str())];
+    assert_line(&with(&server, &broken, 2).await, "ERROR", "tls", "TIDEGATE_PROXY_TLS_CA=");
 }

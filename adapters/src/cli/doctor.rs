@@ -13,7 +13,7 @@ use crate::doctor::{Finding, Severity, configuration, examine};
 
 const ABOUT: &str = "port";
 
-/// Looks at settings, store, disk, database, limits and clock, and says what is wrong and what to do; changes nothing
+/// Looks at settings, certificates, store, disk, database, limits and clock, and says what is wrong and what to do; changes nothing
 ///
 /// Start it as the user and in the environment of the proxy; the proxy may run or not. Exit code: 0 when all is well, 1 when there are
 /// warnings, 2 when the proxy would not start, or refuses calls.
@@ -43,7 +43,13 @@ impl DoctorArgs {
 
     /// A proxy answers there, or one could listen there.
     async fn port(&self, listen: &Listen) -> Result<Finding, StartError> {
-        let client = Client::new(&self.proxy_args)?;
+        let client = match Client::new(&self.proxy_args) {
+            Err(StartError::Tls(error)) => {
+                let text = format!("a running proxy cannot be asked over TLS: {error}");
+                return Ok(Finding::error(ABOUT, text));
+            }
+            client => client?,
+        };
         let address = &client.address;
         match client.send(Method::GET, "/health/readiness").await {
             Ok(_) => return Ok(Finding::ok(ABOUT, format!("a proxy is ready at {address}"))),

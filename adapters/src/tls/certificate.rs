@@ -19,7 +19,7 @@ use crate::clock::SystemClock;
 /// Longest name of a client, in bytes; that of an actor is bounded in the same way.
 const MAX_NAME_BYTES: usize = 512;
 /// From this time before its end on, a certificate is warned of.
-const SOON: Duration = Duration::from_hours(30 * 24);
+pub(super) const SOON: Duration = Duration::from_hours(30 * 24);
 
 /// The name of whoever shows a certificate: the common name of its subject; without one, the first alternative name that is a
 /// URI, a DNS name or an e-mail address. `None`: it has none that is printable and of a usual length.

@@ -37,6 +37,14 @@ pub struct ServerFiles {
     pub clients: Option<(PemFile, ClientAuth)>,
 }
 
+impl ServerFiles {
+    /// All that are set.
+    pub(super) fn named(&self) -> Vec<PemFile> {
+        let named = [&self.certificate, &self.key].into_iter();
+        named.chain(self.clients.iter().map(|(file, _)| file)).cloned().collect()
+    }
+}
+
 /// The TLS of the ingress. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
@@ -51,8 +59,7 @@ impl ServerTls {
     /// When a file cannot be read or used now.
     pub(crate) fn watch(files: ServerFiles) -> Result<(Self, Certificates), TlsError> {
         let client_auth = files.clients.as_ref().map_or(ClientAuth::Optional, |(_, auth)| *auth);
-        let named = [files.certificate.clone(), files.key.clone()].into_iter();
-        let named = named.chain(files.clients.iter().map(|(file, _)| file.clone())).collect();
+        let named = files.named();
         let make = move |contents: &Contents| config(&files, contents);
         let (config, certificates) = watch::watch("certificates", named, make)?;
         Ok((Self { config, client_auth }, certificates))
@@ -95,7 +102,7 @@ impl ServerTls {
     }
 }
 
-fn config(
+pub(super) fn config(
     files: &ServerFiles,
     contents: &Contents,
 ) -> Result<(ServerConfig, Vec<Ending>), TlsError> {

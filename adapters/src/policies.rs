@@ -166,6 +166,8 @@ fn too_much(path: &Path, bound: &'static str) -> PoliciesError {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use std::fs;
 

@@ -81,7 +81,10 @@ type Found = (Option<String>, Algorithm, DecodingKey);
 
 /// Keys for something else than our algorithms are left alone: a provider's file has such.
 fn jwks(text: &str) -> Result<Vec<Found>, String> {
-    let set: JwkSet = serde_json::from_str(text).map_err(|error| format!("is no JWKS: {error}"))?;
+    // Its own text may quote a key.
+    let set: JwkSet = serde_json::from_str(text).map_err(|error| {
+        format!("is no JWKS: a mistake in line {}, column {}", error.line(), error.column())
+    })?;
     let mut found = Vec::new();
     for jwk in &set.keys {
         let Some(algorithm) = algorithm(jwk) else { continue };
@@ -125,6 +128,10 @@ fn pem(text: &str) -> Result<Vec<Found>, String> {
         .map(|block| {
             let label = block.split("-----").next().unwrap_or_default();
             if !matches!(label, "PUBLIC KEY" | "RSA PUBLIC KEY") {
+                // What follows a broken label may be a key, which is told nobody.
+                let is_label = label.len() < 32
+                    && label.bytes().all(|it| it == b' ' || it.is_ascii_uppercase());
+                let label = if is_label { label } else { "block of unknown kind" };
                 return Err(format!(
                     "holds a {label}: only public keys are needed, others are not taken"
                 ));

@@ -144,7 +144,7 @@ fn is_remembered(known: &Known, digest: &[u8; 32]) -> bool {
 }
 
 /// Reads lines of `name:hash`; empty lines and lines that begin with `#` say nothing.
-fn parse(file: &Path, text: &str) -> Result<BTreeMap<String, Arc<str>>, AuthFileError> {
+pub(super) fn parse(file: &Path, text: &str) -> Result<BTreeMap<String, Arc<str>>, AuthFileError> {
     let mut hashes = BTreeMap::new();
     for (line, text) in (1..).zip(text.lines()) {
         let text = text.trim();

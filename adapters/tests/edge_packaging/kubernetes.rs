@@ -53,6 +53,9 @@ async fn the_manifests_fit_the_binary() {
         };
         let effective_mode = effective.lines().find(|line| line.contains("PROXY_DEPLOYMENT_MODE"));
         assert!(effective_mode.unwrap().contains(mode), "{name}: {effective}");
+        // Hosts of a daemon register from their own addresses, which nobody trusts by default.
+        let of_pods = of("TIDEGATE_TRUSTED_PEERS").is_some_and(|peers| !peers.contains("/0"));
+        assert_eq!(of_pods, mode == "daemon", "{name}");
         let grace = pod["terminationGracePeriodSeconds"].as_i64().unwrap();
         let drain = seconds(of("TIDEGATE_DRAIN_TIMEOUT").unwrap_or("25s"));
         assert!(u64::try_from(grace).unwrap() > drain, "{name} is killed while it drains");

@@ -77,4 +77,23 @@ async fn the_configuration_says_who_is_trusted() {
                 10.1.0.0/16 (TIDEGATE_TRUSTED_PEERS), holders of TIDEGATE_ADMIN_TOKEN may register";
     assert!(shown.contains(told), "{shown}");
     assert!(shown.contains("only holders of TIDEGATE_ADMIN_TOKEN may delete"), "{shown}");
+
+    let certificates = [
+        ("TIDEGATE_TLS_CERT", "server.pem"),
+        ("TIDEGATE_TLS_KEY", "server.key"),
+        ("TIDEGATE_TLS_CLIENT_CA", "ca.pem"),
+        ("TIDEGATE_POLICIES_DIR", "rules"),
+    ];
+    let shown = run(&["config"], &certificates).await.said();
+    let told = "whoever shows a client certificate (TIDEGATE_TLS_CLIENT_CA) may invoke and read current states \
+                where the policies in rules allow it;";
+    assert!(shown.contains(told), "{shown}");
+    let passwords = [
+        ("TIDEGATE_TLS_CLIENT_AUTH", "optional"),
+        ("TIDEGATE_USERS", "users"),
+        ("TIDEGATE_AUTHENTICATION", "always"),
+    ];
+    let shown = run(&["config"], &[&certificates[..3], &passwords].concat()).await.said();
+    let told = "whoever shows a token or password (TIDEGATE_AUTHENTICATION) may invoke and read current states;";
+    assert!(shown.contains(told), "{shown}");
 }

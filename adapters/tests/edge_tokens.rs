@@ -148,6 +148,23 @@ async fn a_token_or_a_password_gives_the_name_that_policies_and_rates_count() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_claim_that_names_a_client_is_a_setting() {
+    let files = [("keys", SECRET), ("policies/a.policy", "identities: alice@shop\n")];
+    let settings = [("TIDEGATE_TOKEN_KEYS", "@keys"), ("TIDEGATE_TOKEN_CLAIM", "email")];
+    let mut guarded = Guarded::start(&files, &settings).await;
+    register(&mut guarded.client, vec![definition("joe", Kind::Named)]).await;
+    let mut claims = claims("alice@shop");
+    let (status, told) = guarded.told(&[&bearer(&claims)]).await;
+    assert_eq!(status, 401, "{told}");
+    assert!(told.contains("email"), "{told}");
+    claims["email"] = json!("mallory@shop");
+    assert_eq!(guarded.call(&[&bearer(&claims)]).await.status, 403);
+    claims["email"] = json!("alice@shop");
+    claims["sub"] = json!("mallory");
+    assert_eq!(guarded.call(&[&bearer(&claims)]).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_credentials_are_a_401_also_where_none_are_needed() {
     let files = [("keys", SECRET), ("users", &user("alice", "one"))];
     let settings = [

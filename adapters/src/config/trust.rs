@@ -3,6 +3,7 @@
 use super::Config;
 use super::lists::{parse_names, parse_networks, parse_origins};
 use super::reader::Reader;
+use super::sources::Source;
 use super::value::Value;
 use crate::ingress::{AdminToken, Trust, UserFunction};
 use crate::net::UNIX_PREFIX;
@@ -26,13 +27,42 @@ pub(super) fn sentence(config: &Config) -> String {
         (None, true) => "clients of this machine, until TIDEGATE_ADMIN_TOKEN is set",
         (None, false) => "clients of the Unix socket, until TIDEGATE_ADMIN_TOKEN is set",
     };
+    let (whoever, allowed) = (reader.whoever(), reader.allowed());
     format!(
-        "trust: whoever reaches the proxy may invoke and read current states; {} may register and spawn; {administrators} may delete, checkpoint, restore and read histories",
+        "trust: whoever {whoever} may invoke and read current states{allowed}; {} may register and spawn; {administrators} may delete, checkpoint, restore and read histories",
         trusted.join(", ")
     )
 }
 
 impl Reader<'_> {
+    /// What a client has to show to be served.
+    fn whoever(&self) -> String {
+        let mut shown = Vec::new();
+        let has_roots = self.value("TIDEGATE_TLS_CLIENT_CA").is_some();
+        if has_roots && self.text("TIDEGATE_TLS_CLIENT_AUTH") == "required" {
+            shown.push("a client certificate (TIDEGATE_TLS_CLIENT_CA)");
+        }
+        match self.text("TIDEGATE_AUTHENTICATION").as_str() {
+            "always" => shown.push("a token or password (TIDEGATE_AUTHENTICATION)"),
+            "network" => shown.push(
+                "a token or password (TIDEGATE_AUTHENTICATION; not clients that are trusted for where they are)",
+            ),
+            _ => {}
+        }
+        if shown.is_empty() {
+            return "reaches the proxy".into();
+        }
+        format!("shows {}", shown.join(" and "))
+    }
+
+    /// What else a call needs.
+    fn allowed(&self) -> String {
+        if self.0.get("TIDEGATE_POLICIES_DIR").source == Source::Default {
+            return String::new();
+        }
+        format!(" where the policies in {} allow it", self.text("TIDEGATE_POLICIES_DIR"))
+    }
+
     pub(super) fn trust(&self) -> Trust {
         let token = self.value("TIDEGATE_ADMIN_TOKEN").and_then(Value::reveal);
         let parsed = |name, parse: fn(&str) -> Result<Vec<String>, String>| {

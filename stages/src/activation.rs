@@ -4,15 +4,20 @@ pub(crate) mod incarnation;
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::actor::{ActorId, Definition};
+use crate::outbox::{EffectId, EffectSource, Seen};
 use crate::ports::Save;
 use crate::state::{ActorState, Checkpoint, Head, Revision, Status, Timestamp};
 use incarnation::Incarnation;
 
 /// What an active actor takes beside its tags and its state: this memory, its incarnation, its timers.
 const FIXED_BYTES: usize = 1_024;
+
+/// About what one source takes whose effects it has seen.
+const SEEN_BYTES: usize = 192;
 
 /// An active actor's memory; the call in flight takes it.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub(crate) struct Live {
     revised: Option<u128>,
     /// Time of the newest revision, if that revision was loaded.
     revised_at: Option<Timestamp>,
+    /// The newest effect of each source that it has seen; most actors have seen none.
+    seen: Option<Box<HashMap<Arc<EffectSource>, EffectId>>>,
 }
 
 impl Live {
@@ -58,6 +65,7 @@ impl Live {
             dirty: false,
             revised: None,
             revised_at: None,
+            seen: None,
         }
     }
 
@@ -84,7 +92,19 @@ impl Live {
             dirty: false,
             revised,
             revised_at: newest.map(|revision| revision.at),
+            seen: None,
         }
+    }
+
+    /// Whether an effect was answered already: it is not run again.
+    pub(crate) fn has_seen(&self, source: &EffectSource, id: EffectId) -> bool {
+        self.seen.as_ref().and_then(|seen| seen.get(source)).is_some_and(|newest| id <= *newest)
+    }
+
+    /// Notes that an effect is answered. The caller has it written with the state.
+    pub(crate) fn see(&mut self, seen: Seen) {
+        let newest = self.seen.get_or_insert_default().entry(seen.source).or_insert(seen.id);
+        *newest = seen.id.max(*newest);
     }
 
     /// Whether this memory fits the actor as it is registered now. The changes of a stateful actor overwrite its head, so the
@@ -116,7 +136,8 @@ impl Live {
 
     /// How much memory it takes: tags, state and what every active actor takes.
     pub(crate) fn bytes(&self) -> usize {
-        FIXED_BYTES + self.content.bytes()
+        let seen = self.seen.as_ref().map_or(0, |seen| seen.len());
+        FIXED_BYTES + self.content.bytes() + seen * SEEN_BYTES
     }
 
     /// Whether the content is newer than the newest head.

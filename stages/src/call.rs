@@ -7,14 +7,16 @@
 //! A stage takes one of these and returns the next, or a [`Failed`], which carries the turn back.
 
 mod completion;
+mod effect;
 mod failed;
 mod placed;
 mod plan;
 
 pub(crate) use completion::{Committed, Completion};
+pub(crate) use effect::{Ack, Emitted, EmittedEffect, Received};
 pub(crate) use failed::{Failed, StageResult};
 pub(crate) use placed::{Call, Placed, Question, Task, TurnHandle};
-pub(crate) use plan::{Planned, PlannedEffect};
+pub(crate) use plan::Planned;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,8 @@ pub(crate) struct Admitted {
     pub(crate) timing: Timing,
     /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains.
     pub(crate) permit: Option<Permit>,
+    /// The effect that it delivers.
+    pub(crate) effect: Option<Box<Received>>,
 }
 
 /// A turn whose actor is in memory and checked out.

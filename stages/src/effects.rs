@@ -1,99 +1,210 @@
-//! Effects: sends planned side effects once their commit is durable, one at a time per target, in order.
+//! Effects: delivers the rows of outboxes to their targets, and removes them when they are answered (decision 18).
 //!
-//! They have a bound of their own. The failure of one effect changes no other effect, nor the reply of the call that asked
-//! for it. Effects are kept in memory only.
+//! ```text
+//! commit ─▶ send ─▶ queue, one at a time per (source, target) ═▶ deliver ─▶ target's turn ─▶ answered ─▶ row removed
+//!             └▶ behind: read from the store when there is capacity ─┘          └▶ again, or a dead letter
+//! ```
+//! A row stays in the store until its target has answered durably, so what is in memory here may be lost at any moment. A
+//! source is *behind* when rows of it are in the store only: after a start, and when memory is full. Then the
+//! [feeder](feed) reads them, in order. The failure of one effect changes no other effect of another target, nor the reply
+//! of the call that emitted it.
 
-use std::convert::Infallible;
-use std::task::{Context, Poll};
+mod deliver;
+mod feed;
+mod remove;
+mod source;
 
-use futures_util::future::BoxFuture;
-use metrics::counter;
-use tidegate_pipeline::{Bound, Drain, Full, Hold, KeyedOptions, KeyedProducer, Turn};
-use tokio::time::sleep;
-use tower::{Service, ServiceExt};
-use tracing::warn;
+pub(crate) use deliver::Deliver;
+pub(crate) use feed::Feeder;
+pub(crate) use remove::Remover;
 
-use crate::call::{Origin, PlannedEffect, Request};
-use crate::caller::CallerService;
-use crate::error::Error;
-use crate::metrics::EFFECTS_TOTAL;
-use crate::placement::Mailboxes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Where durable effects go. Cheap to clone.
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::actor::{ActorId, ActorRef};
+use crate::call::{Emitted, EmittedEffect};
+use deliver::Delivery;
+use source::{Delivered, Died, Reading, Source, State};
+
+/// Effects of one source in memory; more of them are read from the store later.
+const PER_SOURCE: u32 = 128;
+
+/// The outboxes of all actors; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct EffectsSender {
-    pub(crate) queue: KeyedProducer<PlannedEffect>,
+pub(crate) struct Effects(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    queue: KeyedProducer<Delivery>,
+    /// The epoch of this start.
+    epoch: u64,
+    next_number: AtomicU64,
+    /// Sources with effects that are not removed from the store.
+    sources: Mutex<HashMap<Arc<ActorId>, Arc<Source>>>,
+    /// Whether every source of former epochs is among them.
+    all_found: AtomicBool,
+    /// Sources to be read from the store.
+    behind: Mutex<VecDeque<Arc<Source>>>,
+    is_behind: Notify,
+    /// Sources with rows to be removed from the store.
+    answered: Mutex<Vec<Arc<Source>>>,
+    is_answered: Notify,
+    /// Ends deliveries: what is in the store stays there.
+    stop: CancellationToken,
+    /// Ends removals.
+    end: CancellationToken,
 }
 
-impl EffectsSender {
-    /// A sender that holds at most that many effects.
-    pub(crate) fn new(bound: Bound) -> Self {
+impl Effects {
+    /// Outboxes of which at most that much is in memory.
+    pub(crate) fn new(bound: Bound, epoch: u64) -> Self {
         let (name, per_key) = ("side_effects", bound.events);
         let options = KeyedOptions { name, bound, per_key, full: Full::Shed };
-        Self { queue: KeyedProducer::new(options) }
+        Self(Arc::new(Inner {
+            queue: KeyedProducer::new(options),
+            epoch,
+            next_number: AtomicU64::new(0),
+            sources: Mutex::default(),
+            all_found: AtomicBool::new(false),
+            behind: Mutex::default(),
+            is_behind: Notify::new(),
+            answered: Mutex::default(),
+            is_answered: Notify::new(),
+            stop: CancellationToken::new(),
+            end: CancellationToken::new(),
+        }))
     }
 
-    /// Queues an effect that has its permit already.
-    pub(crate) fn send(&self, effect: PlannedEffect) {
-        if let Err(rejected) = self.queue.push_exempt(effect) {
-            warn!(target = %rejected.event.target, "side effect dropped: the proxy has shut down");
-            counter!(EFFECTS_TOTAL, "outcome" => "dropped").increment(1);
+    /// What [`Deliver`] consumes.
+    pub(crate) fn queue(&self) -> &KeyedProducer<Delivery> {
+        &self.0.queue
+    }
+
+    /// The next number of an effect, and position of its row. They ascend over all sources, so a source that is deleted and
+    /// spawned again uses none twice.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.0.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Delivers the effects of a commit that is durable.
+    pub(crate) fn send(&self, mut emitted: Emitted) {
+        let entry = emitted.source.clone();
+        let mut sources = self.0.sources.lock();
+        let source = self.source(&mut sources, &entry.key, &entry.actor);
+        let mut state = source.state.lock();
+        drop(sources);
+        state.counts_in(&entry.pending_effects);
+        for effect in emitted.take() {
+            state.committed = Some(effect.row.key);
+            let is_next = state.reading == Reading::UpToDate;
+            if is_next && !self.try_queue(&source, &mut state, effect) {
+                state.reading = Reading::Behind;
+            }
+        }
+        self.feed_if_behind(&source, &mut state);
+    }
+
+    /// No effect is delivered from now on; those whose call was queued are awaited.
+    pub(crate) fn stop(&self) {
+        self.0.stop.cancel();
+    }
+
+    /// Ends the stage after [`stop`](Self::stop), when all calls have ended: the last rows are removed.
+    pub(crate) fn end(&self) {
+        self.0.stop.cancel();
+        self.0.queue.end();
+        self.0.end.cancel();
+    }
+
+    /// The source of a key. Until every source of former epochs is found, a new one may have rows in the store.
+    fn source(
+        &self,
+        sources: &mut HashMap<Arc<ActorId>, Arc<Source>>,
+        key: &Arc<ActorId>,
+        actor: &ActorRef,
+    ) -> Arc<Source> {
+        let all_found = self.0.all_found.load(Ordering::Acquire);
+        let new = || Arc::new(Source::new(key.clone(), actor.clone(), !all_found));
+        sources.entry(key.clone()).or_insert_with(new).clone()
+    }
+
+    /// Queues an effect for its target, if there is capacity.
+    fn try_queue(&self, source: &Arc<Source>, state: &mut State, effect: EmittedEffect) -> bool {
+        if state.in_memory >= PER_SOURCE {
+            return false;
+        }
+        let Ok(permit) = self.0.queue.try_reserve(effect.row.bytes()) else { return false };
+        let delivery = Delivery::new(self.clone(), source.clone(), effect, permit);
+        self.enqueue(state, delivery);
+        true
+    }
+
+    /// Queues an effect that has a permit.
+    fn enqueue(&self, state: &mut State, delivery: Delivery) {
+        state.through = Some(delivery.row.key);
+        state.in_memory += 1;
+        if let Err(rejected) = self.0.queue.push_exempt(delivery) {
+            // The proxy ends. The row stays in the store.
+            state.in_memory -= 1;
+            rejected.event.forget();
         }
     }
-}
 
-/// Delivers effects: the service behind [`EffectsSender`]. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Deliver {
-    pub(crate) caller: CallerService,
-    pub(crate) mailboxes: Mailboxes,
-    pub(crate) tasks: Drain,
-}
-
-impl Deliver {
-    async fn deliver(self, mut effect: PlannedEffect, hold: Hold<PlannedEffect>) {
-        let Err(error) = self.admit(&effect).await else {
-            counter!(EFFECTS_TOTAL, "outcome" => "sent").increment(1);
-            return;
-        };
-        // Draining: admission closed in between; next time the effect is exempt.
-        let again = matches!(error, Error::Overloaded { .. } | Error::Store(_) | Error::Draining);
-        if let Some(pause) = effect.retries.next().filter(|_| again) {
-            // The target's effects keep their order, those of other targets go on meanwhile.
-            let parked = hold.park();
-            self.tasks.spawn(async move {
-                sleep(pause).await;
-                parked.resume(effect);
-            });
-            return;
+    /// Has a source read that is behind and has capacity.
+    fn feed_if_behind(&self, source: &Arc<Source>, state: &mut State) {
+        if state.reading == Reading::Behind && state.in_memory <= PER_SOURCE / 2 {
+            state.reading = Reading::Feeding;
+            self.0.behind.lock().push_back(source.clone());
+            self.0.is_behind.notify_one();
         }
-        counter!(EFFECTS_TOTAL, "outcome" => "failed").increment(1);
-        warn!(source = %effect.source.actor, target = %effect.target, %error, "side effect not delivered");
     }
 
-    async fn admit(&self, effect: &PlannedEffect) -> Result<(), Error> {
-        let (invocation, source) = (effect.invocation.clone(), effect.source.actor.clone());
-        let request = Request { invocation, origin: Origin::Inside(source) };
-        let admitted = self.caller.clone().oneshot(request).await?;
-        self.mailboxes.clone().oneshot(admitted).await.map(drop)
-    }
-}
-
-impl Service<Turn<PlannedEffect>> for Deliver {
-    type Response = ();
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<(), Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+    /// An effect is answered: its row goes.
+    fn answered(&self, source: &Arc<Source>, delivered: Delivered) {
+        let mut state = source.state.lock();
+        state.answered.push(delivered);
+        self.remove_soon(source, &mut state);
     }
 
-    fn call(&mut self, turn: Turn<PlannedEffect>) -> Self::Future {
-        let stage = self.clone();
-        Box::pin(async move {
-            let (effect, hold) = turn.into_parts();
-            stage.deliver(effect, hold).await;
-            Ok(())
-        })
+    /// An effect is dead: its row is written again as a dead letter.
+    fn died(&self, source: &Arc<Source>, died: Died) {
+        let mut state = source.state.lock();
+        state.dead.push(died);
+        self.remove_soon(source, &mut state);
+    }
+
+    fn remove_soon(&self, source: &Arc<Source>, state: &mut State) {
+        if !std::mem::replace(&mut state.removing, true) {
+            self.0.answered.lock().push(source.clone());
+            self.0.is_answered.notify_one();
+        }
+    }
+
+    /// An effect is in memory no more.
+    fn left(&self, source: &Arc<Source>) {
+        let mut state = source.state.lock();
+        state.in_memory = state.in_memory.saturating_sub(1);
+        self.feed_if_behind(source, &mut state);
+        let is_idle = state.is_idle();
+        drop(state);
+        if is_idle {
+            self.forget_idle(source);
+        }
+    }
+
+    /// Forgets a source that has no rows left.
+    fn forget_idle(&self, source: &Arc<Source>) {
+        let mut sources = self.0.sources.lock();
+        let is_idle = source.state.lock().is_idle();
+        if is_idle && sources.get(&source.key).is_some_and(|known| Arc::ptr_eq(known, source)) {
+            sources.remove(&source.key);
+        }
     }
 }

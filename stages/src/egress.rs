@@ -1,20 +1,20 @@
 //! Egress: sends what a committed turn leaves: the reply or the routed call, then the side effects (decision 18).
 
 use crate::call::{Committed, Completion};
-use crate::effects::EffectsSender;
+use crate::effects::Effects;
 use crate::placement::Mailboxes;
 
 /// The end of the path; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Egress {
     pub(crate) mailboxes: Mailboxes,
-    pub(crate) effects: EffectsSender,
+    pub(crate) effects: Effects,
 }
 
 impl Egress {
     /// Sends everything, in order.
     pub(crate) fn complete(&self, committed: Committed) {
-        let Committed { completion, effects } = committed;
+        let Committed { completion, emitted, ack } = committed;
         match completion {
             Completion::Reply(reply, answer, _permit) => reply.send(answer),
             Completion::State(reply, state, _permit) => reply.send(Ok(state)),
@@ -23,8 +23,11 @@ impl Egress {
             Completion::Done(reply) => reply.send(Ok(())),
             Completion::Nothing => {}
         }
-        for effect in effects {
-            self.effects.send(effect);
+        if let Some(ack) = ack {
+            ack.send(Ok(()));
+        }
+        if let Some(emitted) = emitted {
+            self.effects.send(*emitted);
         }
     }
 }

@@ -84,7 +84,12 @@ impl<F: Future<Output = StageResult<Invoked>> + Unpin> Future for Noted<F> {
 /// Whether the host was called, not the proxy's own default action.
 fn has_called(Invoked { activated, response }: &Invoked) -> bool {
     match &activated.task {
-        Task::Call(call) => !activated.actor.spec.hosted.definition.is_default_action(&call.action),
+        Task::Call(call) => {
+            // A recognised effect has no response.
+            let answered = call.effect.as_ref().is_some_and(|effect| effect.failed.is_some());
+            let definition = &activated.actor.spec.hosted.definition;
+            (response.is_some() || answered) && !definition.is_default_action(&call.action)
+        }
         Task::Init => response.is_some(),
         _ => false,
     }

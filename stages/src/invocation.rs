@@ -16,6 +16,9 @@ pub type Metadata = BTreeMap<String, String>;
 /// Metadata key for the deadline of the whole call: integer milliseconds as text (decision 1).
 pub const REQUEST_TIMEOUT: &str = "request-timeout";
 
+/// Metadata key under which a target finds the number of an effect, the same one each time it is delivered (decision 18).
+pub const EFFECT_ID: &str = "tidegate-effect-id";
+
 /// The content of a call or a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Payload {

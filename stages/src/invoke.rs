@@ -35,6 +35,7 @@ pub(crate) struct Invoke<H>(Arc<Inner<H>>);
 struct Inner<H> {
     host: H,
     host_limit: Duration,
+    max_pending_effects: u32,
     duration: Histogram,
 }
 
@@ -45,10 +46,10 @@ impl<H> Clone for Invoke<H> {
 }
 
 impl<H: Host> Invoke<H> {
-    /// `host_limit`: how long a host may take for one action.
-    pub(crate) fn new(host: H, host_limit: Duration) -> Self {
+    /// `host_limit`: how long a host may take for one action. `max_pending_effects`: see [`ChangeRules`](crate::rules::ChangeRules).
+    pub(crate) fn new(host: H, host_limit: Duration, max_pending_effects: u32) -> Self {
         let duration = histogram!(INVOKE_DURATION_SECONDS);
-        Self(Arc::new(Inner { host, host_limit, duration }))
+        Self(Arc::new(Inner { host, host_limit, max_pending_effects, duration }))
     }
 }
 
@@ -56,7 +57,18 @@ impl<H: Host> Inner<H> {
     async fn invoke(&self, mut activated: Activated) -> StageResult<Invoked> {
         let Activated { actor, task, place, .. } = &mut activated;
         let outcome = match task {
-            Task::Call(call) => self.call(actor, call, place).await.map(Some),
+            Task::Call(call) if has_seen(actor, call) => Ok(None),
+            Task::Call(call) => {
+                let outcome = self.call(actor, call, place).await;
+                match (outcome, &mut call.effect) {
+                    // A complete answer, however useless, answers an effect (decision 18 f).
+                    (Err((error @ Error::Host(HostError::Garbled { .. }), _)), Some(effect)) => {
+                        effect.failed = Some(error);
+                        Ok(None)
+                    }
+                    (outcome, _) => outcome.map(Some),
+                }
+            }
             Task::Init => self.initialise(actor, place).await,
             _ => Ok(None),
         };
@@ -125,6 +137,12 @@ impl<H: Host> Inner<H> {
         if call.timing.signal().is_cancelled() {
             return Err((Error::cancelled_before_action(), Failed::before_action));
         }
+        let pending = &actor.entry.pending_effects;
+        if pending.is_full(self.max_pending_effects, call.effect.is_some()) {
+            let reason = format!("too many side effects of {} wait to be sent", actor.entry.actor);
+            let retry_after = Duration::from_secs(1);
+            return Err((Error::Overloaded { reason, retry_after }, Failed::before_action));
+        }
         // Its client may have gone, or given it up, while the actor was activated.
         if call.is_gone() || !call.timing.start() {
             let why = "it was given up before".into();
@@ -162,6 +180,12 @@ impl<H: Host> Inner<H> {
         self.duration.record(started.elapsed());
         Ok(answered.ok_or(Error::NoAnswer(self.host_limit))??)
     }
+}
+
+/// Whether a call delivers an effect that its actor has answered: it is not run again.
+fn has_seen(actor: &CheckedOut, call: &Call) -> bool {
+    let effect = call.effect.as_ref();
+    effect.is_some_and(|effect| actor.live.has_seen(&effect.source, effect.id))
 }
 
 /// Waits for a host call. Drops the call and its connection when its turn is cancelled.

@@ -15,7 +15,7 @@ use tower::Service;
 use tracing::{debug, info, warn};
 
 use crate::actor::ActorId;
-use crate::call::{Completion, Failed, ParkedWork, Placed, Planned, StageResult, Task};
+use crate::call::{Committed, Completion, Failed, ParkedWork, Placed, Planned, StageResult, Task};
 use crate::checkpoint::Submit;
 use crate::error::Error;
 use crate::lookup::Lookup;
@@ -85,6 +85,14 @@ impl MaintenanceInner {
                     Ok(None)
                 })))
             }
+            Task::TakeOver(done) => Ok(Some(Box::pin(async move {
+                let taken_over = match entry.check_registered() {
+                    Ok(()) => self.lookup.take_over_early(&entry).await,
+                    removed => removed,
+                };
+                done.send(taken_over);
+                Ok(None)
+            }))),
             task => {
                 let error = Error::Internal(format!("{task:?} is no maintenance"));
                 let placed = Placed { entry, member, host_limit, task, place, retries };
@@ -104,7 +112,7 @@ impl MaintenanceInner {
         let (entry, incarnation) = (actor.entry.clone(), actor.live.incarnation.clone());
         actor.check_in();
         let (save, place) = written.unzip();
-        let rest = (completion, Vec::new());
+        let rest = Committed::of(completion);
         self.submit.queue.hand_in(Planned::new(entry, incarnation, save, place, rest));
     }
 

@@ -15,7 +15,7 @@ use crate::call::{Origin, Request, Task};
 pub use crate::caller::Announced;
 use crate::caller::{Announce, CallerService};
 use crate::checkpoint::CheckpointQueue;
-use crate::effects::EffectsSender;
+use crate::effects::Effects;
 use crate::error::Error;
 use crate::history_reader::HistoryReader;
 use crate::identity::Identity;
@@ -36,7 +36,7 @@ pub struct Mesh {
     pub(crate) mailboxes: Mailboxes,
     pub(crate) registrar: Registrar,
     pub(crate) directory: Arc<Directory>,
-    pub(crate) effects: EffectsSender,
+    pub(crate) effects: Effects,
     pub(crate) checkpoint: CheckpointQueue,
     pub(crate) growth: Growth,
     pub(crate) tasks: Drain,

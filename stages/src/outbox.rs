@@ -1,6 +1,10 @@
 //! Outbox: the rows of effects that a commit writes beside the head (decision 18).
 
+pub(crate) mod pending;
+pub mod record;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,8 +18,14 @@ pub struct EffectId {
     pub epoch: u64,
     /// Number of the source's activation.
     pub activation: u64,
-    /// Counts the effects of the activation.
+    /// Ascends with the effects of the activation.
     pub number: u64,
+}
+
+impl fmt::Display for EffectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.epoch, self.activation, self.number)
+    }
 }
 
 /// The position of a row in its actor's outbox. Rows leave in this order.
@@ -23,7 +33,7 @@ pub struct EffectId {
 pub struct OutboxKey {
     /// Epoch of the owner that appended the row.
     pub epoch: u64,
-    /// Counts the rows that this owner appended for the actor.
+    /// Ascends with the rows that this owner appended for the actor.
     pub place: u64,
 }
 

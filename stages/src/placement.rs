@@ -107,7 +107,7 @@ impl Mailboxes {
 
     /// Queues a call. Returns the reply to wait for; `None` for an asynchronous call.
     fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
-        let Admitted { entry, invocation, timing, permit } = admitted;
+        let Admitted { entry, invocation, timing, permit, effect } = admitted;
         self.check_location(&entry.actor)?;
         let (reply, waiting) = if invocation.is_awaited() {
             let (reply, waiting) = Reply::new(&timing);
@@ -116,8 +116,9 @@ impl Mailboxes {
             (Reply::unwanted(), None)
         };
         let hosted = entry.spec().hosted;
+        let sees = effect.is_some() && hosted.definition.stateful;
         let call = Call {
-            writes: hosted.definition.may_change(&invocation.action),
+            writes: sees || hosted.definition.may_change(&invocation.action),
             action: invocation.action,
             payload: invocation.payload,
             metadata: invocation.metadata,
@@ -129,6 +130,7 @@ impl Mailboxes {
             spawns: !invocation.register_ref.is_empty(),
             route: Vec::new(),
             permit,
+            effect,
         };
         let is_exempt = call.permit.is_none();
         let retries = call.retries();

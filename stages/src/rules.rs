@@ -44,7 +44,8 @@ pub struct ChangeRules {
     pub empty_tags: EmptyTags,
     /// Largest state in bytes, type URL and tags included. A state that is larger already may stay or shrink.
     pub max_state_bytes: usize,
-    /// Most effects of one actor that are planned and not yet sent.
+    /// Effects of one actor that are not delivered, from which on it is not called; twice as many for calls that deliver
+    /// effects to it.
     pub max_pending_effects: u32,
 }
 

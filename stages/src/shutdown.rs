@@ -18,6 +18,8 @@ impl Mesh {
     pub async fn drain(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         self.tasks.stop_supervising();
+        // What is not under way stays in the outboxes.
+        self.effects.stop();
         self.mailboxes.close();
         let finished = timeout_at(deadline, async {
             let mut is_lost = false;
@@ -45,7 +47,7 @@ impl Mesh {
         }
         self.stop_timers.cancel();
         self.mailboxes.queue.end();
-        self.effects.queue.end();
+        self.effects.end();
         self.checkpoint.producer().close();
         self.registrar.changes.producer().close();
         self.growth.end();
@@ -53,22 +55,22 @@ impl Mesh {
         finished == Ok(true) && drained.finished
     }
 
-    /// Waits until no call and no effect is left. Both are needed, because a call may make effects and an effect makes a call.
+    /// Waits until no call and no delivery of an effect is left.
     async fn finish_calls(&self) {
         while !self.is_quiet() {
             self.mailboxes.queue.idle().await;
             self.mailboxes.queue.unused().await;
-            self.effects.queue.idle().await;
-            self.effects.queue.unused().await;
+            self.effects.queue().idle().await;
+            self.effects.queue().unused().await;
         }
     }
 
-    /// Whether no call and no effect is left, those included whose commit is in flight.
+    /// Whether no call and no delivery is left, those included whose commit is in flight.
     fn is_quiet(&self) -> bool {
         self.mailboxes.queue.is_idle()
             && self.mailboxes.queue.admitted() == 0
-            && self.effects.queue.is_idle()
-            && self.effects.queue.admitted() == 0
+            && self.effects.queue().is_idle()
+            && self.effects.queue().admitted() == 0
     }
 
     /// Takes every actor out of memory. Returns the errors of those that could not leave.

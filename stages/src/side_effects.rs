@@ -5,6 +5,7 @@
 //! changes: a response that cannot be carried out leaves the actor as it was.
 
 mod plan;
+mod received;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,12 +16,12 @@ use tracing::warn;
 
 use crate::access::CurrentPolicies;
 use crate::call::{
-    Activated, Call, Completion, Failed, Invoked, Planned, PlannedEffect, Question, StageResult,
-    Task,
+    Activated, Call, Committed, Completion, Failed, Invoked, Planned, Question, StageResult, Task,
 };
-use crate::effects::EffectsSender;
+use crate::effects::Effects;
 use crate::error::Error;
 use crate::invocation::{ActorInvocationResponse, Workflow};
+use crate::outbox::EffectRows;
 use crate::ports::{Clock, Save, StoreError};
 use crate::registry::directory::Directory;
 use crate::registry::entry::CheckedOut;
@@ -42,7 +43,7 @@ pub(crate) struct Planner {
     pub(crate) rules: ChangeRules,
     pub(crate) directory: Arc<Directory>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) sender: EffectsSender,
+    pub(crate) effects: Effects,
     pub(crate) policies: CurrentPolicies,
     pub(crate) timers: Timers,
 }
@@ -50,13 +51,12 @@ pub(crate) struct Planner {
 /// The outcome of a turn; its actor is changed in memory already.
 struct Plan {
     save: Option<Save>,
-    completion: Completion,
-    effects: Vec<PlannedEffect>,
+    rest: Committed,
 }
 
 impl Plan {
     fn of(save: Option<Save>, completion: Completion) -> Self {
-        Self { save, completion, effects: Vec::new() }
+        Self { save, rest: Committed::of(completion) }
     }
 }
 
@@ -65,12 +65,12 @@ impl Planner {
         let Invoked { activated, response } = invoked;
         let Activated { mut actor, member, task, host_limit, place, retries, older } = activated;
         let planned = match (task, response) {
-            (Task::Call(call), Some(response)) => {
-                self.plan_call(&mut actor, call, response).map_err(|(call, error)| {
-                    let failed: FailWith = Failed::after_action;
-                    (Task::Call(call), error, failed)
-                })
-            }
+            (Task::Call(call), response) if call.effect.is_some() => self
+                .plan_received(&mut actor, call, response)
+                .map_err(|(call, error)| (Task::Call(call), error, AFTER_ACTION)),
+            (Task::Call(call), Some(response)) => self
+                .plan_call(&mut actor, call, response)
+                .map_err(|(call, error)| (Task::Call(call), error, AFTER_ACTION)),
             (Task::Init, response) => Ok(self.plan_init(&mut actor, response)),
             (Task::Checkpoint(question), _) => match question.start() {
                 Ok(()) => Ok(self.plan_checkpoint(&mut actor, None, question)),
@@ -96,9 +96,7 @@ impl Planner {
         actor.check_in();
         self.timers.eviction.resized(&entry, bytes);
         match planned {
-            Ok(Plan { save, completion, effects }) => {
-                Ok(Planned::new(entry, incarnation, save, place, (completion, effects)))
-            }
+            Ok(Plan { save, rest }) => Ok(Planned::new(entry, incarnation, save, place, rest)),
             Err((task, error, fail)) => Err(fail(
                 crate::call::Placed { entry, member, host_limit, task, place, retries },
                 error,
@@ -141,14 +139,18 @@ impl Planner {
             Ok(content) => content,
             Err(error) => return Err((call, error)),
         };
-        let effects = match self.plan_effects(actor, effects) {
-            Ok(effects) => effects,
+        let emitted = match self.plan_effects(actor, effects) {
+            Ok(emitted) => emitted,
             Err(error) => return Err((call, error)),
         };
         let changed = actor.live.change(content);
-        let save = self.save(actor, changed, checkpoint);
+        let mut save = self.save(actor, changed, checkpoint);
+        if let Some(emitted) = &emitted {
+            let rows = EffectRows { appends: emitted.rows(), ..EffectRows::default() };
+            save = Some(self.save_with(actor, save, rows));
+        }
         let completion = completion(actor, call, payload, route);
-        Ok(Plan { save, completion, effects })
+        Ok(Plan { save, rest: Committed { completion, emitted, ack: None } })
     }
 
     /// Applies the response of an init action: state and tags only.
@@ -202,6 +204,25 @@ impl Planner {
         save
     }
 
+    /// The commit that makes rows of effects durable, and with them the content, also in `snapshot` mode.
+    fn save_with(&self, actor: &mut CheckedOut, save: Option<Save>, rows: EffectRows) -> Save {
+        let stateful = actor.spec.hosted.definition.stateful;
+        let save = match save {
+            None if stateful && actor.live.is_dirty() => {
+                Some(self.save_as(actor, Status::Activated, false))
+            }
+            save => save,
+        };
+        let Some(mut save) = save else {
+            return Save::of_rows(actor.entry.key.clone(), actor.live.incarnation.epoch, rows);
+        };
+        match &mut save.rows {
+            Some(earlier) => earlier.merge(&rows),
+            none => *none = Some(rows.into()),
+        }
+        save
+    }
+
     /// The commit that makes the current content durable.
     pub(crate) fn save_as(&self, actor: &mut CheckedOut, status: Status, append: bool) -> Save {
         let CheckedOut { entry, live, spec: _ } = actor;
@@ -212,6 +233,9 @@ impl Planner {
 
 /// How a turn fails.
 type FailWith = fn(crate::call::Placed, Error) -> Box<Failed>;
+
+/// How a turn fails whose action has run.
+const AFTER_ACTION: FailWith = Failed::after_action;
 
 /// How a turn fails that has done nothing.
 const GIVEN_UP: FailWith = Failed::before_action;

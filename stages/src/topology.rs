@@ -37,7 +37,7 @@ use crate::caller::{
 };
 use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
-use crate::effects::{Deliver, EffectsSender};
+use crate::effects::{Deliver, Effects, Feeder, Remover};
 use crate::egress::Egress;
 use crate::error::Error;
 use crate::eviction::{Eviction, LiveBounds};
@@ -53,7 +53,7 @@ use crate::park::ParkLayer;
 use crate::path::Path;
 use crate::placement::{Mailboxes, OneNode};
 use crate::places::Places;
-use crate::ports::{Clock, Host, HostProbe};
+use crate::ports::{Clock, Host, HostProbe, StateStore};
 use crate::registry::change::Change;
 use crate::registry::directory::Directory;
 use crate::registry::registration::Registrar;
@@ -93,7 +93,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let places = places(&settings, &directory)?;
     let gate = CheckpointGate { places: places.clone(), durability: rules.durability };
     let mailboxes = Mailboxes::new(settings.mailboxes(gate), placement.clone(), settings.deadlines);
-    let effects = EffectsSender::new(settings.effects);
+    let effects = Effects::new(settings.effects, epoch);
     let egress = Egress { mailboxes: mailboxes.clone(), effects: effects.clone() };
     let queue = CheckpointQueue::new(places, egress);
     let live = LiveBounds { actors: settings.max_live, bytes: settings.max_live_bytes };
@@ -129,14 +129,16 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     );
     let stop_timers = CancellationToken::new();
     let breakers = host_breakers(&settings, probe, &mailboxes, &stop_timers, &tasks);
-    let invoke = ServiceBuilder::new()
-        .layer(HostBreakerLayer { breakers })
-        .service(Invoke::new(host, settings.deadlines.host));
+    let invoke = ServiceBuilder::new().layer(HostBreakerLayer { breakers }).service(Invoke::new(
+        host,
+        settings.deadlines.host,
+        rules.max_pending_effects,
+    ));
     let side_effects = SideEffects(Arc::new(Planner {
         rules,
         directory: directory.clone(),
         clock: clock.clone(),
-        sender: effects.clone(),
+        effects: effects.clone(),
         policies: settings.policies.clone(),
         timers: timers.clone(),
     }));
@@ -157,12 +159,10 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         growth.clone(),
     );
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
-    let deliver =
-        Deliver { caller: caller.clone(), mailboxes: mailboxes.clone(), tasks: tasks.clone() };
     start_registry(storing, &registrar, &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
-    start_effects(deliver, &effects, &tasks)?;
+    start_effects(&effects, &caller, &mailboxes, &directory, (&store, &clock), &tasks)?;
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
@@ -325,12 +325,32 @@ fn start_checkpoint(
     Ok(())
 }
 
-/// Effects: what a committed turn sends to other actors.
-fn start_effects(deliver: Deliver, effects: &EffectsSender, tasks: &Drain) -> Result<(), Error> {
+/// Effects: what committed turns send to other actors.
+fn start_effects(
+    effects: &Effects,
+    caller: &CallerService,
+    mailboxes: &Mailboxes,
+    directory: &Arc<Directory>,
+    (store, clock): (&Arc<dyn StateStore>, &Arc<dyn Clock>),
+    tasks: &Drain,
+) -> Result<(), Error> {
+    let (effects, mailboxes, tasks) = (effects.clone(), mailboxes.clone(), tasks.clone());
+    let deliver = Deliver {
+        effects: effects.clone(),
+        caller: caller.clone(),
+        mailboxes: mailboxes.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    };
     let options = ConsumerOptions { name: "side_effects", concurrency: EFFECTS_IN_FLIGHT };
-    Consumer::spawn(options, timed("side_effects").service(deliver), tasks)
-        .subscribe(&effects.queue, each_slot(EFFECTS_IN_FLIGHT))
+    Consumer::spawn(options, timed("side_effects").service(deliver), &tasks)
+        .subscribe(effects.queue(), each_slot(EFFECTS_IN_FLIGHT))
         .map_err(unsubscribed)?;
+    let remover = Remover { effects: effects.clone(), store: store.clone() };
+    tasks.supervise("outbox_remover", remover.run());
+    let (store, directory) = (store.clone(), directory.clone());
+    let feeder = Feeder { effects, store, directory, mailboxes, tasks: tasks.clone() };
+    tasks.supervise("outbox_feeder", feeder.run());
     Ok(())
 }
 

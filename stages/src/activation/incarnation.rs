@@ -142,6 +142,7 @@ impl fmt::Debug for Incarnation {
 
 /// A guard for a write whose outcome is not known yet. While it exists its activation is not
 /// [settled](Incarnation::is_settled).
+#[derive(Debug)]
 pub(crate) struct Unsettled(Arc<Incarnation>);
 
 impl Unsettled {

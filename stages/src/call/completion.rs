@@ -4,14 +4,14 @@ use tidegate_pipeline::Permit;
 use tracing::warn;
 
 use crate::actor::ActorRef;
-use crate::call::{Placed, PlannedEffect};
+use crate::call::{Ack, Emitted, Placed};
 use crate::error::Error;
 use crate::invocation::Payload;
 use crate::reply::Reply;
 use crate::state::{ActorState, Checkpoint};
 
 /// How a turn ends.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum Completion {
     /// The answer to a call, and what the call counts for.
     Reply(Reply<Payload>, Result<Payload, Error>, Option<Permit>),
@@ -24,6 +24,7 @@ pub(crate) enum Completion {
     /// A reply without content: it is done.
     Done(Reply<()>),
     /// Nothing.
+    #[default]
     Nothing,
 }
 
@@ -48,10 +49,27 @@ impl Completion {
 }
 
 /// A turn whose change, if it made one, is durable.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Committed {
     /// What leaves first.
     pub(crate) completion: Completion,
-    /// What leaves after that.
-    pub(crate) effects: Vec<PlannedEffect>,
+    /// What leaves after that: the effects of the commit.
+    pub(crate) emitted: Option<Box<Emitted>>,
+    /// Who learns that the effect is answered that the turn delivered.
+    pub(crate) ack: Option<Ack>,
+}
+
+impl Committed {
+    /// How a turn ends that has no part in effects.
+    pub(crate) fn of(completion: Completion) -> Self {
+        Self { completion, ..Self::default() }
+    }
+
+    /// Ends it with an error: it was not written.
+    pub(crate) fn fail(self, actor: &ActorRef, error: Error) {
+        if let Some(ack) = self.ack {
+            return ack.send(Err(error));
+        }
+        self.completion.fail(actor, error);
+    }
 }

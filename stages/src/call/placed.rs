@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef};
 use crate::blocked_on::{RetryOf, TurnKind};
+use crate::call::Received;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::{Metadata, Payload};
@@ -43,6 +44,8 @@ pub(crate) struct Call {
     pub(crate) route: Vec<ActorRef>,
     /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains.
     pub(crate) permit: Option<Permit>,
+    /// The effect that it delivers, until its first actor has answered.
+    pub(crate) effect: Option<Box<Received>>,
 }
 
 impl Call {
@@ -69,6 +72,9 @@ impl Call {
     /// Ends it with an error, which says so when an action of it has run.
     fn fail(self, actor: &ActorRef, error: Error) {
         let error = if self.route.is_empty() { error } else { error.after_action() };
+        if let Some(effect) = self.effect {
+            return effect.ack.send(Err(error));
+        }
         if !self.reply.is_wanted() {
             note_failed(&self, actor, &error);
         }
@@ -138,6 +144,8 @@ pub(crate) enum Task {
     Evict { last_used_ms: u64, done: Reply<()> },
     /// Forget state and history.
     Delete(Question<()>),
+    /// Become this epoch's, with its rows of effects, before these are delivered.
+    TakeOver(Reply<()>),
 }
 
 impl Task {
@@ -150,7 +158,11 @@ impl Task {
     pub(crate) fn is_maintenance(&self) -> bool {
         matches!(
             self,
-            Task::Snapshot | Task::Deactivate { .. } | Task::Evict { .. } | Task::Delete(_)
+            Task::Snapshot
+                | Task::Deactivate { .. }
+                | Task::Evict { .. }
+                | Task::Delete(_)
+                | Task::TakeOver(_)
         )
     }
 
@@ -175,7 +187,8 @@ impl Task {
             | Task::WarmUp(_)
             | Task::Snapshot
             | Task::Deactivate { .. }
-            | Task::Evict { .. } => None,
+            | Task::Evict { .. }
+            | Task::TakeOver(_) => None,
         }
     }
 
@@ -184,7 +197,7 @@ impl Task {
             // An init action is never queued: it runs before the turn that needs it.
             Task::Call(_) | Task::Init => TurnKind::Call,
             Task::State(_) => TurnKind::State,
-            Task::WarmUp(_) => TurnKind::WarmUp,
+            Task::WarmUp(_) | Task::TakeOver(_) => TurnKind::WarmUp,
             Task::Checkpoint(_) => TurnKind::Checkpoint,
             Task::Restore(..) => TurnKind::Restore,
             Task::Snapshot => TurnKind::Snapshot,
@@ -215,7 +228,8 @@ impl Task {
             | Task::WarmUp(_)
             | Task::Snapshot
             | Task::Deactivate { .. }
-            | Task::Evict { .. } => false,
+            | Task::Evict { .. }
+            | Task::TakeOver(_) => false,
         }
     }
 }
@@ -233,6 +247,7 @@ impl fmt::Debug for Task {
             Task::Deactivate { .. } => "Deactivate",
             Task::Evict { .. } => "Evict",
             Task::Delete(_) => "Delete",
+            Task::TakeOver(_) => "TakeOver",
         })
     }
 }
@@ -315,6 +330,7 @@ impl Placed {
                 question.reply.send(Err(error));
             }
             Task::WarmUp(reply)
+            | Task::TakeOver(reply)
             | Task::Deactivate { done: reply, .. }
             | Task::Evict { done: reply, .. } => reply.send(Err(error)),
             Task::Init => {}

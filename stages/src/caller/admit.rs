@@ -3,7 +3,6 @@
 //! In [`Checked`], out [`Admitted`]. Memory is bounded by the permits given out here: a permit is held from admission
 //! until the call's answer leaves, also while the call is routed on.
 
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -19,7 +18,7 @@ use crate::registry::registration::Registrar;
 pub(crate) struct Admit {
     pub(crate) registrar: Registrar,
     pub(crate) mailboxes: Mailboxes,
-    /// Most effects of one actor that are planned and not yet sent.
+    /// Effects of one actor that are not delivered, from which on it is not called.
     pub(crate) max_pending_effects: u32,
 }
 
@@ -31,18 +30,17 @@ impl Admit {
             None => entry,
             Some(id) => self.registrar.spawn_one(id).await?,
         };
-        if origin == Origin::Outside
-            && entry.pending_effects.load(Ordering::Relaxed) >= self.max_pending_effects
-        {
+        let is_effect = matches!(origin, Origin::Inside(_));
+        if entry.pending_effects.is_full(self.max_pending_effects, is_effect) {
             let reason = format!("too many side effects of {} wait to be sent", entry.actor);
             return Err(overloaded("effects", reason));
         }
-        let permit = if matches!(origin, Origin::Inside(_)) && self.mailboxes.is_closed() {
+        let permit = if is_effect && self.mailboxes.is_closed() {
             None
         } else {
             Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry).await?)
         };
-        Ok(Admitted { entry, invocation, timing, permit })
+        Ok(Admitted { entry, invocation, timing, permit, effect: None })
     }
 }
 

@@ -24,7 +24,11 @@ impl Gate<Placed> for CheckpointGate {
             return false;
         }
         match &placed.task {
-            Task::Call(call) => call.writes && self.durability == Durability::Acknowledged,
+            // That an effect was seen is written in every mode.
+            Task::Call(call) => {
+                call.writes
+                    && (self.durability == Durability::Acknowledged || call.effect.is_some())
+            }
             Task::Checkpoint(_) | Task::Restore(..) => true,
             Task::State(_)
             | Task::WarmUp(_)
@@ -32,7 +36,8 @@ impl Gate<Placed> for CheckpointGate {
             | Task::Snapshot
             | Task::Deactivate { .. }
             | Task::Evict { .. }
-            | Task::Delete(_) => false,
+            | Task::Delete(_)
+            | Task::TakeOver(_) => false,
         }
     }
 

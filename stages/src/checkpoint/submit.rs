@@ -7,6 +7,7 @@ use tower::Service;
 
 use crate::call::{Failed, Planned, StageResult};
 use crate::checkpoint::CheckpointQueue;
+use crate::ports::Save;
 use crate::rules::Durability;
 use crate::timer::Timers;
 
@@ -21,7 +22,11 @@ pub(crate) struct Submit {
 impl Submit {
     async fn submit(self, planned: Planned) {
         let Some((mut planned, error)) = self.queue.submit(planned).await else { return };
-        if self.durability == Durability::Snapshot && planned.save.take().is_some() {
+        // Without its rows the change is not to be written.
+        let is_late = |save: &Save| save.rows.is_none();
+        if self.durability == Durability::Snapshot
+            && planned.save.take_if(|save| is_late(save)).is_some()
+        {
             // In this mode memory is ahead of the store anyway: the next snapshot writes it.
             let entry = &planned.entry;
             if let Some(live) = entry.memory.lock().live.as_mut() {

@@ -12,7 +12,7 @@ use crate::activation::Live;
 use crate::activation::incarnation::Incarnation;
 use crate::call::{Activated, Task};
 use crate::error::Error;
-use crate::ports::{Registered, RegistryChange, Save, StoreError};
+use crate::ports::{Registered, RegistryChange, Save, StoreError, TakenOver};
 use crate::registry::entry::{CheckedOut, Entry, Source, Spec};
 use crate::state::{Head, Status};
 use crate::store_breaker::Access;
@@ -81,8 +81,32 @@ impl Inner {
     ) -> Result<Live, Halt> {
         let head = self.read(self.store.load(&entry.key)).await?;
         let taken_over = self.take_over(entry, incarnation.epoch).await?;
-        let was_taken_over = taken_over.is_some();
-        let Some(head) = taken_over.map_or(head, |taken_over| taken_over.head) else {
+        let was_taken_over = taken_over.is_some() || entry.taken_over_early.load(Ordering::Relaxed);
+        let (head, seen) = match taken_over {
+            Some(TakenOver { head, seen }) => (head, seen),
+            None if entry.has_seen.load(Ordering::Relaxed) => {
+                (head, self.read(self.store.seen(&entry.key)).await?)
+            }
+            None => (head, Vec::new()),
+        };
+        let mut live = self.load_head(entry, spec, incarnation, head, was_taken_over).await?;
+        entry.has_seen.store(!seen.is_empty(), Ordering::Relaxed);
+        for seen in seen {
+            live.see(seen);
+        }
+        Ok(live)
+    }
+
+    /// The memory that a head is for; the head and its revision are written again where that is needed.
+    async fn load_head(
+        &self,
+        entry: &Entry,
+        spec: &Spec,
+        incarnation: &Arc<Incarnation>,
+        head: Option<Head>,
+        was_taken_over: bool,
+    ) -> Result<Live, Halt> {
+        let Some(head) = head else {
             return Ok(Live::fresh(incarnation.clone(), &spec.hosted.definition, true));
         };
         entry.newest_record_us.fetch_max(head.at.0, Ordering::Relaxed);

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::try_join;
 
-use super::{Halt, Inner};
+use super::{Halt, Inner, Lookup};
+use crate::error::Error;
 use crate::ports::TakenOver;
 use crate::registry::entry::Entry;
 
@@ -31,5 +32,22 @@ impl Inner {
             return Ok(None);
         }
         self.written(self.store.take_over(key.clone(), epoch)).await.map(Some)
+    }
+}
+
+impl Lookup {
+    /// The same for an actor that is not loaded, under its key, so that its former effects can be delivered.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn take_over_early(&self, entry: &Entry) -> Result<(), Error> {
+        let Self(inner) = self;
+        let epoch = inner.placement.owner_epoch(&entry.actor);
+        if let Some(taken_over) = inner.take_over(entry, epoch).await.map_err(|halt| halt.error)? {
+            entry.has_seen.store(!taken_over.seen.is_empty(), Ordering::Relaxed);
+            entry.taken_over_early.store(true, Ordering::Relaxed);
+        }
+        entry.owned_under.store(epoch, Ordering::Relaxed);
+        Ok(())
     }
 }

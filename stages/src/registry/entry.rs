@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -13,6 +13,7 @@ use crate::activation::Live;
 use crate::activation::incarnation::Incarnation;
 use crate::actor::{ActorId, ActorRef, Definition};
 use crate::error::Error;
+use crate::outbox::pending::PendingEffects;
 use crate::places::held::Held;
 use crate::registry::known_host::KnownHost;
 use crate::state::Timestamp;
@@ -117,8 +118,12 @@ pub(crate) struct Entry {
     state_bytes: AtomicUsize,
     /// Its places at the checkpoint.
     pub(crate) held_places: Held,
-    /// Effects planned and not yet sent.
-    pub(crate) pending_effects: AtomicU32,
+    /// Its effects that are planned or stored, and not delivered.
+    pub(crate) pending_effects: Arc<PendingEffects>,
+    /// Whether the store has, or may have, effects that it has seen.
+    pub(crate) has_seen: AtomicBool,
+    /// Whether it was taken over before its first load.
+    pub(crate) taken_over_early: AtomicBool,
     /// Whether its snapshot timer runs.
     pub(crate) snapshot_armed: AtomicBool,
     /// Whether its idle timer runs.
@@ -157,7 +162,9 @@ impl Entry {
             mean_turn: MeanTurn::default(),
             state_bytes: AtomicUsize::new(0),
             held_places: Held::default(),
-            pending_effects: AtomicU32::new(0),
+            pending_effects: Arc::default(),
+            has_seen: AtomicBool::new(false),
+            taken_over_early: AtomicBool::new(false),
             snapshot_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),
             ticks_armed: AtomicBool::new(false),

@@ -1,53 +1,82 @@
 //! Plan: the workflow that a response asks for: effects to send, and where the call goes on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{MAX_ROUTE, Planner};
 use crate::access::{Access, CallKind, Subject};
+use crate::activation::incarnation::Incarnation;
 use crate::actor::{ActorId, ActorRef};
-use crate::call::{Call, Completion, Placed, PlannedEffect, Task};
+use crate::call::{Call, Completion, Emitted, EmittedEffect, Placed, Task};
 use crate::error::Error;
+use crate::identity::Identity;
 use crate::invocation::{Invocation, Payload, Routing};
+use crate::outbox::pending::{MAX_EFFECT_BYTES, MAX_EFFECTS};
+use crate::outbox::record::Record;
+use crate::outbox::{EffectId, OutboxKey, OutboxRow};
 use crate::registry::entry::{CheckedOut, Entry};
 use crate::registry::known_host::KnownHost;
-use crate::retries::Retries;
-
-/// How long a side effect is tried again while the mailbox of its target is full.
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::state::Timestamp;
 
 /// Text of the error when a response cannot be carried out.
 pub(super) const NOT_KEPT: &str = "the action ran, its state was not kept";
 
 impl Planner {
+    /// Gives each effect its number and its row. They are no effects before the commit is durable.
+    ///
+    /// # Errors
+    /// When there are too many of them, or one is for a later time.
     pub(super) fn plan_effects(
         &self,
         actor: &CheckedOut,
         effects: Vec<Invocation>,
-    ) -> Result<Vec<PlannedEffect>, Error> {
-        let mut planned = Vec::with_capacity(effects.len());
+    ) -> Result<Option<Box<Emitted>>, Error> {
+        if effects.is_empty() {
+            return Ok(None);
+        }
+        let (count, now) = (effects.len(), self.clock.now());
+        let mut emitted = Vec::with_capacity(count.min(MAX_EFFECTS));
+        let mut bytes = 0;
         for mut invocation in effects {
-            let id = &actor.spec.id;
             if invocation.actor.system.is_empty() {
-                invocation.actor.system.clone_from(&id.system);
+                invocation.actor.system.clone_from(&actor.spec.id.system);
             }
-            if invocation.is_due_after(self.clock.now()) {
+            if invocation.is_due_after(now) {
                 let text = format!(
                     "scheduled side effects (here to {}) are not built yet; {NOT_KEPT}",
                     invocation.actor.name
                 );
                 return Err(Error::Unsupported(text));
             }
-            // An effect has no waiting caller, whatever its flag says.
-            invocation.asynchronous = true;
-            let Ok(permit) = self.sender.queue.try_reserve(invocation.bytes()) else {
-                let reason = "too many side effects wait to be sent, its state was not kept".into();
-                return Err(Error::Overloaded { reason, retry_after: Duration::from_secs(1) });
-            };
-            let retries = Retries::lasting(PATIENCE);
-            planned.push(PlannedEffect::new(invocation, actor.entry.clone(), retries, permit));
+            bytes += invocation.bytes();
+            if count > MAX_EFFECTS || bytes > MAX_EFFECT_BYTES {
+                return Err(Error::TooLarge(format!(
+                    "one response may have {MAX_EFFECTS} side effects of {MAX_EFFECT_BYTES} bytes together, this one has \
+                     {count}; {NOT_KEPT}"
+                )));
+            }
+            // An effect has no waiting caller, whatever its flag says, and the identity of the mesh.
+            (invocation.asynchronous, invocation.identity) = (true, Identity::default());
+            emitted.push(self.emitted(&actor.live.incarnation, invocation, now));
         }
-        Ok(planned)
+        let (source, incarnation) = (actor.entry.clone(), &actor.live.incarnation);
+        Ok(Some(Box::new(Emitted::new(source, incarnation, emitted))))
+    }
+
+    fn emitted(
+        &self,
+        incarnation: &Incarnation,
+        invocation: Invocation,
+        at: Timestamp,
+    ) -> EmittedEffect {
+        let (epoch, activation) = (incarnation.epoch, incarnation.number);
+        let number = self.effects.next_number();
+        let record = Record { at, dead: None, invocation };
+        let row = OutboxRow {
+            key: OutboxKey { epoch, place: number },
+            id: EffectId { epoch, activation, number },
+            record: record.encode(),
+        };
+        EmittedEffect { row, invocation: record.invocation, at }
     }
 
     /// Returns the actor to which a response routes its call; `None` when the response answers the call.
@@ -136,12 +165,9 @@ fn routed(from: &ActorId, call: Call, response: Payload, route: Route) -> Placed
 
 #[cfg(test)]
 mod tests {
-    use tidegate_pipeline::Bound;
-
     use super::*;
     use crate::actor::tests::definition;
-    use crate::effects::EffectsSender;
-    use crate::identity::{Identity, PeerAddress};
+    use crate::identity::PeerAddress;
     use crate::registry::directory::Directory;
     use crate::registry::entry::{Hosted, Source};
     use crate::reply::{Deadlines, Reply, Timing};
@@ -158,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_routed_call_keeps_its_identity_and_an_effect_has_that_of_the_mesh() {
+    async fn a_routed_call_keeps_its_identity() {
         let identity = Identity::of(PeerAddress::Ip([10, 0, 0, 7].into()));
         let invocation = Invocation { identity: identity.clone(), ..Invocation::default() };
         let call = Call {
@@ -174,6 +200,7 @@ mod tests {
             writes: true,
             route: Vec::new(),
             permit: None,
+            effect: None,
         };
         let (from, to) = (entry("joe"), entry("moe"));
         let route = Route {
@@ -188,10 +215,5 @@ mod tests {
         let Task::Call(call) = placed.task else { panic!("a call stays one") };
         assert_eq!(call.identity, identity);
         assert_eq!(call.caller, Some(ActorId::clone(&from.id())), "the caller is another matter");
-
-        let sender = EffectsSender::new(Bound { events: 1, bytes: 1 });
-        let permit = sender.queue.try_reserve(0).unwrap();
-        let effect = PlannedEffect::new(invocation, from, Retries::lasting(PATIENCE), permit);
-        assert_eq!(effect.invocation.identity, Identity::default());
     }
 }

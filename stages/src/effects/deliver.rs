@@ -1,0 +1,211 @@
+//! Deliver: brings one effect to its target until that has answered, or the effect is dead.
+//!
+//! The (source, target) stays taken meanwhile, so that the next effect comes after this one; no slot of the consumer does. A
+//! target that has a state recognises an effect that it has answered (see [`side_effects`](crate::side_effects)), so one
+//! delivery too many does no harm.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::{Ready, ready};
+use metrics::counter;
+use tidegate_pipeline::layer::Delays;
+use tidegate_pipeline::{Drain, KeyedEvent, Permit, Turn};
+use tokio::time::sleep;
+use tower::{Service, ServiceExt};
+use tracing::{debug, warn};
+
+use super::Effects;
+use super::source::{Delivered, Died, Source};
+use crate::actor::ActorRef;
+use crate::call::{Ack, EmittedEffect, Origin, Received, Request};
+use crate::caller::CallerService;
+use crate::error::Error;
+use crate::invocation::{EFFECT_ID, Invocation};
+use crate::metrics::EFFECTS_TOTAL;
+use crate::outbox::record::{Dead, Record};
+use crate::outbox::{EffectId, OutboxKey, OutboxRow};
+use crate::placement::Mailboxes;
+use crate::ports::Clock;
+use crate::state::Timestamp;
+
+/// Pauses between tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long an effect is tried.
+const LIFETIME: Duration = Duration::from_hours(24);
+
+/// From which actor to which.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Path {
+    source: ActorRef,
+    target: ActorRef,
+}
+
+/// What stays of its row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    pub(super) key: OutboxKey,
+    id: EffectId,
+    bytes: usize,
+}
+
+/// An effect in memory.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    path: Path,
+    pub(super) row: Row,
+    invocation: Invocation,
+    at: Timestamp,
+    source: Arc<Source>,
+    /// `None`: it was not queued.
+    effects: Option<Effects>,
+    _permit: Permit,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        effects: Effects,
+        source: Arc<Source>,
+        effect: EmittedEffect,
+        permit: Permit,
+    ) -> Self {
+        let EmittedEffect { row, invocation, at } = effect;
+        let target = ActorRef::new(&invocation.actor.system, &invocation.actor.name);
+        let path = Path { source: source.actor.clone(), target };
+        let row = Row { key: row.key, id: row.id, bytes: row.bytes() };
+        Self { path, row, invocation, at, source, effects: Some(effects), _permit: permit }
+    }
+
+    /// Drops it uncounted.
+    pub(super) fn forget(mut self) {
+        self.effects = None;
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(effects) = self.effects.take() {
+            effects.left(&self.source);
+        }
+    }
+}
+
+impl KeyedEvent for Delivery {
+    type Key = Path;
+
+    fn key(&self) -> &Path {
+        &self.path
+    }
+
+    fn class(&self) -> u32 {
+        0
+    }
+
+    type Handle = ();
+
+    fn handle(&self) {}
+}
+
+/// The service behind the queue of [`Effects`]. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Deliver {
+    pub(crate) effects: Effects,
+    pub(crate) caller: CallerService,
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Drain,
+}
+
+impl Deliver {
+    async fn deliver(&self, delivery: Delivery) {
+        let stop = &self.effects.0.stop;
+        let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
+        while !stop.is_cancelled() {
+            let Err(error) = self.attempt(&delivery).await else {
+                counter!(EFFECTS_TOTAL, "outcome" => "delivered").increment(1);
+                let Row { key, bytes, .. } = delivery.row;
+                return self.effects.answered(&delivery.source, Delivered { key, bytes });
+            };
+            let now = self.clock.now();
+            let age = Duration::from_micros(now.0.saturating_sub(delivery.at.0));
+            if is_final(&error) || age >= LIFETIME {
+                return self.die(&delivery, now, &error);
+            }
+            counter!(EFFECTS_TOTAL, "outcome" => "retried").increment(1);
+            let Path { source, target } = &delivery.path;
+            debug!(%source, %target, %error, "side effect not answered, it is delivered again");
+            tokio::select! {
+                () = sleep(delays.next_delay()) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Has its target called once. A target in this proxy ends every call that it admits.
+    async fn attempt(&self, delivery: &Delivery) -> Result<(), Error> {
+        let Delivery { path, row, source, .. } = delivery;
+        let mut invocation = delivery.invocation.clone();
+        let id = format!("{}/{}", path.source, row.id);
+        invocation.metadata.insert(EFFECT_ID.into(), id);
+        let request = Request { invocation, origin: Origin::Inside(path.source.clone()) };
+        let mut admitted = self.caller.clone().oneshot(request).await?;
+        let (ack, answered) = Ack::new();
+        let (source, id) = (source.name.clone(), row.id);
+        admitted.effect = Some(Box::new(Received { source, id, ack, failed: None }));
+        self.mailboxes.clone().oneshot(admitted).await?;
+        let dropped = || Error::Internal("the call was dropped on its way".into());
+        answered.await.unwrap_or_else(|_| Err(dropped()))
+    }
+
+    /// Makes it a dead letter, in the store too.
+    fn die(&self, delivery: &Delivery, at: Timestamp, error: &Error) {
+        counter!(EFFECTS_TOTAL, "outcome" => "dead").increment(1);
+        let Delivery { path: Path { source, target }, row, .. } = delivery;
+        warn!(%source, %target, id = %row.id, %error, "side effect not delivered: it is a dead letter");
+        let dead = Some(Dead { at, reason: error.to_string() });
+        let record = Record { at: delivery.at, dead, invocation: delivery.invocation.clone() };
+        let Row { key, id, bytes } = *row;
+        let row = OutboxRow { key, id, record: record.encode() };
+        self.effects.died(&delivery.source, Died { row, bytes });
+    }
+}
+
+/// Whether no later try can succeed.
+fn is_final(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::ActorNotFound { .. }
+            | Error::NotFound(_)
+            | Error::ActionNotFound { .. }
+            | Error::Invalid(_)
+            | Error::Forbidden(_)
+            | Error::NotAllowed(_)
+            | Error::TooLarge(_)
+            | Error::Unsupported(_)
+    )
+}
+
+impl Service<Turn<Delivery>> for Deliver {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Ready<Result<(), Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, turn: Turn<Delivery>) -> Self::Future {
+        let (delivery, hold) = turn.into_parts();
+        // Others need the slot: this may take as long as its target is away.
+        let (parked, stage) = (hold.park(), self.clone());
+        self.tasks.spawn(async move {
+            stage.deliver(delivery).await;
+            drop(parked);
+        });
+        ready(Ok(()))
+    }
+}

@@ -1,0 +1,100 @@
+//! Received: the turn that delivers an effect. That the effect is answered is written with what the turn changes, so it
+//! counts exactly once for a target that has a state (decision 18 f).
+
+use std::sync::atomic::Ordering;
+
+use tracing::warn;
+
+use super::{Plan, Planner};
+use crate::call::{Call, Committed, Completion, Received};
+use crate::error::Error;
+use crate::invocation::{ActorInvocationResponse, Payload};
+use crate::outbox::{EffectRows, Seen};
+use crate::ports::{HostError, StoreError};
+use crate::registry::entry::CheckedOut;
+
+impl Planner {
+    /// Applies the response to an effect. Without one, the effect was answered before, or its answer is useless.
+    ///
+    /// # Errors
+    /// The call and why the effect is not answered; the actor is as it was.
+    pub(super) fn plan_received(
+        &self,
+        actor: &mut CheckedOut,
+        mut call: Box<Call>,
+        response: Option<ActorInvocationResponse>,
+    ) -> Result<Plan, (Box<Call>, Error)> {
+        let Some(mut effect) = call.effect.take() else {
+            return Err((call, Error::Internal("the call delivers no effect".into())));
+        };
+        let is_repeated = actor.live.has_seen(&effect.source, effect.id);
+        let mut plan = if is_repeated {
+            answered(*call, None)
+        } else {
+            match self.plan_answer(actor, call, response, effect.failed.take()) {
+                Ok(plan) => plan,
+                Err((mut call, error)) => {
+                    call.effect = Some(effect);
+                    return Err((call, error));
+                }
+            }
+        };
+        let Received { source, id, ack, failed: _ } = *effect;
+        plan.rest.ack = Some(ack);
+        if actor.spec.hosted.definition.stateful && !is_repeated {
+            let seen = Seen { source, id };
+            actor.live.see(seen.clone());
+            actor.entry.has_seen.store(true, Ordering::Relaxed);
+            let rows = EffectRows { seen: vec![seen], ..EffectRows::default() };
+            plan.save = Some(self.save_with(actor, plan.save, rows));
+        }
+        Ok(plan)
+    }
+
+    /// Applies the response, or notes that there is nothing to apply.
+    fn plan_answer(
+        &self,
+        actor: &mut CheckedOut,
+        call: Box<Call>,
+        response: Option<ActorInvocationResponse>,
+        failed: Option<Error>,
+    ) -> Result<Plan, (Box<Call>, Error)> {
+        let outcome = match (response, failed) {
+            (Some(response), _) => self.plan_call(actor, call, response),
+            (None, Some(error)) if actor.live.incarnation.is_abandoned() => {
+                let lost = StoreError::Unavailable(error.to_string());
+                Err((call, Error::Store(lost)))
+            }
+            (None, Some(error)) => Err((call, error)),
+            (None, None) => Err((call, Error::Internal("the effect has no answer".into()))),
+        };
+        let (call, error) = match outcome {
+            Ok(plan) => return Ok(plan),
+            Err(failed) => failed,
+        };
+        if !is_answer(&error) {
+            return Err((call, error));
+        }
+        warn!(actor = %actor.entry.actor, action = call.action, %error, "the answer to a side effect changes nothing");
+        Ok(answered(*call, Some(error)))
+    }
+}
+
+/// How a turn ends that changes nothing.
+fn answered(call: Call, error: Option<Error>) -> Plan {
+    let answer = error.map_or(Ok(Payload::Unset), Err);
+    let completion = Completion::Reply(call.reply, answer, call.permit);
+    Plan { save: None, rest: Committed::of(completion) }
+}
+
+/// Whether an error is the answer to an effect: there was a complete response, and trying again would not change it.
+fn is_answer(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Host(HostError::Garbled { .. })
+            | Error::TooLarge(_)
+            | Error::BadRoute(_)
+            | Error::NotAllowed(_)
+            | Error::Unsupported(_)
+    )
+}

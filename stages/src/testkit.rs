@@ -3,4 +3,5 @@
 
 pub mod clock;
 pub mod faulty;
+pub mod recognition;
 pub mod conformance;

@@ -12,5 +12,6 @@ mod cassandra;
 
 mod clock;
 mod crash;
+mod effects;
 mod outage;
 mod secure;

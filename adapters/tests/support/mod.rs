@@ -12,6 +12,7 @@ pub(crate) mod namespace;
 pub(crate) mod proxy;
 pub(crate) mod scene;
 pub(crate) mod tool;
+pub(crate) mod workflow;
 
 /// Messages of the protocol, under short names.
 pub(crate) mod proto {

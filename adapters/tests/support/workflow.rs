@@ -37,7 +37,7 @@ const SOURCES: [&str; 4] = ["source-0", "source-1", "source-2", "source-3"];
 /// Callers of each source.
 const CALLERS: usize = 2;
 /// How long everything may take to be delivered at the end.
-const DELIVERY_LIMIT: Duration = Duration::from_secs(120);
+const DELIVERY_LIMIT: Duration = Duration::from_mins(2);
 /// The key of an effect's number.
 const EFFECT_ID: &str = "tidegate-effect-id";
 

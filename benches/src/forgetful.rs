@@ -6,10 +6,12 @@ use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use tidegate_stages::actor::ActorId;
+use tidegate_stages::due::{DueEntry, DueKey};
 use tidegate_stages::history::{Interval, Keep, Page};
 use tidegate_stages::outbox::{OutboxKey, OutboxRow, Seen};
 use tidegate_stages::ports::{
-    Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError, TakenOver,
+    DueStore, Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError,
+    TakenOver,
 };
 use tidegate_stages::state::{Head, Revision, Timestamp};
 
@@ -21,6 +23,20 @@ type Answer<T> = BoxFuture<'static, Result<T, StoreError>>;
 
 fn answer<T: Send + 'static>(value: T) -> Answer<T> {
     ready(Ok(value)).boxed()
+}
+
+impl DueStore for Forgetful {
+    fn put_due(&self, _: Vec<DueEntry>) -> Answer<()> {
+        answer(())
+    }
+
+    fn due(&self, _: Option<&DueKey>, _: usize) -> Answer<Page<DueEntry>> {
+        answer(Page::EMPTY)
+    }
+
+    fn remove_due(&self, _: Vec<DueKey>) -> Answer<()> {
+        answer(())
+    }
 }
 
 impl StateStore for Forgetful {

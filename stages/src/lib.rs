@@ -8,6 +8,7 @@ pub mod identity;
 pub mod invocation;
 pub mod state;
 pub mod outbox;
+pub mod due;
 pub mod history;
 pub mod blocked_on;
 mod signal;

@@ -1,6 +1,7 @@
 //! Memory: a store and registry without a disk; the simplest implementation that passes the conformance suite.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -10,10 +11,12 @@ use futures_util::stream::{self, BoxStream};
 use parking_lot::Mutex;
 
 use crate::actor::ActorId;
+use crate::due::{DueEntry, DueKey};
 use crate::history::{Interval, Keep, Page};
 use crate::outbox::{EffectId, EffectRows, EffectSource, OutboxKey, OutboxRow, Seen};
 use crate::ports::{
-    Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError, TakenOver,
+    DueStore, Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError,
+    TakenOver,
 };
 use crate::state::{Head, Revision, Timestamp};
 
@@ -26,6 +29,7 @@ struct Content {
     actors: BTreeMap<ActorId, Kept>,
     rows: BTreeMap<ActorId, Rows>,
     registry: BTreeMap<(String, String), Registered>,
+    due: BTreeMap<DueKey, DueEntry>,
     epoch: u64,
 }
 
@@ -236,6 +240,33 @@ impl StateStore for MemoryStore {
         let mut content = self.0.lock();
         content.epoch = content.epoch.max(floor) + 1;
         done(Ok(content.epoch))
+    }
+}
+
+impl DueStore for MemoryStore {
+    fn put_due(&self, entries: Vec<DueEntry>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let entries = entries.into_iter().map(|entry| (entry.key.clone(), entry));
+        self.0.lock().due.extend(entries);
+        done(Ok(()))
+    }
+
+    fn due(
+        &self,
+        after: Option<&DueKey>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<DueEntry>, StoreError>> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let content = self.0.lock();
+        let all = content.due.range::<DueKey, _>((after, Bound::Unbounded));
+        done(Ok(page(all.map(|(_, entry)| entry.clone()), limit).fitting(DueEntry::bytes)))
+    }
+
+    fn remove_due(&self, keys: Vec<DueKey>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let mut content = self.0.lock();
+        for key in keys {
+            content.due.remove(&key);
+        }
+        done(Ok(()))
     }
 }
 

@@ -11,6 +11,7 @@ mod bucket;
 mod concerns;
 mod connect;
 mod database;
+mod due;
 mod effects;
 mod entries;
 mod error;

@@ -11,6 +11,7 @@
 mod backup;
 mod committer;
 mod damage;
+mod due;
 mod engine;
 mod error;
 mod examine;

@@ -205,6 +205,16 @@ pub(super) fn decode_row(
     Ok(OutboxRow { key, id, record: open(row.record, row.seal, vault)? })
 }
 
+pub(super) fn encode_due(record: Bytes, vault: &Vault) -> Vec<u8> {
+    let (record, seal) = seal(record, vault);
+    encode(&stored::Due { record, seal })
+}
+
+pub(super) fn decode_due(bytes: &[u8], vault: &Vault) -> Result<Bytes, RecordError> {
+    let due: stored::Due = decode(bytes)?;
+    open(due.record, due.seal, vault)
+}
+
 pub(super) fn encode_effect_id(id: EffectId) -> Vec<u8> {
     encode(&id_out(id))
 }

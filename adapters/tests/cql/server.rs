@@ -25,8 +25,17 @@ pub(crate) fn address() -> String {
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The tables that a store writes. The others have no rows yet.
-const WRITTEN: [&str; 7] =
-    ["meta", "heads", "revisions", "actors", "pending", "registrations", "visible"];
+const WRITTEN: [&str; 9] = [
+    "meta",
+    "heads",
+    "revisions",
+    "actors",
+    "pending",
+    "registrations",
+    "visible",
+    "due",
+    "due_minutes",
+];
 
 /// An empty keyspace, for one test at a time.
 #[derive(Debug)]

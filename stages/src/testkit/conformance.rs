@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::ports::{Registry, StateStore};
 
+pub mod due;
 pub mod effects;
 pub mod epochs;
 pub mod faults;
@@ -78,6 +79,14 @@ macro_rules! store_conformance {
             deleting_takes_every_parent_of_the_name,
             rows_are_there_after_reopening,
             every_save_has_one_outcome_and_an_actors_come_in_order);
+        $crate::store_conformance!(@each $open; due:
+            due_work_is_read_in_the_order_of_its_times,
+            due_work_of_one_time_is_all_there_page_by_page,
+            due_work_with_the_same_key_is_one_entry,
+            removed_due_work_is_gone,
+            names_of_due_work_never_mix,
+            large_due_work_comes_in_pages,
+            due_work_is_there_after_reopening);
         $crate::store_conformance!(@each $open; faults:
             a_lost_write_leaves_what_was_there,
             a_late_write_keeps_its_place,

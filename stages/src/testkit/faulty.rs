@@ -14,9 +14,10 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::actor::ActorId;
+use crate::due::{DueEntry, DueKey};
 use crate::history::{Interval, Keep, Page};
 use crate::outbox::{OutboxKey, OutboxRow, Seen};
-use crate::ports::{Outcome, Save, StateStore, StoreError, TakenOver};
+use crate::ports::{DueStore, Outcome, Save, StateStore, StoreError, TakenOver};
 use crate::state::{Head, Revision, Timestamp};
 
 /// How a save fails.
@@ -209,6 +210,33 @@ fn run(below: &Arc<dyn StateStore>, mut batch: Vec<Save>, fault: Option<SaveFaul
     }
     let written = below.save_all(batch);
     written.map(move |_written| answers).flatten_stream().boxed()
+}
+
+impl DueStore for FaultyStore {
+    fn put_due(&self, entries: Vec<DueEntry>) -> BoxFuture<'static, Result<(), StoreError>> {
+        if let Some(error) = self.script.lock().refusing_saves.clone() {
+            return ready(Err(error)).boxed();
+        }
+        self.below.put_due(entries)
+    }
+
+    fn due(
+        &self,
+        after: Option<&DueKey>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<DueEntry>, StoreError>> {
+        if let Some(error) = self.script.lock().refusing.clone() {
+            return ready(Err(error)).boxed();
+        }
+        self.below.due(after, limit)
+    }
+
+    fn remove_due(&self, keys: Vec<DueKey>) -> BoxFuture<'static, Result<(), StoreError>> {
+        if let Some(error) = self.script.lock().refusing_saves.clone() {
+            return ready(Err(error)).boxed();
+        }
+        self.below.remove_due(keys)
+    }
 }
 
 impl StateStore for FaultyStore {

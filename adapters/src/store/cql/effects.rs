@@ -220,7 +220,7 @@ pub(super) fn source(source: &EffectSource) -> Result<Source, StoreError> {
     Ok((kind, source.system.clone(), source.name.clone()))
 }
 
-fn effect_source((kind, system, name): Source) -> Result<EffectSource, StoreError> {
+pub(super) fn effect_source((kind, system, name): Source) -> Result<EffectSource, StoreError> {
     let kind = match kind {
         0 => SourceKind::Actor,
         1 => SourceKind::Due,

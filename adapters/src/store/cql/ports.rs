@@ -48,7 +48,7 @@ impl CqlStore {
         }
     }
 
-    fn read<T, F>(
+    pub(super) fn read<T, F>(
         &self,
         read: impl FnOnce(Arc<Shared>) -> F + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>>

@@ -88,6 +88,11 @@ statements! {
     seen = concat!("SELECT epoch, seen", of_actor!(" AND kind = 6")),
     pending_after = "SELECT system, actor, parent FROM {ks}.pending \
         WHERE shard = ? AND (system, actor, parent) > (?, ?, ?) LIMIT ?",
+    due_days = "SELECT DISTINCT day FROM {ks}.due_minutes",
+    minutes_after = "SELECT minute, shard FROM {ks}.due_minutes \
+        WHERE day = ? AND (minute, shard) > (?, ?) LIMIT ?",
+    due_after = "SELECT at, id, record, sealed FROM {ks}.due \
+        WHERE minute = ? AND shard = ? AND (at, id) > (?, ?) LIMIT ?",
     bucket_at = concat!(
         bucket_columns!(),
         of_actor!(
@@ -175,6 +180,11 @@ statements! {
     put_pending = "INSERT INTO {ks}.pending (shard, system, actor, parent, epoch) VALUES (?, ?, ?, ?, ?)",
     drop_pending = "DELETE FROM {ks}.pending \
         WHERE shard = ? AND system = ? AND actor = ? AND parent = ? AND epoch <= ?",
+    put_minute = "INSERT INTO {ks}.due_minutes (day, minute, shard) VALUES (?, ?, ?)",
+    drop_minute = "DELETE FROM {ks}.due_minutes WHERE day = ? AND minute = ? AND shard = ?",
+    put_due = "INSERT INTO {ks}.due (minute, shard, at, id, record, sealed) VALUES (?, ?, ?, ?, ?, ?)",
+    drop_due = "DELETE FROM {ks}.due WHERE minute = ? AND shard = ? AND at = ? AND id = ?",
+    drop_due_partition = "DELETE FROM {ks}.due WHERE minute = ? AND shard = ?",
     put_registration = "INSERT INTO {ks}.registrations (shard, system, name, epoch, change, record) \
         VALUES (?, ?, ?, ?, ?, ?)",
     drop_registration = "DELETE FROM {ks}.registrations \

@@ -12,6 +12,7 @@
 //! revisions        one partition per bucket of an actor's history, by time, then number
 //! actors           one partition per shard of a system: which actors there are
 //! pending          which actors may have rows in their outbox, over 16 partitions
+//! due, due_minutes calls to be made later, a partition per minute and shard; which partitions there are
 //! registrations    what is registered, by name and change, over 64 partitions
 //! visible          the last change of each epoch that counts: the row that flips
 //! meta             version of the schema, newest epoch, clock, notes

@@ -6,8 +6,10 @@
 //! engine's 65,535.
 
 use tidegate_stages::actor::{ActorId, MAX_NAME_BYTES};
+use tidegate_stages::due::DueKey;
 use tidegate_stages::outbox::{EffectSource, OutboxKey, SourceKind};
 use tidegate_stages::ports::StoreError;
+use tidegate_stages::state::Timestamp;
 
 /// Prefix of a head in `current`.
 pub(super) const HEAD: u8 = b'h';
@@ -19,6 +21,8 @@ pub(super) const PURGE: u8 = b'p';
 pub(super) const OUTBOX: u8 = b'o';
 /// Prefix in `current` of the newest effect that an actor has seen of a source.
 const SEEN: u8 = b's';
+/// Prefix of an entry of the table of due work in `current`.
+pub(super) const DUE: u8 = b'w';
 /// Key of the newest claimed epoch, in `current`.
 pub(super) const EPOCH: &[u8] = b"m/epoch";
 /// Prefix of notes in `current`.
@@ -129,6 +133,20 @@ pub(super) fn parse_source(key: &[u8], seen: &[u8]) -> Option<EffectSource> {
     let (system, name) = (part(&mut rest)?.into(), part(&mut rest)?.into());
     let kind = SourceKind::of_number(*kind).filter(|_| rest.is_empty())?;
     Some(EffectSource { kind, system, name })
+}
+
+/// Returns the key of an entry of the table of due work. Keys follow the order of their times.
+pub(super) fn due(key: &DueKey) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![DUE];
+    bytes.extend_from_slice(&key.at.0.to_be_bytes());
+    source(bytes, &key.source)
+}
+
+/// Parses the key of an entry of the table of due work.
+pub(super) fn parse_due(key: &[u8]) -> Option<DueKey> {
+    let (at, _) = key.get(1..)?.split_first_chunk()?;
+    let source = parse_source(key, key.get(..1 + size_of::<u64>())?)?;
+    Some(DueKey { at: Timestamp(u64::from_be_bytes(*at)), source: source.into() })
 }
 
 /// Returns the common prefix of an actor's keys in `history`.

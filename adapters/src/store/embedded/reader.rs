@@ -15,12 +15,12 @@ use super::engine::Engine;
 use super::keys;
 use crate::store::records::{self, DecodeDefinition, RecordError};
 
-fn malformed(engine: &Engine, what: &str, error: &str) -> Damage {
+pub(super) fn malformed(engine: &Engine, what: &str, error: &str) -> Damage {
     Damage::new(engine.dir(), format!("{what} cannot be decoded: {error}"))
 }
 
 /// As [`malformed`], but keeps a sealed value apart.
-fn unreadable(engine: &Engine, what: &str, error: RecordError) -> ReadError {
+pub(super) fn unreadable(engine: &Engine, what: &str, error: RecordError) -> ReadError {
     match error {
         RecordError::Malformed(text) => malformed(engine, what, &text).into(),
         RecordError::Sealed(error) => ReadError::Sealed(format!("{what}: {error}")),

@@ -210,6 +210,23 @@ impl Definition {
             || self.timers.iter().any(|timer| timer.action == action)
     }
 
+    /// The topics that it binds, each once, with the action that runs on a delivery. Of several bindings of one topic the
+    /// first one counts.
+    pub fn bindings(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.channels.as_deref().unwrap_or_default();
+        let is_first = move |(place, bound): &(usize, &Channel)| {
+            !all.iter().take(*place).any(|earlier| earlier.topic == bound.topic)
+        };
+        let bound = all.iter().enumerate().filter(is_first);
+        bound.map(|(_, bound)| (bound.topic.as_str(), bound.action.as_str()))
+    }
+
+    /// The action that runs when a message of this topic is delivered; `None` when the topic is not bound.
+    pub fn action_on(&self, topic: &str) -> Option<&str> {
+        let mut all = self.channels.iter().flatten();
+        all.find(|bound| bound.topic == topic).map(|bound| bound.action.as_str())
+    }
+
     /// Whether the proxy itself runs this action: one of [`DEFAULT_ACTIONS`], none of which is registered.
     pub fn is_default_action(&self, action: &str) -> bool {
         DEFAULT_ACTIONS.contains(&action)

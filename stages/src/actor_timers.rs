@@ -191,7 +191,7 @@ impl TickTask {
         // Where calls wait for a free place, a tick does not.
         let reserved = self.mailboxes.reserve(invocation.bytes(), &timing, &entry).now_or_never();
         let permit = Some(reserved?.ok()?);
-        let admitted = Admitted { entry, invocation, timing, permit };
+        let admitted = Admitted { entry, invocation, timing, permit, effect: None, delivery: None };
         let placed = self.mailboxes.clone().call(admitted).into_inner();
         placed.is_ok().then_some(running)
     }

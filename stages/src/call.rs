@@ -6,12 +6,14 @@
 //! ```
 //! A stage takes one of these and returns the next, or a [`Failed`], which carries the turn back.
 
+mod broadcast;
 mod completion;
 mod effect;
 mod failed;
 mod placed;
 mod plan;
 
+pub(crate) use broadcast::{BroadcastBound, Delivery, Message, PlannedBroadcast};
 pub(crate) use completion::{Committed, Completion};
 pub(crate) use effect::{Ack, Emitted, EmittedEffect, Received};
 pub(crate) use failed::{Failed, StageResult};
@@ -66,10 +68,13 @@ pub(crate) struct Admitted {
     pub(crate) invocation: Invocation,
     /// Began before the call waited for capacity.
     pub(crate) timing: Timing,
-    /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains.
+    /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains, and for
+    /// deliveries of broadcasts.
     pub(crate) permit: Option<Permit>,
     /// The effect that it delivers.
     pub(crate) effect: Option<Box<Received>>,
+    /// What it counts for as a delivery of a broadcast.
+    pub(crate) delivery: Option<Box<Delivery>>,
 }
 
 /// A turn whose actor is in memory and checked out.

@@ -1,6 +1,7 @@
-//! Egress: sends what a committed turn leaves: the reply or the routed call, then the side effects (decision 18).
+//! Egress: sends what a committed turn leaves: the reply or the routed call, then the side effects, then the broadcast (decision 18).
 
 use crate::call::{Committed, Completion};
+use crate::channels::Channels;
 use crate::effects::Effects;
 use crate::placement::Mailboxes;
 
@@ -9,12 +10,13 @@ use crate::placement::Mailboxes;
 pub(crate) struct Egress {
     pub(crate) mailboxes: Mailboxes,
     pub(crate) effects: Effects,
+    pub(crate) channels: Channels,
 }
 
 impl Egress {
     /// Sends everything, in order.
     pub(crate) fn complete(&self, committed: Committed) {
-        let Committed { completion, emitted, ack } = committed;
+        let Committed { completion, emitted, ack, broadcast } = committed;
         match completion {
             Completion::Reply(reply, answer, _permit) => reply.send(answer),
             Completion::State(reply, state, _permit) => reply.send(Ok(state)),
@@ -28,6 +30,9 @@ impl Egress {
         }
         if let Some(emitted) = emitted {
             self.effects.send(*emitted);
+        }
+        if let Some(broadcast) = broadcast {
+            self.channels.send(*broadcast);
         }
     }
 }

@@ -155,6 +155,15 @@ pub struct ActorInvocationResponse {
     pub checkpoint: bool,
 }
 
+/// What a broadcast came to: in how many mailboxes of subscribers it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Subscribers in whose mailboxes it is.
+    pub subscribers: u64,
+    /// Subscribers that were left out: they have too many deliveries waiting, or do not have the action.
+    pub dropped: u64,
+}
+
 /// What the proxy does after an action.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Workflow {

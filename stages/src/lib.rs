@@ -46,6 +46,7 @@ mod checkpoint;
 mod egress;
 // Beside the path.
 mod effects;
+mod channels;
 mod maintenance;
 mod eviction;
 mod timer;

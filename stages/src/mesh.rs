@@ -1,5 +1,6 @@
 //! Mesh: the running proxy as an ingress calls it: invoke, spawn, register, state, history, control.
 
+mod channels;
 mod control;
 mod history;
 
@@ -14,6 +15,7 @@ use crate::access::{Access, CallKind, CurrentPolicies, Subject};
 use crate::call::{Origin, Request, Task};
 pub use crate::caller::Announced;
 use crate::caller::{Announce, CallerService};
+use crate::channels::Channels;
 use crate::checkpoint::CheckpointQueue;
 use crate::effects::Effects;
 use crate::error::Error;
@@ -37,6 +39,7 @@ pub struct Mesh {
     pub(crate) registrar: Registrar,
     pub(crate) directory: Arc<Directory>,
     pub(crate) effects: Effects,
+    pub(crate) channels: Channels,
     pub(crate) checkpoint: CheckpointQueue,
     pub(crate) growth: Growth,
     pub(crate) tasks: Drain,

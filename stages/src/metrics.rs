@@ -38,6 +38,10 @@ pub const REVISIONS_APPENDED_BYTES_TOTAL: &str = "tidegate_revisions_appended_by
 pub const REVISIONS_DROPPED_TOTAL: &str = "tidegate_revisions_dropped_total";
 /// Side effects, by outcome.
 pub const EFFECTS_TOTAL: &str = "tidegate_effects_total";
+/// Broadcasts, by outcome.
+pub const BROADCASTS_TOTAL: &str = "tidegate_broadcasts_total";
+/// Deliveries of broadcasts to subscribers, by outcome.
+pub const DELIVERIES_TOTAL: &str = "tidegate_broadcast_deliveries_total";
 
 /// Durations of invocations, from admission to reply.
 #[derive(Debug, Clone)]

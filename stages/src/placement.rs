@@ -107,7 +107,7 @@ impl Mailboxes {
 
     /// Queues a call. Returns the reply to wait for; `None` for an asynchronous call.
     fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
-        let Admitted { entry, invocation, timing, permit, effect } = admitted;
+        let Admitted { entry, invocation, timing, permit, effect, delivery } = admitted;
         self.check_location(&entry.actor)?;
         let (reply, waiting) = if invocation.is_awaited() {
             let (reply, waiting) = Reply::new(&timing);
@@ -131,6 +131,7 @@ impl Mailboxes {
             route: Vec::new(),
             permit,
             effect,
+            _delivery: delivery,
         };
         let is_exempt = call.permit.is_none();
         let retries = call.retries();

@@ -5,6 +5,7 @@ pub(crate) mod known_host;
 pub(crate) mod reachability;
 pub(crate) mod live_set;
 mod kept_keys;
+pub(crate) mod subscribers;
 pub(crate) mod directory;
 mod plan;
 pub(crate) mod capacity;

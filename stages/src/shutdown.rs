@@ -48,6 +48,7 @@ impl Mesh {
         self.stop_timers.cancel();
         self.mailboxes.queue.end();
         self.effects.end();
+        self.channels.queue.end();
         self.checkpoint.producer().close();
         self.registrar.changes.producer().close();
         self.growth.end();
@@ -55,13 +56,15 @@ impl Mesh {
         finished == Ok(true) && drained.finished
     }
 
-    /// Waits until no call and no delivery of an effect is left.
+    /// Waits until no call, no delivery of an effect and no broadcast is left.
     async fn finish_calls(&self) {
         while !self.is_quiet() {
             self.mailboxes.queue.idle().await;
             self.mailboxes.queue.unused().await;
             self.effects.queue().idle().await;
             self.effects.queue().unused().await;
+            self.channels.queue.idle().await;
+            self.channels.queue.unused().await;
         }
     }
 
@@ -71,6 +74,8 @@ impl Mesh {
             && self.mailboxes.queue.admitted() == 0
             && self.effects.queue().is_idle()
             && self.effects.queue().admitted() == 0
+            && self.channels.queue.is_idle()
+            && self.channels.queue.admitted() == 0
     }
 
     /// Takes every actor out of memory. Returns the errors of those that could not leave.

@@ -4,6 +4,7 @@
 //! In [`Invoked`], out [`Planned`]; the actor is checked in. Everything that can be refused is refused before the state
 //! changes: a response that cannot be carried out leaves the actor as it was.
 
+mod broadcast;
 mod plan;
 mod received;
 
@@ -18,6 +19,7 @@ use crate::access::CurrentPolicies;
 use crate::call::{
     Activated, Call, Committed, Completion, Failed, Invoked, Planned, Question, StageResult, Task,
 };
+use crate::channels::Channels;
 use crate::effects::Effects;
 use crate::error::Error;
 use crate::invocation::{ActorInvocationResponse, Workflow};
@@ -28,7 +30,7 @@ use crate::registry::entry::CheckedOut;
 use crate::rules::{ChangeRules, Durability, Revisions};
 use crate::state::{Checkpoint, Revision, Status};
 use crate::timer::Timers;
-use plan::{NOT_KEPT, completion};
+use plan::completion;
 
 /// Longest chain of pipes and forwards (decision 10).
 pub(crate) const MAX_ROUTE: usize = 32;
@@ -44,6 +46,7 @@ pub(crate) struct Planner {
     pub(crate) directory: Arc<Directory>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) effects: Effects,
+    pub(crate) channels: Channels,
     pub(crate) policies: CurrentPolicies,
     pub(crate) timers: Timers,
 }
@@ -124,13 +127,10 @@ impl Planner {
         }
         let ActorInvocationResponse { state, tags, payload, workflow, checkpoint } = response;
         let Workflow { effects, broadcast, routing } = workflow;
-        if let Some(broadcast) = broadcast {
-            let text = format!(
-                "broadcasting (here to channel {:?}) is not built yet; {NOT_KEPT}",
-                broadcast.channel
-            );
-            return Err((call, Error::Unsupported(text)));
-        }
+        let broadcast = match self.plan_broadcast(actor, &call, broadcast) {
+            Ok(broadcast) => broadcast,
+            Err(error) => return Err((call, error)),
+        };
         let route = match self.route(actor, &call, routing) {
             Ok(route) => route,
             Err(error) => return Err((call, error)),
@@ -150,7 +150,7 @@ impl Planner {
             save = Some(self.save_with(actor, save, rows));
         }
         let completion = completion(actor, call, payload, route);
-        Ok(Plan { save, rest: Committed { completion, emitted, ack: None } })
+        Ok(Plan { save, rest: Committed { completion, emitted, ack: None, broadcast } })
     }
 
     /// Applies the response of an init action: state and tags only.

@@ -4,10 +4,10 @@
 //! caller ─▶ placement ══▶ lookup ─▶ invoke ─▶ side effects ══▶ checkpoint ─▶ reply | next actor
 //!           (keyed producer:  one turn per slot                (batch        └▶ effects (keyed producer, consumer)
 //!            a mailbox         of the workers)                  consumer)     └▶ retention (producers, consumer)
-//!            per actor)
+//!            per actor)                                                       └▶ broadcasts (keyed producer, consumer)
 //! ```
 //! Demand crosses the double arrows: from mailboxes to workers (concurrency), from workers to the checkpoint
-//! (batching), from durable commits to effects and to retention (isolation).
+//! (batching), from durable commits to effects, broadcasts and retention (isolation).
 
 mod settings;
 
@@ -35,6 +35,7 @@ use crate::caller::{
     Admit, Allow, Announce, CallerService, Check, counted_per_system, per_definition, per_identity,
     per_peer, per_system,
 };
+use crate::channels::{Channels, FanOut};
 use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
 use crate::effects::{Deliver, Effects, Feeder, Remover};
@@ -75,6 +76,9 @@ const WRITE_BYTES: usize = 1 << 20;
 /// Effects under way at the same time.
 const EFFECTS_IN_FLIGHT: usize = 256;
 
+/// Topics whose broadcasts are fanned out at the same time.
+const TOPICS_AT_ONCE: usize = 64;
+
 /// Opens a mesh: claims an epoch, takes over what was registered, starts the stages.
 ///
 /// # Errors
@@ -94,8 +98,13 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let gate = CheckpointGate { places: places.clone(), durability: rules.durability };
     let mailboxes = Mailboxes::new(settings.mailboxes(gate), placement.clone(), settings.deadlines);
     let effects = Effects::new(settings.effects, epoch);
-    let egress = Egress { mailboxes: mailboxes.clone(), effects: effects.clone() };
-    let queue = CheckpointQueue::new(places, egress);
+    let channels = Channels::new(settings.broadcasts);
+    let egress = Egress {
+        mailboxes: mailboxes.clone(),
+        effects: effects.clone(),
+        channels: channels.clone(),
+    };
+    let queue = CheckpointQueue::new(places, egress.clone());
     let live = LiveBounds { actors: settings.max_live, bytes: settings.max_live_bytes };
     let eviction = Eviction::new(directory.clone(), live);
     let (timers, of_time) = timers(&mailboxes, &directory, &clock, eviction);
@@ -134,14 +143,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         settings.deadlines.host,
         rules.max_pending_effects,
     ));
-    let side_effects = SideEffects(Arc::new(Planner {
-        rules,
-        directory: directory.clone(),
-        clock: clock.clone(),
-        effects: effects.clone(),
-        policies: settings.policies.clone(),
-        timers: timers.clone(),
-    }));
+    let side_effects = side_effects(&settings, &directory, &clock, &egress, &timers);
     let submit = Submit { queue: queue.clone(), durability: rules.durability, timers };
     let maintenance = Maintenance(Arc::new(MaintenanceInner {
         lookup: lookup.clone(),
@@ -163,6 +165,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(&effects, &caller, &mailboxes, &directory, (&store, &clock), &tasks)?;
+    start_broadcasts(&channels, &directory, &mailboxes, &tasks)?;
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
@@ -172,6 +175,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         registrar,
         directory,
         effects,
+        channels,
         checkpoint: queue,
         growth,
         tasks,
@@ -180,6 +184,25 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         history_reader: HistoryReader::new(store, clock),
         policies: settings.policies,
     })
+}
+
+/// Side effects, with what a response may ask for.
+fn side_effects(
+    settings: &Settings,
+    directory: &Arc<Directory>,
+    clock: &Arc<dyn Clock>,
+    egress: &Egress,
+    timers: &Timers,
+) -> SideEffects {
+    SideEffects(Arc::new(Planner {
+        rules: settings.rules,
+        directory: directory.clone(),
+        clock: clock.clone(),
+        effects: egress.effects.clone(),
+        channels: egress.channels.clone(),
+        policies: settings.policies.clone(),
+        timers: timers.clone(),
+    }))
 }
 
 /// What is known of hosts that are away, and how long their calls wait for them.
@@ -351,6 +374,25 @@ fn start_effects(
     let (store, directory) = (store.clone(), directory.clone());
     let feeder = Feeder { effects, store, directory, mailboxes, tasks: tasks.clone() };
     tasks.supervise("outbox_feeder", feeder.run());
+    Ok(())
+}
+
+/// Broadcasts: what a committed turn, or a client, sends to a topic. One at a time per topic, in order.
+fn start_broadcasts(
+    channels: &Channels,
+    directory: &Arc<Directory>,
+    mailboxes: &Mailboxes,
+    tasks: &Drain,
+) -> Result<(), Error> {
+    let options = ConsumerOptions { name: "broadcasts", concurrency: TOPICS_AT_ONCE };
+    let fan_out = FanOut {
+        directory: directory.clone(),
+        mailboxes: mailboxes.clone(),
+        bound: channels.bound.clone(),
+    };
+    Consumer::spawn(options, timed("broadcasts").service(fan_out), tasks)
+        .subscribe(&channels.queue, each_slot(TOPICS_AT_ONCE))
+        .map_err(unsubscribed)?;
     Ok(())
 }
 

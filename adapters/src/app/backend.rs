@@ -110,6 +110,10 @@ fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
             events: usize_of(bounds.effects_events),
             bytes: usize_of(bounds.effects_bytes),
         },
+        broadcasts: Bound {
+            events: usize_of(bounds.broadcast_events),
+            bytes: usize_of(bounds.broadcast_bytes),
+        },
         commits_in_flight: match &settings.database {
             // A store over a network completes each write independently.
             Database::Scylla(_) => CQL_COMMITS,

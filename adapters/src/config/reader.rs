@@ -184,6 +184,8 @@ impl Reader<'_> {
             checkpoint_bytes,
             effects_events: self.count("TIDEGATE_EFFECTS_EVENTS"),
             effects_bytes: self.bytes("TIDEGATE_EFFECTS_BYTES"),
+            broadcast_events: self.count("TIDEGATE_BROADCAST_EVENTS"),
+            broadcast_bytes: self.bytes("TIDEGATE_BROADCAST_BYTES"),
             store_bytes: self.bytes("TIDEGATE_STORE_BYTES"),
         })
     }

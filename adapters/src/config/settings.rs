@@ -140,6 +140,10 @@ pub struct Bounds {
     pub effects_events: u64,
     /// Their bytes.
     pub effects_bytes: u64,
+    /// Broadcasts on their way, and as many deliveries.
+    pub broadcast_events: u64,
+    /// The bytes of these broadcasts.
+    pub broadcast_bytes: u64,
     /// Memory of the embedded store.
     pub store_bytes: u64,
 }

@@ -55,7 +55,7 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
     ),
     ("schedules are not built yet and answer 501", &["SPAWN_DELAYED_INVOKES"]),
     ("metrics are not logged", &["SPAWN_CONSOLE_METRICS"]),
-    ("broadcasts are not built yet", &["SPAWN_PUBSUB_ADAPTER"]),
+    ("broadcasts reach the actors of this proxy", &["SPAWN_PUBSUB_ADAPTER"]),
     (
         "what waits for the database is bounded by TIDEGATE_CHECKPOINT_EVENTS",
         &["PROXY_DATABASE_QUEUE_TARGET"],

@@ -167,40 +167,6 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Later("broadcast: an action that asks for it is refused as not supported"),
-        shows_in: &[Sdk::Node, Sdk::Python],
-        is: |_, difference| match difference {
-            Difference::Answer { call, recorded, observed } => {
-                call.action() == "broadcast"
-                    && recorded.http() == Some(200)
-                    && observed.fails_with(501, Status::Error)
-            }
-            _ => false,
-        },
-    },
-    Known {
-        because: Later("broadcast: delivery"),
-        shows_in: &[Sdk::Node],
-        is: |run, difference| match difference {
-            Difference::NotCalled { call } => {
-                call.invocation.caller.is_some() && is_subscribed(run, &call.id().name)
-            }
-            _ => false,
-        },
-    },
-    Known {
-        because: Later("broadcast: what the delivery left in the state"),
-        shows_in: &[Sdk::Node],
-        is: |run, difference| match difference {
-            Difference::Answer { call, recorded, observed } => {
-                reads_state(call)
-                    && is_subscribed(run, call.actor())
-                    && (recorded.http(), observed.http()) == (Some(200), Some(200))
-            }
-            _ => false,
-        },
-    },
-    Known {
         because: Documented(
             "decision 12: a definition spawned from itself stays what its host registered, its parent too",
         ),
@@ -300,9 +266,4 @@ fn host_payload_bytes(call: &HostCall) -> Option<&[u8]> {
         Payload::Value(any) => Some(&any.value),
         Payload::Noop(_) => None,
     }
-}
-
-fn is_subscribed(run: &Recording, actor: &str) -> bool {
-    let metadata = run.actors.get(actor).and_then(|actor| actor.metadata.as_ref());
-    metadata.is_some_and(|metadata| !metadata.channel_group.is_empty())
 }

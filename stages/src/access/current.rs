@@ -68,6 +68,11 @@ fn refusal(access: &Access<'_>) -> String {
         Subject::Client(client) => client.to_string(),
         Subject::Actor(actor) => format!("actor {actor}"),
     };
+    if *kind == CallKind::Broadcast {
+        return format!(
+            "{who} may not send to channel {system:.200}/{name:.200}: the access policies of this proxy do not allow it"
+        );
+    }
     let kind = kind.name();
     // Names are not checked yet: they may be long.
     format!(

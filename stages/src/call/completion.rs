@@ -4,7 +4,7 @@ use tidegate_pipeline::Permit;
 use tracing::warn;
 
 use crate::actor::ActorRef;
-use crate::call::{Ack, Emitted, Placed};
+use crate::call::{Ack, Emitted, Placed, PlannedBroadcast};
 use crate::error::Error;
 use crate::invocation::Payload;
 use crate::reply::Reply;
@@ -57,6 +57,8 @@ pub(crate) struct Committed {
     pub(crate) emitted: Option<Box<Emitted>>,
     /// Who learns that the effect is answered that the turn delivered.
     pub(crate) ack: Option<Ack>,
+    /// What leaves last.
+    pub(crate) broadcast: Option<Box<PlannedBroadcast>>,
 }
 
 impl Committed {

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef};
 use crate::blocked_on::{RetryOf, TurnKind};
-use crate::call::Received;
+use crate::call::{Delivery, Received};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::{Metadata, Payload};
@@ -42,10 +42,13 @@ pub(crate) struct Call {
     pub(crate) writes: bool,
     /// Actors that routed this call on, oldest first.
     pub(crate) route: Vec<ActorRef>,
-    /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains.
+    /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains, and for
+    /// deliveries of broadcasts.
     pub(crate) permit: Option<Permit>,
     /// The effect that it delivers, until its first actor has answered.
     pub(crate) effect: Option<Box<Received>>,
+    /// What it counts for as a delivery of a broadcast.
+    pub(crate) _delivery: Option<Box<Delivery>>,
 }
 
 impl Call {

@@ -40,7 +40,7 @@ impl Admit {
         } else {
             Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry).await?)
         };
-        Ok(Admitted { entry, invocation, timing, permit, effect: None })
+        Ok(Admitted { entry, invocation, timing, permit, effect: None, delivery: None })
     }
 }
 

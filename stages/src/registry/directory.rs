@@ -15,6 +15,7 @@ use crate::registry::entry::{Entry, Hosted, Source};
 use crate::registry::kept_keys::KeptKeys;
 use crate::registry::known_host::KnownHost;
 use crate::registry::live_set::{LiveSet, is_sparse};
+use crate::registry::subscribers::Subscribers;
 
 const SHARDS: usize = 64;
 
@@ -26,6 +27,8 @@ pub(crate) struct Directory {
     pub(crate) hosts: Arc<AtomicUsize>,
     /// The actors in memory.
     pub(crate) live: LiveSet,
+    /// Whom topics may reach.
+    pub(crate) subscribers: Subscribers,
     kept_keys: KeptKeys,
     registered: Mutex<Registered>,
     began: Instant,
@@ -85,6 +88,7 @@ impl Directory {
             host_limits: Mutex::default(),
             hosts: Arc::default(),
             live: LiveSet::default(),
+            subscribers: Subscribers::default(),
             kept_keys: KeptKeys::default(),
             registered: Mutex::default(),
             began: Instant::now(),
@@ -137,7 +141,13 @@ impl Directory {
             if before.timers != entry.spec().hosted.definition.timers {
                 self.timers_changed.notify_one();
             }
-            return entry.clone();
+            let entry = entry.clone();
+            let has_instances = self.subscribers.note(&entry, Some(&former));
+            drop(shard);
+            if has_instances {
+                self.note_instances_of(&entry);
+            }
+            return entry;
         }
         if !self.kept_keys.remove(&id) {
             self.registered.lock().add(&id.system);
@@ -145,7 +155,17 @@ impl Directory {
         let actor = ActorRef::new(&id.system, &id.name);
         let entry = Arc::new(Entry::new(actor, key, id, source));
         shard.insert_unique(hash, entry.clone(), |entry| entry.actor.precomputed_hash());
+        self.subscribers.note(&entry, None);
         entry
+    }
+
+    /// Notes what was spawned from a definition that binds its first topic. Reads every entry.
+    fn note_instances_of(&self, definition: &Entry) {
+        for entry in (0..SHARDS).filter_map(|shard| self.shard_entries(shard)).flatten() {
+            if entry.actor != definition.actor && entry.definition() == definition.actor {
+                self.subscribers.note_instance(&entry);
+            }
+        }
     }
 
     /// Removes an entry. Calls that wait for the entry then find no actor.
@@ -157,6 +177,7 @@ impl Directory {
             if !entry.spec().hosted.definition.timers.is_empty() {
                 self.timers_changed.notify_one();
             }
+            self.subscribers.note_removed(entry);
         }
         if let Ok(found) = shard.find_entry(hash, |other| other.actor == entry.actor) {
             found.remove();

@@ -124,6 +124,9 @@ pub(crate) struct Entry {
     pub(crate) has_seen: AtomicBool,
     /// Whether it was taken over before its first load.
     pub(crate) taken_over_early: AtomicBool,
+    /// Deliveries of broadcasts to it that wait or run, and the bytes of their messages.
+    pub(crate) deliveries: AtomicUsize,
+    pub(crate) delivery_bytes: AtomicUsize,
     /// Whether its snapshot timer runs.
     pub(crate) snapshot_armed: AtomicBool,
     /// Whether its idle timer runs.
@@ -165,6 +168,8 @@ impl Entry {
             pending_effects: Arc::default(),
             has_seen: AtomicBool::new(false),
             taken_over_early: AtomicBool::new(false),
+            deliveries: AtomicUsize::new(0),
+            delivery_bytes: AtomicUsize::new(0),
             snapshot_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),
             ticks_armed: AtomicBool::new(false),

@@ -51,6 +51,7 @@ pub(super) fn registration(
     for definition in &registration.definitions {
         check_definition(definition)?;
         note_unbuilt(definition);
+        note_bindings(definition);
     }
     let mut plan = Plan { warms_up: true, ..Plan::default() };
     let retired = retired(directory, &registration);
@@ -193,11 +194,21 @@ fn note_change(old: &Definition, new: &Definition) {
 fn note_unbuilt(definition: &Definition) {
     let unbuilt = [
         (!definition.timers.is_empty(), "its timers do not fire"),
-        (definition.channels.iter().flatten().next().is_some(), "its channels deliver nothing"),
         (definition.kind == Kind::Pooled, "it is one actor, not a pool"),
     ];
     for (_, what) in unbuilt.iter().filter(|(asked, _)| *asked) {
         warn!(actor = %definition.id, "not built yet: {what}");
+    }
+}
+
+/// Logs bindings of channels that do less than they say.
+fn note_bindings(definition: &Definition) {
+    let (id, all) = (&definition.id, definition.channels.as_deref().unwrap_or_default());
+    if definition.bindings().count() < all.len() {
+        warn!(actor = %id, "binds a topic several times: its first binding counts");
+    }
+    for (topic, action) in definition.bindings().filter(|(_, action)| !definition.knows(action)) {
+        warn!(actor = %id, topic, action, "has no such action: what its channel delivers fails");
     }
 }
 

@@ -201,6 +201,7 @@ mod tests {
             route: Vec::new(),
             permit: None,
             effect: None,
+            _delivery: None,
         };
         let (from, to) = (entry("joe"), entry("moe"));
         let route = Route {

@@ -43,6 +43,9 @@ pub struct Settings {
     pub commits_in_flight: usize,
     /// Side effects on their way to their targets.
     pub effects: Bound,
+    /// Broadcasts and their deliveries, from the commit or the publication until the last subscriber is done: so many of each,
+    /// and the bytes of the messages.
+    pub broadcasts: Bound,
     /// How long a call may take, phase by phase.
     pub deadlines: Deadlines,
     /// How often a failing host or store is tried again.
@@ -86,6 +89,7 @@ impl Default for Settings {
             checkpoint: Bound { events: 8_192, bytes: 128 << 20 },
             commits_in_flight: 1,
             effects: Bound { events: 8_192, bytes: 64 << 20 },
+            broadcasts: Bound { events: 8_192, bytes: 64 << 20 },
             deadlines: Deadlines::default(),
             retries: RetryRates::default(),
             rules: ChangeRules::default(),

@@ -64,21 +64,12 @@ async fn an_asynchronous_call_is_answered_on_admission_and_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_built_yet_is_a_typed_error() {
-    let world = world(host(|invocation| async move {
-        let mut response = counted(&invocation);
-        response.workflow.broadcast = Some(tidegate_stages::invocation::Broadcast {
-            channel: "news".into(),
-            payload: Payload::Noop,
-        });
-        Ok(response)
-    }))
-    .await;
+    let world = world(counter()).await;
     world.register(vec![definition("joe")]).await.unwrap();
     let later = Invocation { scheduled_to: i64::MAX, ..call("joe", "add") };
     assert_eq!(world.mesh.invoke(later).await.unwrap_err().kind(), ErrorKind::Unsupported);
     let pooled = Invocation { pooled: true, ..call("joe", "add") };
     assert_eq!(world.mesh.invoke(pooled).await.unwrap_err().kind(), ErrorKind::Unsupported);
-    assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::Unsupported);
     assert!(world.head("joe").await.is_none());
 }
 

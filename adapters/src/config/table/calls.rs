@@ -204,4 +204,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         Default::Thousandths(15),
         "Their bytes.",
     ),
+    setting(
+        "TIDEGATE_BROADCAST_EVENTS",
+        Kind::Count { min: 8, max: 100_000_000 },
+        Default::Is("8192"),
+        "Broadcasts on their way to subscribers, and as many deliveries of them that wait or run.",
+    ),
+    setting(
+        "TIDEGATE_BROADCAST_BYTES",
+        Kind::Bytes { min: MIB / 16, max: TIB },
+        Default::Thousandths(3),
+        "Bytes of these broadcasts, each counted once.",
+    ),
 ];

@@ -1,0 +1,49 @@
+//! Channels: what a client sends to a topic.
+
+use tidegate_pipeline::Refused;
+
+use crate::access::{Access, CallKind, Subject};
+use crate::actor::check_name;
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::invocation::{Broadcast, Reached};
+use crate::mesh::Mesh;
+use crate::placement::overloaded;
+use crate::registry::subscribers::Topic;
+use crate::reply::{Reply, Timing};
+
+impl Mesh {
+    /// Sends a message of a client to all subscribers of a topic: returns when it is in their mailboxes. A topic without
+    /// subscribers is no error. Policies see a call of the kind `broadcast` whose target is the topic.
+    ///
+    /// # Errors
+    /// When a name is not allowed, the client may not send to the topic, a bound is reached, or the mesh is draining.
+    pub async fn publish(
+        &self,
+        client: Identity,
+        system: &str,
+        broadcast: Broadcast,
+        traceparent: String,
+    ) -> Result<Reached, Error> {
+        self.refuse_while_closed()?;
+        let Broadcast { channel, payload } = broadcast;
+        for (part, name) in [("system", system), ("topic", channel.as_str())] {
+            check_name(name).map_err(|error| Error::Invalid(format!("{part} {error}")))?;
+        }
+        let (subject, kind) = (Subject::Client(&client), CallKind::Broadcast);
+        let (name, action) = (channel.as_str(), kind.name());
+        self.policies.check(&Access { subject, kind, system, name, action })?;
+        let topic = Topic::new(system, &channel);
+        let planned = self.channels.plan(topic, payload, None, traceparent);
+        let planned = planned.map_err(|refused| match refused {
+            Refused::TooLarge => {
+                Error::TooLarge("the message is larger than the bound of all broadcasts".into())
+            }
+            _ => overloaded("broadcasts", "too many broadcasts wait for their subscribers".into()),
+        })?;
+        let timing = Timing::new(self.mailboxes.deadlines(), None);
+        let (reply, waiting) = Reply::new(&timing);
+        self.channels.send(planned.of_client(client, timing, reply));
+        waiting.answer().await
+    }
+}

@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "eigr/functions/protocol/actors/actor.proto",
         "eigr/functions/protocol/actors/protocol.proto",
         "eigr/functions/protocol/actors/state.proto",
+        "tidegate/api/v1/channels.proto",
         "tidegate/api/v1/history.proto",
         "tidegate/store/v1/store.proto",
     ];

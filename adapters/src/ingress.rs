@@ -42,7 +42,7 @@ use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::identity::{Identity, PeerAddress};
-use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
+use tidegate_stages::invocation::{Broadcast, Invocation, Payload, Reached, Registration, Spawn};
 use tidegate_stages::mesh::{Announced, Mesh};
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 
@@ -85,6 +85,15 @@ pub trait Calls: Clone + Send + Sync + 'static {
         invocation: Invocation,
         announced: Self::Announced,
     ) -> impl Future<Output = Result<Payload, Error>> + Send;
+    /// See [`Mesh::publish`].
+    fn publish(
+        &self,
+        client: Identity,
+        system: &str,
+        broadcast: Broadcast,
+        traceparent: String,
+        announced: Self::Announced,
+    ) -> impl Future<Output = Result<Reached, Error>> + Send;
     /// See [`Mesh::state_for`].
     fn state(
         &self,
@@ -161,6 +170,17 @@ impl Calls for Mesh {
         announced: Announced,
     ) -> impl Future<Output = Result<Payload, Error>> + Send {
         Mesh::invoke_announced(self, invocation, announced)
+    }
+
+    fn publish(
+        &self,
+        client: Identity,
+        system: &str,
+        broadcast: Broadcast,
+        traceparent: String,
+        announced: Announced,
+    ) -> impl Future<Output = Result<Reached, Error>> + Send {
+        Mesh::publish(self, client, system, broadcast, traceparent, announced)
     }
 
     fn state(

@@ -13,8 +13,10 @@ mod request;
 mod action;
 mod reply;
 mod history;
+mod channel;
 
 pub use action::{action_request, action_response, encode_action_response, read_action_request};
+pub use channel::{publication, published};
 pub use definition::{definition, registration};
 pub use history::{Blob, Entry, Form, Listing, json_error};
 pub use parts::{actor_id, actor_state, proto_actor_id};

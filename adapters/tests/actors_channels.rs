@@ -17,12 +17,13 @@ use support::client::Client;
 use support::counter::{SYSTEM, call, definition, register, spawn};
 use support::host::{Answer, Call, Host, Script};
 use support::proto::{
-    Action, Actor, ActorId, ActorInvocation, ActorInvocationResponse, Any, Context, Kind,
+    Action, Actor, ActorId, ActorInvocation, ActorInvocationResponse, Any, Context, Kind, Status,
     actor_invocation, invocation_request,
 };
 use support::proxy::Proxy;
 use tidegate::proto::eigr::functions::protocol::actors::Channel;
 use tidegate::proto::eigr::functions::protocol::{Broadcast, Workflow, broadcast};
+use tidegate::proto::tidegate::api::v1::Published;
 use tokio::time::{sleep, timeout};
 
 /// How long something that has to happen may take.
@@ -259,4 +260,67 @@ async fn an_actor_that_may_not_broadcast_is_told_and_its_state_is_not_kept() {
 
 fn policy(directory: &Path, text: &str) {
     std::fs::write(directory.join("test.policy"), text).unwrap();
+}
+
+/// Publishes from outside; status, and the body as JSON.
+async fn publish(
+    client: &mut Client,
+    topic: &str,
+    message: &Broadcast,
+) -> (u16, serde_json::Value) {
+    let path = format!("/api/v1/system/{SYSTEM}/channels/{topic}");
+    let reply = client.post(&path, message.encode_to_vec().into()).await.unwrap();
+    (reply.status, serde_json::from_slice(&reply.body).unwrap())
+}
+
+fn message(channel: &str, words: &str) -> Broadcast {
+    let payload = Some(broadcast::Payload::Value(text(words)));
+    Broadcast { channel_group: channel.into(), payload }
+}
+
+#[tokio::test]
+async fn a_client_publishes_and_is_told_how_many_it_reached() {
+    let directory = tempfile::tempdir().unwrap();
+    policy(directory.path(), "type: deny\nkinds: broadcast\ntargets: secret\n");
+    let policies = directory.path().to_str().unwrap();
+    let settings = [
+        ("PROXY_DATABASE_TYPE", "memory"),
+        ("TIDEGATE_POLICIES_DIR", policies),
+        ("TIDEGATE_RATE_LIMIT_PEER", "1/m:5"),
+    ];
+    let square = Arc::new(Square::default());
+    let (_host, _proxy, mut client) = start(&square, &settings).await;
+    let definitions = vec![
+        subscribed("joe", Kind::Named, &[("news / all", "hear")]),
+        subscribed("moe", Kind::Named, &[("news / all", "receive")]),
+        subscribed("zoe", Kind::Named, &[("news / all", "missing")]),
+    ];
+    register(&mut client, definitions).await;
+    let reached = serde_json::json!({ "subscribers": 2, "dropped": 1 });
+    let topic = "news%20%2F%20all";
+    assert_eq!(publish(&mut client, topic, &message("news / all", "one")).await, (200, reached));
+    let heard = square.heard(2).await;
+    assert_eq!(of(&heard), [("joe", "hear", "one"), ("moe", "receive", "one")]);
+    assert!(heard.iter().all(|one| one.caller.is_none()), "{heard:?}");
+
+    // Nobody listens: that is no mistake.
+    let nobody = serde_json::json!({ "subscribers": 0, "dropped": 0 });
+    assert_eq!(publish(&mut client, "nobody", &message("", "two")).await, (200, nobody));
+    assert_eq!(publish(&mut client, "secret", &message("", "three")).await.0, 403);
+    assert_eq!(publish(&mut client, topic, &message("other", "four")).await.0, 400);
+    // As protobuf, for those that ask for it.
+    let path = format!("/api/v1/system/{SYSTEM}/channels/{topic}");
+    let request = hyper::Request::post(path)
+        .header("host", "localhost")
+        .header("accept", "application/octet-stream")
+        .body(http_body_util::Full::new(message("", "five").encode_to_vec().into()))
+        .unwrap();
+    let published: Published = client.send(request).await.unwrap().decode();
+    assert_eq!((published.subscribers, published.dropped), (2, 1));
+    assert_eq!(published.status.unwrap().status(), Status::Ok);
+    square.heard(2).await;
+    // Four came as far as the rate limit before, the one that a policy refused among them.
+    for status in [200, 429] {
+        assert_eq!(publish(&mut client, "nobody", &message("", "six")).await.0, status);
+    }
 }

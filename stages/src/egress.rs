@@ -14,6 +14,11 @@ pub(crate) struct Egress {
 }
 
 impl Egress {
+    pub(crate) fn new(mailboxes: &Mailboxes, effects: &Effects, channels: &Channels) -> Self {
+        let (effects, channels) = (effects.clone(), channels.clone());
+        Self { mailboxes: mailboxes.clone(), effects, channels }
+    }
+
     /// Sends everything, in order.
     pub(crate) fn complete(&self, committed: Committed) {
         let Committed { completion, emitted, ack, broadcast } = committed;

@@ -99,11 +99,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let mailboxes = Mailboxes::new(settings.mailboxes(gate), placement.clone(), settings.deadlines);
     let effects = Effects::new(settings.effects, epoch);
     let channels = Channels::new(settings.broadcasts);
-    let egress = Egress {
-        mailboxes: mailboxes.clone(),
-        effects: effects.clone(),
-        channels: channels.clone(),
-    };
+    let egress = Egress::new(&mailboxes, &effects, &channels);
     let queue = CheckpointQueue::new(places, egress.clone());
     let live = LiveBounds { actors: settings.max_live, bytes: settings.max_live_bytes };
     let eviction = Eviction::new(directory.clone(), live);

@@ -58,7 +58,9 @@ impl<C: Calls> Ingress<C> {
         let label = resource.as_ref().map_or("none", Resource::label);
         // Routes that return JSON return their errors as JSON too.
         let form = match &resource {
-            Ok(Resource::History { .. }) => accept::form(&head.headers).unwrap_or(Form::Json),
+            Ok(Resource::History { .. } | Resource::Channel { .. }) => {
+                accept::form(&head.headers).unwrap_or(Form::Json)
+            }
             Ok(Resource::Backup { .. }) => Form::Json,
             _ => Form::Protobuf,
         };
@@ -213,6 +215,15 @@ impl<C: Calls> Inner<C> {
                     .map_err(|text| Refusal::new(StatusCode::BAD_REQUEST, text))?;
                 calls.spawn(wire::spawn(read.await?, revision, limits.registered)?).await?;
                 Ok(octets(wire::accepted()))
+            }
+            Resource::Channel { system, topic } => {
+                let form = accept::form(&head.headers)?;
+                let announced = calls.announce(&client, &system)?;
+                let broadcast = wire::publication(read.await?, &topic)?;
+                let traceparent = traceparent(&head.headers);
+                let publishing = calls.publish(client, &system, broadcast, traceparent, announced);
+                let reached = publishing.await?;
+                Ok(history::body(form, wire::published(reached, form)))
             }
             Resource::Actor { system, name } if head.method == Method::DELETE => {
                 calls.delete(&system, &name).await?;

@@ -70,7 +70,7 @@ pub(super) async fn answer<C: Calls>(
     Ok(body(form, entry.encode(form)))
 }
 
-fn body(form: Form, bytes: bytes::Bytes) -> Answer {
+pub(super) fn body(form: Form, bytes: bytes::Bytes) -> Answer {
     match form {
         Form::Json => of_type(JSON, bytes),
         Form::Protobuf => octets(bytes),

@@ -27,6 +27,11 @@ pub(super) enum Resource<'a> {
         name: Cow<'a, str>,
         part: Part<'a>,
     },
+    /// A topic of a system; both names are percent-decoded.
+    Channel {
+        system: Cow<'a, str>,
+        topic: Cow<'a, str>,
+    },
     /// A copy of the whole store: begins one, or the next page of the one with this id.
     Backup {
         id: Option<&'a str>,
@@ -67,7 +72,7 @@ const SEGMENTS: usize = 8;
 impl<'a> Resource<'a> {
     /// Finds the resource of a path. Empty segments are skipped, as upstream does.
     ///
-    /// Names in the path of a POST decide nothing: the names in its body count.
+    /// Names in the path of a POST decide nothing where the body has them: those count.
     pub(super) fn find(path: &'a str) -> Result<Self, NoResource> {
         let mut segments = [""; SEGMENTS];
         let mut count = 0;
@@ -94,6 +99,9 @@ impl<'a> Resource<'a> {
                 };
                 Ok(Self::History { system: decoded(system)?, name: decoded(name)?, part })
             }
+            ["api", "v1", "system", system, "channels", topic] => {
+                Ok(Self::Channel { system: decoded(system)?, topic: decoded(topic)? })
+            }
             ["api", "v1", "system"] => Ok(Self::Register),
             ["api", "v1", "backup"] => Ok(Self::Backup { id: None }),
             ["api", "v1", "backup", id] => Ok(Self::Backup { id: Some(id) }),
@@ -119,6 +127,7 @@ impl<'a> Resource<'a> {
             Self::Register
             | Self::Spawn
             | Self::Invoke { .. }
+            | Self::Channel { .. }
             | Self::Backup { .. }
             | Self::History { part: Part::Restore | Part::Checkpoint, .. } => "POST",
             Self::Actor { .. } => "GET, HEAD, DELETE",
@@ -141,7 +150,7 @@ impl<'a> Resource<'a> {
             Self::Health | Self::Liveness | Self::Readiness | Self::Metrics => Asks::Status,
             Self::Register | Self::Spawn => Asks::Register,
             Self::Actor { .. } if method == Method::DELETE => Asks::Administer,
-            Self::Invoke { .. } | Self::Actor { .. } => Asks::Use,
+            Self::Invoke { .. } | Self::Channel { .. } | Self::Actor { .. } => Asks::Use,
             Self::History { .. } | Self::Backup { .. } => Asks::Administer,
         }
     }
@@ -158,7 +167,7 @@ impl<'a> Resource<'a> {
 
     /// Whether a POST to it has a body that counts.
     pub(super) fn takes_body(&self) -> bool {
-        matches!(self, Self::Register | Self::Spawn | Self::Invoke { .. })
+        matches!(self, Self::Register | Self::Spawn | Self::Invoke { .. } | Self::Channel { .. })
     }
 
     /// Its name in metrics.
@@ -168,6 +177,7 @@ impl<'a> Resource<'a> {
             Self::Spawn => "spawn",
             Self::Invoke { .. } => "invoke",
             Self::Actor { .. } => "actor",
+            Self::Channel { .. } => "publish",
             Self::History { part, .. } => part.label(),
             Self::Backup { .. } => "backup",
             Self::Health | Self::Liveness | Self::Readiness => "health",

@@ -80,6 +80,17 @@ impl Calls for Scripted {
         }
     }
 
+    async fn publish(
+        &self,
+        _: Identity,
+        _: &str,
+        _: Broadcast,
+        _: String,
+        (): (),
+    ) -> Result<Reached, Error> {
+        Ok(Reached { subscribers: 2, dropped: 1 })
+    }
+
     async fn state(&self, _: &Identity, system: &str, name: &str) -> Result<ActorState, Error> {
         if name == "a/b" {
             let state = Some(Any { type_url: "type/x".into(), value: Bytes::from_static(b"1") });

@@ -45,6 +45,9 @@ fn requests_of_clients() {
                 assert_eq!(again.unwrap().id, definition.id);
             }
         }
+        if let Ok(published) = wire::publication(body(), "news") {
+            assert_eq!(published.channel, "news");
+        }
         if let Ok(spawn) = wire::spawn(body(), None, LIMIT) {
             assert!(spawn.actors.len() <= LIMIT);
         }

@@ -143,7 +143,7 @@ impl From<Checkpoint> for Entry {
     }
 }
 
-fn json(value: &impl Serialize) -> Bytes {
+pub(super) fn json(value: &impl Serialize) -> Bytes {
     let mut text = serde_json::to_vec(value).expect("texts, numbers and maps of texts");
     text.push(b'\n');
     text.into()

@@ -49,10 +49,15 @@ fn status(status: wire::Status, message: impl Into<String>) -> wire::RequestStat
     wire::RequestStatus { status: status.into(), message: message.into() }
 }
 
+/// The status of a success.
+pub(super) fn ok() -> wire::RequestStatus {
+    status(wire::Status::Ok, "")
+}
+
 /// Encodes the `InvocationResponse` of a call that succeeded, or of an asynchronous call that was accepted.
 pub fn invoked(echo: Echo, payload: Payload) -> Bytes {
     let frame = InvokedFrame {
-        status: Some(status(wire::Status::Ok, "")),
+        status: Some(ok()),
         system: Some(echo.system),
         actor: Some(echo.actor),
         payload: to_reply(payload),

@@ -12,7 +12,7 @@ use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::identity::Identity;
-use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
+use tidegate_stages::invocation::{Broadcast, Invocation, Payload, Reached, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::{Announced, Mesh};
 use tidegate_stages::reply::Deadlines;
@@ -136,6 +136,17 @@ impl Calls for Watched {
             stay.answered();
         }
         answer
+    }
+
+    fn publish(
+        &self,
+        client: Identity,
+        system: &str,
+        broadcast: Broadcast,
+        traceparent: String,
+        announced: Announced,
+    ) -> impl Future<Output = Result<Reached, Error>> + Send {
+        self.mesh.publish(client, system, broadcast, traceparent, announced)
     }
 
     fn state(

@@ -7,13 +7,13 @@ use crate::actor::check_name;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::{Broadcast, Reached};
-use crate::mesh::Mesh;
+use crate::mesh::{Announced, Mesh};
 use crate::placement::overloaded;
 use crate::registry::subscribers::Topic;
 use crate::reply::{Reply, Timing};
 
 impl Mesh {
-    /// Sends a message of a client to all subscribers of a topic: returns when it is in their mailboxes. A topic without
+    /// Sends a message of a client, [announced](Self::announce) like a call, to all subscribers of a topic: returns when it is in their mailboxes. A topic without
     /// subscribers is no error. Policies see a call of the kind `broadcast` whose target is the topic.
     ///
     /// # Errors
@@ -24,6 +24,7 @@ impl Mesh {
         system: &str,
         broadcast: Broadcast,
         traceparent: String,
+        _: Announced,
     ) -> Result<Reached, Error> {
         self.refuse_while_closed()?;
         let Broadcast { channel, payload } = broadcast;

@@ -13,7 +13,7 @@ mod watched;
 mod pool;
 mod metrics;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(crate) use reading::Reading;
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+/// Where a host takes calls; read once.
+static ACTIONS: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("/api/v1/actors/actions"));
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Bounds of the client.
@@ -189,7 +191,7 @@ fn request(
     let traceparent = std::mem::take(&mut invocation.traceparent);
     let mut request = Request::new(Full::new(wire::action_request(invocation)));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::from_static("/api/v1/actors/actions");
+    *request.uri_mut() = ACTIONS.clone();
     let headers = request.headers_mut();
     headers.insert(HOST, authority);
     headers.insert(USER_AGENT, AGENT);

@@ -119,6 +119,11 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.counted(outcome)
     }
 
+    /// Takes a permit in a share if that needs no wait. A refusal is not counted: [`reserve_in`](Self::reserve_in) comes next.
+    pub fn reserve_now_in(&self, share: &Arc<Share>, bytes: usize) -> Option<Permit> {
+        self.shared.capacity.try_reserve(bytes, Some(share)).ok()
+    }
+
     /// Takes a place as [`reserve`](KeyedProducer::reserve) does, and counts it against the share of one class. When several
     /// classes have a [limit](KeyedProducer::set_class_limit), a share holds no more of the buffer than is
     /// [fair](crate::share).

@@ -191,8 +191,15 @@ impl TickTask {
         // Where calls wait for a free place, a tick does not.
         let reserved = self.mailboxes.reserve(invocation.bytes(), &timing, &entry).now_or_never();
         let permit = Some(reserved?.ok()?);
-        let admitted = Admitted { entry, invocation, timing, permit, effect: None, delivery: None };
-        let placed = self.mailboxes.clone().call(admitted).into_inner();
+        let admitted = Admitted {
+            entry,
+            invocation: Box::new(invocation),
+            timing,
+            permit,
+            effect: None,
+            delivery: None,
+        };
+        let placed = (&self.mailboxes).call(admitted).into_inner();
         placed.is_ok().then_some(running)
     }
 }

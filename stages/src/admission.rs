@@ -98,14 +98,16 @@ impl Admission {
         }
         let left = admitted.timing.start_by.saturating_duration_since(Instant::now());
         let entry = &admitted.entry;
-        let hosted = entry.spec().hosted;
-        let means = self.0.means(entry, &hosted);
-        let writes = hosted.definition.may_change(&admitted.invocation.action);
+        let action = &admitted.invocation.action;
+        let (means, writes, host_limit) = entry.with_hosted(|hosted| {
+            let writes = hosted.definition.may_change(action);
+            (self.0.means(entry, hosted), writes, hosted.host_limit)
+        });
         let is_line = writes && self.0.queue.in_line() > 0;
         if !is_line && self.0.longest(means) <= left {
             return Ok(admitted);
         }
-        let ahead = needing(writes, self.0.queue.ahead(&entry.actor, hosted.host_limit));
+        let ahead = needing(writes, self.0.queue.ahead(&entry.actor, host_limit));
         let expected = self.0.wait(means, ahead);
         if expected <= left { Ok(admitted) } else { Err(self.0.refuse(expected, left)) }
     }
@@ -152,9 +154,10 @@ impl Inner {
         if host_limit == 0 {
             return;
         }
-        let hosted = entry.spec().hosted;
-        hosted.host.mean_turn.record(took);
-        let means = self.means(entry, &hosted);
+        let means = entry.with_hosted(|hosted| {
+            hosted.host.mean_turn.record(took);
+            self.means(entry, hosted)
+        });
         if self.queue.in_line() == 0 && self.longest(means) <= self.short {
             return;
         }

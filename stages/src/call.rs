@@ -34,10 +34,10 @@ use crate::reply::Timing;
 use crate::retries::Retries;
 use crate::state::Revision;
 
-/// A call that asks to be admitted.
+/// A call that asks to be admitted. Its invocation is boxed, as it passes many layers.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) invocation: Invocation,
+    pub(crate) invocation: Box<Invocation>,
     pub(crate) origin: Origin,
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum Origin {
 /// A call that was checked: its definition has its action. Nothing was done for it yet.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    pub(crate) invocation: Invocation,
+    pub(crate) invocation: Box<Invocation>,
     pub(crate) origin: Origin,
     /// Its actor. When the actor is to be spawned first: the entry that it is spawned from.
     pub(crate) entry: Arc<Entry>,
@@ -65,7 +65,7 @@ pub(crate) struct Checked {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) entry: Arc<Entry>,
-    pub(crate) invocation: Invocation,
+    pub(crate) invocation: Box<Invocation>,
     /// Began before the call waited for capacity.
     pub(crate) timing: Timing,
     /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains, and for
@@ -77,7 +77,7 @@ pub(crate) struct Admitted {
     pub(crate) delivery: Option<Box<Delivery>>,
 }
 
-/// A turn whose actor is in memory and checked out.
+/// A turn whose actor is in memory and checked out. It travels boxed: each stage passes it on.
 #[derive(Debug)]
 pub(crate) struct Activated {
     pub(crate) actor: CheckedOut,
@@ -91,10 +91,9 @@ pub(crate) struct Activated {
 }
 
 /// What lookup found.
-#[allow(clippy::large_enum_variant, reason = "the large one is the rule")]
 pub(crate) enum LookedUp {
     /// The actor is in memory.
-    Here(Activated),
+    Here(Box<Activated>),
     /// It is being loaded, or the store is asked whether it works.
     Loading(ParkedWork),
 }
@@ -112,27 +111,28 @@ impl Activated {
 
     /// Splits off the init action: returns the turn of the init action, which has the actor, and this turn as it was placed.
     /// Both share one place at the checkpoint.
-    pub(crate) fn init_first(self) -> (Activated, Placed) {
-        let Self { actor, member, task, host_limit, place, retries, older } = self;
+    pub(crate) fn init_first(self: Box<Self>) -> (Box<Activated>, Placed) {
+        let Self { actor, member, task, host_limit, place, retries, older } = *self;
         let (for_init, place) = place.map(Place::share).unzip();
         let entry = actor.entry.clone();
         // The turn that waits is the one that is tried again.
         let init = Retries::within(Duration::ZERO);
         let placed = Placed { entry, member: member.clone(), host_limit, task, place, retries };
         let (task, place) = (Task::Init, for_init);
-        (Activated { actor, member, task, host_limit, place, retries: init, older }, placed)
+        let retries = init;
+        (Box::new(Activated { actor, member, task, host_limit, place, retries, older }), placed)
     }
 
     /// Checks the actor in and returns the turn as it was placed.
-    pub(crate) fn release(self) -> Placed {
-        let Self { actor, member, task, host_limit, place, retries, older: _ } = self;
+    pub(crate) fn release(self: Box<Self>) -> Placed {
+        let Self { actor, member, task, host_limit, place, retries, older: _ } = *self;
         let entry = actor.entry.clone();
         actor.check_in();
         Placed { entry, member, host_limit, task, place, retries }
     }
 
     /// The turn has failed; its actor is checked in.
-    pub(crate) fn fail(self, failed: impl FnOnce(Placed) -> Box<Failed>) -> Box<Failed> {
+    pub(crate) fn fail(self: Box<Self>, failed: impl FnOnce(Placed) -> Box<Failed>) -> Box<Failed> {
         failed(self.release())
     }
 }
@@ -140,7 +140,7 @@ impl Activated {
 /// A turn whose action has run, or that needs none.
 #[derive(Debug)]
 pub(crate) struct Invoked {
-    pub(crate) activated: Activated,
+    pub(crate) activated: Box<Activated>,
     /// The response of the action; `None` when the task runs none.
-    pub(crate) response: Option<ActorInvocationResponse>,
+    pub(crate) response: Option<Box<ActorInvocationResponse>>,
 }

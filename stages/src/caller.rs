@@ -10,7 +10,7 @@ mod allow;
 mod check;
 mod limits;
 
-pub(crate) use admit::Admit;
+pub(crate) use admit::{Admit, AdmitInner};
 pub(crate) use allow::Allow;
 pub(crate) use announce::Announce;
 pub use announce::Announced;

@@ -201,14 +201,14 @@ impl FanOut {
         };
         let admitted = Admitted {
             entry: entry.clone(),
-            invocation,
+            invocation: Box::new(invocation),
             timing: Timing::new(self.mailboxes.deadlines(), None),
             // It counts as a delivery instead, also while the proxy drains.
             permit: None,
             delivery: Some(delivery),
             effect: None,
         };
-        match self.mailboxes.clone().oneshot(admitted).await {
+        match (&self.mailboxes).oneshot(admitted).await {
             Ok(_) => Delivered::Queued,
             Err(_) => Delivered::Failed,
         }

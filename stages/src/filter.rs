@@ -1,5 +1,6 @@
 //! Filter: a layer that refuses some requests before anything is done. As `tower::filter`, whose errors have no type.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
@@ -17,6 +18,15 @@ pub(crate) trait Predicate<Request> {
     /// # Errors
     /// Why the request is refused.
     fn check(&self, request: Request) -> Result<Self::Passed, Error>;
+}
+
+/// A predicate that is cheap to clone.
+impl<Request, P: Predicate<Request>> Predicate<Request> for Arc<P> {
+    type Passed = P::Passed;
+
+    fn check(&self, request: Request) -> Result<P::Passed, Error> {
+        (**self).check(request)
+    }
 }
 
 /// Mounts [`Filter`] on a service.

@@ -48,9 +48,9 @@ impl<S> Layer<S> for HostBreakerLayer {
     }
 }
 
-impl<S> Service<Activated> for HostBreaker<S>
+impl<S> Service<Box<Activated>> for HostBreaker<S>
 where
-    S: Service<Activated, Response = Invoked, Error = Box<Failed>, Future: Unpin>,
+    S: Service<Box<Activated>, Response = Invoked, Error = Box<Failed>, Future: Unpin>,
 {
     type Response = Invoked;
     type Error = Box<Failed>;
@@ -60,7 +60,7 @@ where
         self.invoke.poll_ready(cx)
     }
 
-    fn call(&mut self, activated: Activated) -> Self::Future {
+    fn call(&mut self, activated: Box<Activated>) -> Self::Future {
         Noted { invoking: self.invoke.call(activated), breakers: self.breakers.clone() }
     }
 }
@@ -104,10 +104,11 @@ impl Predicate<Checked> for RefuseAway {
 
     fn check(&self, checked: Checked) -> Result<Checked, Error> {
         if checked.invocation.is_awaited() {
-            let hosted = checked.entry.spec().hosted;
-            if hosted.needs_host(&checked.invocation.action)
-                && let Some(error) = hosted.host.reachability.refusal()
-            {
+            let refusal = checked.entry.with_hosted(|hosted| {
+                let needs_host = hosted.needs_host(&checked.invocation.action);
+                if needs_host { hosted.host.reachability.refusal() } else { None }
+            });
+            if let Some(error) = refusal {
                 return Err(error);
             }
         }

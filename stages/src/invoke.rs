@@ -54,8 +54,8 @@ impl<H: Host> Invoke<H> {
 }
 
 impl<H: Host> Inner<H> {
-    async fn invoke(&self, mut activated: Activated) -> StageResult<Invoked> {
-        let Activated { actor, task, place, .. } = &mut activated;
+    async fn invoke(&self, mut activated: Box<Activated>) -> StageResult<Invoked> {
+        let Activated { actor, task, place, .. } = &mut *activated;
         let outcome = match task {
             Task::Call(call) if has_seen(actor, call) => Ok(None),
             Task::Call(call) => {
@@ -84,7 +84,7 @@ impl<H: Host> Inner<H> {
         &self,
         actor: &mut CheckedOut,
         place: &mut Option<Place>,
-    ) -> Result<Option<ActorInvocationResponse>, (Error, FailWith)> {
+    ) -> Result<Option<Box<ActorInvocationResponse>>, (Error, FailWith)> {
         let Some(action) = actor.spec.hosted.definition.init_action() else { return Ok(None) };
         let invocation = ActorInvocation {
             caller: Some(ActorId::clone(&actor.spec.id)),
@@ -112,7 +112,7 @@ impl<H: Host> Inner<H> {
         actor: &CheckedOut,
         call: &Call,
         place: &mut Option<Place>,
-    ) -> Result<ActorInvocationResponse, (Error, FailWith)> {
+    ) -> Result<Box<ActorInvocationResponse>, (Error, FailWith)> {
         let definition = &actor.spec.hosted.definition;
         if !definition.knows(&call.action) {
             // The definition was replaced while the call waited.
@@ -122,11 +122,8 @@ impl<H: Host> Inner<H> {
         if definition.is_default_action(&call.action) {
             let payload = actor.live.content.state.clone().map_or(Payload::Unset, Payload::Value);
             let tags = actor.live.content.tags.clone();
-            return Ok(ActorInvocationResponse {
-                tags,
-                payload,
-                ..ActorInvocationResponse::default()
-            });
+            let rest = ActorInvocationResponse::default();
+            return Ok(Box::new(ActorInvocationResponse { tags, payload, ..rest }));
         }
         let invocation = ActorInvocation {
             caller: call.caller.clone(),
@@ -168,12 +165,13 @@ impl<H: Host> Inner<H> {
         &self,
         mut invocation: ActorInvocation,
         place: &mut Option<Place>,
-    ) -> Result<ActorInvocationResponse, Error> {
+    ) -> Result<Box<ActorInvocationResponse>, Error> {
         let started = Instant::now();
         let mut host = self.host.clone();
         let answering = Answering::new(place.as_ref());
         invocation.answer = Some(answering.clone());
-        let answered = async move { host.ready().await?.call(invocation).await };
+        // Boxed at once: it passes many futures.
+        let answered = async move { host.ready().await?.call(invocation).await.map(Box::new) };
         let answered: Option<Result<_, HostError>> =
             answering.within(self.host_limit, answered).await;
         answering.end(place);
@@ -221,7 +219,7 @@ fn request(actor: &CheckedOut, action: String, metadata: Metadata) -> ActorInvoc
     }
 }
 
-impl<H: Host> Service<Activated> for Invoke<H> {
+impl<H: Host> Service<Box<Activated>> for Invoke<H> {
     type Response = Invoked;
     type Error = Box<Failed>;
     type Future = BoxFuture<'static, StageResult<Invoked>>;
@@ -231,7 +229,7 @@ impl<H: Host> Service<Activated> for Invoke<H> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, activated: Activated) -> Self::Future {
+    fn call(&mut self, activated: Box<Activated>) -> Self::Future {
         let stage = self.0.clone();
         Box::pin(async move { stage.invoke(activated).await })
     }

@@ -193,7 +193,10 @@ impl Inner {
     }
 
     /// Loads the revision that a turn needs.
-    async fn with_revisions(self: Arc<Self>, mut activated: Activated) -> StageResult<LookedUp> {
+    async fn with_revisions(
+        self: Arc<Self>,
+        mut activated: Box<Activated>,
+    ) -> StageResult<LookedUp> {
         match self.revisions_for(&mut activated).await {
             Ok(()) => Ok(LookedUp::Here(activated)),
             Err(halt) => Err(activated.fail(|placed| halt.of(placed))),
@@ -219,9 +222,9 @@ fn loading(
     })
 }
 
-fn activated(placed: Placed, actor: CheckedOut) -> Activated {
+fn activated(placed: Placed, actor: CheckedOut) -> Box<Activated> {
     let Placed { entry: _, member, host_limit, task, place, retries } = placed;
-    Activated { actor, member, task, host_limit, place, retries, older: None }
+    Box::new(Activated { actor, member, task, host_limit, place, retries, older: None })
 }
 
 /// Why a turn ends here; its action did not run.

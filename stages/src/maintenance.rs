@@ -104,7 +104,7 @@ impl MaintenanceInner {
     /// Takes a place for an actor's write.
     fn place(&self, actor: &CheckedOut) -> Option<Place> {
         let bytes = actor.live.content.bytes();
-        self.submit.queue.places().try_maintain(&actor.entry, bytes)
+        self.submit.0.queue.places().try_maintain(&actor.entry, bytes)
     }
 
     /// Checks the actor in and hands its write to the checkpoint.
@@ -113,7 +113,7 @@ impl MaintenanceInner {
         actor.check_in();
         let (save, place) = written.unzip();
         let rest = Committed::of(completion);
-        self.submit.queue.hand_in(Planned::new(entry, incarnation, save, place, rest));
+        self.submit.0.queue.hand_in(Planned::new(entry, incarnation, save, place, rest));
     }
 
     /// Appends the content to the history if it changed since the last time.
@@ -124,7 +124,7 @@ impl MaintenanceInner {
             Err(in_doubt) => {
                 debug!(actor = %entry.actor, error = %in_doubt, "snapshot postponed");
                 let definition = entry.spec().hosted.definition;
-                return self.submit.timers.changed(entry, &definition);
+                return self.submit.0.timers.changed(entry, &definition);
             }
         };
         if !actor.live.is_dirty() && !actor.live.is_unrevised() {
@@ -132,7 +132,7 @@ impl MaintenanceInner {
         }
         let Some(place) = self.place(&actor) else {
             debug!(actor = %entry.actor, "snapshot postponed: no place on the way to the store is free");
-            self.submit.timers.changed(entry, &actor.spec.hosted.definition);
+            self.submit.0.timers.changed(entry, &actor.spec.hosted.definition);
             return actor.check_in();
         };
         let append = actor.live.is_unrevised();
@@ -147,7 +147,7 @@ impl MaintenanceInner {
         idle: Option<Duration>,
         done: Reply<()>,
     ) -> Option<ParkedWork> {
-        let timers = &self.submit.timers;
+        let timers = &self.submit.0.timers;
         let actor = match CheckedOut::take(entry) {
             Ok(Some(actor)) => actor,
             Ok(None) => {
@@ -262,7 +262,7 @@ impl MaintenanceInner {
     /// Starts the idle time of an actor again that could not leave memory. Does nothing when its activation is abandoned.
     fn stays(&self, entry: &Arc<Entry>, why: Leaving) {
         if let Leaving::Idle(idle) = why {
-            self.submit.timers.idle_after(entry, idle, idle);
+            self.submit.0.timers.idle_after(entry, idle, idle);
         }
     }
 

@@ -96,22 +96,26 @@ impl Mesh {
     ///
     /// # Errors
     /// See [`Error`]; each variant says whether the action may have run.
-    pub async fn invoke_announced(
+    pub fn invoke_announced(
         &self,
         invocation: Invocation,
         _: Announced,
-    ) -> Result<Payload, Error> {
-        let began = Instant::now();
-        let outcome = self.run(invocation).await;
-        self.durations.record(began.elapsed(), outcome.is_ok());
-        outcome
+    ) -> impl Future<Output = Result<Payload, Error>> + Send {
+        // Boxed here, so that it is moved once.
+        let invocation = Box::new(invocation);
+        async move {
+            let began = Instant::now();
+            let outcome = self.run(invocation).await;
+            self.durations.record(began.elapsed(), outcome.is_ok());
+            outcome
+        }
     }
 
-    async fn run(&self, invocation: Invocation) -> Result<Payload, Error> {
+    async fn run(&self, invocation: Box<Invocation>) -> Result<Payload, Error> {
         self.refuse_while_closed()?;
         let request = Request { invocation, origin: Origin::Outside };
         let admitted = self.caller.clone().oneshot(request).await?;
-        match self.mailboxes.clone().oneshot(admitted).await? {
+        match (&self.mailboxes).oneshot(admitted).await? {
             Some(pending) => pending.answer().await,
             None => Ok(Payload::Unset),
         }

@@ -31,7 +31,7 @@ where
         + Clone
         + Send
         + 'static,
-    I: Service<Activated, Response = Invoked, Error = Box<Failed>, Future: Send>
+    I: Service<Box<Activated>, Response = Invoked, Error = Box<Failed>, Future: Send>
         + Clone
         + Send
         + 'static,
@@ -82,7 +82,7 @@ where
 impl<L, I, S, C, M> Path<L, I, S, C, M>
 where
     L: Service<Placed, Response = LookedUp, Error = Box<Failed>> + Clone,
-    I: Service<Activated, Response = Invoked, Error = Box<Failed>> + Clone,
+    I: Service<Box<Activated>, Response = Invoked, Error = Box<Failed>> + Clone,
     S: Service<Invoked, Response = Planned, Error = Box<Failed>> + Clone,
     C: Service<Planned, Response = (), Error = Box<Failed>> + Clone,
 {
@@ -118,10 +118,10 @@ where
 /// The path from an activated actor on.
 async fn from_invoke<I, S, C>(
     (invoke, side_effects, checkpoint): (I, S, C),
-    activated: Activated,
+    activated: Box<Activated>,
 ) -> StageResult<()>
 where
-    I: Service<Activated, Response = Invoked, Error = Box<Failed>>,
+    I: Service<Box<Activated>, Response = Invoked, Error = Box<Failed>>,
     S: Service<Invoked, Response = Planned, Error = Box<Failed>>,
     C: Service<Planned, Response = (), Error = Box<Failed>>,
 {

@@ -105,6 +105,11 @@ impl Mailboxes {
         reserved.unwrap_or(Err(Refused::Full)).map_err(|refused| refusal(refused, entry))
     }
 
+    /// Takes a permit for a call if that needs no wait.
+    pub(crate) fn reserve_now(&self, bytes: usize, entry: &Entry) -> Option<Permit> {
+        entry.with_hosted(|hosted| self.queue.reserve_now_in(&hosted.host.admitted, bytes))
+    }
+
     /// Queues a call. Returns the reply to wait for; `None` for an asynchronous call.
     fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
         let Admitted { entry, invocation, timing, permit, effect, delivery } = admitted;
@@ -115,10 +120,15 @@ impl Mailboxes {
         } else {
             (Reply::unwanted(), None)
         };
-        let hosted = entry.spec().hosted;
-        let sees = effect.is_some() && hosted.definition.stateful;
+        let is_effect = effect.is_some();
+        let (writes, host_limit) = entry.with_hosted(|hosted| {
+            let definition = &hosted.definition;
+            let sees = is_effect && definition.stateful;
+            let writes = sees || definition.may_change(&invocation.action);
+            (writes, hosted.limit_for(&invocation.action))
+        });
         let call = Call {
-            writes: sees || hosted.definition.may_change(&invocation.action),
+            writes,
             action: invocation.action,
             payload: invocation.payload,
             metadata: invocation.metadata,
@@ -135,7 +145,6 @@ impl Mailboxes {
         };
         let is_exempt = call.permit.is_none();
         let retries = call.retries();
-        let host_limit = hosted.limit_for(&call.action);
         let member = self.placement.member(&entry.actor);
         let task = Task::Call(Box::new(call));
         let placed = Placed {
@@ -263,7 +272,7 @@ pub(crate) fn overloaded(label: &'static str, reason: String) -> Error {
     Error::Overloaded { reason, retry_after: RETRY_AFTER }
 }
 
-impl Service<Admitted> for Mailboxes {
+impl Service<Admitted> for &Mailboxes {
     type Response = Option<PendingReply<Payload>>;
     type Error = Error;
     type Future = Ready<Result<Option<PendingReply<Payload>>, Error>>;

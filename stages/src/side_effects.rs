@@ -66,15 +66,17 @@ impl Plan {
 impl Planner {
     fn plan(&self, invoked: Invoked) -> StageResult<Planned> {
         let Invoked { activated, response } = invoked;
-        let Activated { mut actor, member, task, host_limit, place, retries, older } = activated;
+        let Activated { mut actor, member, task, host_limit, place, retries, older } = *activated;
         let planned = match (task, response) {
             (Task::Call(call), response) if call.effect.is_some() => self
-                .plan_received(&mut actor, call, response)
+                .plan_received(&mut actor, call, response.map(|response| *response))
                 .map_err(|(call, error)| (Task::Call(call), error, AFTER_ACTION)),
             (Task::Call(call), Some(response)) => self
-                .plan_call(&mut actor, call, response)
+                .plan_call(&mut actor, call, *response)
                 .map_err(|(call, error)| (Task::Call(call), error, AFTER_ACTION)),
-            (Task::Init, response) => Ok(self.plan_init(&mut actor, response)),
+            (Task::Init, response) => {
+                Ok(self.plan_init(&mut actor, response.map(|response| *response)))
+            }
             (Task::Checkpoint(question), _) => match question.start() {
                 Ok(()) => Ok(self.plan_checkpoint(&mut actor, None, question)),
                 Err(error) => Err((Task::Checkpoint(question), error, GIVEN_UP)),

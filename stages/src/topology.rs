@@ -32,8 +32,8 @@ use crate::actor_timers::{ActorTimers, TickTask};
 use crate::admission::{Admission, TurnTimeLayer};
 use crate::call::{Admitted, Planned};
 use crate::caller::{
-    Admit, Allow, Announce, CallerService, Check, counted_per_system, per_definition, per_identity,
-    per_peer, per_system,
+    Admit, AdmitInner, Allow, Announce, CallerService, Check, counted_per_system, per_definition,
+    per_identity, per_peer, per_system,
 };
 use crate::channels::{Channels, FanOut};
 use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
@@ -140,7 +140,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         rules.max_pending_effects,
     ));
     let side_effects = side_effects(&settings, &directory, &clock, &egress, &timers);
-    let submit = Submit { queue: queue.clone(), durability: rules.durability, timers };
+    let submit = Submit::new(queue.clone(), rules.durability, timers);
     let maintenance = Maintenance(Arc::new(MaintenanceInner {
         lookup: lookup.clone(),
         side_effects: side_effects.clone(),
@@ -267,12 +267,12 @@ fn caller(
     let max_pending_effects = settings.rules.max_pending_effects;
     let caller = timed("caller")
         .layer(FilterLayer(Allow { policies: settings.policies.clone() }))
-        .layer(FilterLayer(Check { registrar: registrar.clone(), clock: clock.clone() }))
+        .layer(FilterLayer(Arc::new(Check { registrar: registrar.clone(), clock: clock.clone() })))
         .option_layer(announce.system.clone().map(counted_per_system))
         .option_layer(settings.rate_limits.definition.map(per_definition))
         .layer(FilterLayer(RefuseAway))
         .map_result(move |admitted: Result<Admitted, Error>| admission.in_time(admitted?))
-        .service(Admit { registrar, mailboxes, max_pending_effects });
+        .service(Admit(Arc::new(AdmitInner { registrar, mailboxes, max_pending_effects })));
     BoxCloneSyncService::new(caller)
 }
 

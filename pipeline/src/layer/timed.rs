@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use metrics::{Histogram, histogram};
@@ -23,7 +24,8 @@ impl<S> Layer<S> for TimedLayer {
 
     fn layer(&self, inner: S) -> Timed<S> {
         let duration = |outcome| histogram!(STAGE_DURATION_SECONDS, "stage" => self.stage, "outcome" => outcome);
-        Timed { inner, ok: duration("ok"), error: duration("error") }
+        let durations = Durations { ok: duration("ok"), error: duration("error") };
+        Timed { inner, durations: Arc::new(durations) }
     }
 }
 
@@ -32,6 +34,11 @@ impl<S> Layer<S> for TimedLayer {
 #[derive(Debug, Clone)]
 pub struct Timed<S> {
     inner: S,
+    durations: Arc<Durations>,
+}
+
+#[derive(Debug)]
+struct Durations {
     ok: Histogram,
     error: Histogram,
 }
@@ -50,8 +57,7 @@ impl<Q, S: Service<Q>> Service<Q> for Timed<S> {
         TimedFuture {
             inner: self.inner.call(request),
             started,
-            ok: self.ok.clone(),
-            error: self.error.clone(),
+            durations: Arc::clone(&self.durations),
         }
     }
 }
@@ -63,8 +69,7 @@ pin_project! {
         #[pin]
         inner: F,
         started: Instant,
-        ok: Histogram,
-        error: Histogram,
+        durations: Arc<Durations>,
     }
 }
 
@@ -74,7 +79,8 @@ impl<F: Future<Output = Result<R, E>>, R, E> Future for TimedFuture<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, E>> {
         let this = self.project();
         let outcome = ready!(this.inner.poll(cx));
-        let duration = if outcome.is_ok() { this.ok } else { this.error };
+        let Durations { ok, error } = &**this.durations;
+        let duration = if outcome.is_ok() { ok } else { error };
         duration.record(this.started.elapsed());
         Poll::Ready(outcome)
     }

@@ -3,29 +3,44 @@
 //! In [`Checked`], out [`Admitted`]. Memory is bounded by the permits given out here: a permit is held from admission
 //! until the call's answer leaves, also while the call is routed on.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, Ready, ready};
+use tidegate_pipeline::Permit;
 use tower::Service;
 
 use crate::call::{Admitted, Checked, Origin};
 use crate::error::Error;
 use crate::placement::{Mailboxes, overloaded};
 use crate::registry::registration::Registrar;
+use crate::reply::Timing;
 
 /// The service; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Admit {
+pub(crate) struct Admit(pub(crate) Arc<AdmitInner>);
+
+/// See [`Admit`].
+#[derive(Debug)]
+pub(crate) struct AdmitInner {
     pub(crate) registrar: Registrar,
     pub(crate) mailboxes: Mailboxes,
     /// Effects of one actor that are not delivered, from which on it is not called.
     pub(crate) max_pending_effects: u32,
 }
 
-impl Admit {
-    async fn admit(self, checked: Checked) -> Result<Admitted, Error> {
+impl AdmitInner {
+    /// Takes the permit of a usual call that need not wait.
+    fn permit_now(&self, checked: &Checked) -> Option<Permit> {
         let Checked { invocation, origin, entry, to_spawn } = checked;
-        let timing = self.mailboxes.timing(&invocation);
+        let is_usual = *origin == Origin::Outside
+            && to_spawn.is_none()
+            && !entry.pending_effects.is_full(self.max_pending_effects, false);
+        if is_usual { self.mailboxes.reserve_now(invocation.bytes(), entry) } else { None }
+    }
+
+    async fn admit(&self, checked: Checked, timing: Timing) -> Result<Admitted, Error> {
+        let Checked { invocation, origin, entry, to_spawn } = checked;
         let entry = match to_spawn {
             None => entry,
             Some(id) => self.registrar.spawn_one(id).await?,
@@ -47,14 +62,27 @@ impl Admit {
 impl Service<Checked> for Admit {
     type Response = Admitted;
     type Error = Error;
-    type Future = BoxFuture<'static, Result<Admitted, Error>>;
+    type Future =
+        Either<Ready<Result<Admitted, Error>>, BoxFuture<'static, Result<Admitted, Error>>>;
 
-    /// The permit depends on the size of the call: it is taken, or waited for, in [`call`](Service::call).
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, checked: Checked) -> Self::Future {
-        Box::pin(self.clone().admit(checked))
+        let timing = self.0.mailboxes.timing(&checked.invocation);
+        if let Some(permit) = self.0.permit_now(&checked) {
+            let Checked { invocation, entry, .. } = checked;
+            return Either::Left(ready(Ok(Admitted {
+                entry,
+                invocation,
+                timing,
+                permit: Some(permit),
+                effect: None,
+                delivery: None,
+            })));
+        }
+        let stage = self.0.clone();
+        Either::Right(Box::pin(async move { stage.admit(checked, timing).await }))
     }
 }

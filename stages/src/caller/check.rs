@@ -7,10 +7,11 @@ use crate::call::{Checked, Request};
 use crate::error::Error;
 use crate::filter::Predicate;
 use crate::ports::Clock;
+use crate::registry::entry::Hosted;
 use crate::registry::registration::Registrar;
 
 /// Lets calls pass that can be run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Check {
     /// Knows who is registered.
     pub(crate) registrar: Registrar,
@@ -37,17 +38,19 @@ impl Predicate<Request> for Check {
             return Err(Error::Unsupported("scheduled invocations are not built yet".into()));
         }
         let (entry, to_spawn) = self.registrar.find(&invocation)?;
-        let hosted = entry.spec().hosted;
-        let definition = &hosted.definition;
-        if definition.actions.is_empty() && definition.timers.is_empty() {
-            let text =
-                format!("Actor [{}] has registered no action: no call of it is allowed", id.name);
-            return Err(Error::Forbidden(text));
-        }
-        if !definition.knows(&invocation.action) {
-            let (actor, action) = (id.name.clone(), invocation.action.clone());
-            return Err(Error::ActionNotFound { actor, action });
-        }
+        entry.with_hosted(|Hosted { definition, .. }| {
+            if definition.actions.is_empty() && definition.timers.is_empty() {
+                let name = &id.name;
+                let text =
+                    format!("Actor [{name}] has registered no action: no call of it is allowed");
+                return Err(Error::Forbidden(text));
+            }
+            if !definition.knows(&invocation.action) {
+                let (actor, action) = (id.name.clone(), invocation.action.clone());
+                return Err(Error::ActionNotFound { actor, action });
+            }
+            Ok(())
+        })?;
         Ok(Checked { invocation, origin, entry, to_spawn })
     }
 }

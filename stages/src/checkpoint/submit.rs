@@ -1,5 +1,6 @@
 //! Submit: hands what a turn planned to the checkpoint.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::{BoxFuture, Either, Ready, ready};
@@ -13,14 +14,24 @@ use crate::timer::Timers;
 
 /// The end of a turn. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Submit {
+pub(crate) struct Submit(pub(crate) Arc<SubmitInner>);
+
+/// See [`Submit`].
+#[derive(Debug)]
+pub(crate) struct SubmitInner {
     pub(crate) queue: CheckpointQueue,
     pub(crate) durability: Durability,
     pub(crate) timers: Timers,
 }
 
 impl Submit {
-    async fn submit(self, planned: Planned) {
+    pub(crate) fn new(queue: CheckpointQueue, durability: Durability, timers: Timers) -> Self {
+        Self(Arc::new(SubmitInner { queue, durability, timers }))
+    }
+}
+
+impl SubmitInner {
+    async fn submit(&self, planned: Planned) {
         let Some((mut planned, error)) = self.queue.submit(planned).await else { return };
         // Without its rows the change is not to be written.
         let is_late = |save: &Save| save.rows.is_none();
@@ -48,12 +59,12 @@ impl Service<Planned> for Submit {
     }
 
     fn call(&mut self, planned: Planned) -> Self::Future {
-        let Some(planned) = self.queue.try_submit(planned) else {
+        let Some(planned) = self.0.queue.try_submit(planned) else {
             return Either::Left(ready(Ok(())));
         };
         let stage = self.clone();
         Either::Right(Box::pin(async move {
-            stage.submit(planned).await;
+            stage.0.submit(planned).await;
             Ok(())
         }))
     }

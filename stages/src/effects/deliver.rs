@@ -151,12 +151,15 @@ impl Deliver {
         let mut invocation = delivery.invocation.clone();
         let id = format!("{}/{}", path.source, row.id);
         invocation.metadata.insert(EFFECT_ID.into(), id);
-        let request = Request { invocation, origin: Origin::Inside(path.source.clone()) };
+        let request = Request {
+            invocation: Box::new(invocation),
+            origin: Origin::Inside(path.source.clone()),
+        };
         let mut admitted = self.caller.clone().oneshot(request).await?;
         let (ack, answered) = Ack::new();
         let (source, id) = (source.name.clone(), row.id);
         admitted.effect = Some(Box::new(Received { source, id, ack, failed: None }));
-        self.mailboxes.clone().oneshot(admitted).await?;
+        (&self.mailboxes).oneshot(admitted).await?;
         let dropped = || Error::Internal("the call was dropped on its way".into());
         answered.await.unwrap_or_else(|_| Err(dropped()))
     }

@@ -198,6 +198,16 @@ impl Entry {
         }
     }
 
+    /// Reads the definition and the host of the actor. It copies nothing, so it is cheaper than [`spec`](Self::spec); `read`
+    /// must be short and must not ask this entry again.
+    pub(crate) fn with_hosted<R>(&self, read: impl FnOnce(&Hosted) -> R) -> R {
+        let parent = match &self.registered.read().1 {
+            Source::Defined(hosted) => return read(hosted),
+            Source::Spawned { parent, .. } => parent.clone(),
+        };
+        parent.with_hosted(read)
+    }
+
     /// Identity as registered now.
     pub(crate) fn id(&self) -> Arc<ActorId> {
         self.registered.read().0.clone()

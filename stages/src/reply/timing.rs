@@ -47,6 +47,7 @@ pub(super) struct Progress {
     pub(super) ends_after_us: AtomicU64,
     /// Whether the caller set a bound on the whole call.
     bounded: bool,
+    limits: Deadlines,
     signal: Signal,
 }
 
@@ -75,7 +76,6 @@ pub struct Timing {
     pub(super) progress: Arc<Progress>,
     /// The host must have the action by then.
     pub start_by: Instant,
-    limits: Deadlines,
 }
 
 impl Timing {
@@ -90,9 +90,10 @@ impl Timing {
             phase: AtomicU8::new(QUEUED),
             ends_after_us: AtomicU64::new(ends_after_us),
             bounded: whole.is_some(),
+            limits,
             signal: Signal::default(),
         };
-        Self { progress: Arc::new(progress), start_by, limits }
+        Self { progress: Arc::new(progress), start_by }
     }
 
     /// Marks the call as started: from now on the action may have run. Returns false when the caller has already received
@@ -101,7 +102,7 @@ impl Timing {
     pub fn start(&self) -> bool {
         let Progress { phase, .. } = &*self.progress;
         // Before the phase, so that a caller that sees `STARTED` also sees the new end.
-        self.extend(self.limits.host + self.limits.commit);
+        self.extend(self.progress.limits.host + self.progress.limits.commit);
         let began = phase.compare_exchange(QUEUED, STARTED, Ordering::AcqRel, Ordering::Acquire);
         began != Err(GIVEN_UP)
     }
@@ -124,15 +125,15 @@ impl Timing {
 
     /// How long to try to reach a host when no caller waits.
     pub fn patience(&self) -> Duration {
-        self.limits.patience
+        self.progress.limits.patience
     }
 
     /// Returns the deadlines of the call at its next actor. A caller's own bound stays; without one, the phases start again.
     #[must_use]
     pub fn routed(mut self) -> Self {
         if !self.progress.bounded {
-            self.start_by = Instant::now() + self.limits.start;
-            self.extend(self.limits.start + self.limits.commit);
+            self.start_by = Instant::now() + self.progress.limits.start;
+            self.extend(self.progress.limits.start + self.progress.limits.commit);
         }
         self
     }

@@ -18,7 +18,7 @@ pub(crate) use completion::{Committed, Completion};
 pub(crate) use effect::{Ack, Emitted, EmittedEffect, Received};
 pub(crate) use failed::{Failed, StageResult};
 pub(crate) use placed::{Call, Placed, Question, Task, TurnHandle};
-pub(crate) use plan::Planned;
+pub(crate) use plan::{BoxPlanned, Planned};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Checkpoint: makes states durable, many actors in one commit, and completes the turns that waited for it.
 //!
-//! In [`Planned`], out [`Committed`](crate::call::Committed), which leaves through the [egress](crate::egress). While the
+//! In [`Planned`](crate::call::Planned), out [`Committed`](crate::call::Committed), which leaves through the
+//! [egress](crate::egress). While the
 //! store writes one batch, the next one fills. A store that is far away gets several batches at once; no two of them hold
 //! the same actor. An actor's next turn runs on the new state meanwhile. Its reply waits here for the older commits of the
 //! same actor, and so does every reply that reports a state which is not durable yet (decision 13).
@@ -38,7 +39,7 @@ use tower::Service;
 use tracing::{debug, info, warn};
 
 use crate::activation::incarnation::Unsettled;
-use crate::call::Planned;
+use crate::call::BoxPlanned;
 use crate::checkpoint::batch::Batch;
 use crate::checkpoint::claim::{Claim, Claims, Group, fail_all};
 use crate::checkpoint::coalesce::{Outcome, coalesce, outcome_of, reached};
@@ -157,7 +158,7 @@ impl Checkpoint {
     }
 
     /// Completes a turn: its change, if it made one, is durable.
-    fn written(&self, planned: Planned) {
+    fn written(&self, planned: BoxPlanned) {
         if let Some(save) = &planned.save {
             self.written.increment(1);
             self.store_breaker.record_success(Access::Write);
@@ -171,14 +172,14 @@ impl Checkpoint {
     }
 
     /// Fails these turns: none of them was written.
-    fn lost(&self, claim: &Claim, turns: VecDeque<Planned>, error: &StoreError) {
+    fn lost(&self, claim: &Claim, turns: VecDeque<BoxPlanned>, error: &StoreError) {
         claim.incarnation().abandon(error);
         self.lost.increment(turns.len() as u64);
         fail_all(turns, error);
     }
 
     /// Puts an activation in doubt, and starts the task that ends the doubt.
-    fn doubt(&self, claim: Claim, turns: VecDeque<Planned>, error: &StoreError) {
+    fn doubt(&self, claim: Claim, turns: VecDeque<BoxPlanned>, error: &StoreError) {
         if let Err(error) = claim.incarnation().enter_doubt() {
             fail_all(turns, &error);
             // What queues behind it fails as well.
@@ -237,7 +238,7 @@ impl Checkpoint {
     }
 }
 
-impl Service<Vec<Planned>> for Checkpoint {
+impl Service<Vec<BoxPlanned>> for Checkpoint {
     type Response = ();
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<(), Infallible>>;
@@ -246,7 +247,7 @@ impl Service<Vec<Planned>> for Checkpoint {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, batch: Vec<Planned>) -> Self::Future {
+    fn call(&mut self, batch: Vec<BoxPlanned>) -> Self::Future {
         let stage = self.clone();
         Box::pin(async move {
             let groups = stage.claims.group(batch);

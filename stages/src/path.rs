@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, ready};
 use tower::{Service, ServiceExt};
 
-use crate::call::{Activated, Failed, Invoked, LookedUp, ParkedWork, Placed, Planned, StageResult};
+use crate::call::{
+    Activated, BoxPlanned, Failed, Invoked, LookedUp, ParkedWork, Placed, StageResult,
+};
 use crate::error::Error;
 
 /// The stages of the path in their order; see the [module](self). Cheap to clone.
@@ -35,11 +37,14 @@ where
         + Clone
         + Send
         + 'static,
-    S: Service<Invoked, Response = Planned, Error = Box<Failed>, Future: Send>
+    S: Service<Invoked, Response = BoxPlanned, Error = Box<Failed>, Future: Send>
         + Clone
         + Send
         + 'static,
-    C: Service<Planned, Response = (), Error = Box<Failed>, Future: Send> + Clone + Send + 'static,
+    C: Service<BoxPlanned, Response = (), Error = Box<Failed>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
     M: Service<Placed, Response = Option<ParkedWork>, Error = Box<Failed>, Future: Send>
         + Clone
         + Send
@@ -83,8 +88,8 @@ impl<L, I, S, C, M> Path<L, I, S, C, M>
 where
     L: Service<Placed, Response = LookedUp, Error = Box<Failed>> + Clone,
     I: Service<Box<Activated>, Response = Invoked, Error = Box<Failed>> + Clone,
-    S: Service<Invoked, Response = Planned, Error = Box<Failed>> + Clone,
-    C: Service<Planned, Response = (), Error = Box<Failed>> + Clone,
+    S: Service<Invoked, Response = BoxPlanned, Error = Box<Failed>> + Clone,
+    C: Service<BoxPlanned, Response = (), Error = Box<Failed>> + Clone,
 {
     /// The turn of an actor that was looked up.
     async fn turn(self, looked_up: LookedUp) -> StageResult<Option<ParkedWork>> {
@@ -122,8 +127,8 @@ async fn from_invoke<I, S, C>(
 ) -> StageResult<()>
 where
     I: Service<Box<Activated>, Response = Invoked, Error = Box<Failed>>,
-    S: Service<Invoked, Response = Planned, Error = Box<Failed>>,
-    C: Service<Planned, Response = (), Error = Box<Failed>>,
+    S: Service<Invoked, Response = BoxPlanned, Error = Box<Failed>>,
+    C: Service<BoxPlanned, Response = (), Error = Box<Failed>>,
 {
     let invoked = invoke.oneshot(activated).await?;
     let planned = side_effects.oneshot(invoked).await?;

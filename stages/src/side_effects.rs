@@ -17,7 +17,8 @@ use tracing::warn;
 
 use crate::access::CurrentPolicies;
 use crate::call::{
-    Activated, Call, Committed, Completion, Failed, Invoked, Planned, Question, StageResult, Task,
+    Activated, BoxPlanned, Call, Committed, Completion, Failed, Invoked, Planned, Question,
+    StageResult, Task,
 };
 use crate::channels::Channels;
 use crate::effects::Effects;
@@ -64,7 +65,7 @@ impl Plan {
 }
 
 impl Planner {
-    fn plan(&self, invoked: Invoked) -> StageResult<Planned> {
+    fn plan(&self, invoked: Invoked) -> StageResult<BoxPlanned> {
         let Invoked { activated, response } = invoked;
         let Activated { mut actor, member, task, host_limit, place, retries, older } = *activated;
         let planned = match (task, response) {
@@ -243,9 +244,9 @@ const AFTER_ACTION: FailWith = Failed::after_action;
 const GIVEN_UP: FailWith = Failed::before_action;
 
 impl Service<Invoked> for SideEffects {
-    type Response = Planned;
+    type Response = BoxPlanned;
     type Error = Box<Failed>;
-    type Future = Ready<StageResult<Planned>>;
+    type Future = Ready<StageResult<BoxPlanned>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Box<Failed>>> {
         Poll::Ready(Ok(()))

@@ -30,7 +30,7 @@ use tracing::info;
 
 use crate::actor_timers::{ActorTimers, TickTask};
 use crate::admission::{Admission, TurnTimeLayer};
-use crate::call::{Admitted, Planned};
+use crate::call::{Admitted, BoxPlanned};
 use crate::caller::{
     Admit, AdmitInner, Allow, Announce, CallerService, Check, counted_per_system, per_definition,
     per_identity, per_peer, per_system,
@@ -338,7 +338,8 @@ fn start_checkpoint(
         ..BatchOptions::new("checkpoint", COMMIT_EVENTS.div_ceil(in_flight))
     };
     let checkpoint = timed("checkpoint").service(checkpoint);
-    Consumer::spawn_batched(options, Planned::record_bytes, checkpoint, tasks)
+    let bytes = |planned: &BoxPlanned| planned.record_bytes();
+    Consumer::spawn_batched(options, bytes, checkpoint, tasks)
         .subscribe(queue.producer(), SubscribeOptions::max_demand(2 * COMMIT_EVENTS))
         .map_err(unsubscribed)?;
     Ok(())

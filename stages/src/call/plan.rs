@@ -24,6 +24,9 @@ pub(crate) struct Planned {
     _unsettled: Unsettled,
 }
 
+/// A planned turn as it travels: a queue or a batch of them moves pointers.
+pub(crate) type BoxPlanned = Box<Planned>;
+
 impl Planned {
     /// Records the turn as unsettled in its activation.
     pub(crate) fn new(
@@ -32,9 +35,9 @@ impl Planned {
         save: Option<Save>,
         place: Option<Place>,
         rest: Committed,
-    ) -> Self {
-        let unsettled = Unsettled::new(&incarnation);
-        Self { entry, incarnation, save, place, rest: Some(rest), _unsettled: unsettled }
+    ) -> Box<Self> {
+        let (unsettled, rest) = (Unsettled::new(&incarnation), Some(rest));
+        Box::new(Self { entry, incarnation, save, place, rest, _unsettled: unsettled })
     }
 
     /// Bytes that it counts for.
@@ -48,12 +51,12 @@ impl Planned {
     }
 
     /// What leaves, now that the change is durable.
-    pub(crate) fn committed(mut self) -> Committed {
+    pub(crate) fn committed(mut self: Box<Self>) -> Committed {
         self.rest.take().unwrap_or_default()
     }
 
     /// Ends it with an error.
-    pub(crate) fn fail(self, error: Error) {
+    pub(crate) fn fail(self: Box<Self>, error: Error) {
         let entry = self.entry.clone();
         self.committed().fail(&entry.actor, error);
     }

@@ -10,13 +10,13 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::activation::incarnation::{CommitState, Incarnation};
-use crate::call::Planned;
+use crate::call::BoxPlanned;
 use crate::error::Error;
 use crate::ports::{Save, StoreError};
 
 /// The claimed activations, by number, each with the turns that queue behind its claim.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<HashMap<u64, VecDeque<Planned>>>);
+pub(super) struct Claims(Mutex<HashMap<u64, VecDeque<BoxPlanned>>>);
 
 /// One activation that is being written; see the [module](self). If it is dropped before [`next`](Self::next) has released
 /// it, the activation is abandoned and the turns that queue behind it fail.
@@ -29,13 +29,13 @@ pub(super) struct Claim {
 /// The turns of one activation in a batch, in order.
 pub(super) struct Group {
     pub(super) claim: Claim,
-    pub(super) turns: VecDeque<Planned>,
+    pub(super) turns: VecDeque<BoxPlanned>,
 }
 
 impl Claims {
     /// Groups a batch by activation and claims each. A turn of an activation that another batch has claimed queues
     /// there; a turn of an abandoned one fails.
-    pub(super) fn group(self: &Arc<Self>, batch: Vec<Planned>) -> Vec<Group> {
+    pub(super) fn group(self: &Arc<Self>, batch: Vec<BoxPlanned>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::with_capacity(batch.len());
         let mut indices: HashMap<u64, usize> = HashMap::with_capacity(batch.len());
         let mut failed = Vec::new();
@@ -91,7 +91,7 @@ impl Claim {
     }
 
     /// Puts turns whose outcome is unknown back, before those that queue.
-    pub(super) fn put_back(&self, mut turns: VecDeque<Planned>) {
+    pub(super) fn put_back(&self, mut turns: VecDeque<BoxPlanned>) {
         if let Some(queue) = self.claims.0.lock().get_mut(&self.incarnation.number) {
             turns.append(queue);
             *queue = turns;
@@ -106,7 +106,7 @@ impl Claim {
     }
 
     /// Takes the first `count` turns that queue.
-    pub(super) fn take(&self, count: usize) -> VecDeque<Planned> {
+    pub(super) fn take(&self, count: usize) -> VecDeque<BoxPlanned> {
         let mut claimed = self.claims.0.lock();
         let Some(queue) = claimed.get_mut(&self.incarnation.number) else { return VecDeque::new() };
         queue.drain(..count.min(queue.len())).collect()
@@ -126,7 +126,7 @@ impl Drop for Claim {
     }
 }
 
-pub(super) fn fail_all(turns: impl IntoIterator<Item = Planned>, error: &StoreError) {
+pub(super) fn fail_all(turns: impl IntoIterator<Item = BoxPlanned>, error: &StoreError) {
     for planned in turns {
         planned.fail(Error::Store(error.clone()));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidegate_pipeline::{Bound, Demand, Full, Producer, ProducerOptions};
 
-use crate::call::Planned;
+use crate::call::BoxPlanned;
 use crate::checkpoint::claim::Claims;
 use crate::egress::Egress;
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::ports::StoreError;
 /// without a change wait for an older commit of the same actor, and are bounded by admission. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckpointQueue {
-    producer: Producer<Planned>,
+    producer: Producer<BoxPlanned>,
     places: Places,
     pub(super) claims: Arc<Claims>,
     pub(super) egress: Egress,
@@ -30,7 +30,7 @@ impl CheckpointQueue {
     }
 
     /// What the checkpoint consumes.
-    pub(crate) fn producer(&self) -> &Producer<Planned> {
+    pub(crate) fn producer(&self) -> &Producer<BoxPlanned> {
         &self.producer
     }
 
@@ -41,7 +41,7 @@ impl CheckpointQueue {
 
     /// Hands in a turn that changed nothing, or whose change fits into its place. It completes at once when it has nothing to
     /// wait for. Returns the turn when it needs a larger place.
-    pub(super) fn try_submit(&self, mut planned: Planned) -> Option<Planned> {
+    pub(super) fn try_submit(&self, mut planned: BoxPlanned) -> Option<BoxPlanned> {
         if planned.save.is_none() {
             planned.place = None;
             if planned.incarnation.has_nothing_before() {
@@ -59,7 +59,7 @@ impl CheckpointQueue {
     }
 
     /// Hands in a turn that has the place it needs.
-    pub(crate) fn hand_in(&self, planned: Planned) {
+    pub(crate) fn hand_in(&self, planned: BoxPlanned) {
         if let Some(planned) = self.try_submit(planned) {
             self.refuse(planned, no_place());
         }
@@ -67,7 +67,7 @@ impl CheckpointQueue {
 
     /// Waits for a larger place and hands the turn in. Returns the turn and the reason when there was no place in time; the
     /// caller then [refuses](Self::refuse) it.
-    pub(super) async fn submit(&self, mut planned: Planned) -> Option<(Planned, StoreError)> {
+    pub(super) async fn submit(&self, mut planned: BoxPlanned) -> Option<(BoxPlanned, StoreError)> {
         // While the activation is in doubt nothing frees a place for it, and none of its changes may be lost.
         if !planned.incarnation.is_in_doubt() {
             let (bytes, entry) = (planned.bytes(), planned.entry.clone());
@@ -80,7 +80,7 @@ impl CheckpointQueue {
         None
     }
 
-    fn push(&self, planned: Planned) {
+    fn push(&self, planned: BoxPlanned) {
         if let Err(rejected) = self.producer.cast_exempt(planned) {
             // Its outcome is not known: its activation is abandoned with it.
             drop(rejected.event);
@@ -89,7 +89,7 @@ impl CheckpointQueue {
 
     /// Ends a turn for which there was no place. Its change is not written, so its activation is abandoned. Exception: when an
     /// older write is in doubt, the turn queues behind that one and is written too.
-    pub(super) fn refuse(&self, planned: Planned, error: StoreError) {
+    pub(super) fn refuse(&self, planned: BoxPlanned, error: StoreError) {
         if planned.incarnation.is_in_doubt() {
             return self.push(planned);
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use futures_util::future::{BoxFuture, Either, Ready, ready};
 use tower::Service;
 
-use crate::call::{Failed, Planned, StageResult};
+use crate::call::{BoxPlanned, Failed, StageResult};
 use crate::checkpoint::CheckpointQueue;
 use crate::ports::Save;
 use crate::rules::Durability;
@@ -31,7 +31,7 @@ impl Submit {
 }
 
 impl SubmitInner {
-    async fn submit(&self, planned: Planned) {
+    async fn submit(&self, planned: BoxPlanned) {
         let Some((mut planned, error)) = self.queue.submit(planned).await else { return };
         // Without its rows the change is not to be written.
         let is_late = |save: &Save| save.rows.is_none();
@@ -49,7 +49,7 @@ impl SubmitInner {
     }
 }
 
-impl Service<Planned> for Submit {
+impl Service<BoxPlanned> for Submit {
     type Response = ();
     type Error = Box<Failed>;
     type Future = Either<Ready<StageResult<()>>, BoxFuture<'static, StageResult<()>>>;
@@ -58,7 +58,7 @@ impl Service<Planned> for Submit {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, planned: Planned) -> Self::Future {
+    fn call(&mut self, planned: BoxPlanned) -> Self::Future {
         let Some(planned) = self.0.queue.try_submit(planned) else {
             return Either::Left(ready(Ok(())));
         };

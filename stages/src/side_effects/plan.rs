@@ -190,7 +190,7 @@ mod tests {
         let call = Call {
             action: "add".into(),
             payload: Payload::Unset,
-            metadata: invocation.metadata.clone(),
+            metadata: invocation.metadata,
             identity: identity.clone(),
             caller: None,
             traceparent: String::new(),

@@ -14,3 +14,7 @@ pub const STORE_COMMIT_SECONDS: &str = "tidegate_store_commit_seconds";
 pub const STORE_COMMIT_SAVES: &str = "tidegate_store_commit_saves";
 /// Bytes on disk of the embedded store's tables, by part (current, history); gauge.
 pub const STORE_BYTES: &str = "tidegate_store_bytes";
+/// Bytes that are free on the device of the embedded store; gauge.
+pub const STORE_DISK_FREE_BYTES: &str = "tidegate_store_disk_free_bytes";
+/// Whether the embedded store refuses changes because less than its reserve is free: 1 or 0.
+pub const STORE_DISK_FULL: &str = "tidegate_store_disk_full";

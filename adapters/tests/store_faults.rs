@@ -19,10 +19,11 @@ use bytes::Bytes;
 use namespace::{run_alone, run_on_device};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tidegate::store::{EmbeddedStore, FreeSpace, Options};
+use tidegate_stages::history::Keep;
 use tidegate_stages::ports::{StateStore, StoreError};
 use tidegate_stages::state::Any;
 use tidegate_stages::testkit::conformance::registries::plain_definition;
-use tidegate_stages::testkit::conformance::states::{content_mut, id, keep, save};
+use tidegate_stages::testkit::conformance::states::{content_mut, id, keep, save, under};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
@@ -54,7 +55,7 @@ async fn without_room_saves_are_refused_as_full_and_taken_again_when_there_is_so
         Ok(FreeSpace { free: FREE.load(Ordering::SeqCst), total: 100 << 30 })
     }
     let dir = tempfile::tempdir().unwrap();
-    let (_, store) = open(dir.path(), Options { free_space, ..Options::default() });
+    let (opened, store) = open(dir.path(), Options { free_space, ..Options::default() });
     let a = id("s", "a", "");
     keep(&store, vec![save(&a, 1, true)]).await;
     FREE.store(64 << 20, Ordering::SeqCst);
@@ -63,11 +64,24 @@ async fn without_room_saves_are_refused_as_full_and_taken_again_when_there_is_so
         matches!(refused, Err(StoreError::Full(text)) if text.contains("reserve")),
         "{refused:?}"
     );
-    assert!(matches!(store.delete(&a).await, Err(StoreError::Full(_))));
-    assert!(matches!(store.claim_epoch().await, Err(StoreError::Full(_))));
+    let b = id("s", "b", "");
+    store.delete(&b).await.expect("a delete may use the reserve");
+    assert_eq!(store.claim_epoch().await.expect("so may a claim"), 1);
+    let kept = Keep { newest: Some(1), since: None };
+    assert_eq!(store.prune(&a, kept).await.expect("and pruning"), 0);
+    // To the last byte: a claim is written with the first commit that can be.
+    FREE.store(0, Ordering::SeqCst);
+    assert!(matches!(store.delete(&b).await, Err(StoreError::Full(_))));
+    assert_eq!(store.claim_epoch().await.expect("in memory"), 2);
+    FREE.store(64 << 20, Ordering::SeqCst);
     assert_eq!(version(&store, "a").await, Some(1), "reading goes on");
     FREE.store(65 << 20, Ordering::SeqCst);
-    keep(&store, vec![save(&a, 2, true)]).await;
+    assert!(matches!(store.save_all(vec![save(&a, 2, true)]).await[0], Err(StoreError::Fenced(2))));
+    keep(&store, vec![under(2, save(&a, 2, true))]).await;
+    drop(store);
+    drop(opened);
+    let (_, store) = open(dir.path(), Options { free_space, ..Options::default() });
+    assert_eq!(store.claim_epoch().await.expect("claims"), 3, "the one before was written");
 }
 
 #[tokio::test]

@@ -101,6 +101,11 @@ impl Inner {
             StoreAccess::Probe(probe) => Ok(Some(probe)),
             StoreAccess::Refused(Refusal { error, retry_after, by_write }) => {
                 let reason = format!("the state store fails: {error}");
+                let is_read = is_load && placed.place.is_none();
+                if is_read && matches!(error, StoreError::Full(_)) {
+                    // A full disk is read as before.
+                    return Ok(None);
+                }
                 if is_load && !by_write {
                     return Err(Halt::retryable(StoreError::Unavailable(reason)));
                 }

@@ -236,6 +236,12 @@ pub trait StateStore: DueStore {
     /// As [`claim_epoch`](Self::claim_epoch); the new epoch is also higher than `floor`, the newest one in data that comes from
     /// elsewhere. So no effect gets a number that such data has (decision 18 b).
     fn claim_epoch_above(&self, floor: u64) -> BoxFuture<'static, Result<u64, StoreError>>;
+
+    /// Whether nothing that a former owner writes can come after a claim. Otherwise, after a crash, a head is written once more
+    /// before it is used.
+    fn keeps_former_owners_out(&self) -> bool {
+        false
+    }
 }
 
 /// The node of an actor.

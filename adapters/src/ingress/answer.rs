@@ -262,6 +262,9 @@ impl<C: Calls> Inner<C> {
             };
             let (status, store) = (word(is_ready), store_works.map_or("opening", word));
             let mut told = format!(r#"{{"status":"{status}","phase":"{phase}","store":"{store}""#);
+            if self.backed_up.get().is_some_and(|store| store.is_disk_full()) {
+                told.push_str(r#","disk":"full""#);
+            }
             for files in &self.parts.reloads {
                 let state = if files.is_broken() { "broken" } else { "ok" };
                 told = format!(r#"{told},"{}":"{state}""#, files.what);

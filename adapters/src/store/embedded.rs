@@ -27,6 +27,7 @@ mod prune;
 mod prunings;
 mod queue;
 mod reader;
+mod reclaim;
 mod shared;
 mod space;
 mod writer;
@@ -66,6 +67,7 @@ use mark::{Acknowledged, Mark};
 use prunings::Prunings;
 use queue::{Bounds, Queue, Work};
 use shared::{Shared, Stall};
+use space::SpaceWatch;
 
 /// Whether commits are synced. Off only in the build that proves that the sync test can fail.
 pub const SYNCED: bool = !cfg!(tidegate_unsynced);
@@ -156,6 +158,7 @@ impl EmbeddedStore {
             engine,
             stall,
             prunings: Prunings::default(),
+            space: SpaceWatch::new(),
             dir: dir.clone(),
             options,
         });
@@ -199,6 +202,11 @@ impl EmbeddedStore {
     /// Returns how long the running commit has been running; zero when none is.
     pub fn stalled_for(&self) -> Duration {
         self.shared.stall.elapsed()
+    }
+
+    /// Whether changes are refused because the disk is full; reads are served.
+    pub fn is_disk_full(&self) -> bool {
+        self.shared.space.is_full()
     }
 
     /// Queues work during the call, so that work is written in the order of calls; the future waits for the

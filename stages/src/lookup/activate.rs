@@ -70,7 +70,7 @@ impl Inner {
     }
 
     /// Loads what the store has of an actor. After a crash the head is written once more under this start's epoch, so
-    /// that nothing of the former start can come after it; where there are rows of effects, they are [taken over](super::take_over)
+    /// that nothing of the former start can come after it, unless the store keeps that out by itself; where there are rows of effects, they are [taken over](super::take_over)
     /// with it. A revision that is missing is appended again, also after an orderly end: the former start may have been
     /// killed before it wrote the revision (decisions 14 and 16).
     async fn load_stored(
@@ -121,7 +121,8 @@ impl Inner {
             newest = self.read(self.store.load_revision(&entry.key, head.revision)).await?;
         }
         let missing = head.revision > 0 && newest.is_none();
-        if (is_older && was_active) || missing {
+        let may_be_overtaken = is_older && was_active && !self.store.keeps_former_owners_out();
+        if may_be_overtaken || missing {
             let (epoch, number) = (incarnation.epoch, incarnation.number);
             let again = Head { epoch, incarnation: number, ..head.clone() };
             if missing {

@@ -316,6 +316,10 @@ impl StateStore for FaultyStore {
         self.below.actors(system, after, limit)
     }
 
+    fn keeps_former_owners_out(&self) -> bool {
+        self.below.keeps_former_owners_out()
+    }
+
     fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>> {
         self.below.prune(actor, keep)
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::engine::{Engine, Op, Readiness, Space};
 use super::mark::{Acknowledged, Mark};
 use super::shared::Shared;
-use super::space;
+use super::space::{self, Purpose};
 use crate::metrics::{STORE_BYTES, STORE_COMMIT_SECONDS};
 
 /// How long a commit waits for flushing and compaction.
@@ -72,16 +72,21 @@ impl Committer {
     }
 
     /// Writes one commit; the commit is durable when this returns `Ok`.
-    pub(super) fn commit(&mut self, ops: Vec<Op>) -> Result<(), StoreError> {
+    pub(super) fn commit(&mut self, purpose: Purpose, ops: Vec<Op>) -> Result<(), StoreError> {
         let started = Instant::now();
         self.shared.stall.start(started);
-        let result = self.commit_when_ready(ops, started);
+        let result = self.commit_when_ready(purpose, ops, started);
         self.shared.stall.end();
         result
     }
 
-    fn commit_when_ready(&mut self, ops: Vec<Op>, started: Instant) -> Result<(), StoreError> {
-        self.make_ready(ops.iter().map(Op::len).sum())?;
+    fn commit_when_ready(
+        &mut self,
+        purpose: Purpose,
+        ops: Vec<Op>,
+        started: Instant,
+    ) -> Result<(), StoreError> {
+        self.make_ready(purpose, ops.iter().map(Op::len).sum())?;
         let number = self.mark.newest().commit + 1;
         let result = match &*self.shared.engine.read() {
             Some(engine) => engine.commit(number, last_of_each_key(ops)).map_err(Some),
@@ -125,7 +130,7 @@ impl Committer {
         }
     }
 
-    fn reopen(&mut self) -> Result<(), StoreError> {
+    pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
         self.retry_at = Instant::now() + self.retry_after;
         self.retry_after = (self.retry_after * 2).min(LONGEST_RETRY);
         // Readers wait meanwhile, see `Shared::read`.
@@ -147,8 +152,13 @@ impl Committer {
     }
 
     /// Waits until the engine accepts a commit; reopens the engine if needed.
-    fn make_ready(&mut self, bytes: usize) -> Result<(), StoreError> {
-        space::check(&self.shared.dir, &self.shared.options, bytes)?;
+    fn make_ready(&mut self, purpose: Purpose, bytes: usize) -> Result<(), StoreError> {
+        let Shared { dir, options, space, .. } = &*self.shared;
+        let fits = space::check_for(purpose, dir, options, bytes);
+        if let (Purpose::Keep, Err(StoreError::Full(_))) = (purpose, &fits) {
+            space.refuse(bytes);
+        }
+        fits?;
         let deadline = Instant::now() + CATCH_UP;
         loop {
             let readiness = self.shared.engine.read().as_ref().map(|of| of.readiness(bytes));

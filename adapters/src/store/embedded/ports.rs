@@ -10,7 +10,8 @@ use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::{Interval, Keep, Page};
 use tidegate_stages::outbox::{EffectRows, OutboxKey, OutboxRow, Seen};
 use tidegate_stages::ports::{
-    Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError, TakenOver,
+    Outcome, Registered, RegisteredEntry, Registry, RegistryChange, Save, StateStore, StoreError,
+    TakenOver,
 };
 use tidegate_stages::state::{Head, Revision, Timestamp};
 use tokio::sync::oneshot;
@@ -242,6 +243,10 @@ impl StateStore for EmbeddedStore {
         })
     }
 
+    fn keeps_former_owners_out(&self) -> bool {
+        true
+    }
+
     fn claim_epoch_above(&self, floor: u64) -> BoxFuture<'static, Result<u64, StoreError>> {
         self.ask(|answer| Ok(Work::ClaimEpoch(floor, answer)))
     }
@@ -265,9 +270,18 @@ impl Registry for EmbeddedStore {
             })
         };
         self.ask(|answer| {
+            let frees = !changes.is_empty() && changes.iter().all(frees);
             let ops = changes.into_iter().map(op).collect::<Result<_, StoreError>>()?;
-            Ok(Work::Apply(ops, answer))
+            Ok(if frees { Work::Free(ops, answer) } else { Work::Apply(ops, answer) })
         })
+    }
+}
+
+/// Whether the change is part of a delete.
+fn frees(change: &RegistryChange) -> bool {
+    match change {
+        RegistryChange::Remove(_) => true,
+        RegistryChange::Put(entry) => matches!(entry.entry, RegisteredEntry::Deleted(_)),
     }
 }
 
@@ -288,6 +302,6 @@ impl Notes for EmbeddedStore {
             key: keys::note(name).into(),
             value: value.map(Into::into),
         };
-        self.ask(|answer| Ok(Work::Apply(vec![op], answer)))
+        self.ask(|answer| Ok(Work::Free(vec![op], answer)))
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn prune(
     let Some(end) = read.first_kept(keep).await? else { return Ok(0) };
     let (mut from, mut dropped) = (0, 0);
     loop {
-        let mut keys = Vec::new();
+        let (mut keys, mut bytes) = (Vec::new(), 0);
         let mut more = true;
         while more && keys.len() < STEP {
             let limit = STEP - keys.len();
@@ -41,11 +41,12 @@ pub(super) async fn prune(
             more = page.more;
             from = page.next;
             keys.extend(page.keys);
+            bytes += page.bytes as u64;
         }
         let count = keys.len() as u64;
         if count > 0 {
             let (answer, answered) = oneshot::channel();
-            shared.queue.put(Work::Prune(pruning.clone(), keys, answer))?;
+            shared.queue.put(Work::Prune(pruning.clone(), keys, bytes, answer))?;
             if !answered.await.unwrap_or_else(|_| Err(unknown()))? {
                 return Ok(dropped);
             }
@@ -108,6 +109,8 @@ impl Reads<'_> {
 #[derive(Debug)]
 struct Keys {
     keys: Vec<Vec<u8>>,
+    /// Of their values.
+    bytes: usize,
     /// Where the next page begins.
     next: u64,
     more: bool,
@@ -125,15 +128,14 @@ struct Passed {
 impl History<'_> {
     /// Returns keys of the numbers from `from` to below `end`.
     fn keys(&self, from: u64, end: u64, limit: usize) -> Result<Keys, ReadError> {
-        let mut page = Keys { keys: Vec::new(), next: from, more: false };
-        let mut bytes = 0;
+        let mut page = Keys { keys: Vec::new(), bytes: 0, next: from, more: false };
         for entry in self.engine.history.range(self.key(from)..self.key(end.max(from))) {
-            if page.keys.len() >= limit || bytes >= PAGE_BYTES {
+            if page.keys.len() >= limit || page.bytes >= PAGE_BYTES {
                 page.more = true;
                 break;
             }
             let (key, value) = entry.into_inner().map_err(|error| self.engine.damage(&error))?;
-            bytes += value.len();
+            page.bytes += value.len();
             page.next = self.number(&key)?.saturating_add(1);
             page.keys.push(key.to_vec());
         }
@@ -175,7 +177,7 @@ mod tests {
         let prune = async |pruning: &Arc<Pruning>| {
             let key = keys::revision(keys::history(&actor).unwrap(), 1);
             let (answer, answered) = oneshot::channel();
-            store.shared.queue.put(Work::Prune(pruning.clone(), vec![key], answer)).unwrap();
+            store.shared.queue.put(Work::Prune(pruning.clone(), vec![key], 1, answer)).unwrap();
             answered.await.unwrap().unwrap()
         };
         let begin = || store.shared.prunings.begin(keys::history(&actor).unwrap());

@@ -47,9 +47,11 @@ impl Answer {
 pub(super) enum Work {
     Save(Vec<Write>, oneshot::Sender<Answer>),
     Apply(Vec<Op>, oneshot::Sender<Result<(), StoreError>>),
+    /// Small changes that go with freeing space.
+    Free(Vec<Op>, oneshot::Sender<Result<(), StoreError>>),
     Delete(Arc<ActorId>, oneshot::Sender<Result<(), StoreError>>),
-    /// One step of a pruning: removes these keys of its history. Returns whether it goes on.
-    Prune(Arc<Pruning>, Vec<Vec<u8>>, oneshot::Sender<Result<bool, StoreError>>),
+    /// One step of a pruning: removes these keys of its history, and so many bytes of values. Returns whether it goes on.
+    Prune(Arc<Pruning>, Vec<Vec<u8>>, u64, oneshot::Sender<Result<bool, StoreError>>),
     /// Claims an epoch above this one.
     ClaimEpoch(u64, oneshot::Sender<Result<u64, StoreError>>),
     /// Writes an actor's head under an epoch.
@@ -176,8 +178,10 @@ fn size(work: &Work) -> (usize, usize) {
             let ops = writes.iter().flat_map(|write| write.ops.iter().flatten());
             (writes.len().max(1), ops.map(Op::len).sum())
         }
-        Work::Apply(ops, _) => (ops.len().max(1), ops.iter().map(Op::len).sum()),
-        Work::Prune(_, keys, _) => (1, keys.iter().map(Vec::len).sum()),
+        Work::Apply(ops, _) | Work::Free(ops, _) => {
+            (ops.len().max(1), ops.iter().map(Op::len).sum())
+        }
+        Work::Prune(_, keys, ..) => (1, keys.iter().map(Vec::len).sum()),
         Work::Delete(..) | Work::ClaimEpoch(..) | Work::TakeOver(..) => (1, 0),
     }
 }

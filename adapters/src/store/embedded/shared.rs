@@ -14,6 +14,7 @@ use super::engine::{self, Engine};
 use super::options::Options;
 use super::prunings::Prunings;
 use super::queue::{Queue, closed};
+use super::space::SpaceWatch;
 
 /// How long a read waits for an engine that is being reopened.
 const READ_TURN: Duration = Duration::from_secs(5);
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub(super) engine: RwLock<Option<Engine>>,
     pub(super) stall: Stall,
     pub(super) prunings: Prunings,
+    pub(super) space: SpaceWatch,
     pub(super) dir: PathBuf,
     pub(super) options: Options,
 }

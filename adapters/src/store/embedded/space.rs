@@ -2,11 +2,17 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use metrics::{Gauge, gauge};
 use rustix::fs::statvfs;
 use tidegate_stages::ports::StoreError;
 
 use super::Options;
+use crate::metrics::{STORE_DISK_FREE_BYTES, STORE_DISK_FULL};
+
+/// Bytes that even a write which frees space leaves free: the engine's own files need some.
+const LEAST: u64 = 256 << 10;
 
 /// Free space and size of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +37,36 @@ impl FreeSpace {
     }
 }
 
+/// What a write is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It keeps something.
+    Keep,
+    /// It is small and frees space, or is needed for that: it may use the reserve.
+    Free,
+}
+
 /// Refuses a write that would leave less free space than the reserve: a full device inside a write stops
 /// the engine, and the engine's background work needs space too.
 ///
 /// # Errors
 /// When there is too little, or the operating system reports an error.
 pub fn check(dir: &Path, options: &Options, needed: usize) -> Result<(), StoreError> {
+    check_for(Purpose::Keep, dir, options, needed)
+}
+
+pub(super) fn check_for(
+    purpose: Purpose,
+    dir: &Path,
+    options: &Options,
+    needed: usize,
+) -> Result<(), StoreError> {
     let space = (options.free_space)(dir)
         .map_err(|error| StoreError::Unavailable(format!("{}: {error}", dir.display())))?;
-    let reserve = options.reserve_of(space.total);
+    let reserve = match purpose {
+        Purpose::Keep => options.reserve_of(space.total),
+        Purpose::Free => options.reserve_of(space.total).min(LEAST),
+    };
     // Twice: once for the journal, once for the table made from it.
     let needed = 2 * needed as u64;
     if space.free < reserve.saturating_add(needed) {
@@ -49,4 +76,64 @@ pub fn check(dir: &Path, options: &Options, needed: usize) -> Result<(), StoreEr
         return Err(StoreError::Full(text));
     }
     Ok(())
+}
+
+/// What is known of the space of an open store: for the log, metrics and readiness.
+#[derive(Debug)]
+pub(super) struct SpaceWatch {
+    is_full: AtomicBool,
+    /// Size of the last write that was refused.
+    refused: AtomicU64,
+    free_bytes: Gauge,
+    full: Gauge,
+}
+
+impl SpaceWatch {
+    pub(super) fn new() -> Self {
+        Self {
+            is_full: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            free_bytes: gauge!(STORE_DISK_FREE_BYTES),
+            full: gauge!(STORE_DISK_FULL),
+        }
+    }
+
+    /// Whether writes are refused.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a write was refused.
+    pub(super) fn refuse(&self, needed: usize) {
+        self.refused.store(needed as u64, Ordering::Relaxed);
+        self.is_full.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks again. Tells when the disk has become full, and when it is so no more.
+    pub(super) fn look(&self, dir: &Path, options: &Options, was_full: bool) -> bool {
+        let Ok(space) = (options.free_space)(dir) else { return was_full };
+        let reserve = options.reserve_of(space.total);
+        let needed = self.refused.load(Ordering::Relaxed).saturating_mul(2);
+        let is_full = space.free < reserve.saturating_add(needed);
+        self.is_full.store(is_full, Ordering::Relaxed);
+        if is_full && !was_full {
+            tracing::warn!(
+                "the disk is full: {} has {} KiB free, {} KiB are kept in reserve; changes are refused with 503, reads are \
+                 served, deletes and pruning free space",
+                dir.display(),
+                space.free >> 10,
+                reserve >> 10
+            );
+        } else if was_full && !is_full {
+            self.refused.store(0, Ordering::Relaxed);
+            tracing::info!(free_kib = space.free >> 10, "the disk has space again");
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a gauge; disks have fewer than 2^52 bytes"
+        )]
+        self.free_bytes.set(space.free as f64);
+        self.full.set(f64::from(u8::from(is_full)));
+        is_full
+    }
 }

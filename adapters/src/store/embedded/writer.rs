@@ -17,7 +17,9 @@ use super::mark::Mark;
 use super::prunings::Pruning;
 use super::queue::{Answer, Job, Work, Write};
 use super::reader;
+use super::reclaim::{Merged, Reclaim};
 use super::shared::Shared;
+use super::space::Purpose;
 use crate::metrics::STORE_COMMIT_SAVES;
 
 /// Longest age of the mark before it is synced.
@@ -32,6 +34,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     jobs: flume::Receiver<Job>,
     committer: Committer,
+    reclaim: Reclaim,
     mark_due: Instant,
     /// For each failing actor: jobs below this number were queued without knowledge of the failure.
     behind: HashMap<Arc<ActorId>, (u64, StoreError), Seeded>,
@@ -40,6 +43,9 @@ pub(super) struct Writer {
     purging: Vec<Vec<u8>>,
     /// The newest claimed epoch; saves of older owners are refused.
     epoch: u64,
+    /// Whether that claim is in memory only, because the disk was full.
+    is_claim_unwritten: bool,
+    is_disk_full: bool,
     commit_saves: Histogram,
 }
 
@@ -63,6 +69,7 @@ impl Writer {
     ) -> Self {
         Self {
             committer: Committer::new(shared.clone(), mark),
+            reclaim: Reclaim::new(shared.clone()),
             shared,
             jobs,
             mark_due: Instant::now() + MARK_AGE,
@@ -70,6 +77,8 @@ impl Writer {
             behind_until: 0,
             purging,
             epoch,
+            is_claim_unwritten: false,
+            is_disk_full: false,
             commit_saves: histogram!(STORE_COMMIT_SAVES),
         }
     }
@@ -77,6 +86,7 @@ impl Writer {
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut next = None;
+        self.tend_space();
         if let Err(error) = self.purge() {
             tracing::warn!(%error, "history of deleted actors not removed yet");
         }
@@ -94,10 +104,32 @@ impl Writer {
             }
             if Instant::now() >= self.mark_due {
                 self.sync_mark();
+                self.tend_space();
                 self.committer.recover();
             }
         }
+        self.reclaim.end();
         self.committer.close();
+    }
+
+    /// Looks at the disk, and begins to win space back when it is full.
+    fn tend_space(&mut self) {
+        let Shared { dir, options, space, .. } = &*self.shared;
+        self.is_disk_full = space.look(dir, options, self.is_disk_full);
+        let ended = match self.reclaim.tend() {
+            None => return,
+            Some(Merged::Done) => self.commit(Purpose::Free, Vec::new()).and_then(|()| {
+                self.shared.read(|engine| {
+                    let rotated = engine.current.rotate_memtable();
+                    Ok(rotated.map(drop).map_err(|error| engine.damage(&error))?)
+                })
+            }),
+            Some(Merged::Failed) => self.committer.reopen(),
+        };
+        match ended {
+            Ok(()) => tracing::info!("tables on the full disk are merged"),
+            Err(error) => tracing::warn!(%error, "no space won back on the full disk"),
+        }
     }
 
     fn sync_mark(&mut self) {
@@ -112,7 +144,7 @@ impl Writer {
         let mut next = Some(first);
         while let Some(job) = next.take() {
             let is_alone =
-                matches!(job.work, Work::Delete(..) | Work::Prune(..) | Work::ClaimEpoch(..));
+                !matches!(job.work, Work::Save(..) | Work::Apply(..) | Work::TakeOver(..));
             if is_alone && group.events > 0 {
                 next = Some(job);
                 break;
@@ -129,9 +161,13 @@ impl Writer {
                     group.applies.push(answer);
                 }
                 // The job is done even if its caller is gone.
+                Work::Free(ops, answer) => {
+                    let freed = self.purge().and_then(|()| self.commit(Purpose::Free, ops));
+                    drop(answer.send(freed));
+                }
                 Work::Delete(actor, answer) => drop(answer.send(self.delete(&actor))),
-                Work::Prune(pruning, keys, answer) => {
-                    drop(answer.send(self.prune(&pruning, keys)));
+                Work::Prune(pruning, keys, bytes, answer) => {
+                    drop(answer.send(self.prune(&pruning, keys, bytes)));
                 }
                 Work::ClaimEpoch(floor, answer) => drop(answer.send(self.claim_epoch(floor))),
                 Work::TakeOver(actor, epoch, answer) => {
@@ -179,7 +215,7 @@ impl Writer {
         let result = if ops.is_empty() {
             Ok(())
         } else {
-            self.purge().and_then(|()| self.committer.commit(ops))
+            self.purge().and_then(|()| self.commit(Purpose::Keep, ops))
         };
         if count > 0 && result.is_ok() {
             #[expect(
@@ -224,20 +260,44 @@ impl Writer {
 
     fn claim_epoch(&mut self, floor: u64) -> Result<u64, StoreError> {
         let epoch = self.epoch.max(floor) + 1;
-        let value = epoch.to_be_bytes().to_vec();
-        self.committer.commit(vec![Op::put(Space::Current, EPOCH.to_vec(), value)])?;
-        self.epoch = epoch;
-        Ok(epoch)
+        self.is_claim_unwritten = true;
+        let before = std::mem::replace(&mut self.epoch, epoch);
+        match self.commit(Purpose::Free, Vec::new()) {
+            // Nobody else can write here: the claim goes into the first commit of this epoch.
+            Ok(()) | Err(StoreError::Full(_)) => Ok(epoch),
+            Err(error) => {
+                self.epoch = before;
+                self.is_claim_unwritten = false;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a commit, with the claim of this epoch if that is not written yet.
+    fn commit(&mut self, purpose: Purpose, mut ops: Vec<Op>) -> Result<(), StoreError> {
+        if self.is_claim_unwritten {
+            let epoch = self.epoch.to_be_bytes().to_vec();
+            ops.push(Op::put(Space::Current, EPOCH.to_vec(), epoch));
+        }
+        self.committer.commit(purpose, ops)?;
+        self.is_claim_unwritten = false;
+        Ok(())
     }
 
     /// Removes revisions of a history; returns whether it is still there.
-    fn prune(&mut self, pruning: &Pruning, keys: Vec<Vec<u8>>) -> Result<bool, StoreError> {
+    fn prune(
+        &mut self,
+        pruning: &Pruning,
+        keys: Vec<Vec<u8>>,
+        bytes: u64,
+    ) -> Result<bool, StoreError> {
         self.purge()?;
         if pruning.is_void() {
             return Ok(false);
         }
         let remove = |key| Op::remove(Space::History, key);
-        self.committer.commit(keys.into_iter().map(remove).collect())?;
+        self.commit(Purpose::Free, keys.into_iter().map(remove).collect())?;
+        self.reclaim.removed(bytes);
         Ok(true)
     }
 
@@ -251,7 +311,13 @@ impl Writer {
         let key = keys::actor(keys::HEAD, actor)?;
         let moved = self.shared.read(|engine| Ok(reader::moved_head(engine, &key, epoch)?))?;
         match moved.map_err(StoreError::Fenced)? {
-            Some(head) => self.committer.commit(vec![Op::put(Space::Current, key, head)]),
+            Some(head) => {
+                match self.commit(Purpose::Keep, vec![Op::put(Space::Current, key, head)]) {
+                    // The head stays one of the former epoch, whose owner is refused: a full disk is read as before.
+                    Err(StoreError::Full(_)) => Ok(()),
+                    written => written,
+                }
+            }
             None => Ok(()),
         }
     }
@@ -267,7 +333,7 @@ impl Writer {
         let mut ops: Vec<_> =
             heads.into_iter().map(|head| Op::remove(Space::Current, head)).collect();
         ops.push(Op::put(Space::Current, note, Vec::new()));
-        self.committer.commit(ops)?;
+        self.commit(Purpose::Free, ops)?;
         self.purging.push(histories);
         self.purge()
     }
@@ -275,10 +341,15 @@ impl Writer {
     /// Completes all begun removals; before that, no other change may be written for those actors.
     fn purge(&mut self) -> Result<(), StoreError> {
         while let Some(history) = self.purging.last().cloned() {
-            let keys = self.shared.read(|engine| {
+            let (keys, bytes) = self.shared.read(|engine| {
                 let entries = engine.history.prefix(&history).take(PURGE_STEP);
-                let keys = entries.map(|entry| entry.key().map(|key| key.to_vec()));
-                Ok(keys.collect::<Result<Vec<_>, _>>().map_err(|error| engine.damage(&error))?)
+                let (mut keys, mut bytes) = (Vec::new(), 0);
+                for entry in entries {
+                    let (key, value) = entry.into_inner().map_err(|error| engine.damage(&error))?;
+                    bytes += value.len() as u64;
+                    keys.push(key.to_vec());
+                }
+                Ok((keys, bytes))
             })?;
             let is_last = keys.len() < PURGE_STEP;
             let remove = |key| Op::remove(Space::History, key);
@@ -288,7 +359,8 @@ impl Writer {
                 note.extend_from_slice(&history);
                 ops.push(Op::remove(Space::Current, note));
             }
-            self.committer.commit(ops)?;
+            self.commit(Purpose::Free, ops)?;
+            self.reclaim.removed(bytes);
             if is_last {
                 self.purging.pop();
                 self.shared.prunings.end(&history);

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidegate_stages::access::CurrentPolicies;
+use tidegate_stages::ports::Clock;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::audit::Audit;
+use crate::clock::{self, BEFORE_1970, SystemClock};
 use crate::config::{Config, Drain, Listen, Mistakes, Settings};
 use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{
@@ -62,6 +64,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error("{0}")]
     Database(String),
+    /// The clock stands before 1970.
+    #[error("{BEFORE_1970}")]
+    Clock,
     /// The configured keys are not the keys that sealed the store.
     #[error("{0}")]
     Key(KeyError),
@@ -108,7 +113,7 @@ impl StartError {
             Self::Other(_) => 70,
             Self::StageEnded(_) => 71,
             Self::DataDirectory(_) => 73,
-            Self::Key(_) | Self::Tls(_) => 78,
+            Self::Clock | Self::Key(_) | Self::Tls(_) => 78,
             Self::Offline(error) => error.exit_code(),
         }
     }
@@ -127,6 +132,9 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         } else {
             info!("{text}");
         }
+    }
+    if let Some(text) = clock::concern(SystemClock.now()) {
+        warn!("{text}");
     }
     descriptors::share(&mut settings);
     let mut signals = Signals::new()?;

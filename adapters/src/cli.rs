@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app::{self, StartError};
+use crate::clock;
 use crate::config::{self, Config, Flags};
 #[cfg(feature = "demo")]
 use crate::demo;
@@ -103,6 +104,20 @@ enum Command {
     Tls(tls::Tls),
 }
 
+impl Command {
+    /// Whether the command says or checks something of its arguments only, or of the clock itself.
+    fn needs_no_clock(&self) -> bool {
+        matches!(
+            self,
+            Self::Config { .. }
+                | Self::Acl(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+                | Self::Doctor(_)
+        )
+    }
+}
+
 fn start_here() -> String {
     format!("Start here:\n{}{START_HERE}", if cfg!(feature = "demo") { DEMO } else { "" })
 }
@@ -111,6 +126,9 @@ fn start_here() -> String {
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
     let _flush = log::FlushOnDrop;
+    if clock::is_before_1970() && !command.needs_no_clock() {
+        return ended(Err(StartError::Clock));
+    }
     let done = match command {
         Command::Serve(flags) => serve(&flags),
         Command::Config { markdown: true, .. } => print(&config::markdown()),

@@ -8,6 +8,7 @@ use http::Method;
 use super::client::{Client, ProxyArgs, Unanswered};
 use super::print;
 use crate::app::{self, StartError};
+use crate::clock;
 use crate::config::Listen;
 use crate::doctor::{Finding, Severity, configuration, examine};
 
@@ -26,7 +27,10 @@ pub(super) struct DoctorArgs {
 impl DoctorArgs {
     pub(super) async fn run(self) -> Result<ExitCode, StartError> {
         let (settings, mut found) = configuration(&self.proxy_args.flags);
-        if let Some(settings) = settings {
+        if clock::is_before_1970() {
+            // What libraries would abort on is not looked at.
+            found.push(Finding::error("clock", clock::BEFORE_1970));
+        } else if let Some(settings) = settings {
             found.push(self.port(&settings.http.listen).await?);
             found.extend(examine(&settings).await?);
         }

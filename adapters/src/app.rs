@@ -1,5 +1,6 @@
 //! App: connects all parts, and shuts them down in order.
 
+mod address;
 mod end;
 mod descriptors;
 mod backend;
@@ -28,7 +29,7 @@ use crate::ingress::{
 };
 use crate::offline::OfflineError;
 use crate::reload::{self, Watch};
-use crate::store::KeyError;
+use crate::store::{KeyError, Owner};
 use crate::telemetry;
 use crate::tls::{ClientTls, ServerTls, TlsError};
 use backend::Backend;
@@ -96,6 +97,17 @@ pub enum StartError {
     /// A stage of the running proxy ended by itself, which is a defect.
     #[error("stage {0:?} ended by itself: the proxy has ended, start it again")]
     StageEnded(&'static str),
+    /// Another proxy lives on the same database; nothing was claimed.
+    #[error(
+        "{0} owns the database: end it first, or take the database over from it with `tidegate serve --take-over` (once; \
+         TIDEGATE_TAKE_OVER)"
+    )]
+    Owned(Owner),
+    /// A later owner has claimed the database.
+    #[error(
+        "{0} has claimed the database: this proxy has ended, and has told nobody of a change that does not count"
+    )]
+    Fenced(Owner),
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -113,6 +125,7 @@ impl StartError {
             Self::Other(_) => 70,
             Self::StageEnded(_) => 71,
             Self::DataDirectory(_) => 73,
+            Self::Owned(_) | Self::Fenced(_) => 75,
             Self::Clock | Self::Key(_) | Self::Tls(_) => 78,
             Self::Offline(error) => error.exit_code(),
         }
@@ -175,7 +188,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     // Health is answered while the store opens, which may take long.
     let serving = ingress::serve(socket, ingress.clone());
     let opened = tokio::select! {
-        opened = Backend::open(&settings, host, policies) => opened,
+        opened = Backend::open(&settings, host, policies, address::of(&url)) => opened,
         signal = signals.next() => {
             info!(signal, "ended while the store was being opened");
             // What opens the store may not be interrupted, and does not need to end: a store is opened again after any end.
@@ -188,6 +201,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
             if let Some(store) = backend.backed_up() {
                 ingress.back_up(store);
             }
+            ingress.owned_as(backend.ownership());
             ingress.open(backend.mesh(), backend.health());
             announce(&url);
             let notify = Notify::new();
@@ -288,7 +302,8 @@ fn announce(url: &str) {
 }
 
 /// Waits for a signal, then shuts down in order (decision 6). A second signal ends the process at once. A stage that ends by
-/// itself ends the process too, with an error: a new start is better than a path without one of its stages.
+/// itself ends the process too, with an error: a new start is better than a path without one of its stages. So does a later owner
+/// of the database: calls under way are told of it.
 async fn run(
     mut signals: Signals,
     limits: Drain,
@@ -296,19 +311,24 @@ async fn run(
     backend: Backend,
     (serving, notify): (Serving, &Notify),
 ) -> Result<(), StartError> {
-    let mesh = backend.mesh();
+    let (mesh, ownership) = (backend.mesh(), backend.ownership());
     let reason = tokio::select! {
         signal = signals.next() => Ok(signal),
-        stage = mesh.stage_ended() => Err(stage),
-        () = serving.stopped() => Err("ingress"),
+        stage = mesh.stage_ended() => Err(StartError::StageEnded(stage)),
+        () = serving.stopped() => Err(StartError::StageEnded("ingress")),
+        owner = ownership.lost() => Err(StartError::Fenced(owner)),
     };
-    let limits = match reason {
+    let limits = match &reason {
         Ok(signal) => {
             info!(signal, delay = ?limits.delay, timeout = ?limits.timeout, "ending: not ready any more, calls are still served");
             limits
         }
-        Err(stage) => {
-            error!(stage, "a stage ended by itself: the proxy ends");
+        Err(StartError::Fenced(owner)) => {
+            error!(%owner, "a later owner has claimed the database: the proxy ends");
+            Drain { delay: Duration::ZERO, ..limits }
+        }
+        Err(error) => {
+            error!(%error, "the proxy ends");
             Drain { delay: Duration::ZERO, timeout: AFTER_A_DEFECT }
         }
     };
@@ -329,5 +349,5 @@ async fn run(
             end::at_once();
         }
     }
-    reason.map(drop).map_err(StartError::StageEnded)
+    reason.map(drop)
 }

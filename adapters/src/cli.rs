@@ -66,7 +66,13 @@ struct Cli {
 enum Command {
     /// Runs the proxy until SIGTERM or Ctrl-C
     #[command(after_long_help = config::help())]
-    Serve(Flags),
+    Serve {
+        #[command(flatten)]
+        flags: Flags,
+        /// Takes the database over from a proxy that lives, which ends with exit code 75
+        #[arg(long)]
+        take_over: bool,
+    },
     /// Shows the effective settings with their source, secrets masked
     #[command(after_long_help = config::help())]
     Config {
@@ -130,7 +136,7 @@ pub fn run() -> ExitCode {
         return ended(Err(StartError::Clock));
     }
     let done = match command {
-        Command::Serve(flags) => serve(&flags),
+        Command::Serve { flags, take_over } => serve(flags, take_over),
         Command::Config { markdown: true, .. } => print(&config::markdown()),
         Command::Config { flags, .. } => show(&flags),
         #[cfg(feature = "demo")]
@@ -169,8 +175,11 @@ fn ended(done: Result<ExitCode, StartError>) -> ExitCode {
     }
 }
 
-fn serve(flags: &Flags) -> Result<(), StartError> {
-    let config = Config::load(flags)?;
+fn serve(mut flags: Flags, take_over: bool) -> Result<(), StartError> {
+    if take_over {
+        flags.set.push(("TIDEGATE_TAKE_OVER".into(), "true".into()));
+    }
+    let config = Config::load(&flags)?;
     on_runtime(app::serve(config))
 }
 

@@ -60,7 +60,7 @@ pub use trust::{Trust, UserFunction};
 use crate::audit::Audit;
 use crate::byte_bound::ByteBound;
 use crate::reload::Status;
-use crate::store::EmbeddedStore;
+use crate::store::{EmbeddedStore, Ownership};
 use crate::tls::ServerTls;
 
 /// The calls that the ingress makes to the mesh.
@@ -362,6 +362,7 @@ struct Inner<C> {
     parts: Parts,
     opened: OnceLock<Opened<C>>,
     backed_up: OnceLock<Arc<EmbeddedStore>>,
+    ownership: OnceLock<Ownership>,
     bodies: Arc<ByteBound>,
     sending: sending::Sending,
     counted: metrics::Requests,
@@ -373,13 +374,18 @@ impl<C: Calls> Ingress<C> {
         let bodies = ByteBound::new(parts.limits.bodies_bytes);
         let sending = sending::Sending::new(parts.limits.answers_bytes);
         let counted = metrics::Requests::default();
-        let (opened, backed_up) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(Inner { parts, opened, backed_up, bodies, sending, counted }))
+        let (opened, backed_up, ownership) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { parts, opened, backed_up, ownership, bodies, sending, counted }))
     }
 
     /// Calls go to this mesh from now on; the first mesh counts. `store_works` returns whether its store answers.
     pub fn open(&self, calls: C, store_works: impl Fn() -> bool + Send + Sync + 'static) {
         self.0.opened.get_or_init(|| Opened { calls, store_works: Box::new(store_works) });
+    }
+
+    /// Calls that find the store claimed by a later owner are told where it is; the first ownership counts.
+    pub fn owned_as(&self, ownership: Ownership) {
+        self.0.ownership.get_or_init(|| ownership);
     }
 
     /// Backups are made of this store from now on; the first store counts.

@@ -7,6 +7,7 @@ mod cql_options;
 #[cfg(feature = "scylla")]
 mod cql;
 mod notes;
+mod ownership;
 mod records;
 mod vault;
 
@@ -21,5 +22,6 @@ pub use embedded::{
     write_backup,
 };
 pub use notes::Notes;
+pub use ownership::{Owner, Ownership};
 pub use records::DecodeDefinition;
 pub use vault::{Key, SEAL_BYTES, SealError, Vault};

@@ -139,7 +139,7 @@ impl Error {
             Error::ActorNotFound { .. } | Error::NotFound(_) => ErrorKind::ActorNotFound,
             Error::ActionNotFound { .. } => ErrorKind::ActionNotFound,
             Error::Forbidden(_) | Error::NotAllowed(_) => ErrorKind::Forbidden,
-            Error::Conflict(_) => ErrorKind::Conflict,
+            Error::Conflict(_) | Error::Store(StoreError::Fenced(_)) => ErrorKind::Conflict,
             Error::TooLarge(_) | Error::Store(StoreError::TooLarge(_)) => ErrorKind::TooLarge,
             Error::Overloaded { .. } | Error::Host(HostError::Unread { .. }) => {
                 ErrorKind::Overloaded

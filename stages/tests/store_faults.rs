@@ -223,7 +223,9 @@ async fn an_actor_with_a_later_owner_closes_the_gate_to_nobody_else() {
     let world = world(counter()).await;
     world.register(["joe", "moe"].map(definition).to_vec()).await.unwrap();
     world.store.fail_next_save(SaveFault::Lose(StoreError::Fenced(7)));
-    assert_eq!(world.add("joe").await.unwrap_err().kind(), ErrorKind::StoreUnavailable);
+    let error = world.add("joe").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(!error.is_retryable() && error.to_string().contains("epoch 7"), "{error}");
     assert_eq!(world.add("moe").await.unwrap(), 1);
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tidegate_pipeline::Bound;
 use tidegate_stages::access::CurrentPolicies;
+use tidegate_stages::error::Error;
 use tidegate_stages::mesh::Mesh;
+use tidegate_stages::ports::StoreError;
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::rules::ChangeRules;
 use tidegate_stages::topology::{self, Ports};
@@ -17,7 +19,7 @@ use super::stores::{self, OpenStore, Purpose};
 use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::host::{HttpHost, SystemConnector};
-use crate::store::EmbeddedStore;
+use crate::store::{EmbeddedStore, Owner, Ownership};
 
 /// The least time for closing the store, even when the drain has used up its own time.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -33,20 +35,34 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// Opens the store, then the mesh on it.
+    /// Opens the store, then the mesh on it. Other proxies that meet the store's owner are told this `address`.
     pub(super) async fn open(
         settings: &Settings,
         host: HttpHost<SystemConnector>,
         policies: CurrentPolicies,
+        address: String,
     ) -> Result<Self, StartError> {
         let store = stores::open(settings, Purpose::Serve).await?;
         store.note_key(&settings.vault).await?;
+        store.beat_as(address);
         let clock = Arc::new(SystemClock);
         let (states, registry) = (store.states.clone(), store.registry.clone());
         let probe = Arc::new(host.clone());
         let ports = Ports { host, probe, store: states, registry, clock };
         let mesh = topology::open(plan(settings, policies), ports).await;
-        Ok(Self { mesh: mesh.map_err(anyhow::Error::from)?, store })
+        let mesh = mesh.map_err(|error| match error {
+            Error::Store(StoreError::Fenced(epoch)) => {
+                let later = store.ownership().later().cloned();
+                StartError::Fenced(later.unwrap_or(Owner { epoch, address: None }))
+            }
+            error => anyhow::Error::from(error).into(),
+        });
+        Ok(Self { mesh: mesh?, store })
+    }
+
+    /// Whether this process still owns the store.
+    pub(super) fn ownership(&self) -> Ownership {
+        self.store.ownership()
     }
 
     /// A handle to the mesh, for the ingress.

@@ -13,7 +13,8 @@ use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::offline;
 use crate::store::{
-    Access, CqlOptions, EmbeddedStore, KeyError, Notes, OpenError, Options, SYNCED, Vault,
+    Access, CqlOptions, EmbeddedStore, KeyError, Notes, OpenError, Options, Ownership, SYNCED,
+    Vault,
 };
 #[cfg(feature = "scylla")]
 use crate::store::{CqlOpenError, CqlStore};
@@ -83,7 +84,12 @@ pub(crate) async fn open(settings: &Settings, purpose: Purpose) -> Result<OpenSt
         );
     }
     let store = connect(settings, purpose.access()).await?;
-    match check(&store, &settings.vault, purpose).await {
+    let checked = async {
+        check(&store, &settings.vault, purpose).await?;
+        let may_claim = purpose == Purpose::Serve && settings.take_over;
+        if may_claim || purpose == Purpose::Read { Ok(()) } else { store.check_unowned().await }
+    };
+    match checked.await {
         Ok(()) => {
             if purpose == Purpose::Serve
                 && let Database::Scylla(options) = &settings.database
@@ -182,6 +188,49 @@ impl OpenStore {
             #[cfg(feature = "scylla")]
             Kind::Cql(_) => None,
             Kind::Memory => None,
+        }
+    }
+
+    /// Returns an error if another proxy lives on the same database. The embedded store is locked instead.
+    #[cfg_attr(
+        not(feature = "scylla"),
+        expect(clippy::unused_async, reason = "this build has no such store")
+    )]
+    async fn check_unowned(&self) -> Result<(), StartError> {
+        match &self.kind {
+            #[cfg(feature = "scylla")]
+            Kind::Cql(store) => match store.living_owner().await.map_err(anyhow::Error::from)? {
+                Some(owner) => Err(StartError::Owned(owner)),
+                None => Ok(()),
+            },
+            Kind::Embedded(_) | Kind::Memory => Ok(()),
+        }
+    }
+
+    /// Says that this proxy lives, and where, from its claim to its end.
+    #[cfg_attr(
+        not(feature = "scylla"),
+        expect(
+            unused_variables,
+            clippy::needless_pass_by_value,
+            reason = "this build has no such store"
+        )
+    )]
+    pub(crate) fn beat_as(&self, address: String) {
+        match &self.kind {
+            #[cfg(feature = "scylla")]
+            Kind::Cql(store) => store.beat_as(address),
+            Kind::Embedded(_) | Kind::Memory => {}
+        }
+    }
+
+    /// Whether this process still owns the store.
+    pub(crate) fn ownership(&self) -> Ownership {
+        match &self.kind {
+            #[cfg(feature = "scylla")]
+            Kind::Cql(store) => store.ownership(),
+            // No other process opens it meanwhile.
+            Kind::Embedded(_) | Kind::Memory => Ownership::default(),
         }
     }
 

@@ -67,6 +67,7 @@ impl Settings {
             },
             max_demand: read.some_demand("ACTORS_GLOBAL_BACKPRESSURE_MAX_DEMAND"),
             database: read.database(&vault, tls::database(config)?)?,
+            take_over: read.switch("TIDEGATE_TAKE_OVER"),
             data_dir: read.text("TIDEGATE_DATA_DIR").into(),
             store_files: STORE_FILES,
             vault,

@@ -45,6 +45,8 @@ pub struct Settings {
     pub max_demand: Option<u32>,
     /// Where states are kept.
     pub database: Database,
+    /// Whether a database is claimed from an owner that lives.
+    pub take_over: bool,
     /// Directory of the embedded store.
     pub data_dir: PathBuf,
     /// Files that the embedded store keeps open.

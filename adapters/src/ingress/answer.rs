@@ -25,6 +25,7 @@ use super::sending::{Held, Hold};
 use super::trust::Asks;
 use super::{Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, history};
 use crate::audit::Entry;
+use crate::store::Ownership;
 use crate::tls::{ClientAuth, ServerTls};
 use crate::wire::{self, Form};
 
@@ -121,6 +122,8 @@ impl<C: Calls> Inner<C> {
         let client = self.known(client, head).await?;
         let entry = self.allowed(&resource, head, &client, named.as_ref()).await?;
         let answered = self.carry_out(resource, head, body, (client, named, hold)).await;
+        let later = || self.ownership.get().and_then(Ownership::later);
+        let answered = answered.map_err(|refusal| refusal.naming(later()));
         if let Some(entry) = entry {
             entry.end(answered.as_ref().map_or_else(Refusal::text, |_| "done"));
         }

@@ -9,6 +9,7 @@ use tidegate_stages::ports::HostError;
 use super::body::BodyError;
 use super::trust::Refused;
 use crate::audit::NotWritten;
+use crate::store::Owner;
 use crate::wire::{self, Form, Malformed, Outcome};
 
 const OCTET_STREAM: HeaderValue =
@@ -104,6 +105,14 @@ impl Refusal {
         Self { blamed: Blamed::Policy, challenges, ..Self::new(StatusCode::UNAUTHORIZED, text) }
     }
 
+    /// Adds where the owner of the store is, if the request collides with what is there.
+    pub(super) fn naming(mut self, owner: Option<&Owner>) -> Self {
+        if let Some(owner) = owner.filter(|_| self.status == StatusCode::CONFLICT) {
+            self.text = format!("{}; the store now belongs to {owner}", self.text);
+        }
+        self
+    }
+
     /// Its text.
     pub(super) fn text(&self) -> &str {
         &self.text
@@ -169,6 +178,7 @@ fn blamed(error: &Error) -> Blamed {
     match error {
         Error::ActionRan(source) => blamed(source),
         Error::NoAnswer(_) => Blamed::Host,
+        Error::Store(_) => Blamed::Store,
         error => match error.kind() {
             ErrorKind::HostFailed => Blamed::Host,
             ErrorKind::StoreUnavailable => Blamed::Store,
@@ -284,6 +294,7 @@ mod tests {
             (Error::Overloaded { reason: "x".into(), retry_after: second }, 503),
             (Error::RateLimited { reason: "x".into(), retry_after: second }, 429),
             (Error::Store(StoreError::Full("x".into())), 503),
+            (Error::Store(StoreError::Fenced(7)), 409),
             (Error::Draining, 503),
             (Error::Host(host), 502),
             (Error::BadRoute("x".into()), 502),

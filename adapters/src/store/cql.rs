@@ -16,6 +16,7 @@ mod effects;
 mod entries;
 mod error;
 mod fence;
+mod heartbeat;
 mod history;
 mod interval;
 mod known;
@@ -23,6 +24,7 @@ mod lines;
 mod limit;
 mod list;
 mod migrate;
+mod owner;
 mod pending;
 mod ports;
 mod prune;
@@ -42,7 +44,6 @@ mod errors;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use metrics::histogram;
@@ -57,10 +58,12 @@ pub use error::CqlOpenError;
 
 use super::access::Access;
 use super::cql_options::CqlOptions;
+use super::ownership::Ownership;
 use super::records::DecodeDefinition;
 use crate::metrics::STORE_COMMIT_SECONDS;
 use database::Database;
 use fence::Fence;
+use heartbeat::Heart;
 use known::Memory;
 use lines::Lines;
 use schema::Found;
@@ -85,7 +88,9 @@ const INDEX_TTL: i32 = 60;
 pub struct CqlStore {
     shared: Arc<Shared>,
     lines: Lines,
-    _watch: Arc<DropGuard>,
+    /// Ends the watch and the heartbeat.
+    ended: CancellationToken,
+    _end_when_dropped: Arc<DropGuard>,
 }
 
 impl CqlStore {
@@ -137,7 +142,8 @@ impl CqlStore {
             expiry: expiry(options.time_to_live),
             decode,
             commit_seconds: histogram!(STORE_COMMIT_SECONDS),
-            is_closed: AtomicBool::new(false),
+            heart: Heart::default(),
+            closing: CancellationToken::new(),
             database,
         });
         if found == Found::Former {
@@ -162,21 +168,28 @@ impl CqlStore {
             "database opened"
         );
         tasks.spawn(watch(shared.clone(), ended.clone()));
-        Ok(Self { shared, lines, _watch: Arc::new(ended.drop_guard()) })
+        let end_when_dropped = Arc::new(ended.clone().drop_guard());
+        Ok(Self { shared, lines, ended, _end_when_dropped: end_when_dropped })
     }
 
-    /// Writes what waits; later calls are refused.
+    /// Writes what waits, then clears the heartbeat; later calls are refused.
     ///
     /// # Errors
     /// When closing takes longer than 30 s; it continues in the background.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.lines.close();
-        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.shared.closing.cancel();
         self.shared.tasks.close();
         if timeout(CLOSING, self.shared.tasks.wait()).await.is_err() {
             return Err(StoreError::Unavailable(format!("not closed within {CLOSING:?}")));
         }
+        self.shared.end_heartbeat(&self.ended).await;
         Ok(())
+    }
+
+    /// Whether this store is still the owner of the keyspace.
+    pub fn ownership(&self) -> Ownership {
+        self.shared.fence.ownership().clone()
     }
 
     /// `false` once all requests have failed for 5 s, or a later owner has claimed the database.
@@ -209,23 +222,17 @@ async fn watch(shared: Arc<Shared>, ended: CancellationToken) {
     let looking = async {
         loop {
             sleep(WATCH).await;
-            if shared.is_closed.load(Ordering::SeqCst) {
-                return;
-            }
             let was_failing = shared.database.is_failing();
             match shared.look().await {
                 Ok(()) if was_failing => info!("the database answers again"),
                 Err(error) if !was_failing => warn!(%error, "the database does not answer"),
                 _ => {}
             }
-            // Logs the fence once.
-            if let Err(error) = shared.fence.check_own() {
-                tracing::debug!(%error, "fenced");
-            }
         }
     };
     tokio::select! {
         () = looking => {}
+        () = shared.closing.cancelled() => {}
         () = ended.cancelled() => {}
     }
 }

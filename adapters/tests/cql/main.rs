@@ -10,6 +10,7 @@ mod effects;
 mod fencing;
 mod history;
 mod migration;
+mod owner;
 mod proxy;
 mod reading;
 mod registry;

@@ -25,7 +25,7 @@ pub(crate) fn address() -> String {
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The tables that a store writes. The others have no rows yet.
-const WRITTEN: [&str; 9] = [
+const WRITTEN: [&str; 10] = [
     "meta",
     "heads",
     "revisions",
@@ -33,6 +33,7 @@ const WRITTEN: [&str; 9] = [
     "pending",
     "registrations",
     "visible",
+    "members",
     "due",
     "due_minutes",
 ];

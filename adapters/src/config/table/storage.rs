@@ -120,6 +120,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Writes to the database under way at once.",
     ),
     setting(
+        "TIDEGATE_TAKE_OVER",
+        Kind::Switch,
+        Default::Is("false"),
+        "Whether `serve` takes the database over from a proxy that lives, which then ends with exit code 75; for one start.",
+    ),
+    setting(
         "TIDEGATE_RETENTION_REVISIONS",
         Kind::Count { min: 0, max: 1_000_000_000 },
         Default::Is("1000"),

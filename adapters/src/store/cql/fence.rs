@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -19,7 +19,9 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use super::database::Database;
+use super::heartbeat::address_of;
 use super::rows::signed;
+use crate::store::ownership::{Owner, Ownership};
 
 /// Row of `meta` that holds the newest epoch, and beside it the ceiling of write timestamps.
 const EPOCH: &str = "epoch";
@@ -36,7 +38,7 @@ pub(super) struct Fence {
     newest: AtomicU64,
     /// The epoch that this store claimed last; 0 when none.
     own: AtomicU64,
-    said: AtomicBool,
+    ownership: Ownership,
     looking: Mutex<Looking>,
 }
 
@@ -52,7 +54,7 @@ impl Fence {
             serial,
             newest: AtomicU64::new(newest),
             own: AtomicU64::new(0),
-            said: AtomicBool::new(false),
+            ownership: Ownership::default(),
             looking: Mutex::default(),
         }
     }
@@ -63,16 +65,12 @@ impl Fence {
     /// [`StoreError::Fenced`], as far as is known.
     pub(super) fn check(&self, epoch: u64) -> Result<(), StoreError> {
         let newest = self.newest.load(Ordering::SeqCst);
-        if epoch >= newest {
-            return Ok(());
-        }
-        if epoch > 0 && !self.said.swap(true, Ordering::SeqCst) {
-            error!(
-                epoch,
-                newest, "a later owner has claimed the database: nothing is written any more"
-            );
-        }
-        Err(StoreError::Fenced(newest))
+        if epoch >= newest { Ok(()) } else { Err(StoreError::Fenced(newest)) }
+    }
+
+    /// Whether this store is still the owner.
+    pub(super) fn ownership(&self) -> &Ownership {
+        &self.ownership
     }
 
     /// The epoch that this store claimed last; 0 when none.
@@ -94,8 +92,14 @@ impl Fence {
         }
     }
 
-    fn note(&self, newest: u64) {
+    /// Notes the newest epoch. When it is that of a later owner, also where that owner is.
+    async fn note(&self, database: &Database, newest: u64) {
         self.newest.fetch_max(newest, Ordering::SeqCst);
+        if self.is_fenced() && self.ownership.later().is_none() {
+            let owner = Owner { epoch: newest, address: address_of(database, newest).await };
+            error!(own = self.own(), %owner, "a later owner has claimed the database: nothing is written any more");
+            self.ownership.lose(owner);
+        }
     }
 
     /// Waits for a read of the newest epoch that begins after this call.
@@ -126,7 +130,11 @@ impl Fence {
                 }
                 std::mem::take(&mut looking.waiting)
             };
-            let found = read(&database).await.map(|newest| self.note(newest));
+            let found = read(&database).await;
+            if let Ok(newest) = found {
+                self.note(&database, newest).await;
+            }
+            let found = found.map(drop);
             for waiting in waiting {
                 // A waiter that is gone needs no result.
                 waiting.send(found.clone()).unwrap_or_default();
@@ -142,9 +150,8 @@ impl Fence {
             let next = newest.unwrap_or(0).max(floor).saturating_add(1);
             if database.transact(&database.cql.next_epoch, (next, EPOCH, newest)).await? {
                 let epoch = u64::try_from(next).unwrap_or(0);
-                self.note(epoch);
                 self.own.fetch_max(epoch, Ordering::SeqCst);
-                self.said.store(false, Ordering::SeqCst);
+                self.newest.fetch_max(epoch, Ordering::SeqCst);
                 return Ok(epoch);
             }
         }
@@ -168,7 +175,8 @@ impl Fence {
     ) -> Result<Range<i64>, StoreError> {
         for _ in 0..CLAIMS {
             let last = self.last(database).await?;
-            self.note(last.epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0));
+            let newest = last.epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0);
+            self.note(database, newest).await;
             self.check_own()?;
             let start = from.max(last.ceiling().saturating_add(1));
             let end = start.saturating_add(count);

@@ -1,16 +1,18 @@
 //! Shared: state shared by the tasks of the lines and the readers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics::Histogram;
 use tidegate_stages::ports::StoreError;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use super::book::Book;
 use super::database::{Changes, Database};
 use super::fence::Fence;
+use super::heartbeat::Heart;
 use super::known::Memory;
 use super::lines::closed;
 use super::stamps::Stamps;
@@ -34,7 +36,9 @@ pub(super) struct Shared {
     pub(super) expiry: Expiry,
     pub(super) decode: DecodeDefinition,
     pub(super) commit_seconds: Histogram,
-    pub(super) is_closed: AtomicBool,
+    pub(super) heart: Heart,
+    /// Cancelled when the store is closed: requests are refused, and what only watches ends.
+    pub(super) closing: CancellationToken,
 }
 
 /// Seconds after which the database itself drops rows; 0: never.
@@ -62,6 +66,9 @@ impl Shared {
         let epoch = self.fence.claim(&self.database, floor).await?;
         // The former owner cannot raise it any more.
         self.stamps.continue_above(self.fence.ceiling(&self.database).await?);
+        if let Err(error) = self.beat().await {
+            warn!(%error, "claimed, but there is no heartbeat yet");
+        }
         Ok(epoch)
     }
 
@@ -71,7 +78,7 @@ impl Shared {
 
     /// Refuses requests after closing.
     pub(super) fn check_open(&self) -> Result<(), StoreError> {
-        if self.is_closed.load(Ordering::SeqCst) { Err(closed()) } else { Ok(()) }
+        if self.closing.is_cancelled() { Err(closed()) } else { Ok(()) }
     }
 
     /// Reads the newest epoch; call this after a write was acknowledged.

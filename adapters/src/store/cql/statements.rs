@@ -141,6 +141,7 @@ statements! {
     registrations = "SELECT system, name, epoch, change, record FROM {ks}.registrations WHERE shard = ?",
     changes_of = "SELECT name, epoch, change FROM {ks}.registrations \
         WHERE shard = ? AND system = ? AND name IN ?",
+    beat = "SELECT epoch, heartbeat, address FROM {ks}.members WHERE part = 0 AND member = 'owner'",
     number = "SELECT number FROM {ks}.meta WHERE name = ?",
     epoch = "SELECT number, value FROM {ks}.meta WHERE name = ?",
     note = "SELECT value FROM {ks}.meta WHERE name = ?",
@@ -193,6 +194,9 @@ statements! {
     put_visible = "INSERT INTO {ks}.visible (part, epoch, change) VALUES (0, ?, ?)",
     next_epoch = "UPDATE {ks}.meta SET number = ? WHERE name = ? IF number = ?",
     next_ceiling = "UPDATE {ks}.meta SET value = ? WHERE name = ? IF number = ? AND value = ?",
+    put_beat = "INSERT INTO {ks}.members (part, member, address, epoch, heartbeat) \
+        VALUES (0, 'owner', ?, ?, ?)",
+    drop_beat = "DELETE FROM {ks}.members WHERE part = 0 AND member = 'owner'",
     put_number = "INSERT INTO {ks}.meta (name, number) VALUES (?, ?) USING TTL ?",
     put_note = "INSERT INTO {ks}.meta (name, value) VALUES (?, ?)",
     drop_note = "DELETE FROM {ks}.meta WHERE name = ?",

@@ -15,7 +15,8 @@
 //! due, due_minutes calls to be made later, a partition per minute and shard; which partitions there are
 //! registrations    what is registered, by name and change, over 64 partitions
 //! visible          the last change of each epoch that counts: the row that flips
-//! meta             version of the schema, newest epoch, clock, notes
+//! meta             version of the schema, newest epoch with the ceiling of write timestamps, notes
+//! members          the owner's heartbeat, one row
 //! ```
 //!
 //! The other tables are there for parts of Tidegate to come, so that the schema need not change again:

@@ -8,6 +8,7 @@ mod cql_options;
 mod cql;
 mod notes;
 mod ownership;
+mod place;
 mod records;
 mod vault;
 
@@ -23,5 +24,6 @@ pub use embedded::{
 };
 pub use notes::Notes;
 pub use ownership::{Owner, Ownership};
+pub use place::{Place, named};
 pub use records::DecodeDefinition;
-pub use vault::{Key, SEAL_BYTES, SealError, Vault};
+pub use vault::{Key, Layout, SEAL_BYTES, SealError, Vault};

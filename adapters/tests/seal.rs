@@ -124,7 +124,7 @@ async fn a_sealed_store_shows_no_state_and_opens_with_its_key_only() {
     let scene = Scene::new();
     scene.add(FIRST, "", 1).await;
     assert!(!holds(&scene.store(), PLAIN));
-    assert!(holds(&scene.store(), b"AES.GCM.V1"));
+    assert!(holds(&scene.store(), b"TIDEGATE.1"));
     assert!(holds(&scene.store(), b"joe"), "names stay readable");
 
     let before = files(&scene.store());

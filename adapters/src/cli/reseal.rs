@@ -12,8 +12,8 @@ use crate::store::only_current;
 
 /// Seals every state in the store of a stopped proxy with the current key
 ///
-/// States in the clear and states sealed with a former key are written again. It may be interrupted and repeated. After it has
-/// finished for all systems, former keys need not be set any more.
+/// States in the clear, sealed with a former key, or sealed otherwise than `TIDEGATE_SEALING` says, are written again. It may be
+/// interrupted and repeated. After it has finished for all systems, former keys need not be set any more.
 #[derive(Debug, Args)]
 pub(super) struct ResealArgs {
     /// Only this system; former keys are still needed after that

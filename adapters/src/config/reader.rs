@@ -20,7 +20,7 @@ use crate::host::HostOptions;
 use crate::ingress::{AuthOptions, Hosts, Limits};
 use crate::net::UNIX_PREFIX;
 use crate::policies::PolicyFolder;
-use crate::store::{CqlOptions, Credentials, Tls, Vault};
+use crate::store::{CqlOptions, Credentials, Layout, Tls, Vault};
 use crate::tls::{Pair, ServerFiles};
 
 /// Files that the embedded store keeps open where that many may be.
@@ -257,7 +257,11 @@ impl Reader<'_> {
         let of = |name| self.value(name).and_then(Value::reveal).map(forms::parse_keys);
         let keys = ["SPAWN_STATESTORE_KEY", "TIDEGATE_STATESTORE_OLD_KEYS"].into_iter();
         let keys: Vec<_> = keys.filter_map(of).flat_map(Result::unwrap_or_default).collect();
-        Arc::new(Vault::new(&keys))
+        let layout = match self.text("TIDEGATE_SEALING").as_str() {
+            "spawn" => Layout::Spawn,
+            _ => Layout::Place,
+        };
+        Arc::new(Vault::new(&keys).with_layout(layout))
     }
 
     fn retention(&self) -> Retention {

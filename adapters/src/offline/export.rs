@@ -22,7 +22,7 @@ use super::grammar::{Grammar, Part};
 use super::lines::{Mark, Writer};
 use super::progress::bytes;
 use super::{OfflineError, Progress, pages, systems};
-use crate::store::Vault;
+use crate::store::{Vault, named};
 use read::{Found, PAGE};
 
 /// Actors that are read ahead of the one being written, each with at most a page of its history.
@@ -210,13 +210,14 @@ impl Job<'_> {
     async fn actor(&mut self, actor: &Arc<ActorId>, found: Found) -> Result<(), OfflineError> {
         let Found { head, mut page, mut outbox, seen } = found;
         let newest = head.as_ref().map_or(0, |head| head.revision);
+        let named = named(actor);
         loop {
             let last = page.items.last().map(Position::of);
             for revision in page.items {
                 // Newer than the head: appended since, or by a run that ended before it wrote the head.
                 if revision.revision <= newest {
                     self.counts.revisions += 1;
-                    self.writer.put(&format::revision_out(revision, self.seal))?;
+                    self.writer.put(&format::revision_out(&named, revision, self.seal))?;
                 }
             }
             self.tell();
@@ -232,7 +233,7 @@ impl Job<'_> {
             let last = outbox.items.last().map(|row| row.key);
             for row in outbox.items {
                 self.counts.outbox += 1;
-                self.writer.put(&format::outbox_out(row, self.seal))?;
+                self.writer.put(&format::outbox_out(&named, row, self.seal))?;
             }
             if !outbox.more {
                 break;
@@ -245,7 +246,7 @@ impl Job<'_> {
             self.writer.put(&format::seen_out(seen).map_err(OfflineError::Refused)?)?;
         }
         self.counts.actors += 1;
-        self.writer.put(&format::head_out(head, self.seal))?;
+        self.writer.put(&format::head_out(&named, head, self.seal))?;
         self.tell();
         Ok(())
     }

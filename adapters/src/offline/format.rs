@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::state::{self, ActorState, Any, Tags, Timestamp};
 
-use crate::store::{SealError, Vault};
+use crate::store::{Place, SealError, Vault};
 pub(super) use effects::{outbox_in, outbox_out, seen_in, seen_out};
 pub(super) use registered::{definition_in, deleted_in, registered_out, spawned_in};
 
@@ -174,21 +174,21 @@ impl Seal<'_> {
     pub(super) fn text(self) -> Option<Base64> {
         match self {
             Seal::Clear => None,
-            Seal::With(vault) => vault.seal(SEAL_TEXT).map(Base64),
+            Seal::With(vault) => vault.seal(SEAL_TEXT, Place::CHECK).map(Base64),
         }
     }
 
-    fn out(self, value: Bytes) -> Base64 {
+    fn out(self, value: Bytes, place: Place<'_>) -> Base64 {
         match self {
             Seal::Clear => Base64(value),
-            Seal::With(vault) => Base64(vault.seal(&value).unwrap_or(value)),
+            Seal::With(vault) => Base64(vault.seal(&value, place).unwrap_or(value)),
         }
     }
 
-    fn open(self, value: Base64) -> Result<Bytes, String> {
+    fn open(self, value: Base64, place: Place<'_>) -> Result<Bytes, String> {
         match self {
             Seal::Clear => Ok(value.0),
-            Seal::With(vault) => vault.open(&value.0).map_err(|error| error.to_string()),
+            Seal::With(vault) => vault.open(&value.0, place).map_err(|error| error.to_string()),
         }
     }
 }
@@ -197,7 +197,7 @@ impl Header {
     /// Checks that the keys open the file.
     pub(super) fn check_seal(&self, vault: &Vault) -> Result<(), SealError> {
         match &self.seal {
-            Some(seal) => vault.open(&seal.0).map(drop),
+            Some(seal) => vault.open(&seal.0, Place::CHECK).map(drop),
             None => Ok(()),
         }
     }
@@ -233,17 +233,25 @@ fn status_in(status: Status) -> state::Status {
     }
 }
 
-fn state_out(state: Option<Any>, seal: Seal<'_>) -> Option<State> {
-    state.map(|Any { type_url, value }| State { type_url, value: seal.out(value) })
+fn state_out(state: Option<Any>, place: Place<'_>, seal: Seal<'_>) -> Option<State> {
+    state.map(|Any { type_url, value }| State { type_url, value: seal.out(value, place) })
 }
 
-fn content_in(tags: Tags, state: Option<State>, seal: Seal<'_>) -> Result<ActorState, String> {
-    let opened =
-        |State { type_url, value }| Ok::<_, String>(Any { type_url, value: seal.open(value)? });
+fn content_in(
+    tags: Tags,
+    state: Option<State>,
+    place: Place<'_>,
+    seal: Seal<'_>,
+) -> Result<ActorState, String> {
+    let opened = |State { type_url, value }| {
+        Ok::<_, String>(Any { type_url, value: seal.open(value, place)? })
+    };
     Ok(ActorState { tags, state: state.map(opened).transpose()? })
 }
 
-pub(super) fn revision_out(revision: state::Revision, seal: Seal<'_>) -> Line {
+/// `actor` names the actor whose line it is, see [`named`](crate::store::named), here and below.
+pub(super) fn revision_out(actor: &[u8], revision: state::Revision, seal: Seal<'_>) -> Line {
+    let place = Place::revision(actor, revision.revision);
     Line::Revision(Revision {
         number: revision.revision,
         version: revision.version,
@@ -252,11 +260,16 @@ pub(super) fn revision_out(revision: state::Revision, seal: Seal<'_>) -> Line {
         status: status_out(revision.status),
         at_us: revision.at.0,
         tags: revision.content.tags,
-        state: state_out(revision.content.state, seal),
+        state: state_out(revision.content.state, place, seal),
     })
 }
 
-pub(super) fn revision_in(line: Revision, seal: Seal<'_>) -> Result<state::Revision, String> {
+pub(super) fn revision_in(
+    actor: &[u8],
+    line: Revision,
+    seal: Seal<'_>,
+) -> Result<state::Revision, String> {
+    let place = Place::revision(actor, line.number);
     Ok(state::Revision {
         revision: line.number,
         version: line.version,
@@ -264,11 +277,11 @@ pub(super) fn revision_in(line: Revision, seal: Seal<'_>) -> Result<state::Revis
         epoch: line.epoch,
         status: status_in(line.status),
         at: Timestamp(line.at_us),
-        content: content_in(line.tags, line.state, seal)?,
+        content: content_in(line.tags, line.state, place, seal)?,
     })
 }
 
-pub(super) fn head_out(head: Option<state::Head>, seal: Seal<'_>) -> Line {
+pub(super) fn head_out(actor: &[u8], head: Option<state::Head>, seal: Seal<'_>) -> Line {
     Line::Head(head.map(|head| Head {
         revision: head.revision,
         version: head.version,
@@ -277,12 +290,13 @@ pub(super) fn head_out(head: Option<state::Head>, seal: Seal<'_>) -> Line {
         status: status_out(head.status),
         at_us: head.at.0,
         tags: head.content.tags,
-        state: state_out(head.content.state, seal),
+        state: state_out(head.content.state, Place::head(actor, head.version), seal),
         outbox: Vec::new(),
     }))
 }
 
-pub(super) fn head_in(line: Head, seal: Seal<'_>) -> Result<state::Head, String> {
+pub(super) fn head_in(actor: &[u8], line: Head, seal: Seal<'_>) -> Result<state::Head, String> {
+    let place = Place::head(actor, line.version);
     Ok(state::Head {
         version: line.version,
         revision: line.revision,
@@ -290,6 +304,6 @@ pub(super) fn head_in(line: Head, seal: Seal<'_>) -> Result<state::Head, String>
         epoch: line.epoch,
         status: status_in(line.status),
         at: Timestamp(line.at_us),
-        content: content_in(line.tags, line.state, seal)?,
+        content: content_in(line.tags, line.state, place, seal)?,
     })
 }

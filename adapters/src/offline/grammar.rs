@@ -10,6 +10,7 @@ use tidegate_stages::ports::Registered;
 use tidegate_stages::state::{Head, Revision};
 
 use super::format::{self, Counts, Line, Seal};
+use crate::store::named;
 
 /// Numbers and times are below this value.
 const END_OF_NUMBERS: u64 = 1 << 63;
@@ -63,6 +64,8 @@ pub(super) struct Grammar {
 #[derive(Debug, Clone)]
 pub(super) struct Open {
     pub(super) actor: Arc<ActorId>,
+    /// See [`named`].
+    named: Arc<[u8]>,
     /// The place of its last revision.
     pub(super) place: Option<Position>,
     row: Option<OutboxKey>,
@@ -93,19 +96,24 @@ impl Grammar {
             Line::Definition(line) => self.registered(format::definition_in(line)?),
             Line::Spawned(line) => self.registered(format::spawned_in(line)),
             Line::Actor(line) => self.actor(format::actor_in(line)),
-            Line::Revision(line) => self.revision(format::revision_in(line, seal)?),
+            Line::Revision(line) => self.revision(format::revision_in(self.named()?, line, seal)?),
             Line::Deleted(_) | Line::Outbox(_) | Line::Seen(_) | Line::Head(None)
                 if self.format < 2 =>
             {
                 Err("is no line of format 1".into())
             }
             Line::Deleted(line) => self.registered(format::deleted_in(line)),
-            Line::Outbox(line) => self.outbox(format::outbox_in(line, seal)?),
+            Line::Outbox(line) => self.outbox(format::outbox_in(self.named()?, line, seal)?),
             Line::Seen(line) => self.seen(format::seen_in(line)),
-            Line::Head(Some(line)) => self.head(Some(format::head_in(line, seal)?)),
+            Line::Head(Some(line)) => self.head(Some(format::head_in(self.named()?, line, seal)?)),
             Line::Head(None) => self.head(None),
             Line::End(counts) => self.end(counts),
         }
+    }
+
+    /// What names the current actor in the place of a sealed value.
+    fn named(&self) -> Result<&[u8], String> {
+        self.open.as_ref().map(|open| &*open.named).ok_or_else(without_actor)
     }
 
     fn registered(&mut self, entry: Registered) -> Result<Item, String> {
@@ -124,7 +132,9 @@ impl Grammar {
         check_id(&id)?;
         let actor = Arc::new(id);
         self.part = Part::Actors;
-        self.open = Some(Open { actor: actor.clone(), place: None, row: None, source: None });
+        let named = named(&actor).into();
+        self.open =
+            Some(Open { actor: actor.clone(), named, place: None, row: None, source: None });
         Ok(Item::Actor(actor))
     }
 

@@ -1,4 +1,4 @@
-//! Reseal: seals with the current key all values that are in the clear or sealed with a former key.
+//! Reseal: seals with the current key and layout all values that are in the clear or sealed otherwise.
 //!
 //! Everything is read. Only pages in which the vault met such a value are written again, with the same
 //! content and numbers. So the run may be interrupted and repeated. A completed run has opened every state.
@@ -52,7 +52,7 @@ struct Pass<'a> {
     done: Resealed,
 }
 
-/// Seals again every value of these systems that is not sealed with the vault's first key. The store must
+/// Seals again every value of these systems that is not sealed with the vault's first key and in its layout. The store must
 /// use the same vault.
 ///
 /// # Errors

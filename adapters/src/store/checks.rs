@@ -3,11 +3,15 @@
 //! A store keeps a known text in the [note](Notes) `keys`, sealed once with every key that the store was
 //! sealed with. The copy for the current key is written before anything else is sealed with that key. The
 //! copies for former keys are removed after everything is sealed with the current key.
+//!
+//! A copy in the newer [layout](super::vault::Layout) tells that the store may hold values in it. A Tidegate that does not know
+//! the layout ends at its start.
 
 use bytes::Bytes;
 use tidegate_stages::ports::StoreError;
 
 use super::notes::Notes;
+use super::place::Place;
 use super::records;
 use super::vault::{SealError, Vault};
 
@@ -60,12 +64,14 @@ pub async fn check(notes: &dyn Notes, vault: &Vault) -> Result<Checked, KeyError
     let checks = records::decode_checks(&note).map_err(KeyError::Damaged)?;
     let mut failed = 0;
     for check in &checks {
-        match vault.open(check) {
+        match vault.open(check, Place::CHECK) {
             Ok(text) if text == TEXT => {}
             Ok(_) => return Err(KeyError::Damaged("a check record holds another text".into())),
             Err(SealError::NoKey) => return Err(KeyError::NoKey),
             Err(SealError::NoneFits(_)) => failed += 1,
-            Err(error @ SealError::Layout) => return Err(KeyError::Damaged(error.to_string())),
+            Err(error @ (SealError::Layout | SealError::Elsewhere)) => {
+                return Err(KeyError::Damaged(error.to_string()));
+            }
         }
     }
     if failed > 0 {
@@ -80,17 +86,21 @@ impl Checked {
         !self.0.is_empty()
     }
 
-    /// Writes a check record for the current key, if there is a key. Call this before anything is sealed
-    /// with that key.
+    /// Writes a check record for the current key and layout, if there is a key. Call this before anything is sealed with
+    /// them. A record of the same key in an older layout goes; one in a newer layout stays.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn note_current(mut self, notes: &dyn Notes, vault: &Vault) -> Result<(), KeyError> {
-        let is_current = |check: &Bytes| vault.is_current(check) == Ok(true);
-        if self.0.iter().any(is_current) {
+        let layout = |check: &Bytes| {
+            let with = vault.sealed_with(check, Place::CHECK).ok();
+            with.filter(|with| with.key == 0).map(|with| with.layout)
+        };
+        if self.0.iter().filter_map(layout).any(|layout| layout >= vault.layout()) {
             return Ok(());
         }
-        let Some(check) = vault.seal(TEXT) else { return Ok(()) };
+        let Some(check) = vault.seal(TEXT, Place::CHECK) else { return Ok(()) };
+        self.0.retain(|check| layout(check).is_none());
         self.0.push(check);
         Ok(notes.put_note(NAME, Some(records::encode_checks(self.0))).await?)
     }
@@ -104,12 +114,12 @@ pub async fn note_current(notes: &dyn Notes, vault: &Vault) -> Result<(), KeyErr
     check(notes, vault).await?.note_current(notes, vault).await
 }
 
-/// Removes the check records of former keys. Call this once everything is sealed with the current key.
+/// Removes the check records of former keys and layouts. Call this once everything is sealed with the current ones.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn only_current(notes: &dyn Notes, vault: &Vault) -> Result<(), StoreError> {
-    let note = vault.seal(TEXT).map(|check| records::encode_checks(vec![check]));
+    let note = vault.seal(TEXT, Place::CHECK).map(|check| records::encode_checks(vec![check]));
     notes.put_note(NAME, note).await
 }
 
@@ -119,7 +129,7 @@ mod tests {
     use futures_util::future::{BoxFuture, ready};
     use parking_lot::Mutex;
 
-    use super::super::vault::Key;
+    use super::super::vault::{Key, Layout};
     use super::*;
 
     #[derive(Debug, Default)]
@@ -171,9 +181,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_record_of_a_key_tells_the_newest_layout_until_all_is_sealed_again() {
+        let notes = One::default();
+        let spawn = || vault("A").with_layout(Layout::Spawn);
+        let layouts = async || {
+            let note = notes.note(NAME).await.unwrap().unwrap();
+            let checks = records::decode_checks(&note).unwrap();
+            let of = |check: &Bytes| vault("AQ").sealed_with(check, Place::CHECK).unwrap().layout;
+            checks.iter().map(of).collect::<Vec<_>>()
+        };
+        note_current(&notes, &spawn()).await.unwrap();
+        assert_eq!(layouts().await, [Layout::Spawn]);
+        open(&notes, "A").await.unwrap();
+        assert_eq!(layouts().await, [Layout::Place]);
+        note_current(&notes, &spawn()).await.unwrap();
+        assert_eq!(layouts().await, [Layout::Place], "there may be values in it");
+        only_current(&notes, &spawn()).await.unwrap();
+        assert_eq!(layouts().await, [Layout::Spawn]);
+        open(&notes, "QA").await.unwrap();
+        assert_eq!(layouts().await, [Layout::Spawn, Layout::Place], "one of each key");
+    }
+
+    #[tokio::test]
     async fn a_note_that_is_not_what_was_written_is_damage() {
         let notes = One::default();
-        let forged = vault("A").seal(b"another text").unwrap();
+        let forged = vault("A").seal(b"another text", Place::CHECK).unwrap();
         for note in [
             Bytes::from_static(b""),
             Bytes::from_static(b"\x09"),

@@ -5,19 +5,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use tidegate_stages::actor::{ActorId, Definition, HostAddress, HostSet};
+use tidegate_stages::due::DueKey;
 use tidegate_stages::outbox::{EffectId, OutboxKey, OutboxRow};
 use tidegate_stages::ports::{Registered, RegisteredEntry};
 use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Timestamp};
 
-use super::vault::{SealError, Vault};
+use super::place::{Place, due_source};
+use super::vault::{Layout, SealError, Vault};
 use crate::proto::tidegate::store::v1 as stored;
 
 /// First byte of every value: how the rest is encoded. The same in formats 1 and 2 of the store.
 const ENCODING: u8 = 1;
 /// `seal` of a value in the clear.
 const CLEAR: u32 = 0;
-/// `seal` of a value that the [`Vault`] sealed in the original's layout.
-const SEALED: u32 = 1;
+/// `seal` of a value that the [`Vault`] sealed in one of its layouts. Such a value begins with the label of its layout; the
+/// number is for versions that do not know the layout.
+const SPAWN: u32 = Layout::Spawn as u32;
+const PLACE: u32 = Layout::Place as u32;
 
 /// Rebuilds a definition from its registered bytes, the addresses of its hosts and its system.
 pub type DecodeDefinition = fn(Bytes, HostSet, &str) -> Result<Definition, String>;
@@ -79,47 +83,64 @@ fn status_in(status: i32) -> Status {
     }
 }
 
-fn seal(value: Bytes, vault: &Vault) -> (Bytes, u32) {
-    vault.seal(&value).map_or((value, CLEAR), |sealed| (sealed, SEALED))
+fn seal(value: Bytes, place: Place<'_>, vault: &Vault) -> (Bytes, u32) {
+    let sealed = vault.seal(&value, place);
+    sealed.map_or((value, CLEAR), |sealed| (sealed, vault.layout() as u32))
 }
 
-fn open(value: Bytes, seal: u32, vault: &Vault) -> Result<Bytes, RecordError> {
+fn open(value: Bytes, seal: u32, place: Place<'_>, vault: &Vault) -> Result<Bytes, RecordError> {
     match seal {
         CLEAR => Ok(vault.pass(value)),
-        SEALED => Ok(vault.open(&value)?),
-        later => Err(format!("a value sealed in layout {later}, known is {SEALED}").into()),
+        SPAWN | PLACE => Ok(vault.open(&value, place)?),
+        later => Err(format!("a value sealed in layout {later}, known is {PLACE}").into()),
     }
 }
 
-fn content_out(content: ActorState, vault: &Vault) -> stored::Content {
+fn content_out(content: ActorState, place: Place<'_>, vault: &Vault) -> stored::Content {
     let state = content.state.map(|Any { type_url, value }| {
-        let (value, seal) = seal(value, vault);
+        let (value, seal) = seal(value, place, vault);
         stored::State { type_url, value, seal }
     });
     stored::Content { tags: content.tags, state }
 }
 
-fn content_in(content: Option<stored::Content>, vault: &Vault) -> Result<ActorState, RecordError> {
+fn content_in(
+    content: Option<stored::Content>,
+    place: Place<'_>,
+    vault: &Vault,
+) -> Result<ActorState, RecordError> {
     let content = content.unwrap_or_default();
     let opened = |stored::State { type_url, value, seal }| {
-        Ok::<_, RecordError>(Any { type_url, value: open(value, seal, vault)? })
+        Ok::<_, RecordError>(Any { type_url, value: open(value, seal, place, vault)? })
     };
     Ok(ActorState { tags: content.tags, state: content.state.map(opened).transpose()? })
 }
 
-/// Encodes a head and, with `append`, the revision made from it.
-pub(super) fn encode_head(head: Head, append: bool, vault: &Vault) -> (Vec<u8>, Option<Vec<u8>>) {
-    let message = stored::Head {
+/// Encodes a head and, with `append`, the revision made from it. `actor` names the key that they belong to, see
+/// [`named`](super::place::named), here and below.
+pub(super) fn encode_head(
+    actor: &[u8],
+    head: Head,
+    append: bool,
+    vault: &Vault,
+) -> (Vec<u8>, Option<Vec<u8>>) {
+    let clear = head.content.state.as_ref().map(|state| state.value.clone());
+    let place = Place::head(actor, head.version);
+    let mut message = stored::Head {
         version: head.version,
         revision: head.revision,
         incarnation: head.incarnation,
         epoch: head.epoch,
         status: status_out(head.status),
         at_us: head.at.0,
-        content: Some(content_out(head.content, vault)),
+        content: Some(content_out(head.content, place, vault)),
     };
     let encoded = encode(&message);
     let appended = append.then(|| {
+        let state = message.content.as_mut().and_then(|content| content.state.as_mut());
+        if let Some((state, clear)) = state.zip(clear) {
+            (state.value, state.seal) = seal(clear, Place::revision(actor, head.revision), vault);
+        }
         encode(&stored::Revision {
             revision: message.revision,
             version: message.version,
@@ -133,7 +154,8 @@ pub(super) fn encode_head(head: Head, append: bool, vault: &Vault) -> (Vec<u8>, 
     (encoded, appended)
 }
 
-pub(super) fn encode_revision(revision: Revision, vault: &Vault) -> Vec<u8> {
+pub(super) fn encode_revision(actor: &[u8], revision: Revision, vault: &Vault) -> Vec<u8> {
+    let place = Place::revision(actor, revision.revision);
     encode(&stored::Revision {
         revision: revision.revision,
         version: revision.version,
@@ -141,11 +163,11 @@ pub(super) fn encode_revision(revision: Revision, vault: &Vault) -> Vec<u8> {
         epoch: revision.epoch,
         status: status_out(revision.status),
         at_us: revision.at.0,
-        content: Some(content_out(revision.content, vault)),
+        content: Some(content_out(revision.content, place, vault)),
     })
 }
 
-pub(super) fn decode_head(bytes: &[u8], vault: &Vault) -> Result<Head, RecordError> {
+pub(super) fn decode_head(actor: &[u8], bytes: &[u8], vault: &Vault) -> Result<Head, RecordError> {
     let head: stored::Head = decode(bytes)?;
     Ok(Head {
         version: head.version,
@@ -154,11 +176,17 @@ pub(super) fn decode_head(bytes: &[u8], vault: &Vault) -> Result<Head, RecordErr
         epoch: head.epoch,
         status: status_in(head.status),
         at: Timestamp(head.at_us),
-        content: content_in(head.content, vault)?,
+        content: content_in(head.content, Place::head(actor, head.version), vault)?,
     })
 }
 
-pub(super) fn decode_revision(bytes: &[u8], vault: &Vault) -> Result<Revision, RecordError> {
+/// Decodes the revision that was found under a number.
+pub(super) fn decode_revision(
+    actor: &[u8],
+    number: u64,
+    bytes: &[u8],
+    vault: &Vault,
+) -> Result<Revision, RecordError> {
     let revision: stored::Revision = decode(bytes)?;
     Ok(Revision {
         revision: revision.revision,
@@ -167,7 +195,7 @@ pub(super) fn decode_revision(bytes: &[u8], vault: &Vault) -> Result<Revision, R
         epoch: revision.epoch,
         status: status_in(revision.status),
         at: Timestamp(revision.at_us),
-        content: content_in(revision.content, vault)?,
+        content: content_in(revision.content, Place::revision(actor, number), vault)?,
     })
 }
 
@@ -190,29 +218,34 @@ pub(super) fn without_outbox(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
     decode(bytes).map(|head: stored::Head| Some(encode(&head)))
 }
 
-pub(super) fn encode_row(row: OutboxRow, vault: &Vault) -> Vec<u8> {
-    let (record, seal) = seal(row.record, vault);
+pub(super) fn encode_row(actor: &[u8], row: OutboxRow, vault: &Vault) -> Vec<u8> {
+    let place = Place::effect(actor, row.key, row.id);
+    let (record, seal) = seal(row.record, place, vault);
     encode(&stored::OutboxRow { id: Some(id_out(row.id)), record, seal })
 }
 
 pub(super) fn decode_row(
+    actor: &[u8],
     key: OutboxKey,
     bytes: &[u8],
     vault: &Vault,
 ) -> Result<OutboxRow, RecordError> {
     let row: stored::OutboxRow = decode(bytes)?;
     let id = id_in(row.id.unwrap_or_default());
-    Ok(OutboxRow { key, id, record: open(row.record, row.seal, vault)? })
+    let place = Place::effect(actor, key, id);
+    Ok(OutboxRow { key, id, record: open(row.record, row.seal, place, vault)? })
 }
 
-pub(super) fn encode_due(record: Bytes, vault: &Vault) -> Vec<u8> {
-    let (record, seal) = seal(record, vault);
+pub(super) fn encode_due(key: &DueKey, record: Bytes, vault: &Vault) -> Vec<u8> {
+    let source = due_source(key);
+    let (record, seal) = seal(record, Place::due(&source, key), vault);
     encode(&stored::Due { record, seal })
 }
 
-pub(super) fn decode_due(bytes: &[u8], vault: &Vault) -> Result<Bytes, RecordError> {
+pub(super) fn decode_due(key: &DueKey, bytes: &[u8], vault: &Vault) -> Result<Bytes, RecordError> {
     let due: stored::Due = decode(bytes)?;
-    open(due.record, due.seal, vault)
+    let source = due_source(key);
+    open(due.record, due.seal, Place::due(&source, key), vault)
 }
 
 pub(super) fn encode_effect_id(id: EffectId) -> Vec<u8> {
@@ -309,13 +342,15 @@ mod tests {
     use super::super::vault::Key;
     use super::*;
 
+    const JOE: &[u8] = b"joe";
+
     #[test]
     fn a_value_of_another_encoding_is_refused_by_its_number() {
         let clear = Vault::default();
-        let error = decode_head(&[2, 0], &clear).unwrap_err().to_string();
+        let error = decode_head(JOE, &[2, 0], &clear).unwrap_err().to_string();
         assert!(error.contains("encoding 2"), "{error}");
-        assert!(decode_head(&[], &clear).is_err());
-        assert!(decode_head(&[ENCODING, 0xff], &clear).is_err());
+        assert!(decode_head(JOE, &[], &clear).is_err());
+        assert!(decode_head(JOE, &[ENCODING, 0xff], &clear).is_err());
     }
 
     #[test]
@@ -325,28 +360,28 @@ mod tests {
         let state = Any { type_url: "t/Cart".into(), value: Bytes::from_static(b"secret state") };
         let content = ActorState { state: Some(state), ..ActorState::default() };
         let head = Head { content, revision: 1, ..Head::default() };
-        let (sealed, revision) = encode_head(head.clone(), true, &vault);
+        let (sealed, revision) = encode_head(JOE, head.clone(), true, &vault);
         let revision = revision.unwrap();
-        for record in [&sealed, &revision, &encode_revision(head.as_revision(), &vault)] {
+        for record in [&sealed, &revision, &encode_revision(JOE, head.as_revision(), &vault)] {
             assert!(!record.windows(6).any(|bytes| bytes == b"secret"));
             assert!(record.windows(6).any(|bytes| bytes == b"t/Cart"));
         }
-        assert_eq!(decode_head(&sealed, &vault).unwrap(), head);
-        assert_eq!(decode_revision(&revision, &vault).unwrap(), head.as_revision());
-        let without = decode_head(&sealed, &Vault::default());
+        assert_eq!(decode_head(JOE, &sealed, &vault).unwrap(), head);
+        assert_eq!(decode_revision(JOE, 1, &revision, &vault).unwrap(), head.as_revision());
+        let without = decode_head(JOE, &sealed, &Vault::default());
         assert!(matches!(without, Err(RecordError::Sealed(SealError::NoKey))), "{without:?}");
         // States written before there was a key stay readable.
-        let (clear, _) = encode_head(head.clone(), false, &Vault::default());
-        assert_eq!(decode_head(&clear, &vault).unwrap(), head);
+        let (clear, _) = encode_head(JOE, head.clone(), false, &Vault::default());
+        assert_eq!(decode_head(JOE, &clear, &vault).unwrap(), head);
     }
 
     #[test]
     fn a_layout_of_a_later_version_is_refused_by_its_number() {
-        let state = stored::State { type_url: "t".into(), value: Bytes::new(), seal: 2 };
+        let state = stored::State { type_url: "t".into(), value: Bytes::new(), seal: 3 };
         let content = stored::Content { state: Some(state), ..stored::Content::default() };
         let head = stored::Head { content: Some(content), ..stored::Head::default() };
-        let error = decode_head(&encode(&head), &Vault::default()).unwrap_err().to_string();
-        assert!(error.contains("layout 2"), "{error}");
+        let error = decode_head(JOE, &encode(&head), &Vault::default()).unwrap_err().to_string();
+        assert!(error.contains("layout 3"), "{error}");
     }
 
     #[test]
@@ -356,22 +391,22 @@ mod tests {
         let id = EffectId { epoch: 1, activation: 2, number: 3 };
         let key = OutboxKey { epoch: 1, place: 4 };
         let row = OutboxRow { key, id, record: Bytes::from_static(b"secret effect") };
-        let sealed = encode_row(row.clone(), &vault);
+        let sealed = encode_row(JOE, row.clone(), &vault);
         assert!(!sealed.windows(6).any(|bytes| bytes == b"secret"));
-        assert_eq!(decode_row(key, &sealed, &vault).unwrap(), row);
+        assert_eq!(decode_row(JOE, key, &sealed, &vault).unwrap(), row);
         assert!(matches!(
-            decode_row(key, &sealed, &Vault::default()),
+            decode_row(JOE, key, &sealed, &Vault::default()),
             Err(RecordError::Sealed(SealError::NoKey))
         ));
-        let clear = encode_row(row.clone(), &Vault::default());
-        assert_eq!(decode_row(key, &clear, &vault).unwrap(), row);
+        let clear = encode_row(JOE, row.clone(), &Vault::default());
+        assert_eq!(decode_row(JOE, key, &clear, &vault).unwrap(), row);
         assert_eq!(decode_effect_id(&encode_effect_id(id)).unwrap(), id);
     }
 
     #[test]
     fn the_time_of_a_revision_is_read_without_the_rest() {
         let head = Head { at: Timestamp(77), revision: 1, ..Head::default() };
-        let (_, revision) = encode_head(head, true, &Vault::default());
+        let (_, revision) = encode_head(JOE, head, true, &Vault::default());
         assert_eq!(decode_revision_time(&revision.unwrap()).unwrap(), Timestamp(77));
     }
 }

@@ -1,11 +1,18 @@
-//! Vault: seals states at rest, in the byte layout of the original (AES-256-GCM, `behaviour` REQ-STO-06).
+//! Vault: seals states at rest with AES-256-GCM, in one of two layouts.
 //!
 //! ```text
-//! 01 0A "AES.GCM.V1"   nonce (16)   tag (16)   ciphertext          associated data: "AES256GCM"
+//! 01 0A "TIDEGATE.1"   mark of the place (8)   nonce (16)   tag (16)   ciphertext
+//! 01 0A "AES.GCM.V1"   nonce (16)   tag (16)   ciphertext
 //! ```
-//! The first key seals; any key may open. A flag beside a stored value says whether the value is sealed;
-//! the bytes are not inspected. Only states and undelivered workflow are sealed: names, tags, type URLs,
-//! numbers and times stay readable, as in the original.
+//! The associated data of the first is the label and the [place](Place) of the value: it opens in its place only. The mark is
+//! the xxh3 of that data; it only tells a value that was moved from one that is damaged or sealed with another key. The
+//! second is the original's (`behaviour` REQ-STO-06), whose associated data is always `AES256GCM`: it opens everywhere.
+//!
+//! The first key seals; any key may open, in either layout. A flag beside a stored value says whether the value is sealed.
+//! Only states and undelivered workflow are sealed: names, tags, type URLs, numbers and times stay readable.
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,15 +23,45 @@ use aes_gcm::{AeadInOut, AesGcm, KeyInit, Nonce, Tag};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::place::Place;
 
 type Cipher = AesGcm<Aes256, U16>;
 
-const LABEL: &[u8] = b"\x01\x0AAES.GCM.V1";
+const SPAWN_LABEL: &[u8] = b"\x01\x0AAES.GCM.V1";
+const SPAWN_ASSOCIATED: &[u8] = b"AES256GCM";
+const PLACE_LABEL: &[u8] = b"\x01\x0ATIDEGATE.1";
+const MARK_BYTES: usize = 8;
 const NONCE_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
-const ASSOCIATED: &[u8] = b"AES256GCM";
-/// Bytes that sealing adds.
-pub const SEAL_BYTES: usize = LABEL.len() + NONCE_BYTES + TAG_BYTES;
+/// Bytes that sealing adds at most.
+pub const SEAL_BYTES: usize = PLACE_LABEL.len() + MARK_BYTES + NONCE_BYTES + TAG_BYTES;
+
+/// How a value is sealed. Later ones are greater; the number stands beside a sealed value in the embedded store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layout {
+    /// As Spawn seals: not bound to a place.
+    Spawn = 1,
+    /// Bound to the [place](Place) of the value.
+    #[default]
+    Place = 2,
+}
+
+impl Layout {
+    /// Returns the bytes before the nonce, and the associated data.
+    fn begin(self, place: Place<'_>) -> (Vec<u8>, Vec<u8>) {
+        match self {
+            Self::Spawn => (SPAWN_LABEL.into(), SPAWN_ASSOCIATED.into()),
+            Self::Place => {
+                let mut associated = PLACE_LABEL.to_vec();
+                place.write_to(&mut associated);
+                let mark = xxh3_64(&associated).to_be_bytes();
+                ([PLACE_LABEL, &mark].concat(), associated)
+            }
+        }
+    }
+}
 
 /// A key of 32 bytes; never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,17 +97,31 @@ pub enum SealError {
         "none of the {0} keys that are set opens it (SPAWN_STATESTORE_KEY, TIDEGATE_STATESTORE_OLD_KEYS)"
     )]
     NoneFits(usize),
-    /// The value does not have the layout of a sealed value.
-    #[error("it has not the layout of a sealed value")]
+    /// The value was sealed for another place: it was moved or exchanged.
+    #[error(
+        "it does not belong here: it was sealed for another actor, another kind of record or another number"
+    )]
+    Elsewhere,
+    /// The value is not sealed in a known layout.
+    #[error("it is not sealed in a layout that this version knows")]
     Layout,
 }
 
-/// Seals and opens values, in the original's byte layout. Without keys, values stay in the clear.
+/// Seals values in one layout and opens them in every one. Without keys, values stay in the clear.
 #[derive(Default)]
 pub struct Vault {
     ciphers: Vec<Cipher>,
-    /// Values read that are not sealed with the first key, although there is one.
+    layout: Layout,
+    /// Values read that are not sealed with the first key in this layout, although there is a key.
     stale: AtomicU64,
+}
+
+/// How an opened value was sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sealed {
+    /// Index of the key; 0 is the one that seals.
+    pub(super) key: usize,
+    pub(super) layout: Layout,
 }
 
 impl fmt::Debug for Vault {
@@ -80,10 +131,21 @@ impl fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// Seals with the first key and opens with any of them; without keys, seals nothing.
+    /// Seals with the first key, each value for its place, and opens with any key; without keys, seals nothing.
     pub fn new(keys: &[Key]) -> Self {
         let ciphers = keys.iter().map(|key| Cipher::new((&key.0).into())).collect();
-        Self { ciphers, stale: AtomicU64::new(0) }
+        Self { ciphers, ..Self::default() }
+    }
+
+    /// Seals in this layout from now on.
+    #[must_use]
+    pub fn with_layout(self, layout: Layout) -> Self {
+        Self { layout, ..self }
+    }
+
+    /// The layout of new values.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Returns the number of keys.
@@ -91,8 +153,8 @@ impl Vault {
         self.ciphers.len()
     }
 
-    /// Returns how many of the values read so far would change if written again: values that an old key
-    /// opened, and values in the clear while there is a key.
+    /// Returns how many of the values read so far would change if written again: values that an old key opened, values
+    /// in another layout, and values in the clear while there is a key.
     pub fn stale(&self) -> u64 {
         self.stale.load(Ordering::SeqCst)
     }
@@ -102,32 +164,33 @@ impl Vault {
         !self.ciphers.is_empty()
     }
 
-    /// Seals a value; returns `None` when values stay in the clear.
+    /// Seals a value for its place; returns `None` when values stay in the clear.
     ///
     /// # Panics
     /// Never: a value of more than 64 GiB is refused long before.
-    pub fn seal(&self, value: &[u8]) -> Option<Bytes> {
+    pub fn seal(&self, value: &[u8], place: Place<'_>) -> Option<Bytes> {
         let cipher = self.ciphers.first()?;
         let nonce = Nonce::<U16>::from(rand::random::<[u8; NONCE_BYTES]>());
-        let mut sealed = Vec::with_capacity(SEAL_BYTES + value.len());
-        sealed.extend_from_slice(LABEL);
+        let (mut sealed, associated) = self.layout.begin(place);
+        sealed.reserve_exact(NONCE_BYTES + TAG_BYTES + value.len());
         sealed.extend_from_slice(&nonce);
+        let tag_at = sealed.len();
         sealed.extend_from_slice(&[0; TAG_BYTES]);
         sealed.extend_from_slice(value);
-        let (head, body) = sealed.split_at_mut(SEAL_BYTES);
-        let tag = cipher.encrypt_inout_detached(&nonce, ASSOCIATED, body.into());
+        let (head, body) = sealed.split_at_mut(tag_at + TAG_BYTES);
+        let tag = cipher.encrypt_inout_detached(&nonce, &associated, body.into());
         let tag = tag.expect("a state is far smaller than the cipher's limit");
-        head[SEAL_BYTES - TAG_BYTES..].copy_from_slice(&tag);
+        head[tag_at..].copy_from_slice(&tag);
         Some(sealed.into())
     }
 
-    /// Opens a sealed value.
+    /// Opens a sealed value that was read in a place.
     ///
     /// # Errors
-    /// When no key opens the value.
-    pub fn open(&self, sealed: &[u8]) -> Result<Bytes, SealError> {
-        let (value, place) = self.open_with(sealed)?;
-        if place > 0 {
+    /// When no key opens the value there.
+    pub fn open(&self, sealed: &[u8], place: Place<'_>) -> Result<Bytes, SealError> {
+        let (value, with) = self.open_with(sealed, place)?;
+        if with != self.current() {
             self.stale.fetch_add(1, Ordering::SeqCst);
         }
         Ok(value)
@@ -142,103 +205,39 @@ impl Vault {
         value
     }
 
-    /// Whether a value is sealed with the key that seals new values.
+    /// Returns how a value that was read in a place is sealed.
     ///
     /// # Errors
-    /// When no key opens the value.
-    pub fn is_current(&self, sealed: &[u8]) -> Result<bool, SealError> {
-        self.open_with(sealed).map(|(_, place)| place == 0)
+    /// When no key opens the value there.
+    pub(super) fn sealed_with(&self, sealed: &[u8], place: Place<'_>) -> Result<Sealed, SealError> {
+        self.open_with(sealed, place).map(|(_, with)| with)
     }
 
-    /// Returns the value and the index of the key that opened it.
-    fn open_with(&self, sealed: &[u8]) -> Result<(Bytes, usize), SealError> {
+    /// How new values are sealed.
+    fn current(&self) -> Sealed {
+        Sealed { key: 0, layout: self.layout }
+    }
+
+    fn open_with(&self, sealed: &[u8], place: Place<'_>) -> Result<(Bytes, Sealed), SealError> {
         if self.ciphers.is_empty() {
             return Err(SealError::NoKey);
         }
-        let rest = sealed.strip_prefix(LABEL).ok_or(SealError::Layout)?;
+        let is_placed = sealed.starts_with(PLACE_LABEL);
+        let layout = if is_placed { Layout::Place } else { Layout::Spawn };
+        let (begin, associated) = layout.begin(place);
+        let Some(rest) = sealed.strip_prefix(begin.as_slice()) else {
+            return Err(if is_placed { SealError::Elsewhere } else { SealError::Layout });
+        };
         let (nonce, rest) = rest.split_first_chunk().ok_or(SealError::Layout)?;
         let (tag, body) = rest.split_first_chunk().ok_or(SealError::Layout)?;
         let (nonce, tag) = (Nonce::<U16>::from(*nonce), Tag::<U16>::from(*tag));
-        for (place, cipher) in self.ciphers.iter().enumerate() {
+        for (key, cipher) in self.ciphers.iter().enumerate() {
             let mut value = body.to_vec();
             let value_out = value.as_mut_slice().into();
-            if cipher.decrypt_inout_detached(&nonce, ASSOCIATED, value_out, &tag).is_ok() {
-                return Ok((value.into(), place));
+            if cipher.decrypt_inout_detached(&nonce, &associated, value_out, &tag).is_ok() {
+                return Ok((value.into(), Sealed { key, layout }));
             }
         }
         Err(SealError::NoneFits(self.ciphers.len()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn key(byte: u8) -> Key {
-        Key([byte; 32])
-    }
-
-    fn from_hex(text: &str) -> Vec<u8> {
-        let pairs = text.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap());
-        pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
-    }
-
-    /// Made by OpenSSL's AES-256-GCM (through Node's `crypto`) with key 00…1f and nonce a0…af.
-    #[test]
-    fn a_value_that_another_implementation_sealed_in_this_layout_opens() {
-        let sealed = from_hex(
-            "010a4145532e47434d2e5631a0a1a2a3a4a5a6a7a8a9aaabacadaeaf\
-             a1701bf0f0d9967e76cbe05d39fdc7155ecb469c6bb9ac02a6be70d7cd7ee2f5",
-        );
-        let key = Key::parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
-        assert_eq!(Vault::new(&[key]).open(&sealed).unwrap(), "the state of joe");
-    }
-
-    #[test]
-    fn an_old_key_opens_and_the_new_one_seals() {
-        let sealed = Vault::new(&[key(1)]).seal(b"state").unwrap();
-        let rotated = Vault::new(&[key(2), key(1)]);
-        assert_eq!(rotated.open(&sealed).unwrap(), "state");
-        assert!(!rotated.is_current(&sealed).unwrap());
-        let again = rotated.seal(b"state").unwrap();
-        assert!(rotated.is_current(&again).unwrap());
-        assert_eq!(rotated.stale(), 1);
-        rotated.open(&again).unwrap();
-        assert_eq!(rotated.stale(), 1, "sealed with the current key");
-        rotated.pass(Bytes::new());
-        assert_eq!(rotated.stale(), 2, "in the clear");
-        assert_eq!(Vault::new(&[key(1)]).open(&again), Err(SealError::NoneFits(1)));
-        assert_eq!(Vault::default().open(&again), Err(SealError::NoKey));
-        assert_eq!(Vault::default().seal(b"state"), None);
-    }
-
-    #[test]
-    fn a_key_is_32_bytes_of_base64_and_is_never_shown() {
-        for wrong in ["", "no base64!", "c2hvcnQ="] {
-            let error = Key::parse(wrong).unwrap_err();
-            assert!(wrong.is_empty() || !error.contains(wrong), "{error}");
-        }
-        let vault = Vault::new(&[key(7)]);
-        assert!(!format!("{:?} {vault:?}", key(7)).contains('7'));
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_sealed_opens_to_the_same_and_a_flipped_bit_does_not(
-            value in proptest::collection::vec(any::<u8>(), 0..500),
-            at in any::<proptest::sample::Index>(),
-            bit in 0_u32..8,
-        ) {
-            let vault = Vault::new(&[key(3)]);
-            let sealed = vault.seal(&value).unwrap();
-            prop_assert_eq!(sealed.len(), value.len() + SEAL_BYTES);
-            prop_assert_eq!(&vault.open(&sealed).unwrap()[..], &value[..]);
-            let mut damaged = sealed.to_vec();
-            let at = at.index(damaged.len());
-            damaged[at] ^= 1_u8 << bit;
-            prop_assert!(vault.open(&damaged).is_err());
-        }
     }
 }

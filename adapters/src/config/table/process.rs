@@ -121,4 +121,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         Default::Unset,
         "A file that holds them, instead.",
     ),
+    setting(
+        "TIDEGATE_SEALING",
+        Kind::Choice(&["place", "spawn"]),
+        Default::Is("place"),
+        "How new values are sealed: bound to their place in the store, or as Spawn seals. Both are read.",
+    ),
 ];

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_stages::outbox::{self, EffectId, EffectSource, OutboxKey, OutboxRow, SourceKind};
 
 use super::{Base64, Line, Seal};
+use crate::store::Place;
 
 /// An effect that is not delivered yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,15 +60,20 @@ fn effect_in(Effect { epoch, activation, number }: Effect) -> EffectId {
     EffectId { epoch, activation, number }
 }
 
-pub(in crate::offline) fn outbox_out(row: OutboxRow, seal: Seal<'_>) -> Line {
-    let OutboxRow { key: OutboxKey { epoch, place }, id, record } = row;
-    Line::Outbox(Outbox { epoch, place, effect: effect_out(id), record: seal.out(record) })
+pub(in crate::offline) fn outbox_out(actor: &[u8], row: OutboxRow, seal: Seal<'_>) -> Line {
+    let OutboxRow { key, id, record } = row;
+    let record = seal.out(record, Place::effect(actor, key, id));
+    Line::Outbox(Outbox { epoch: key.epoch, place: key.place, effect: effect_out(id), record })
 }
 
-pub(in crate::offline) fn outbox_in(line: Outbox, seal: Seal<'_>) -> Result<OutboxRow, String> {
+pub(in crate::offline) fn outbox_in(
+    actor: &[u8],
+    line: Outbox,
+    seal: Seal<'_>,
+) -> Result<OutboxRow, String> {
     let Outbox { epoch, place, effect, record } = line;
-    let key = OutboxKey { epoch, place };
-    Ok(OutboxRow { key, id: effect_in(effect), record: seal.open(record)? })
+    let (key, id) = (OutboxKey { epoch, place }, effect_in(effect));
+    Ok(OutboxRow { key, id, record: seal.open(record, Place::effect(actor, key, id))? })
 }
 
 /// # Errors

@@ -22,6 +22,7 @@ use super::errors::damage;
 use super::rows::{bound, open, signed, unsigned};
 use super::shards::hash;
 use super::shared::Shared;
+use crate::store::place::{Place as Sealed, due_source};
 
 /// Partitions of a minute.
 const SHARDS: u64 = 8;
@@ -104,7 +105,8 @@ impl Shared {
         let cql = &self.database.cql;
         let mut rows = Vec::with_capacity(entries.len());
         for DueEntry { key, record } in entries {
-            let (place, sealed) = (Place::of(&key)?, self.vault.seal(&record));
+            let (place, source) = (Place::of(&key)?, due_source(&key));
+            let sealed = self.vault.seal(&record, Sealed::due(&source, &key));
             let is_sealed = sealed.is_some();
             let content = sealed.unwrap_or(record);
             self.check_size(ROW_BYTES + place.id.len() + content.len())?;
@@ -250,7 +252,9 @@ impl Shared {
         }
         // The driver's frame is larger than the record.
         let record = Bytes::copy_from_slice(&record);
-        let record = open(record, sealed.unwrap_or_default(), &self.vault, "due work")?;
+        let (source, sealed) = (due_source(&key), sealed.unwrap_or_default());
+        let place = Sealed::due(&source, &key);
+        let record = open(record, sealed, place, &self.vault, "due work")?;
         Ok(DueEntry { key, record })
     }
 

@@ -16,6 +16,7 @@ use super::errors::damage;
 use super::rows::{Key, bound, open, signed, unsigned};
 use super::shards::hash;
 use super::shared::Shared;
+use crate::store::place::Place;
 use crate::store::vault::Vault;
 
 /// Bytes of a row beside its content.
@@ -42,10 +43,15 @@ pub(super) struct EffectsOut {
 }
 
 impl EffectsOut {
-    pub(super) fn of(mut rows: EffectRows, vault: &Vault) -> Result<Self, StoreError> {
+    /// `actor` is [named](Key::named).
+    pub(super) fn of(
+        actor: &[u8],
+        mut rows: EffectRows,
+        vault: &Vault,
+    ) -> Result<Self, StoreError> {
         rows.reduce();
         let append = |OutboxRow { key, id, record }: OutboxRow| {
-            let (record, sealed) = match vault.seal(&record) {
+            let (record, sealed) = match vault.seal(&record, Place::effect(actor, key, id)) {
                 Some(sealed) => (sealed, true),
                 None => (record, false),
             };
@@ -133,6 +139,7 @@ impl Shared {
         limit: usize,
     ) -> Result<Page<OutboxRow>, StoreError> {
         let (key, cql) = (Key::of(actor)?, &self.database.cql);
+        let named = key.named();
         let Key { system, actor, parent } = key;
         let (owner, taken) = self.owner(&key).await?;
         let (mut epoch, mut place) =
@@ -158,7 +165,7 @@ impl Shared {
                     return Ok(page);
                 }
                 place = row.1;
-                let row = self.outbox_row(row)?;
+                let row = self.outbox_row(&named, row)?;
                 bytes += row.bytes();
                 page.items.push(row);
             }
@@ -168,15 +175,15 @@ impl Shared {
         }
     }
 
-    fn outbox_row(&self, row: Stored) -> Result<OutboxRow, StoreError> {
+    fn outbox_row(&self, actor: &[u8], row: Stored) -> Result<OutboxRow, StoreError> {
         let (epoch, place, number, record, sealed) = row;
         let number = number.ok_or_else(|| damage("a row of an outbox", "it has no number"))?;
         let record = record.unwrap_or_default();
-        Ok(OutboxRow {
-            key: OutboxKey { epoch: unsigned(epoch)?, place: unsigned(place)? },
-            id: effect_id(number)?,
-            record: open(record, sealed.unwrap_or_default(), &self.vault, "an effect")?,
-        })
+        let key = OutboxKey { epoch: unsigned(epoch)?, place: unsigned(place)? };
+        let id = effect_id(number)?;
+        let place = Place::effect(actor, key, id);
+        let record = open(record, sealed.unwrap_or_default(), place, &self.vault, "an effect")?;
+        Ok(OutboxRow { key, id, record })
     }
 
     /// Returns the newest effects that an actor has seen, ordered by source.

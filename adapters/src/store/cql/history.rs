@@ -158,6 +158,7 @@ impl Shared {
         revisions: Vec<Revision>,
     ) -> Result<(), StoreError> {
         let key = Key::of(actor)?;
+        let named = key.named();
         let _turn = self.turn().await?;
         if !known.is_listed {
             self.list(actor).await.map_err(unwritten)?;
@@ -173,7 +174,7 @@ impl Shared {
         };
         for revision in revisions {
             let epoch = signed(revision.epoch)?;
-            let content = Content::of(revision, &self.vault)?;
+            let content = Content::of(&named, revision, &self.vault)?;
             self.check_size(key.len() + content.bytes())?;
             if known.newest.is_some_and(|newest| content.at < newest.start) {
                 // The bucket is looked up in the database, so earlier changes to buckets must be written

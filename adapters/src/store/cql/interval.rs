@@ -51,6 +51,8 @@ impl<'a> Span<'a> {
 
 /// The page while it is filled.
 struct Growing {
+    /// The key of the actor as sealed values are bound to it.
+    actor: Vec<u8>,
     items: Vec<Revision>,
     last: Option<Position>,
     limit: usize,
@@ -78,7 +80,8 @@ impl Shared {
     ) -> Result<Page<Revision>, StoreError> {
         let span = Span::of(Key::of(actor)?, &interval).filter(|_| limit > 0);
         let Some(span) = span else { return Ok(Page::EMPTY) };
-        let mut page = Growing { items: Vec::new(), last: None, limit, bytes: 0, more: false };
+        let (actor, items) = (span.key.named(), Vec::new());
+        let mut page = Growing { actor, items, last: None, limit, bytes: 0, more: false };
         let (first, next, newest) = tokio::join!(
             self.buckets_until(&span.key, span.from.0, 1),
             self.buckets_after(&span.key, span.from.0, span.to.0, WINDOW),
@@ -165,7 +168,7 @@ impl Shared {
 
     fn push(&self, page: &mut Growing, row: RevisionIn) -> Result<(), StoreError> {
         page.last = Some(row.place());
-        let revision = row.open(&self.vault)?;
+        let revision = row.open(&page.actor, &self.vault)?;
         page.bytes += revision.content.bytes();
         page.items.push(revision);
         Ok(())

@@ -26,7 +26,7 @@ impl Shared {
         if head.outbox > 0 {
             warn!(%actor, rows = head.outbox, "the outbox of schema 1 is dropped");
         }
-        rows::head(head, &self.vault).map(Some)
+        rows::head(&key.named(), head, &self.vault).map(Some)
     }
 
     pub(super) async fn load_revision(
@@ -51,11 +51,11 @@ impl Shared {
                 last => last.filter(|last| last.place().1 == revision),
             };
             if let Some(found) = last {
-                return found.open(&self.vault).map(Some);
+                return found.open(&key.named(), &self.vault).map(Some);
             }
         }
         let newest = self.newest(&key).await?.filter(|newest| newest.place().1 == revision);
-        newest.map(|newest| newest.open(&self.vault)).transpose()
+        newest.map(|newest| newest.open(&key.named(), &self.vault)).transpose()
     }
 
     /// Returns the newest revision at or before a time.
@@ -73,10 +73,10 @@ impl Shared {
         if newest.as_ref().is_some_and(is_beyond) {
             let newest = self.newest(&key).await?;
             if let Some(newest) = newest.filter(|newest| is_beyond(&newest.place())) {
-                return newest.open(&self.vault).map(Some);
+                return newest.open(&key.named(), &self.vault).map(Some);
             }
         }
-        last.map(|last| last.open(&self.vault)).transpose()
+        last.map(|last| last.open(&key.named(), &self.vault)).transpose()
     }
 
     /// Returns the newest row at or before a time, from the last bucket that still has such a row.

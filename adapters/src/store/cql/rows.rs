@@ -9,6 +9,7 @@ use tidegate_stages::ports::StoreError;
 use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Tags, Timestamp};
 
 use super::errors::damage;
+use crate::store::place::{Place, named_by};
 use crate::store::vault::{SealError, Vault};
 
 /// Kinds of rows in `heads`.
@@ -48,6 +49,11 @@ impl<'a> Key<'a> {
             }
         }
         Ok(Self { system: &id.system, actor: &id.name, parent: &id.parent })
+    }
+
+    /// Returns the key as a sealed value is bound to it.
+    pub(super) fn named(&self) -> Vec<u8> {
+        named_by([self.system, self.actor, self.parent])
     }
 
     pub(super) fn len(&self) -> usize {
@@ -96,16 +102,21 @@ impl Content {
         ROW_BYTES + tags + state
     }
 
-    pub(super) fn of_head(head: Head, vault: &Vault) -> Result<Self, StoreError> {
+    /// The content of a head; `actor` is [named](Key::named), here and below.
+    pub(super) fn of_head(actor: &[u8], head: Head, vault: &Vault) -> Result<Self, StoreError> {
         let Head { version, revision, incarnation, epoch, status, at, content } = head;
         let revision = Revision { revision, version, incarnation, epoch, status, at, content };
-        Self::of(revision, vault)
+        Self::sealed(Place::head(actor, version), revision, vault)
     }
 
-    pub(super) fn of(revision: Revision, vault: &Vault) -> Result<Self, StoreError> {
+    pub(super) fn of(actor: &[u8], revision: Revision, vault: &Vault) -> Result<Self, StoreError> {
+        Self::sealed(Place::revision(actor, revision.revision), revision, vault)
+    }
+
+    fn sealed(place: Place<'_>, revision: Revision, vault: &Vault) -> Result<Self, StoreError> {
         let ActorState { tags, state } = revision.content;
         let (type_url, value) = state.map(|Any { type_url, value }| (type_url, value)).unzip();
-        let sealed_value = value.as_ref().and_then(|value| vault.seal(value));
+        let sealed_value = value.as_ref().and_then(|value| vault.seal(value, place));
         Ok(Self {
             format: FORMAT,
             version: signed(revision.version)?,
@@ -217,7 +228,12 @@ impl From<HeadIn> for RevisionIn {
 
 impl RevisionIn {
     /// Opens the revision's state.
-    pub(super) fn open(self, vault: &Vault) -> Result<Revision, StoreError> {
+    pub(super) fn open(self, actor: &[u8], vault: &Vault) -> Result<Revision, StoreError> {
+        let number = unsigned(self.revision)?;
+        self.open_in(Place::revision(actor, number), vault)
+    }
+
+    fn open_in(self, place: Place<'_>, vault: &Vault) -> Result<Revision, StoreError> {
         if self.format != FORMAT {
             let text = format!("it has format {}, known is {FORMAT}", self.format);
             return Err(damage("a row", text));
@@ -226,7 +242,7 @@ impl RevisionIn {
         let state = match self.type_url {
             None => None,
             Some(type_url) => {
-                let value = open(value, self.sealed, vault, "a state")?;
+                let value = open(value, self.sealed, place, vault, "a state")?;
                 Some(Any { type_url, value })
             }
         };
@@ -256,8 +272,9 @@ impl RevisionIn {
 }
 
 /// Builds a head from its row.
-pub(super) fn head(row: HeadIn, vault: &Vault) -> Result<Head, StoreError> {
-    let revision = RevisionIn::from(row).open(vault)?;
+pub(super) fn head(actor: &[u8], row: HeadIn, vault: &Vault) -> Result<Head, StoreError> {
+    let place = Place::head(actor, unsigned(row.version)?);
+    let revision = RevisionIn::from(row).open_in(place, vault)?;
     Ok(Head {
         version: revision.version,
         revision: revision.revision,
@@ -273,11 +290,13 @@ pub(super) fn head(row: HeadIn, vault: &Vault) -> Result<Head, StoreError> {
 pub(super) fn open(
     value: Bytes,
     sealed: bool,
+    place: Place<'_>,
     vault: &Vault,
     what: impl Display,
 ) -> Result<Bytes, StoreError> {
     if !sealed {
         return Ok(vault.pass(value));
     }
-    vault.open(&value).map_err(|error: SealError| StoreError::Sealed(format!("{what}: {error}")))
+    let opened = vault.open(&value, place);
+    opened.map_err(|error: SealError| StoreError::Sealed(format!("{what}: {error}")))
 }

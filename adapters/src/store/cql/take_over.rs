@@ -101,7 +101,9 @@ impl Shared {
             let last = taken.entry(*of).or_insert(*place);
             *last = *place.max(last);
         }
-        let content = head.map(|head| Content::of_head(head.clone(), &self.vault)).transpose()?;
+        let named = key.named();
+        let content = head.map(|head| Content::of_head(&named, head.clone(), &self.vault));
+        let content = content.transpose()?;
         let seen = seen.iter().map(|seen| Ok((source(&seen.source)?, number(seen.id)?)));
         let seen: Vec<(Source, Number)> = seen.collect::<Result<_, StoreError>>()?;
         let mut changes = Changes::default();

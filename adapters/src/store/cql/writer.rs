@@ -7,6 +7,7 @@
 
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::{Save, StoreError};
+use tidegate_stages::state::Head;
 use tokio::time::Instant;
 
 use super::database::Changes;
@@ -45,7 +46,8 @@ impl Saver for Shared {
 struct Ready {
     epoch: i64,
     head: Option<Content>,
-    append: bool,
+    /// The revision that is appended, sealed for its own place.
+    revision: Option<Content>,
     effects: EffectsOut,
 }
 
@@ -69,19 +71,19 @@ impl Shared {
                 self.list(&actor).await.map_err(unwritten)?;
                 known.is_listed = true;
             }
-            if ready.append {
-                let found = self.enter(&key, &mut known, content).await.map_err(unwritten)?;
+            if let Some(revision) = &ready.revision {
+                let found = self.enter(&key, &mut known, revision).await.map_err(unwritten)?;
                 self.put_bucket(&key, &found.bucket, &mut changes);
                 self.put_number(&key, &found, &mut changes);
-                entered = Some((found, content));
+                entered = Some((found, revision));
             }
             self.put_head(&key, epoch, content, &mut known, &mut changes);
         }
         self.put_effects(&key, epoch, &ready.effects, &mut changes);
         let stamp = self.stamp().await?;
         self.commit(changes, stamp).await?;
-        if let Some((entered, content)) = entered {
-            let appended = self.put_revision(&key, epoch, content, &entered, stamp).await;
+        if let Some((entered, revision)) = entered {
+            let appended = self.put_revision(&key, epoch, revision, &entered, stamp).await;
             appended.map_err(|error| {
                 StoreError::Unknown(format!(
                     "the state is written, its revision may not be: {error}"
@@ -96,12 +98,15 @@ impl Shared {
 
     fn ready(&self, key: &Key<'_>, save: Save) -> Result<Ready, StoreError> {
         let Save { head, append, rows, epoch, .. } = save;
-        let content = head.map(|head| Content::of_head(head, &self.vault)).transpose()?;
-        let effects = rows.map(|rows| EffectsOut::of(*rows, &self.vault));
+        let (named, vault) = (key.named(), &self.vault);
+        let revision = head.as_ref().filter(|_| append).map(Head::as_revision);
+        let revision = revision.map(|revision| Content::of(&named, revision, vault)).transpose()?;
+        let content = head.map(|head| Content::of_head(&named, head, vault)).transpose()?;
+        let effects = rows.map(|rows| EffectsOut::of(&named, *rows, vault));
         let effects = effects.transpose()?.unwrap_or_default();
         let bytes = content.as_ref().map_or(0, Content::bytes) + effects.bytes();
         self.check_size(key.len() + bytes)?;
-        Ok(Ready { epoch: signed(epoch)?, head: content, append, effects })
+        Ok(Ready { epoch: signed(epoch)?, head: content, revision, effects })
     }
 
     /// Refuses a write that the server would refuse, before sending it.

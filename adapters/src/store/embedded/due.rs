@@ -19,7 +19,7 @@ impl DueStore for EmbeddedStore {
     fn put_due(&self, entries: Vec<DueEntry>) -> BoxFuture<'static, Result<(), StoreError>> {
         let vault = &self.shared.options.vault;
         let put = |entry: DueEntry| {
-            let value = records::encode_due(entry.record, vault);
+            let value = records::encode_due(&entry.key, entry.record, vault);
             Ok(Op::put(Space::Current, keys::due(&entry.key)?, value))
         };
         self.apply_due(entries.into_iter().map(put).collect())
@@ -72,7 +72,7 @@ fn read(
         let (key, value) = entry.into_inner().map_err(|error| engine.damage(&error))?;
         let key = keys::parse_due(&key);
         let key = key.ok_or_else(|| malformed(engine, "a key of due work", "its parts"))?;
-        let record = records::decode_due(&value, &engine.vault);
+        let record = records::decode_due(&key, &value, &engine.vault);
         let record = record.map_err(|error| unreadable(engine, "due work", error))?;
         let entry = DueEntry { key, record };
         bytes += entry.bytes();

@@ -36,8 +36,8 @@ fn records_of_states() {
     let journal = golden("store-v2/engine/0.jnl");
     let seeds = journal.chunks(300).map(<[u8]>::to_vec).collect();
     run("records", seeds, |bytes| {
-        drop(records::decode_head(bytes, &vault));
-        drop(records::decode_revision(bytes, &vault));
+        drop(records::decode_head(b"joe", bytes, &vault));
+        drop(records::decode_revision(b"joe", 1, bytes, &vault));
         drop(records::decode_registered(bytes, wire::definition));
         drop(records::decode_checks(bytes));
         drop(records::decode_effect_id(bytes));

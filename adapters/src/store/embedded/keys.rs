@@ -53,6 +53,12 @@ pub(super) fn actor(prefix: u8, id: &ActorId) -> Result<Vec<u8>, StoreError> {
     Ok(key)
 }
 
+/// Returns what names the actor in a key under a prefix of `current` that has nothing behind the actor. The same bytes begin
+/// the keys of its history.
+pub(super) fn whose(key: &[u8]) -> &[u8] {
+    key.get(1..).unwrap_or_default()
+}
+
 /// Returns the common prefix of the keys of all actors of a system, under a prefix of `current`.
 pub(super) fn system(prefix: u8, system: &str) -> Result<Vec<u8>, StoreError> {
     let mut key = vec![prefix];
@@ -199,6 +205,8 @@ mod tests {
     fn a_key_tells_its_actor() {
         let joe = id("Zürich", "joe", "");
         let key = actor(HEAD, &joe).unwrap();
+        let named_so = crate::store::place::named(&joe);
+        assert_eq!((whose(&key), &history(&joe).unwrap()), (&*named_so, &named_so));
         assert_eq!(parse_actor(&key), Some(joe));
         assert_eq!(parse_actor(&key[..key.len() - 1]), None);
         assert_eq!(parse_actor(b""), None);

@@ -46,7 +46,7 @@ fn put_head(
     let key = keys::actor(keys::HEAD, actor)?;
     let history = append.then(|| keys::history(actor)).transpose()?;
     let revision = head.revision;
-    let (value, appended) = records::encode_head(head, append, vault);
+    let (value, appended) = records::encode_head(keys::whose(&key), head, append, vault);
     ops.push(Op::put(Space::Current, key, value));
     if let Some((history, appended)) = history.zip(appended) {
         ops.push(Op::put(Space::History, keys::revision(history, revision), appended));
@@ -65,7 +65,7 @@ fn put_rows(
     let outbox = keys::outbox(actor)?;
     ops.extend(appends.into_iter().map(|row| {
         let key = keys::row(outbox.clone(), row.key);
-        Op::put(Space::Current, key, records::encode_row(row, vault))
+        Op::put(Space::Current, key, records::encode_row(keys::whose(&outbox), row, vault))
     }));
     let remove = |key| Op::remove(Space::Current, keys::row(outbox.clone(), key));
     ops.extend(acknowledged.into_iter().map(remove));
@@ -112,7 +112,7 @@ impl StateStore for EmbeddedStore {
             let (history, vault) = (keys::history(&actor)?, &self.shared.options.vault);
             let op = |entry: Revision| {
                 let key = keys::revision(history.clone(), entry.revision);
-                Op::put(Space::History, key, records::encode_revision(entry, vault))
+                Op::put(Space::History, key, records::encode_revision(&history, entry, vault))
             };
             Ok(Work::Apply(revisions.into_iter().map(op).collect(), answer))
         })
@@ -131,7 +131,7 @@ impl StateStore for EmbeddedStore {
         revision: u64,
     ) -> BoxFuture<'static, Result<Option<Revision>, StoreError>> {
         match keys::history(actor) {
-            Ok(history) => self.read(move |engine| reader::revision(engine, history, revision)),
+            Ok(history) => self.read(move |engine| reader::revision(engine, &history, revision)),
             Err(error) => ready(Err(error)).boxed(),
         }
     }

@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fjall::Slice;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::{Interval, PAGE_BYTES, Page};
 use tidegate_stages::outbox::{OutboxKey, OutboxRow, Seen};
@@ -29,18 +30,20 @@ pub(super) fn unreadable(engine: &Engine, what: &str, error: RecordError) -> Rea
 
 pub(super) fn head(engine: &Engine, key: &[u8]) -> Result<Option<Head>, ReadError> {
     let value = engine.current.get(key).map_err(|error| engine.damage(&error))?;
-    let head = value.map(|value| records::decode_head(&value, &engine.vault)).transpose();
+    let decode = |value: Slice| records::decode_head(keys::whose(key), &value, &engine.vault);
+    let head = value.map(decode).transpose();
     head.map_err(|error| unreadable(engine, "a head", error))
 }
 
 pub(super) fn revision(
     engine: &Engine,
-    history: Vec<u8>,
+    history: &[u8],
     revision: u64,
 ) -> Result<Option<Revision>, ReadError> {
-    let value = engine.history.get(keys::revision(history, revision));
+    let value = engine.history.get(keys::revision(history.to_vec(), revision));
     let value = value.map_err(|error| engine.damage(&error))?;
-    let revision = value.map(|value| records::decode_revision(&value, &engine.vault)).transpose();
+    let decode = |value: Slice| records::decode_revision(history, revision, &value, &engine.vault);
+    let revision = value.map(decode).transpose();
     revision.map_err(|error| unreadable(engine, "a revision", error))
 }
 
@@ -106,8 +109,9 @@ impl History<'_> {
     }
 
     fn decode(&self, entry: fjall::Guard) -> Result<Revision, ReadError> {
-        let value = entry.value().map_err(|error| self.engine.damage(&error))?;
-        let revision = records::decode_revision(&value, &self.engine.vault);
+        let (key, value) = entry.into_inner().map_err(|error| self.engine.damage(&error))?;
+        let number = self.number(&key)?;
+        let revision = records::decode_revision(self.prefix, number, &value, &self.engine.vault);
         revision.map_err(|error| unreadable(self.engine, "a revision", error))
     }
 }
@@ -215,7 +219,7 @@ pub(super) fn outbox(
         let (key, value) = entry.into_inner().map_err(|error| engine.damage(&error))?;
         let place = keys::parse_row(&key).map(|(_, place)| place);
         let place = place.ok_or_else(|| malformed(engine, "an outbox's key", "its parts"))?;
-        let row = records::decode_row(place, &value, &engine.vault);
+        let row = records::decode_row(keys::whose(outbox), place, &value, &engine.vault);
         let row = row.map_err(|error| unreadable(engine, "a row of an outbox", error))?;
         bytes += row.bytes();
         page.items.push(row);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::metrics::gauge;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::HeaderValue;
+use http::header::{HeaderName, HeaderValue};
 use http::request;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
@@ -36,7 +36,7 @@ const DOWN: Bytes = Bytes::from_static(br#"{"status":"down"}"#);
 /// Header in which a registering host names its own address: `http://host:port`, `https://host:port` or `unix:/path`.
 const HOST_HEADER: &str = "tidegate-host";
 /// W3C trace context of a request.
-const TRACEPARENT: &str = "traceparent";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 impl<C: Calls> Ingress<C> {
     pub(super) fn limits(&self) -> &Limits {

@@ -14,6 +14,9 @@ use super::lifecycle::Phase;
 use super::route::{NoResource, Resource};
 use super::{Calls, Inner, body};
 
+/// What clients usually send.
+const OCTET_STREAM: &str = "application/octet-stream";
+
 impl<C: Calls> Inner<C> {
     /// Returns the resource of a request whose head is right.
     pub(super) fn check<'a>(
@@ -48,8 +51,11 @@ impl<C: Calls> Inner<C> {
 /// A missing type counts as octet-stream (decision 25).
 fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    if given == OCTET_STREAM {
+        return Ok(());
+    }
     let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let known = ["application/octet-stream", "application/protobuf", "application/x-protobuf"];
+    let known = [OCTET_STREAM, "application/protobuf", "application/x-protobuf"];
     if known.iter().any(|known| known.eq_ignore_ascii_case(essence)) {
         return Ok(());
     }

@@ -49,8 +49,8 @@ impl Intruder {
         let (value, first, second, third) =
             found.unwrap().single_row::<(Vec<u8>, String, String, String)>().unwrap();
         let row = keys.iter().zip([first, second, third]);
-        let row: String = row.map(|(key, value)| format!(" AND {key} = {value}")).collect();
-        (value, of + &row)
+        let row: Vec<_> = row.map(|(key, value)| format!(" AND {key} = {value}")).collect();
+        (value, of + &row.concat())
     }
 
     async fn put(&self, table: &str, row: &str, value: &[u8]) {

@@ -136,9 +136,19 @@ pub enum Kind {
     Named,
     /// A template, from which instances are spawned.
     Unnamed,
-    /// A pool of members.
-    Pooled,
-    /// A number that this version does not know; behaves as [`Kind::Named`].
+    /// A pool of members with these numbers. A largest number below the least one: as many as the machine has cores, and the
+    /// least number on top.
+    Pooled {
+        /// The least number.
+        min: u32,
+        /// The largest one.
+        max: u32,
+    },
+    /// As [`Kind::Named`], as in the original.
+    Proxy,
+    /// As [`Kind::Named`], as in the original.
+    Task,
+    /// A number of a feature that there is not here; behaves as [`Kind::Named`].
     Other(i32),
 }
 
@@ -251,7 +261,7 @@ impl Definition {
 
     /// Whether the actor is activated right after registration.
     pub fn is_warmed_up(&self) -> bool {
-        !matches!(self.kind, Kind::Unnamed | Kind::Pooled)
+        !matches!(self.kind, Kind::Unnamed | Kind::Pooled { .. })
             && self.channels.as_ref().is_some_and(|bound| self.stateful || !bound.is_empty())
     }
 }

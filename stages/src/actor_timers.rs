@@ -198,6 +198,7 @@ impl TickTask {
             permit,
             effect: None,
             delivery: None,
+            load: None,
         };
         let placed = (&self.mailboxes).call(admitted).into_inner();
         placed.is_ok().then_some(running)

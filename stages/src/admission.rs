@@ -107,7 +107,7 @@ impl Admission {
         if !is_line && self.0.longest(means) <= left {
             return Ok(admitted);
         }
-        let ahead = needing(writes, self.0.queue.ahead(&entry.actor, host_limit));
+        let ahead = needing(writes, self.0.queue.ahead(&entry.mailbox, host_limit));
         let expected = self.0.wait(means, ahead);
         if expected <= left { Ok(admitted) } else { Err(self.0.refuse(expected, left)) }
     }
@@ -162,7 +162,7 @@ impl Inner {
             return;
         }
         let (now, mut waits) = (Instant::now(), Vec::new());
-        let late = self.queue.shed_late(&entry.actor, host_limit, SHED, |ahead, placed| {
+        let late = self.queue.shed_late(&entry.mailbox, host_limit, SHED, |ahead, placed| {
             let Some(start_by) = start_by(placed) else { return false };
             let actor = placed.entry.mean_turn.mean();
             let ahead = needing(writes(placed), ahead);

@@ -30,6 +30,7 @@ use crate::actor::{ActorId, ActorRef};
 use crate::invocation::{ActorInvocationResponse, Invocation};
 use crate::places::Place;
 use crate::registry::entry::{CheckedOut, Entry};
+use crate::registry::pools::MemberLoad;
 use crate::reply::Timing;
 use crate::retries::Retries;
 use crate::state::Revision;
@@ -75,6 +76,8 @@ pub(crate) struct Admitted {
     pub(crate) effect: Option<Box<Received>>,
     /// What it counts for as a delivery of a broadcast.
     pub(crate) delivery: Option<Box<Delivery>>,
+    /// What it counts for at a member of a pool.
+    pub(crate) load: Option<MemberLoad>,
 }
 
 /// A turn whose actor is in memory and checked out. It travels boxed: each stage passes it on.

@@ -207,6 +207,7 @@ impl FanOut {
             permit: None,
             delivery: Some(delivery),
             effect: None,
+            load: None,
         };
         match (&self.mailboxes).oneshot(admitted).await {
             Ok(_) => Delivered::Queued,

@@ -112,7 +112,7 @@ impl Mailboxes {
 
     /// Queues a call. Returns the reply to wait for; `None` for an asynchronous call.
     fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
-        let Admitted { entry, invocation, timing, permit, effect, delivery } = admitted;
+        let Admitted { entry, invocation, timing, permit, effect, delivery, load } = admitted;
         self.check_location(&entry.actor)?;
         let (reply, waiting) = if invocation.is_awaited() {
             let (reply, waiting) = Reply::new(&timing);
@@ -142,10 +142,11 @@ impl Mailboxes {
             permit,
             effect,
             _delivery: delivery,
+            _load: load,
         };
         let is_exempt = call.permit.is_none();
         let retries = call.retries();
-        let member = self.placement.member(&entry.actor);
+        let member = self.placement.member(&entry.mailbox);
         let task = Task::Call(Box::new(call));
         let placed = Placed {
             entry: entry.clone(),
@@ -219,7 +220,7 @@ impl Mailboxes {
         let host_limit =
             if task.needs_host() { entry.spec().hosted.limit_to_activate() } else { 0 };
         let retries = Retries::within(self.deadlines.start);
-        let member = self.placement.member(&entry.actor);
+        let member = self.placement.member(&entry.mailbox);
         Placed { entry: entry.clone(), member, host_limit, task, place: None, retries }
     }
 
@@ -230,7 +231,7 @@ impl Mailboxes {
 
     /// Queues a call that was admitted before, at the tail of the mailbox of its next actor.
     pub(crate) fn route(&self, mut placed: Placed) {
-        placed.member = self.placement.member(&placed.entry.actor);
+        placed.member = self.placement.member(&placed.entry.mailbox);
         self.requeue(placed);
     }
 

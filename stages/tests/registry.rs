@@ -201,11 +201,9 @@ async fn a_call_that_makes_no_sense_does_not_spawn_its_actor() {
     let world = world(counter()).await;
     world.register(vec![definition("template")]).await.unwrap();
     let unknown = Invocation { action: "fly".into(), ..by_reference("joe") };
-    let pooled = Invocation { pooled: true, ..by_reference("joe") };
-    for (refused, why) in [(unknown, ErrorKind::ActionNotFound), (pooled, ErrorKind::Unsupported)] {
-        assert_eq!(world.mesh.invoke(refused).await.unwrap_err().kind(), why);
-        assert_eq!(kind(world.add("joe")).await, ErrorKind::ActorNotFound);
-    }
+    let refused = world.mesh.invoke(unknown).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ActionNotFound);
+    assert_eq!(kind(world.add("joe")).await, ErrorKind::ActorNotFound);
     assert_eq!(world.mesh.invoke(by_reference("joe")).await.map(answered).unwrap(), 1);
 }
 

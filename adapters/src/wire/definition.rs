@@ -100,6 +100,7 @@ pub fn definition(raw: Bytes, hosts: HostSet, system: &str) -> Result<Definition
         system.clone_into(&mut id.system);
     }
     let settings = actor.settings.ok_or("lacks settings")?;
+    let kind = kind(&settings);
     let timers = actor.timer_actions.into_iter().map(timer).collect::<Result<_, _>>()?;
     let channels = match actor.metadata {
         Some(metadata) => Some(channels(metadata.channel_group)?),
@@ -109,8 +110,9 @@ pub fn definition(raw: Bytes, hosts: HostSet, system: &str) -> Result<Definition
     Ok(Definition {
         id,
         hosts,
-        kind: kind(settings.kind),
-        stateful: settings.stateful,
+        kind,
+        // A pool keeps nothing: its members have no names of their own.
+        stateful: settings.stateful && !matches!(kind, Kind::Pooled { .. }),
         snapshot_every: snapshot_every(settings.snapshot_strategy)?,
         deactivate_after: deactivate_after(settings.deactivation_strategy)?,
         actions: actor.actions.into_iter().map(|action| action.name).collect(),
@@ -123,12 +125,20 @@ pub fn definition(raw: Bytes, hosts: HostSet, system: &str) -> Result<Definition
     })
 }
 
-fn kind(number: i32) -> Kind {
-    match wire::actors::Kind::try_from(number) {
+/// The number of a kind that later protocols have.
+const TASK: i32 = 5;
+
+fn kind(settings: &wire::actors::ActorSettings) -> Kind {
+    let size = |size: i32| u32::try_from(size).unwrap_or(0);
+    match wire::actors::Kind::try_from(settings.kind) {
         Ok(wire::actors::Kind::UnknowKind | wire::actors::Kind::Named) => Kind::Named,
         Ok(wire::actors::Kind::Unnamed) => Kind::Unnamed,
-        Ok(wire::actors::Kind::Pooled) => Kind::Pooled,
-        Ok(wire::actors::Kind::Proxy) | Err(_) => Kind::Other(number),
+        Ok(wire::actors::Kind::Pooled) => {
+            Kind::Pooled { min: size(settings.min_pool_size), max: size(settings.max_pool_size) }
+        }
+        Ok(wire::actors::Kind::Proxy) => Kind::Proxy,
+        Err(_) if settings.kind == TASK => Kind::Task,
+        Err(_) => Kind::Other(settings.kind),
     }
 }
 

@@ -231,13 +231,18 @@ fn unknown_kinds_survive() {
         (0, Kind::Named),
         (1, Kind::Named),
         (2, Kind::Unnamed),
-        (3, Kind::Pooled),
+        (3, Kind::Pooled { min: 2, max: 0 }),
+        (4, Kind::Proxy),
+        (5, Kind::Task),
         (6, Kind::Other(6)),
         (-9, Kind::Other(-9)),
     ] {
         let mut actor = actor();
-        actor.settings.as_mut().unwrap().kind = number;
-        assert_eq!(defined(&actor).unwrap().kind, kind);
+        let settings = actor.settings.as_mut().unwrap();
+        (settings.kind, settings.stateful) = (number, true);
+        (settings.min_pool_size, settings.max_pool_size) = (2, -1);
+        let defined = defined(&actor).unwrap();
+        assert_eq!((defined.kind, defined.stateful), (kind, number != 3));
     }
 }
 

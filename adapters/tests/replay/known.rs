@@ -184,7 +184,9 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Later("pools: the member that a call went to shows as its parent"),
+        because: Documented(
+            "REQ-POO-05, decision 045: without `pooled`, the name of a pool is an actor of its own and not its last member",
+        ),
         shows_in: &[Sdk::Node, Sdk::Go],
         is: |_, difference| match difference {
             Difference::Called { call, fields, observed } => {
@@ -194,7 +196,7 @@ pub(crate) const KNOWN: &[Known] = &[
                     && observed
                         .actor
                         .as_ref()
-                        .is_some_and(|id| id.name == call.id().name && id.parent != *member)
+                        .is_some_and(|id| id.name == call.id().name && id.parent.is_empty())
             }
             _ => false,
         },

@@ -20,6 +20,7 @@ use crate::invocation::{Metadata, Payload};
 use crate::metrics::CALLS_LOST_TOTAL;
 use crate::places::Place;
 use crate::registry::entry::Entry;
+use crate::registry::pools::MemberLoad;
 use crate::reply::{Reply, SignalHandle, Timing};
 use crate::retries::Retries;
 use crate::retry_budget::RetryBudget;
@@ -49,6 +50,8 @@ pub(crate) struct Call {
     pub(crate) effect: Option<Box<Received>>,
     /// What it counts for as a delivery of a broadcast.
     pub(crate) _delivery: Option<Box<Delivery>>,
+    /// What it counts for at a member of a pool.
+    pub(crate) _load: Option<MemberLoad>,
 }
 
 impl Call {

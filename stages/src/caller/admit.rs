@@ -35,6 +35,7 @@ impl AdmitInner {
         let Checked { invocation, origin, entry, to_spawn } = checked;
         let is_usual = *origin == Origin::Outside
             && to_spawn.is_none()
+            && !invocation.pooled
             && !entry.pending_effects.is_full(self.max_pending_effects, false);
         if is_usual { self.mailboxes.reserve_now(invocation.bytes(), entry) } else { None }
     }
@@ -55,7 +56,9 @@ impl AdmitInner {
         } else {
             Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry).await?)
         };
-        Ok(Admitted { entry, invocation, timing, permit, effect: None, delivery: None })
+        let member = if invocation.pooled { self.registrar.member(&entry) } else { None };
+        let (entry, load) = member.map_or((entry, None), |(member, load)| (member, Some(load)));
+        Ok(Admitted { entry, invocation, timing, permit, effect: None, delivery: None, load })
     }
 }
 
@@ -80,6 +83,7 @@ impl Service<Checked> for Admit {
                 permit: Some(permit),
                 effect: None,
                 delivery: None,
+                load: None,
             })));
         }
         let stage = self.0.clone();

@@ -31,9 +31,6 @@ impl Predicate<Request> for Check {
         for (part, name) in [("actor.id.name", &id.name), ("system.name", &id.system)] {
             check_name(name).map_err(|error| Error::Invalid(format!("{part} {error}")))?;
         }
-        if invocation.pooled {
-            return Err(Error::Unsupported("pooled invocations are not built yet".into()));
-        }
         if invocation.is_due_after(self.clock.now()) {
             return Err(Error::Unsupported("scheduled invocations are not built yet".into()));
         }

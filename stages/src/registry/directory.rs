@@ -15,6 +15,7 @@ use crate::registry::entry::{Entry, Hosted, Source};
 use crate::registry::kept_keys::KeptKeys;
 use crate::registry::known_host::KnownHost;
 use crate::registry::live_set::{LiveSet, is_sparse};
+use crate::registry::pools::Pools;
 use crate::registry::subscribers::Subscribers;
 
 const SHARDS: usize = 64;
@@ -29,6 +30,8 @@ pub(crate) struct Directory {
     pub(crate) live: LiveSet,
     /// Whom topics may reach.
     pub(crate) subscribers: Subscribers,
+    /// The members of pools.
+    pub(crate) pools: Pools,
     kept_keys: KeptKeys,
     registered: Mutex<Registered>,
     began: Instant,
@@ -89,6 +92,7 @@ impl Directory {
             hosts: Arc::default(),
             live: LiveSet::default(),
             subscribers: Subscribers::default(),
+            pools: Pools::default(),
             kept_keys: KeptKeys::default(),
             registered: Mutex::default(),
             began: Instant::now(),
@@ -178,6 +182,7 @@ impl Directory {
                 self.timers_changed.notify_one();
             }
             self.subscribers.note_removed(entry);
+            self.pools.remove(&entry.actor);
         }
         if let Ok(found) = shard.find_entry(hash, |other| other.actor == entry.actor) {
             found.remove();

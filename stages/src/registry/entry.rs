@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -102,6 +102,8 @@ pub(crate) struct Memory {
 /// One registered actor; see the [module](self).
 pub(crate) struct Entry {
     pub(crate) actor: ActorRef,
+    /// The name of its mailbox: the same, unless it is a member of a pool.
+    pub(crate) mailbox: ActorRef,
     /// The key under which its state lies: the identity with which it was first registered. Its parent may have changed since
     /// (decision 48).
     pub(crate) key: Arc<ActorId>,
@@ -127,6 +129,8 @@ pub(crate) struct Entry {
     /// Deliveries of broadcasts to it that wait or run, and the bytes of their messages.
     pub(crate) deliveries: AtomicUsize,
     pub(crate) delivery_bytes: AtomicUsize,
+    /// Of a member of a pool: calls that wait for it or run.
+    pub(crate) pooled_calls: AtomicU32,
     /// Whether its snapshot timer runs.
     pub(crate) snapshot_armed: AtomicBool,
     /// Whether its idle timer runs.
@@ -156,6 +160,7 @@ impl Entry {
         source: Source,
     ) -> Self {
         Self {
+            mailbox: actor.clone(),
             actor,
             key,
             registered: RwLock::new((id, source)),
@@ -170,6 +175,7 @@ impl Entry {
             taken_over_early: AtomicBool::new(false),
             deliveries: AtomicUsize::new(0),
             delivery_bytes: AtomicUsize::new(0),
+            pooled_calls: AtomicU32::new(0),
             snapshot_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),
             ticks_armed: AtomicBool::new(false),
@@ -181,6 +187,18 @@ impl Entry {
             live_bytes: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
         }
+    }
+
+    /// A member of a pool. Hosts and policies see the name of the pool; mailbox and key have names that no actor can have.
+    pub(super) fn member(pool: &Arc<Entry>, number: u32) -> Self {
+        let (system, name) = (pool.actor.system().to_owned(), pool.actor.name());
+        let own_name = format!("{name}\u{1}{number}");
+        let mailbox = ActorRef::new(&system, &own_name);
+        let parent = format!("{name}-{number}");
+        let key = ActorId { name: own_name, system: system.clone(), parent: parent.clone() };
+        let id = ActorId { name: name.to_owned(), system, parent };
+        let source = Source::Spawned { parent: pool.clone(), revision: None };
+        Self { mailbox, ..Self::new(pool.actor.clone(), key.into(), id.into(), source) }
     }
 
     /// Identity, definition and host limit, as registered now.

@@ -13,6 +13,9 @@ use crate::ports::{Registered, RegistryChange};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
 
+/// The number of the kind PROJECTION, of later protocols.
+const PROJECTION: i32 = 6;
+
 /// The outcome of planning a change.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
@@ -52,6 +55,7 @@ pub(super) fn registration(
         check_definition(definition)?;
         note_unbuilt(definition);
         note_bindings(definition);
+        note_kind(definition);
     }
     let mut plan = Plan { warms_up: true, ..Plan::default() };
     let retired = retired(directory, &registration);
@@ -183,6 +187,9 @@ fn note_change(old: &Definition, new: &Definition) {
         let (from, to) = (&old.id.parent, &new.id.parent);
         info!(actor = %new.id, from, to, "registered with another parent: its state and history go on");
     }
+    if old.stateful && matches!(new.kind, Kind::Pooled { .. }) {
+        info!(actor = %new.id, "it is a pool now: a state that is stored under its name stays, and is not used");
+    }
     if old.hosts == new.hosts {
         info!(actor = %new.id, "definition replaced");
     } else {
@@ -192,12 +199,17 @@ fn note_change(old: &Definition, new: &Definition) {
 
 /// Logs features that a definition needs and this version does not have yet.
 fn note_unbuilt(definition: &Definition) {
-    let unbuilt = [
-        (!definition.timers.is_empty(), "its timers do not fire"),
-        (definition.kind == Kind::Pooled, "it is one actor, not a pool"),
-    ];
+    let unbuilt = [(!definition.timers.is_empty(), "its timers do not fire")];
     for (_, what) in unbuilt.iter().filter(|(asked, _)| *asked) {
         warn!(actor = %definition.id, "not built yet: {what}");
+    }
+}
+
+/// Logs a kind that is not what it says.
+fn note_kind(definition: &Definition) {
+    if let Kind::Other(number) = definition.kind {
+        let name = if number == PROJECTION { "PROJECTION" } else { "unknown" };
+        warn!(actor = %definition.id, number, name, "its kind is not served here: it is a NAMED actor");
     }
 }
 

@@ -17,6 +17,7 @@ use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::registry::plan::spawned;
+use crate::registry::pools::MemberLoad;
 use crate::registry::storing::{Storing, StoringInner};
 use crate::registry::warm_up::WarmUps;
 
@@ -88,6 +89,11 @@ impl Registrar {
             return Ok((known, None));
         }
         Ok((find(parent)?, Some(to_spawn)))
+    }
+
+    /// The member of a pool for its next call; `None` when the actor is no pool.
+    pub(crate) fn member(&self, pool: &Arc<Entry>) -> Option<(Arc<Entry>, MemberLoad)> {
+        self.directory.pools.member(pool)
     }
 
     /// Spawns one actor, unless it is registered, and returns its entry. A delete may remove it at once: its calls then

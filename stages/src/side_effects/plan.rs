@@ -155,11 +155,12 @@ fn routed(from: &ActorId, call: Call, response: Payload, route: Route) -> Placed
     let caller = Some(ActorId { parent: String::new(), ..from.clone() });
     let timing = call.timing.routed();
     let payload = if is_piped { response } else { call.payload };
-    let mut call = Call { action, payload, caller, timing, spawns: false, writes, ..call };
+    let mut call =
+        Call { action, payload, caller, timing, spawns: false, writes, _load: None, ..call };
     if let Some(permit) = &mut call.permit {
         permit.charge(&host.admitted);
     }
-    let (retries, member) = (call.retries(), entry.actor.clone());
+    let (retries, member) = (call.retries(), entry.mailbox.clone());
     Placed { entry, member, host_limit, task: Task::Call(Box::new(call)), place: None, retries }
 }
 
@@ -202,6 +203,7 @@ mod tests {
             permit: None,
             effect: None,
             _delivery: None,
+            _load: None,
         };
         let (from, to) = (entry("joe"), entry("moe"));
         let route = Route {

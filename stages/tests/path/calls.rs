@@ -68,8 +68,6 @@ async fn what_is_not_built_yet_is_a_typed_error() {
     world.register(vec![definition("joe")]).await.unwrap();
     let later = Invocation { scheduled_to: i64::MAX, ..call("joe", "add") };
     assert_eq!(world.mesh.invoke(later).await.unwrap_err().kind(), ErrorKind::Unsupported);
-    let pooled = Invocation { pooled: true, ..call("joe", "add") };
-    assert_eq!(world.mesh.invoke(pooled).await.unwrap_err().kind(), ErrorKind::Unsupported);
     assert!(world.head("joe").await.is_none());
 }
 

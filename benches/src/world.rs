@@ -15,6 +15,7 @@ use tidegate::proto::eigr::functions::protocol::actors::{
 };
 use tidegate::store::{EmbeddedStore, Options};
 use tidegate::wire;
+use tidegate_stages::access::Policies;
 use tidegate_stages::actor::{ActorId, HostAddress};
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
@@ -60,6 +61,19 @@ impl World {
     /// # Panics
     /// When the mesh does not open.
     pub async fn open(keep: Keep, durability: Durability, actors: u64) -> Arc<World> {
+        Self::guarded(keep, durability, actors, Policies::default()).await
+    }
+
+    /// The same, with access policies.
+    ///
+    /// # Panics
+    /// When the mesh does not open.
+    pub async fn guarded(
+        keep: Keep,
+        durability: Durability,
+        actors: u64,
+        policies: Policies,
+    ) -> Arc<World> {
         let embedded = match &keep {
             Keep::Embedded(directory) => Some(open_store(directory).await),
             Keep::Memory(_) | Keep::Nowhere => None,
@@ -71,6 +85,7 @@ impl World {
         };
         let rules = ChangeRules { durability, ..ChangeRules::default() };
         let settings = Settings { rules, ..Settings::default() };
+        settings.policies.replace(policies);
         let (probe, clock) = (Arc::new(()), Arc::new(SystemClock));
         let ports = Ports { host: CounterHost, probe, store, registry, clock };
         let mesh = topology::open(settings, ports).await.expect("the mesh opens");

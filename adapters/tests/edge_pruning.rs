@@ -60,14 +60,14 @@ async fn large_revisions_are_pruned_while_commits_go_on_and_the_writer_reads_non
             }
         }
     };
-    let mut saver = tokio::task::JoinSet::new();
-    saver.spawn(saving);
+    let mut background = tokio::task::JoinSet::new();
+    background.spawn(saving);
     let before = read_by_the_writer();
     let dropped =
         store.prune(&large, Keep { newest: Some(KEPT), since: None }).await.expect("it prunes");
     let read = read_by_the_writer() - before;
     stopped.cancel();
-    saver.join_all().await;
+    background.join_all().await;
 
     eprintln!(
         "{dropped} revisions dropped; the writer read {read} bytes and made {} other commits meanwhile",

@@ -29,7 +29,7 @@ pub(super) async fn prune(
 ) -> Result<u64, StoreError> {
     shared.queue.check_open()?;
     let pruning = shared.prunings.begin(history);
-    let read = Reads { shared: &shared, reads: &reads, pruning: &pruning };
+    let read = Reader { shared: &shared, permits: &reads, pruning: &pruning };
     let Some(end) = read.first_kept(keep).await? else { return Ok(0) };
     let (mut from, mut dropped) = (0, 0);
     loop {
@@ -60,20 +60,20 @@ pub(super) async fn prune(
 
 /// Reads a history in pages, each in its turn: other readers get theirs in between.
 #[derive(Clone, Copy)]
-struct Reads<'a> {
+struct Reader<'a> {
     shared: &'a Arc<Shared>,
-    reads: &'a Arc<Semaphore>,
+    permits: &'a Arc<Semaphore>,
     pruning: &'a Arc<Pruning>,
 }
 
-impl Reads<'_> {
+impl Reader<'_> {
     async fn page<T: Send + 'static>(
         self,
         read: impl FnOnce(&History<'_>) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let pruning = self.pruning.clone();
         let read = move |engine: &Engine| read(&History { engine, prefix: &pruning.history });
-        read_in_turn(self.shared.clone(), self.reads.clone(), read).await
+        read_in_turn(self.shared.clone(), self.permits.clone(), read).await
     }
 
     /// Returns the number of the first revision that stays; `None` when all do. Reads each revision at most once.
@@ -91,7 +91,7 @@ impl Reads<'_> {
             let mut below = newest.saturating_add(1);
             while left > 0 {
                 let page = self.page(move |history| history.count_down(end, below, left)).await?;
-                (below, left) = (page.lowest, left - page.passed);
+                (below, left) = (page.lowest, left - page.count);
                 if !page.more {
                     break;
                 }
@@ -107,7 +107,7 @@ impl Reads<'_> {
 
 /// Some keys of a history, from the oldest on.
 #[derive(Debug)]
-struct Keys {
+struct Surplus {
     keys: Vec<Vec<u8>>,
     /// Of their values.
     bytes: usize,
@@ -119,7 +119,7 @@ struct Keys {
 /// Some revisions of a history, passed from the newest on.
 #[derive(Debug)]
 struct Passed {
-    passed: u64,
+    count: u64,
     /// The number of the last one.
     lowest: u64,
     more: bool,
@@ -127,8 +127,8 @@ struct Passed {
 
 impl History<'_> {
     /// Returns keys of the numbers from `from` to below `end`.
-    fn keys(&self, from: u64, end: u64, limit: usize) -> Result<Keys, ReadError> {
-        let mut page = Keys { keys: Vec::new(), bytes: 0, next: from, more: false };
+    fn keys(&self, from: u64, end: u64, limit: usize) -> Result<Surplus, ReadError> {
+        let mut page = Surplus { keys: Vec::new(), bytes: 0, next: from, more: false };
         for entry in self.engine.history.range(self.key(from)..self.key(end.max(from))) {
             if page.keys.len() >= limit || page.bytes >= PAGE_BYTES {
                 page.more = true;
@@ -144,17 +144,17 @@ impl History<'_> {
 
     /// Passes up to `count` revisions below the number `below`, none below `end`.
     fn count_down(&self, end: u64, below: u64, count: u64) -> Result<Passed, ReadError> {
-        let mut page = Passed { passed: 0, lowest: below, more: false };
+        let mut page = Passed { count: 0, lowest: below, more: false };
         let mut bytes = 0;
         for entry in self.engine.history.range(self.key(end.min(below))..self.key(below)).rev() {
-            if page.passed >= count || bytes >= PAGE_BYTES {
+            if page.count >= count || bytes >= PAGE_BYTES {
                 page.more = true;
                 break;
             }
             let (key, value) = entry.into_inner().map_err(|error| self.engine.damage(&error))?;
             bytes += value.len();
             page.lowest = self.number(&key)?;
-            page.passed += 1;
+            page.count += 1;
         }
         Ok(page)
     }

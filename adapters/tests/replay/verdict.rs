@@ -284,6 +284,9 @@ fn differing_fields(recorded: &ActorInvocation, observed: &ActorInvocation) -> V
     let none = Context::default();
     let before = recorded.current_context.as_ref().unwrap_or(&none);
     let now = observed.current_context.as_ref().unwrap_or(&none);
+    // The number of an effect is the proxy's own addition (decision 18).
+    let mut metadata = now.metadata.clone();
+    metadata.remove("tidegate-effect-id");
     let fields = [
         ("context", recorded.current_context.is_some() == observed.current_context.is_some()),
         ("actor", recorded.actor == observed.actor),
@@ -292,7 +295,7 @@ fn differing_fields(recorded: &ActorInvocation, observed: &ActorInvocation) -> V
         ("caller", recorded.caller == observed.caller),
         ("state", before.state == now.state),
         ("tags", before.tags == now.tags),
-        ("metadata", before.metadata == now.metadata),
+        ("metadata", before.metadata == metadata),
         ("context.caller", before.caller == now.caller),
         ("context.self", before.self_ == now.self_),
     ];

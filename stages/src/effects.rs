@@ -11,6 +11,7 @@
 
 mod deliver;
 mod feed;
+mod gauges;
 mod remove;
 mod source;
 
@@ -21,6 +22,7 @@ pub(crate) use remove::Remover;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -30,11 +32,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actor::{ActorId, ActorRef};
 use crate::call::{Emitted, EmittedEffect};
+use crate::outbox::OutboxKey;
 use deliver::Delivery;
 use source::{Delivered, Died, Reading, Source, State};
 
+/// How long the feeder waits for capacity before it asks anew.
+const FEEDER_WAITS: Duration = Duration::from_hours(1);
+
 /// Effects of one source in memory; more of them are read from the store later.
-const PER_SOURCE: u32 = 128;
+const PER_SOURCE: usize = 128;
 
 /// The outboxes of all actors; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,6 +49,8 @@ pub(crate) struct Effects(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     queue: KeyedProducer<Delivery>,
+    /// The bytes of all that is in memory; a larger effect takes all of them.
+    most_bytes: usize,
     /// The epoch of this start.
     epoch: u64,
     next_number: AtomicU64,
@@ -56,6 +64,8 @@ struct Inner {
     /// Sources with rows to be removed from the store.
     answered: Mutex<Vec<Arc<Source>>>,
     is_answered: Notify,
+    /// Dead letters that were found, or came.
+    dead: AtomicU64,
     /// Ends deliveries: what is in the store stays there.
     stop: CancellationToken,
     /// Ends removals.
@@ -66,9 +76,10 @@ impl Effects {
     /// Outboxes of which at most that much is in memory.
     pub(crate) fn new(bound: Bound, epoch: u64) -> Self {
         let (name, per_key) = ("side_effects", bound.events);
-        let options = KeyedOptions { name, bound, per_key, full: Full::Shed };
+        let options = KeyedOptions { name, bound, per_key, full: Full::Wait(FEEDER_WAITS) };
         Self(Arc::new(Inner {
             queue: KeyedProducer::new(options),
+            most_bytes: bound.bytes,
             epoch,
             next_number: AtomicU64::new(0),
             sources: Mutex::default(),
@@ -77,6 +88,7 @@ impl Effects {
             is_behind: Notify::new(),
             answered: Mutex::default(),
             is_answered: Notify::new(),
+            dead: AtomicU64::new(0),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
         }))
@@ -137,10 +149,11 @@ impl Effects {
 
     /// Queues an effect for its target, if there is capacity.
     fn try_queue(&self, source: &Arc<Source>, state: &mut State, effect: EmittedEffect) -> bool {
-        if state.in_memory >= PER_SOURCE {
+        if state.in_memory.len() >= PER_SOURCE {
             return false;
         }
-        let Ok(permit) = self.0.queue.try_reserve(effect.row.bytes()) else { return false };
+        let bytes = effect.row.bytes().min(self.0.most_bytes);
+        let Ok(permit) = self.0.queue.try_reserve(bytes) else { return false };
         let delivery = Delivery::new(self.clone(), source.clone(), effect, permit);
         self.enqueue(state, delivery);
         true
@@ -148,18 +161,19 @@ impl Effects {
 
     /// Queues an effect that has a permit.
     fn enqueue(&self, state: &mut State, delivery: Delivery) {
-        state.through = Some(delivery.row.key);
-        state.in_memory += 1;
+        let key = delivery.row.key;
+        state.through = Some(key);
+        state.in_memory.insert(key, delivery.at);
         if let Err(rejected) = self.0.queue.push_exempt(delivery) {
             // The proxy ends. The row stays in the store.
-            state.in_memory -= 1;
+            state.in_memory.remove(&key);
             rejected.event.forget();
         }
     }
 
     /// Has a source read that is behind and has capacity.
     fn feed_if_behind(&self, source: &Arc<Source>, state: &mut State) {
-        if state.reading == Reading::Behind && state.in_memory <= PER_SOURCE / 2 {
+        if state.reading == Reading::Behind && state.in_memory.len() <= PER_SOURCE / 2 {
             state.reading = Reading::Feeding;
             self.0.behind.lock().push_back(source.clone());
             self.0.is_behind.notify_one();
@@ -175,6 +189,7 @@ impl Effects {
 
     /// An effect is dead: its row is written again as a dead letter.
     fn died(&self, source: &Arc<Source>, died: Died) {
+        self.0.dead.fetch_add(1, Ordering::Relaxed);
         let mut state = source.state.lock();
         state.dead.push(died);
         self.remove_soon(source, &mut state);
@@ -188,9 +203,9 @@ impl Effects {
     }
 
     /// An effect is in memory no more.
-    fn left(&self, source: &Arc<Source>) {
+    fn left(&self, source: &Arc<Source>, key: OutboxKey) {
         let mut state = source.state.lock();
-        state.in_memory = state.in_memory.saturating_sub(1);
+        state.in_memory.remove(&key);
         self.feed_if_behind(source, &mut state);
         let is_idle = state.is_idle();
         drop(state);

@@ -36,12 +36,18 @@ pub const REVISIONS_APPENDED_TOTAL: &str = "tidegate_revisions_appended_total";
 pub const REVISIONS_APPENDED_BYTES_TOTAL: &str = "tidegate_revisions_appended_bytes_total";
 /// Revisions that retention dropped from histories.
 pub const REVISIONS_DROPPED_TOTAL: &str = "tidegate_revisions_dropped_total";
-/// Side effects, by outcome.
+/// Tries to deliver side effects, by outcome.
 pub const EFFECTS_TOTAL: &str = "tidegate_effects_total";
 /// Broadcasts, by outcome.
 pub const BROADCASTS_TOTAL: &str = "tidegate_broadcasts_total";
 /// Deliveries of broadcasts to subscribers, by outcome.
 pub const DELIVERIES_TOTAL: &str = "tidegate_broadcast_deliveries_total";
+/// Side effects that are planned or stored, and neither delivered nor dead.
+pub const EFFECTS_PENDING: &str = "tidegate_effects_pending";
+/// Age of the oldest of them, seconds; 0 without any.
+pub const EFFECTS_OLDEST_SECONDS: &str = "tidegate_effects_oldest_seconds";
+/// Side effects that became dead letters, or were found dead at the start.
+pub const DEAD_LETTERS: &str = "tidegate_dead_letters";
 
 /// Durations of invocations, from admission to reply.
 #[derive(Debug, Clone)]

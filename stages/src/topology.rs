@@ -368,8 +368,8 @@ fn start_effects(
         .map_err(unsubscribed)?;
     let remover = Remover { effects: effects.clone(), store: store.clone() };
     tasks.supervise("outbox_remover", remover.run());
-    let (store, directory) = (store.clone(), directory.clone());
-    let feeder = Feeder { effects, store, directory, mailboxes, tasks: tasks.clone() };
+    let (store, directory, clock) = (store.clone(), directory.clone(), clock.clone());
+    let feeder = Feeder { effects, store, directory, mailboxes, clock, tasks: tasks.clone() };
     tasks.supervise("outbox_feeder", feeder.run());
     Ok(())
 }

@@ -68,7 +68,7 @@ fn counts(text: &str) -> BTreeMap<String, u64> {
 /// A source counts, and sends its count to two targets; the first one sends what it got on to `end`.
 fn act(invocation: &ActorInvocation) -> ActorInvocationResponse {
     let name = &*invocation.actor.name;
-    let send = |target: &str, from: &str, count: u64| Invocation {
+    let to = |target: &str, from: &str, count: u64| Invocation {
         payload: Payload::Value(any_text(format!("{from} {count}"))),
         ..call(target, "add")
     };
@@ -76,8 +76,7 @@ fn act(invocation: &ActorInvocation) -> ActorInvocationResponse {
     if SOURCES.contains(&name) {
         let count = text(invocation.state.as_ref()).parse().unwrap_or(0) + 1_u64;
         response.state = Some(any_text(count.to_string()));
-        response.workflow.effects =
-            ["left", "right"].map(|target| send(target, name, count)).into();
+        response.workflow.effects = ["left", "right"].map(|target| to(target, name, count)).into();
         return response;
     }
     let mut counts = counts(&text(invocation.state.as_ref()));
@@ -91,7 +90,7 @@ fn act(invocation: &ActorInvocation) -> ActorInvocationResponse {
     *counts.entry("all".into()).or_default() += 1;
     *counts.entry("wrong".into()).or_default() += u64::from(is_wrong);
     if name == "left" {
-        response.workflow.effects = vec![send("end", "left", counts["all"])];
+        response.workflow.effects = vec![to("end", "left", counts["all"])];
     }
     let lines = counts.iter().map(|(name, number)| format!("{name} {number}\n"));
     response.state = Some(any_text(lines.collect()));

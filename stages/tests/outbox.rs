@@ -502,3 +502,17 @@ async fn a_deleted_source_s_effects_are_delivered_and_those_of_its_successor_too
     assert_eq!(runs.of("sink"), [1, 2, 1, 2]);
     assert_eq!(count(&world, "sink").await, 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_larger_than_the_bound_of_memory_is_delivered_all_the_same() {
+    let runs = Runs::default();
+    let bound = tidegate_pipeline::Bound { events: 8, bytes: 16 };
+    let settings = Settings { effects: bound, ..Settings::default() };
+    let world = world_with(emitting(&runs, &["sink", "other"]), settings, MemoryStore::new()).await;
+    registered(&world, &["source", "sink", "other"]).await;
+    for _ in 0..3 {
+        world.add("source").await.unwrap();
+    }
+    delivered().await;
+    assert_eq!((runs.of("sink"), runs.of("other")), (vec![1, 2, 3], vec![1, 2, 3]));
+}

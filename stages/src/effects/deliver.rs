@@ -59,7 +59,7 @@ pub(crate) struct Delivery {
     path: Path,
     pub(super) row: Row,
     invocation: Invocation,
-    at: Timestamp,
+    pub(super) at: Timestamp,
     source: Arc<Source>,
     /// `None`: it was not queued.
     effects: Option<Effects>,
@@ -89,7 +89,7 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(effects) = self.effects.take() {
-            effects.left(&self.source);
+            effects.left(&self.source, self.row.key);
         }
     }
 }

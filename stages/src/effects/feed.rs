@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidegate_pipeline::Drain;
 use tidegate_pipeline::layer::Delays;
+use tidegate_pipeline::{Drain, Refused};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -23,7 +23,7 @@ use crate::history::Page;
 use crate::outbox::record::Record;
 use crate::outbox::{OutboxKey, OutboxRow};
 use crate::placement::Mailboxes;
-use crate::ports::{StateStore, StoreError};
+use crate::ports::{Clock, StateStore, StoreError};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::reply::{Deadlines, Reply, Timing};
@@ -47,6 +47,7 @@ pub(crate) struct Feeder {
     pub(crate) store: Arc<dyn StateStore>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) mailboxes: Mailboxes,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Drain,
 }
 
@@ -56,7 +57,7 @@ impl Feeder {
         let stop = self.effects.0.stop.clone();
         let abreast = Arc::new(Semaphore::new(ABREAST));
         let feeding = async {
-            tokio::join!(self.find_all(), self.feed_all(&abreast));
+            tokio::join!(self.find_all(), self.feed_all(&abreast), self.effects.show(&*self.clock));
         };
         tokio::select! {
             () = stop.cancelled() => {}
@@ -158,12 +159,19 @@ impl Feeder {
             return true;
         }
         // The proxy ends when there is none.
-        let Ok(permit) = effects.0.queue.reserve(row.bytes()).await else { return false };
+        let bytes = row.bytes().min(effects.0.most_bytes);
+        let permit = loop {
+            match effects.0.queue.reserve(bytes).await {
+                Ok(permit) => break permit,
+                Err(Refused::Full) => {}
+                Err(_) => return false,
+            }
+        };
         let effect = EmittedEffect { row, invocation, at };
         let delivery = Delivery::new(effects.clone(), source.clone(), effect, permit);
         let mut state = source.state.lock();
         effects.enqueue(&mut state, delivery);
-        let is_enough = state.in_memory >= PER_SOURCE;
+        let is_enough = state.in_memory.len() >= PER_SOURCE;
         if is_enough {
             // It is read on when half of them have gone.
             state.reading = Reading::Behind;
@@ -180,9 +188,13 @@ impl Feeder {
             after = page.items.last().map(|row| row.key).or(after);
             let former = page.items.into_iter().filter(|row| row.key.epoch < self.effects.0.epoch);
             for row in former {
-                if Record::decode(row.record.clone()).is_some_and(|record| record.dead.is_none()) {
-                    events += 1;
-                    bytes += row.bytes();
+                match Record::decode(row.record.clone()) {
+                    Some(record) if record.dead.is_none() => {
+                        events += 1;
+                        bytes += row.bytes();
+                    }
+                    Some(_) => drop(self.effects.0.dead.fetch_add(1, Ordering::Relaxed)),
+                    None => {}
                 }
             }
             if !page.more {

@@ -1,5 +1,6 @@
 //! Source: what is known of one outbox.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -7,6 +8,7 @@ use parking_lot::Mutex;
 use crate::actor::{ActorId, ActorRef};
 use crate::outbox::pending::PendingEffects;
 use crate::outbox::{EffectSource, OutboxKey, OutboxRow};
+use crate::state::Timestamp;
 
 /// An actor with effects that are not removed from the store.
 #[derive(Debug)]
@@ -31,7 +33,8 @@ pub(super) struct State {
     pub(super) reading: Reading,
     /// Whether rows of former epochs may be there that do not count yet.
     pub(super) uncounted: bool,
-    pub(super) in_memory: u32,
+    /// Rows in memory, and when their effects were emitted: the oldest that there are.
+    pub(super) in_memory: BTreeMap<OutboxKey, Timestamp>,
     /// Rows to be removed from the store.
     pub(super) answered: Vec<Delivered>,
     /// Rows to be written again, as dead letters.
@@ -92,7 +95,7 @@ impl State {
 
     /// Whether nothing is left to do for it.
     pub(super) fn is_idle(&self) -> bool {
-        self.in_memory == 0
+        self.in_memory.is_empty()
             && self.reading == Reading::UpToDate
             && !self.removing
             && self.answered.is_empty()

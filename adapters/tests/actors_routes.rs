@@ -70,7 +70,7 @@ impl Script for Crossing {
             let metadata = [("grown".to_owned(), "x".repeat(1_000))].into();
             let context = Context { state: Some(text(&said)), metadata, ..Context::default() };
             Some(Answer::message(&ActorInvocationResponse {
-                workflow: workflow_of(&invocation.action_name, &id.name, round),
+                workflow: Some(workflow_of(&invocation.action_name, &id.name, round)),
                 actor_name: id.name,
                 actor_system: id.system,
                 updated_context: Some(context),
@@ -102,7 +102,7 @@ impl Crossing {
     }
 }
 
-fn workflow_of(action: &str, actor: &str, round: usize) -> Option<Workflow> {
+fn workflow_of(action: &str, actor: &str, round: usize) -> Workflow {
     let pipe = |to: &str, action: &str| {
         workflow::Routing::Pipe(Pipe { actor: to.into(), action_name: action.into() })
     };
@@ -129,7 +129,7 @@ fn workflow_of(action: &str, actor: &str, round: usize) -> Option<Workflow> {
         channel_group: "news".into(),
         payload: Some(broadcast::Payload::Value(text("broadcast"))),
     });
-    Some(Workflow { effects, broadcast, routing })
+    Workflow { effects, broadcast, routing }
 }
 
 fn text(text: &str) -> Any {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use tidegate_stages::history::Interval;
+use tidegate_stages::history::{Interval, Keep};
 use tidegate_stages::history_stream;
 use tidegate_stages::ports::{Save, StateStore};
 use tidegate_stages::state::{Any, Timestamp};
@@ -30,6 +30,52 @@ async fn partitions(keyspace: &str) -> BTreeMap<i64, u64> {
         *partitions.entry(row.unwrap().0).or_default() += 1;
     }
     partitions
+}
+
+/// How many rows list the buckets of histories: by time, by number.
+async fn index_rows(keyspace: &str) -> (usize, usize) {
+    let query = format!("SELECT kind FROM {keyspace}.heads");
+    let rows = crate::server::session().await.query_unpaged(query, ()).await.unwrap();
+    let rows = rows.into_rows_result().unwrap();
+    let kinds: Vec<i8> = rows.rows::<(i8,)>().unwrap().map(|row| row.unwrap().0).collect();
+    let of = |wanted| kinds.iter().filter(|kind| **kind == wanted).count();
+    (of(2), of(3))
+}
+
+#[tokio::test]
+async fn the_rows_that_list_buckets_end_with_their_buckets() {
+    let (subject, actor) = (open().await, id("s", "a", ""));
+    let store = subject.states();
+    let revisions = |versions: std::ops::RangeInclusive<u64>| {
+        versions.map(|version| head(&id("s", "a", ""), version).as_revision()).collect::<Vec<_>>()
+    };
+    store.append(actor.clone(), revisions(2_000..=7_000)).await.unwrap();
+    // Out of order: the lowest number of a bucket changes.
+    store.append(actor.clone(), revisions(10..=20)).await.unwrap();
+    store.append(actor.clone(), revisions(5..=12)).await.unwrap();
+    keep(&store, vec![save(&actor, 7_001, true)]).await;
+    let before = index_rows(subject.name()).await;
+    assert!(before.0 > 5 && before.0 == before.1, "{before:?}");
+    // A prune that was interrupted after it dropped a bucket.
+    let interrupted = format!(
+        "DELETE FROM {}.revisions WHERE system = 's' AND actor = 'a' AND parent = '' AND bucket = 2000000",
+        subject.name()
+    );
+    crate::server::session().await.query_unpaged(interrupted, ()).await.unwrap();
+    store.prune(&actor, Keep { newest: Some(100), since: None }).await.unwrap();
+    assert_eq!(index_rows(subject.name()).await, (1, 1));
+    assert_eq!(numbers(&store, "a").await, (6_902..=7_001).collect::<Vec<_>>());
+    // More are kept than one step drops buckets of.
+    for start in (8_000..32_000).step_by(2_000) {
+        store.append(actor.clone(), revisions(start..=start + 1_999)).await.unwrap();
+    }
+    assert!(index_rows(subject.name()).await.0 > 20);
+    let since = Some(Timestamp(1_000 * 31_990));
+    store.prune(&actor, Keep { newest: None, since }).await.unwrap();
+    assert_eq!(index_rows(subject.name()).await, (1, 1));
+    assert_eq!(numbers(&store, "a").await, (31_990..=31_999).collect::<Vec<_>>());
+    store.delete(&actor).await.unwrap();
+    assert_eq!(index_rows(subject.name()).await, (0, 0));
 }
 
 #[tokio::test]

@@ -3,13 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use prost::Message;
 use tidegate::store::CqlOptions;
 use tidegate_stages::ports::{Registered, Registry, RegistryChange};
 use tidegate_stages::testkit::conformance::Subject;
 use tidegate_stages::testkit::conformance::states::id;
 
+use crate::server::{self, Keyspace};
+use crate::support::client::Client;
+use crate::support::counter::{Added, Counter, SYSTEM, add, definition, register, registration};
+use crate::support::host::Host;
+use crate::support::proto::{ActorId, Kind, SpawnRequest};
+use crate::support::proxy::Proxy;
 use crate::wire::{BATCH, EXECUTE, Wire};
 use crate::{open, open_with};
+
+/// As many as one request may have. The server refuses batches of several partitions beyond 50 KiB; these take 2 MiB.
+const MANY: u32 = 10_000;
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn put(name: &str) -> RegistryChange {
     RegistryChange::Put(Registered::spawned(id("s", name, "p"), None))
@@ -75,4 +89,111 @@ async fn what_a_failed_registration_wrote_never_counts() {
     }
     assert_eq!(wrote().await, 2, "what it wrote is gone");
     store.close().await.unwrap();
+}
+
+/// Settings of a proxy that asks the server at this address.
+fn serving<'a>(keyspace: &'a str, server: &'a str, port: &'a str) -> Vec<(&'a str, &'a str)> {
+    let mut settings = server::settings(keyspace, server);
+    settings.extend([
+        ("USER_FUNCTION_HOST", "127.0.0.1"),
+        ("USER_FUNCTION_PORT", port),
+        ("TIDEGATE_DRAIN_DELAY", "0"),
+    ]);
+    settings
+}
+
+fn many(what: &str) -> Vec<String> {
+    (0..MANY).map(|number| format!("{what}{number:05}{}", "x".repeat(60))).collect()
+}
+
+/// A spawn of all these names from one definition.
+fn spawn_of(names: &[String]) -> Request<Full<Bytes>> {
+    let id = |name: &String| ActorId {
+        name: name.clone(),
+        system: SYSTEM.into(),
+        parent: "parent".into(),
+    };
+    let request = SpawnRequest { actors: names.iter().map(id).collect() };
+    let path = format!("/api/v1/system/{SYSTEM}/actors/spawn");
+    let request = Request::post(path)
+        .header("host", "localhost")
+        .header("content-type", "application/octet-stream")
+        .body(Full::new(request.encode_to_vec().into()));
+    request.expect("a valid request")
+}
+
+/// Which of these actors can be called.
+async fn callable(client: &mut Client, actors: [&str; 3]) -> [bool; 3] {
+    let mut are = [false; 3];
+    for (place, actor) in actors.into_iter().enumerate() {
+        are[place] = match add(client, actor).await.unwrap() {
+            Added::To(_) => true,
+            Added::Refused(404, _) => false,
+            other => panic!("{actor}: {other:?}"),
+        };
+    }
+    are
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_names_are_registered_whole_or_not_at_all_when_a_kill_comes_between() {
+    let host = Host::start(Arc::new(Counter::default()));
+    let (keyspace, address, port) = (Keyspace::take().await, server::address(), host.port());
+    let direct = serving(&keyspace.name, &address, &port);
+    let (defined, spawned) = (many("defined"), many("spawned"));
+    let definitions = || {
+        let parent = definition("parent", Kind::Unnamed);
+        let named = defined.iter().skip(1).map(|name| definition(name, Kind::Named));
+        std::iter::once(parent).chain(named).collect::<Vec<_>>()
+    };
+    let new = || registration(None, definitions());
+    let asked: [&dyn Fn() -> Request<Full<Bytes>>; 2] = [&new, &|| spawn_of(&spawned)];
+    let actors = ["old", defined[7_000].as_str(), spawned[7_000].as_str()];
+
+    let proxy = Proxy::start(&direct).await;
+    let mut client = Client::connect(proxy.address()).await.unwrap();
+    register(&mut client, vec![definition("old", Kind::Named)]).await;
+    drop(client);
+    assert!(proxy.terminate(LIMIT).await.success());
+    let mut count = [true, false, false];
+    for (place, request) in asked.iter().enumerate() {
+        let wire = Wire::new().await;
+        let proxy = Proxy::start(&serving(&keyspace.name, &wire.address, &port)).await;
+        let mut client = Client::connect(proxy.address()).await.unwrap();
+        wire.cut_after(60);
+        let request = request();
+        let asking = tokio::spawn(async move { client.send(request).await });
+        wire.holds(1).await;
+        proxy.kill().await;
+        assert!(asking.await.unwrap().is_err(), "it was not answered");
+        assert!(rows(&keyspace.name).await > 100, "a part of it is written");
+        wire.release().await;
+
+        let proxy = Proxy::start(&direct).await;
+        let mut client = Client::connect(proxy.address()).await.unwrap();
+        assert_eq!(callable(&mut client, actors).await, count, "none of it counts");
+        let reply = client.send(asked[place]()).await.unwrap();
+        assert_eq!(reply.status, 200, "the same request completes");
+        count[place + 1] = true;
+        if place > 0 {
+            assert_eq!(callable(&mut client, actors).await, count);
+        }
+        drop(client);
+        assert!(proxy.terminate(LIMIT).await.success());
+    }
+    let proxy = Proxy::start(&direct).await;
+    let mut client = Client::connect(proxy.address()).await.unwrap();
+    assert_eq!(callable(&mut client, actors).await, count, "all of it is there after a start");
+    drop(client);
+    assert!(proxy.terminate(LIMIT).await.success());
+    let left = rows(&keyspace.name).await;
+    assert!(left <= 2 * MANY as usize + 1, "{left} rows: what was interrupted is gone");
+    keyspace.give_back();
+}
+
+/// How many rows of registrations there are.
+async fn rows(keyspace: &str) -> usize {
+    let query = format!("SELECT name FROM {keyspace}.registrations");
+    let found = server::session().await.query_unpaged(query, ()).await.unwrap();
+    found.into_rows_result().unwrap().rows_num()
 }

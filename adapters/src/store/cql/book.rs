@@ -5,7 +5,7 @@ use super::shards::hash;
 /// Partitions of what is registered.
 pub(super) const PARTITIONS: i8 = 64;
 /// Names and bytes in one write.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 const CHUNK_BYTES: usize = 1 << 20;
 /// A name with its record; `None` when the name is removed.
 pub(super) type Entry = (Slot, Option<Vec<u8>>);

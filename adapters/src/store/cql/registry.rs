@@ -12,7 +12,7 @@ use scylla::response::PagingState;
 use tidegate_stages::ports::{Registered, RegistryChange, StoreError};
 use tracing::debug;
 
-use super::book::{Book, Entry, PARTITIONS, Slot, Unfinished, entry_bytes};
+use super::book::{Book, CHUNK, Entry, PARTITIONS, Slot, Unfinished, entry_bytes};
 use super::database::{Changes, Rows};
 use super::errors::{damage, unwritten};
 use super::rows::signed;
@@ -137,7 +137,8 @@ impl Shared {
             Unfinished::Nothing => {}
             Unfinished::Rows(names) => {
                 let cql = &self.database.cql;
-                for names in names.chunk_by(|one, next| one.shard == next.shard) {
+                let of_shards = names.chunk_by(|one, next| one.shard == next.shard);
+                for names in of_shards.flat_map(|names| names.chunks(CHUNK)) {
                     let mut changes = Changes::default();
                     for Slot { shard, system, name } in names {
                         let values = (shard, system, name, epoch, book.last + 1);

@@ -45,10 +45,12 @@ const LOOKS: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_hours(24);
 
 /// What waits for the task: actors whose timers are to be started, each at most once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct NewActors {
     entries: Mutex<Vec<Arc<Entry>>>,
     added: Notify,
+    /// False when timers are switched off.
+    run: bool,
 }
 
 /// Where timers are started. Cheap to clone.
@@ -65,9 +67,14 @@ pub(crate) struct TickTask {
 }
 
 impl ActorTimers {
-    /// Makes both ends.
-    pub(crate) fn new(mailboxes: Mailboxes, directory: Arc<Directory>) -> (Self, TickTask) {
-        let new = Arc::<NewActors>::default();
+    /// Makes both ends. Without `run` no timer is ever started.
+    pub(crate) fn new(
+        mailboxes: Mailboxes,
+        directory: Arc<Directory>,
+        run: bool,
+    ) -> (Self, TickTask) {
+        let (entries, added) = (Mutex::default(), Notify::new());
+        let new = Arc::new(NewActors { entries, added, run });
         let ticks = Ticks::new(TIMERS);
         (Self(new.clone()), TickTask { new, ticks, mailboxes, directory })
     }
@@ -77,7 +84,7 @@ impl ActorTimers {
         if definition.timers.is_empty() || entry.ticks_armed.load(Ordering::Relaxed) {
             return;
         }
-        if !entry.ticks_armed.swap(true, Ordering::AcqRel) {
+        if self.0.run && !entry.ticks_armed.swap(true, Ordering::AcqRel) {
             self.0.entries.lock().push(entry.clone());
             self.0.added.notify_one();
         }

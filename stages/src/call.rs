@@ -49,6 +49,8 @@ pub(crate) enum Origin {
     Outside,
     /// The mesh itself, on behalf of this actor (a side effect): served also while clients are refused.
     Inside(ActorRef),
+    /// The mesh itself, for a call that a client scheduled earlier: it was allowed and counted then.
+    Due,
 }
 
 /// A call that was checked: its definition has its action. Nothing was done for it yet.

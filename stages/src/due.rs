@@ -1,5 +1,13 @@
 //! Due work: calls that are to be made at a later time, and the table in which a store keeps them (decision 41).
 
+mod record;
+mod runner;
+mod window;
+mod work;
+
+pub(crate) use runner::DueRunner;
+pub(crate) use work::DueWork;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -18,6 +18,8 @@ pub const REQUEST_TIMEOUT: &str = "request-timeout";
 
 /// Metadata key under which a target finds the number of an effect, the same one each time it is delivered (decision 18).
 pub const EFFECT_ID: &str = "tidegate-effect-id";
+/// Metadata key by which calls for the same later time are known as one (decision 41).
+pub const SCHEDULE_ID: &str = "tidegate-schedule-id";
 
 /// The content of a call or a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

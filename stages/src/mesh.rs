@@ -17,6 +17,7 @@ pub use crate::caller::Announced;
 use crate::caller::{Announce, CallerService};
 use crate::channels::Channels;
 use crate::checkpoint::CheckpointQueue;
+use crate::due::DueWork;
 use crate::effects::Effects;
 use crate::error::Error;
 use crate::history_reader::HistoryReader;
@@ -42,6 +43,7 @@ pub struct Mesh {
     pub(crate) channels: Channels,
     pub(crate) checkpoint: CheckpointQueue,
     pub(crate) growth: Growth,
+    pub(crate) due: DueWork,
     pub(crate) tasks: Drain,
     pub(crate) stop_timers: CancellationToken,
     pub(crate) durations: InvocationDurations,
@@ -115,6 +117,9 @@ impl Mesh {
         self.refuse_while_closed()?;
         let request = Request { invocation, origin: Origin::Outside };
         let admitted = self.caller.clone().oneshot(request).await?;
+        if self.due.is_later(&admitted.invocation) {
+            return self.due.schedule(admitted).await;
+        }
         match (&self.mailboxes).oneshot(admitted).await? {
             Some(pending) => pending.answer().await,
             None => Ok(Payload::Unset),

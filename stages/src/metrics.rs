@@ -28,6 +28,8 @@ pub const HOSTS_AWAY: &str = "tidegate_hosts_away";
 pub const CALLS_LOST_TOTAL: &str = "tidegate_calls_lost_total";
 /// Ticks of actors' timers: run, or skipped and why.
 pub const TIMER_TICKS_TOTAL: &str = "tidegate_timer_ticks_total";
+/// Calls of due work, by outcome.
+pub const DUE_CALLS_TOTAL: &str = "tidegate_due_calls_total";
 /// Commits of states, by outcome.
 pub const COMMITS_TOTAL: &str = "tidegate_commits_total";
 /// Revisions appended to histories.

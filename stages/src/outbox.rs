@@ -97,9 +97,14 @@ pub struct EffectSource {
 }
 
 impl EffectSource {
-    /// The source that an actor is.
-    pub fn of(actor: &ActorId) -> Self {
-        Self { kind: SourceKind::Actor, system: actor.system.clone(), name: actor.name.clone() }
+    /// The source that an actor is, by the key under which its rows lie. A member of a pool is a source of its own: its parent is
+    /// `NAME-NUMBER`, and the name of no other actor has a unit separator.
+    pub fn of(key: &ActorId) -> Self {
+        let ActorId { system, name, parent } = key;
+        let number = parent.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('-'));
+        let is_member = number.is_some_and(|number| number.parse::<u32>().is_ok());
+        let name = if is_member { format!("{name}\u{1f}{parent}") } else { name.clone() };
+        Self { kind: SourceKind::Actor, system: system.clone(), name }
     }
 }
 
@@ -179,6 +184,18 @@ mod tests {
         let id = |epoch, activation, number| EffectId { epoch, activation, number };
         let ascending = [id(1, 1, 1), id(1, 1, 2), id(1, 2, 0), id(2, 0, 0)];
         assert!(ascending.is_sorted());
+    }
+
+    #[test]
+    fn members_of_a_pool_are_different_sources_and_a_changed_parent_is_none() {
+        let of = |parent: &str| {
+            let (system, name) = ("s".into(), "pool".into());
+            EffectSource::of(&ActorId { system, name, parent: parent.into() })
+        };
+        assert_ne!(of("pool-1"), of("pool-2"));
+        assert_ne!(of("pool-1"), of(""));
+        assert_eq!(of(""), of("template"));
+        assert_eq!(of(""), of("pool-house"));
     }
 
     #[test]

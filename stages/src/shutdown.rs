@@ -140,7 +140,9 @@ mod tests {
         let broken = mesh().await;
         assert_eq!(broken.stage_ended().now_or_never(), None);
         broken.stop_timers.cancel();
-        assert!(["eviction", "timers", "actor_timers"].contains(&broken.stage_ended().await));
+        assert!(
+            ["eviction", "timers", "actor_timers", "due"].contains(&broken.stage_ended().await)
+        );
         broken.drain(Duration::from_secs(1)).await;
 
         let healthy = mesh().await;

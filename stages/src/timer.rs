@@ -217,7 +217,7 @@ mod tests {
         let placement = Arc::new(OneNode { epoch: 1 });
         let queue = KeyedProducer::new(options);
         let mailboxes = Mailboxes::new(queue, placement, Deadlines::default());
-        let (ticks, _) = ActorTimers::new(mailboxes.clone(), directory.clone());
+        let (ticks, _) = ActorTimers::new(mailboxes.clone(), directory.clone(), true);
         let (timers, task) = Timers::new(directory.clone(), clock, eviction, ticks);
         // The task of the timers does not get to run meanwhile.
         for number in 0..10_000 {

@@ -38,6 +38,7 @@ use crate::caller::{
 use crate::channels::{Channels, FanOut};
 use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
+use crate::due::{DueRunner, DueWork};
 use crate::effects::{Deliver, Effects, Feeder, Remover};
 use crate::egress::Egress;
 use crate::error::Error;
@@ -103,7 +104,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let queue = CheckpointQueue::new(places, egress.clone());
     let live = LiveBounds { actors: settings.max_live, bytes: settings.max_live_bytes };
     let eviction = Eviction::new(directory.clone(), live);
-    let (timers, of_time) = timers(&mailboxes, &directory, &clock, eviction);
+    let (timers, of_time) = timers(&settings, &mailboxes, &directory, &clock, eviction);
     let (registrar, storing) = Registrar::new(
         directory.clone(),
         registry.clone(),
@@ -157,10 +158,11 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         growth.clone(),
     );
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
+    let due = start_due((&store, &clock, epoch), &caller, &mailboxes, &stop_timers, &tasks);
     start_registry(storing, &registrar, &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
-    start_effects(&effects, &caller, &mailboxes, &directory, (&store, &clock), &tasks)?;
+    start_effects(&effects, (&caller, &due), &mailboxes, &directory, (&store, &clock), &tasks)?;
     start_broadcasts(&channels, &directory, &mailboxes, &tasks)?;
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
@@ -174,6 +176,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         channels,
         checkpoint: queue,
         growth,
+        due,
         tasks,
         stop_timers,
         durations: InvocationDurations::new(),
@@ -221,12 +224,14 @@ fn host_breakers(
 
 /// Where timers are started, and the tasks that run them; eviction, too.
 fn timers(
+    settings: &Settings,
     mailboxes: &Mailboxes,
     directory: &Arc<Directory>,
     clock: &Arc<dyn Clock>,
     eviction: Eviction,
 ) -> (Timers, (TimerTask, TickTask, Eviction)) {
-    let (ticks, tick_task) = ActorTimers::new(mailboxes.clone(), directory.clone());
+    let run = settings.delayed_calls;
+    let (ticks, tick_task) = ActorTimers::new(mailboxes.clone(), directory.clone(), run);
     let (timers, timer_task) =
         Timers::new(directory.clone(), clock.clone(), eviction.clone(), ticks);
     (timers, (timer_task, tick_task, eviction))
@@ -265,9 +270,14 @@ fn caller(
 ) -> CallerService {
     let (registrar, mailboxes) = (registrar.clone(), announce.mailboxes.clone());
     let max_pending_effects = settings.rules.max_pending_effects;
+    let delayed_calls = settings.delayed_calls;
     let caller = timed("caller")
         .layer(FilterLayer(Allow { policies: settings.policies.clone() }))
-        .layer(FilterLayer(Arc::new(Check { registrar: registrar.clone(), clock: clock.clone() })))
+        .layer(FilterLayer(Arc::new(Check {
+            registrar: registrar.clone(),
+            clock: clock.clone(),
+            delayed_calls,
+        })))
         .option_layer(announce.system.clone().map(counted_per_system))
         .option_layer(settings.rate_limits.definition.map(per_definition))
         .layer(FilterLayer(RefuseAway))
@@ -348,7 +358,7 @@ fn start_checkpoint(
 /// Effects: what committed turns send to other actors.
 fn start_effects(
     effects: &Effects,
-    caller: &CallerService,
+    (caller, due): (&CallerService, &DueWork),
     mailboxes: &Mailboxes,
     directory: &Arc<Directory>,
     (store, clock): (&Arc<dyn StateStore>, &Arc<dyn Clock>),
@@ -358,6 +368,7 @@ fn start_effects(
     let deliver = Deliver {
         effects: effects.clone(),
         caller: caller.clone(),
+        due: due.clone(),
         mailboxes: mailboxes.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
@@ -391,6 +402,20 @@ fn start_broadcasts(
         .subscribe(&channels.queue, each_slot(TOPICS_AT_ONCE))
         .map_err(unsubscribed)?;
     Ok(())
+}
+
+/// Due work: calls whose time has come.
+fn start_due(
+    (store, clock, epoch): (&Arc<dyn StateStore>, &Arc<dyn Clock>, u64),
+    caller: &CallerService,
+    mailboxes: &Mailboxes,
+    stop: &CancellationToken,
+    tasks: &Drain,
+) -> DueWork {
+    let due = DueWork::new(store.clone(), clock.clone(), epoch);
+    let runner = DueRunner::new(&due, caller.clone(), mailboxes.clone());
+    tasks.supervise("due", runner.run(stop.clone()));
+    due
 }
 
 /// Times a stage.

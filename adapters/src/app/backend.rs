@@ -141,6 +141,7 @@ fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
             patience: settings.async_patience,
             ..Deadlines::default()
         },
+        delayed_calls: settings.delayed_calls,
         retries: settings.retries,
         rules,
         registry: settings.registry,

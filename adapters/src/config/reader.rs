@@ -60,6 +60,7 @@ impl Settings {
             start_limit: read.time("TIDEGATE_START_TIMEOUT"),
             host_grace: read.time("TIDEGATE_HOST_GRACE"),
             async_patience: read.time("TIDEGATE_ASYNC_PATIENCE"),
+            delayed_calls: read.switch("SPAWN_DELAYED_INVOKES"),
             host_connections,
             retries: RetryRates {
                 percent: read.small("TIDEGATE_RETRY_PERCENT"),

@@ -35,6 +35,8 @@ pub struct Settings {
     pub host_grace: Duration,
     /// How long accepted asynchronous calls wait for an unreachable host.
     pub async_patience: Duration,
+    /// Whether calls for a later time are taken and timers of actors run.
+    pub delayed_calls: bool,
     /// How long a call may take until its host is called: queue, lookup, activation and connecting together.
     pub start_limit: Duration,
     /// Calls that may be in flight per host.

@@ -53,7 +53,6 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
         "a failing actor ends no other",
         &["SPAWN_SUPERVISORS_ACTORS_MAX_RESTARTS", "SPAWN_SUPERVISORS_ACTORS_MAX_SECONDS"],
     ),
-    ("schedules are not built yet and answer 501", &["SPAWN_DELAYED_INVOKES"]),
     ("metrics are not logged", &["SPAWN_CONSOLE_METRICS"]),
     ("broadcasts reach the actors of this proxy", &["SPAWN_PUBSUB_ADAPTER"]),
     (
@@ -80,7 +79,6 @@ pub(super) const ASK_UNLESS: &[(&str, &str)] = &[
     ("SPAWN_USE_INTERNAL_NATS", "false"),
     ("PROXY_CLUSTER_STRATEGY", "gossip"),
     ("ACTORS_GLOBAL_BACKPRESSURE_ENABLED", "true"),
-    ("SPAWN_DELAYED_INVOKES", "false"),
     ("SPAWN_CONSOLE_METRICS", "false"),
     ("SPAWN_PUBSUB_ADAPTER", "native"),
     ("PROXY_GRPC_SERVER_ENABLED", "false"),

@@ -1,14 +1,13 @@
-//! The intended differences, each with its decision, requirement or later feature.
+//! The intended differences, each with its decision or requirement.
 
 use crate::recording::{HostCall, Recording, Sdk, SdkCall};
 use crate::support::proto::{Any, DEFAULT_ACTIONS, INIT_ACTIONS, Status};
-use crate::verdict::Because::{Documented, Later};
 use crate::verdict::{Decoded, Difference, Known};
 
 /// The list. The first entry that fits a difference explains it.
 pub(crate) const KNOWN: &[Known] = &[
     Known {
-        because: Documented("decision 24: an unknown action is 404, with the recorded text"),
+        because: "decision 24: an unknown action is 404, with the recorded text",
         shows_in: &[Sdk::Node, Sdk::Go, Sdk::Python, Sdk::Rust],
         is: |_, difference| match difference {
             Difference::Answer { recorded, observed, .. } => {
@@ -21,9 +20,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Documented(
-            "REQ-CCO-42, decision 24: an unknown actor is 404 ACTOR_NOT_FOUND at once, with the recorded text",
-        ),
+        because: "REQ-CCO-42, decision 24: an unknown actor is 404 ACTOR_NOT_FOUND at once, with the recorded text",
         shows_in: &[Sdk::Node, Sdk::Go, Sdk::Python],
         is: |_, difference| match difference {
             Difference::Answer { recorded, observed, .. } => {
@@ -36,7 +33,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Documented("REQ-CCO-34: a failing action runs once, not eleven times"),
+        because: "REQ-CCO-34: a failing action runs once, not eleven times",
         shows_in: &[Sdk::Node, Sdk::Go, Sdk::Rust],
         is: |run, difference| match difference {
             Difference::NotCalled { call } => is_rerun(run, call),
@@ -44,7 +41,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Documented("decision 24: a failed host is 502 with a text, never an empty 500"),
+        because: "decision 24: a failed host is 502 with a text, never an empty 500",
         shows_in: &[Sdk::Node, Sdk::Go, Sdk::Rust],
         is: |_, difference| match difference {
             Difference::Answer { recorded, observed, .. } => {
@@ -54,9 +51,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Documented(
-            "REQ-CPR-06, REQ-HTI-03: an undecodable answer of the host is 502, not a hang",
-        ),
+        because: "REQ-CPR-06, REQ-HTI-03: an undecodable answer of the host is 502, not a hang",
         shows_in: &[Sdk::Python],
         is: |_, difference| match difference {
             Difference::Answer { call, observed, .. } => {
@@ -66,9 +61,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Documented(
-            "wire-protocol 5.6, decision 26: no state is no state, never an empty Any",
-        ),
+        because: "wire-protocol 5.6, decision 26: no state is no state, never an empty Any",
         shows_in: &[Sdk::Go, Sdk::Python, Sdk::Rust],
         is: |_, difference| match difference {
             Difference::Called { call, fields, observed } => {
@@ -84,9 +77,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Documented(
-            "decision 28: warm-up waits for a host that registers before it listens, so its init action runs once more",
-        ),
+        because: "decision 28: warm-up waits for a host that registers before it listens, so its init action runs once more",
         shows_in: &[Sdk::Rust],
         is: |_, difference| match difference {
             Difference::Extra { observed } => {
@@ -97,7 +88,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Later("timers: ticks"),
+        because: "a replay is shorter than its recording, and has fewer ticks of timers; actors_timers shows them",
         shows_in: &[Sdk::Node, Sdk::Python, Sdk::Rust],
         is: |run, difference| match difference {
             Difference::NotCalled { call } => {
@@ -108,7 +99,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Later("timers: what the ticks left in the state"),
+        because: "the same: what the ticks left in the state",
         shows_in: &[Sdk::Node, Sdk::Python],
         is: |run, difference| match difference {
             Difference::Answer { call, recorded, observed } => {
@@ -121,19 +112,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Later("scheduled calls: refused as not supported"),
-        shows_in: &[Sdk::Node],
-        is: |_, difference| match difference {
-            Difference::Answer { call, recorded, observed } => {
-                call.invocation.as_ref().is_some_and(|call| call.scheduled_to > 0)
-                    && recorded.http() == Some(200)
-                    && observed.fails_with(501, Status::Error)
-            }
-            _ => false,
-        },
-    },
-    Known {
-        because: Later("scheduled calls: their run"),
+        because: "scheduled calls do not run in a replay, which moves their times a hundred years on; actors_due runs some",
         shows_in: &[Sdk::Node],
         is: |run, difference| match difference {
             Difference::NotCalled { call } => is_scheduled(run, call),
@@ -141,7 +120,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Later("scheduled calls: what their run left in the state"),
+        because: "the same: what their run left in the state",
         shows_in: &[Sdk::Node],
         is: |run, difference| match difference {
             Difference::Answer { call, recorded, observed } => {
@@ -153,23 +132,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Later(
-            "scheduled side effects: an action that asks for one is refused as not supported",
-        ),
-        shows_in: &[Sdk::Node],
-        is: |run, difference| match difference {
-            Difference::Answer { call, recorded, observed } => {
-                asks_for_later(run, call)
-                    && recorded.http() == Some(200)
-                    && observed.fails_with(501, Status::Error)
-            }
-            _ => false,
-        },
-    },
-    Known {
-        because: Documented(
-            "decision 12: a definition spawned from itself stays what its host registered, its parent too",
-        ),
+        because: "decision 12: a definition spawned from itself stays what its host registered, its parent too",
         shows_in: &[Sdk::Go],
         is: |_, difference| match difference {
             Difference::Called { call, fields, observed } => {
@@ -184,9 +147,7 @@ pub(crate) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        because: Documented(
-            "REQ-POO-05, decision 045: without `pooled`, the name of a pool is an actor of its own and not its last member",
-        ),
+        because: "REQ-POO-05, decision 045: without `pooled`, the name of a pool is an actor of its own and not its last member",
         shows_in: &[Sdk::Node, Sdk::Go],
         is: |_, difference| match difference {
             Difference::Called { call, fields, observed } => {
@@ -236,18 +197,6 @@ fn is_scheduled(run: &Recording, call: &HostCall) -> bool {
             && target.is_some_and(|id| id.name == call.id().name)
             && payload_bytes(request) == host_payload_bytes(call)
     })
-}
-
-/// Whether the response of this call's action asked for a side effect at a later time.
-fn asks_for_later(run: &Recording, call: &SdkCall) -> bool {
-    let of_call = |host: &&HostCall| {
-        host.id().name == call.actor() && host.invocation.action_name == call.action()
-    };
-    let responses = run.host_calls.iter().filter(of_call).filter_map(|host| host.response.as_ref());
-    let effects = responses.filter_map(|response| response.workflow.as_ref());
-    effects
-        .flat_map(|workflow| &workflow.effects)
-        .any(|effect| effect.request.as_ref().is_some_and(|request| request.scheduled_to > 0))
 }
 
 fn is_target_of_schedule(run: &Recording, actor: &str) -> bool {

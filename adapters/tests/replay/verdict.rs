@@ -1,4 +1,4 @@
-//! The verdict: every exchange is equal, needs a later feature, or differs for a documented reason.
+//! The verdict: every exchange is equal, or differs for a documented reason.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -110,19 +110,11 @@ fn start(message: &impl fmt::Debug) -> String {
     format!("{message:?}").chars().take(1_000).collect()
 }
 
-/// Why a difference is as it should be.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Because {
-    /// It needs a feature that is not built yet.
-    Later(&'static str),
-    /// It is meant, and written down there.
-    Documented(&'static str),
-}
-
 /// A known difference.
 #[derive(Debug)]
 pub(crate) struct Known {
-    pub(crate) because: Because,
+    /// Where it is written down that it is meant.
+    pub(crate) because: &'static str,
     /// The runs in which it must show.
     pub(crate) shows_in: &'static [Sdk],
     /// Whether a difference is this one.
@@ -135,7 +127,6 @@ pub(crate) struct Verdict {
     pub(crate) exchanges: usize,
     pub(crate) equal: usize,
     pub(crate) documented: BTreeMap<&'static str, usize>,
-    pub(crate) later: BTreeMap<&'static str, usize>,
     /// Each of them fails the test.
     pub(crate) complaints: Vec<String>,
 }
@@ -145,9 +136,6 @@ impl fmt::Display for Verdict {
         writeln!(f, "{} exchanges, {} equal", self.exchanges, self.equal)?;
         for (reason, count) in &self.documented {
             writeln!(f, "  {count:4} differ as documented: {reason}")?;
-        }
-        for (feature, count) in &self.later {
-            writeln!(f, "  {count:4} need a later feature: {feature}")?;
         }
         for complaint in &self.complaints {
             writeln!(f, "WRONG {complaint}")?;
@@ -171,11 +159,7 @@ pub(crate) fn judge(run: &Recording, played: &Played, known: &[Known]) -> Verdic
         match known.iter().position(|known| (known.is)(run, difference)) {
             Some(index) => {
                 shown[index] += 1;
-                let count = match known[index].because {
-                    Because::Later(feature) => verdict.later.entry(feature),
-                    Because::Documented(reason) => verdict.documented.entry(reason),
-                };
-                *count.or_default() += 1;
+                *verdict.documented.entry(known[index].because).or_default() += 1;
             }
             None => verdict.complaints.push(difference.to_string()),
         }

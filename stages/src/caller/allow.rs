@@ -20,6 +20,7 @@ impl Predicate<Request> for Allow {
     fn check(&self, request: Request) -> Result<Request, Error> {
         let (subject, kind) = match &request.origin {
             Origin::Outside => (Subject::Client(&request.invocation.identity), CallKind::Invoke),
+            Origin::Due => return Ok(request),
             Origin::Inside(actor) => (Subject::Actor(actor), CallKind::Effect),
         };
         self.policies.check_invocation(subject, kind, &request.invocation)?;

@@ -17,6 +17,8 @@ pub(crate) struct Check {
     pub(crate) registrar: Registrar,
     /// Says whether a call is scheduled for later.
     pub(crate) clock: Arc<dyn Clock>,
+    /// Whether such calls are taken.
+    pub(crate) delayed_calls: bool,
 }
 
 impl Predicate<Request> for Check {
@@ -31,8 +33,9 @@ impl Predicate<Request> for Check {
         for (part, name) in [("actor.id.name", &id.name), ("system.name", &id.system)] {
             check_name(name).map_err(|error| Error::Invalid(format!("{part} {error}")))?;
         }
-        if invocation.is_due_after(self.clock.now()) {
-            return Err(Error::Unsupported("scheduled invocations are not built yet".into()));
+        if !self.delayed_calls && invocation.is_due_after(self.clock.now()) {
+            let text = "calls for a later time are switched off (SPAWN_DELAYED_INVOKES)";
+            return Err(Error::Unsupported(text.into()));
         }
         let (entry, to_spawn) = self.registrar.find(&invocation)?;
         entry.with_hosted(|Hosted { definition, .. }| {

@@ -39,7 +39,7 @@ pub(crate) fn per_identity(options: RateLimitOptions) -> RateLimitLayer<Identity
 pub(crate) fn per_system(options: RateLimitOptions) -> RateLimitLayer<Checked, String> {
     let key = |checked: &Checked| match &checked.origin {
         Origin::Outside => Some(checked.entry.actor.system().to_owned()),
-        Origin::Inside(_) => None,
+        Origin::Inside(_) | Origin::Due => None,
     };
     RateLimitLayer::new(options, key)
 }
@@ -53,7 +53,7 @@ pub(crate) fn counted_per_system(layer: RateLimitLayer<Checked, String>) -> Limi
 pub(crate) fn per_definition(options: RateLimitOptions) -> LimitLayer<ActorRef> {
     let key = |checked: &Checked| match &checked.origin {
         Origin::Outside => Some(checked.entry.definition()),
-        Origin::Inside(_) => None,
+        Origin::Inside(_) | Origin::Due => None,
     };
     let refused = |error| refused("definition (TIDEGATE_RATE_LIMIT_DEFINITION)", error);
     (MapErrLayer::new(refused), RateLimitLayer::new(options, key))

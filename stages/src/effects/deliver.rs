@@ -22,6 +22,7 @@ use super::source::{Delivered, Died, Source};
 use crate::actor::ActorRef;
 use crate::call::{Ack, EmittedEffect, Origin, Received, Request};
 use crate::caller::CallerService;
+use crate::due::DueWork;
 use crate::error::Error;
 use crate::invocation::{EFFECT_ID, Invocation};
 use crate::metrics::EFFECTS_TOTAL;
@@ -115,6 +116,7 @@ impl KeyedEvent for Delivery {
 pub(crate) struct Deliver {
     pub(crate) effects: Effects,
     pub(crate) caller: CallerService,
+    pub(crate) due: DueWork,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Drain,
@@ -145,9 +147,14 @@ impl Deliver {
         }
     }
 
-    /// Has its target called once. A target in this proxy ends every call that it admits.
+    /// Has its target called once, or hands it over to the table of due work when it is for a later time. A target in this proxy ends every call that it admits.
     async fn attempt(&self, delivery: &Delivery) -> Result<(), Error> {
         let Delivery { path, row, source, .. } = delivery;
+        if self.due.is_later(&delivery.invocation) {
+            // Handed over, it is answered: it comes to its target later.
+            let invocation = delivery.invocation.clone();
+            return self.due.hand_over(&path.source, row.id, invocation).await;
+        }
         let mut invocation = delivery.invocation.clone();
         let id = format!("{}/{}", path.source, row.id);
         invocation.metadata.insert(EFFECT_ID.into(), id);

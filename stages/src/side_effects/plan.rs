@@ -40,13 +40,6 @@ impl Planner {
             if invocation.actor.system.is_empty() {
                 invocation.actor.system.clone_from(&actor.spec.id.system);
             }
-            if invocation.is_due_after(now) {
-                let text = format!(
-                    "scheduled side effects (here to {}) are not built yet; {NOT_KEPT}",
-                    invocation.actor.name
-                );
-                return Err(Error::Unsupported(text));
-            }
             bytes += invocation.bytes();
             if count > MAX_EFFECTS || bytes > MAX_EFFECT_BYTES {
                 return Err(Error::TooLarge(format!(

@@ -46,6 +46,8 @@ pub struct Settings {
     /// Broadcasts and their deliveries, from the commit or the publication until the last subscriber is done: so many of each,
     /// and the bytes of the messages.
     pub broadcasts: Bound,
+    /// Whether calls for a later time are taken and timers of actors run.
+    pub delayed_calls: bool,
     /// How long a call may take, phase by phase.
     pub deadlines: Deadlines,
     /// How often a failing host or store is tried again.
@@ -90,6 +92,7 @@ impl Default for Settings {
             commits_in_flight: 1,
             effects: Bound { events: 8_192, bytes: 64 << 20 },
             broadcasts: Bound { events: 8_192, bytes: 64 << 20 },
+            delayed_calls: true,
             deadlines: Deadlines::default(),
             retries: RetryRates::default(),
             rules: ChangeRules::default(),

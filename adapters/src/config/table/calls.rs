@@ -91,6 +91,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "How long accepted asynchronous calls wait for a host that cannot be reached, or for a store that fails.",
     ),
     setting(
+        "SPAWN_DELAYED_INVOKES",
+        Kind::Switch,
+        Default::Is("true"),
+        "Whether calls for a later time are taken, and timers of actors run. When off, such calls are a 501.",
+    ),
+    setting(
         "TIDEGATE_HOST_CONNECTIONS",
         Kind::Count { min: 1, max: 1_000_000 },
         Default::Is("4096"),

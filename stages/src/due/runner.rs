@@ -1,0 +1,324 @@
+//! Runner: the task that makes the calls of due work at their times.
+//!
+//! An entry is removed when its call has been answered, durably where its target has a state. So each runs at least once: a
+//! kill in between, or an answer that got lost, runs it again. Calls start slowly after a start and after failures, and
+//! more at once with each success, so a backlog does not overrun hosts or crowd out other calls.
+
+use std::mem::take;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::{FutureExt, future};
+use metrics::counter;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{info, warn};
+
+use crate::actor::ActorRef;
+use crate::call::{Origin, Request};
+use crate::caller::CallerService;
+use crate::due::window::{Ready, Window};
+use crate::due::work::{DueWork, Inner};
+use crate::due::{DueEntry, DueKey};
+use crate::error::{Error, ErrorKind};
+use crate::history::Page;
+use crate::metrics::DUE_CALLS_TOTAL;
+use crate::placement::Mailboxes;
+use crate::ports::{HostError, StoreError};
+use crate::store_limit::in_time;
+
+/// Calls at once, at first and at most.
+const FIRST_LIMIT: usize = 16;
+const MOST: usize = 256;
+/// One target has at most this part of them.
+const TARGETS: usize = 4;
+/// Entries that are read, and removed, together.
+const PAGE: usize = 1_024;
+/// Pause before what failed is tried again, at first and at most; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// How long an entry is tried (decision 18 g).
+const PATIENCE_US: u64 = 24 * 3_600 * 1_000_000;
+/// How often the whole table is looked at, in case anything was missed.
+const SWEEP: Duration = Duration::from_mins(10);
+/// Longest sleep: the wall clock may be set.
+const LOOK: Duration = Duration::from_secs(1);
+
+type Read = BoxFuture<'static, Result<Page<DueEntry>, StoreError>>;
+type Removal = BoxFuture<'static, (Vec<DueKey>, Result<(), StoreError>)>;
+type Call = BoxFuture<'static, (Ready, Result<(), Error>)>;
+
+/// The task; see the [module](self).
+pub(crate) struct DueRunner {
+    due: Arc<Inner>,
+    caller: CallerService,
+    mailboxes: Mailboxes,
+    window: Window,
+    running: FuturesUnordered<Call>,
+    limit: usize,
+    reading: Option<Read>,
+    removing: Option<Removal>,
+    /// Done, to be removed.
+    done: Vec<DueKey>,
+    pause: Duration,
+    retry_at: Option<Instant>,
+    sweep_at: Instant,
+}
+
+impl DueRunner {
+    pub(crate) fn new(due: &DueWork, caller: CallerService, mailboxes: Mailboxes) -> Self {
+        Self {
+            due: due.0.clone(),
+            caller,
+            mailboxes,
+            window: Window::default(),
+            running: FuturesUnordered::new(),
+            limit: FIRST_LIMIT,
+            reading: None,
+            removing: None,
+            done: Vec::new(),
+            pause: FIRST_PAUSE,
+            retry_at: None,
+            sweep_at: Instant::now() + SWEEP,
+        }
+    }
+
+    /// Runs until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let due = self.due.clone();
+        loop {
+            self.start_what_is_due();
+            let wake = self.next_wake();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = due.added.notified(), if !self.window.is_reading() => {}
+                page = pending(&mut self.reading) => self.read(page),
+                removed = pending(&mut self.removing) => self.removed(removed),
+                Some((ready, outcome)) = self.running.next(), if !self.running.is_empty() => {
+                    self.ended(ready, outcome);
+                }
+                () = sleep_until(wake) => {}
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Starts reads, removals and calls, as far as the bounds allow.
+    fn start_what_is_due(&mut self) {
+        self.take_new();
+        let now = Instant::now();
+        if !self.window.is_reading() {
+            let is_time = self.retry_at.is_some_and(|at| at <= now);
+            if now >= self.sweep_at {
+                (self.sweep_at, self.retry_at) = (now + SWEEP, None);
+                self.window.sweep();
+            } else if is_time || self.window.has_drained() {
+                self.retry_at = None;
+                self.window.go_back();
+            }
+        }
+        if self.window.has_left() && self.retry_at.is_none() {
+            self.retry_at = Some(now + self.pause);
+        }
+        if self.reading.is_none()
+            && self.retry_at.is_none_or(|at| at <= now || !self.window.has_left())
+            && let Some(next) = self.window.next_read()
+        {
+            self.reading = Some(self.due.store.due(next.after.as_ref(), PAGE));
+        }
+        if self.removing.is_none() && !self.done.is_empty() {
+            let keys = take(&mut self.done);
+            let removing = self.due.store.remove_due(keys.clone());
+            self.removing = Some(in_time(removing).map(move |removed| (keys, removed)).boxed());
+        }
+        while self.running.len() < self.limit && !self.mailboxes.is_closed() {
+            let at_once = (self.limit / TARGETS).max(1);
+            let Some(ready) = self.window.take_due(self.due.clock.now(), at_once) else { break };
+            self.running.push(call(self.caller.clone(), self.mailboxes.clone(), ready).boxed());
+        }
+    }
+
+    /// Takes what was stored since. Not during a read, whose page may lack it.
+    fn take_new(&mut self) {
+        if self.window.is_reading() {
+            return;
+        }
+        let new = take(&mut *self.due.new.lock());
+        for entry in new.entries {
+            self.window.offer(entry);
+        }
+        if let Some(first) = new.first_left {
+            self.window.leave(&first);
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let now = Instant::now();
+        let mut wake = now + LOOK;
+        let has_place = self.running.len() < self.limit && !self.mailboxes.is_closed();
+        if has_place && let Some(at) = self.window.next_due() {
+            let micros = at.0.saturating_sub(self.due.clock.now().0);
+            // Not at once again: what is due now was looked at just now.
+            wake = wake.min(now + Duration::from_micros(micros).max(Duration::from_millis(1)));
+        }
+        if let Some(retry_at) = self.retry_at {
+            wake = wake.min(retry_at.max(now + Duration::from_millis(1)));
+        }
+        wake
+    }
+
+    fn read(&mut self, page: Result<Page<DueEntry>, StoreError>) {
+        match page {
+            Ok(page) => {
+                for key in self.window.loaded(page) {
+                    warn!(?key, "due work cannot be decoded; it stays in the store");
+                    count("damaged");
+                }
+            }
+            Err(error) => {
+                warn!(%error, "due work cannot be read now");
+                self.window.not_read();
+                self.slow_down();
+                self.retry_at = Some(Instant::now() + self.pause);
+            }
+        }
+    }
+
+    fn removed(&mut self, (keys, removed): (Vec<DueKey>, Result<(), StoreError>)) {
+        match removed {
+            Ok(()) => keys.into_iter().for_each(|key| self.window.removed(key)),
+            Err(error) => {
+                warn!(%error, entries = keys.len(), "due work that is done cannot be removed now");
+                let store = self.due.store.clone();
+                let again = async move {
+                    sleep(FIRST_PAUSE).await;
+                    let removed = in_time(store.remove_due(keys.clone())).await;
+                    (keys, removed)
+                };
+                self.removing = Some(again.boxed());
+            }
+        }
+    }
+
+    fn ended(&mut self, ready: Ready, outcome: Result<(), Error>) {
+        let (target, action) = {
+            let called = &ready.record.invocation;
+            (&called.actor, &called.action)
+        };
+        let is_done = match outcome {
+            Ok(()) => {
+                count("run");
+                true
+            }
+            Err(error) if is_tried_again(&error) => {
+                let late_us = self.due.clock.now().0.saturating_sub(ready.key.at.0);
+                let is_given_up = late_us > PATIENCE_US && !matches!(error, Error::Draining);
+                if is_given_up {
+                    count("given_up");
+                    warn!(%target, action, %error, "due call given up after a day");
+                } else {
+                    count("again");
+                    info!(%target, action, %error, "due call failed, it is tried again");
+                }
+                is_given_up
+            }
+            Err(error) => {
+                let is_unknown =
+                    matches!(error.kind(), ErrorKind::ActorNotFound | ErrorKind::ActionNotFound);
+                count(if is_unknown { "unknown_target" } else { "failed" });
+                warn!(%target, action, %error, "due call failed");
+                true
+            }
+        };
+        self.window.ended(&ready, is_done);
+        if is_done {
+            self.done.push(ready.key);
+            self.limit = (self.limit + 1).min(MOST);
+            self.pause = FIRST_PAUSE;
+        } else {
+            self.slow_down();
+        }
+    }
+
+    fn slow_down(&mut self) {
+        self.limit = (self.limit / 2).max(FIRST_LIMIT);
+        if self.retry_at.is_none() {
+            self.retry_at = Some(Instant::now() + self.pause);
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Removes what is done, so that the next start does not do it again.
+    async fn finish(mut self) {
+        while let Some(Some((ready, outcome))) = self.running.next().now_or_never() {
+            self.ended(ready, outcome);
+        }
+        if let Some(removing) = self.removing.take() {
+            let (keys, removed) = removing.await;
+            if removed.is_err() {
+                self.done.extend(keys);
+            }
+        }
+        let done = take(&mut self.done);
+        let count = done.len();
+        if count > 0
+            && let Err(error) = in_time(self.due.store.remove_due(done)).await
+        {
+            warn!(%error, count, "due work that is done is still stored: it runs again");
+        }
+    }
+}
+
+/// The result of a future that may not be there; the future is gone then.
+async fn pending<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(running) => {
+            let done = running.await;
+            *future = None;
+            done
+        }
+        None => future::pending().await,
+    }
+}
+
+fn count(outcome: &'static str) {
+    counter!(DUE_CALLS_TOTAL, "outcome" => outcome).increment(1);
+}
+
+/// Whether the call got no answer that counts: then it is made again (decision 18 g).
+fn is_tried_again(error: &Error) -> bool {
+    match error {
+        Error::Store(StoreError::TooLarge(_)) => false,
+        Error::Host(HostError::Broken { .. })
+        | Error::NoAnswer(_)
+        | Error::Internal(_)
+        | Error::Store(_) => true,
+        Error::ActionRan(source) => is_tried_again(source),
+        other => other.is_retryable(),
+    }
+}
+
+/// Makes the call and waits for its answer.
+async fn call(
+    caller: CallerService,
+    mailboxes: Mailboxes,
+    ready: Ready,
+) -> (Ready, Result<(), Error>) {
+    let answer = async {
+        let origin = match &ready.record.effect_of {
+            Some((system, name)) => Origin::Inside(ActorRef::new(system, name)),
+            None => Origin::Due,
+        };
+        let request = Request { invocation: Box::new(ready.record.invocation.clone()), origin };
+        let admitted = caller.oneshot(request).await?;
+        match mailboxes.oneshot(admitted).await? {
+            Some(pending) => pending.answer().await.map(drop),
+            None => Ok(()),
+        }
+    };
+    let outcome = answer.await;
+    (ready, outcome)
+}

@@ -1,0 +1,419 @@
+//! Window: the next entries of due work, in memory. Pure: it is told the time.
+//!
+//! It holds what a store has up to a *cursor*, bounded in entries and bytes, and for each target. What finds no place, or is
+//! to be tried again, is *left* in the store: later the cursor goes back to it.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::due::record::Record;
+use crate::due::{DueEntry, DueKey};
+use crate::history::Page;
+use crate::state::Timestamp;
+
+/// Entries in memory at most (decision 41).
+pub(super) const ENTRIES: usize = 16_384;
+/// Their bytes, and one page more.
+const BYTES: usize = 16 << 20;
+/// Entries of one target in memory.
+const OF_TARGET: usize = 1_024;
+
+/// System and name of an actor.
+type Target = (String, String);
+
+/// An entry that can be called.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) key: DueKey,
+    pub(super) record: Box<Record>,
+    bytes: usize,
+}
+
+/// A page to be read: the one after this entry, or the first.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NextRead {
+    pub(super) after: Option<DueKey>,
+}
+
+/// The entries of one target that are due.
+#[derive(Debug, Default)]
+struct OfTarget {
+    /// All in memory, also those that are not due.
+    held: usize,
+    called: usize,
+    queued: VecDeque<Ready>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// Not due yet, or not looked at since.
+    waiting: BTreeMap<DueKey, Ready>,
+    /// Due, and their target has a call less.
+    ready: VecDeque<Ready>,
+    /// All entries in memory, and those whose removal from the store is under way.
+    known: HashSet<DueKey>,
+    targets: HashMap<Target, OfTarget>,
+    bytes: usize,
+    /// The last entry that was read.
+    cursor: Option<DueKey>,
+    /// Whether the store has no entry behind the cursor that is not known.
+    is_complete: bool,
+    is_reading: bool,
+    /// Removed from the store during a read, whose page may still have them.
+    late: Vec<DueKey>,
+    /// The first entry that was left in the store before the cursor.
+    left: Option<DueKey>,
+    /// Targets of which entries were left because they have many.
+    crowded: HashSet<Target>,
+    /// Where the cursor goes on after it went back, and what was true there.
+    resume: Option<(DueKey, bool)>,
+}
+
+fn target(record: &Record) -> Target {
+    let id = &record.invocation.actor;
+    (id.system.clone(), id.name.clone())
+}
+
+impl Window {
+    /// The next page to read, if it is time to.
+    pub(super) fn next_read(&mut self) -> Option<NextRead> {
+        let has_capacity = self.known.len() < ENTRIES / 2 && self.bytes < BYTES;
+        if self.is_reading || self.is_complete || !has_capacity {
+            return None;
+        }
+        self.is_reading = true;
+        Some(NextRead { after: self.cursor.clone() })
+    }
+
+    /// Whether a page is being read. New entries wait until it is here.
+    pub(super) fn is_reading(&self) -> bool {
+        self.is_reading
+    }
+
+    /// A read failed, and is to be repeated.
+    pub(super) fn not_read(&mut self) {
+        self.is_reading = false;
+    }
+
+    /// Takes a page that was read. Returns the keys of entries that cannot be decoded; they stay in the store.
+    pub(super) fn loaded(&mut self, page: Page<DueEntry>) -> Vec<DueKey> {
+        self.is_reading = false;
+        self.is_complete = !page.more;
+        let mut damaged = Vec::new();
+        for entry in page.items {
+            self.cursor = Some(entry.key.clone());
+            let bytes = entry.bytes();
+            match Record::decode(entry.record) {
+                Some(record) => {
+                    let ready = Ready { key: entry.key, record: Box::new(record), bytes };
+                    if !self.add(ready) && self.jump() {
+                        break;
+                    }
+                }
+                None => damaged.push(entry.key),
+            }
+        }
+        let cursor = self.cursor.as_ref().map(|cursor| cursor.at);
+        let is_past = |resume: &(DueKey, bool)| cursor > Some(resume.0.at);
+        if self.is_complete || self.resume.as_ref().is_some_and(is_past) {
+            self.resume = None;
+        }
+        for key in std::mem::take(&mut self.late) {
+            self.known.remove(&key);
+        }
+        damaged
+    }
+
+    /// After the cursor went back and every crowded target is full again, the rest up to where it was holds nothing new.
+    fn jump(&mut self) -> bool {
+        let is_full =
+            |target: &Target| self.targets.get(target).is_some_and(|of| of.held >= OF_TARGET);
+        if self.resume.is_none() || !self.crowded.iter().all(is_full) {
+            return false;
+        }
+        if let Some((cursor, is_complete)) = self.resume.take() {
+            (self.cursor, self.is_complete) = (Some(cursor), is_complete);
+        }
+        true
+    }
+
+    /// Takes an entry that was just stored, or leaves it to be read.
+    pub(super) fn offer(&mut self, entry: DueEntry) {
+        let is_read_later =
+            !self.is_complete && self.cursor.as_ref().is_none_or(|c| entry.key.at > c.at);
+        if is_read_later {
+            if let Some((_, is_complete)) = &mut self.resume {
+                *is_complete = false;
+            }
+            return;
+        }
+        let bytes = entry.bytes();
+        if self.known.len() >= ENTRIES || self.bytes >= BYTES {
+            self.leave(&entry.key);
+        } else if let Some(record) = Record::decode(entry.record) {
+            self.add(Ready { key: entry.key, record: Box::new(record), bytes });
+        }
+    }
+
+    /// Returns false when the entry's target has too many.
+    fn add(&mut self, ready: Ready) -> bool {
+        if self.known.contains(&ready.key) {
+            return true;
+        }
+        let target = target(&ready.record);
+        let of_target = self.targets.entry(target.clone()).or_default();
+        if of_target.held >= OF_TARGET {
+            self.crowded.insert(target);
+            self.leave(&ready.key);
+            return false;
+        }
+        of_target.held += 1;
+        self.bytes += ready.bytes;
+        self.known.insert(ready.key.clone());
+        self.waiting.insert(ready.key.clone(), ready);
+        true
+    }
+
+    /// Notes that an entry stays in the store and is not known.
+    pub(super) fn leave(&mut self, key: &DueKey) {
+        if self.left.as_ref().is_none_or(|left| key < left) {
+            self.left = Some(key.clone());
+        }
+    }
+
+    /// Whether entries are left that would find a place: their target has few by now.
+    pub(super) fn has_drained(&self) -> bool {
+        let has_few =
+            |target: &Target| self.targets.get(target).is_none_or(|of| of.held < OF_TARGET / 2);
+        self.left.is_some() && self.crowded.iter().any(has_few)
+    }
+
+    /// Whether entries are left.
+    pub(super) fn has_left(&self) -> bool {
+        self.left.is_some()
+    }
+
+    /// Goes back to the first entry that was left. Not while a page is read.
+    pub(super) fn go_back(&mut self) {
+        let Some(left) = self.left.take() else { return };
+        if self.resume.is_none() {
+            self.resume = self.cursor.take().map(|cursor| (cursor, self.is_complete));
+        }
+        self.crowded.clear();
+        let before = Timestamp(left.at.0.saturating_sub(1));
+        self.cursor = (left.at.0 > 0).then(|| DueKey { at: before, source: Arc::default() });
+        self.is_complete = false;
+    }
+
+    /// Reads the whole table again.
+    pub(super) fn sweep(&mut self) {
+        self.leave(&DueKey { at: Timestamp(0), source: Arc::default() });
+        self.go_back();
+    }
+
+    /// When the next entry is due; one whose target has too many calls does not count.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        if !self.ready.is_empty() {
+            return Some(Timestamp(0));
+        }
+        self.waiting.first_key_value().map(|(key, _)| key.at)
+    }
+
+    /// Takes the next entry that is due and may be called. Of one target at most `at_once` are called at a time, so that a
+    /// slow one delays no other.
+    pub(super) fn take_due(&mut self, now: Timestamp, at_once: usize) -> Option<Ready> {
+        if let Some(ready) = self.ready.pop_front() {
+            return Some(ready);
+        }
+        while self.waiting.first_key_value().is_some_and(|(key, _)| key.at <= now) {
+            let (_, ready) = self.waiting.pop_first()?;
+            let of_target = self.targets.entry(target(&ready.record)).or_default();
+            if of_target.called < at_once {
+                of_target.called += 1;
+                return Some(ready);
+            }
+            of_target.queued.push_back(ready);
+        }
+        None
+    }
+
+    /// The call of an entry has ended. The entry stays known until it [is removed](Self::removed), or else it is left.
+    pub(super) fn ended(&mut self, ready: &Ready, is_done: bool) {
+        let target = target(&ready.record);
+        self.bytes = self.bytes.saturating_sub(ready.bytes);
+        if let Some(of_target) = self.targets.get_mut(&target) {
+            of_target.held = of_target.held.saturating_sub(1);
+            // The next one takes its place.
+            match of_target.queued.pop_front() {
+                Some(next) => self.ready.push_back(next),
+                None => of_target.called = of_target.called.saturating_sub(1),
+            }
+            if of_target.held == 0 {
+                self.targets.remove(&target);
+            }
+        }
+        if !is_done {
+            self.known.remove(&ready.key);
+            self.leave(&ready.key);
+        }
+    }
+
+    /// An entry is gone from the store.
+    pub(super) fn removed(&mut self, key: DueKey) {
+        if self.is_reading {
+            self.late.push(key);
+        } else {
+            self.known.remove(&key);
+        }
+    }
+
+    #[cfg(test)]
+    fn held(&self) -> usize {
+        self.known.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::ActorId;
+    use crate::invocation::Invocation;
+    use crate::outbox::EffectSource;
+
+    fn entry(at: u64, id: usize, target: &str) -> DueEntry {
+        let actor = ActorId { name: target.into(), system: "s".into(), parent: String::new() };
+        let invocation = Invocation { actor, ..Invocation::default() };
+        let source = EffectSource { name: format!("{id:09}"), ..EffectSource::default() };
+        let key = DueKey { at: Timestamp(at), source: source.into() };
+        DueEntry { key, record: Record { invocation, effect_of: None }.encode() }
+    }
+
+    /// A store: what it has, and reads of it.
+    #[derive(Default)]
+    struct Table(BTreeMap<DueKey, DueEntry>);
+
+    impl Table {
+        fn of(entries: impl IntoIterator<Item = DueEntry>) -> Self {
+            Self(entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect())
+        }
+
+        /// Reads until the window has enough.
+        fn feed(&self, window: &mut Window) -> usize {
+            let mut pages = 0;
+            while let Some(NextRead { after }) = window.next_read() {
+                pages += 1;
+                let behind = |key: &&DueKey| after.as_ref().is_none_or(|after| *key > after);
+                let mut rest = self.0.iter().filter(|(key, _)| behind(key)).map(|(_, of)| of);
+                let items: Vec<_> = rest.by_ref().take(1_024).cloned().collect();
+                let page = Page { items, more: rest.next().is_some() };
+                assert_eq!(window.loaded(page), []);
+            }
+            pages
+        }
+    }
+
+    /// Calls everything that is due, one at a time. Returns the names of the targets.
+    fn drain(table: &mut Table, window: &mut Window, now: u64) -> Vec<String> {
+        let mut called = Vec::new();
+        loop {
+            table.feed(window);
+            if let Some(ready) = window.take_due(Timestamp(now), 64) {
+                called.push(ready.record.invocation.actor.name.clone());
+                window.ended(&ready, true);
+                assert!(table.0.remove(&ready.key).is_some(), "called twice: {:?}", ready.key);
+                window.removed(ready.key);
+            } else if window.has_left() {
+                window.go_back();
+            } else {
+                return called;
+            }
+        }
+    }
+
+    #[test]
+    fn all_entries_are_called_once_and_memory_is_bounded() {
+        let mut table =
+            Table::of((0..40_000).map(|n| entry(n as u64 / 3, n, &format!("t{}", n % 97))));
+        let mut window = Window::default();
+        table.feed(&mut window);
+        assert!(window.held() <= ENTRIES, "{}", window.held());
+        assert_eq!(drain(&mut table, &mut window, u64::MAX).len(), 40_000);
+        assert_eq!((window.held(), window.bytes, window.targets.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_target_with_many_entries_delays_no_other() {
+        // The target hangs: none of its calls ever ends.
+        let many = (0..30_000).map(|n| entry(1, n, "slow"));
+        let table = Table::of(many.chain([entry(2, 99_999, "quick")]));
+        let mut window = Window::default();
+        table.feed(&mut window);
+        let mut called = Vec::new();
+        while let Some(ready) = window.take_due(Timestamp(10), 64) {
+            called.push(ready.record.invocation.actor.name.clone());
+        }
+        assert_eq!(called.len(), 64 + 1);
+        assert_eq!(called.last().map(String::as_str), Some("quick"));
+        assert!(window.held() <= OF_TARGET + 1);
+    }
+
+    #[test]
+    fn a_crowded_target_is_read_on_without_reading_the_whole_table_each_time() {
+        let mut table = Table::of((0..50_000).map(|n| entry(1, n, "hot")));
+        let mut window = Window::default();
+        let (mut pages, mut called) = (0, 0);
+        loop {
+            pages += table.feed(&mut window);
+            if let Some(ready) = window.take_due(Timestamp(10), 64) {
+                called += 1;
+                window.ended(&ready, true);
+                table.0.remove(&ready.key);
+                window.removed(ready.key);
+            } else if window.has_drained() {
+                window.go_back();
+            } else {
+                break;
+            }
+        }
+        assert_eq!(called, 50_000);
+        assert!(pages < 300, "{pages} pages for 50");
+    }
+
+    #[test]
+    fn a_new_entry_is_called_whether_it_is_before_or_behind_what_was_read() {
+        let mut table =
+            Table::of((0..20_000).map(|n| entry(1_000 + n as u64, n, &format!("t{n}"))));
+        let mut window = Window::default();
+        table.feed(&mut window);
+        for (at, id) in [(5, 90_001), (1_001, 90_002), (90_000, 90_003)] {
+            let new = entry(at, id, "new");
+            table.0.insert(new.key.clone(), new.clone());
+            window.offer(new);
+        }
+        let first = window.take_due(Timestamp(10), 64).unwrap();
+        assert_eq!(first.key.at, Timestamp(5));
+        window.ended(&first, true);
+        table.0.remove(&first.key);
+        window.removed(first.key);
+        assert_eq!(drain(&mut table, &mut window, u64::MAX).len(), 20_002);
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_and_what_was_removed_during_a_read_is_not() {
+        let mut table = Table::of((0..3).map(|n| entry(n as u64, n, "t")));
+        let mut window = Window::default();
+        table.feed(&mut window);
+        let first = window.take_due(Timestamp(9), 64).unwrap();
+        window.ended(&first, false);
+        let second = window.take_due(Timestamp(9), 64).unwrap();
+        window.ended(&second, true);
+        window.go_back();
+        // The page is of before the removal.
+        let before = Page { items: table.0.values().cloned().collect(), more: false };
+        assert_eq!(window.next_read(), Some(NextRead { after: None }));
+        table.0.remove(&second.key);
+        window.removed(second.key);
+        window.loaded(before);
+        assert_eq!(drain(&mut table, &mut window, 9).len(), 2);
+    }
+}

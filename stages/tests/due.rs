@@ -1,0 +1,314 @@
+//! Calls for a later time: when they run, what survives, and what delays nothing.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidegate_pipeline::Bound;
+use tidegate_stages::error::ErrorKind;
+use tidegate_stages::invocation::{ActorInvocation, Invocation, Payload, SCHEDULE_ID};
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::outbox::SourceKind;
+use tidegate_stages::ports::{Clock, DueStore, HostError, StoreError};
+use tidegate_stages::topology::Settings;
+use tokio::time::sleep;
+
+use support::{
+    BoxedHost, World, call, counted, definition, host, number, wait_until, world, world_with,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The names of the called actors, in order.
+type Log = Arc<Mutex<Vec<String>>>;
+
+fn noting() -> (BoxedHost, Log) {
+    let log = Log::default();
+    let noted = log.clone();
+    let host = host(move |invocation: ActorInvocation| {
+        noted.lock().push(invocation.actor.name.clone());
+        let answer = counted(&invocation);
+        async move { Ok(answer) }
+    });
+    (host, log)
+}
+
+/// A call that is due after so many seconds.
+fn later(world: &World, name: &str, seconds: u64) -> Invocation {
+    let at_ms = world.clock.now().0 / 1_000 + seconds * 1_000;
+    Invocation { scheduled_to: i64::try_from(at_ms).unwrap(), ..call(name, "add") }
+}
+
+/// Lets time pass, on both clocks.
+async fn pass(world: &World, seconds: u64) {
+    for _ in 0..seconds * 10 {
+        world.clock.advance(SECOND / 10);
+        sleep(SECOND / 10).await;
+    }
+}
+
+async fn stored(world: &World) -> usize {
+    world.memory.due(None, 100_000).await.unwrap().items.len()
+}
+
+async fn count(world: &World, name: &str) -> u64 {
+    world.head(name).await.map_or(0, |head| number(head.content.state.as_ref()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_for_a_later_time_is_answered_without_payload_and_runs_once_at_its_time() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    let payload = world.mesh.invoke(later(&world, "joe", 5)).await.unwrap();
+    assert_eq!(payload, Payload::Unset);
+    pass(&world, 4).await;
+    assert!(log.lock().is_empty() && stored(&world).await == 1);
+    pass(&world, 3).await;
+    assert_eq!((log.lock().len(), count(&world, "joe").await, stored(&world).await), (1, 1, 0));
+    pass(&world, 700).await;
+    assert_eq!(log.lock().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_time_is_past_runs_at_once_and_leaves_nothing() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    let past = Invocation { scheduled_to: 1, ..call("joe", "add") };
+    assert_eq!(world.mesh.invoke(past).await.unwrap(), Payload::Unset);
+    wait_until(|| log.lock().len() == 1).await;
+    assert_eq!(stored(&world).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_taken_in_the_order_of_their_times_and_new_ones_overtake() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    world.register(["a", "b", "c"].map(definition).to_vec()).await.unwrap();
+    for (name, seconds) in [("c", 30), ("a", 3), ("b", 10)] {
+        world.mesh.invoke(later(&world, name, seconds)).await.unwrap();
+    }
+    pass(&world, 31).await;
+    assert_eq!(*log.lock(), ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn identical_calls_are_separate_ones_unless_they_have_the_same_id() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    let plain = later(&world, "joe", 5);
+    let metadata = [(SCHEDULE_ID.to_owned(), "| @ ü".to_owned())].into();
+    let named = Invocation { metadata, ..plain.clone() };
+    for invocation in [&plain, &plain, &named, &named, &named] {
+        world.mesh.invoke(invocation.clone()).await.unwrap();
+    }
+    pass(&world, 7).await;
+    assert_eq!((log.lock().len(), count(&world, "joe").await), (3, 3));
+    let metadata = [(SCHEDULE_ID.to_owned(), "x".repeat(600))].into();
+    let error = world.mesh.invoke(Invocation { metadata, ..later(&world, "joe", 5) }).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_loses_no_call_that_was_accepted() {
+    let (host, log) = noting();
+    let memory = MemoryStore::new();
+    let first = world_with(host.clone(), Settings::default(), memory.clone()).await;
+    first.register(vec![definition("joe")]).await.unwrap();
+    for seconds in [5, 6, 3_600] {
+        first.mesh.invoke(later(&first, "joe", seconds)).await.unwrap();
+    }
+    assert!(first.mesh.drain(10 * SECOND).await);
+    assert!(log.lock().is_empty());
+    let second = world_with(host, Settings::default(), memory).await;
+    pass(&second, 10).await;
+    assert_eq!((log.lock().len(), stored(&second).await), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_refuses_the_call_and_loses_no_accepted_one() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    world.mesh.invoke(later(&world, "joe", 5)).await.unwrap();
+    let gone = || StoreError::Unavailable("as the test wants it".into());
+    world.store.refuse_saves(Some(gone()));
+    let error = world.mesh.invoke(later(&world, "joe", 5)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable);
+    pass(&world, 20).await;
+    assert_eq!(count(&world, "joe").await, 0);
+    world.store.refuse_saves(None);
+    pass(&world, 130).await;
+    assert_eq!((count(&world, "joe").await, stored(&world).await), (1, 0));
+    assert!(!log.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_an_answer_is_made_again_and_one_with_an_error_is_not() {
+    let tries = Arc::<Mutex<u32>>::default();
+    let tried = tries.clone();
+    let world = world(host(move |invocation: ActorInvocation| {
+        let number = {
+            let mut tries = tried.lock();
+            *tries += u32::from(invocation.actor.name == "broken");
+            *tries
+        };
+        async move {
+            let address = "h".to_owned();
+            match &invocation.actor.name[..] {
+                "broken" if number < 3 => {
+                    Err(HostError::Broken { address, reason: "reset".into() })
+                }
+                "garbled" => Err(HostError::Garbled { address, answer: "nonsense".into() }),
+                _ => Ok(counted(&invocation)),
+            }
+        }
+    }))
+    .await;
+    world.register(["broken", "garbled"].map(definition).to_vec()).await.unwrap();
+    for name in ["broken", "garbled"] {
+        world.mesh.invoke(later(&world, name, 1)).await.unwrap();
+    }
+    pass(&world, 20).await;
+    assert_eq!((*tries.lock(), count(&world, "broken").await), (3, 1));
+    assert_eq!(stored(&world).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_is_gone_at_its_time_costs_nothing_and_stops_nothing() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    world.register(["template", "joe"].map(definition).to_vec()).await.unwrap();
+    for name in ["test", "test-1"] {
+        world.spawn(name, "template").await.unwrap();
+        world.mesh.invoke(later(&world, name, 5)).await.unwrap();
+    }
+    world.mesh.invoke(later(&world, "joe", 6)).await.unwrap();
+    let unknown = world.mesh.invoke(later(&world, "nobody", 5)).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::ActorNotFound);
+    world.mesh.delete("s", "test").await.unwrap();
+    pass(&world, 8).await;
+    assert_eq!(*log.lock(), ["test-1", "joe"]);
+    assert_eq!(stored(&world).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_slow_target_delays_no_other() {
+    let log = Log::default();
+    let noted = log.clone();
+    let world = world(host(move |invocation: ActorInvocation| {
+        noted.lock().push(invocation.actor.name.clone());
+        async move {
+            if invocation.actor.name == "slow" {
+                sleep(Duration::from_secs(50)).await;
+            }
+            Ok(counted(&invocation))
+        }
+    }))
+    .await;
+    world.register(["slow", "quick"].map(definition).to_vec()).await.unwrap();
+    for _ in 0..300 {
+        world.mesh.invoke(later(&world, "slow", 1)).await.unwrap();
+    }
+    world.mesh.invoke(later(&world, "quick", 2)).await.unwrap();
+    pass(&world, 10).await;
+    let quick = log.lock().iter().filter(|name| *name == "quick").count();
+    assert_eq!(quick, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_starts_slowly_is_bounded_and_lets_ordinary_calls_pass() {
+    const BACKLOG: usize = 3_000;
+    let busy = Arc::<Mutex<(u32, u32)>>::default();
+    let of_host = busy.clone();
+    let host = host(move |invocation: ActorInvocation| {
+        let busy = of_host.clone();
+        async move {
+            {
+                let mut busy = busy.lock();
+                busy.0 += 1;
+                busy.1 = busy.0.max(busy.1);
+            }
+            sleep(SECOND / 10).await;
+            busy.lock().0 -= 1;
+            Ok(counted(&invocation))
+        }
+    });
+    let memory = MemoryStore::new();
+    let first = world_with(host.clone(), Settings::default(), memory.clone()).await;
+    let names: Vec<_> = (0..100).map(|number| format!("a{number}")).collect();
+    first.register(names.iter().map(|name| definition(name)).collect()).await.unwrap();
+    for number in 0..BACKLOG {
+        first.mesh.invoke(later(&first, &names[number % 100], 1)).await.unwrap();
+    }
+    assert!(first.mesh.drain(10 * SECOND).await);
+    let admission = Bound { events: 1_024, bytes: 64 << 20 };
+    let second = world_with(host, Settings { admission, ..Settings::default() }, memory).await;
+    second.clock.advance(Duration::from_hours(1));
+    sleep(SECOND / 5).await;
+    let early = busy.lock().1;
+    assert!((1..=64).contains(&early), "{early} at once at first");
+    for number in 0..20 {
+        second.mesh.invoke(call(&names[number], "other")).await.unwrap();
+    }
+    pass(&second, 120).await;
+    assert!(busy.lock().1 <= 256 + 1, "{} at once", busy.lock().1);
+    assert_eq!(stored(&second).await, 0);
+    let mut sum = 0;
+    for name in &names {
+        sum += count(&second, name).await;
+    }
+    assert_eq!(sum, BACKLOG as u64 + 20, "each ran once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_effect_for_a_later_time_runs_then_in_the_name_of_its_source() {
+    let callers = Log::default();
+    let noted = callers.clone();
+    let world = world(host(move |invocation: ActorInvocation| {
+        let mut response = counted(&invocation);
+        match &invocation.actor.name[..] {
+            "source" => {
+                let at = invocation.metadata.get("at").unwrap().parse().unwrap();
+                let caller = Some(support::id("source"));
+                let later = Invocation { scheduled_to: at, caller, ..call("sink", "add") };
+                response.workflow.effects = vec![later.clone(), later];
+            }
+            _ => noted.lock().extend(invocation.caller.map(|id| id.name)),
+        }
+        async move { Ok(response) }
+    }))
+    .await;
+    world.register(["source", "sink"].map(definition).to_vec()).await.unwrap();
+    let at = later(&world, "sink", 5).scheduled_to.to_string();
+    let metadata = [("at".to_owned(), at)].into();
+    world.mesh.invoke(Invocation { metadata, ..call("source", "add") }).await.unwrap();
+    pass(&world, 4).await;
+    let waiting = world.memory.due(None, 10).await.unwrap().items;
+    assert_eq!(waiting.len(), 2, "two effects of one response are two");
+    assert!(waiting.iter().all(|entry| entry.key.source.kind == SourceKind::Due));
+    assert_eq!(count(&world, "sink").await, 0);
+    pass(&world, 3).await;
+    assert_eq!((count(&world, "sink").await, stored(&world).await), (2, 0));
+    assert_eq!(*callers.lock(), ["source", "source"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_for_a_later_time_can_be_switched_off() {
+    let (host, log) = noting();
+    let settings = Settings { delayed_calls: false, ..Settings::default() };
+    let world = world_with(host, settings, MemoryStore::new()).await;
+    let timers = vec![tidegate_stages::actor::Timer { action: "tick".into(), period: SECOND }];
+    let joe = tidegate_stages::actor::Definition { timers, ..support::warmed("joe") };
+    world.register(vec![joe]).await.unwrap();
+    let error = world.mesh.invoke(later(&world, "joe", 5)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("SPAWN_DELAYED_INVOKES"), "{error}");
+    pass(&world, 7).await;
+    assert!(log.lock().is_empty());
+}

@@ -57,6 +57,7 @@ fn read(
         let system = match &item {
             Item::Registered(entry) => &entry.id().system,
             Item::Actor(actor) => &actor.system,
+            Item::Due(entry) => &entry.key.source.system,
             Item::Revision(_) | Item::Outbox(_) | Item::Seen(_) | Item::Head(_) | Item::End => {
                 continue;
             }

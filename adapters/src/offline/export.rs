@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tidegate_stages::actor::ActorId;
+use tidegate_stages::due::DueKey;
 use tidegate_stages::history::{Interval, Position};
 use tidegate_stages::ports::{Registered, Registry, StateStore};
 
@@ -97,7 +98,11 @@ pub async fn export(
             job.writer.put(&format::registered_out(entry))?;
             job.counts.registered += 1;
         }
-        job.all_actors(&registered, grammar).await?;
+        let due = grammar.due.clone();
+        if due.is_none() {
+            job.all_actors(&registered, grammar).await?;
+        }
+        job.due(due).await?;
         job.writer.put(&Line::End(job.counts))?;
     }
     let Counts { registered, actors, revisions, outbox, .. } = job.counts;
@@ -249,6 +254,23 @@ impl Job<'_> {
         self.writer.put(&format::head_out(&named, head, self.seal))?;
         self.tell();
         Ok(())
+    }
+
+    /// Writes the calls that are to be made later, after `last`.
+    async fn due(&mut self, mut last: Option<DueKey>) -> Result<(), OfflineError> {
+        loop {
+            let reading = OfflineError::store("the calls for later times");
+            let page = self.states.due(last.as_ref(), PAGE).await.map_err(reading)?;
+            last = page.items.last().map(|entry| entry.key.clone());
+            for entry in page.items {
+                self.counts.due += 1;
+                let line = format::due_out(entry, self.seal).map_err(OfflineError::Refused)?;
+                self.writer.put(&line)?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
     }
 
     fn tell(&mut self) {

@@ -38,7 +38,7 @@ use tidegate_stages::actor::ActorId;
 use tidegate_stages::state::{self, ActorState, Any, Tags, Timestamp};
 
 use crate::store::{Place, SealError, Vault};
-pub(super) use effects::{outbox_in, outbox_out, seen_in, seen_out};
+pub(super) use effects::{due_in, due_out, outbox_in, outbox_out, seen_in, seen_out};
 pub(super) use registered::{definition_in, deleted_in, registered_out, spawned_in};
 
 /// The format that this version writes; also the newest that it reads.
@@ -59,6 +59,7 @@ pub(super) enum Line {
     Outbox(effects::Outbox),
     Seen(effects::Seen),
     Head(Option<Head>),
+    Due(effects::Due),
     End(Counts),
 }
 
@@ -140,6 +141,14 @@ pub(super) struct Counts {
     /// Format 1 has none.
     #[serde(default)]
     pub(super) seen: u64,
+    /// Not written when there are none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(super) due: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Bytes, as base64 in JSON.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidegate_stages::actor::{ActorId, check_name};
+use tidegate_stages::due::{DueEntry, DueKey};
 use tidegate_stages::history::Position;
 use tidegate_stages::outbox::{EffectId, EffectSource, OutboxKey, OutboxRow, Seen, SourceKind};
 use tidegate_stages::ports::Registered;
@@ -31,6 +32,8 @@ pub(super) enum Item {
     Seen(Seen),
     /// The head of the current actor; the actor's last line. `None`: it has rows of effects only.
     Head(Option<Head>),
+    /// A call to be made at a later time.
+    Due(DueEntry),
     /// The end of the file.
     End,
 }
@@ -56,6 +59,8 @@ pub(super) struct Grammar {
     pub(super) open: Option<Open>,
     /// The last complete actor, and whether it has a head.
     pub(super) last: Option<(Arc<ActorId>, bool)>,
+    /// The last call to be made at a later time: these come after all actors.
+    pub(super) due: Option<DueKey>,
     /// The newest epoch of a record so far.
     pub(super) newest_epoch: u64,
 }
@@ -80,7 +85,7 @@ impl Grammar {
 
     /// Starts between two actors, or before the first.
     pub(super) fn between(format: u32, part: Part, counts: Counts) -> Self {
-        Self { format, part, counts, open: None, last: None, newest_epoch: 0 }
+        Self { format, part, counts, open: None, last: None, due: None, newest_epoch: 0 }
     }
 
     /// Checks and parses the next line.
@@ -97,7 +102,11 @@ impl Grammar {
             Line::Spawned(line) => self.registered(format::spawned_in(line)),
             Line::Actor(line) => self.actor(format::actor_in(line)),
             Line::Revision(line) => self.revision(format::revision_in(self.named()?, line, seal)?),
-            Line::Deleted(_) | Line::Outbox(_) | Line::Seen(_) | Line::Head(None)
+            Line::Deleted(_)
+            | Line::Outbox(_)
+            | Line::Seen(_)
+            | Line::Due(_)
+            | Line::Head(None)
                 if self.format < 2 =>
             {
                 Err("is no line of format 1".into())
@@ -107,6 +116,7 @@ impl Grammar {
             Line::Seen(line) => self.seen(format::seen_in(line)),
             Line::Head(Some(line)) => self.head(Some(format::head_in(self.named()?, line, seal)?)),
             Line::Head(None) => self.head(None),
+            Line::Due(line) => self.due(format::due_in(line, seal)?),
             Line::End(counts) => self.end(counts),
         }
     }
@@ -128,6 +138,9 @@ impl Grammar {
     fn actor(&mut self, id: ActorId) -> Result<Item, String> {
         if let Some(Open { actor, .. }) = &self.open {
             return Err(format!("the head of {actor} is missing before it"));
+        }
+        if self.due.is_some() {
+            return Err("an actor follows a call for a later time".into());
         }
         check_id(&id)?;
         let actor = Arc::new(id);
@@ -200,6 +213,20 @@ impl Grammar {
         self.last = Some((open.actor, head.is_some()));
         self.counts.actors += 1;
         Ok(Item::Head(head))
+    }
+
+    fn due(&mut self, entry: DueEntry) -> Result<Item, String> {
+        if let Some(Open { actor, .. }) = &self.open {
+            return Err(format!("the head of {actor} is missing before it"));
+        }
+        check_numbers(&[entry.key.at.0])?;
+        if self.due.as_ref().is_some_and(|last| last.at > entry.key.at) {
+            return Err("a call for a later time is due before the one before it".into());
+        }
+        self.part = Part::Actors;
+        self.due = Some(entry.key.clone());
+        self.counts.due += 1;
+        Ok(Item::Due(entry))
     }
 
     fn effect(&mut self, id: EffectId) -> Result<(), String> {

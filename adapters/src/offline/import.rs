@@ -12,6 +12,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use tidegate_pipeline::randomness::Seeded;
+use tidegate_stages::due::DueEntry;
 use tidegate_stages::ports::{Registered, RegisteredEntry, Registry, RegistryChange, StateStore};
 
 use super::check::Checked;
@@ -28,6 +29,8 @@ use actor::Open;
 
 /// Registered entries in one change of the registry.
 const ENTRIES: usize = 512;
+/// Calls for later times in one write: each may be as large as a request.
+const DUE: usize = 64;
 /// Limit of the bytes of states in concurrent writes.
 const WINDOW_BYTES: usize = 8 << 20;
 /// Bytes of the file between two progress notes.
@@ -72,6 +75,8 @@ struct Job<'a> {
     under_way: Writes,
     /// Registered entries to be applied.
     entries: Vec<RegistryChange>,
+    /// Calls for later times to be written.
+    due: Vec<DueEntry>,
     /// With `merge`: what was registered before the import, by (system, name), and whether it is only the key of a deleted actor.
     registered: HashMap<(String, String), bool, Seeded>,
     open: Option<Open>,
@@ -101,6 +106,7 @@ pub async fn import(
         may_hold_rows,
         under_way: Writes::new(WINDOW_BYTES),
         entries: Vec::new(),
+        due: Vec::new(),
         registered: HashMap::default(),
         open: None,
         noted_at: unfinished.mark().offset,
@@ -131,6 +137,7 @@ async fn begin(
     }
     if !import.merge {
         let mut holds = !registry.load().await.map_err(looking())?.is_empty();
+        holds |= !states.due(None, 1).await.map_err(looking())?.items.is_empty();
         holds |= !states.pending(None, 1).await.map_err(looking())?.items.is_empty();
         for system in &checked.systems {
             holds |= !states.actors(system, None, 1).await.map_err(looking())?.items.is_empty();
@@ -216,7 +223,15 @@ impl Job<'_> {
             Item::Outbox(row) => self.outbox(row).await,
             Item::Seen(seen) => self.seen(seen).await,
             Item::Head(head) => self.head(head).await,
-            Item::End => self.register().await,
+            Item::Due(entry) => {
+                self.register().await?;
+                self.due.push(entry);
+                if self.due.len() >= DUE { self.put_due().await } else { Ok(()) }
+            }
+            Item::End => {
+                self.register().await?;
+                self.put_due().await
+            }
         }
     }
 
@@ -229,9 +244,17 @@ impl Job<'_> {
         applied.map_err(OfflineError::store("saving what is registered"))
     }
 
+    /// Writes the calls for later times that were read. Writing one twice changes nothing.
+    async fn put_due(&mut self) -> Result<(), OfflineError> {
+        let entries = std::mem::take(&mut self.due);
+        let put = retried(|| self.states.put_due(entries.clone())).await;
+        put.map_err(OfflineError::store("saving the calls for later times"))
+    }
+
     /// Completes all earlier writes, then notes the progress.
     async fn note(&mut self) -> Result<(), OfflineError> {
         self.register().await?;
+        self.put_due().await?;
         self.under_way.finish().await?;
         self.noted_at = self.unfinished.mark().offset;
         let noting = OfflineError::store("noting how far the import has come");

@@ -87,6 +87,7 @@ pub async fn reseal(
             pass.effects(actor).await?;
         }
     }
+    pass.due().await?;
     pass.under_way.finish().await?;
     Ok(pass.done)
 }
@@ -127,6 +128,26 @@ impl Pass<'_> {
             if self.vault.stale() > known {
                 self.done.effects_written += page.items.len() as u64;
                 self.rows(actor, page.items).await?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Seals the calls for later times. They keep their keys.
+    async fn due(&mut self) -> Result<(), OfflineError> {
+        let mut after = None;
+        loop {
+            let known = self.vault.stale();
+            let reading = OfflineError::store("the calls for later times");
+            let page = self.states.due(after.as_ref(), PAGE).await.map_err(reading)?;
+            after = page.items.last().map(|entry| entry.key.clone());
+            if self.vault.stale() > known {
+                // A database refuses writes of an owner that is none.
+                self.epoch().await?;
+                let put = retried(|| self.states.put_due(page.items.clone())).await;
+                put.map_err(OfflineError::store("saving the calls for later times"))?;
             }
             if !page.more {
                 return Ok(());

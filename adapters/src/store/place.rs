@@ -52,7 +52,7 @@ impl<'a> Place<'a> {
     }
 
     /// An entry of the table of due work; `source` is its source as [`due_source`] names it.
-    pub(super) fn due(source: &'a [u8], key: &DueKey) -> Self {
+    pub fn due(source: &'a [u8], key: &DueKey) -> Self {
         let record = Record::Due { at: key.at.0, kind: key.source.kind.number() };
         Self { actor: source, record }
     }
@@ -83,7 +83,7 @@ pub fn named(ActorId { system, name, parent }: &ActorId) -> Vec<u8> {
 }
 
 /// Returns the source of due work as it stands in a [`Place`].
-pub(super) fn due_source(DueKey { source, .. }: &DueKey) -> Vec<u8> {
+pub fn due_source(DueKey { source, .. }: &DueKey) -> Vec<u8> {
     named_by([&source.system, &source.name, ""])
 }
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tidegate_stages::due::{DueEntry, DueKey};
 use tidegate_stages::outbox::{self, EffectId, EffectSource, OutboxKey, OutboxRow, SourceKind};
+use tidegate_stages::state::Timestamp;
 
 use super::{Base64, Line, Seal};
-use crate::store::Place;
+use crate::store::{Place, due_source};
 
 /// An effect that is not delivered yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +28,17 @@ pub(in crate::offline) struct Seen {
     system: String,
     name: String,
     effect: Effect,
+}
+
+/// A call to be made at a later time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::offline) struct Due {
+    at_us: u64,
+    kind: Kind,
+    system: String,
+    name: String,
+    record: Base64,
 }
 
 /// The number of an effect.
@@ -60,6 +73,21 @@ fn effect_in(Effect { epoch, activation, number }: Effect) -> EffectId {
     EffectId { epoch, activation, number }
 }
 
+pub(in crate::offline) fn due_out(entry: DueEntry, seal: Seal<'_>) -> Result<Line, String> {
+    let DueEntry { key, record } = entry;
+    let (kind, system, name) = source_out(&key.source)?;
+    let record = seal.out(record, Place::due(&due_source(&key), &key));
+    Ok(Line::Due(Due { at_us: key.at.0, kind, system, name, record }))
+}
+
+pub(in crate::offline) fn due_in(line: Due, seal: Seal<'_>) -> Result<DueEntry, String> {
+    let Due { at_us, kind, system, name, record } = line;
+    let source = EffectSource { kind: kind_in(kind), system, name };
+    let key = DueKey { at: Timestamp(at_us), source: source.into() };
+    let record = seal.open(record, Place::due(&due_source(&key), &key))?;
+    Ok(DueEntry { key, record })
+}
+
 pub(in crate::offline) fn outbox_out(actor: &[u8], row: OutboxRow, seal: Seal<'_>) -> Line {
     let OutboxRow { key, id, record } = row;
     let record = seal.out(record, Place::effect(actor, key, id));
@@ -79,24 +107,31 @@ pub(in crate::offline) fn outbox_in(
 /// # Errors
 /// When this format has no name for the kind of the source.
 pub(in crate::offline) fn seen_out(seen: &outbox::Seen) -> Result<Line, String> {
-    let EffectSource { kind, system, name } = &*seen.source;
-    let number = kind.number();
-    let kind = Kind::ALL.get(usize::from(number)).copied();
-    let kind = kind.ok_or_else(|| format!("a source of effects of kind {number}"))?;
-    let (system, name) = (system.clone(), name.clone());
+    let (kind, system, name) = source_out(&seen.source)?;
     Ok(Line::Seen(Seen { kind, system, name, effect: effect_out(seen.id) }))
 }
 
 pub(in crate::offline) fn seen_in(line: Seen) -> outbox::Seen {
     let Seen { kind, system, name, effect } = line;
-    let kind = match kind {
+    let source = EffectSource { kind: kind_in(kind), system, name };
+    outbox::Seen { source: Arc::new(source), id: effect_in(effect) }
+}
+
+fn source_out(source: &EffectSource) -> Result<(Kind, String, String), String> {
+    let EffectSource { kind, system, name } = source;
+    let number = kind.number();
+    let kind = Kind::ALL.get(usize::from(number)).copied();
+    let kind = kind.ok_or_else(|| format!("a source of effects of kind {number}"))?;
+    Ok((kind, system.clone(), name.clone()))
+}
+
+fn kind_in(kind: Kind) -> SourceKind {
+    match kind {
         Kind::Actor => SourceKind::Actor,
         Kind::Due => SourceKind::Due,
         Kind::Schedule => SourceKind::Schedule,
         Kind::Topic => SourceKind::Topic,
-    };
-    let source = EffectSource { kind, system, name };
-    outbox::Seen { source: Arc::new(source), id: effect_in(effect) }
+    }
 }
 
 #[cfg(test)]

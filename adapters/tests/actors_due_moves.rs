@@ -1,0 +1,83 @@
+//! The built binary as a tool: an export, an import and a change of the key take calls for later times along.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use support::tool::{run, store_in};
+use tidegate::store::{EmbeddedStore, Key, Options, Vault};
+use tidegate::wire;
+use tidegate_stages::due::DueEntry;
+use tidegate_stages::ports::{DueStore, StateStore, StoreError};
+use tidegate_stages::testkit::conformance::due::{all, entry};
+
+const FIRST: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const SECOND: &str = "ICECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// More than fit a page.
+const ENTRIES: u64 = 700;
+
+fn open(dir: &Path, keys: &[&str]) -> Arc<EmbeddedStore> {
+    let keys: Vec<_> = keys.iter().map(|key| Key::parse(key).unwrap()).collect();
+    let options = Options { vault: Arc::new(Vault::new(&keys)), ..Options::default() };
+    EmbeddedStore::open(dir, options, wire::definition).unwrap()
+}
+
+async fn content(dir: &Path, keys: &[&str]) -> Vec<DueEntry> {
+    let store = open(dir, keys);
+    let states: Arc<dyn StateStore> = store.clone();
+    let found = all(&states, 100).await;
+    drop(states);
+    store.close().await.unwrap();
+    found
+}
+
+async fn filled(dir: &Path, keys: &[&str]) -> Vec<DueEntry> {
+    let store = open(dir, keys);
+    let entries: Vec<_> = (0..ENTRIES).map(|n| entry(n * 7_000_000, &format!("ü|{n}"))).collect();
+    store.claim_epoch().await.unwrap();
+    store.put_due(entries.clone()).await.unwrap();
+    store.close().await.unwrap();
+    entries
+}
+
+#[tokio::test]
+async fn an_export_takes_calls_for_later_times_along_and_an_import_of_them_twice_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let entries = filled(&path("from"), &[]).await;
+    let file = path("file.jsonl");
+    let name = file.to_str().unwrap();
+    run(&["export", name], &store_in(&path("from"))).await.said();
+    let whole = fs::read(&file).unwrap();
+    run(&["import", name], &store_in(&path("to"))).await.said();
+    assert_eq!(content(&path("to"), &[]).await, entries);
+    let refused = run(&["import", name], &store_in(&path("to"))).await;
+    assert_ne!(refused.code, Some(0), "the store holds something: {}", refused.stdout);
+    run(&["import", "--merge", name], &store_in(&path("to"))).await.said();
+    assert_eq!(content(&path("to"), &[]).await, entries);
+
+    // Cut anywhere among them, an export goes on to the same content.
+    let text = String::from_utf8(whole.clone()).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("\"due\":{")).count() as u64, ENTRIES);
+    for part in [3, 2] {
+        fs::write(&file, &whole[..whole.len() - whole.len() / part]).unwrap();
+        run(&["export", "--resume", name], &store_in(&path("from"))).await.said();
+        assert!(fs::read(&file).unwrap() == whole, "cut by 1/{part}");
+    }
+}
+
+#[tokio::test]
+async fn calls_for_later_times_are_sealed_and_a_new_key_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = filled(dir.path(), &[FIRST]).await;
+    let mut settings = store_in(dir.path());
+    settings.extend([("SPAWN_STATESTORE_KEY", SECOND), ("TIDEGATE_STATESTORE_OLD_KEYS", FIRST)]);
+    run(&["reseal"], &settings).await.said();
+    assert_eq!(content(dir.path(), &[SECOND]).await, entries);
+    let store = open(dir.path(), &[FIRST]);
+    let found = store.due(None, 10).await;
+    assert!(matches!(found, Err(StoreError::Sealed(_))), "{found:?}");
+}

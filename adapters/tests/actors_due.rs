@@ -17,7 +17,7 @@ use tidegate::clock::SystemClock;
 use tidegate_stages::ports::Clock;
 use tokio::time::{sleep, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn start(host: &Host, directory: &Path, more: &[(&str, &str)]) -> (Proxy, Client) {
     let (port, store) = (host.port(), embedded(directory, "1"));
@@ -68,7 +68,7 @@ async fn an_accepted_call_survives_a_kill_and_runs_at_its_time_and_not_before() 
     for request in [later("joe", due), later("joe", due), later("moe", Duration::from_secs(1))] {
         assert_eq!(invoke(&mut client, &request).await, accepted);
     }
-    assert_eq!(invoke(&mut client, &later("late", Duration::from_secs(3_600))).await, accepted);
+    assert_eq!(invoke(&mut client, &later("late", Duration::from_hours(1))).await, accepted);
     let (unknown, _, _) = invoke(&mut client, &later("nobody", due)).await;
     assert_eq!(unknown, 404);
 
@@ -100,7 +100,7 @@ async fn a_past_time_is_now_and_schedules_can_be_switched_off() {
     let off = [("SPAWN_DELAYED_INVOKES", "false")];
     let (proxy, mut client) = start(&host, directory.path(), &off).await;
     register(&mut client, vec![definition("joe", Kind::Named)]).await;
-    let (status, _, _) = invoke(&mut client, &later("joe", Duration::from_secs(60))).await;
+    let (status, _, _) = invoke(&mut client, &later("joe", Duration::from_mins(1))).await;
     assert_eq!(status, 501);
     let past = InvocationRequest { scheduled_to: 1, ..call("joe", ADD) };
     assert_eq!(invoke(&mut client, &past).await, (200, Status::Ok, false));

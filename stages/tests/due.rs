@@ -68,7 +68,7 @@ async fn a_call_for_a_later_time_is_answered_without_payload_and_runs_once_at_it
     pass(&world, 4).await;
     assert!(log.lock().is_empty() && stored(&world).await == 1);
     pass(&world, 3).await;
-    assert_eq!((log.lock().len(), count(&world, "joe").await, stored(&world).await), (1, 1, 0));
+    assert_eq!((count(&world, "joe").await, stored(&world).await, log.lock().len()), (1, 0, 1));
     pass(&world, 700).await;
     assert_eq!(log.lock().len(), 1);
 }
@@ -108,7 +108,7 @@ async fn identical_calls_are_separate_ones_unless_they_have_the_same_id() {
         world.mesh.invoke(invocation.clone()).await.unwrap();
     }
     pass(&world, 7).await;
-    assert_eq!((log.lock().len(), count(&world, "joe").await), (3, 3));
+    assert_eq!((count(&world, "joe").await, log.lock().len()), (3, 3));
     let metadata = [(SCHEDULE_ID.to_owned(), "x".repeat(600))].into();
     let error = world.mesh.invoke(Invocation { metadata, ..later(&world, "joe", 5) }).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid);
@@ -127,7 +127,7 @@ async fn a_restart_loses_no_call_that_was_accepted() {
     assert!(log.lock().is_empty());
     let second = world_with(host, Settings::default(), memory).await;
     pass(&second, 10).await;
-    assert_eq!((log.lock().len(), stored(&second).await), (2, 1));
+    assert_eq!((stored(&second).await, log.lock().len()), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,10 +151,10 @@ async fn a_store_that_fails_refuses_the_call_and_loses_no_accepted_one() {
 #[tokio::test(start_paused = true)]
 async fn a_call_without_an_answer_is_made_again_and_one_with_an_error_is_not() {
     let tries = Arc::<Mutex<u32>>::default();
-    let tried = tries.clone();
+    let attempts = tries.clone();
     let world = world(host(move |invocation: ActorInvocation| {
         let number = {
-            let mut tries = tried.lock();
+            let mut tries = attempts.lock();
             *tries += u32::from(invocation.actor.name == "broken");
             *tries
         };
@@ -175,7 +175,7 @@ async fn a_call_without_an_answer_is_made_again_and_one_with_an_error_is_not() {
         world.mesh.invoke(later(&world, name, 1)).await.unwrap();
     }
     pass(&world, 20).await;
-    assert_eq!((*tries.lock(), count(&world, "broken").await), (3, 1));
+    assert_eq!((count(&world, "broken").await, *tries.lock()), (1, 3));
     assert_eq!(stored(&world).await, 0);
 }
 
@@ -253,8 +253,8 @@ async fn a_backlog_starts_slowly_is_bounded_and_lets_ordinary_calls_pass() {
     sleep(SECOND / 5).await;
     let early = busy.lock().1;
     assert!((1..=64).contains(&early), "{early} at once at first");
-    for number in 0..20 {
-        second.mesh.invoke(call(&names[number], "other")).await.unwrap();
+    for name in &names[..20] {
+        second.mesh.invoke(call(name, "other")).await.unwrap();
     }
     pass(&second, 120).await;
     assert!(busy.lock().1 <= 256 + 1, "{} at once", busy.lock().1);

@@ -9,6 +9,7 @@ use tidegate_stages::state::Timestamp;
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::conformance::registries::plain_definition;
 use tidegate_stages::testkit::conformance::states::{self, id, keep, save};
+use tokio::task::JoinSet;
 
 use crate::wire::{WRITE, Wire};
 use crate::{Cql, open, open_with};
@@ -120,7 +121,8 @@ async fn a_delete_in_flight_at_an_owner_removes_nothing_of_its_successors_whatev
         let first = port(&old).claim_epoch().await.unwrap();
         keep(&port(&old), vec![under(first, "joe", 1)]).await;
         wire.hold(WRITE, "joe");
-        let deleting = tokio::spawn(port(&old).delete(&actor));
+        let mut deleting = JoinSet::new();
+        deleting.spawn(port(&old).delete(&actor));
         wire.holds(1).await;
 
         let new = at(&subject, NOON).await;
@@ -129,7 +131,7 @@ async fn a_delete_in_flight_at_an_owner_removes_nothing_of_its_successors_whatev
         // What the old owner has in flight arrives, and it goes on when it has used up the stamps that it had.
         clock.set(Timestamp(clock_of_old + 60_000_000));
         wire.release().await;
-        let deleted = deleting.await.unwrap();
+        let deleted = deleting.join_next().await.unwrap().unwrap();
         assert!(matches!(deleted, Err(StoreError::Fenced(by)) if by == second), "{deleted:?}");
 
         let fresh = at(&subject, NOON).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 use tokio::process::Command;
 
@@ -112,7 +113,8 @@ async fn a_proxy_that_is_taken_over_says_where_the_owner_is_and_ends_with_75() {
     assert!(matches!(add(&mut joe, "joe").await.unwrap(), Added::To(1)));
     // A commit is on its way when the next owner comes.
     wire.hold(WRITE, &mark("joe", 2));
-    let adding = tokio::spawn(async move { add(&mut joe, "joe").await });
+    let mut adding = JoinSet::new();
+    adding.spawn(async move { add(&mut joe, "joe").await });
     wire.holds(1).await;
     let mut command = Command::new(BINARY);
     command.args(["serve", "--take-over"]);
@@ -120,7 +122,7 @@ async fn a_proxy_that_is_taken_over_says_where_the_owner_is_and_ends_with_75() {
     let mut asks = Client::connect(next.address()).await.unwrap();
     assert_eq!(get(&mut asks, "joe").await, 1);
     wire.release().await;
-    let added = adding.await.unwrap().unwrap();
+    let added = adding.join_next().await.unwrap().unwrap().unwrap();
     let Added::Refused(status, text) = &added else { panic!("{added:?}") };
     assert!(*status == 409 && text.contains(next.address()), "{status}: {text}");
     let ended = former.wait(LIMIT).await;

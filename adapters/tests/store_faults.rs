@@ -102,6 +102,8 @@ async fn what_was_called_behind_a_failed_save_of_its_actor_fails_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let (_, store) = open(dir.path(), Options { free_space, ..Options::default() });
     let (a, b) = (id("s", "a", ""), id("s", "b", ""));
+    // The writer looks at the disk when it starts; it has started when this is done.
+    store.delete(&id("s", "nobody", "")).await.unwrap();
     REFUSALS.store(1, Ordering::SeqCst);
     IS_HELD.store(true, Ordering::SeqCst);
     let first = store.save_all(vec![save(&a, 1, false)]);

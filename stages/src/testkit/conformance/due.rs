@@ -16,7 +16,7 @@ use crate::state::Timestamp;
 const LATER_US: u64 = 4_102_444_800_000_000;
 const MINUTE_US: u64 = 60_000_000;
 
-/// An entry that is due so many microseconds after [`LATER_US`].
+/// An entry that is due so many microseconds after `LATER_US`.
 pub fn entry(after_us: u64, name: &str) -> DueEntry {
     let source = EffectSource { kind: SourceKind::Due, system: "s".into(), name: name.into() };
     let key = DueKey { at: Timestamp(LATER_US + after_us), source: source.into() };

@@ -286,7 +286,7 @@ async fn a_client_publishes_and_is_told_how_many_it_reached() {
     let settings = [
         ("PROXY_DATABASE_TYPE", "memory"),
         ("TIDEGATE_POLICIES_DIR", policies),
-        ("TIDEGATE_RATE_LIMIT_PEER", "1/m:5"),
+        ("TIDEGATE_RATE_LIMIT_PEER", "1/m:6"),
     ];
     let square = Arc::new(Square::default());
     let (_host, _proxy, mut client) = start(&square, &settings).await;
@@ -319,7 +319,7 @@ async fn a_client_publishes_and_is_told_how_many_it_reached() {
     assert_eq!((published.subscribers, published.dropped), (2, 1));
     assert_eq!(published.status.unwrap().status(), Status::Ok);
     square.heard(2).await;
-    // Four came as far as the rate limit before, the one that a policy refused among them.
+    // Five were counted before, those that a policy refused and that were no message among them.
     for status in [200, 429] {
         assert_eq!(publish(&mut client, "nobody", &message("", "six")).await.0, status);
     }

@@ -40,6 +40,8 @@ const CALLERS: usize = 2;
 const DELIVERY_LIMIT: Duration = Duration::from_mins(2);
 /// The key of an effect's number.
 const EFFECT_ID: &str = "tidegate-effect-id";
+/// How often an actor is asked that is not called now.
+const PATIENCE: usize = 300;
 
 /// What the targets of a run have counted.
 #[derive(Debug, Default)]
@@ -199,13 +201,18 @@ fn brief(name: &str, kind: Kind) -> Actor {
 }
 
 async fn state(client: &mut Client, actor: &str) -> Result<String, String> {
-    let (status, answer) =
-        client.invoke(&call(actor, "get")).await.map_err(|error| format!("{error:?}"))?;
-    match answer.payload {
-        Some(invocation_response::Payload::Value(any)) if status == 200 => Ok(text(Some(&any))),
-        _ if status == 200 => Ok(String::new()),
-        _ => Err(format!("HTTP {status}")),
+    // An actor that has too many effects to deliver is not called until some are.
+    for _ in 0..PATIENCE {
+        let (status, answer) =
+            client.invoke(&call(actor, "get")).await.map_err(|error| format!("{error:?}"))?;
+        match (status, answer.payload) {
+            (200, Some(invocation_response::Payload::Value(any))) => return Ok(text(Some(&any))),
+            (200, _) => return Ok(String::new()),
+            (503, _) => sleep(Duration::from_millis(100)).await,
+            _ => return Err(format!("HTTP {status}")),
+        }
     }
+    Err("HTTP 503 for too long".into())
 }
 
 /// A proxy and its host; see the [module](self).

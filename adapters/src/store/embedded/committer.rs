@@ -121,11 +121,15 @@ impl Committer {
         }
     }
 
-    /// Reopens the engine if an earlier attempt failed. Reads need the engine, and without reads there may
-    /// be no commit that would reopen it.
+    /// Reopens the engine if an earlier attempt failed, or a flush or merge has. Reads need the engine, and without reads
+    /// there may be no commit that would reopen it. What a failed merge wrote goes with reopening, and on a full disk no commit
+    /// comes so far.
     pub(super) fn recover(&mut self) {
-        let is_closed = self.shared.engine.read().is_none();
-        if is_closed && Instant::now() >= self.retry_at && self.reopen().is_ok() {
+        let engine = self.shared.engine.read();
+        let works = |engine: &Engine| engine.readiness(0) != Readiness::Broken;
+        let is_broken = !engine.as_ref().is_some_and(works);
+        drop(engine);
+        if is_broken && Instant::now() >= self.retry_at && self.reopen().is_ok() {
             tracing::info!("engine opened again");
         }
     }

@@ -143,7 +143,7 @@ async fn inside_a_device_where_an_actor_is_deleted() {
     deleted(&mut client, LARGE).await;
     let now = served_again(&mut client, SMALL).await;
     assert_eq!(now, small + 1, "nothing of the other actor is lost");
-    eprintln!("{} MiB won back", (space().free - before) >> 20);
+    eprintln!("{} MiB won back", space().free.saturating_sub(before) >> 20);
     proxy.kill().await;
     let proxy = scene.start(&SETTINGS).await;
     let mut client = connect(&proxy).await;

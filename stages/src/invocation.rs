@@ -1,5 +1,7 @@
 //! Invocation: a call from the ingress, the request to the user function, and its response.
 
+pub(crate) mod codec;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;

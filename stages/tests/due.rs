@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_pipeline::Bound;
+use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocation, Invocation, Payload, SCHEDULE_ID};
 use tidegate_stages::memory::MemoryStore;
@@ -71,6 +72,25 @@ async fn a_call_for_a_later_time_is_answered_without_payload_and_runs_once_at_it
     assert_eq!((count(&world, "joe").await, stored(&world).await, log.lock().len()), (1, 0, 1));
     pass(&world, 700).await;
     assert_eq!(log.lock().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pooled_call_for_a_later_time_goes_to_a_member_then() {
+    let parents = Log::default();
+    let noted = parents.clone();
+    let world = world(host(move |invocation: ActorInvocation| {
+        noted.lock().push(invocation.actor.parent.clone());
+        let answer = counted(&invocation);
+        async move { Ok(answer) }
+    }))
+    .await;
+    let pool = Definition { kind: Kind::Pooled { min: 1, max: 1 }, ..definition("pool") };
+    world.register(vec![pool]).await.unwrap();
+    let pooled = Invocation { pooled: true, ..later(&world, "pool", 2) };
+    world.mesh.invoke(pooled).await.unwrap();
+    pass(&world, 4).await;
+    assert_eq!(*parents.lock(), ["pool-1"]);
+    assert_eq!(stored(&world).await, 0);
 }
 
 #[tokio::test(start_paused = true)]

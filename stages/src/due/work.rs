@@ -104,11 +104,12 @@ impl DueWork {
     async fn put(
         &self,
         name: String,
-        invocation: Invocation,
+        mut invocation: Invocation,
         effect_of: Option<(String, String)>,
     ) -> Result<(), Error> {
-        let at =
-            Timestamp(u64::try_from(invocation.scheduled_to).unwrap_or(0).saturating_mul(1000));
+        // From here on its time is in the key: at that time it is a call for now.
+        let at = std::mem::take(&mut invocation.scheduled_to);
+        let at = Timestamp(u64::try_from(at).unwrap_or(0).saturating_mul(1000));
         // Numbers of a store are below 2^63.
         let at = at.min(Timestamp(u64::MAX / 2));
         let system = invocation.actor.system.clone();

@@ -1,25 +1,21 @@
 //! Record: the content of a row of the outbox, as bytes. Stores do not look inside.
 //!
 //! ```text
-//! version 1 │ mark │ emitted at │ scheduled to │ flags │ texts and bytes, each with its length │ metadata
+//! version 1 │ emitted at │ mark │ of a dead letter: when it became one, and why │ invocation
 //! ```
-//! Numbers are little-endian, lengths have four bytes. A reader refuses a version that it does not know.
+//! Numbers are little-endian. The invocation and the text are encoded by the [codec](crate::invocation::codec). A reader
+//! refuses a version that it does not know.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::actor::ActorId;
-use crate::invocation::{Invocation, Metadata, Payload};
-use crate::state::{Any, Timestamp};
+use crate::invocation::Invocation;
+use crate::invocation::codec::{put, put_invocation, take_invocation, take_text};
+use crate::state::Timestamp;
 
 const VERSION: u8 = 1;
 
 const PENDING: u8 = 0;
 const DEAD: u8 = 1;
-
-const POOLED: u8 = 1;
-const HAS_CALLER: u8 = 2;
-const HAS_VALUE: u8 = 4;
-const IS_NOOP: u8 = 8;
 
 /// An effect as its outbox keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,56 +40,18 @@ pub struct Dead {
 impl Record {
     /// Encodes it.
     pub fn encode(&self) -> Bytes {
-        let Invocation {
-            actor,
-            action,
-            payload,
-            metadata,
-            caller,
-            register_ref,
-            scheduled_to,
-            pooled,
-            traceparent,
-            identity: _,
-            asynchronous: _,
-        } = &self.invocation;
-        let mut out = BytesMut::with_capacity(128 + self.invocation.bytes());
+        let mut out = BytesMut::new();
         out.put_u8(VERSION);
-        out.put_u8(if self.dead.is_some() { DEAD } else { PENDING });
         out.put_u64_le(self.at.0);
-        out.put_i64_le(*scheduled_to);
-        let mut flags = 0;
-        for (flag, is_set) in [
-            (POOLED, *pooled),
-            (HAS_CALLER, caller.is_some()),
-            (HAS_VALUE, matches!(payload, Payload::Value(_))),
-            (IS_NOOP, *payload == Payload::Noop),
-        ] {
-            if is_set {
-                flags |= flag;
+        match &self.dead {
+            None => out.put_u8(PENDING),
+            Some(dead) => {
+                out.put_u8(DEAD);
+                out.put_u64_le(dead.at.0);
+                put(&mut out, dead.reason.as_bytes());
             }
         }
-        out.put_u8(flags);
-        if let Some(dead) = &self.dead {
-            out.put_u64_le(dead.at.0);
-            put(&mut out, dead.reason.as_bytes());
-        }
-        for id in [Some(actor), caller.as_ref()].into_iter().flatten() {
-            for part in [&id.system, &id.name, &id.parent] {
-                put(&mut out, part.as_bytes());
-            }
-        }
-        for text in [action, register_ref, traceparent] {
-            put(&mut out, text.as_bytes());
-        }
-        if let Payload::Value(any) = payload {
-            put(&mut out, any.type_url.as_bytes());
-            put(&mut out, &any.value);
-        }
-        put_length(&mut out, metadata.len());
-        for text in metadata.iter().flat_map(|(key, value)| [key, value]) {
-            put(&mut out, text.as_bytes());
-        }
+        put_invocation(&mut out, &self.invocation);
         out.freeze()
     }
 
@@ -103,105 +61,32 @@ impl Record {
         if from.try_get_u8().ok()? != VERSION {
             return None;
         }
-        let mark = from.try_get_u8().ok()?;
         let at = Timestamp(from.try_get_u64_le().ok()?);
-        let scheduled_to = from.try_get_i64_le().ok()?;
-        let flags = from.try_get_u8().ok()?;
-        let dead = match mark {
+        let dead = match from.try_get_u8().ok()? {
             PENDING => None,
             DEAD => {
                 let at = Timestamp(from.try_get_u64_le().ok()?);
-                Some(Dead { at, reason: text(from)? })
+                Some(Dead { at, reason: take_text(from)? })
             }
             _ => return None,
         };
-        let actor = id(from)?;
-        let caller = if flags & HAS_CALLER == 0 { None } else { Some(id(from)?) };
-        let (action, register_ref, traceparent) = (text(from)?, text(from)?, text(from)?);
-        let payload = if flags & HAS_VALUE != 0 {
-            Payload::Value(Any { type_url: text(from)?, value: take(from)? })
-        } else if flags & IS_NOOP != 0 {
-            Payload::Noop
-        } else {
-            Payload::Unset
-        };
-        let mut metadata = Metadata::new();
-        for _ in 0..length(from)? {
-            metadata.insert(text(from)?, text(from)?);
-        }
-        if from.has_remaining() {
-            return None;
-        }
-        let invocation = Invocation {
-            actor,
-            action,
-            payload,
-            metadata,
-            caller,
-            asynchronous: true,
-            register_ref,
-            scheduled_to,
-            pooled: flags & POOLED != 0,
-            traceparent,
-            ..Invocation::default()
-        };
-        Some(Self { at, dead, invocation })
+        let invocation = Invocation { asynchronous: true, ..take_invocation(from)? };
+        bytes.is_empty().then_some(Self { at, dead, invocation })
     }
-}
-
-fn put_length(out: &mut BytesMut, length: usize) {
-    // A response of a host is far below 4 GiB.
-    out.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
-}
-
-fn put(out: &mut BytesMut, bytes: &[u8]) {
-    put_length(out, bytes.len());
-    out.put_slice(bytes);
-}
-
-fn length(from: &mut Bytes) -> Option<usize> {
-    usize::try_from(from.try_get_u32_le().ok()?).ok()
-}
-
-fn take(from: &mut Bytes) -> Option<Bytes> {
-    let length = length(from)?;
-    (length <= from.remaining()).then(|| from.split_to(length))
-}
-
-fn text(from: &mut Bytes) -> Option<String> {
-    String::from_utf8(take(from)?.into()).ok()
-}
-
-fn id(from: &mut Bytes) -> Option<ActorId> {
-    Some(ActorId { system: text(from)?, name: text(from)?, parent: text(from)? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::invocation::codec::tests::invocations;
 
-    fn records() -> Vec<Record> {
-        let id = |name: &str| ActorId { name: name.into(), system: "s".into(), parent: "p".into() };
-        let value = Any { type_url: "t/x".into(), value: Bytes::from_static(b"\0\xff") };
-        let full = Invocation {
-            actor: id("ä|@"),
-            action: "add".into(),
-            payload: Payload::Value(value),
-            metadata: [("k".to_owned(), "v".to_owned()), (String::new(), "w".to_owned())].into(),
-            caller: Some(id("joe")),
-            asynchronous: true,
-            register_ref: "template".into(),
-            scheduled_to: -7,
-            pooled: true,
-            traceparent: "00-1".into(),
-            ..Invocation::default()
-        };
-        let plain = Invocation { asynchronous: true, ..Invocation::default() };
-        let noop = Invocation { payload: Payload::Noop, ..plain.clone() };
+    fn records() -> impl Iterator<Item = Record> {
         let dead = Some(Dead { at: Timestamp(9), reason: "not found".into() });
-        let empty = Invocation { payload: Payload::Value(Any::default()), ..plain.clone() };
-        let of = |invocation| Record { at: Timestamp(3), dead: None, invocation };
-        vec![of(full.clone()), of(plain), of(noop), of(empty), Record { dead, ..of(full) }]
+        invocations().into_iter().flat_map(move |invocation| {
+            let invocation = Invocation { asynchronous: true, ..invocation };
+            let of = |dead| Record { at: Timestamp(3), dead, invocation: invocation.clone() };
+            [of(None), of(dead.clone())]
+        })
     }
 
     #[test]

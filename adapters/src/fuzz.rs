@@ -1,7 +1,7 @@
 //! Fuzz: tries readers of bytes from outside with inputs that nobody would write.
 //!
-//! A target is a test in the module `fuzz` of a reader. It has seeds, which are whole inputs, and a check, which panics when the
-//! reader breaks a promise. Files below `adapters/tests/fuzz/TARGET` are seeds too: each input that ever broke a reader is kept
+//! A target is a test in the module `fuzz` of a reader. A target has seeds, which are whole inputs, and a check, which panics
+//! when the reader breaks a promise. Files below `adapters/tests/fuzz/TARGET` are seeds too: each input that ever broke a reader is kept
 //! there. Inputs are seeds that were changed in a few places, and sometimes noise. An input that fails the check is made small
 //! and shown.
 //!

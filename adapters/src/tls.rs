@@ -1,8 +1,9 @@
 //! TLS: encrypted connections with rustls, and the names of those at the other end.
 //!
-//! Certificates and keys are PEM files that settings name. `files` reads them, `server` makes the TLS of the ingress from
-//! them, `client` that of connections to hosts, and `proxy` that of commands. `certificate` finds in a certificate who shows it and until when it
-//! is valid. When the content of a file changes, `watch` makes the TLS anew; open connections keep what they began with.
+//! Certificates and keys are PEM files that settings name. `files` reads these files. From their content `server` makes the
+//! TLS of the ingress, `client` the TLS of connections to hosts, and `proxy` the TLS of commands. `certificate` tells whom a
+//! certificate names and when its validity ends. When the content of a file changes, `watch` makes the TLS anew; open
+//! connections keep the TLS that they began with.
 //! `bootstrap` makes an authority and certificates for those who have none.
 
 mod files;

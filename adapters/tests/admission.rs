@@ -6,11 +6,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use prost::Message;
 use support::client::{ANSWER_LIMIT, Client, Reply};
-use support::counter::{ADD, Added, Counter, SYSTEM, add, call, definition, register};
-use support::host::{Answer, Call, Host, Script};
+use support::counter::{ADD, Added, Counter, Gate, SYSTEM, add, call, definition, register};
+use support::host::Host;
 use support::proto::Kind;
 use support::proxy::Proxy;
 use tokio::sync::watch;
@@ -30,21 +29,6 @@ const CALLERS: usize = 12;
 
 /// What a turn takes where turns are slow.
 const TURN: Duration = Duration::from_millis(100);
-
-/// Counts as soon as it is open.
-struct Gate {
-    counter: Arc<Counter>,
-    open: watch::Receiver<bool>,
-}
-
-impl Script for Gate {
-    fn answer(self: Arc<Self>, call: Call) -> BoxFuture<'static, Option<Answer>> {
-        Box::pin(async move {
-            self.open.clone().wait_for(|open| *open).await.unwrap();
-            self.counter.clone().answer(call).await
-        })
-    }
-}
 
 struct World {
     proxy: Proxy,

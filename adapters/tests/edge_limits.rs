@@ -12,14 +12,13 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::Request;
 use prost::Message;
 use raw::{HANG, read_response};
 use support::client::Client;
-use support::counter::{ADD, Counter, SYSTEM, call, definition, register};
-use support::host::{Answer, Call, Host, Script};
+use support::counter::{ADD, Gate, SYSTEM, call, definition, register};
+use support::host::Host;
 use support::proto::Kind;
 use support::proxy::Proxy;
 use tokio::sync::watch;
@@ -31,20 +30,6 @@ struct Scene {
     client: Client,
     open: watch::Sender<bool>,
     _host: Host,
-}
-
-struct Gate {
-    counter: Arc<Counter>,
-    open: watch::Receiver<bool>,
-}
-
-impl Script for Gate {
-    fn answer(self: Arc<Self>, call: Call) -> BoxFuture<'static, Option<Answer>> {
-        Box::pin(async move {
-            self.open.clone().wait_for(|open| *open).await.unwrap();
-            self.counter.clone().answer(call).await
-        })
-    }
 }
 
 impl Scene {

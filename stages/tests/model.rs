@@ -26,22 +26,6 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 const STEPS: u64 = 120;
 const SEEDS: u64 = 150;
 
-/// xorshift64*: seeded, so that a failure can be reproduced.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
-    }
-}
-
 /// What the callers know of one actor.
 #[derive(Default)]
 struct Known {

@@ -4,8 +4,8 @@
 //! sealed with. The copy for the current key is written before anything else is sealed with that key. The
 //! copies for former keys are removed after everything is sealed with the current key.
 //!
-//! A copy in the newer [layout](super::vault::Layout) tells that the store may hold values in it. A Tidegate that does not know
-//! the layout ends at its start.
+//! A copy in the newer [layout](super::vault::Layout) means that the store may hold values in the newer layout. A Tidegate of a
+//! release before that layout cannot open the copy, and ends at its start.
 
 use bytes::Bytes;
 use tidegate_stages::ports::StoreError;

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use hyper::Request;
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::client::{Client, NoAnswer};
@@ -83,6 +84,22 @@ impl Script for Counter {
                 updated_context: Some(Context { state: Some(now), ..Context::default() }),
                 ..ActorInvocationResponse::default()
             }))
+        })
+    }
+}
+
+/// Counts as soon as it is open.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub(crate) counter: Arc<Counter>,
+    pub(crate) open: watch::Receiver<bool>,
+}
+
+impl Script for Gate {
+    fn answer(self: Arc<Self>, call: Call) -> BoxFuture<'static, Option<Answer>> {
+        Box::pin(async move {
+            self.open.clone().wait_for(|open| *open).await.expect("the test keeps the other end");
+            self.counter.clone().answer(call).await
         })
     }
 }

@@ -1,8 +1,8 @@
-//! Announce: refuses a call before its content is read, by what is known then: its client, and the system that it says it is for.
+//! Announce: refuses a call before the content of the call is read. Only the client is known then, and the system in the path.
 //!
-//! The calls of a client are counted here, once: [`Announced`] travels with the call. The limit of the system is only looked at,
-//! and counted when the call has passed its policies: a client that may not call a system uses up nothing of it. So is
-//! the admission: the size of the call and the share of its host are not known yet.
+//! The rate limits of the client are charged here, once: [`Announced`] travels with the call. The rate limit of the system is
+//! only looked at here. It is charged when the call has passed the policies, so that a client that may not call a system uses
+//! up nothing of the system's rate. The admission is only looked at, too: the size of the call and its host are not known yet.
 
 use tidegate_pipeline::layer::RateLimitLayer;
 

@@ -147,11 +147,12 @@ impl Deliver {
         }
     }
 
-    /// Has its target called once, or hands it over to the table of due work when it is for a later time. A target in this proxy ends every call that it admits.
+    /// Has the target of an effect called once. An effect for a later time is handed over to the table of due work instead. The
+    /// answer comes in every case, because the mesh ends each call that it admits.
     async fn attempt(&self, delivery: &Delivery) -> Result<(), Error> {
         let Delivery { path, row, source, .. } = delivery;
         if self.due.is_later(&delivery.invocation) {
-            // Handed over, it is answered: it comes to its target later.
+            // The source is done with an effect that was handed over; its target is called later.
             let invocation = delivery.invocation.clone();
             return self.due.hand_over(&path.source, row.id, invocation).await;
         }

@@ -69,10 +69,12 @@ impl Inner {
         Ok(CheckedOut { entry: entry.clone(), spec, live })
     }
 
-    /// Loads what the store has of an actor. After a crash the head is written once more under this start's epoch, so
-    /// that nothing of the former start can come after it, unless the store keeps that out by itself; where there are rows of effects, they are [taken over](super::take_over)
-    /// with it. A revision that is missing is appended again, also after an orderly end: the former start may have been
-    /// killed before it wrote the revision (decisions 14 and 16).
+    /// Loads what the store has of an actor.
+    ///
+    /// After a crash the head is written once more under the epoch of this start, so that no late write of the former start
+    /// counts. A store that keeps late writes out by itself is spared that. An actor with rows of effects is
+    /// [taken over](super::take_over) instead. A revision that is missing is appended again, also after an orderly end: the former
+    /// start may have been killed before it wrote the revision (decisions 14 and 16).
     async fn load_stored(
         &self,
         entry: &Entry,

@@ -5,13 +5,13 @@ use std::ops::Bound;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tidegate_stages::due::{DueEntry, DueKey};
-use tidegate_stages::history::{PAGE_BYTES, Page};
+use tidegate_stages::history::Page;
 use tidegate_stages::ports::{DueStore, StoreError};
 
 use super::damage::ReadError;
 use super::engine::{Engine, Op, Space};
 use super::queue::Work;
-use super::reader::{malformed, unreadable};
+use super::reader::{malformed, page, unreadable};
 use super::{EmbeddedStore, keys};
 use crate::store::records;
 
@@ -62,21 +62,11 @@ fn read(
 ) -> Result<Page<DueEntry>, ReadError> {
     let first = after.map_or_else(|| Bound::Included(vec![keys::DUE]), Bound::Excluded);
     let last = Bound::Excluded(vec![keys::DUE + 1]);
-    let mut page = Page { items: Vec::new(), more: false };
-    let mut bytes = 0;
-    for entry in engine.current.range::<Vec<u8>, _>((first, last)) {
-        if page.items.len() >= limit || bytes >= PAGE_BYTES {
-            page.more = !page.items.is_empty();
-            break;
-        }
-        let (key, value) = entry.into_inner().map_err(|error| engine.damage(&error))?;
-        let key = keys::parse_due(&key);
+    page(engine, (first, last), limit, DueEntry::bytes, |key, value| {
+        let key = keys::parse_due(key);
         let key = key.ok_or_else(|| malformed(engine, "a key of due work", "its parts"))?;
-        let record = records::decode_due(&key, &value, &engine.vault);
+        let record = records::decode_due(&key, value, &engine.vault);
         let record = record.map_err(|error| unreadable(engine, "due work", error))?;
-        let entry = DueEntry { key, record };
-        bytes += entry.bytes();
-        page.items.push(entry);
-    }
-    Ok(page)
+        Ok(DueEntry { key, record })
+    })
 }

@@ -209,19 +209,32 @@ pub(super) fn outbox(
         |after| Bound::Excluded(keys::row(outbox.to_vec(), after)),
     );
     let last = Bound::Excluded(keys::behind(outbox.to_vec()));
+    page(engine, (first, last), limit, OutboxRow::bytes, |key, value| {
+        let place = keys::parse_row(key).map(|(_, place)| place);
+        let place = place.ok_or_else(|| malformed(engine, "an outbox's key", "its parts"))?;
+        let row = records::decode_row(keys::whose(outbox), place, value, &engine.vault);
+        row.map_err(|error| unreadable(engine, "a row of an outbox", error))
+    })
+}
+
+/// Returns the rows of current state in a range of keys, at most `limit` rows and about [`PAGE_BYTES`], one row at least.
+pub(super) fn page<T>(
+    engine: &Engine,
+    range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+    limit: usize,
+    bytes: fn(&T) -> usize,
+    row: impl Fn(&[u8], &[u8]) -> Result<T, ReadError>,
+) -> Result<Page<T>, ReadError> {
     let mut page = Page { items: Vec::new(), more: false };
-    let mut bytes = 0;
-    for entry in engine.current.range::<Vec<u8>, _>((first, last)) {
-        if page.items.len() >= limit || bytes >= PAGE_BYTES {
+    let mut read = 0;
+    for entry in engine.current.range::<Vec<u8>, _>(range) {
+        if page.items.len() >= limit || read >= PAGE_BYTES {
             page.more = !page.items.is_empty();
             break;
         }
         let (key, value) = entry.into_inner().map_err(|error| engine.damage(&error))?;
-        let place = keys::parse_row(&key).map(|(_, place)| place);
-        let place = place.ok_or_else(|| malformed(engine, "an outbox's key", "its parts"))?;
-        let row = records::decode_row(keys::whose(outbox), place, &value, &engine.vault);
-        let row = row.map_err(|error| unreadable(engine, "a row of an outbox", error))?;
-        bytes += row.bytes();
+        let row = row(&key, &value)?;
+        read += bytes(&row);
         page.items.push(row);
     }
     Ok(page)

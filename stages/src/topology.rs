@@ -158,12 +158,13 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         growth.clone(),
     );
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
-    let due = start_due((&store, &clock, epoch), &caller, &mailboxes, &stop_timers, &tasks);
+    let due = DueWork::new(store.clone(), clock.clone(), epoch, settings.delayed_calls);
     start_registry(storing, &registrar, &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(&effects, (&caller, &due), &mailboxes, &directory, (&store, &clock), &tasks)?;
     start_broadcasts(&channels, &directory, &mailboxes, &tasks)?;
+    start_due(&due, &caller, &mailboxes, &stop_timers, &tasks);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
@@ -406,16 +407,14 @@ fn start_broadcasts(
 
 /// Due work: calls whose time has come.
 fn start_due(
-    (store, clock, epoch): (&Arc<dyn StateStore>, &Arc<dyn Clock>, u64),
+    due: &DueWork,
     caller: &CallerService,
     mailboxes: &Mailboxes,
     stop: &CancellationToken,
     tasks: &Drain,
-) -> DueWork {
-    let due = DueWork::new(store.clone(), clock.clone(), epoch);
-    let runner = DueRunner::new(&due, caller.clone(), mailboxes.clone());
+) {
+    let runner = DueRunner::new(due, caller.clone(), mailboxes.clone());
     tasks.supervise("due", runner.run(stop.clone()));
-    due
 }
 
 /// Times a stage.

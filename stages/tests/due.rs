@@ -13,7 +13,8 @@ use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocation, Invocation, Payload, SCHEDULE_ID};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::outbox::SourceKind;
-use tidegate_stages::ports::{Clock, DueStore, HostError, StoreError};
+use tidegate_stages::outbox::record::Record;
+use tidegate_stages::ports::{Clock, DueStore, HostError, StateStore, StoreError};
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
 
@@ -288,9 +289,41 @@ async fn a_backlog_starts_slowly_is_bounded_and_lets_ordinary_calls_pass() {
 
 #[tokio::test(start_paused = true)]
 async fn a_side_effect_for_a_later_time_runs_then_in_the_name_of_its_source() {
+    let (host, callers) = delaying();
+    let world = world(host).await;
+    emit_later(&world, 5).await;
+    pass(&world, 4).await;
+    let waiting = world.memory.due(None, 10).await.unwrap().items;
+    assert_eq!(waiting.len(), 2, "two effects of one response are two");
+    assert!(waiting.iter().all(|entry| entry.key.source.kind == SourceKind::Due));
+    assert_eq!(count(&world, "sink").await, 0);
+    pass(&world, 3).await;
+    assert_eq!((count(&world, "sink").await, stored(&world).await), (2, 0));
+    assert_eq!(*callers.lock(), ["source", "source"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn side_effects_for_a_later_time_are_dead_letters_where_these_are_switched_off() {
+    let (host, callers) = delaying();
+    let settings = Settings { delayed_calls: false, ..Settings::default() };
+    let world = world_with(host, settings, MemoryStore::new()).await;
+    emit_later(&world, 5).await;
+    pass(&world, 7).await;
+    assert!(callers.lock().is_empty());
+    let rows = world.memory.outbox(&support::id("source"), None, 10).await.unwrap().items;
+    let reasons: Vec<_> = rows
+        .into_iter()
+        .map(|row| Record::decode(row.record).unwrap().dead.unwrap().reason)
+        .collect();
+    assert_eq!(reasons.len(), 2);
+    assert!(reasons[0].contains("SPAWN_DELAYED_INVOKES"), "{reasons:?}");
+}
+
+/// A host whose `source` has two effects on `sink`, at the time in its metadata. Notes the callers of all others.
+fn delaying() -> (BoxedHost, Log) {
     let callers = Log::default();
     let noted = callers.clone();
-    let world = world(host(move |invocation: ActorInvocation| {
+    let host = host(move |invocation: ActorInvocation| {
         let mut response = counted(&invocation);
         match &invocation.actor.name[..] {
             "source" => {
@@ -302,20 +335,16 @@ async fn a_side_effect_for_a_later_time_runs_then_in_the_name_of_its_source() {
             _ => noted.lock().extend(invocation.caller.map(|id| id.name)),
         }
         async move { Ok(response) }
-    }))
-    .await;
+    });
+    (host, callers)
+}
+
+/// Calls the source; its effects are due after so many seconds.
+async fn emit_later(world: &World, seconds: u64) {
     world.register(["source", "sink"].map(definition).to_vec()).await.unwrap();
-    let at = later(&world, "sink", 5).scheduled_to.to_string();
+    let at = later(world, "sink", seconds).scheduled_to.to_string();
     let metadata = [("at".to_owned(), at)].into();
     world.mesh.invoke(Invocation { metadata, ..call("source", "add") }).await.unwrap();
-    pass(&world, 4).await;
-    let waiting = world.memory.due(None, 10).await.unwrap().items;
-    assert_eq!(waiting.len(), 2, "two effects of one response are two");
-    assert!(waiting.iter().all(|entry| entry.key.source.kind == SourceKind::Due));
-    assert_eq!(count(&world, "sink").await, 0);
-    pass(&world, 3).await;
-    assert_eq!((count(&world, "sink").await, stored(&world).await), (2, 0));
-    assert_eq!(*callers.lock(), ["source", "source"]);
 }
 
 #[tokio::test(start_paused = true)]

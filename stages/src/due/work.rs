@@ -40,18 +40,26 @@ pub(super) struct Inner {
     pub(super) added: Notify,
     epoch: u64,
     next: AtomicU64,
+    /// Whether new entries are taken; those in the store run in any case.
+    takes_new: bool,
 }
 
 impl DueWork {
     /// The table of this store, whose owner has this epoch.
-    pub(crate) fn new(store: Arc<dyn StateStore>, clock: Arc<dyn Clock>, epoch: u64) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn StateStore>,
+        clock: Arc<dyn Clock>,
+        epoch: u64,
+        takes_new: bool,
+    ) -> Self {
         let (new, added, next) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
-        Self(Arc::new(Inner { store, clock, new, added, epoch, next }))
+        Self(Arc::new(Inner { store, clock, new, added, epoch, next, takes_new }))
     }
 
-    /// Whether a call is for a later time than now.
+    /// Whether a call is one for the table: for a later time than now. Where new entries are not taken no call is, and the
+    /// caller stage refuses it.
     pub(crate) fn is_later(&self, invocation: &Invocation) -> bool {
-        invocation.is_due_after(self.0.clock.now())
+        self.0.takes_new && invocation.is_due_after(self.0.clock.now())
     }
 
     /// Keeps an admitted call until its time, durably. Calls are separate ones unless they have the same time and the same

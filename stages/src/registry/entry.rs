@@ -217,7 +217,7 @@ impl Entry {
     }
 
     /// Reads the definition and the host of the actor. It copies nothing, so it is cheaper than [`spec`](Self::spec); `read`
-    /// must be short and must not ask this entry again.
+    /// must be short, must not ask this entry again, and must not take the lock of a queue: a gate reads entries under that lock.
     pub(crate) fn with_hosted<R>(&self, read: impl FnOnce(&Hosted) -> R) -> R {
         let parent = match &self.registered.read().1 {
             Source::Defined(hosted) => return read(hosted),

@@ -3,7 +3,7 @@
 //! ```text
 //! version 1 │ kind │ of a side effect: system and name of its source │ invocation
 //! ```
-//! The invocation and its texts are encoded by the [codec](crate::invocation::codec). A reader refuses a version that it does
+//! The invocation and its texts are encoded by the codec of invocations. A reader refuses a version that it does
 //! not know.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};

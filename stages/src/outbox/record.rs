@@ -3,7 +3,7 @@
 //! ```text
 //! version 1 │ emitted at │ mark │ of a dead letter: when it became one, and why │ invocation
 //! ```
-//! Numbers are little-endian. The invocation and the text are encoded by the [codec](crate::invocation::codec). A reader
+//! Numbers are little-endian. The invocation and the text are encoded by the codec of invocations. A reader
 //! refuses a version that it does not know.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};

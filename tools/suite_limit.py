@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Shows that ./test ends what it started: at a suite's limit, when a command is done, and on a signal; that it counts rightly,
-and that each test program has a suite.
+"""Shows that ./test ends what it started: at a suite's limit, when a command is done, and on a signal; that it counts rightly
+and shows again what failed, and that each test program has a suite.
 
 Runs the `run` of ./test itself on small commands. Needs nothing else and takes some seconds.
 """
@@ -99,6 +99,12 @@ def main():
             counted = runner().run("echo", f"test result: ok. {said}; 0 ignored")
         if counted != expected:
             failures.append(f"{said}: counted {counted}")
+    module = runner()
+    block = "---- a::b stdout ----\n\nthread 'a::b' panicked at x.rs:1:\nwhy\n\nfailures:\n    a::b\n"
+    with contextlib.redirect_stdout(io.StringIO()):
+        module.run("sh", "-c", 'printf "%s" "$1"; exit 3', "sh", block)
+    if module.failures[0] != ["a::b", "    thread 'a::b' panicked at x.rs:1:", "    why"] or "exit code 3" not in module.failures[1][0]:
+        failures.append(f"shown again of a failed test: {module.failures}")
     text = (ROOT / "test").read_text()
     # Those of the edge and of the actor model, and all of the other crates, are taken by their folder.
     for name in runner().files("adapters"):

@@ -138,10 +138,10 @@ async fn no_action_runs_before_an_actor_is_taken_over() {
             world.store.fail_next_take_over(error.clone());
         }
         let failed = world.add("joe").await.unwrap_err();
-        assert!(
-            matches!(failed.kind(), ErrorKind::StoreUnavailable | ErrorKind::Overloaded),
-            "{failed}"
-        );
+        // The random delays decide whether its time runs out after a try or between two.
+        let kinds =
+            [ErrorKind::StoreUnavailable, ErrorKind::Overloaded, ErrorKind::DeadlineExceeded];
+        assert!(kinds.contains(&failed.kind()), "{failed}");
         let head = world.head("joe").await.unwrap();
         assert_eq!(number(head.content.state.as_ref()), 2, "nothing was written");
     }

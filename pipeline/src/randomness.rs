@@ -1,12 +1,15 @@
-//! Randomness: the seed of every table of names, taken from one place.
+//! Randomness: the seed of every table of names, and what is left to chance, taken from one place.
 //!
 //! Names come from outside. With a known hash function somebody could choose names that all fall into one bucket of a
 //! table, and make each look-up a search through all of them. So each process hashes with a seed of its own. A
-//! simulation [fixes](fix) the seed, so that it can be run again.
+//! simulation [fixes](fix) the seed, so that it can be run again. What is [left to chance](chance), such as how long to
+//! wait before a retry, is drawn on each thread by itself; a simulation [begins these draws anew](begin_draws).
 
+use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::SharedSeed;
 use foldhash::fast::{FoldHasher, SeedableRandomState};
@@ -40,6 +43,35 @@ pub fn seed() -> u64 {
 /// For simulations and tests only: who knows the seed can choose names that fall into one bucket.
 pub fn fix(seed: u64) -> bool {
     SEED.get_or_init(|| Seed::new(seed)).number == seed
+}
+
+thread_local! {
+    /// What the next draw on this thread is made from.
+    static NEXT_DRAW: Cell<u64> = Cell::new(first_draw());
+}
+
+/// What the draws of a thread begin with: other numbers than those of any other thread of this process.
+fn first_draw() -> u64 {
+    static THREADS: AtomicU64 = AtomicU64::new(0);
+    let thread = THREADS.fetch_add(1, Ordering::Relaxed);
+    Seeded::default().hash_one(("the draws of a thread", thread))
+}
+
+/// Draws a number, evenly spread from 0 to below 1. Never for what must not be guessed.
+pub fn chance() -> f64 {
+    // SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+    let state = NEXT_DRAW.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    NEXT_DRAW.set(state);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    // The 32 highest bits: as many as an f64 holds without a loss.
+    let high = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or(u32::MAX);
+    f64::from(high) / 4_294_967_296.0
+}
+
+/// From now on, [`chance`] draws the same numbers on this thread whenever it begins with this seed. For simulations.
+pub fn begin_draws(seed: u64) {
+    NEXT_DRAW.set(seed);
 }
 
 /// Hashes with the seed of this process. The hasher of maps and sets whose keys come from outside.
@@ -94,6 +126,29 @@ mod tests {
         assert_ne!(printed(""), printed(""));
         assert_eq!(printed("7"), printed("7"));
         assert_ne!(printed("7"), printed("8"));
+    }
+
+    #[test]
+    fn draws_are_spread_and_can_be_begun_anew() {
+        let draw = |seed| {
+            begin_draws(seed);
+            (0..1_000).map(|_| chance()).collect::<Vec<_>>()
+        };
+        let (first, second) = (draw(1), draw(2));
+        assert_eq!(first, draw(1));
+        assert_ne!(first, second);
+        for draws in [first, second] {
+            let tenths = draws.iter().filter(|draw| **draw < 0.1).count();
+            assert!((60..140).contains(&tenths), "{tenths} of 1,000 draws are below 0.1");
+            assert!(draws.iter().all(|draw| (0.0..1.0).contains(draw)));
+        }
+    }
+
+    #[test]
+    fn each_thread_draws_its_own_numbers() {
+        let draws = || (0..10).map(|_| chance()).collect::<Vec<_>>();
+        let [one, other] = [(); 2].map(|()| std::thread::spawn(draws).join().unwrap());
+        assert_ne!(one, other);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
 
+use crate::randomness::chance;
+
 /// Computes delays. Each is half as long again as the one before, plus or minus half of it at random.
 ///
 /// ```
@@ -24,6 +26,8 @@ impl Delays {
             current_interval: first,
             initial_interval: first,
             max_interval: longest,
+            // Drawn from the source that a simulation begins anew; its own cannot be.
+            randomization_factor: 0.0,
             // Its clock is not tokio's. The caller limits the time of all tries together.
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
@@ -32,6 +36,7 @@ impl Delays {
 
     /// Returns the next delay.
     pub fn next_delay(&mut self) -> Duration {
-        self.0.next_backoff().unwrap_or(self.0.max_interval)
+        let delay = self.0.next_backoff().unwrap_or(self.0.max_interval);
+        delay.mul_f64(0.5 + chance())
     }
 }

@@ -186,6 +186,13 @@ impl Pass<'_> {
     async fn head(&mut self, actor: Arc<ActorId>, head: Head) -> Result<(), OfflineError> {
         let epoch = self.epoch().await?;
         self.done.heads_written += 1;
+        let reading = || OfflineError::store(format!("the effects of {actor}"));
+        let outbox = self.states.outbox(&actor, None, 1).await.map_err(reading())?;
+        if !outbox.items.is_empty()
+            || !self.states.seen(&actor).await.map_err(reading())?.is_empty()
+        {
+            take_over(&self.states, &actor, epoch).await?;
+        }
         let bytes = head.content.bytes();
         let again = Save::of_head(actor, Head { epoch, ..head }, false);
         self.under_way.put(bytes, save(self.states.clone(), again).boxed()).await
@@ -203,6 +210,17 @@ pub(super) async fn claim(states: &Arc<dyn StateStore>, floor: u64) -> Result<u6
     retried(|| states.claim_epoch_above(floor))
         .await
         .map_err(OfflineError::store("claiming the store"))
+}
+
+/// Makes the rows of effects that an actor has count on under an epoch. Under a head that is written alone, rows of older
+/// epochs do not count.
+pub(super) async fn take_over(
+    states: &Arc<dyn StateStore>,
+    actor: &Arc<ActorId>,
+    epoch: u64,
+) -> Result<(), OfflineError> {
+    let taking = OfflineError::store(format!("taking over {actor}"));
+    retried(|| states.take_over(actor.clone(), epoch)).await.map_err(taking).map(|_| ())
 }
 
 pub(super) async fn save(states: Arc<dyn StateStore>, save: Save) -> Result<(), OfflineError> {

@@ -222,6 +222,47 @@ async fn a_late_write_of_a_former_owner_is_lost_as_a_whole_whatever_its_clock_sa
 }
 
 #[tokio::test]
+async fn a_commit_that_arrives_after_an_owner_found_no_rows_and_wrote_a_head_is_lost_as_a_whole() {
+    let (subject, wire) = (open().await, Wire::new().await);
+    let through = CqlOptions { hosts: vec![wire.address.clone()], ..subject.options() };
+    let former = open_with(&through).await.unwrap();
+    let (old, store, actor) = (states(&former), subject.states(), id("s", "a", ""));
+    let first = old.claim_epoch().await.unwrap();
+    keep(&old, vec![under(first, save(&actor, 1, true))]).await;
+    for kind in [EXECUTE, BATCH] {
+        wire.hold(kind, "secret effect");
+    }
+    let late = EffectRows { seen: vec![seen("x", 9)], ..appends([row(first, 0)]) };
+    let late = old.save_all(vec![with(under(first, save(&actor, 2, true)), late)]);
+    wire.holds(1).await;
+
+    let second = store.claim_epoch().await.unwrap();
+    assert!(
+        outbox(&store, &actor, 9).await.is_empty() && store.seen(&actor).await.unwrap().is_empty()
+    );
+    keep(&store, vec![under(second, save(&actor, 1, false))]).await;
+    wire.release().await;
+    let answer = late.await;
+    assert!(matches!(answer[..], [Err(StoreError::Fenced(_))]), "{answer:?}");
+    let session = crate::server::session().await;
+    let kinds = epochs_of(&session, subject.name()).await.into_iter().map(|row| row.0);
+    assert!(kinds.collect::<Vec<_>>().contains(&5), "it has arrived");
+
+    let own = |epoch| under(epoch, save(&actor, 1, true)).head;
+    for epoch in [second, second + 1] {
+        if epoch > second {
+            assert_eq!(store.claim_epoch().await.unwrap(), epoch);
+            let taken = store.take_over(actor.clone(), epoch).await.unwrap();
+            assert_eq!(taken, TakenOver { head: own(epoch), seen: Vec::new() });
+        }
+        assert_eq!(store.load(&actor).await.unwrap(), own(epoch));
+        assert!(outbox(&store, &actor, 9).await.is_empty(), "an effect of a lost state");
+        assert!(store.seen(&actor).await.unwrap().is_empty(), "its state is lost");
+    }
+    former.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_new_owner_removes_what_one_whose_clock_was_ahead_wrote() {
     let subject = open().await;
     let (store, former) = (subject.states(), ahead(&subject).await);

@@ -14,7 +14,7 @@ use tidegate_stages::state::{Head, Revision};
 use super::Job;
 use crate::offline::OfflineError;
 use crate::offline::progress::say;
-use crate::offline::reseal::{ROWS_BYTES, append, save};
+use crate::offline::reseal::{ROWS_BYTES, append, save, take_over};
 use crate::offline::writes::retried;
 
 /// Revisions in one append, and rows of effects in one save.
@@ -156,8 +156,10 @@ impl Job<'_> {
     }
 
     pub(super) async fn head(&mut self, head: Option<Head>) -> Result<(), OfflineError> {
+        self.look_up_rows().await?;
         let open = self.open.take().expect("the grammar lets no head pass without its actor");
-        let Open { actor, page, page_bytes, rows, rows_bytes, there, .. } = open;
+        let Open { actor, page, page_bytes, rows, rows_bytes, there, held, .. } = open;
+        let holds_rows = held.is_some_and(|held| !held.outbox.is_empty() || !held.seen.is_empty());
         if let Some(version) = there {
             self.unfinished.kept += 1;
             let found = head.map(|head| head.version);
@@ -181,6 +183,9 @@ impl Job<'_> {
             }
             match head {
                 Some(head) => {
+                    if holds_rows {
+                        take_over(&states, &actor, epoch).await?;
+                    }
                     save(states, Save::of_head(actor, Head { epoch, ..head }, false)).await
                 }
                 None => Ok(()),

@@ -13,7 +13,7 @@ use tidegate_stages::ports::StoreError;
 
 use super::database::Changes;
 use super::errors::damage;
-use super::rows::{Key, bound, open, signed, unsigned};
+use super::rows::{HEAD, Key, OWNER, bound, open, signed, unsigned};
 use super::shards::hash;
 use super::shared::Shared;
 use crate::store::place::Place;
@@ -30,6 +30,8 @@ pub(super) type Number = (i64, i64, i64);
 pub(super) type Source = (i8, String, String);
 /// A row of seen effects.
 pub(super) type SeenMap = BTreeMap<Source, Number>;
+/// The last places of older epochs that a take-over found in an outbox.
+pub(super) type Taken = BTreeMap<i64, i64>;
 
 /// A row of an outbox as it is stored: epoch, place, number of the effect, record, whether that is sealed.
 type Stored = (i64, i64, Option<Number>, Option<Bytes>, Option<bool>);
@@ -122,13 +124,10 @@ impl Shared {
 
     /// Returns the epoch of an actor's owner: rows of older epochs do not count. Also returns, for each older epoch, the
     /// last position in the outbox that still counts.
-    pub(super) async fn owner(
-        &self,
-        key: &Key<'_>,
-    ) -> Result<(i64, BTreeMap<i64, i64>), StoreError> {
-        let found = self.database.read_one(&self.database.cql.owner, *key).await?;
-        let (epoch, taken): (i64, Option<_>) = found.unwrap_or_default();
-        Ok((epoch, taken.unwrap_or_default()))
+    pub(super) async fn owner(&self, key: &Key<'_>) -> Result<(i64, Taken), StoreError> {
+        let rows: Vec<(i8, i64, Option<Taken>)> =
+            self.database.read(&self.database.cql.owner, *key).await?;
+        Ok(owner(rows))
     }
 
     /// Returns the rows of an actor's outbox that count, ascending.
@@ -194,6 +193,22 @@ impl Shared {
         let counting = rows.into_iter().filter(|(epoch, _)| *epoch >= owner);
         newest(counting.filter_map(|(_, seen)| seen))
     }
+}
+
+/// Returns the epoch of an actor's owner and what it took over, from kind, epoch and `taken` of its heads and owner's rows.
+///
+/// An owner that finds rows of effects takes the actor over, which writes its row. A head of a later epoch than that row is
+/// of an owner that found none, so whatever older epochs still add does not count (`docs/decisions/020`).
+pub(super) fn owner(rows: impl IntoIterator<Item = (i8, i64, Option<Taken>)>) -> (i64, Taken) {
+    let (mut owner, mut head) = ((0, Taken::new()), 0);
+    for (kind, epoch, taken) in rows {
+        match kind {
+            OWNER if epoch > owner.0 => owner = (epoch, taken.unwrap_or_default()),
+            HEAD => head = head.max(epoch),
+            _ => {}
+        }
+    }
+    if head > owner.0 { (head, Taken::new()) } else { owner }
 }
 
 /// Returns the newest effect of each source, ordered by source.

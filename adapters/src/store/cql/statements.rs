@@ -72,7 +72,7 @@ statements! {
         "SELECT kind, epoch, place, version, seen, taken",
         of_actor!(" AND kind IN (0, 5, 6, 7)")
     ),
-    owner = concat!("SELECT epoch, taken", of_actor!(" AND kind = 7 LIMIT 1")),
+    owner = concat!("SELECT kind, epoch, taken", of_actor!(" AND kind IN (0, 7)")),
     outbox_epoch = concat!(
         "SELECT epoch",
         of_actor!(

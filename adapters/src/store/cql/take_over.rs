@@ -5,7 +5,6 @@
 //! rows that were found stay where they are, and the owner's row names the last of each epoch: see
 //! `docs/decisions/020-a-new-owner-takes-over.md`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_stages::actor::ActorId;
@@ -14,7 +13,7 @@ use tidegate_stages::ports::{StoreError, TakenOver};
 use tidegate_stages::state::Head;
 
 use super::database::Changes;
-use super::effects::{Number, SeenMap, Source, newest, number, source};
+use super::effects::{Number, SeenMap, Source, Taken, newest, number, owner, source};
 use super::known::Known;
 use super::rows::{
     Content, FORMER_OUTBOX, HEAD, HeadOut, Key, OUTBOX, OWNER, SEEN, bound, signed, unsigned,
@@ -25,7 +24,7 @@ use super::shared::Shared;
 const TRIES: u32 = 8;
 
 /// A row without its content: kind, epoch, place, version of a head, seen effects, last places of older epochs.
-type Bare = (i8, i64, i64, Option<i64>, Option<SeenMap>, Option<BTreeMap<i64, i64>>);
+type Bare = (i8, i64, i64, Option<i64>, Option<SeenMap>, Option<Taken>);
 
 /// The rows of an actor that count.
 struct ActorRows {
@@ -67,9 +66,7 @@ impl Shared {
     async fn actor_rows(&self, actor: &ActorId, key: &Key<'_>) -> Result<ActorRows, StoreError> {
         for _ in 0..TRIES {
             let rows: Vec<Bare> = self.database.read(&self.database.cql.bare, *key).await?;
-            let owner = rows.iter().find(|row| row.0 == OWNER);
-            let taken = owner.and_then(|row| row.5.clone()).unwrap_or_default();
-            let owner = owner.map_or(0, |row| row.1);
+            let (owner, taken) = owner(rows.iter().map(|row| (row.0, row.1, row.5.clone())));
             let version = rows.iter().find(|row| row.0 == HEAD && row.1 >= owner);
             let version = version.map(|row| (row.1, row.3.unwrap_or_default()));
             let head = self.load(actor).await?;
@@ -96,7 +93,7 @@ impl Shared {
         seen: &[Seen],
         outbox: &[(i64, i64)],
     ) -> Result<(), StoreError> {
-        let mut taken: BTreeMap<i64, i64> = BTreeMap::new();
+        let mut taken: Taken = Taken::new();
         for (of, place) in outbox.iter().filter(|(of, _)| *of < epoch) {
             let last = taken.entry(*of).or_insert(*place);
             *last = *place.max(last);
@@ -121,13 +118,7 @@ impl Shared {
     }
 
     /// Removes what does not count any more: rows of older epochs, and rows beyond the last places.
-    fn drop_former<'a>(
-        &self,
-        key: &Key<'a>,
-        epoch: i64,
-        taken: &BTreeMap<i64, i64>,
-        changes: &mut Changes<'a>,
-    ) {
+    fn drop_former<'a>(&self, key: &Key<'a>, epoch: i64, taken: &Taken, changes: &mut Changes<'a>) {
         let (cql, Key { system, actor, parent }) = (&self.database.cql, *key);
         for kind in [HEAD, FORMER_OUTBOX, SEEN, OWNER] {
             changes.add(&cql.drop_epochs, (system, actor, parent, kind, epoch));

@@ -67,6 +67,14 @@ impl Demo {
         timeout(LIMIT, self.process.wait()).await.expect("the demo hangs").unwrap().code()
     }
 
+    /// The numbers in a row of its tables.
+    fn row<const N: usize>(&self, name: &str) -> [u64; N] {
+        let row = self.said.iter().find(|line| line.split_whitespace().next() == Some(name));
+        let numbers = row.unwrap().split_whitespace().skip(1).take(N);
+        let numbers: Vec<u64> = numbers.map(|number| number.parse().unwrap()).collect();
+        numbers.try_into().unwrap_or_else(|_| panic!("{name}: {:#?}", self.said))
+    }
+
     /// Process ids of all children it told of.
     fn children(&self) -> Vec<Pid> {
         let pid = |line: &String| {
@@ -116,13 +124,19 @@ async fn a_demo_counts_crashes_finds_every_count_and_leaves_nothing() {
             demo.said
         );
     }
+    let mut all_found = 0;
     for actor in ["tern", "gull", "knot"] {
-        let row = demo.said.iter().find(|line| line.starts_with(actor)).unwrap();
-        let numbers: Vec<u64> =
-            row.split_whitespace().skip(1).take(3).map(|number| number.parse().unwrap()).collect();
-        let &[acknowledged, tried, found] = &*numbers else { panic!("{row}") };
-        assert!(acknowledged > 0 && (acknowledged..=tried).contains(&found), "{row}");
+        let [acknowledged, tried, found] = demo.row(actor);
+        assert!(acknowledged > 0 && (acknowledged..=tried).contains(&found), "{:#?}", demo.said);
+        all_found += found;
     }
+    let [sent, arrived, lost, doubled] = demo.row("effects");
+    assert_eq!((sent, arrived, lost, doubled), (all_found, all_found, 0, 0), "{:#?}", demo.said);
+    let [sent, arrived, lost, doubled] = demo.row("broadcasts");
+    assert_eq!((sent, arrived + lost, doubled), (demo.row::<3>("tern")[2], sent, 0));
+    assert!(arrived > 0, "{:#?}", demo.said);
+    let [seen, ticked, lost, doubled] = demo.row("ticks");
+    assert!(seen > 0 && ticked > seen && lost + doubled == 0, "{:#?}", demo.said);
     demo.leaves_no_process(3).await;
     demo.leaves_no_file();
 }

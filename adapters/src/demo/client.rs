@@ -15,30 +15,21 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::proto::eigr::functions::protocol::actors::{
-    Action, Actor, ActorDeactivationStrategy, ActorId, ActorSettings, ActorSnapshotStrategy,
-    ActorState, ActorSystem, Kind, Metadata, Registry, TimeoutStrategy,
-    actor_deactivation_strategy, actor_snapshot_strategy,
-};
+use super::cast::{COUNTER, INCREMENT, LEDGER, SYSTEM, count_in, id, ledger_of, registration};
+use super::notes::Notes;
+use crate::proto::eigr::functions::protocol::actors::{Actor, ActorId, ActorSystem};
 use crate::proto::eigr::functions::protocol::{
-    InvocationRequest, InvocationResponse, Noop, RegistrationRequest, ServiceInfo, SpawnRequest,
-    SpawnResponse, invocation_request, invocation_response,
+    InvocationRequest, InvocationResponse, Noop, SpawnRequest, SpawnResponse, invocation_request,
+    invocation_response,
 };
 use crate::proto::google::protobuf::Any;
 
-/// System of the demo's actors.
-pub(super) const SYSTEM: &str = "demo";
-/// The definition from which all actors are made.
-pub(super) const DEFINITION: &str = "counter";
-/// The action that adds one.
-pub(super) const ACTION: &str = "increment";
-/// Type of a count: prost encodes a bare `u64` as this message.
-pub(super) const COUNT_TYPE: &str = "type.googleapis.com/google.protobuf.UInt64Value";
-
 /// Time limit of a response; the proxy itself gives up a call that was not started after 10 s.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How often in a row a call may be shed.
+pub(super) const PATIENCE: u32 = 10;
 /// Longest wait before a retry that the proxy requests.
 const RETRY_LIMIT: Duration = Duration::from_secs(5);
 /// Largest response body, in bytes.
@@ -71,6 +62,19 @@ pub(super) enum CallError {
     Garbled(String),
 }
 
+/// Retries for a while when the proxy has just started and refuses for want of capacity.
+pub(super) async fn patiently<T>(
+    mut ask: impl AsyncFnMut() -> Result<T, CallError>,
+) -> Result<T, CallError> {
+    for _ in 0..PATIENCE {
+        match ask().await {
+            Err(CallError::Shed { after, .. }) => sleep(after).await,
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
 /// One caller's connection to the proxy, opened when needed.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -90,31 +94,39 @@ impl Client {
         Client { proxy, link: None }
     }
 
-    /// Registers the definition as a host does: once.
+    /// Registers all definitions as a host does: once.
     pub(super) async fn register(&mut self) -> Result<(), CallError> {
         self.post("/api/v1/system", registration().encode_to_vec()).await.map(drop)
     }
 
+    /// Makes these counters, and a ledger for each.
     pub(super) async fn spawn(
         &mut self,
         names: impl Iterator<Item = &str>,
     ) -> Result<(), CallError> {
-        let actors = names.map(|name| ActorId { parent: DEFINITION.into(), ..id(name) }).collect();
+        let of = |parent: &str, name: &str| ActorId { parent: parent.into(), ..id(name) };
+        let pair = |name| [of(COUNTER, name), of(LEDGER, &ledger_of(name))];
+        let actors = names.flat_map(pair).collect();
         let path = format!("/api/v1/system/{SYSTEM}/actors/spawn");
         self.post(&path, SpawnRequest { actors }.encode_to_vec()).await.map(drop)
     }
 
     /// Adds one to an actor's count and returns the new count.
     pub(super) async fn increment(&mut self, actor: &str) -> Result<u64, CallError> {
-        self.invoke(actor, ACTION).await
+        count_in(self.invoke(actor, INCREMENT).await?.as_ref()).map_err(garbled)
     }
 
     /// Returns an actor's count; the proxy reads it from the state, without the host.
     pub(super) async fn count(&mut self, actor: &str) -> Result<u64, CallError> {
-        self.invoke(actor, "get").await
+        count_in(self.invoke(actor, "get").await?.as_ref()).map_err(garbled)
     }
 
-    async fn invoke(&mut self, actor: &str, action: &str) -> Result<u64, CallError> {
+    /// Returns what an actor noted of the numbers that it received.
+    pub(super) async fn notes(&mut self, actor: &str) -> Result<Notes, CallError> {
+        Notes::of(self.invoke(actor, "get").await?.as_ref()).map_err(garbled)
+    }
+
+    async fn invoke(&mut self, actor: &str, action: &str) -> Result<Option<Any>, CallError> {
         let request = InvocationRequest {
             system: Some(ActorSystem { name: SYSTEM.into(), registry: None }),
             actor: Some(Actor { id: Some(id(actor)), ..Actor::default() }),
@@ -126,8 +138,8 @@ impl Client {
         let answer = self.post(&path, request.encode_to_vec()).await?;
         let answer = InvocationResponse::decode(answer).map_err(garbled)?;
         match answer.payload {
-            Some(invocation_response::Payload::Value(any)) => count_in(Some(&any)).map_err(garbled),
-            _ => count_in(None).map_err(garbled),
+            Some(invocation_response::Payload::Value(any)) => Ok(Some(any)),
+            _ => Ok(None),
         }
     }
 
@@ -207,17 +219,6 @@ async fn answer_to(
     Ok((status, retry_after, body.map_err(anyhow::Error::from_boxed)?.to_bytes()))
 }
 
-/// Returns the count in a state or payload; no state means 0.
-pub(super) fn count_in(any: Option<&Any>) -> anyhow::Result<u64> {
-    let Some(any) = any else { return Ok(0) };
-    anyhow::ensure!(
-        any.type_url == COUNT_TYPE,
-        "expected a {COUNT_TYPE}, got a {:?}",
-        any.type_url
-    );
-    u64::decode(any.value.clone()).context("not a count")
-}
-
 fn garbled(error: impl Display) -> CallError {
     CallError::Garbled(format!("{error:#}"))
 }
@@ -225,45 +226,4 @@ fn garbled(error: impl Display) -> CallError {
 fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
-}
-
-fn id(name: &str) -> ActorId {
-    ActorId { name: name.into(), system: SYSTEM.into(), parent: String::new() }
-}
-
-/// Returns the sample host's registration: one unnamed, stateful definition.
-fn registration() -> RegistrationRequest {
-    let after = |millis| TimeoutStrategy { timeout: millis };
-    let settings = ActorSettings {
-        kind: Kind::Unnamed.into(),
-        stateful: true,
-        snapshot_strategy: Some(ActorSnapshotStrategy {
-            strategy: Some(actor_snapshot_strategy::Strategy::Timeout(after(2_000))),
-        }),
-        deactivation_strategy: Some(ActorDeactivationStrategy {
-            strategy: Some(actor_deactivation_strategy::Strategy::Timeout(after(10_000))),
-        }),
-        ..ActorSettings::default()
-    };
-    let definition = Actor {
-        id: Some(id(DEFINITION)),
-        state: Some(ActorState::default()),
-        settings: Some(settings),
-        actions: vec![Action { name: ACTION.into() }],
-        timer_actions: Vec::new(),
-        metadata: Some(Metadata::default()),
-    };
-    let registry = Registry { actors: [(DEFINITION.to_owned(), definition)].into() };
-    RegistrationRequest {
-        service_info: Some(ServiceInfo {
-            service_name: "tidegate-demo".into(),
-            service_version: env!("CARGO_PKG_VERSION").into(),
-            service_runtime: "rust".into(),
-            support_library_name: "none".into(),
-            support_library_version: String::new(),
-            protocol_major_version: 1,
-            protocol_minor_version: 1,
-        }),
-        actor_system: Some(ActorSystem { name: SYSTEM.into(), registry: Some(registry) }),
-    }
 }

@@ -1,4 +1,5 @@
-//! Host: the demo's user function, a counter. It keeps no state of its own: each call carries the state.
+//! Host: the demo's user function, for all its [actors](super::cast). It keeps no state of its own: each call carries the
+//! state.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -16,11 +17,13 @@ use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::client::{ACTION, COUNT_TYPE, count_in};
+use super::cast::{CRIER, INCREMENT, NOTE, SYSTEM, TICK, TOPIC, count, count_in, id, ledger_of};
+use super::notes::Notes;
+use crate::proto::eigr::functions::protocol::actors::{Actor, ActorSystem};
 use crate::proto::eigr::functions::protocol::{
-    ActorInvocation, ActorInvocationResponse, Context, actor_invocation_response,
+    ActorInvocation, ActorInvocationResponse, Broadcast, Context, InvocationRequest, SideEffect,
+    Workflow, actor_invocation, actor_invocation_response, broadcast, invocation_request,
 };
-use crate::proto::google::protobuf::Any;
 
 /// Concurrent connections; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 512;
@@ -66,23 +69,61 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     Ok(response)
 }
 
-/// Runs `increment`: adds one to the count in the call.
+/// Runs the action that the call names.
 async fn run(request: Request<Incoming>) -> anyhow::Result<ActorInvocationResponse> {
     let body = Limited::new(request.into_body(), BODY_LIMIT_BYTES)
         .collect()
         .await
         .map_err(anyhow::Error::from_boxed)?;
     let invocation = ActorInvocation::decode(body.to_bytes()).context("not an ActorInvocation")?;
-    anyhow::ensure!(invocation.action_name == ACTION, "this host knows the action {ACTION:?} only");
     let actor = invocation.actor.context("no actor was named")?;
     let context = invocation.current_context.unwrap_or_default();
-    let count = count_in(context.state.as_ref())? + 1;
-    let state = Any { type_url: COUNT_TYPE.into(), value: count.encode_to_vec().into() };
+    let state = context.state.as_ref();
+    let mut workflow = None;
+    let state = match &*invocation.action_name {
+        INCREMENT => {
+            let new = count_in(state)? + 1;
+            workflow = Some(send_on(&actor.name, new));
+            count(new)
+        }
+        TICK => count(count_in(state)? + 1),
+        NOTE => {
+            let sent = match &invocation.payload {
+                Some(actor_invocation::Payload::Value(sent)) => Some(sent),
+                _ => None,
+            };
+            let mut notes = Notes::of(state)?;
+            notes.note(count_in(sent)?);
+            notes.to_state()
+        }
+        other => anyhow::bail!("this host does not know the action {other:?}"),
+    };
     Ok(ActorInvocationResponse {
         actor_name: actor.name,
         actor_system: actor.system,
         updated_context: Some(Context { state: Some(state.clone()), ..context }),
         payload: Some(actor_invocation_response::Payload::Value(state)),
+        workflow,
         ..ActorInvocationResponse::default()
     })
+}
+
+/// Returns the effect that brings a count to the counter's ledger, and the crier's broadcast.
+fn send_on(counter: &str, new: u64) -> Workflow {
+    let request = InvocationRequest {
+        system: Some(ActorSystem { name: SYSTEM.into(), registry: None }),
+        actor: Some(Actor { id: Some(id(&ledger_of(counter))), ..Actor::default() }),
+        action_name: NOTE.into(),
+        payload: Some(invocation_request::Payload::Value(count(new))),
+        ..InvocationRequest::default()
+    };
+    let broadcast = (counter == CRIER).then(|| Broadcast {
+        channel_group: TOPIC.into(),
+        payload: Some(broadcast::Payload::Value(count(new))),
+    });
+    Workflow {
+        effects: vec![SideEffect { request: Some(request) }],
+        broadcast,
+        ..Workflow::default()
+    }
 }

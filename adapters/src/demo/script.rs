@@ -9,11 +9,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::DemoArgs;
+use super::cast::{CLOCK, CRIER, LISTENER, PERIOD, SYSTEM};
 use super::child::{Child, Part};
-use super::client::{CallError, Client, DEFINITION, SYSTEM};
+use super::client::{Client, patiently};
+use super::notes::Notes;
 use super::screen::{Screen, millis};
+use super::sendings;
 use super::tally::Tally;
-use super::traffic::{PATIENCE, Until, call, count};
+use super::traffic::{Until, call, count};
 use super::verdict::{Verdict, broken_promises, heading};
 use crate::log;
 
@@ -34,6 +37,15 @@ pub(super) struct Stage {
     is_evidence: bool,
 }
 
+/// What was seen of effects, broadcasts and ticks before the crash.
+#[derive(Debug)]
+struct Crash {
+    /// Broadcasts that were sent before the calls at full speed, and what the listener had noted.
+    early: (u64, Notes),
+    /// The last count of the clock that was seen.
+    ticks_seen: u64,
+}
+
 /// Runs the whole demo on `stage`. `hurry` ends the paced part early.
 pub(super) async fn play(
     args: &DemoArgs,
@@ -46,12 +58,15 @@ pub(super) async fn play(
     screen.say("")?;
     screen.say("Checked all the while: every answer is exactly one more than the actor's last.")?;
     screen.say(
-        "Checked at the end: SIGKILL in the middle of calls loses no count that was answered.",
+        "Checked at the end: SIGKILL in the middle of calls loses no count that was answered;",
+    )?;
+    screen.say(
+        "  the effect of each count counts once, no broadcast comes twice, the timer ticks on.",
     )?;
     screen.say("")?;
     count(args, &tally, &mut clients, screen, hurry).await?;
-    stage.crash(&tally, &mut clients, screen).await?;
-    stage.compare(&tally, screen).await
+    let crash = stage.crash(&tally, &mut clients, screen).await?;
+    stage.compare(&tally, &crash, screen).await
 }
 
 impl Stage {
@@ -66,7 +81,7 @@ impl Stage {
         let host = self.host.insert(Child::start(Part::Host, self.directory.path(), &[]).await?);
         let at = format!("http://{} (pid {})", host.address, host.pid);
         screen.say(&format!(
-            "  host    {at}: a counter in a process of its own, without memory of its own"
+            "  host    {at}: counters in a process of its own, without memory of its own"
         ))?;
         let proxy = self.start_proxy().await?;
         let (address, pid) = (proxy.address, proxy.pid);
@@ -81,7 +96,10 @@ impl Stage {
             .context("spawning failed")?;
         let actors = tally.actors.len();
         screen.say(&format!(
-            "  actors  {actors} made from the definition `{DEFINITION}` in the system `{SYSTEM}`"
+            "  actors  {actors} counters in the system `{SYSTEM}`, each with a ledger that its effects reach;"
+        ))?;
+        screen.say(&format!(
+            "          `{LISTENER}`, which hears the broadcasts of `{CRIER}`; `{CLOCK}`, with a timer of {PERIOD:?}"
         ))?;
         Ok(tally.actors.iter().map(|_| Client::new(address)).collect())
     }
@@ -107,8 +125,12 @@ impl Stage {
         tally: &Tally,
         clients: &mut [Client],
         screen: &mut Screen,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Crash> {
         let mut proxy = self.proxy.take().context("the proxy runs")?;
+        let mut observer = Client::new(proxy.address);
+        let crier = tally.actors.iter().find(|actor| actor.name == CRIER);
+        let sent = crier.context("the crier is one of the counters")?.acknowledged();
+        let early = sendings::early_broadcasts(&mut observer, sent).await?;
         screen.say("")?;
         screen
             .say("Now as fast as answers come, and SIGKILL for the proxy in the middle of it:")?;
@@ -133,7 +155,8 @@ impl Stage {
             proxy.send_kill()?;
             anyhow::Ok(in_flight)
         };
-        let (_, in_flight) = tokio::try_join!(try_join_all(callers), kill)?;
+        let watch = sendings::watch_clock(&mut observer, &killed);
+        let (_, in_flight, ticks_seen) = tokio::try_join!(try_join_all(callers), kill, watch)?;
         let pid = proxy.pid;
         proxy.kill().await?;
         let acknowledged = tally.acknowledged();
@@ -146,11 +169,18 @@ impl Stage {
         let (address, pid) = (proxy.address, proxy.pid);
         screen.say(&format!(
             "  back    http://{address} (pid {pid}), same directory; nobody registered again"
-        ))
+        ))?;
+        Ok(Crash { early, ticks_seen })
     }
 
-    /// Compares the acknowledged counts with the counts found, then increments each once more.
-    async fn compare(&mut self, tally: &Tally, screen: &mut Screen) -> anyhow::Result<()> {
+    /// Compares the acknowledged counts with the counts found, and what was sent with what arrived; then increments each
+    /// counter once more.
+    async fn compare(
+        &mut self,
+        tally: &Tally,
+        crash: &Crash,
+        screen: &mut Screen,
+    ) -> anyhow::Result<()> {
         let proxy = self.proxy.as_ref().context("the proxy runs")?.address;
         let mut client = Client::new(proxy);
         let mut verdicts = Vec::with_capacity(tally.actors.len());
@@ -167,7 +197,16 @@ impl Stage {
             verdicts.push(verdict);
         }
         screen.say("")?;
-        if let Some(broken) = broken_promises(&verdicts) {
+        screen.say(&sendings::heading())?;
+        let sent = sendings::after_the_crash(&mut client, &verdicts, crash.early, crash.ticks_seen)
+            .await?;
+        for sending in &sent {
+            screen.say(&sending.to_string())?;
+        }
+        screen.say("")?;
+        let broken = broken_promises(&verdicts).or_else(|| sendings::broken_promises(&sent));
+        if let Some(broken) = broken {
+            self.is_evidence = true;
             bail!(
                 "{broken}: the table above says which. This is a defect of Tidegate; please report it"
             );
@@ -183,9 +222,15 @@ impl Stage {
                 );
             }
         }
+        sendings::go_on(&mut client, &verdicts).await?;
         let overall = tally.overall();
         let (calls, p50, p99) = (overall.calls, millis(overall.p50), millis(overall.p99));
-        screen.say(&format!("No acknowledged count was lost, and every actor counts on. {calls} calls, p50 {p50}, p99 {p99}."))
+        screen.say(&format!(
+            "No acknowledged count was lost, and every actor counts on. {calls} calls, p50 {p50}, p99 {p99}."
+        ))?;
+        screen.say(
+            "Each effect counted once, no broadcast came twice, and the timer ticks at its rate.",
+        )
     }
 
     /// Ends the children and removes the directory. After a failure, `tell` first shows the last lines of
@@ -219,15 +264,4 @@ impl Stage {
             }
         }
     }
-}
-
-/// Retries for a while when the proxy has just started and refuses for want of capacity.
-async fn patiently(mut ask: impl AsyncFnMut() -> Result<u64, CallError>) -> Result<u64, CallError> {
-    for _ in 0..PATIENCE {
-        match ask().await {
-            Err(CallError::Shed { after, .. }) => sleep(after).await,
-            answer => return answer,
-        }
-    }
-    ask().await
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use super::cast::CRIER;
+
 /// Names for one line of output; further actors are numbered.
-const NAMES: [&str; 6] = ["tern", "gull", "knot", "teal", "coot", "swan"];
+const NAMES: [&str; 6] = [CRIER, "gull", "knot", "teal", "coot", "swan"];
 /// Longest latency that is distinguished, in microseconds.
 const LATENCY_MAX_US: u64 = 60_000_000;
 

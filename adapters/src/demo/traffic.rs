@@ -9,12 +9,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::DemoArgs;
-use super::client::{CallError, Client};
+use super::client::{CallError, Client, PATIENCE};
 use super::screen::{Screen, live_line};
 use super::tally::{Actor, Tally};
-
-/// How often in a row a call may be shed.
-pub(super) const PATIENCE: u32 = 10;
 
 /// Invokes all actors at the given rate, with a live line, until the time is up or `hurry` is cancelled.
 pub(super) async fn count(

@@ -53,7 +53,6 @@ pub(super) fn registration(
 ) -> Result<Plan, Error> {
     for definition in &registration.definitions {
         check_definition(definition)?;
-        note_unbuilt(definition);
         note_bindings(definition);
         note_kind(definition);
     }
@@ -194,14 +193,6 @@ fn note_change(old: &Definition, new: &Definition) {
         info!(actor = %new.id, "definition replaced");
     } else {
         info!(actor = %new.id, from = %old.host(), to = %new.host(), "host address replaced");
-    }
-}
-
-/// Logs features that a definition needs and this version does not have yet.
-fn note_unbuilt(definition: &Definition) {
-    let unbuilt = [(!definition.timers.is_empty(), "its timers do not fire")];
-    for (_, what) in unbuilt.iter().filter(|(asked, _)| *asked) {
-        warn!(actor = %definition.id, "not built yet: {what}");
     }
 }
 

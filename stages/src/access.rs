@@ -10,6 +10,7 @@ mod parse;
 mod pattern;
 
 pub use current::CurrentPolicies;
+pub use pattern::Pattern;
 
 use std::fmt;
 

@@ -70,6 +70,8 @@ pub enum TurnKind {
     Deactivation,
     /// Removes state and history.
     Deletion,
+    /// Delivers dead letters again, or drops them.
+    DeadLetters,
 }
 
 /// A turn of an actor, queued or running.

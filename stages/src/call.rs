@@ -10,6 +10,7 @@ mod broadcast;
 mod completion;
 mod effect;
 mod failed;
+mod letters;
 mod placed;
 mod plan;
 
@@ -17,6 +18,7 @@ pub(crate) use broadcast::{BroadcastBound, Delivery, Message, PlannedBroadcast};
 pub(crate) use completion::{Committed, Completion};
 pub(crate) use effect::{Ack, Emitted, EmittedEffect, Received};
 pub(crate) use failed::{Failed, StageResult};
+pub(crate) use letters::{ChangeLetters, LettersChanged};
 pub(crate) use placed::{Call, Placed, Question, Task, TurnHandle};
 pub(crate) use plan::{BoxPlanned, Planned};
 

@@ -12,11 +12,14 @@
 mod deliver;
 mod feed;
 mod gauges;
+mod ledger;
+mod letters;
 mod remove;
 mod source;
 
 pub(crate) use deliver::Deliver;
 pub(crate) use feed::Feeder;
+pub(crate) use letters::Letters;
 pub(crate) use remove::Remover;
 
 use std::collections::VecDeque;
@@ -34,7 +37,8 @@ use crate::actor::{ActorId, ActorRef};
 use crate::call::{Emitted, EmittedEffect};
 use crate::outbox::OutboxKey;
 use deliver::Delivery;
-use source::{Delivered, Died, Reading, Source, State};
+use ledger::{Ledger, Letter};
+use source::{Delivered, Died, InMemory, Reading, Source, State};
 
 /// How long the feeder waits for capacity before it asks anew.
 const FEEDER_WAITS: Duration = Duration::from_hours(1);
@@ -65,7 +69,7 @@ struct Inner {
     answered: Mutex<Vec<Arc<Source>>>,
     is_answered: Notify,
     /// Dead letters that were found, or came.
-    dead: AtomicU64,
+    dead: Mutex<Ledger>,
     /// Ends deliveries: what is in the store stays there.
     stop: CancellationToken,
     /// Ends removals.
@@ -88,7 +92,7 @@ impl Effects {
             is_behind: Notify::new(),
             answered: Mutex::default(),
             is_answered: Notify::new(),
-            dead: AtomicU64::new(0),
+            dead: Mutex::default(),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
         }))
@@ -163,7 +167,7 @@ impl Effects {
     fn enqueue(&self, state: &mut State, delivery: Delivery) {
         let key = delivery.row.key;
         state.through = Some(key);
-        state.in_memory.insert(key, delivery.at);
+        state.in_memory.insert(key, InMemory { at: delivery.at, attempts: 0 });
         if let Err(rejected) = self.0.queue.push_exempt(delivery) {
             // The proxy ends. The row stays in the store.
             state.in_memory.remove(&key);
@@ -189,10 +193,30 @@ impl Effects {
 
     /// An effect is dead: its row is written again as a dead letter.
     fn died(&self, source: &Arc<Source>, died: Died) {
-        self.0.dead.fetch_add(1, Ordering::Relaxed);
+        let (key, letter) = (died.row.key, Letter { at: died.at, bytes: died.row.bytes() });
+        self.0.dead.lock().add(&source.key, key, letter);
         let mut state = source.state.lock();
+        state.dying.insert(key);
         state.dead.push(died);
         self.remove_soon(source, &mut state);
+    }
+
+    /// A dead letter is gone: it is delivered again, or dropped.
+    pub(crate) fn letter_left(&self, source: &Arc<ActorId>, key: OutboxKey) {
+        self.0.dead.lock().remove(source, key);
+    }
+
+    /// Whether a dead letter is not known to be written as one. It must not be changed before.
+    pub(crate) fn is_dying(&self, source: &ActorId, key: OutboxKey) -> bool {
+        let source = self.0.sources.lock().get(source).cloned();
+        source.is_some_and(|source| source.state.lock().dying.contains(&key))
+    }
+
+    /// How often an effect in memory was tried.
+    fn attempts(&self, source: &ActorId, key: OutboxKey) -> Option<u32> {
+        let source = self.0.sources.lock().get(source).cloned()?;
+        let state = source.state.lock();
+        state.in_memory.get(&key).map(|in_memory| in_memory.attempts)
     }
 
     fn remove_soon(&self, source: &Arc<Source>, state: &mut State) {

@@ -9,7 +9,7 @@ mod activate;
 mod take_over;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
@@ -17,6 +17,7 @@ use futures_util::future::{BoxFuture, Either, Ready, ready};
 use metrics::{Counter, counter};
 use tower::Service;
 
+use crate::activation::incarnation::Incarnation;
 use crate::call::{Activated, Failed, LookedUp, ParkedWork, Placed, StageResult, Task};
 use crate::error::Error;
 use crate::metrics::ACTIVATIONS_TOTAL;
@@ -67,6 +68,13 @@ impl Lookup {
             next_incarnation: AtomicU64::new(1),
             activations: counter!(ACTIVATIONS_TOTAL),
         }))
+    }
+
+    /// An activation without anything in memory, for a commit of an actor that is not loaded. The commits of earlier ones are
+    /// settled.
+    pub(crate) fn incarnation_of(&self, entry: &Entry) -> Arc<Incarnation> {
+        let number = self.0.next_incarnation.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Incarnation::new(number, self.0.placement.owner_epoch(&entry.actor)))
     }
 
     /// Notes that an actor has left memory.

@@ -4,6 +4,8 @@
 //! at the checkpoint is kept for maintenance; when none is free, the turn is postponed. The store is waited for with the
 //! key parked.
 
+mod letters;
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -82,6 +84,17 @@ impl MaintenanceInner {
                 }
                 Ok(Some(Box::pin(async move {
                     question.reply.send(self.delete(&entry).await);
+                    Ok(None)
+                })))
+            }
+            Task::DeadLetters(asked) => {
+                if let Err(error) = asked.question.start() {
+                    let task = Task::DeadLetters(asked);
+                    let placed = Placed { entry, member, host_limit, task, place, retries };
+                    return Err(Failed::before_action(placed, error));
+                }
+                Ok(Some(Box::pin(async move {
+                    self.dead_letters(&entry, *asked).await;
                     Ok(None)
                 })))
             }
@@ -218,10 +231,7 @@ impl MaintenanceInner {
             let Some(place) = self.place(&actor) else {
                 actor.check_in();
                 self.stays(&entry, why);
-                done.send(Err(Error::Overloaded {
-                    reason: "no place on the way to the store is free".into(),
-                    retry_after: Duration::from_secs(1),
-                }));
+                done.send(Err(no_place()));
                 return None;
             };
             let append = actor.live.is_unrevised();
@@ -288,6 +298,13 @@ impl MaintenanceInner {
     async fn has_effects(&self, key: &ActorId) -> Result<bool, Error> {
         let outbox = in_time(self.store.outbox(key, None, 1)).await?;
         Ok(!outbox.items.is_empty() || !in_time(self.store.seen(key)).await?.is_empty())
+    }
+}
+
+fn no_place() -> Error {
+    Error::Overloaded {
+        reason: "no place on the way to the store is free".into(),
+        retry_after: Duration::from_secs(1),
     }
 }
 

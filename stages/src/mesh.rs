@@ -2,6 +2,7 @@
 
 mod channels;
 mod control;
+mod effects;
 mod history;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::caller::{Announce, CallerService};
 use crate::channels::Channels;
 use crate::checkpoint::CheckpointQueue;
 use crate::due::DueWork;
-use crate::effects::Effects;
+use crate::effects::{Effects, Letters};
 use crate::error::Error;
 use crate::history_reader::HistoryReader;
 use crate::identity::Identity;
@@ -40,6 +41,7 @@ pub struct Mesh {
     pub(crate) registrar: Registrar,
     pub(crate) directory: Arc<Directory>,
     pub(crate) effects: Effects,
+    pub(crate) letters: Letters,
     pub(crate) channels: Channels,
     pub(crate) checkpoint: CheckpointQueue,
     pub(crate) growth: Growth,

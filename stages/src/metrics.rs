@@ -48,8 +48,12 @@ pub const DELIVERIES_TOTAL: &str = "tidegate_broadcast_deliveries_total";
 pub const EFFECTS_PENDING: &str = "tidegate_effects_pending";
 /// Age of the oldest of them, seconds; 0 without any.
 pub const EFFECTS_OLDEST_SECONDS: &str = "tidegate_effects_oldest_seconds";
-/// Side effects that became dead letters, or were found dead at the start.
+/// Side effects that are dead letters.
 pub const DEAD_LETTERS: &str = "tidegate_dead_letters";
+/// Bytes of their rows.
+pub const DEAD_LETTERS_BYTES: &str = "tidegate_dead_letters_bytes";
+/// For how long the oldest of them is dead, seconds; 0 without any.
+pub const DEAD_LETTERS_OLDEST_SECONDS: &str = "tidegate_dead_letters_oldest_seconds";
 
 /// Durations of invocations, from admission to reply.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod pending;
 pub mod record;
+pub mod view;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -39,7 +39,7 @@ use crate::channels::{Channels, FanOut};
 use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
 use crate::due::{DueRunner, DueWork};
-use crate::effects::{Deliver, Effects, Feeder, Remover};
+use crate::effects::{Deliver, Effects, Feeder, Letters, Remover};
 use crate::egress::Egress;
 use crate::error::Error;
 use crate::eviction::{Eviction, LiveBounds};
@@ -159,6 +159,13 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     );
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
     let due = DueWork::new(store.clone(), clock.clone(), epoch, settings.delayed_calls);
+    let letters = Letters {
+        effects: effects.clone(),
+        store: store.clone(),
+        directory: directory.clone(),
+        mailboxes: mailboxes.clone(),
+        clock: clock.clone(),
+    };
     start_registry(storing, &registrar, &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
@@ -174,6 +181,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         registrar,
         directory,
         effects,
+        letters,
         channels,
         checkpoint: queue,
         growth,

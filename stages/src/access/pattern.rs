@@ -4,16 +4,21 @@ use std::fmt;
 
 /// Matches names. Case counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Pattern {
+pub enum Pattern {
     /// This name.
     Exact(Box<str>),
     /// Every name that begins and ends so. The two ends do not overlap: `ab*ba` does not match `aba`.
-    Wild { prefix: Box<str>, suffix: Box<str> },
+    Wild {
+        /// How it begins.
+        prefix: Box<str>,
+        /// How it ends.
+        suffix: Box<str>,
+    },
 }
 
 impl Pattern {
     /// Reads a pattern; `None` when it has more than one `*`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('*') {
             None => Some(Self::Exact(text.into())),
             Some((_, suffix)) if suffix.contains('*') => None,
@@ -24,7 +29,7 @@ impl Pattern {
     }
 
     /// Whether the name matches.
-    pub(super) fn matches(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => **exact == *name,
             Self::Wild { prefix, suffix } => {

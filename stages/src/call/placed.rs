@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef};
 use crate::blocked_on::{RetryOf, TurnKind};
-use crate::call::{Delivery, Received};
+use crate::call::{ChangeLetters, Delivery, Received};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::{Metadata, Payload};
@@ -150,6 +150,8 @@ pub(crate) enum Task {
     Evict { last_used_ms: u64, done: Reply<()> },
     /// Forget state and history.
     Delete(Question<()>),
+    /// Deliver dead letters again, or drop them.
+    DeadLetters(Box<ChangeLetters>),
     /// Become this epoch's, with its rows of effects, before these are delivered.
     TakeOver(Reply<()>),
 }
@@ -168,6 +170,7 @@ impl Task {
                 | Task::Deactivate { .. }
                 | Task::Evict { .. }
                 | Task::Delete(_)
+                | Task::DeadLetters(_)
                 | Task::TakeOver(_)
         )
     }
@@ -188,6 +191,7 @@ impl Task {
             Task::Call(call) => Some(&call.timing),
             Task::State(question) => Some(&question.timing),
             Task::Delete(question) => Some(&question.timing),
+            Task::DeadLetters(letters) => Some(&letters.question.timing),
             Task::Checkpoint(question) | Task::Restore(_, question) => Some(&question.timing),
             Task::Init
             | Task::WarmUp(_)
@@ -205,6 +209,7 @@ impl Task {
             Task::State(_) => TurnKind::State,
             Task::WarmUp(_) | Task::TakeOver(_) => TurnKind::WarmUp,
             Task::Checkpoint(_) => TurnKind::Checkpoint,
+            Task::DeadLetters(_) => TurnKind::DeadLetters,
             Task::Restore(..) => TurnKind::Restore,
             Task::Snapshot => TurnKind::Snapshot,
             Task::Deactivate { .. } | Task::Evict { .. } => TurnKind::Deactivation,
@@ -227,6 +232,7 @@ impl Task {
             Task::Call(call) => call.is_gone(),
             Task::State(question) => question.reply.is_abandoned(),
             Task::Delete(question) => question.reply.is_abandoned(),
+            Task::DeadLetters(letters) => letters.question.reply.is_abandoned(),
             Task::Checkpoint(question) | Task::Restore(_, question) => {
                 question.reply.is_abandoned()
             }
@@ -253,6 +259,7 @@ impl fmt::Debug for Task {
             Task::Deactivate { .. } => "Deactivate",
             Task::Evict { .. } => "Evict",
             Task::Delete(_) => "Delete",
+            Task::DeadLetters(_) => "DeadLetters",
             Task::TakeOver(_) => "TakeOver",
         })
     }
@@ -332,6 +339,7 @@ impl Placed {
             Task::Call(call) => call.fail(&self.entry.actor, error),
             Task::State(question) => question.reply.send(Err(error)),
             Task::Delete(question) => question.reply.send(Err(error)),
+            Task::DeadLetters(letters) => letters.question.reply.send(Err(error)),
             Task::Checkpoint(question) | Task::Restore(_, question) => {
                 question.reply.send(Err(error));
             }

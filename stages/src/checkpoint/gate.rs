@@ -37,6 +37,7 @@ impl Gate<Placed> for CheckpointGate {
             | Task::Deactivate { .. }
             | Task::Evict { .. }
             | Task::Delete(_)
+            | Task::DeadLetters(_)
             | Task::TakeOver(_) => false,
         }
     }

@@ -126,17 +126,20 @@ impl Deliver {
     async fn deliver(&self, delivery: Delivery) {
         let stop = &self.effects.0.stop;
         let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut attempts = 0_u32;
         while !stop.is_cancelled() {
             let Err(error) = self.attempt(&delivery).await else {
                 counter!(EFFECTS_TOTAL, "outcome" => "delivered").increment(1);
                 let Row { key, bytes, .. } = delivery.row;
                 return self.effects.answered(&delivery.source, Delivered { key, bytes });
             };
+            attempts = attempts.saturating_add(1);
             let now = self.clock.now();
             let age = Duration::from_micros(now.0.saturating_sub(delivery.at.0));
             if is_final(&error) || age >= LIFETIME {
-                return self.die(&delivery, now, &error);
+                return self.die(&delivery, now, attempts, &error);
             }
+            delivery.source.state.lock().tried(delivery.row.key, attempts);
             counter!(EFFECTS_TOTAL, "outcome" => "retried").increment(1);
             let Path { source, target } = &delivery.path;
             debug!(%source, %target, %error, "side effect not answered, it is delivered again");
@@ -173,15 +176,15 @@ impl Deliver {
     }
 
     /// Makes it a dead letter, in the store too.
-    fn die(&self, delivery: &Delivery, at: Timestamp, error: &Error) {
+    fn die(&self, delivery: &Delivery, at: Timestamp, attempts: u32, error: &Error) {
         counter!(EFFECTS_TOTAL, "outcome" => "dead").increment(1);
         let Delivery { path: Path { source, target }, row, .. } = delivery;
         warn!(%source, %target, id = %row.id, %error, "side effect not delivered: it is a dead letter");
-        let dead = Some(Dead { at, reason: error.to_string() });
+        let dead = Some(Dead { at, attempts, reason: error.to_string() });
         let record = Record { at: delivery.at, dead, invocation: delivery.invocation.clone() };
         let Row { key, id, bytes } = *row;
         let row = OutboxRow { key, id, record: record.encode() };
-        self.effects.died(&delivery.source, Died { row, bytes });
+        self.effects.died(&delivery.source, Died { row, at, bytes });
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::deliver::Delivery;
+use super::ledger::Letter;
 use super::source::{Reading, Source};
 use super::{Effects, PER_SOURCE};
 use crate::actor::{ActorId, ActorRef};
@@ -188,13 +189,13 @@ impl Feeder {
             after = page.items.last().map(|row| row.key).or(after);
             let former = page.items.into_iter().filter(|row| row.key.epoch < self.effects.0.epoch);
             for row in former {
-                match Record::decode(row.record.clone()) {
-                    Some(record) if record.dead.is_none() => {
-                        events += 1;
-                        bytes += row.bytes();
-                    }
-                    Some(_) => drop(self.effects.0.dead.fetch_add(1, Ordering::Relaxed)),
-                    None => {}
+                let Some(record) = Record::decode(row.record.clone()) else { continue };
+                if let Some(dead) = record.dead {
+                    let letter = Letter { at: dead.at, bytes: row.bytes() };
+                    self.effects.0.dead.lock().add(&source.key, row.key, letter);
+                } else {
+                    events += 1;
+                    bytes += row.bytes();
                 }
             }
             if !page.more {

@@ -1,13 +1,15 @@
 //! Gauges: how many effects wait, and for how long.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics::gauge;
 use tokio::time::sleep;
 
 use super::Effects;
-use crate::metrics::{DEAD_LETTERS, EFFECTS_OLDEST_SECONDS, EFFECTS_PENDING};
+use crate::metrics::{
+    DEAD_LETTERS, DEAD_LETTERS_BYTES, DEAD_LETTERS_OLDEST_SECONDS, EFFECTS_OLDEST_SECONDS,
+    EFFECTS_PENDING,
+};
 use crate::ports::Clock;
 use crate::state::Timestamp;
 
@@ -19,13 +21,20 @@ impl Effects {
     pub(super) async fn show(&self, clock: &dyn Clock) {
         let pending = gauge!(EFFECTS_PENDING);
         let oldest = gauge!(EFFECTS_OLDEST_SECONDS);
-        let dead = gauge!(DEAD_LETTERS);
+        let dead = (gauge!(DEAD_LETTERS), gauge!(DEAD_LETTERS_BYTES));
+        let dead_for = gauge!(DEAD_LETTERS_OLDEST_SECONDS);
         loop {
             let (count, since) = self.waiting();
-            let age = since.map_or(0, |since| clock.now().0.saturating_sub(since.0));
+            let now = clock.now();
             pending.set(of(count));
-            oldest.set(Duration::from_micros(age).as_secs_f64());
-            dead.set(of(self.0.dead.load(Ordering::Relaxed)));
+            oldest.set(seconds_since(since, now));
+            let (letters, bytes, since) = {
+                let ledger = self.0.dead.lock();
+                (ledger.len(), ledger.bytes(), ledger.oldest())
+            };
+            dead.0.set(of(letters as u64));
+            dead.1.set(of(bytes as u64));
+            dead_for.set(seconds_since(since, now));
             sleep(PERIOD).await;
         }
     }
@@ -37,11 +46,17 @@ impl Effects {
         for source in sources {
             let state = source.state.lock();
             count += state.pending().get().0 as u64;
-            let oldest = state.in_memory.values().next().copied();
+            let oldest = state.in_memory.values().next().map(|in_memory| in_memory.at);
             since = since.into_iter().chain(oldest).min();
         }
         (count, since)
     }
+}
+
+/// 0 when there is nothing.
+fn seconds_since(since: Option<Timestamp>, now: Timestamp) -> f64 {
+    let age = since.map_or(0, |since| now.0.saturating_sub(since.0));
+    Duration::from_micros(age).as_secs_f64()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "beyond 2^52 nobody counts single effects")]
@@ -52,6 +67,7 @@ fn of(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
 
     use tidegate_pipeline::Bound;
 

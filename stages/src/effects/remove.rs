@@ -112,6 +112,9 @@ impl Remover {
         let mut state = source.state.lock();
         let bytes = answered.iter().map(|row| row.bytes).chain(dead.iter().map(|row| row.bytes));
         state.pending().sub(answered.len() + dead.len(), bytes.sum());
+        for died in &dead {
+            state.dying.remove(&died.row.key);
+        }
         self.go_on(&source, &mut state);
         let is_idle = state.is_idle();
         drop(state);

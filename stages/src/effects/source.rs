@@ -1,6 +1,6 @@
 //! Source: what is known of one outbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -33,12 +33,14 @@ pub(super) struct State {
     pub(super) reading: Reading,
     /// Whether rows of former epochs may be there that do not count yet.
     pub(super) uncounted: bool,
-    /// Rows in memory, and when their effects were emitted: the oldest that there are.
-    pub(super) in_memory: BTreeMap<OutboxKey, Timestamp>,
+    /// Rows in memory: the oldest that there are.
+    pub(super) in_memory: BTreeMap<OutboxKey, InMemory>,
     /// Rows to be removed from the store.
     pub(super) answered: Vec<Delivered>,
     /// Rows to be written again, as dead letters.
     pub(super) dead: Vec<Died>,
+    /// Those of them, and of what the remover has, that are not known to be written.
+    pub(super) dying: BTreeSet<OutboxKey>,
     /// Whether the remover has it, or is asked to.
     pub(super) removing: bool,
 }
@@ -55,6 +57,15 @@ pub(super) enum Reading {
     Feeding,
 }
 
+/// An effect in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InMemory {
+    /// When it was emitted.
+    pub(super) at: Timestamp,
+    /// How often it was tried.
+    pub(super) attempts: u32,
+}
+
 /// A row that is to be removed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Delivered {
@@ -66,6 +77,8 @@ pub(super) struct Delivered {
 #[derive(Debug)]
 pub(super) struct Died {
     pub(super) row: OutboxRow,
+    /// When it died.
+    pub(super) at: Timestamp,
     /// What it counted for while it was to be delivered.
     pub(super) bytes: usize,
 }
@@ -91,6 +104,13 @@ impl State {
 
     pub(super) fn pending(&self) -> &PendingEffects {
         &self.pending
+    }
+
+    /// A row in memory was tried so often.
+    pub(super) fn tried(&mut self, key: OutboxKey, attempts: u32) {
+        if let Some(in_memory) = self.in_memory.get_mut(&key) {
+            in_memory.attempts = attempts;
+        }
     }
 
     /// Whether nothing is left to do for it.

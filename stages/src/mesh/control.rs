@@ -125,7 +125,7 @@ fn blocked_on_host(entry: &Entry) -> BlockedOn {
 
 /// Whether a turn of this kind ends only when the outcome of its actor's commits is known.
 fn waits_for_commits(kind: TurnKind) -> bool {
-    matches!(kind, TurnKind::Deactivation | TurnKind::Deletion)
+    matches!(kind, TurnKind::Deactivation | TurnKind::Deletion | TurnKind::DeadLetters)
 }
 
 fn pending_commits(entry: &Entry) -> Option<PendingCommits> {

@@ -40,7 +40,15 @@ impl PendingEffects {
     /// Whether the source is called no more for now. The delivery of an effect may go on to twice the bounds: two full actors
     /// must be able to drain each other.
     pub(crate) fn is_full(&self, max_events: u32, is_effect: bool) -> bool {
-        let (events, bytes) = self.get();
+        Self::is_too_much(self.get(), max_events, is_effect)
+    }
+
+    /// Whether so many effects of a source, and bytes of them, are too many.
+    pub(crate) fn is_too_much(
+        (events, bytes): (usize, usize),
+        max_events: u32,
+        is_effect: bool,
+    ) -> bool {
         let times = if is_effect { 2 } else { 1 };
         let max_events = usize::try_from(max_events).unwrap_or(usize::MAX).saturating_mul(times);
         events >= max_events || bytes >= times * MAX_PENDING_BYTES

@@ -1,7 +1,7 @@
 //! Record: the content of a row of the outbox, as bytes. Stores do not look inside.
 //!
 //! ```text
-//! version 1 │ emitted at │ mark │ of a dead letter: when it became one, and why │ invocation
+//! version 1 │ emitted at │ mark │ of a dead letter: when it became one, after how many tries, and why │ invocation
 //! ```
 //! Numbers are little-endian. The invocation and the text are encoded by the codec of invocations. A reader
 //! refuses a version that it does not know.
@@ -15,7 +15,9 @@ use crate::state::Timestamp;
 const VERSION: u8 = 1;
 
 const PENDING: u8 = 0;
+/// A dead letter of which nobody counted the tries.
 const DEAD: u8 = 1;
+const DEAD_AFTER: u8 = 2;
 
 /// An effect as its outbox keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Record {
 pub struct Dead {
     /// When it did.
     pub at: Timestamp,
+    /// Tries since the start of the proxy at which it became one; 0: not known.
+    pub attempts: u32,
     /// The last error.
     pub reason: String,
 }
@@ -46,8 +50,9 @@ impl Record {
         match &self.dead {
             None => out.put_u8(PENDING),
             Some(dead) => {
-                out.put_u8(DEAD);
+                out.put_u8(DEAD_AFTER);
                 out.put_u64_le(dead.at.0);
+                out.put_u32_le(dead.attempts);
                 put(&mut out, dead.reason.as_bytes());
             }
         }
@@ -64,9 +69,10 @@ impl Record {
         let at = Timestamp(from.try_get_u64_le().ok()?);
         let dead = match from.try_get_u8().ok()? {
             PENDING => None,
-            DEAD => {
+            mark @ (DEAD | DEAD_AFTER) => {
                 let at = Timestamp(from.try_get_u64_le().ok()?);
-                Some(Dead { at, reason: take_text(from)? })
+                let attempts = if mark == DEAD { 0 } else { from.try_get_u32_le().ok()? };
+                Some(Dead { at, attempts, reason: take_text(from)? })
             }
             _ => return None,
         };
@@ -81,7 +87,7 @@ mod tests {
     use crate::invocation::codec::tests::invocations;
 
     fn records() -> impl Iterator<Item = Record> {
-        let dead = Some(Dead { at: Timestamp(9), reason: "not found".into() });
+        let dead = Some(Dead { at: Timestamp(9), attempts: 3, reason: "not found".into() });
         invocations().into_iter().flat_map(move |invocation| {
             let invocation = Invocation { asynchronous: true, ..invocation };
             let of = |dead| Record { at: Timestamp(3), dead, invocation: invocation.clone() };
@@ -93,6 +99,19 @@ mod tests {
     fn a_record_is_read_as_it_was_written() {
         for record in records() {
             assert_eq!(Record::decode(record.encode()), Some(record));
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_without_a_count_of_tries_is_read() {
+        for record in records().filter(|record| record.dead.is_some()) {
+            let mut bytes = record.encode().to_vec();
+            assert_eq!(bytes[9], DEAD_AFTER);
+            bytes[9] = DEAD;
+            bytes.drain(18..22);
+            let mut expected = record;
+            expected.dead.as_mut().unwrap().attempts = 0;
+            assert_eq!(Record::decode(bytes.into()), Some(expected));
         }
     }
 

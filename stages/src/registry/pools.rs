@@ -90,6 +90,15 @@ impl Pools {
         Some((member.clone(), MemberLoad::new(member)))
     }
 
+    /// The member of a pool with a number; `None` when the actor is no pool.
+    pub(crate) fn numbered(&self, pool: &Arc<Entry>, number: u32) -> Option<Arc<Entry>> {
+        let Kind::Pooled { .. } = pool.spec().hosted.definition.kind else { return None };
+        let members = self.members_of(pool);
+        let mut members = members.lock();
+        let member = members.entry(number).or_insert_with(|| Arc::new(Entry::member(pool, number)));
+        Some(member.clone())
+    }
+
     fn members_of(&self, pool: &Arc<Entry>) -> Arc<Members> {
         if let Some(known) = self.by_name.read().get(&pool.actor) {
             return known.clone();

@@ -55,7 +55,8 @@ impl Planner {
         Ok(Some(Box::new(Emitted::new(source, incarnation, emitted))))
     }
 
-    fn emitted(
+    /// An effect with a number and a row of its own.
+    pub(crate) fn emitted(
         &self,
         incarnation: &Incarnation,
         invocation: Invocation,

@@ -6,6 +6,7 @@ mod support;
 
 mod bounds;
 mod dead;
+mod letters;
 mod once;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use support::*;
-use tidegate_stages::actor::Definition;
+use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, EFFECT_ID, Invocation, Payload, Routing, Workflow,

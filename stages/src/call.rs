@@ -125,7 +125,8 @@ impl Activated {
         // The turn that waits is the one that is tried again.
         let init = Retries::within(Duration::ZERO);
         let placed = Placed { entry, member: member.clone(), host_limit, task, place, retries };
-        let (task, place) = (Task::Init, for_init);
+        let signal = placed.task.timing().map(Timing::signal_handle);
+        let (task, place) = (Task::Init(signal), for_init);
         let retries = init;
         (Box::new(Activated { actor, member, task, host_limit, place, retries, older }), placed)
     }

@@ -126,6 +126,15 @@ pub enum Error {
     /// As the source, but an action of this call has run: trying again would run it twice.
     #[error("{0}; an action of this call has run")]
     ActionRan(Box<Error>),
+    /// Somebody cancelled the call before its action was started; nothing was done, trying again is safe.
+    #[error("not started, it is safe to retry: the call was cancelled")]
+    Cancelled,
+    /// Somebody cancelled the call after its action was started: the connection to its host was closed, and neither state nor
+    /// effects are kept.
+    #[error(
+        "the call was cancelled; its action was started and may have run, its state and effects are not kept"
+    )]
+    CancelledRunning,
     /// A defect of the proxy; the action may have run.
     #[error("internal error: {0}")]
     Internal(String),
@@ -139,7 +148,10 @@ impl Error {
             Error::ActorNotFound { .. } | Error::NotFound(_) => ErrorKind::ActorNotFound,
             Error::ActionNotFound { .. } => ErrorKind::ActionNotFound,
             Error::Forbidden(_) | Error::NotAllowed(_) => ErrorKind::Forbidden,
-            Error::Conflict(_) | Error::Store(StoreError::Fenced(_)) => ErrorKind::Conflict,
+            Error::Conflict(_)
+            | Error::Cancelled
+            | Error::CancelledRunning
+            | Error::Store(StoreError::Fenced(_)) => ErrorKind::Conflict,
             Error::TooLarge(_) | Error::Store(StoreError::TooLarge(_)) => ErrorKind::TooLarge,
             Error::Overloaded { .. } | Error::Host(HostError::Unread { .. }) => {
                 ErrorKind::Overloaded
@@ -157,18 +169,6 @@ impl Error {
             },
             Error::Internal(_) => ErrorKind::Internal,
         }
-    }
-
-    /// The call was cancelled; its action did not run.
-    pub(crate) fn cancelled_before_action() -> Self {
-        Error::Conflict("the call was cancelled before its action was started".into())
-    }
-
-    /// The call was cancelled; its action may have run.
-    pub(crate) fn cancelled() -> Self {
-        Error::Conflict(
-            "the call was cancelled; its action was started, its state is not kept".into(),
-        )
     }
 
     /// A history has no such revision.
@@ -190,6 +190,7 @@ impl Error {
             | Error::NotFound(_)
             | Error::ActionNotFound { .. }
             | Error::HostAway { .. }
+            | Error::Cancelled
             | Error::Host(_) => Error::ActionRan(Box::new(self)),
             says_so_or_is_final => says_so_or_is_final,
         }
@@ -202,6 +203,7 @@ impl Error {
             | Error::RateLimited { .. }
             | Error::Draining
             | Error::HostAway { .. }
+            | Error::Cancelled
             | Error::NotStarted(..) => true,
             Error::Host(error) => error.is_unsent(),
             Error::Store(error) => !error.may_have_happened() && !error.is_final(),

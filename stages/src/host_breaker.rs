@@ -90,7 +90,7 @@ fn has_called(Invoked { activated, response }: &Invoked) -> bool {
             let definition = &activated.actor.spec.hosted.definition;
             (response.is_some() || answered) && !definition.is_default_action(&call.action)
         }
-        Task::Init => response.is_some(),
+        Task::Init(_) => response.is_some(),
         _ => false,
     }
 }

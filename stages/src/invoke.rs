@@ -69,7 +69,9 @@ impl<H: Host> Inner<H> {
                     (outcome, _) => outcome.map(Some),
                 }
             }
-            Task::Init => self.initialise(actor, place).await,
+            Task::Init(signal) => {
+                self.initialise(actor, place, signal.as_ref().map(|signal| &**signal)).await
+            }
             _ => Ok(None),
         };
         match outcome {
@@ -84,6 +86,7 @@ impl<H: Host> Inner<H> {
         &self,
         actor: &mut CheckedOut,
         place: &mut Option<Place>,
+        signal: Option<&Signal>,
     ) -> Result<Option<Box<ActorInvocationResponse>>, (Error, FailWith)> {
         let Some(action) = actor.spec.hosted.definition.init_action() else { return Ok(None) };
         let invocation = ActorInvocation {
@@ -92,8 +95,17 @@ impl<H: Host> Inner<H> {
             payload: Payload::Noop,
             ..request(actor, action.to_owned(), Metadata::new())
         };
-        let response = match self.host(invocation, place).await {
+        let answered = self.host(invocation, place);
+        let answered = match signal {
+            Some(signal) => or_cancelled(answered, signal).await,
+            None => answered.await,
+        };
+        let response = match answered {
             Ok(response) => Some(response),
+            // The action of the call did not run. The next call runs the init action again.
+            Err(Error::CancelledRunning) => {
+                return Err((Error::Cancelled, Failed::before_action));
+            }
             Err(Error::Host(error)) if error.is_unsent() => {
                 return Err((error.into(), Failed::retryable));
             }
@@ -132,7 +144,7 @@ impl<H: Host> Inner<H> {
             ..request(actor, call.action.clone(), call.metadata.clone())
         };
         if call.timing.signal().is_cancelled() {
-            return Err((Error::cancelled_before_action(), Failed::before_action));
+            return Err((Error::Cancelled, Failed::before_action));
         }
         let pending = &actor.entry.pending_effects;
         if pending.is_full(self.max_pending_effects, call.effect.is_some()) {
@@ -193,7 +205,7 @@ async fn or_cancelled<T>(
 ) -> Result<T, Error> {
     let mut answered = pin!(answered);
     poll_fn(|cx| match answered.as_mut().poll(cx) {
-        Poll::Pending => signal.poll_cancelled(cx).map(|()| Err(Error::cancelled())),
+        Poll::Pending => signal.poll_cancelled(cx).map(|()| Err(Error::CancelledRunning)),
         ready @ Poll::Ready(_) => ready,
     })
     .await

@@ -75,7 +75,7 @@ impl Planner {
             (Task::Call(call), Some(response)) => self
                 .plan_call(&mut actor, call, *response)
                 .map_err(|(call, error)| (Task::Call(call), error, AFTER_ACTION)),
-            (Task::Init, response) => {
+            (Task::Init(_), response) => {
                 Ok(self.plan_init(&mut actor, response.map(|response| *response)))
             }
             (Task::Checkpoint(question), _) => match question.start() {

@@ -307,7 +307,7 @@ async fn a_parked_call_that_is_cancelled_ends_at_once() {
     let id = running().unwrap().id;
     assert_eq!(world.mesh.cancel("s", "joe", id).unwrap(), Cancellation::Told);
     let error = parked.await.unwrap().unwrap_err();
-    assert!(error.to_string().contains("before its action"), "{error}");
+    assert!(error.to_string().contains("not started"), "{error}");
     assert_eq!(began.elapsed(), Duration::ZERO);
     assert!(running().is_none());
     world.store.refuse_loads(None);

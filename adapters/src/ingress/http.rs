@@ -290,6 +290,8 @@ mod tests {
             (Error::Forbidden("x".into()), 403),
             (Error::NotAllowed("x".into()), 403),
             (Error::Conflict("x".into()), 409),
+            (Error::Cancelled, 409),
+            (Error::CancelledRunning, 409),
             (Error::TooLarge("x".into()), 413),
             (Error::Overloaded { reason: "x".into(), retry_after: second }, 503),
             (Error::RateLimited { reason: "x".into(), retry_after: second }, 429),

@@ -132,8 +132,8 @@ impl<T> Question<T> {
 pub(crate) enum Task {
     /// Run an action.
     Call(Box<Call>),
-    /// Run the init action; never queued: it is put before the first turn that needs it.
-    Init,
+    /// Run the init action; never queued: it is put before the first turn that needs it, whose signal it has.
+    Init(Option<SignalHandle>),
     /// Return tags and state.
     State(Question<ActorState>),
     /// Be in memory.
@@ -186,14 +186,14 @@ impl Task {
     }
 
     /// The timing of its caller; `None` for a turn of the mesh itself.
-    fn timing(&self) -> Option<&Timing> {
+    pub(super) fn timing(&self) -> Option<&Timing> {
         match self {
             Task::Call(call) => Some(&call.timing),
             Task::State(question) => Some(&question.timing),
             Task::Delete(question) => Some(&question.timing),
             Task::DeadLetters(letters) => Some(&letters.question.timing),
             Task::Checkpoint(question) | Task::Restore(_, question) => Some(&question.timing),
-            Task::Init
+            Task::Init(_)
             | Task::WarmUp(_)
             | Task::Snapshot
             | Task::Deactivate { .. }
@@ -205,7 +205,7 @@ impl Task {
     fn kind(&self) -> TurnKind {
         match self {
             // An init action is never queued: it runs before the turn that needs it.
-            Task::Call(_) | Task::Init => TurnKind::Call,
+            Task::Call(_) | Task::Init(_) => TurnKind::Call,
             Task::State(_) => TurnKind::State,
             Task::WarmUp(_) | Task::TakeOver(_) => TurnKind::WarmUp,
             Task::Checkpoint(_) => TurnKind::Checkpoint,
@@ -236,7 +236,7 @@ impl Task {
             Task::Checkpoint(question) | Task::Restore(_, question) => {
                 question.reply.is_abandoned()
             }
-            Task::Init
+            Task::Init(_)
             | Task::WarmUp(_)
             | Task::Snapshot
             | Task::Deactivate { .. }
@@ -250,7 +250,7 @@ impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Task::Call(_) => "Call",
-            Task::Init => "Init",
+            Task::Init(_) => "Init",
             Task::State(_) => "State",
             Task::WarmUp(_) => "WarmUp",
             Task::Checkpoint(_) => "Checkpoint",
@@ -322,7 +322,7 @@ impl Placed {
     /// Why it ends if it was cancelled before its action.
     pub(crate) fn cancelled(&self) -> Option<Error> {
         let timing = self.task.timing()?;
-        timing.signal().is_cancelled().then(Error::cancelled_before_action)
+        timing.signal().is_cancelled().then_some(Error::Cancelled)
     }
 
     async fn is_cancelled_within(&self, pause: Duration) -> bool {
@@ -347,7 +347,7 @@ impl Placed {
             | Task::TakeOver(reply)
             | Task::Deactivate { done: reply, .. }
             | Task::Evict { done: reply, .. } => reply.send(Err(error)),
-            Task::Init => {}
+            Task::Init(_) => {}
             Task::Snapshot => debug!(actor = %self.entry.actor, %error, "snapshot skipped"),
         }
     }

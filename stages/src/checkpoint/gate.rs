@@ -32,7 +32,7 @@ impl Gate<Placed> for CheckpointGate {
             Task::Checkpoint(_) | Task::Restore(..) => true,
             Task::State(_)
             | Task::WarmUp(_)
-            | Task::Init
+            | Task::Init(_)
             | Task::Snapshot
             | Task::Deactivate { .. }
             | Task::Evict { .. }

@@ -291,7 +291,7 @@ fn count(outcome: &'static str) {
 /// Whether the call got no answer that counts: then it is made again (decision 18 g).
 fn is_tried_again(error: &Error) -> bool {
     match error {
-        Error::Store(StoreError::TooLarge(_)) => false,
+        Error::Store(StoreError::TooLarge(_)) | Error::Cancelled => false,
         Error::Host(HostError::Broken { .. })
         | Error::NoAnswer(_)
         | Error::Internal(_)

@@ -200,6 +200,8 @@ fn is_final(error: &Error) -> bool {
             | Error::NotAllowed(_)
             | Error::TooLarge(_)
             | Error::Unsupported(_)
+            | Error::Cancelled
+            | Error::CancelledRunning
     )
 }
 

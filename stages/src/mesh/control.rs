@@ -99,7 +99,7 @@ impl Mesh {
         let entry = self.find(system, name)?;
         match self.mailboxes.queue.cancel(&entry.actor, id) {
             Some(Cancelled::Queued(placed)) => {
-                placed.fail(Error::cancelled_before_action());
+                placed.fail(Error::Cancelled);
                 Ok(Cancellation::Removed)
             }
             Some(Cancelled::Running(TurnHandle { kind: TurnKind::Call, signal: Some(signal) })) => {

@@ -9,6 +9,7 @@ pub mod invocation;
 pub mod state;
 pub mod outbox;
 pub mod due;
+pub mod schedules;
 pub mod history;
 pub mod blocked_on;
 mod signal;

@@ -8,6 +8,7 @@ mod decode;
 mod delete;
 mod diff;
 mod doctor;
+mod effects;
 mod export;
 mod health;
 mod import;
@@ -98,6 +99,7 @@ enum Command {
     /// Makes an older revision of an actor's state the current one
     Restore(restore::Restore),
     Acl(acl::Acl),
+    Effects(effects::Effects),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
     Reseal(reseal::ResealArgs),
@@ -150,6 +152,7 @@ pub fn run() -> ExitCode {
         Command::History(history) => on_runtime(history.run()),
         Command::Restore(restore) => on_runtime(restore.run()),
         Command::Acl(acl) => return ended(acl.run()),
+        Command::Effects(effects) => on_runtime(effects.run()),
         Command::Diff(diff) => return ended(on_runtime(diff.run())),
         Command::Health(health) => on_runtime(health.run()),
         Command::Completions(completions) => completions.run(),

@@ -27,6 +27,7 @@ mod cors;
 mod auth;
 pub(crate) mod history;
 mod backup;
+mod effects;
 mod accept;
 mod identity;
 pub mod http;
@@ -101,6 +102,10 @@ pub trait Calls: Clone + Send + Sync + 'static {
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<ActorState, Error>> + Send;
+    /// The mesh whose outboxes administrators look at; `None`: there are none.
+    fn outboxes(&self) -> Option<&Mesh> {
+        None
+    }
     /// See [`Mesh::delete`].
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send;
     /// See [`Mesh::revisions`].
@@ -190,6 +195,10 @@ impl Calls for Mesh {
         name: &str,
     ) -> impl Future<Output = Result<ActorState, Error>> + Send {
         Mesh::state_for(self, client, system, name)
+    }
+
+    fn outboxes(&self) -> Option<&Mesh> {
+        Some(self)
     }
 
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {

@@ -23,7 +23,7 @@ use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
 use super::trust::Asks;
-use super::{Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, history};
+use super::{Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, effects, history};
 use crate::audit::Entry;
 use crate::store::Ownership;
 use crate::tls::{ClientAuth, ServerTls};
@@ -62,7 +62,7 @@ impl<C: Calls> Ingress<C> {
             Ok(Resource::History { .. } | Resource::Channel { .. }) => {
                 accept::form(&head.headers).unwrap_or(Form::Json)
             }
-            Ok(Resource::Backup { .. }) => Form::Json,
+            Ok(Resource::Backup { .. } | Resource::Outboxes(_)) => Form::Json,
             _ => Form::Protobuf,
         };
         let mut hold = Hold::default();
@@ -192,6 +192,11 @@ impl<C: Calls> Inner<C> {
             *hold = backup::before_load(&self.sending, &self.parts.limits).await?;
             return backup::answer(self.backed_up.get(), id).await;
         }
+        if let Resource::Outboxes(part) = resource {
+            *hold = effects::before_load(&self.sending, &self.parts.limits).await?;
+            let (query, is_delete) = (head.uri.query(), head.method == Method::DELETE);
+            return effects::answer(calls.outboxes(), part, query, is_delete).await;
+        }
         let limits = &self.parts.limits;
         let mut bodies = self.bodies.enter();
         let read = body::read(body, limits.body_bytes, limits.body_time, &mut bodies);
@@ -237,6 +242,7 @@ impl<C: Calls> Inner<C> {
             }
             Resource::History { .. }
             | Resource::Backup { .. }
+            | Resource::Outboxes(_)
             | Resource::Health
             | Resource::Liveness
             | Resource::Readiness

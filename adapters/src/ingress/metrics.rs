@@ -18,7 +18,7 @@ pub(super) const CREDENTIALS_REFUSED_TOTAL: &str = "tidegate_credentials_refused
 /// Whether the store works: 1 or 0.
 pub const STORE_UP: &str = "tidegate_store_up";
 
-const ROUTES: [&str; 14] = [
+const ROUTES: [&str; 15] = [
     "invoke",
     "register",
     "spawn",
@@ -30,6 +30,7 @@ const ROUTES: [&str; 14] = [
     "checkpoint",
     "publish",
     "backup",
+    "effects",
     "health",
     "metrics",
     "none",

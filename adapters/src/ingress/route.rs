@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::Method;
 use percent_encoding::percent_decode_str;
+use tidegate_stages::outbox::view::DeadLetterChange;
 
 use super::trust::Asks;
 
@@ -36,6 +37,8 @@ pub(super) enum Resource<'a> {
     Backup {
         id: Option<&'a str>,
     },
+    /// Effects that are not delivered.
+    Outboxes(Outboxes<'a>),
     Health,
     Liveness,
     Readiness,
@@ -57,6 +60,22 @@ pub(super) enum Part<'a> {
     Checkpoint,
 }
 
+/// Which effects a request is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outboxes<'a> {
+    /// Looks at those that the query chooses.
+    All,
+    /// Changes the dead letters that the query chooses.
+    Change(DeadLetterChange),
+    /// One of a source; the names are percent-decoded. Without a change its method says what is done.
+    One {
+        system: Cow<'a, str>,
+        source: Cow<'a, str>,
+        id: &'a str,
+        change: Option<DeadLetterChange>,
+    },
+}
+
 /// Why a path names no resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoResource {
@@ -67,7 +86,7 @@ pub(super) enum NoResource {
 }
 
 /// Most segments of a known path.
-const SEGMENTS: usize = 8;
+const SEGMENTS: usize = 9;
 
 impl<'a> Resource<'a> {
     /// Finds the resource of a path. Empty segments are skipped, as upstream does.
@@ -88,6 +107,15 @@ impl<'a> Resource<'a> {
                 // A POST to `spawn` is the spawn endpoint; any other method addresses an actor of that name.
                 Ok(Self::Actor { system: decoded(system)?, name: decoded(name)? })
             }
+            ["api", "v1", "system", system, "actors", name, "effects", id, rest @ ..] => {
+                let change = match rest {
+                    [] => None,
+                    ["retry"] => Some(DeadLetterChange::Retry),
+                    _ => return Err(NoResource::Unknown),
+                };
+                let (system, source) = (decoded(system)?, decoded(name)?);
+                Ok(Self::Outboxes(Outboxes::One { system, source, id, change }))
+            }
             ["api", "v1", "system", system, "actors", name, part @ ..] => {
                 let part = match part {
                     ["revisions"] => Part::Revisions,
@@ -105,6 +133,13 @@ impl<'a> Resource<'a> {
             ["api", "v1", "system"] => Ok(Self::Register),
             ["api", "v1", "backup"] => Ok(Self::Backup { id: None }),
             ["api", "v1", "backup", id] => Ok(Self::Backup { id: Some(id) }),
+            ["api", "v1", "effects"] => Ok(Self::Outboxes(Outboxes::All)),
+            ["api", "v1", "effects", "retry"] => {
+                Ok(Self::Outboxes(Outboxes::Change(DeadLetterChange::Retry)))
+            }
+            ["api", "v1", "effects", "drop"] => {
+                Ok(Self::Outboxes(Outboxes::Change(DeadLetterChange::Drop)))
+            }
             ["health"] => Ok(Self::Health),
             ["health", "liveness"] => Ok(Self::Liveness),
             ["health", "readiness"] => Ok(Self::Readiness),
@@ -129,9 +164,13 @@ impl<'a> Resource<'a> {
             | Self::Invoke { .. }
             | Self::Channel { .. }
             | Self::Backup { .. }
+            | Self::Outboxes(Outboxes::Change(_) | Outboxes::One { change: Some(_), .. })
             | Self::History { part: Part::Restore | Part::Checkpoint, .. } => "POST",
-            Self::Actor { .. } => "GET, HEAD, DELETE",
+            Self::Actor { .. } | Self::Outboxes(Outboxes::One { change: None, .. }) => {
+                "GET, HEAD, DELETE"
+            }
             Self::History { .. }
+            | Self::Outboxes(Outboxes::All)
             | Self::Health
             | Self::Liveness
             | Self::Readiness
@@ -153,7 +192,7 @@ impl<'a> Resource<'a> {
             Self::Register | Self::Spawn => Asks::Register,
             Self::Actor { .. } if method == Method::DELETE => Asks::Administer,
             Self::Invoke { .. } | Self::Channel { .. } | Self::Actor { .. } => Asks::Use,
-            Self::History { .. } | Self::Backup { .. } => Asks::Administer,
+            Self::History { .. } | Self::Backup { .. } | Self::Outboxes(_) => Asks::Administer,
         }
     }
 
@@ -182,6 +221,7 @@ impl<'a> Resource<'a> {
             Self::Channel { .. } => "publish",
             Self::History { part, .. } => part.label(),
             Self::Backup { .. } => "backup",
+            Self::Outboxes(_) => "effects",
             Self::Health | Self::Liveness | Self::Readiness => "health",
             Self::Metrics => "metrics",
         }
@@ -262,6 +302,27 @@ mod tests {
             let path = format!("/api/v1/system/s/actors/a/b{unknown}");
             assert_eq!(Resource::find(&path), Err(NoResource::Unknown), "{path}");
         }
+    }
+
+    #[test]
+    fn effects_are_looked_at_together_and_one_by_one() {
+        let find = |path| Resource::find(path).unwrap();
+        assert_eq!(find("/api/v1/effects"), Resource::Outboxes(Outboxes::All));
+        let retry = find("/api/v1/effects/retry");
+        assert_eq!(retry, Resource::Outboxes(Outboxes::Change(DeadLetterChange::Retry)));
+        assert!(retry.allows(&Method::POST) && !retry.allows(&Method::GET));
+        let one = |change| {
+            let (system, source) = ("s".into(), "a/b".into());
+            Resource::Outboxes(Outboxes::One { system, source, id: "1.2.3", change })
+        };
+        let path = "/api/v1/system/s/actors/a%2Fb/effects/1.2.3";
+        assert_eq!(find(path), one(None));
+        assert!(find(path).allows(&Method::DELETE) && !find(path).allows(&Method::POST));
+        let path = format!("{path}/retry");
+        assert_eq!(find(&path), one(Some(DeadLetterChange::Retry)));
+        assert_eq!(find(&path).asks(&Method::POST), Asks::Administer);
+        assert_eq!(Resource::find(&format!("{path}/1")), Err(NoResource::Unknown));
+        assert_eq!(Resource::find("/api/v1/effects/all"), Err(NoResource::Unknown));
     }
 
     #[test]

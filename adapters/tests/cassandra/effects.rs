@@ -17,3 +17,8 @@ async fn each_effect_of_a_committed_state_counts_once_though_the_proxy_is_killed
         bare.0, bare.1
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_are_delivered_again_exactly_once_also_over_a_kill_or_dropped_for_good() {
+    crate::support::letters::live(on(&[told("TIDEGATE_TEST_CQL")])).await;
+}

@@ -7,6 +7,7 @@ pub(crate) mod counter;
 pub(crate) mod fixture;
 pub(crate) mod host;
 pub(crate) mod ledger;
+pub(crate) mod letters;
 pub(crate) mod machines;
 pub(crate) mod namespace;
 pub(crate) mod proxy;

@@ -31,7 +31,7 @@ impl<'a> Query<'a> {
     }
 
     /// Refuses unknown parameters: a misspelt parameter must not go unnoticed.
-    pub(super) fn knows(&self, known: &[&str]) -> Result<(), Refusal> {
+    pub(in crate::ingress) fn knows(&self, known: &[&str]) -> Result<(), Refusal> {
         match self.0.iter().find(|(key, _)| !known.contains(key)) {
             None => Ok(()),
             Some((key, _)) if known.is_empty() => {
@@ -45,13 +45,13 @@ impl<'a> Query<'a> {
     }
 
     /// Returns a parameter. An empty one counts as absent.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(in crate::ingress) fn get(&self, name: &str) -> Option<&str> {
         let last = self.0.iter().rfind(|(key, _)| *key == name)?;
         Some(&*last.1).filter(|value| !value.is_empty())
     }
 
     /// Returns a parameter that holds a time.
-    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Refusal> {
+    pub(in crate::ingress) fn time(&self, name: &str) -> Result<Option<Timestamp>, Refusal> {
         let parsed = self.get(name).map(moment::parse).transpose();
         parsed.map_err(|text| wrong(format!("{name} in the query {text}")))
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
-use tidegate_stages::actor::ActorId;
+use tidegate_stages::actor::{ActorId, ActorRef};
 use tidegate_stages::due::{DueEntry, DueKey};
 use tidegate_stages::history::{Interval, Keep, Page};
 use tidegate_stages::outbox::{OutboxKey, OutboxRow, Seen};
 use tidegate_stages::ports::{
-    DueStore, Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError,
-    TakenOver,
+    DueStore, Outcome, Pause, PauseStore, Registered, Registry, RegistryChange, Save, StateStore,
+    StoreError, TakenOver,
 };
 use tidegate_stages::state::{Head, Revision, Timestamp};
 
@@ -35,6 +35,20 @@ impl DueStore for Forgetful {
     }
 
     fn remove_due(&self, _: Vec<DueKey>) -> Answer<()> {
+        answer(())
+    }
+}
+
+impl PauseStore for Forgetful {
+    fn pauses(&self) -> Answer<Vec<Pause>> {
+        answer(Vec::new())
+    }
+
+    fn put_pauses(&self, _: Vec<Pause>) -> Answer<()> {
+        answer(())
+    }
+
+    fn remove_pauses(&self, _: Vec<ActorRef>) -> Answer<()> {
         answer(())
     }
 }

@@ -22,7 +22,7 @@ mod control;
 mod shared;
 mod turn;
 
-pub use control::{Cancelled, EventView, KeyView, MAX_LOOK, PauseError};
+pub use control::{Cancelled, EventView, HeldPaused, KeyView, MAX_LOOK, PauseError};
 pub use turn::{Hold, Parked, Turn};
 
 use shared::{KeyedShared, Timed};

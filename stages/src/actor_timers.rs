@@ -169,6 +169,8 @@ impl TickTask {
             return;
         } else if self.ticks.is_running(due) {
             "running"
+        } else if entry.is_paused() {
+            "paused"
         } else if spec.hosted.host.reachability.refusal().is_some() {
             "host_away"
         } else if let Some(running) = self.call(entry, &spec, due.action()) {

@@ -55,6 +55,7 @@ mod actor_timers;
 mod retention;
 pub mod history_reader;
 pub mod history_stream;
+mod control;
 // The whole.
 pub mod mesh;
 pub mod topology;

@@ -66,6 +66,22 @@ pub(crate) struct MaintenanceInner {
     pub(crate) store: Arc<dyn StateStore>,
 }
 
+impl Maintenance {
+    /// Takes an actor out of memory whose key is held.
+    ///
+    /// # Errors
+    /// When its last change cannot be written, or its outcome is unknown.
+    pub(crate) async fn deactivate(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        let limits = Deadlines::default();
+        let (done, waiting) = Reply::new(&Timing::new(limits, Some(limits.host)));
+        if let Some(leaving) = self.0.clone().deactivate(entry, None, done) {
+            // It replies.
+            drop(leaving.await);
+        }
+        waiting.answer().await
+    }
+}
+
 impl MaintenanceInner {
     fn run(self: Arc<Self>, placed: Placed) -> StageResult<Option<ParkedWork>> {
         let Placed { entry, member, host_limit, task, place, retries } = placed;

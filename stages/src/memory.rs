@@ -10,13 +10,13 @@ use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, BoxStream};
 use parking_lot::Mutex;
 
-use crate::actor::ActorId;
+use crate::actor::{ActorId, ActorRef};
 use crate::due::{DueEntry, DueKey};
 use crate::history::{Interval, Keep, Page};
 use crate::outbox::{EffectId, EffectRows, EffectSource, OutboxKey, OutboxRow, Seen};
 use crate::ports::{
-    DueStore, Outcome, Registered, Registry, RegistryChange, Save, StateStore, StoreError,
-    TakenOver,
+    DueStore, Outcome, Pause, PauseStore, Registered, Registry, RegistryChange, Save, StateStore,
+    StoreError, TakenOver,
 };
 use crate::state::{Head, Revision, Timestamp};
 
@@ -30,6 +30,7 @@ struct Content {
     rows: BTreeMap<ActorId, Rows>,
     registry: BTreeMap<(String, String), Registered>,
     due: BTreeMap<DueKey, DueEntry>,
+    pauses: BTreeMap<(String, String), Pause>,
     epoch: u64,
 }
 
@@ -265,6 +266,27 @@ impl DueStore for MemoryStore {
         let mut content = self.0.lock();
         for key in keys {
             content.due.remove(&key);
+        }
+        done(Ok(()))
+    }
+}
+
+impl PauseStore for MemoryStore {
+    fn pauses(&self) -> BoxFuture<'static, Result<Vec<Pause>, StoreError>> {
+        done(Ok(self.0.lock().pauses.values().cloned().collect()))
+    }
+
+    fn put_pauses(&self, pauses: Vec<Pause>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let name = |pause: &Pause| (pause.actor.system().to_owned(), pause.actor.name().to_owned());
+        let pauses = pauses.into_iter().map(|pause| (name(&pause), pause));
+        self.0.lock().pauses.extend(pauses);
+        done(Ok(()))
+    }
+
+    fn remove_pauses(&self, actors: Vec<ActorRef>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let mut content = self.0.lock();
+        for actor in actors {
+            content.pauses.remove(&(actor.system().to_owned(), actor.name().to_owned()));
         }
         done(Ok(()))
     }

@@ -18,6 +18,7 @@ pub use crate::caller::Announced;
 use crate::caller::{Announce, CallerService};
 use crate::channels::Channels;
 use crate::checkpoint::CheckpointQueue;
+use crate::control::Control;
 use crate::due::DueWork;
 use crate::effects::{Effects, Letters};
 use crate::error::Error;
@@ -46,6 +47,7 @@ pub struct Mesh {
     pub(crate) checkpoint: CheckpointQueue,
     pub(crate) growth: Growth,
     pub(crate) due: DueWork,
+    pub(crate) control: Control,
     pub(crate) tasks: Drain,
     pub(crate) stop_timers: CancellationToken,
     pub(crate) durations: InvocationDurations,

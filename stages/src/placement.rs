@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures_util::future::{Ready, ready};
 use metrics::counter;
 use tidegate_pipeline::{EventId, KeyedProducer, Permit, Refused};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tower::Service;
 
@@ -40,6 +41,8 @@ pub(crate) struct Mailboxes {
     placement: Arc<dyn Placement>,
     deadlines: Deadlines,
     is_closed: Arc<AtomicBool>,
+    /// Places of calls that wait for paused actors, in all.
+    for_paused: Arc<Semaphore>,
 }
 
 impl Mailboxes {
@@ -48,7 +51,14 @@ impl Mailboxes {
         placement: Arc<dyn Placement>,
         deadlines: Deadlines,
     ) -> Self {
-        Self { queue, placement, deadlines, is_closed: Arc::default() }
+        let for_paused = Arc::new(Semaphore::new(0));
+        Self { queue, placement, deadlines, is_closed: Arc::default(), for_paused }
+    }
+
+    /// At most so many calls wait for paused actors.
+    #[must_use]
+    pub(crate) fn with_places_for_paused(self, calls: usize) -> Self {
+        Self { for_paused: Arc::new(Semaphore::new(calls)), ..self }
     }
 
     /// Refuses clients from now on; admitted calls go on. All pauses end: calls that wait for a paused actor are refused as
@@ -114,6 +124,8 @@ impl Mailboxes {
     fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
         let Admitted { entry, invocation, timing, permit, effect, delivery, load } = admitted;
         self.check_location(&entry.actor)?;
+        let is_bounded = effect.is_some() || delivery.is_some();
+        let place_for_paused = self.wait_for_paused(&entry, is_bounded, invocation.is_awaited())?;
         let (reply, waiting) = if invocation.is_awaited() {
             let (reply, waiting) = Reply::new(&timing);
             (reply, Some(waiting))
@@ -159,13 +171,44 @@ impl Mailboxes {
         let pushed =
             if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
         match pushed {
-            Ok(id) => Ok(waiting.map(|waiting| self.pending(waiting, member, id))),
+            Ok(id) => {
+                Ok(waiting
+                    .map(|waiting| self.pending(waiting, member, id).holding(place_for_paused)))
+            }
             Err(rejected) => {
                 let error = refusal(rejected.reason, &entry);
                 rejected.event.fail(error.clone());
                 Err(error)
             }
         }
+    }
+
+    /// Takes what a call counts for that waits for a paused actor: without a bound of their own, calls for many paused actors
+    /// would take all places of the others. `None` when the actor is not paused.
+    ///
+    /// # Errors
+    /// When too many calls wait for paused actors, nothing would end this one's wait, or the proxy is draining.
+    fn wait_for_paused(
+        &self,
+        entry: &Entry,
+        is_bounded: bool,
+        is_awaited: bool,
+    ) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        if !entry.is_paused() {
+            return Ok(None);
+        }
+        if self.is_closed() {
+            return Err(Error::Draining);
+        }
+        if is_bounded {
+            return Ok(None);
+        }
+        let refused = |why| overloaded("paused", format!("{} is paused{why}", entry.actor));
+        if !is_awaited {
+            return Err(refused(": asynchronous calls do not wait for it"));
+        }
+        let place = self.for_paused.clone().try_acquire_owned();
+        place.map(Some).map_err(|_| refused(", and too many calls wait for paused actors"))
     }
 
     fn check_location(&self, actor: &ActorRef) -> Result<(), Error> {
@@ -201,6 +244,7 @@ impl Mailboxes {
     ) -> Result<PendingReply<T>, Error> {
         let actor = entry.actor.clone();
         self.check_location(&actor)?;
+        let place_for_paused = self.wait_for_paused(entry, false, true)?;
         let timing = Timing::new(self.deadlines, None);
         let permit = self.reserve(0, &timing, entry).await?;
         let (reply, waiting) = Reply::new(&timing);
@@ -210,6 +254,20 @@ impl Mailboxes {
         {
             return Err(error);
         }
+        let member = placed.member.clone();
+        let pushed = self.queue.push(placed);
+        let id = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
+        Ok(self.pending(waiting, member, id).holding(place_for_paused))
+    }
+
+    /// Queues the wish that an actor leaves memory.
+    ///
+    /// # Errors
+    /// When its mailbox is full, or the proxy is draining.
+    pub(crate) fn ask_to_leave(&self, entry: &Arc<Entry>) -> Result<PendingReply<()>, Error> {
+        let timing = Timing::new(self.deadlines, None);
+        let (done, waiting) = Reply::new(&timing);
+        let placed = self.placed(entry, Task::Deactivate { idle: None, done });
         let member = placed.member.clone();
         let pushed = self.queue.push(placed);
         let id = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
@@ -232,6 +290,10 @@ impl Mailboxes {
     /// Queues a call that was admitted before, at the tail of the mailbox of its next actor.
     pub(crate) fn route(&self, mut placed: Placed) {
         placed.member = self.placement.member(&placed.entry.mailbox);
+        if placed.entry.is_paused() && self.is_closed() {
+            // The mailboxes know no pauses any more.
+            return placed.fail(Error::Draining);
+        }
         self.requeue(placed);
     }
 

@@ -13,10 +13,12 @@ use crate::state::{Head, Revision, Timestamp};
 
 mod due;
 mod host;
+mod pauses;
 mod registry;
 
 pub use due::DueStore;
 pub use host::{Host, HostError, HostProbe};
+pub use pauses::{Pause, PauseStore};
 pub use registry::{Registered, RegisteredEntry, Registry, RegistryChange};
 
 /// Wall-clock time. All other time is tokio's, so that tests can pause it.
@@ -123,7 +125,7 @@ pub struct TakenOver {
 ///
 /// Writers have epochs. A save under an epoch older than the newest [claimed](Self::claim_epoch) fails with
 /// [`StoreError::Fenced`] and never replaces a write of a later epoch. Numbers and times are below 2^63.
-pub trait StateStore: DueStore {
+pub trait StateStore: DueStore + PauseStore {
     /// Makes a batch durable. The stream yields one outcome per save, as soon as the store knows the outcome: for one actor in
     /// order, for different actors in any order. A save without an outcome in the stream has an unknown outcome. A save with `Ok`
     /// survives a power loss. Each save is atomic. A store that keeps head and revision apart writes the revision before the

@@ -6,6 +6,7 @@ pub(crate) mod reachability;
 pub(crate) mod live_set;
 mod kept_keys;
 pub(crate) mod subscribers;
+pub(crate) mod pauses;
 pub(crate) mod pools;
 pub(crate) mod directory;
 mod plan;

@@ -22,6 +22,7 @@ use tidegate_pipeline::layer::TimedLayer;
 use tidegate_pipeline::{
     BatchOptions, Consumer, ConsumerOptions, Drain, SubscribeError, SubscribeOptions,
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower::layer::util::{Identity, Stack};
@@ -38,6 +39,7 @@ use crate::caller::{
 use crate::channels::{Channels, FanOut};
 use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
+use crate::control::{Control, Inner as ControlInner};
 use crate::due::{DueRunner, DueWork};
 use crate::effects::{Deliver, Effects, Feeder, Letters, Remover};
 use crate::egress::Egress;
@@ -97,7 +99,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
 
     let places = places(&settings, &directory)?;
     let gate = CheckpointGate { places: places.clone(), durability: rules.durability };
-    let mailboxes = Mailboxes::new(settings.mailboxes(gate), placement.clone(), settings.deadlines);
+    let mailboxes = mailboxes(&settings, gate, placement.clone());
     let effects = Effects::new(settings.effects, epoch);
     let channels = Channels::new(settings.broadcasts);
     let egress = Egress::new(&mailboxes, &effects, &channels);
@@ -157,21 +159,16 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         rules.durability,
         growth.clone(),
     );
-    let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
     let due = DueWork::new(store.clone(), clock.clone(), epoch, settings.delayed_calls);
-    let letters = Letters {
-        effects: effects.clone(),
-        store: store.clone(),
-        directory: directory.clone(),
-        mailboxes: mailboxes.clone(),
-        clock: clock.clone(),
-    };
+    let control = control((&directory, &mailboxes, &maintenance), &due, &clock, &tasks).await?;
+    let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
+    let letters = Letters::new(&effects, &store, &directory, &mailboxes, &clock);
     start_registry(storing, &registrar, &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(&effects, (&caller, &due), &mailboxes, &directory, (&store, &clock), &tasks)?;
     start_broadcasts(&channels, &directory, &mailboxes, &tasks)?;
-    start_due(&due, &caller, &mailboxes, &stop_timers, &tasks);
+    start_due(&due, &caller, (&mailboxes, &directory), &stop_timers, &tasks);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
@@ -186,12 +183,41 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         checkpoint: queue,
         growth,
         due,
+        control,
         tasks,
         stop_timers,
         durations: InvocationDurations::new(),
         history_reader: HistoryReader::new(store, clock),
         policies: settings.policies,
     })
+}
+
+/// The mailboxes, with places for calls that wait for paused actors.
+fn mailboxes(settings: &Settings, gate: CheckpointGate, placement: Arc<OneNode>) -> Mailboxes {
+    let for_paused = (settings.admission.events / 8).max(1);
+    Mailboxes::new(settings.mailboxes(gate), placement, settings.deadlines)
+        .with_places_for_paused(for_paused)
+}
+
+/// Control, with the pauses that are stored.
+async fn control(
+    (directory, mailboxes, maintenance): (&Arc<Directory>, &Mailboxes, &Maintenance),
+    due: &DueWork,
+    clock: &Arc<dyn Clock>,
+    tasks: &Drain,
+) -> Result<Control, Error> {
+    let control = Control::new(ControlInner {
+        directory: directory.clone(),
+        mailboxes: mailboxes.clone(),
+        maintenance: maintenance.clone(),
+        due: due.clone(),
+        store: maintenance.0.store.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        turn: Semaphore::new(1),
+    });
+    control.recall().await?;
+    Ok(control)
 }
 
 /// Side effects, with what a response may ask for.
@@ -380,6 +406,7 @@ fn start_effects(
         due: due.clone(),
         mailboxes: mailboxes.clone(),
         clock: clock.clone(),
+        pauses: directory.pauses.clone(),
         tasks: tasks.clone(),
     };
     let options = ConsumerOptions { name: "side_effects", concurrency: EFFECTS_IN_FLIGHT };
@@ -417,11 +444,12 @@ fn start_broadcasts(
 fn start_due(
     due: &DueWork,
     caller: &CallerService,
-    mailboxes: &Mailboxes,
+    (mailboxes, directory): (&Mailboxes, &Directory),
     stop: &CancellationToken,
     tasks: &Drain,
 ) {
-    let runner = DueRunner::new(due, caller.clone(), mailboxes.clone());
+    let pauses = directory.pauses.clone();
+    let runner = DueRunner::new(due, caller.clone(), mailboxes.clone(), pauses);
     tasks.supervise("due", runner.run(stop.clone()));
 }
 

@@ -80,7 +80,7 @@ fn blocked_on(world: &World, name: &str) -> Vec<BlockedOn> {
 async fn a_paused_actor_is_not_called_and_the_others_are() {
     let (slow, world) = slow_world(Settings::default()).await;
     let began = Instant::now();
-    world.mesh.pause("s", "joe").unwrap();
+    world.mesh.pause("s", "joe", "a test").await.unwrap();
     let calls: Vec<_> = (0..3).map(|_| world.start(call("joe", "add"))).collect();
     assert_eq!(world.add("ann").await.unwrap(), 1);
     sleep(Duration::from_secs(5)).await;
@@ -89,20 +89,23 @@ async fn a_paused_actor_is_not_called_and_the_others_are() {
     assert_eq!((queue.paused, queue.queued, queue.running), (Some(began), 3, None));
     let blocked = |turn: &tidegate_stages::blocked_on::TurnView| turn.blocked_on;
     assert!(queue.first.iter().all(|turn| blocked(turn) == Some((BlockedOn::Paused, began))));
-    assert!(world.mesh.resume("s", "joe").unwrap());
-    assert!(!world.mesh.resume("s", "joe").unwrap());
+    assert!(world.mesh.resume("s", "joe").await.unwrap());
+    assert!(!world.mesh.resume("s", "joe").await.unwrap());
     for (count, call) in (1..).zip(calls) {
         assert_eq!(answered(call.await.unwrap().unwrap()), count, "in order");
     }
     assert_eq!(world.mesh.queue("s", "joe").unwrap().paused, None);
-    assert_eq!(world.mesh.pause("s", "nobody").unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(
+        world.mesh.pause("s", "nobody", "a test").await.unwrap_err().kind(),
+        ErrorKind::ActorNotFound
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_of_a_paused_actor_ends_at_its_deadline_and_a_shutdown_refuses_it() {
     let (slow, world) = slow_world(Settings::default()).await;
     assert_eq!(world.add("joe").await.unwrap(), 1);
-    world.mesh.pause("s", "joe").unwrap();
+    world.mesh.pause("s", "joe", "a test").await.unwrap();
     assert!(matches!(world.add("joe").await, Err(Error::NotStarted(..))));
     assert_eq!(world.mesh.queue("s", "joe").unwrap().queued, 0, "it has left the mailbox");
     let waiting = world.start(call("joe", "add"));
@@ -111,7 +114,7 @@ async fn a_call_of_a_paused_actor_ends_at_its_deadline_and_a_shutdown_refuses_it
     assert!(world.mesh.drain(Duration::from_secs(25)).await, "joe is unloaded all the same");
     assert!(matches!(waiting.await.unwrap(), Err(Error::Draining)));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    assert!(matches!(world.mesh.pause("s", "joe"), Err(Error::Draining)));
+    assert!(matches!(world.mesh.pause("s", "joe", "a test").await, Err(Error::Draining)));
     assert_eq!(slow.begun.load(Ordering::SeqCst), 1);
 }
 
@@ -196,13 +199,13 @@ async fn a_call_waits_for_a_place_at_the_checkpoint_but_not_while_its_actor_is_p
     wait_until(|| world.store.held_saves() == 1).await;
     until_idle().await;
     assert_eq!(blocked_on(&world, "joe"), [BlockedOn::CheckpointPlace]);
-    world.mesh.pause("s", "joe").unwrap();
+    world.mesh.pause("s", "joe", "a test").await.unwrap();
     assert_eq!(blocked_on(&world, "joe"), [BlockedOn::Paused]);
     world.store.release_saves();
     until_idle().await;
     assert_eq!(world.add("ann").await.unwrap(), 1);
     assert_eq!(blocked_on(&world, "joe"), [BlockedOn::Paused], "places are free");
-    world.mesh.resume("s", "joe").unwrap();
+    world.mesh.resume("s", "joe").await.unwrap();
     for (count, call) in (1..).zip(calls) {
         assert_eq!(answered(call.await.unwrap().unwrap()), count);
     }

@@ -12,6 +12,7 @@ mod concerns;
 mod connect;
 mod database;
 mod due;
+mod pauses;
 mod effects;
 mod entries;
 mod error;

@@ -12,6 +12,7 @@ mod backup;
 mod committer;
 mod damage;
 mod due;
+mod pauses;
 mod engine;
 mod error;
 mod examine;

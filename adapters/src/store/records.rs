@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use tidegate_stages::actor::{ActorId, Definition, HostAddress, HostSet};
+use tidegate_stages::actor::{ActorId, ActorRef, Definition, HostAddress, HostSet};
 use tidegate_stages::due::DueKey;
 use tidegate_stages::outbox::{EffectId, OutboxKey, OutboxRow};
-use tidegate_stages::ports::{Registered, RegisteredEntry};
+use tidegate_stages::ports::{Pause, Registered, RegisteredEntry};
 use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Timestamp};
 
 use super::place::{Place, due_source};
@@ -246,6 +246,18 @@ pub(super) fn decode_due(key: &DueKey, bytes: &[u8], vault: &Vault) -> Result<By
     let due: stored::Due = decode(bytes)?;
     let source = due_source(key);
     open(due.record, due.seal, Place::due(&source, key), vault)
+}
+
+pub(super) fn encode_pause(pause: &Pause) -> Vec<u8> {
+    let Pause { since, by, ended, .. } = pause;
+    let ended_us = ended.map_or(0, |ended| ended.0.max(1));
+    encode(&stored::Pause { since_us: since.0, by: by.clone(), ended_us })
+}
+
+pub(super) fn decode_pause(actor: ActorRef, bytes: &[u8]) -> Result<Pause, String> {
+    let stored::Pause { since_us, by, ended_us } = decode(bytes)?;
+    let ended = (ended_us > 0).then_some(Timestamp(ended_us));
+    Ok(Pause { actor, since: Timestamp(since_us), by, ended })
 }
 
 pub(super) fn encode_effect_id(id: EffectId) -> Vec<u8> {

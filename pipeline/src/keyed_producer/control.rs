@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::dispatcher::keyed::{EventId, MAX_PAUSED, WaitsFor};
 use crate::keyed_producer::shared::Phase;
-use crate::keyed_producer::{KeyedEvent, KeyedProducer};
+use crate::keyed_producer::{KeyedEvent, KeyedProducer, Parked};
 
 /// Most queued events that one look shows.
 pub const MAX_LOOK: usize = 1_024;
@@ -48,6 +48,12 @@ pub struct EventView<H> {
     /// Its handle.
     pub handle: H,
 }
+
+/// A guard on a paused key. Dropping it releases the key.
+#[derive(Debug)]
+pub struct HeldPaused<T: KeyedEvent>(
+    #[expect(dead_code, reason = "held until it is dropped")] Parked<T>,
+);
 
 /// Why a key could not be paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -120,6 +126,13 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     /// Ends the pause of a key: it gets its turn behind the other keys. Returns whether it was paused.
     pub fn resume(&self, key: &T::Key) -> bool {
         self.shared.with(|state| state.machine.resume_key(key))
+    }
+
+    /// Holds a paused key, so that something can be done that must not run beside a turn of it. `None` when the key is not
+    /// paused, or a turn of it runs or is parked. The key stays held when its pause ends meanwhile.
+    pub fn hold_paused(&self, key: &T::Key) -> Option<HeldPaused<T>> {
+        let parked = self.shared.with(|state| state.machine.hold_paused(key))?;
+        Some(HeldPaused(Parked::new(self.shared.clone(), parked)))
     }
 
     /// Looks at a key without stopping it. Shows the first `most` queued events, at most [`MAX_LOOK`].

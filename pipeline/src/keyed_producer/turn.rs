@@ -97,6 +97,10 @@ impl<T: KeyedEvent> Drop for Hold<T> {
 }
 
 impl<T: KeyedEvent> Parked<T> {
+    pub(super) fn new(shared: Arc<KeyedShared<T>>, parked: ParkedKey) -> Parked<T> {
+        Parked { shared, parked: Some(parked) }
+    }
+
     /// Makes `event` the next event of the key. It is granted when there are demand and a permit. After
     /// [`KeyedProducer::end`](crate::KeyedProducer::end) it is dropped.
     pub fn resume(mut self, event: T) {

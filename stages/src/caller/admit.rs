@@ -57,6 +57,15 @@ impl AdmitInner {
             Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry).await?)
         };
         let member = if invocation.pooled { self.registrar.member(&entry) } else { None };
+        if let Some((member, _)) = &member
+            && entry.is_paused()
+            && !member.is_paused()
+        {
+            // It was started after the pause of its pool began.
+            self.registrar.while_paused(&entry, || {
+                member.set_paused(self.mailboxes.queue.pause(&member.mailbox).is_ok());
+            });
+        }
         let (entry, load) = member.map_or((entry, None), |(member, load)| (member, Some(load)));
         Ok(Admitted { entry, invocation, timing, permit, effect: None, delivery: None, load })
     }

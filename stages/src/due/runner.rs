@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use crate::actor::ActorRef;
 use crate::call::{Origin, Request};
 use crate::caller::CallerService;
+use crate::due::record::Record;
 use crate::due::window::{Ready, Window};
 use crate::due::work::{DueWork, Inner};
 use crate::due::{DueEntry, DueKey};
@@ -28,6 +29,7 @@ use crate::history::Page;
 use crate::metrics::DUE_CALLS_TOTAL;
 use crate::placement::Mailboxes;
 use crate::ports::{HostError, StoreError};
+use crate::registry::pauses::Pauses;
 use crate::store_limit::in_time;
 
 /// Calls at once, at first and at most.
@@ -56,6 +58,9 @@ pub(crate) struct DueRunner {
     due: Arc<Inner>,
     caller: CallerService,
     mailboxes: Mailboxes,
+    pauses: Arc<Pauses>,
+    /// The ends of pauses that it has seen.
+    seen_ends: u64,
     window: Window,
     running: FuturesUnordered<Call>,
     limit: usize,
@@ -69,11 +74,18 @@ pub(crate) struct DueRunner {
 }
 
 impl DueRunner {
-    pub(crate) fn new(due: &DueWork, caller: CallerService, mailboxes: Mailboxes) -> Self {
+    pub(crate) fn new(
+        due: &DueWork,
+        caller: CallerService,
+        mailboxes: Mailboxes,
+        pauses: Arc<Pauses>,
+    ) -> Self {
         Self {
             due: due.0.clone(),
             caller,
             mailboxes,
+            pauses,
+            seen_ends: 0,
             window: Window::default(),
             running: FuturesUnordered::new(),
             limit: FIRST_LIMIT,
@@ -111,6 +123,7 @@ impl DueRunner {
         self.take_new();
         let now = Instant::now();
         if !self.window.is_reading() {
+            self.take_resumed(now);
             let is_time = self.retry_at.is_some_and(|at| at <= now);
             if now >= self.sweep_at {
                 (self.sweep_at, self.retry_at) = (now + SWEEP, None);
@@ -136,8 +149,28 @@ impl DueRunner {
         }
         while self.running.len() < self.limit && !self.mailboxes.is_closed() {
             let at_once = (self.limit / TARGETS).max(1);
-            let Some(ready) = self.window.take_due(self.due.clock.now(), at_once) else { break };
+            let pauses = &self.pauses;
+            let is_paused = |record: &Record| {
+                let id = &record.invocation.actor;
+                pauses.paused() > 0 && pauses.is_paused(&ActorRef::new(&id.system, &id.name))
+            };
+            let now = self.due.clock.now();
+            let Some(ready) = self.window.take_due(now, at_once, is_paused) else { break };
             self.running.push(call(self.caller.clone(), self.mailboxes.clone(), ready).boxed());
+        }
+    }
+
+    /// Has what was held back of resumed actors read again. Not during a read, whose page may have some of it.
+    fn take_resumed(&mut self, now: Instant) {
+        let ends = self.pauses.ends();
+        if ends == self.seen_ends {
+            return;
+        }
+        self.seen_ends = ends;
+        let pauses = &self.pauses;
+        let is_paused = |system: &str, name: &str| pauses.is_paused(&ActorRef::new(system, name));
+        if self.window.let_go(is_paused) {
+            self.retry_at = Some(now);
         }
     }
 
@@ -214,8 +247,12 @@ impl DueRunner {
                 true
             }
             Err(error) if is_tried_again(&error) => {
-                let late_us = self.due.clock.now().0.saturating_sub(ready.key.at.0);
-                let is_given_up = late_us > PATIENCE_US && !matches!(error, Error::Draining);
+                let actor = ActorRef::new(&target.system, &target.name);
+                let since = self.pauses.counts_since(&actor, ready.key.at);
+                let late_us = self.due.clock.now().0.saturating_sub(since.0);
+                let is_paused = self.pauses.is_paused(&actor);
+                let is_over = late_us > PATIENCE_US && !is_paused;
+                let is_given_up = is_over && !matches!(error, Error::Draining);
                 if is_given_up {
                     count("given_up");
                     warn!(%target, action, %error, "due call given up after a day");

@@ -65,6 +65,8 @@ pub(super) struct Window {
     left: Option<DueKey>,
     /// Targets of which entries were left because they have many.
     crowded: HashSet<Target>,
+    /// For each paused target its first entry that is due; they stay in the store. As many as actors are paused.
+    held_back: HashMap<Target, DueKey>,
     /// Where the cursor goes on after it went back, and what was true there.
     resume: Option<(DueKey, bool)>,
 }
@@ -220,13 +222,35 @@ impl Window {
     }
 
     /// Takes the next entry that is due and may be called. Of one target at most `at_once` are called at a time, so that a
-    /// slow one delays no other.
-    pub(super) fn take_due(&mut self, now: Timestamp, at_once: usize) -> Option<Ready> {
-        if let Some(ready) = self.ready.pop_front() {
-            return Some(ready);
+    /// slow one delays no other. Those of a paused target are held back and take no memory.
+    pub(super) fn take_due(
+        &mut self,
+        now: Timestamp,
+        at_once: usize,
+        is_paused: impl Fn(&Record) -> bool,
+    ) -> Option<Ready> {
+        while let Some(ready) = self.ready.pop_front() {
+            if !is_paused(&ready.record) {
+                return Some(ready);
+            }
+            let key = ready.key.clone();
+            self.over(&ready);
+            self.hold_back(target(&ready.record), key);
         }
         while self.waiting.first_key_value().is_some_and(|(key, _)| key.at <= now) {
             let (_, ready) = self.waiting.pop_first()?;
+            if is_paused(&ready.record) {
+                let target = target(&ready.record);
+                self.bytes = self.bytes.saturating_sub(ready.bytes);
+                if let Some(of_target) = self.targets.get_mut(&target) {
+                    of_target.held = of_target.held.saturating_sub(1);
+                    if of_target.held == 0 {
+                        self.targets.remove(&target);
+                    }
+                }
+                self.hold_back(target, ready.key);
+                continue;
+            }
             let of_target = self.targets.entry(target(&ready.record)).or_default();
             if of_target.called < at_once {
                 of_target.called += 1;
@@ -237,8 +261,35 @@ impl Window {
         None
     }
 
+    fn hold_back(&mut self, target: Target, key: DueKey) {
+        self.known.remove(&key);
+        let first = self.held_back.entry(target).or_insert_with(|| key.clone());
+        if key < *first {
+            *first = key;
+        }
+    }
+
+    /// Leaves what was held back of targets that are not paused any more, to be read again. Returns whether there is any.
+    pub(super) fn let_go(&mut self, is_paused: impl Fn(&str, &str) -> bool) -> bool {
+        let resumed = self.held_back.extract_if(|(system, name), _| !is_paused(system, name));
+        let keys: Vec<_> = resumed.map(|(_, key)| key).collect();
+        for key in &keys {
+            self.leave(key);
+        }
+        !keys.is_empty()
+    }
+
     /// The call of an entry has ended. The entry stays known until it [is removed](Self::removed), or else it is left.
     pub(super) fn ended(&mut self, ready: &Ready, is_done: bool) {
+        self.over(ready);
+        if !is_done {
+            self.known.remove(&ready.key);
+            self.leave(&ready.key);
+        }
+    }
+
+    /// An entry is no longer called.
+    fn over(&mut self, ready: &Ready) {
         let target = target(&ready.record);
         self.bytes = self.bytes.saturating_sub(ready.bytes);
         if let Some(of_target) = self.targets.get_mut(&target) {
@@ -251,10 +302,6 @@ impl Window {
             if of_target.held == 0 {
                 self.targets.remove(&target);
             }
-        }
-        if !is_done {
-            self.known.remove(&ready.key);
-            self.leave(&ready.key);
         }
     }
 
@@ -317,7 +364,7 @@ mod tests {
         let mut called = Vec::new();
         loop {
             table.feed(window);
-            if let Some(ready) = window.take_due(Timestamp(now), 64) {
+            if let Some(ready) = window.take_due(Timestamp(now), 64, |_| false) {
                 called.push(ready.record.invocation.actor.name.clone());
                 window.ended(&ready, true);
                 assert!(table.0.remove(&ready.key).is_some(), "called twice: {:?}", ready.key);
@@ -349,7 +396,7 @@ mod tests {
         let mut window = Window::default();
         table.feed(&mut window);
         let mut called = Vec::new();
-        while let Some(ready) = window.take_due(Timestamp(10), 64) {
+        while let Some(ready) = window.take_due(Timestamp(10), 64, |_| false) {
             called.push(ready.record.invocation.actor.name.clone());
         }
         assert_eq!(called.len(), 64 + 1);
@@ -364,7 +411,7 @@ mod tests {
         let (mut pages, mut called) = (0, 0);
         loop {
             pages += table.feed(&mut window);
-            if let Some(ready) = window.take_due(Timestamp(10), 64) {
+            if let Some(ready) = window.take_due(Timestamp(10), 64, |_| false) {
                 called += 1;
                 window.ended(&ready, true);
                 table.0.remove(&ready.key);
@@ -390,7 +437,7 @@ mod tests {
             table.0.insert(new.key.clone(), new.clone());
             window.offer(new);
         }
-        let first = window.take_due(Timestamp(10), 64).unwrap();
+        let first = window.take_due(Timestamp(10), 64, |_| false).unwrap();
         assert_eq!(first.key.at, Timestamp(5));
         window.ended(&first, true);
         table.0.remove(&first.key);
@@ -403,9 +450,9 @@ mod tests {
         let mut table = Table::of((0..3).map(|n| entry(n as u64, n, "t")));
         let mut window = Window::default();
         table.feed(&mut window);
-        let first = window.take_due(Timestamp(9), 64).unwrap();
+        let first = window.take_due(Timestamp(9), 64, |_| false).unwrap();
         window.ended(&first, false);
-        let second = window.take_due(Timestamp(9), 64).unwrap();
+        let second = window.take_due(Timestamp(9), 64, |_| false).unwrap();
         window.ended(&second, true);
         window.go_back();
         // The page is of before the removal.

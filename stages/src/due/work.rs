@@ -56,6 +56,11 @@ impl DueWork {
         Self(Arc::new(Inner { store, clock, new, added, epoch, next, takes_new }))
     }
 
+    /// Has the task look again at what it holds back: an actor was resumed.
+    pub(crate) fn look_again(&self) {
+        self.0.added.notify_one();
+    }
+
     /// Whether a call is one for the table: for a later time than now. Where new entries are not taken no call is, and the
     /// caller stage refuses it.
     pub(crate) fn is_later(&self, invocation: &Invocation) -> bool {

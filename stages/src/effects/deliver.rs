@@ -30,6 +30,7 @@ use crate::outbox::record::{Dead, Record};
 use crate::outbox::{EffectId, OutboxKey, OutboxRow};
 use crate::placement::Mailboxes;
 use crate::ports::Clock;
+use crate::registry::pauses::Pauses;
 use crate::state::Timestamp;
 
 /// Pauses between tries.
@@ -119,6 +120,7 @@ pub(crate) struct Deliver {
     pub(crate) due: DueWork,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) pauses: Arc<Pauses>,
     pub(crate) tasks: Drain,
 }
 
@@ -127,7 +129,12 @@ impl Deliver {
         let stop = &self.effects.0.stop;
         let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut attempts = 0_u32;
+        let target = &delivery.path.target;
         while !stop.is_cancelled() {
+            tokio::select! {
+                () = self.pauses.resumed(target) => {}
+                () = stop.cancelled() => return,
+            }
             let Err(error) = self.attempt(&delivery).await else {
                 counter!(EFFECTS_TOTAL, "outcome" => "delivered").increment(1);
                 let Row { key, bytes, .. } = delivery.row;
@@ -135,8 +142,10 @@ impl Deliver {
             };
             attempts = attempts.saturating_add(1);
             let now = self.clock.now();
-            let age = Duration::from_micros(now.0.saturating_sub(delivery.at.0));
-            if is_final(&error) || age >= LIFETIME {
+            let since = self.pauses.counts_since(target, delivery.at);
+            let age = Duration::from_micros(now.0.saturating_sub(since.0));
+            let is_too_old = age >= LIFETIME && !self.pauses.is_paused(target);
+            if is_final(&error) || is_too_old {
                 return self.die(&delivery, now, attempts, &error);
             }
             delivery.source.state.lock().tried(delivery.row.key, attempts);

@@ -33,11 +33,11 @@ const CHANGES: usize = 256;
 /// See the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Letters {
-    pub(crate) effects: Effects,
-    pub(crate) store: Arc<dyn StateStore>,
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) mailboxes: Mailboxes,
-    pub(crate) clock: Arc<dyn Clock>,
+    effects: Effects,
+    store: Arc<dyn StateStore>,
+    directory: Arc<Directory>,
+    mailboxes: Mailboxes,
+    clock: Arc<dyn Clock>,
 }
 
 /// What is left of a look at all effects.
@@ -50,6 +50,22 @@ struct Look<'a> {
 }
 
 impl Letters {
+    pub(crate) fn new(
+        effects: &Effects,
+        store: &Arc<dyn StateStore>,
+        directory: &Arc<Directory>,
+        mailboxes: &Mailboxes,
+        clock: &Arc<dyn Clock>,
+    ) -> Letters {
+        Letters {
+            effects: effects.clone(),
+            store: store.clone(),
+            directory: directory.clone(),
+            mailboxes: mailboxes.clone(),
+            clock: clock.clone(),
+        }
+    }
+
     /// Looks at effects after `after`, at `limit` of them at most. It may end earlier, with where to go on.
     ///
     /// # Errors

@@ -1,12 +1,9 @@
-//! Control: pauses an actor, shows what it does and what waits for it, and cancels single turns.
-//!
-//! No route of an ingress calls this yet. A pause is in memory only: it ends with the process.
+//! Control: pauses an actor, shows what it does and what waits for it, cancels single turns, and takes it out of memory.
 
-use std::time::Duration;
-
-use tidegate_pipeline::{Cancelled, EventView, PauseError, WaitsFor};
+use tidegate_pipeline::{Cancelled, EventView, WaitsFor};
 use tokio::time::Instant;
 
+use crate::actor::ActorRef;
 use crate::blocked_on::{
     ActorQueue, BlockedOn, Cancellation, PendingCommits, TurnId, TurnKind, TurnView,
 };
@@ -19,31 +16,44 @@ use crate::registry::entry::Entry;
 const SHOWN: usize = 100;
 
 impl Mesh {
-    /// Pauses an actor: a running turn goes on, and no other begins until the actor is resumed. Calls queue up to the bound of
-    /// its mailbox and wait until their own deadlines; snapshots, deactivations and deletes wait too. Pausing a paused actor
-    /// changes nothing. A shutdown ends all pauses and refuses the waiting calls as not started. A deleted actor that is
-    /// spawned again is still paused.
+    /// Pauses an actor: a running turn goes on, and no other begins until the actor is resumed, also after a restart. Calls
+    /// queue up to the bounds and wait until their own deadlines; effects and calls for a later time stay where they are.
+    /// Snapshots and deletes wait too. Pausing a paused actor changes nothing. A shutdown refuses the waiting calls as not
+    /// started. A deleted actor that is spawned again is still paused. Returns whether it was not paused before.
     ///
     /// # Errors
-    /// When it is unknown, too many actors are paused, or the mesh is draining.
-    pub fn pause(&self, system: &str, name: &str) -> Result<(), Error> {
+    /// When it is unknown, too many actors are paused, the store fails, or the mesh is draining.
+    pub async fn pause(&self, system: &str, name: &str, by: &str) -> Result<bool, Error> {
+        self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        self.mailboxes.queue.pause(&entry.actor).map_err(|error| match error {
-            PauseError::Closed => Error::Draining,
-            too_many => Error::Overloaded {
-                reason: format!("{} cannot be paused: {too_many}", entry.actor),
-                retry_after: Duration::from_secs(1),
-            },
-        })
+        Ok(self.control.pause(vec![entry.actor.clone()], by).await? > 0)
     }
 
-    /// Ends the pause of an actor. Returns whether it was paused.
+    /// Ends the pause of an actor, which may have been deleted. Returns whether it was paused.
     ///
     /// # Errors
-    /// When it is unknown.
-    pub fn resume(&self, system: &str, name: &str) -> Result<bool, Error> {
+    /// When the store fails, or the mesh is draining.
+    pub async fn resume(&self, system: &str, name: &str) -> Result<bool, Error> {
+        self.refuse_while_closed()?;
+        let actor = ActorRef::new(system, name);
+        if !self.directory.pauses.is_paused(&actor) {
+            return self.find(system, name).map(|_| false);
+        }
+        Ok(self.control.resume(vec![actor]).await? > 0)
+    }
+
+    /// Takes an actor out of memory, once its last change is durable. Its next call loads it again. A pool's members leave, too.
+    ///
+    /// # Errors
+    /// When it is unknown, its turn does not come in time, its last change cannot be written, or it is paused and a turn of it
+    /// runs.
+    pub async fn deactivate(&self, system: &str, name: &str) -> Result<(), Error> {
+        self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        Ok(self.mailboxes.queue.resume(&entry.actor))
+        for member in self.directory.pools.members(&entry) {
+            self.control.deactivate(&member).await?;
+        }
+        self.control.deactivate(&entry).await
     }
 
     /// Shows what an actor does, which turns wait for it, and for each of them what it waits for and since when (decision 44).

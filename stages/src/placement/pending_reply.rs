@@ -1,6 +1,7 @@
 //! Pending reply: the caller's end of a placed call.
 
 use tidegate_pipeline::{EventId, KeyedProducer};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::actor::ActorRef;
 use crate::call::Placed;
@@ -13,6 +14,7 @@ use crate::reply::Waiting;
 pub(crate) struct PendingReply<T> {
     waiting: Waiting<T>,
     removal: Removal,
+    _place_for_paused: Option<OwnedSemaphorePermit>,
 }
 
 impl<T> PendingReply<T> {
@@ -22,7 +24,13 @@ impl<T> PendingReply<T> {
         member: ActorRef,
         id: EventId,
     ) -> Self {
-        Self { waiting, removal: Removal { mailboxes, member, id, is_armed: true } }
+        let removal = Removal { mailboxes, member, id, is_armed: true };
+        Self { waiting, removal, _place_for_paused: None }
+    }
+
+    /// Holds what it counts for while its actor is paused.
+    pub(super) fn holding(self, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _place_for_paused: place, ..self }
     }
 
     /// Waits for the answer.
@@ -30,7 +38,7 @@ impl<T> PendingReply<T> {
     /// # Errors
     /// The call's error, or that its time ran out.
     pub(crate) async fn answer(self) -> Result<T, Error> {
-        let Self { waiting, mut removal } = self;
+        let Self { waiting, mut removal, _place_for_paused } = self;
         let result = waiting.answer().await;
         removal.is_armed = matches!(result, Err(Error::NotStarted(..)));
         result

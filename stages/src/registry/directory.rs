@@ -15,6 +15,7 @@ use crate::registry::entry::{Entry, Hosted, Source};
 use crate::registry::kept_keys::KeptKeys;
 use crate::registry::known_host::KnownHost;
 use crate::registry::live_set::{LiveSet, is_sparse};
+use crate::registry::pauses::Pauses;
 use crate::registry::pools::Pools;
 use crate::registry::subscribers::Subscribers;
 
@@ -33,6 +34,8 @@ pub(crate) struct Directory {
     /// The members of pools.
     pub(crate) pools: Pools,
     kept_keys: KeptKeys,
+    /// Which actors are paused.
+    pub(crate) pauses: Arc<Pauses>,
     registered: Mutex<Registered>,
     began: Instant,
     /// Notified when an actor gets other timers, or one with timers is deleted.
@@ -94,6 +97,7 @@ impl Directory {
             subscribers: Subscribers::default(),
             pools: Pools::default(),
             kept_keys: KeptKeys::default(),
+            pauses: Arc::default(),
             registered: Mutex::default(),
             began: Instant::now(),
             timers_changed: Notify::new(),
@@ -158,6 +162,7 @@ impl Directory {
         }
         let actor = ActorRef::new(&id.system, &id.name);
         let entry = Arc::new(Entry::new(actor, key, id, source));
+        entry.set_paused(self.pauses.is_paused(&entry.actor));
         shard.insert_unique(hash, entry.clone(), |entry| entry.actor.precomputed_hash());
         self.subscribers.note(&entry, None);
         entry

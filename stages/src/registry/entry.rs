@@ -150,6 +150,8 @@ pub(crate) struct Entry {
     pub(super) live_bytes: AtomicUsize,
     /// Whether it was asked to leave memory and has not answered yet.
     pub(crate) leaving: AtomicBool,
+    /// Whether it is paused.
+    paused: AtomicBool,
 }
 
 impl Entry {
@@ -186,6 +188,7 @@ impl Entry {
             live_place: PlaceCell::default(),
             live_bytes: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
         }
     }
 
@@ -287,6 +290,16 @@ impl Entry {
         Err(Error::ActorNotFound { system, name })
     }
 
+    /// Whether it is paused.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether it is paused.
+    pub(crate) fn set_paused(&self, is_paused: bool) {
+        self.paused.store(is_paused, Ordering::Relaxed);
+    }
+
     /// Whether it is counted among the actors in memory.
     pub(crate) fn is_live(&self) -> bool {
         self.live_place.get().is_some()
@@ -299,7 +312,8 @@ impl Entry {
 
     /// Whether it can leave memory now: no turn has it, and the outcome of all its commits is known.
     pub(super) fn may_leave(&self) -> bool {
-        if self.leaving.load(Ordering::Relaxed) {
+        // The turn of a paused one does not come.
+        if self.leaving.load(Ordering::Relaxed) || self.is_paused() {
             return false;
         }
         let Some(memory) = self.memory.try_lock() else { return false };

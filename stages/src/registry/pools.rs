@@ -99,6 +99,12 @@ impl Pools {
         Some(member.clone())
     }
 
+    /// The members of a pool that were called.
+    pub(crate) fn members(&self, pool: &Entry) -> Vec<Arc<Entry>> {
+        let members = self.by_name.read().get(&pool.actor).cloned();
+        members.map_or_else(Vec::new, |members| members.lock().values().cloned().collect())
+    }
+
     fn members_of(&self, pool: &Arc<Entry>) -> Arc<Members> {
         if let Some(known) = self.by_name.read().get(&pool.actor) {
             return known.clone();

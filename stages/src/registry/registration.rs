@@ -96,6 +96,11 @@ impl Registrar {
         self.directory.pools.member(pool)
     }
 
+    /// Does something while an actor is certainly paused.
+    pub(crate) fn while_paused(&self, entry: &Entry, then: impl FnOnce()) {
+        self.directory.pauses.while_paused(&entry.actor, then);
+    }
+
     /// Spawns one actor, unless it is registered, and returns its entry. A delete may remove it at once: its calls then
     /// [spawn it again](Self::spawn_again).
     pub(crate) async fn spawn_one(&self, id: ActorId) -> Result<Arc<Entry>, Error> {

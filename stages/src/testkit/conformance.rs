@@ -13,6 +13,7 @@ pub mod effects;
 pub mod epochs;
 pub mod faults;
 pub mod histories;
+pub mod pauses;
 pub mod registries;
 pub mod states;
 
@@ -87,6 +88,10 @@ macro_rules! store_conformance {
             names_of_due_work_never_mix,
             large_due_work_comes_in_pages,
             due_work_is_there_after_reopening);
+        $crate::store_conformance!(@each $open; pauses:
+            a_pause_is_read_back_replaced_and_removed,
+            names_of_pauses_never_mix,
+            many_pauses_are_there_after_reopening);
         $crate::store_conformance!(@each $open; faults:
             a_lost_write_leaves_what_was_there,
             a_late_write_keeps_its_place,

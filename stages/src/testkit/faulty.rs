@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::actor::ActorId;
+use crate::actor::{ActorId, ActorRef};
 use crate::due::{DueEntry, DueKey};
 use crate::history::{Interval, Keep, Page};
 use crate::outbox::{OutboxKey, OutboxRow, Seen};
-use crate::ports::{DueStore, Outcome, Save, StateStore, StoreError, TakenOver};
+use crate::ports::{DueStore, Outcome, Pause, PauseStore, Save, StateStore, StoreError, TakenOver};
 use crate::state::{Head, Revision, Timestamp};
 
 /// How a save fails.
@@ -236,6 +236,26 @@ impl DueStore for FaultyStore {
             return ready(Err(error)).boxed();
         }
         self.below.remove_due(keys)
+    }
+}
+
+impl PauseStore for FaultyStore {
+    fn pauses(&self) -> BoxFuture<'static, Result<Vec<Pause>, StoreError>> {
+        self.below.pauses()
+    }
+
+    fn put_pauses(&self, pauses: Vec<Pause>) -> BoxFuture<'static, Result<(), StoreError>> {
+        if let Some(error) = self.script.lock().refusing_saves.clone() {
+            return ready(Err(error)).boxed();
+        }
+        self.below.put_pauses(pauses)
+    }
+
+    fn remove_pauses(&self, actors: Vec<ActorRef>) -> BoxFuture<'static, Result<(), StoreError>> {
+        if let Some(error) = self.script.lock().refusing_saves.clone() {
+            return ready(Err(error)).boxed();
+        }
+        self.below.remove_pauses(actors)
     }
 }
 

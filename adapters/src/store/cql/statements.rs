@@ -93,6 +93,8 @@ statements! {
         WHERE day = ? AND (minute, shard) > (?, ?) LIMIT ?",
     due_after = "SELECT at, id, record, sealed FROM {ks}.due \
         WHERE minute = ? AND shard = ? AND (at, id) > (?, ?) LIMIT ?",
+    pauses_after = "SELECT system, name, record FROM {ks}.pauses \
+        WHERE part = 0 AND kind = ? AND (system, name) > (?, ?) LIMIT ?",
     bucket_at = concat!(
         bucket_columns!(),
         of_actor!(
@@ -186,6 +188,8 @@ statements! {
     put_due = "INSERT INTO {ks}.due (minute, shard, at, id, record, sealed) VALUES (?, ?, ?, ?, ?, ?)",
     drop_due = "DELETE FROM {ks}.due WHERE minute = ? AND shard = ? AND at = ? AND id = ?",
     drop_due_partition = "DELETE FROM {ks}.due WHERE minute = ? AND shard = ?",
+    put_pause = "INSERT INTO {ks}.pauses (part, kind, system, name, at, record) VALUES (0, ?, ?, ?, ?, ?)",
+    drop_pause = "DELETE FROM {ks}.pauses WHERE part = 0 AND kind = ? AND system = ? AND name = ?",
     put_registration = "INSERT INTO {ks}.registrations (shard, system, name, epoch, change, record) \
         VALUES (?, ?, ?, ?, ?, ?)",
     drop_registration = "DELETE FROM {ks}.registrations \

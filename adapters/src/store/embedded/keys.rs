@@ -5,7 +5,7 @@
 //! key, and no actor's key is a prefix of another's. The longest key, [`MAX_KEY_BYTES`], is far below the
 //! engine's 65,535.
 
-use tidegate_stages::actor::{ActorId, MAX_NAME_BYTES};
+use tidegate_stages::actor::{ActorId, ActorRef, MAX_NAME_BYTES};
 use tidegate_stages::due::DueKey;
 use tidegate_stages::outbox::{EffectSource, OutboxKey, SourceKind};
 use tidegate_stages::ports::StoreError;
@@ -23,6 +23,10 @@ pub(super) const OUTBOX: u8 = b'o';
 const SEEN: u8 = b's';
 /// Prefix of an entry of the table of due work in `current`.
 pub(super) const DUE: u8 = b'w';
+/// Prefix of a pause in `current`.
+pub(super) const PAUSE: u8 = b'x';
+/// Kind of a paused actor, in the key of its pause.
+const PAUSED_ACTOR: u8 = 0;
 /// Key of the newest claimed epoch, in `current`.
 pub(super) const EPOCH: &[u8] = b"m/epoch";
 /// Prefix of notes in `current`.
@@ -153,6 +157,25 @@ pub(super) fn parse_due(key: &[u8]) -> Option<DueKey> {
     let (at, _) = key.get(1..)?.split_first_chunk()?;
     let source = parse_source(key, key.get(..1 + size_of::<u64>())?)?;
     Some(DueKey { at: Timestamp(u64::from_be_bytes(*at)), source: source.into() })
+}
+
+/// Returns the key of an actor's pause.
+pub(super) fn paused(actor: &ActorRef) -> Result<Vec<u8>, StoreError> {
+    let mut key = vec![PAUSE];
+    push(&mut key, actor.system())?;
+    key.push(PAUSED_ACTOR);
+    push(&mut key, actor.name())?;
+    Ok(key)
+}
+
+/// Parses the key of a pause; `Some(None)` for one of something else than an actor.
+#[expect(clippy::option_option, reason = "a key that is malformed, and one of another kind")]
+pub(super) fn parse_paused(key: &[u8]) -> Option<Option<ActorRef>> {
+    let mut rest = key.get(1..)?;
+    let system = part(&mut rest)?;
+    let (kind, mut rest) = rest.split_first()?;
+    let name = part(&mut rest).filter(|_| rest.is_empty())?;
+    Some((*kind == PAUSED_ACTOR).then(|| ActorRef::new(system, name)))
 }
 
 /// Returns the common prefix of an actor's keys in `history`.

@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, Hash};
 
 use tokio::time::Instant;
 
-use crate::dispatcher::keyed::Keyed;
 use crate::dispatcher::keyed::slot::KeyState;
+use crate::dispatcher::keyed::{EventId, Keyed, ParkedKey};
 
 /// Most keys that may be paused at once. A paused key takes memory also when nothing is queued.
 pub const MAX_PAUSED: usize = 65_536;
@@ -51,6 +51,19 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
             self.resumed(slot);
         }
         was_paused
+    }
+
+    /// Holds a paused key of which no event is in flight or parked, as if one were parked.
+    pub(crate) fn hold_paused(&mut self, key: &K) -> Option<ParkedKey> {
+        let slot = self.slot_of(key)?;
+        let queue = self.slots.get_mut(slot);
+        if queue.paused.is_none() || queue.state != KeyState::Idle {
+            return None;
+        }
+        queue.state = KeyState::Held;
+        self.parked += 1;
+        // Of no event, so that none is found under it.
+        Some(ParkedKey { slot, id: EventId(u64::MAX) })
     }
 
     /// Ends all pauses. Returns what was queued for the paused keys.

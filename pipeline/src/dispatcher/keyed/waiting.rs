@@ -10,6 +10,18 @@ use std::collections::VecDeque;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub(crate) u64);
 
+impl EventId {
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The name of the event with this number.
+    pub fn of_number(number: u64) -> EventId {
+        EventId(number)
+    }
+}
+
 /// An event that waits until its key is free.
 #[derive(Debug)]
 pub(crate) struct Queued<T> {

@@ -91,6 +91,10 @@ impl Letters {
         loop {
             let sources = in_time(self.store.pending(last.as_deref(), SOURCES)).await?;
             for source in sources.items {
+                if look.page.effects.len() >= limit || look.bytes >= BYTES_AT_MOST {
+                    let next = last.map(|source| EffectCursor { began, source, row: None });
+                    return Ok(EffectPage { next, ..look.page });
+                }
                 look.sources += 1;
                 if look.filter.has_source(&source)
                     && let Some(row) = self.look_at(&source, None, &mut look).await?

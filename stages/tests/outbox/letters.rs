@@ -47,6 +47,33 @@ async fn a_dead_letter_is_shown_with_its_target_and_why_it_died() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pages_of_every_size_show_each_effect_of_each_source_once() {
+    let runs = Runs::default();
+    let world = world(emitting(&runs, &["sink"])).await;
+    let sources = ["source one", "source three", "source two"];
+    registered(&world, &sources).await;
+    for source in sources {
+        world.add(source).await.unwrap();
+        world.add(source).await.unwrap();
+    }
+    delivered().await;
+    for limit in 1..=7 {
+        let (mut found, mut next) = (Vec::new(), None);
+        for _ in 0..9 {
+            let page = world.mesh.effects(&EffectFilter::default(), next, limit).await.unwrap();
+            found.extend(page.effects.iter().map(|effect| (effect.source_name(), effect.key)));
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found.len(), 6, "pages of {limit}: {found:?}");
+        found.dedup();
+        assert_eq!(found.len(), 6, "pages of {limit}: {found:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_letters_that_are_tried_again_count_once_and_in_order_also_after_newer_effects() {
     let runs = Runs::default();
     let world = with_dead_letters(&runs, 3).await;

@@ -19,7 +19,8 @@ mod source;
 
 pub(crate) use deliver::Deliver;
 pub(crate) use feed::Feeder;
-pub(crate) use letters::Letters;
+pub use ledger::DeadLetterBounds;
+pub(crate) use letters::{Letters, count_dropped};
 pub(crate) use remove::Remover;
 
 use std::collections::VecDeque;
@@ -28,16 +29,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use metrics::counter;
 use parking_lot::Mutex;
 use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::actor::{ActorId, ActorRef};
 use crate::call::{Emitted, EmittedEffect};
+use crate::metrics::DEAD_LETTERS_DROPPED_TOTAL;
 use crate::outbox::OutboxKey;
+use crate::outbox::view::source_name;
 use deliver::Delivery;
-use ledger::{Ledger, Letter};
+use ledger::{Ledger, Letter, Surplus};
 use source::{Delivered, Died, InMemory, Reading, Source, State};
 
 /// How long the feeder waits for capacity before it asks anew.
@@ -78,7 +83,7 @@ struct Inner {
 
 impl Effects {
     /// Outboxes of which at most that much is in memory.
-    pub(crate) fn new(bound: Bound, epoch: u64) -> Self {
+    pub(crate) fn new(bound: Bound, dead: DeadLetterBounds, epoch: u64) -> Self {
         let (name, per_key) = ("side_effects", bound.events);
         let options = KeyedOptions { name, bound, per_key, full: Full::Wait(FEEDER_WAITS) };
         Self(Arc::new(Inner {
@@ -92,7 +97,7 @@ impl Effects {
             is_behind: Notify::new(),
             answered: Mutex::default(),
             is_answered: Notify::new(),
-            dead: Mutex::default(),
+            dead: Mutex::new(Ledger::new(dead)),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
         }))
@@ -193,12 +198,39 @@ impl Effects {
 
     /// An effect is dead: its row is written again as a dead letter.
     fn died(&self, source: &Arc<Source>, died: Died) {
-        let (key, letter) = (died.row.key, Letter { at: died.at, bytes: died.row.bytes() });
-        self.0.dead.lock().add(&source.key, key, letter);
+        let (key, letter) = (died.row.key, Letter::of(&died.row, died.at));
         let mut state = source.state.lock();
         state.dying.insert(key);
         state.dead.push(died);
         self.remove_soon(source, &mut state);
+        drop(state);
+        self.keep_letter(&source.key, key, letter);
+    }
+
+    /// Counts a dead letter, and drops those for which the bounds leave no place.
+    fn keep_letter(&self, source: &Arc<ActorId>, key: OutboxKey, letter: Letter) {
+        let surplus = self.0.dead.lock().add(source, key, letter);
+        for Surplus { source, key, id } in surplus {
+            counter!(DEAD_LETTERS_DROPPED_TOTAL, "reason" => "full").increment(1);
+            let name = source_name(&source);
+            warn!(source = %name, %id, "dead letter dropped: there are too many, and it was the oldest");
+            self.drop_letter(&source, key);
+        }
+    }
+
+    /// Has the row of a dead letter removed.
+    fn drop_letter(&self, key: &Arc<ActorId>, row: OutboxKey) {
+        let mut sources = self.0.sources.lock();
+        // It was read to its end before its dead letter was counted.
+        let new = || {
+            let actor = ActorRef::new(&key.system, &key.name);
+            Arc::new(Source::new(key.clone(), actor, false))
+        };
+        let source = sources.entry(key.clone()).or_insert_with(new).clone();
+        let mut state = source.state.lock();
+        drop(sources);
+        state.dropped.push(row);
+        self.remove_soon(&source, &mut state);
     }
 
     /// A dead letter is gone: it is delivered again, or dropped.

@@ -52,6 +52,8 @@ pub const EFFECTS_OLDEST_SECONDS: &str = "tidegate_effects_oldest_seconds";
 pub const DEAD_LETTERS: &str = "tidegate_dead_letters";
 /// Bytes of their rows.
 pub const DEAD_LETTERS_BYTES: &str = "tidegate_dead_letters_bytes";
+/// Dead letters that were dropped, by reason: asked for, or because there were too many.
+pub const DEAD_LETTERS_DROPPED_TOTAL: &str = "tidegate_dead_letters_dropped_total";
 /// For how long the oldest of them is dead, seconds; 0 without any.
 pub const DEAD_LETTERS_OLDEST_SECONDS: &str = "tidegate_dead_letters_oldest_seconds";
 

@@ -11,6 +11,7 @@
 
 mod settings;
 
+pub use crate::effects::DeadLetterBounds;
 pub use crate::places::least_bytes as least_checkpoint_bytes;
 pub use crate::registry::capacity::RegistryBounds;
 pub use crate::retry_budget::RetryRates;
@@ -100,7 +101,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let places = places(&settings, &directory)?;
     let gate = CheckpointGate { places: places.clone(), durability: rules.durability };
     let mailboxes = mailboxes(&settings, gate, placement.clone());
-    let effects = Effects::new(settings.effects, epoch);
+    let effects = Effects::new(settings.effects, settings.dead_letters, epoch);
     let channels = Channels::new(settings.broadcasts);
     let egress = Egress::new(&mailboxes, &effects, &channels);
     let queue = CheckpointQueue::new(places, egress.clone());

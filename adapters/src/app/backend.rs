@@ -10,7 +10,7 @@ use tidegate_stages::mesh::Mesh;
 use tidegate_stages::ports::StoreError;
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::rules::ChangeRules;
-use tidegate_stages::topology::{self, Ports};
+use tidegate_stages::topology::{self, DeadLetterBounds, Ports};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -125,6 +125,16 @@ fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
         effects: Bound {
             events: usize_of(bounds.effects_events),
             bytes: usize_of(bounds.effects_bytes),
+        },
+        dead_letters: DeadLetterBounds {
+            all: Bound {
+                events: usize_of(bounds.dead_letters),
+                bytes: usize_of(bounds.dead_letters_bytes),
+            },
+            of_source: Bound {
+                events: usize_of(bounds.dead_letters_per_source),
+                bytes: usize_of(bounds.dead_letters_per_source_bytes),
+            },
         },
         broadcasts: Bound {
             events: usize_of(bounds.broadcast_events),

@@ -140,6 +140,14 @@ pub struct Bounds {
     pub checkpoint_events: u64,
     /// Their bytes.
     pub checkpoint_bytes: u64,
+    /// Dead letters that are kept.
+    pub dead_letters: u64,
+    /// Their bytes.
+    pub dead_letters_bytes: u64,
+    /// Those of one actor.
+    pub dead_letters_per_source: u64,
+    /// Their bytes.
+    pub dead_letters_per_source_bytes: u64,
     /// Side effects that wait to be sent.
     pub effects_events: u64,
     /// Their bytes.

@@ -191,8 +191,7 @@ impl Feeder {
             for row in former {
                 let Some(record) = Record::decode(row.record.clone()) else { continue };
                 if let Some(dead) = record.dead {
-                    let letter = Letter { at: dead.at, bytes: row.bytes() };
-                    self.effects.0.dead.lock().add(&source.key, row.key, letter);
+                    self.effects.keep_letter(&source.key, row.key, Letter::of(&row, dead.at));
                 } else {
                     events += 1;
                     bytes += row.bytes();

@@ -75,6 +75,7 @@ mod tests {
     use crate::activation::incarnation::Incarnation;
     use crate::actor::tests::definition;
     use crate::call::{Emitted, EmittedEffect};
+    use crate::effects::DeadLetterBounds;
     use crate::invocation::Invocation;
     use crate::outbox::{EffectId, OutboxKey, OutboxRow};
     use crate::registry::directory::Directory;
@@ -86,7 +87,8 @@ mod tests {
         let id = Arc::new(definition.id.clone());
         let hosted = Hosted { definition: definition.into(), host_limit: 1, host: Arc::default() };
         let entry = Directory::new().put(id, Source::Defined(hosted));
-        let effects = Effects::new(Bound { events: 9, bytes: 1 << 20 }, 1);
+        let bound = Bound { events: 9, bytes: 1 << 20 };
+        let effects = Effects::new(bound, DeadLetterBounds::default(), 1);
         effects.0.all_found.store(true, Ordering::Relaxed);
         assert_eq!(effects.waiting(), (0, None));
         let incarnation = Arc::new(Incarnation::new(1, 1));

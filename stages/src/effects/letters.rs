@@ -3,9 +3,12 @@
 use std::mem::take;
 use std::sync::Arc;
 
+use metrics::counter;
+
 use crate::actor::ActorId;
 use crate::call::{ChangeLetters, Task};
 use crate::error::Error;
+use crate::metrics::DEAD_LETTERS_DROPPED_TOTAL;
 use crate::outbox::record::Record;
 use crate::outbox::view::{
     DeadLetterChange, DeadLettersChanged, EffectCursor, EffectFilter, EffectPage, EffectView,
@@ -47,6 +50,11 @@ struct Look<'a> {
     page: EffectPage,
     bytes: usize,
     sources: usize,
+}
+
+/// Counts dead letters that were dropped because somebody asked for it.
+pub(crate) fn count_dropped(count: u64) {
+    counter!(DEAD_LETTERS_DROPPED_TOTAL, "reason" => "asked").increment(count);
 }
 
 impl Letters {
@@ -233,6 +241,7 @@ impl Letters {
         let outcomes = self.store.save_all(vec![save]);
         let written = in_time(async { outcomes.await.pop().unwrap_or(Ok(())) }).await;
         written?;
+        count_dropped(keys.len() as u64);
         for key in keys {
             self.effects.letter_left(source, key);
         }

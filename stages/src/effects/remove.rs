@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::Effects;
 use super::source::{Delivered, Died, Source};
-use crate::outbox::EffectRows;
+use crate::outbox::{EffectRows, OutboxKey};
 use crate::ports::{Save, StateStore, StoreError};
 
 /// How long answered rows gather.
@@ -41,6 +41,7 @@ struct Removal {
     source: Arc<Source>,
     answered: Vec<Delivered>,
     dead: Vec<Died>,
+    dropped: Vec<OutboxKey>,
 }
 
 impl Remover {
@@ -108,7 +109,7 @@ impl Remover {
     }
 
     fn removed(&self, removal: Removal) {
-        let Removal { source, answered, dead } = removal;
+        let Removal { source, answered, dead, dropped: _ } = removal;
         let mut state = source.state.lock();
         let bytes = answered.iter().map(|row| row.bytes).chain(dead.iter().map(|row| row.bytes));
         state.pending().sub(answered.len() + dead.len(), bytes.sum());
@@ -125,16 +126,18 @@ impl Remover {
 
     /// Writes it again later: that has the same effect.
     fn put_back(&self, removal: Removal) {
-        let Removal { source, answered, dead } = removal;
+        let Removal { source, answered, dead, dropped } = removal;
         let mut state = source.state.lock();
         state.answered.extend(answered);
         state.dead.extend(dead);
+        state.dropped.extend(dropped);
         self.go_on(&source, &mut state);
     }
 
     fn go_on(&self, source: &Arc<Source>, state: &mut super::source::State) {
         state.removing = false;
-        if !state.answered.is_empty() || !state.dead.is_empty() {
+        let is_done = state.answered.is_empty() && state.dead.is_empty();
+        if !is_done || !state.dropped.is_empty() {
             self.effects.remove_soon(source, state);
         }
     }
@@ -153,14 +156,22 @@ impl Removal {
         };
         let count = state.dead.iter().take_while(is_taken).count();
         let dead = state.dead.drain(..count).collect();
+        // Not before the row is written as a dead letter.
+        let count = if state.dead.is_empty() { state.dropped.len().min(ROWS) } else { 0 };
+        let dropped = state.dropped.drain(..count).collect();
         drop(state);
-        Self { source, answered, dead }
+        Self { source, answered, dead, dropped }
     }
 
     fn save(&self, epoch: u64) -> Save {
         let rows = EffectRows {
             appends: self.dead.iter().map(|died| died.row.clone()).collect(),
-            acknowledged: self.answered.iter().map(|row| row.key).collect(),
+            acknowledged: self
+                .answered
+                .iter()
+                .map(|row| row.key)
+                .chain(self.dropped.clone())
+                .collect(),
             seen: Vec::new(),
         };
         Save::of_rows(self.source.key.clone(), epoch, rows)

@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) dead: Vec<Died>,
     /// Those of them, and of what the remover has, that are not known to be written.
     pub(super) dying: BTreeSet<OutboxKey>,
+    /// Rows of dead letters to be removed.
+    pub(super) dropped: Vec<OutboxKey>,
     /// Whether the remover has it, or is asked to.
     pub(super) removing: bool,
 }
@@ -120,5 +122,6 @@ impl State {
             && !self.removing
             && self.answered.is_empty()
             && self.dead.is_empty()
+            && self.dropped.is_empty()
     }
 }

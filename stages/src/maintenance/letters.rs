@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use super::MaintenanceInner;
 use crate::activation::incarnation::Incarnation;
 use crate::call::{ChangeLetters, Committed, Completion, Emitted, LettersChanged, Planned};
+use crate::effects::count_dropped;
 use crate::error::Error;
 use crate::outbox::pending::{MAX_EFFECT_BYTES, MAX_EFFECTS, PendingEffects};
 use crate::outbox::record::Record;
@@ -63,6 +64,9 @@ impl MaintenanceInner {
         let appends = emitted.as_ref().map(|emitted| emitted.rows()).unwrap_or_default();
         let rows = EffectRows { appends, acknowledged: acknowledged.clone(), seen: Vec::new() };
         self.commit(entry, incarnation, rows, emitted).await?;
+        if change == DeadLetterChange::Drop {
+            count_dropped(done);
+        }
         for key in acknowledged {
             planner.effects.letter_left(&entry.key, key);
         }

@@ -9,6 +9,7 @@ use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
 use crate::access::CurrentPolicies;
 use crate::call::Placed;
 use crate::checkpoint::CheckpointGate;
+use crate::effects::DeadLetterBounds;
 use crate::history::Retention;
 use crate::ports::{Clock, HostProbe, Registry, StateStore};
 use crate::registry::capacity::RegistryBounds;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub commits_in_flight: usize,
     /// Side effects on their way to their targets.
     pub effects: Bound,
+    /// Dead letters in the store, beyond which the oldest are dropped.
+    pub dead_letters: DeadLetterBounds,
     /// Broadcasts and their deliveries, from the commit or the publication until the last subscriber is done: so many of each,
     /// and the bytes of the messages.
     pub broadcasts: Bound,
@@ -91,6 +94,7 @@ impl Default for Settings {
             checkpoint: Bound { events: 8_192, bytes: 128 << 20 },
             commits_in_flight: 1,
             effects: Bound { events: 8_192, bytes: 64 << 20 },
+            dead_letters: DeadLetterBounds::default(),
             broadcasts: Bound { events: 8_192, bytes: 64 << 20 },
             delayed_calls: true,
             deadlines: Deadlines::default(),

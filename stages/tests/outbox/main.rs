@@ -6,6 +6,7 @@ mod support;
 
 mod bounds;
 mod dead;
+mod kept;
 mod letters;
 mod once;
 

@@ -211,6 +211,30 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Their bytes.",
     ),
     setting(
+        "TIDEGATE_DEAD_LETTERS",
+        Kind::Count { min: 1, max: 10_000_000 },
+        Default::Is("16384"),
+        "Side effects that cannot be delivered and are kept. Beyond it, the ones that are dead longest are dropped, with a line in the log.",
+    ),
+    setting(
+        "TIDEGATE_DEAD_LETTERS_BYTES",
+        Kind::Bytes { min: MIB, max: TIB },
+        Default::Is("256MiB"),
+        "Their bytes in the store.",
+    ),
+    setting(
+        "TIDEGATE_DEAD_LETTERS_PER_SOURCE",
+        Kind::Count { min: 1, max: 10_000_000 },
+        Default::Is("1024"),
+        "Those of one actor. Beyond it, its first ones are dropped.",
+    ),
+    setting(
+        "TIDEGATE_DEAD_LETTERS_PER_SOURCE_BYTES",
+        Kind::Bytes { min: MIB, max: TIB },
+        Default::Is("16MiB"),
+        "Their bytes in the store.",
+    ),
+    setting(
         "TIDEGATE_BROADCAST_EVENTS",
         Kind::Count { min: 8, max: 100_000_000 },
         Default::Is("8192"),

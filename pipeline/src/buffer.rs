@@ -69,13 +69,18 @@ impl Permit {
 
     /// Counts the place against another share from now on, even if that is full.
     pub fn charge(&mut self, share: &Arc<Share>) {
-        if self.share.as_ref().is_some_and(|own| Arc::ptr_eq(own, share)) {
+        if self.is_charged_to(share) {
             return;
         }
         share.add(self.bytes());
         if let Some(former) = self.share.replace(Arc::clone(share)) {
             former.remove(self.bytes());
         }
+    }
+
+    /// Whether it counts against this share.
+    pub fn is_charged_to(&self, share: &Arc<Share>) -> bool {
+        self.share.as_ref().is_some_and(|own| Arc::ptr_eq(own, share))
     }
 
     /// Ends the guard and keeps the place taken, in nobody's share. [`Capacity::give_back`] frees it.

@@ -210,6 +210,11 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.shared.state.lock().machine.queued()
     }
 
+    /// Returns how many events of a class are in flight. Parked keys do not count.
+    pub fn in_flight_of(&self, class: u32) -> usize {
+        self.shared.state.lock().machine.in_flight_of(class)
+    }
+
     /// Returns how many events are in flight. Parked keys do not count.
     pub fn in_flight(&self) -> usize {
         self.shared.state.lock().machine.in_flight()

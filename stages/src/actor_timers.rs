@@ -171,7 +171,7 @@ impl TickTask {
             "running"
         } else if entry.is_paused() {
             "paused"
-        } else if spec.hosted.host.reachability.refusal().is_some() {
+        } else if spec.hosted.refusal().is_some() {
             "host_away"
         } else if let Some(running) = self.call(entry, &spec, due.action()) {
             self.ticks.runs(due, running);

@@ -101,7 +101,8 @@ impl Admission {
         let action = &admitted.invocation.action;
         let (means, writes, host_limit) = entry.with_hosted(|hosted| {
             let writes = hosted.definition.may_change(action);
-            (self.0.means(entry, hosted), writes, hosted.host_limit)
+            let (limit, _) = hosted.admitted_for(admitted.permit.as_ref(), &entry.mailbox);
+            (self.0.means(entry, hosted, limit), writes, limit)
         });
         let is_line = writes && self.0.queue.in_line() > 0;
         if !is_line && self.0.longest(means) <= left {
@@ -114,10 +115,10 @@ impl Admission {
 }
 
 impl Inner {
-    fn means(&self, entry: &Entry, hosted: &Hosted) -> Means {
+    fn means(&self, entry: &Entry, hosted: &Hosted, host_limit: u32) -> Means {
         Means {
             actor: entry.mean_turn.mean(),
-            host: hosted.host.mean_turn.mean(),
+            host: hosted.known(host_limit).mean_turn.mean(),
             all: self.mean_turn.mean(),
         }
     }
@@ -155,8 +156,8 @@ impl Inner {
             return;
         }
         let means = entry.with_hosted(|hosted| {
-            hosted.host.mean_turn.record(took);
-            self.means(entry, hosted)
+            hosted.known(host_limit).mean_turn.record(took);
+            self.means(entry, hosted, host_limit)
         });
         if self.queue.in_line() == 0 && self.longest(means) <= self.short {
             return;

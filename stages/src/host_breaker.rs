@@ -106,7 +106,7 @@ impl Predicate<Checked> for RefuseAway {
         if checked.invocation.is_awaited() {
             let refusal = checked.entry.with_hosted(|hosted| {
                 let needs_host = hosted.needs_host(&checked.invocation.action);
-                if needs_host { hosted.host.reachability.refusal() } else { None }
+                if needs_host { hosted.refusal() } else { None }
             });
             if let Some(error) = refusal {
                 return Err(error);

@@ -217,7 +217,7 @@ type FailWith = fn(crate::call::Placed, Error) -> Box<Failed>;
 /// What every invocation of an actor has in common.
 fn request(actor: &CheckedOut, action: String, metadata: Metadata) -> ActorInvocation {
     ActorInvocation {
-        host: actor.spec.hosted.definition.host().clone(),
+        host: actor.spec.hosted.address().clone(),
         actor: actor.spec.id.clone(),
         action,
         state: actor.live.content.state.clone(),

@@ -235,8 +235,9 @@ fn loading(
     })
 }
 
-fn activated(placed: Placed, actor: CheckedOut) -> Box<Activated> {
+fn activated(placed: Placed, mut actor: CheckedOut) -> Box<Activated> {
     let Placed { entry: _, member, host_limit, task, place, retries } = placed;
+    actor.spec.hosted = actor.spec.hosted.at(host_limit, &member);
     Box::new(Activated { actor, member, task, host_limit, place, retries, older: None })
 }
 

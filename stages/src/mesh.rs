@@ -4,6 +4,7 @@ mod channels;
 mod control;
 mod effects;
 mod history;
+mod hosts;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ use crate::registry::entry::Entry;
 use crate::registry::registration::Registrar;
 use crate::retention::Growth;
 use crate::state::ActorState;
+pub use hosts::HostView;
 
 /// The running mesh. Cheap to clone.
 #[derive(Debug, Clone)]

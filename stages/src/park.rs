@@ -48,20 +48,21 @@ impl ParkLayer {
             Error::Host(_) => RetryOf::Host,
             _ => RetryOf::Store,
         }));
+        let budget = self.budgets.of(&failed.error, failed.placed.host_limit);
+        let is_of_host = matches!(failed.error, Error::Host(_));
+        let goes_elsewhere = is_of_host && failed.placed.go_elsewhere();
         let hosted = failed.placed.entry.spec().hosted;
-        let reachability = &hosted.host.reachability;
-        if matches!(failed.error, Error::Host(_)) && reachability.is_away() {
-            // The host's turns get no permit until it is back. This one stays the first of its actor.
-            let refusal = reachability.refusal().filter(|_| !failed.placed.task.is_patient());
+        if goes_elsewhere || is_of_host && hosted.is_away() {
+            // The turns of a host that is away get no permit until it is back. This one stays the first of its actor.
+            let refusal = hosted.refusal().filter(|_| !failed.placed.task.is_patient());
             if let Some(error) = failed.placed.cancelled().or(refusal) {
                 failed.error = error;
                 drop(parked);
                 return failed.finish();
             }
-            failed.placed.host_limit = hosted.host_limit;
+            failed.placed.keep_host();
             return parked.resume(failed.placed);
         }
-        let budget = self.budgets.of(&failed.error, failed.placed.host_limit);
         let is_due = failed.placed.wait_for_retry(&budget).await;
         if let Some(cancelled) = failed.placed.cancelled() {
             failed.error = cancelled;
@@ -120,10 +121,8 @@ fn refund(paid: Option<Paid>) {
 }
 
 fn resume(parked: Parked<Placed>, mut placed: Placed) {
-    if placed.host_limit != 0 {
-        // The host may have moved meanwhile.
-        placed.host_limit = placed.entry.spec().hosted.host_limit;
-    }
+    // The host may have moved meanwhile.
+    placed.keep_host();
     parked.resume(placed);
 }
 

@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::invocation::{Invocation, Payload, REQUEST_TIMEOUT};
 use crate::metrics::CALLS_REFUSED_TOTAL;
 use crate::ports::{Location, Placement};
-use crate::registry::entry::Entry;
+use crate::registry::entry::{Entry, Hosted};
 use crate::reply::{Deadlines, Reply, Timing};
 use crate::retries::Retries;
 
@@ -110,14 +110,23 @@ impl Mailboxes {
         entry: &Entry,
     ) -> Result<Permit, Error> {
         let hosted = entry.spec().hosted;
-        let reserving = self.queue.reserve_in(&hosted.host.admitted, bytes);
+        if hosted.several.is_some()
+            && let Some(permit) = self.reserve_now(bytes, entry)
+        {
+            return Ok(permit);
+        }
+        let (_, host) = hosted.choose(&entry.mailbox, None);
+        let reserving = self.queue.reserve_in(&host.admitted, bytes);
         let reserved = timeout_at(timing.start_by, reserving).await;
         reserved.unwrap_or(Err(Refused::Full)).map_err(|refused| refusal(refused, entry))
     }
 
-    /// Takes a permit for a call if that needs no wait.
+    /// Takes a permit for a call if that needs no wait, in the share of one of the actor's hosts.
     pub(crate) fn reserve_now(&self, bytes: usize, entry: &Entry) -> Option<Permit> {
-        entry.with_hosted(|hosted| self.queue.reserve_now_in(&hosted.host.admitted, bytes))
+        entry.with_hosted(|hosted| {
+            let mut shares = hosted.shares(&entry.mailbox);
+            shares.find_map(|share| self.queue.reserve_now_in(share, bytes))
+        })
     }
 
     /// Queues a call. Returns the reply to wait for; `None` for an asynchronous call.
@@ -137,7 +146,7 @@ impl Mailboxes {
             let definition = &hosted.definition;
             let sees = is_effect && definition.stateful;
             let writes = sees || definition.may_change(&invocation.action);
-            (writes, hosted.limit_for(&invocation.action))
+            (writes, hosted.limit_for(&invocation.action, permit.as_ref(), &entry.mailbox))
         });
         let call = Call {
             writes,
@@ -250,7 +259,7 @@ impl Mailboxes {
         let (reply, waiting) = Reply::new(&timing);
         let placed = self.placed(entry, task(Question { reply, timing, permit }));
         if placed.host_limit != 0
-            && let Some(error) = entry.spec().hosted.host.reachability.refusal()
+            && let Some(error) = entry.with_hosted(Hosted::refusal)
         {
             return Err(error);
         }
@@ -275,8 +284,8 @@ impl Mailboxes {
     }
 
     fn placed(&self, entry: &Arc<Entry>, task: Task) -> Placed {
-        let host_limit =
-            if task.needs_host() { entry.spec().hosted.limit_to_activate() } else { 0 };
+        let limit = |hosted: &Hosted| hosted.limit_to_activate(&entry.mailbox);
+        let host_limit = if task.needs_host() { entry.with_hosted(limit) } else { 0 };
         let retries = Retries::within(self.deadlines.start);
         let member = self.placement.member(&entry.mailbox);
         Placed { entry: entry.clone(), member, host_limit, task, place: None, retries }
@@ -313,12 +322,12 @@ fn refusal(refused: Refused, entry: &Entry) -> Error {
         }
         Refused::KeyFull => ("mailbox", format!("the mailbox of {} is full", entry.actor)),
         Refused::ShareFull => {
-            let definition = entry.spec().hosted.definition;
-            let host = definition.host();
-            (
-                "host_share",
-                format!("the calls of the host at {host} hold as many places as they may"),
-            )
+            let hosted = entry.spec().hosted;
+            let host = match &hosted.several {
+                None => format!("the host at {}", hosted.address()),
+                Some(_) => format!("each host of {}", hosted.definition.id),
+            };
+            ("host_share", format!("the calls of {host} hold as many places as they may"))
         }
         Refused::Full => return no_free_place(),
     };

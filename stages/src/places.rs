@@ -26,7 +26,7 @@ use tidegate_pipeline::{Bound, Entry as GateEntry};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
-use crate::registry::entry::Entry;
+use crate::registry::entry::{Entry, Hosted};
 use crate::registry::known_host::KnownHost;
 use crate::store_breaker::Probe;
 
@@ -166,9 +166,14 @@ impl Places {
     }
 
     /// Takes the place of a turn that is to be granted. When there is none, the waker is woken once there may be.
-    pub(crate) fn enter(&self, entry: &Arc<Entry>, waker: &Waker) -> Result<Place, GateEntry> {
+    pub(crate) fn enter(
+        &self,
+        entry: &Arc<Entry>,
+        host_limit: u32,
+        waker: &Waker,
+    ) -> Result<Place, GateEntry> {
         let bytes = entry.state_bytes().saturating_mul(2).max(SMALLEST).min(self.0.largest);
-        let mut place = self.place(entry, false);
+        let mut place = self.place(entry, Some(host_limit), false);
         let mut free = self.0.free.lock();
         let is_unfair = |host: &Arc<KnownHost>| host.places.is_unfair(bytes, free.general.bound());
         let refusal = if entry.held_places.is_over(self.0.share, bytes) {
@@ -192,7 +197,7 @@ impl Places {
     pub(crate) fn try_maintain(&self, entry: &Arc<Entry>, bytes: usize) -> Option<Place> {
         let bytes = bytes.min(self.0.largest);
         let wanted = Count::of(1, bytes);
-        let mut place = self.place(entry, true);
+        let mut place = self.place(entry, None, true);
         let mut free = self.0.free.lock();
         // Turns that wait for places come first.
         let is_general = free.waker.is_none() && free.general.take(wanted, Count::default());
@@ -204,10 +209,14 @@ impl Places {
         Some(place)
     }
 
-    /// A place that is nothing yet.
-    fn place(&self, entry: &Arc<Entry>, is_kept: bool) -> Place {
+    /// A place that is nothing yet. Without a limit it counts for the only host of its actor, if that has one.
+    fn place(&self, entry: &Arc<Entry>, host_limit: Option<u32>, is_kept: bool) -> Place {
         let several = self.0.hosts.load(Ordering::Relaxed) > 1;
-        let host = several.then(|| entry.spec().hosted.host);
+        let host_of = |hosted: &Hosted| match host_limit {
+            None if hosted.several.is_some() => None,
+            limit => Some(hosted.known(limit.unwrap_or_default()).clone()),
+        };
+        let host = if several { entry.with_hosted(host_of) } else { None };
         let (places, entry) = (self.clone(), entry.clone());
         Place { places, entry, host, events: 0, bytes: 0, is_kept, shared: None, probe: None }
     }
@@ -254,7 +263,7 @@ impl Places {
         reserve: Count,
     ) -> bool {
         let bytes = bytes.min(self.0.largest);
-        let place = place.get_or_insert_with(|| self.place(entry, false));
+        let place = place.get_or_insert_with(|| self.place(entry, None, false));
         let shared = place.shared.as_ref().map_or(0, |shared| shared.bytes);
         let (events, bytes) = (usize::from(place.shared.is_none()), bytes.saturating_sub(shared));
         if events <= place.events && bytes <= place.bytes {
@@ -316,6 +325,15 @@ impl Place {
         }
         self.events += events;
         self.bytes += bytes;
+    }
+
+    /// Counts for this host from now on.
+    pub(crate) fn charge(&mut self, known: &Arc<KnownHost>) {
+        let Some(host) = &mut self.host else { return };
+        let _free = self.places.0.free.lock();
+        host.places.sub(self.events, self.bytes);
+        known.places.add(self.events, self.bytes);
+        *host = known.clone();
     }
 
     /// A place of the same actor and host that is nothing yet.

@@ -2,6 +2,7 @@
 
 pub(crate) mod entry;
 pub(crate) mod known_host;
+pub(crate) mod hosts;
 pub(crate) mod reachability;
 pub(crate) mod live_set;
 mod kept_keys;

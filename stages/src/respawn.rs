@@ -54,10 +54,8 @@ impl RespawnLayer {
             let failed = loop {
                 match registrar.spawn_again(&placed.entry).await {
                     Ok(entry) => {
-                        if placed.host_limit != 0 {
-                            placed.host_limit = entry.spec().hosted.host_limit;
-                        }
                         placed.entry = entry;
+                        placed.keep_host();
                         return parked.resume(placed);
                     }
                     Err(error) => {

@@ -226,8 +226,12 @@ mod tests {
             definition.snapshot_every = Some(Duration::from_secs(5));
             let id = Arc::new(definition.id.clone());
             let definition = Arc::new(definition);
-            let hosted =
-                Hosted { definition: definition.clone(), host_limit: 1, host: Arc::default() };
+            let hosted = Hosted {
+                definition: definition.clone(),
+                host_limit: 1,
+                host: Arc::default(),
+                several: None,
+            };
             timers.changed(&directory.put(id, Source::Defined(hosted)), &definition);
         }
         let (tasks, stop) = (Drain::new(), CancellationToken::new());

@@ -14,6 +14,7 @@ mod settings;
 pub use crate::effects::DeadLetterBounds;
 pub use crate::places::least_bytes as least_checkpoint_bytes;
 pub use crate::registry::capacity::RegistryBounds;
+pub use crate::registry::hosts::{HostChoice, HostRules};
 pub use crate::retry_budget::RetryRates;
 pub use settings::{Ports, RateLimits, Settings};
 
@@ -93,7 +94,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let epoch = store.claim_epoch().await?;
     let placement = Arc::new(OneNode { epoch });
     let tasks = Drain::new();
-    let directory = Arc::new(Directory::new());
+    let directory = Arc::new(Directory::new().with_strategy(settings.hosts.choice.strategy()));
     let store_breaker = Arc::new(StoreBreaker::default());
     let retry_budgets = Arc::new(RetryBudgets::new(settings.retries));
     let rules = settings.rules;
@@ -114,7 +115,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         mailboxes.clone(),
         tasks.clone(),
         settings.host_connections,
-        settings.registry,
+        (settings.registry, settings.hosts.join),
         settings.admission.bytes,
     );
     let recalled = storing.recall().await?;
@@ -137,7 +138,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         timers.clone(),
     );
     let stop_timers = CancellationToken::new();
-    let breakers = host_breakers(&settings, probe, &mailboxes, &stop_timers, &tasks);
+    let breakers = host_breakers(&settings, probe, &mailboxes, &registrar, &stop_timers, &tasks);
     let invoke = ServiceBuilder::new().layer(HostBreakerLayer { breakers }).service(Invoke::new(
         host,
         settings.deadlines.host,
@@ -245,15 +246,21 @@ fn host_breakers(
     settings: &Settings,
     probe: Arc<dyn HostProbe>,
     mailboxes: &Mailboxes,
+    registrar: &Registrar,
     stop: &CancellationToken,
     tasks: &Drain,
 ) -> Arc<HostBreakers> {
     Arc::new(HostBreakers {
         queue: mailboxes.queue.clone(),
+        registrar: registrar.clone(),
         probe,
         tasks: tasks.clone(),
         stop: stop.clone(),
-        patience: Patience { grace: settings.host_grace, accepted: settings.deadlines.patience },
+        patience: Patience {
+            grace: settings.host_grace,
+            accepted: settings.deadlines.patience,
+            leave_after: settings.hosts.leave_after,
+        },
         host_connections: settings.host_connections,
     })
 }

@@ -118,6 +118,7 @@ fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
         workers: cores.min(worker_demand),
         host_connections,
         host_grace: settings.host_grace,
+        hosts: settings.host_rules,
         checkpoint: Bound {
             events: usize_of(bounds.checkpoint_events),
             bytes: usize_of(bounds.checkpoint_bytes),

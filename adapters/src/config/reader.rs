@@ -10,7 +10,9 @@ use tidegate_pipeline::layer::RateLimitOptions;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
-use tidegate_stages::topology::{RateLimits, RegistryBounds, RetryRates, least_checkpoint_bytes};
+use tidegate_stages::topology::{
+    HostChoice, HostRules, RateLimits, RegistryBounds, RetryRates, least_checkpoint_bytes,
+};
 
 use super::settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
 use super::sources::Source;
@@ -47,6 +49,7 @@ impl Settings {
         Ok(Self {
             http: read.http(read.auth()?, tls::ingress(config)?),
             hosts: read.hosts(),
+            host_rules: read.host_rules(),
             host_tls: tls::hosts(config)?,
             proxy_tls: tls::proxy(config)?,
             host: HostOptions {
@@ -321,6 +324,22 @@ impl Reader<'_> {
             writes: self.small("TIDEGATE_DATABASE_WRITES") as usize,
             vault,
         }
+    }
+
+    fn host_rules(&self) -> HostRules {
+        let is_daemon = self.text("PROXY_DEPLOYMENT_MODE") == "daemon";
+        let join = match self.text("TIDEGATE_HOSTS").as_str() {
+            "many" => true,
+            "one" => false,
+            _ => is_daemon,
+        };
+        let choice = match self.text("TIDEGATE_HOSTS_STRATEGY").as_str() {
+            "round_robin" => HostChoice::RoundRobin,
+            "least_loaded" => HostChoice::LeastLoaded,
+            "sticky" => HostChoice::Sticky,
+            _ => HostChoice::Random,
+        };
+        HostRules { join, choice, leave_after: self.time("TIDEGATE_HOSTS_LEAVE_AFTER") }
     }
 
     fn hosts(&self) -> Hosts {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate_pipeline::Full;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
-use tidegate_stages::topology::{RateLimits, RegistryBounds, RetryRates};
+use tidegate_stages::topology::{HostRules, RateLimits, RegistryBounds, RetryRates};
 
 use crate::host::HostOptions;
 use crate::ingress::{AuthOptions, Hosts, Limits, Trust};
@@ -23,6 +23,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Where hosts listen.
     pub hosts: Hosts,
+    /// How the hosts of a definition are kept and chosen.
+    pub host_rules: HostRules,
     /// The TLS of connections to hosts.
     pub host_tls: ClientFiles,
     /// The TLS of commands that ask a running proxy.

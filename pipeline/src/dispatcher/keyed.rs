@@ -185,6 +185,11 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.is_shared()
     }
 
+    /// How many events of a class are in flight.
+    pub(crate) fn in_flight_of(&self, class: u32) -> usize {
+        self.classes.get(&class).map_or(0, |class| class.in_flight)
+    }
+
     /// Whether the demand is shared between several classes.
     fn is_shared(&self) -> bool {
         self.limited > 1

@@ -1,5 +1,7 @@
 //! Placed: a turn in its actor's mailbox.
 
+mod hosts;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -51,11 +51,6 @@ impl AdmitInner {
             let reason = format!("too many side effects of {} wait to be sent", entry.actor);
             return Err(overloaded("effects", reason));
         }
-        let permit = if is_effect && self.mailboxes.is_closed() {
-            None
-        } else {
-            Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry).await?)
-        };
         let member = if invocation.pooled { self.registrar.member(&entry) } else { None };
         if let Some((member, _)) = &member
             && entry.is_paused()
@@ -67,6 +62,11 @@ impl AdmitInner {
             });
         }
         let (entry, load) = member.map_or((entry, None), |(member, load)| (member, Some(load)));
+        let permit = if is_effect && self.mailboxes.is_closed() {
+            None
+        } else {
+            Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry).await?)
+        };
         Ok(Admitted { entry, invocation, timing, permit, effect: None, delivery: None, load })
     }
 }

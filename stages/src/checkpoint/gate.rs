@@ -43,7 +43,7 @@ impl Gate<Placed> for CheckpointGate {
     }
 
     fn enter(&self, placed: &mut Placed, waker: &Waker) -> Entry {
-        match self.places.enter(&placed.entry, waker) {
+        match self.places.enter(&placed.entry, placed.host_limit, waker) {
             Ok(place) => placed.place = Some(place),
             Err(refusal) => return refusal,
         }

@@ -85,7 +85,12 @@ mod tests {
     fn the_oldest_effect_and_all_of_them_are_seen() {
         let definition = definition("joe");
         let id = Arc::new(definition.id.clone());
-        let hosted = Hosted { definition: definition.into(), host_limit: 1, host: Arc::default() };
+        let hosted = Hosted {
+            definition: definition.into(),
+            host_limit: 1,
+            host: Arc::default(),
+            several: None,
+        };
         let entry = Directory::new().put(id, Source::Defined(hosted));
         let bound = Bound { events: 9, bytes: 1 << 20 };
         let effects = Effects::new(bound, DeadLetterBounds::default(), 1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::{Gauge, gauge};
 use tidegate_pipeline::{Drain, KeyedProducer};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -14,10 +14,14 @@ use crate::error::Error;
 use crate::metrics::HOSTS_AWAY;
 use crate::ports::HostProbe;
 use crate::registry::entry::Hosted;
+use crate::registry::hosts::Leave;
 use crate::registry::reachability::Phase;
+use crate::registry::registration::Registrar;
 
 /// How often an absent host is probed, and calls are looked for that cannot wait any longer.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
+/// When a host that could not be removed is tried to be removed again.
+const LEAVE_AGAIN: Duration = Duration::from_secs(10);
 /// How long one probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -28,6 +32,8 @@ pub(crate) struct Patience {
     pub(crate) grace: Duration,
     /// Accepted calls, which have no waiting caller.
     pub(crate) accepted: Duration,
+    /// The definitions that have other hosts; then the host leaves them.
+    pub(crate) leave_after: Duration,
 }
 
 /// Watches hosts that are away. It keeps nothing itself: what is known of a host is in
@@ -35,6 +41,8 @@ pub(crate) struct Patience {
 #[derive(Debug)]
 pub(crate) struct HostBreakers {
     pub(crate) queue: KeyedProducer<Placed>,
+    /// Where a host leaves its definitions.
+    pub(crate) registrar: Registrar,
     pub(crate) probe: Arc<dyn HostProbe>,
     pub(crate) tasks: Drain,
     pub(crate) stop: CancellationToken,
@@ -47,13 +55,18 @@ impl HostBreakers {
     /// Notes what a failed turn says of its host.
     pub(super) fn note(self: &Arc<Self>, failed: &Failed) {
         let Error::Host(error) = &failed.error else { return };
-        let hosted = failed.placed.entry.spec().hosted;
+        let placed = &failed.placed;
+        let hosted = placed.entry.spec().hosted.at(placed.host_limit, &placed.member);
+        let is_its_own = error.address() == hosted.address().as_str();
         if !error.is_unsent() {
-            hosted.host.reachability.reached();
-        } else if error.address() == hosted.definition.host().as_str() {
+            // Otherwise it is of a host that has left the others.
+            if is_its_own || hosted.several.is_none() {
+                hosted.host.reachability.reached();
+            }
+        } else if is_its_own {
             // Otherwise the host moved while its old address refused.
-            if hosted.host.reachability.refused(error) {
-                warn!(host = %hosted.definition.host(), %error, "an actor host accepts no connections: its calls wait for it");
+            if hosted.host.reachability.refused(error, hosted.several.is_some()) {
+                warn!(host = %hosted.address(), %error, "an actor host accepts no connections: its calls wait for it, or go to other hosts");
                 let stop = self.stop.clone();
                 let watching = self.clone().watch(hosted);
                 self.tasks.spawn(async move {
@@ -78,6 +91,7 @@ impl HostBreakers {
         let _counted = Counted::new();
         self.limit(&hosted, 0);
         let reachability = &hosted.host.reachability;
+        let mut leaves = Instant::now() + self.patience.leave_after;
         let mut ticks = interval(PROBE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -93,11 +107,14 @@ impl HostBreakers {
                     let opens =
                         reachability.away_for() >= self.patience.grace && reachability.open();
                     if opens {
-                        warn!(host = %hosted.definition.host(), grace = ?self.patience.grace, "synchronous calls of this host fail at once now");
+                        warn!(host = %hosted.address(), grace = ?self.patience.grace, "synchronous calls of this host fail at once now");
                     }
                     // Also after it has opened: some calls were on their way to their mailbox.
                     if opens || is_due {
                         self.sweep(&hosted);
+                    }
+                    if is_due && Instant::now() >= leaves {
+                        leaves = Instant::now() + self.leave(&hosted).await;
                     }
                     if is_due && self.is_back(&hosted).await && reachability.tried() {
                         self.limit(&hosted, 1);
@@ -110,13 +127,13 @@ impl HostBreakers {
         let after = reachability.away_for();
         match reachability.phase() {
             Phase::Reached => {
-                info!(host = %hosted.definition.host(), ?after, "the actor host accepts connections again");
+                info!(host = %hosted.address(), ?after, "the actor host accepts connections again");
             }
             Phase::Forgotten => {
-                info!(host = %hosted.definition.host(), ?after, "no actor is of this host any more");
+                info!(host = %hosted.address(), ?after, "no actor is of this host any more");
             }
             _ => {
-                info!(host = %hosted.definition.host(), ?after, "the actor host has registered again");
+                info!(host = %hosted.address(), ?after, "the actor host has registered again");
             }
         }
     }
@@ -126,14 +143,31 @@ impl HostBreakers {
         let reachability = &hosted.host.reachability;
         let left = self.patience.grace.saturating_sub(reachability.away_for());
         let limit = if left.is_zero() { PROBE_LIMIT } else { left.min(PROBE_LIMIT) };
-        let probing = timeout(limit, self.probe.probe(hosted.definition.host()));
+        let probing = timeout(limit, self.probe.probe(hosted.address()));
         tokio::select! {
             probed = probing => matches!(probed, Ok(Ok(()))),
             () = reachability.changed() => false,
         }
     }
 
-    /// Ends the queued calls that may not wait any longer. Moves calls whose actor has moved to the limit of its new host.
+    /// Removes the host from the definitions that have others. Returns after how long that is tried again: it may have become one
+    /// of several meanwhile.
+    async fn leave(&self, hosted: &Hosted) -> Duration {
+        let host = hosted.address().clone();
+        let leaving = self.registrar.leave(Leave { host, system: None });
+        tokio::select! {
+            left = leaving => match left {
+                Ok(()) => self.patience.leave_after,
+                Err(error) => {
+                    warn!(host = %hosted.address(), %error, "a host that was away for too long is not removed yet");
+                    LEAVE_AGAIN
+                }
+            },
+            () = hosted.host.reachability.changed() => Duration::ZERO,
+        }
+    }
+
+    /// Ends the queued calls that may not wait any longer. Moves calls that another host can have.
     fn sweep(&self, hosted: &Hosted) {
         let (reachability, away_for) =
             (&hosted.host.reachability, hosted.host.reachability.away_for());
@@ -142,7 +176,7 @@ impl HostBreakers {
             if placed.host_limit != hosted.host_limit {
                 return false;
             }
-            placed.host_limit = placed.entry.spec().hosted.host_limit;
+            placed.keep_host();
             if placed.host_limit != hosted.host_limit {
                 return false;
             }

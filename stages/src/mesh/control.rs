@@ -10,7 +10,7 @@ use crate::blocked_on::{
 use crate::call::TurnHandle;
 use crate::error::Error;
 use crate::mesh::Mesh;
-use crate::registry::entry::Entry;
+use crate::registry::entry::{Entry, Hosted};
 
 /// Queued turns that a look at an actor shows.
 const SHOWN: usize = 100;
@@ -129,7 +129,7 @@ fn shown(turn: &EventView<TurnHandle>, blocked_on: Option<(BlockedOn, Instant)>)
 }
 
 fn blocked_on_host(entry: &Entry) -> BlockedOn {
-    let is_away = entry.spec().hosted.host.reachability.is_away();
+    let is_away = entry.with_hosted(Hosted::is_away);
     if is_away { BlockedOn::HostBreaker } else { BlockedOn::HostPermit }
 }
 

@@ -19,7 +19,8 @@ pub(super) fn entry(name: &str) -> Arc<Entry> {
 fn entry_of(host: &Arc<KnownHost>, name: &str) -> Arc<Entry> {
     let definition = definition(name);
     let id = Arc::new(definition.id.clone());
-    let hosted = Hosted { definition: definition.into(), host_limit: 1, host: host.clone() };
+    let hosted =
+        Hosted { definition: definition.into(), host_limit: 1, host: host.clone(), several: None };
     Directory::new().put(id, Source::Defined(hosted))
 }
 
@@ -43,7 +44,7 @@ impl Wake for Woken {
 }
 
 pub(super) fn enter(places: &Places, entry: &Arc<Entry>) -> Result<Place, GateEntry> {
-    places.enter(entry, Waker::noop())
+    places.enter(entry, 1, Waker::noop())
 }
 
 #[test]
@@ -67,12 +68,12 @@ fn whoever_was_refused_is_woken_when_places_are_freed() {
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(woken.clone());
     let (joe, moe) = (entry("joe"), entry("moe"));
-    let place = places.enter(&joe, &waker).unwrap();
-    assert_eq!(places.enter(&moe, &waker).unwrap_err(), GateEntry::Full);
-    assert_eq!(places.enter(&joe, &waker).unwrap_err(), GateEntry::Waits, "for itself");
+    let place = places.enter(&joe, 1, &waker).unwrap();
+    assert_eq!(places.enter(&moe, 1, &waker).unwrap_err(), GateEntry::Full);
+    assert_eq!(places.enter(&joe, 1, &waker).unwrap_err(), GateEntry::Waits, "for itself");
     drop(place);
     assert_eq!(woken.0.load(SeqCst), 1, "once");
-    places.enter(&moe, &waker).unwrap();
+    places.enter(&moe, 1, &waker).unwrap();
     assert_eq!(woken.0.load(SeqCst), 1, "nobody waits");
 }
 

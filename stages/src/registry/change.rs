@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::invocation::{Registration, Spawn};
 use crate::placement::overloaded;
 use crate::registry::entry::Entry;
+use crate::registry::hosts::Leave;
 use crate::reply::{Deadlines, Reply, Timing};
 
 /// How long a change waits until it is stored, and how long storing it may take.
@@ -28,6 +29,8 @@ pub(super) enum Asked {
     Spawn(Spawn),
     /// Remove a spawned identity; with `keeps_key` its key stays.
     Forget { entry: Arc<Entry>, keeps_key: bool },
+    /// Remove a host from definitions that have others.
+    Leave(Leave),
 }
 
 /// A change that waits.
@@ -69,7 +72,7 @@ impl Asked {
                 registration.definitions.iter().map(|one| of_id(&one.id) + 2 * one.raw.len()).sum()
             }
             Self::Spawn(spawn) => spawn.actors.iter().map(of_id).sum(),
-            Self::Forget { .. } => 0,
+            Self::Forget { .. } | Self::Leave(_) => 0,
         };
         WEIGHT + bytes
     }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
 use crate::registry::entry::{Entry, Hosted, Source};
+use crate::registry::hosts::{OneHost, RANDOM, Several, Strategy};
 use crate::registry::kept_keys::KeptKeys;
 use crate::registry::known_host::KnownHost;
 use crate::registry::live_set::{LiveSet, is_sparse};
@@ -25,6 +26,8 @@ const SHARDS: usize = 64;
 pub(crate) struct Directory {
     shards: Vec<RwLock<HashTable<Arc<Entry>>>>,
     host_limits: Mutex<HostLimits>,
+    /// Which of several hosts a turn is for.
+    strategy: &'static dyn Strategy,
     /// How many hosts are known.
     pub(crate) hosts: Arc<AtomicUsize>,
     /// The actors in memory.
@@ -55,6 +58,22 @@ struct Registered {
 struct HostLimits {
     by_host: HashMap<HostAddress, (u32, Arc<KnownHost>), Seeded>,
     newest: u32,
+}
+
+impl HostLimits {
+    /// The limit of a host; one that is new is added to `new`.
+    fn of(&mut self, address: &HostAddress, new: &mut Vec<u32>) -> OneHost {
+        let known = self.by_host.get(address).cloned();
+        let (limit, known) = known.unwrap_or_else(|| {
+            // Number 0 is that of turns which need no host.
+            self.newest += 1;
+            new.push(self.newest);
+            let one = (self.newest, Arc::default());
+            self.by_host.insert(address.clone(), one.clone());
+            one
+        });
+        OneHost { limit, address: address.clone(), known }
+    }
 }
 
 impl Registered {
@@ -92,6 +111,7 @@ impl Directory {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             host_limits: Mutex::default(),
+            strategy: RANDOM,
             hosts: Arc::default(),
             live: LiveSet::default(),
             subscribers: Subscribers::default(),
@@ -102,6 +122,11 @@ impl Directory {
             began: Instant::now(),
             timers_changed: Notify::new(),
         }
+    }
+
+    /// Chooses among several hosts of a definition with this strategy.
+    pub(crate) fn with_strategy(self, strategy: &'static dyn Strategy) -> Self {
+        Self { strategy, ..self }
     }
 
     /// Milliseconds since the directory was created.
@@ -235,46 +260,51 @@ impl Directory {
         (host_limits.by_host.contains_key(host), host_limits.by_host.len())
     }
 
-    /// A definition with the limit of its host, and whether that limit is a new one.
-    pub(crate) fn hosted(&self, definition: Arc<Definition>) -> (Hosted, bool) {
+    /// A definition with the limits of its hosts, and those limits that are new.
+    pub(crate) fn hosted(&self, definition: Arc<Definition>) -> (Hosted, Vec<u32>) {
         let mut host_limits = self.host_limits.lock();
-        let known = host_limits.by_host.get(definition.host()).cloned();
-        let is_new = known.is_none();
-        let (host_limit, host) = known.unwrap_or_else(|| {
-            // Number 0 is that of turns which need no host.
-            host_limits.newest += 1;
-            let new = (host_limits.newest, Arc::default());
-            host_limits.by_host.insert(definition.host().clone(), new.clone());
-            self.hosts.store(host_limits.by_host.len(), Ordering::Relaxed);
-            new
-        });
-        (Hosted { definition, host_limit, host }, is_new)
+        let mut new = Vec::new();
+        let all = definition.hosts.all().iter();
+        let all: Vec<_> = all.map(|address| host_limits.of(address, &mut new)).collect();
+        self.hosts.store(host_limits.by_host.len(), Ordering::Relaxed);
+        drop(host_limits);
+        let OneHost { limit, known, .. } = all.first().expect("a definition has a host").clone();
+        let first = ActorRef::hash_of(&definition.id.system, &definition.id.name);
+        let several = (all.len() > 1).then(|| Several::new(all, self.strategy, first).into());
+        (Hosted { definition, host_limit: limit, host: known, several }, new)
     }
 
     /// Removes the limit of a host if no definition names the host any more. Returns whether the limit was removed. Reads every
     /// entry; called only when a host has moved.
-    pub(crate) fn forget_host_limit(&self, hosted: &Hosted) -> bool {
-        let is_used = self.shards.iter().any(|shard| {
-            shard.read().iter().any(|entry| {
-                matches!(entry.source(), Source::Defined(other) if other.host_limit == hosted.host_limit)
-            })
-        });
+    pub(crate) fn forget_host_limit(&self, host: &OneHost) -> bool {
+        let names_it = |source| matches!(source, Source::Defined(hosted) if hosted.definition.hosts.all().contains(&host.address));
+        let is_used = self
+            .shards
+            .iter()
+            .any(|shard| shard.read().iter().any(|entry| names_it(entry.source())));
         if is_used {
             return false;
         }
         let mut host_limits = self.host_limits.lock();
-        if host_limits.by_host.remove(hosted.definition.host()).is_none() {
+        if host_limits.by_host.remove(&host.address).is_none() {
             return false;
         }
         self.hosts.store(host_limits.by_host.len(), Ordering::Relaxed);
         drop(host_limits);
-        hosted.host.reachability.forget();
+        host.known.reachability.forget();
         true
     }
 
     /// What is known of a host that definitions name.
     pub(crate) fn known_host(&self, host: &HostAddress) -> Option<Arc<KnownHost>> {
-        self.host_limits.lock().by_host.get(host).map(|(_, known)| known.clone())
+        self.host(host).map(|host| host.known)
+    }
+
+    /// The same, with its limit.
+    pub(crate) fn host(&self, address: &HostAddress) -> Option<OneHost> {
+        let host_limits = self.host_limits.lock();
+        let (limit, known) = host_limits.by_host.get(address)?.clone();
+        Some(OneHost { limit, address: address.clone(), known })
     }
 
     /// Returns the entries of one shard. Shards count from 0; `None` after the last.
@@ -282,12 +312,14 @@ impl Directory {
         Some(self.shards.get(shard)?.read().iter().cloned().collect())
     }
 
-    /// Returns the definitions that a host has registered in a system.
-    pub(crate) fn defined_by(&self, host: &HostAddress, system: &str) -> Vec<Arc<Definition>> {
+    /// Returns the definitions for which `is_meant`. Reads every entry.
+    pub(crate) fn definitions(
+        &self,
+        is_meant: impl Fn(&Definition) -> bool + Copy,
+    ) -> Vec<Arc<Definition>> {
         let defined = |entry: &Arc<Entry>| match entry.source() {
             Source::Defined(Hosted { definition, .. }) => {
-                let is_meant = definition.host() == host && definition.id.system == system;
-                is_meant.then_some(definition)
+                is_meant(&definition).then_some(definition)
             }
             Source::Spawned { .. } => None,
         };
@@ -362,15 +394,18 @@ mod tests {
         let directory = Directory::new();
         let (id, Source::Defined(old)) = hosted(&directory, "joe") else { panic!("defined") };
         directory.put(id.clone(), Source::Defined(old.clone()));
-        assert!(!directory.forget_host_limit(&old));
+        let former = old.all_hosts().pop().unwrap();
+        assert!(!directory.forget_host_limit(&former));
         let elsewhere = HostAddress::new("127.0.0.1:8091");
         let definition = Definition { hosts: elsewhere.into(), ..definition("joe") };
         let (moved, _) = directory.hosted(definition.into());
         let host_limit = moved.host_limit;
         directory.put(id, Source::Defined(moved));
-        assert!(directory.forget_host_limit(&old));
-        let (back, is_new) = directory.hosted(old.definition.clone());
-        assert!(is_new && back.host_limit != old.host_limit && back.host_limit != host_limit);
+        assert!(directory.forget_host_limit(&former));
+        let (back, new) = directory.hosted(old.definition.clone());
+        assert!(
+            !new.is_empty() && back.host_limit != old.host_limit && back.host_limit != host_limit
+        );
     }
 
     #[test]

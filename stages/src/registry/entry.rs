@@ -11,48 +11,23 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::activation::Live;
 use crate::activation::incarnation::Incarnation;
-use crate::actor::{ActorId, ActorRef, Definition};
+use crate::actor::{ActorId, ActorRef};
 use crate::error::Error;
 use crate::outbox::pending::PendingEffects;
 use crate::places::held::Held;
-use crate::registry::known_host::KnownHost;
 use crate::state::Timestamp;
 use crate::turn_time::MeanTurn;
 
 mod checked_out;
+mod hosted;
 mod live_place;
 
 pub(crate) use checked_out::CheckedOut;
+pub(crate) use hosted::Hosted;
 
 pub(super) use live_place::LivePlace;
 
 use live_place::PlaceCell;
-
-/// A definition, and the number of the limit on calls in flight that all definitions of its host share.
-#[derive(Debug, Clone)]
-pub(crate) struct Hosted {
-    pub(crate) definition: Arc<Definition>,
-    pub(crate) host_limit: u32,
-    /// What else they share.
-    pub(crate) host: Arc<KnownHost>,
-}
-
-impl Hosted {
-    /// Whether a call of this action needs the host. False when the proxy answers it itself and no init action comes first.
-    pub(crate) fn needs_host(&self, action: &str) -> bool {
-        !self.definition.is_default_action(action) || self.definition.init_action().is_some()
-    }
-
-    /// The limit of a turn that activates the actor and runs no action.
-    pub(crate) fn limit_to_activate(&self) -> u32 {
-        if self.definition.init_action().is_some() { self.host_limit } else { 0 }
-    }
-
-    /// The limit of a call of this action.
-    pub(crate) fn limit_for(&self, action: &str) -> u32 {
-        if self.needs_host(action) { self.host_limit } else { 0 }
-    }
-}
 
 /// Where an entry's definition comes from.
 #[derive(Debug, Clone)]

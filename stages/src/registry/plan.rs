@@ -6,12 +6,19 @@ use std::sync::Arc;
 use tidegate_pipeline::randomness::Seeded;
 use tracing::{info, warn};
 
-use crate::actor::{ActorId, Definition, Kind, check_name};
+use crate::actor::{ActorId, Definition, HostAddress, HostSet, Kind, check_name};
 use crate::error::Error;
 use crate::invocation::{Registration, Spawn};
 use crate::ports::{Registered, RegistryChange};
 use crate::registry::directory::Directory;
-use crate::registry::entry::{Entry, Hosted, Source};
+use crate::registry::entry::{Entry, Source};
+use crate::registry::hosts::OneHost;
+
+mod hosts;
+
+pub(super) use hosts::leave;
+
+use hosts::{joined, without};
 
 /// The number of the kind PROJECTION, of later protocols.
 const PROJECTION: i32 = 6;
@@ -23,8 +30,8 @@ pub(super) struct Plan {
     pub(super) writes: Vec<RegistryChange>,
     /// Entries of the change that are registered already.
     pub(super) known: Vec<Arc<Entry>>,
-    /// Definitions that another host's definitions replace.
-    pub(super) moved: Vec<Hosted>,
+    /// Hosts that definitions had and have no more.
+    pub(super) moved: Vec<OneHost>,
     /// Whether the entries are activated if they are eligible.
     pub(super) warms_up: bool,
 }
@@ -41,15 +48,21 @@ impl Plan {
         }
         self.writes.push(RegistryChange::Put(one));
     }
+
+    /// Notes the hosts that are not kept.
+    fn moves(&mut self, former: Vec<OneHost>, kept: &HostSet) {
+        self.moved.extend(former.into_iter().filter(|one| !kept.all().contains(&one.address)));
+    }
 }
 
-/// Plans a host's registration.
+/// Plans a host's registration. With `join` the host joins those that its definitions have.
 ///
 /// # Errors
-/// When a definition is invalid, or has the name of an actor with another parent.
+/// When a definition is invalid, has the name of an actor with another parent, or has too many hosts.
 pub(super) fn registration(
     directory: &Directory,
     registration: Registration,
+    join: bool,
 ) -> Result<Plan, Error> {
     for definition in &registration.definitions {
         check_definition(definition)?;
@@ -57,11 +70,18 @@ pub(super) fn registration(
         note_kind(definition);
     }
     let mut plan = Plan { warms_up: true, ..Plan::default() };
-    let retired = retired(directory, &registration);
-    for definition in registration.definitions {
+    retire(&mut plan, directory, &registration);
+    for mut definition in registration.definitions {
+        let found = directory.find(&definition.id.system, &definition.id.name);
+        if let Some(Source::Defined(hosted)) = found.as_ref().map(|entry| entry.source())
+            && join
+            && !hosted.definition.retired
+        {
+            definition.hosts = joined(&hosted, &registration.host)?;
+        }
         let definition = Arc::new(definition);
         let id = &definition.id;
-        if let Some(entry) = directory.find(&id.system, &id.name) {
+        if let Some(entry) = found {
             match entry.source() {
                 Source::Defined(hosted) if hosted.definition == definition => {
                     plan.known.push(entry);
@@ -69,9 +89,7 @@ pub(super) fn registration(
                 }
                 Source::Defined(hosted) => {
                     note_change(&hosted.definition, &definition);
-                    if hosted.definition.hosts != definition.hosts {
-                        plan.moved.push(hosted);
-                    }
+                    plan.moves(hosted.all_hosts(), &definition.hosts);
                 }
                 Source::Spawned { .. } if entry.id().parent != id.parent => {
                     return Err(Error::Conflict(format!(
@@ -86,26 +104,33 @@ pub(super) fn registration(
         }
         plan.put(directory, Registered::definition(definition));
     }
-    for definition in retired {
-        plan.put(directory, Registered::definition(definition.into()));
-    }
-    plan.moved.sort_unstable_by_key(|hosted: &Hosted| hosted.host_limit);
-    plan.moved.dedup_by_key(|hosted| hosted.host_limit);
+    plan.moved.sort_unstable_by_key(|host| host.limit);
+    plan.moved.dedup_by_key(|host| host.limit);
     Ok(plan)
 }
 
-/// Returns the host's earlier definitions in this system that the registration lacks.
-fn retired(directory: &Directory, registration: &Registration) -> Vec<Definition> {
+/// Adds the host's earlier definitions in this system that the registration lacks. One of other hosts stays theirs.
+fn retire(plan: &mut Plan, directory: &Directory, registration: &Registration) {
     let Registration { system, host, definitions } = registration;
     let names: HashSet<&str, Seeded> =
         definitions.iter().map(|definition| definition.id.name.as_str()).collect();
-    let former = directory.defined_by(host, system).into_iter();
-    let gone = former.filter(|one| !one.retired && !names.contains(one.id.name.as_str()));
-    gone.map(|definition| {
-        info!(actor = %definition.id, "its host has registered without it: timers and channels are gone, its state stays");
-        definition.retire()
-    })
-    .collect()
+    let gone = directory.definitions(|one| {
+        !one.retired
+            && one.id.system == *system
+            && one.hosts.all().contains(host)
+            && !names.contains(one.id.name.as_str())
+    });
+    for definition in gone {
+        let left = if let Some(hosts) = without(&definition.hosts, host) {
+            info!(actor = %definition.id, %host, "one of its hosts has registered without it: others go on");
+            plan.moved.extend(directory.host(host));
+            Definition { hosts, ..Definition::clone(&definition) }
+        } else {
+            info!(actor = %definition.id, "its host has registered without it: timers and channels are gone, its state stays");
+            definition.retire()
+        };
+        plan.put(directory, Registered::definition(left.into()));
+    }
 }
 
 /// Plans a spawn.
@@ -191,6 +216,9 @@ fn note_change(old: &Definition, new: &Definition) {
     }
     if old.hosts == new.hosts {
         info!(actor = %new.id, "definition replaced");
+    } else if old.hosts.all().iter().all(|host| new.hosts.all().contains(host)) {
+        let hosts: Vec<_> = new.hosts.all().iter().map(HostAddress::as_str).collect();
+        info!(actor = %new.id, ?hosts, "one more host");
     } else {
         info!(actor = %new.id, from = %old.host(), to = %new.host(), "host address replaced");
     }

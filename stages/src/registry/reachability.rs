@@ -106,13 +106,14 @@ impl Reachability {
         }
     }
 
-    /// Notes that it refused a call. Returns whether an outage begins with that.
-    pub(crate) fn refused(&self, error: &HostError) -> bool {
+    /// Notes that it refused a call. Returns whether an outage begins with that. A host that was never reached may still be about
+    /// to start: no outage begins, unless `others` can have its calls.
+    pub(crate) fn refused(&self, error: &HostError, others: bool) -> bool {
         let mut held = self.held.lock();
         let now = Instant::now();
         let begins = match self.phase() {
             Phase::Reached => true,
-            Phase::New => held.was_reached && now >= held.contact_ends,
+            Phase::New => (held.was_reached || others) && now >= held.contact_ends,
             Phase::Tried => false,
             Phase::Away | Phase::Open | Phase::Forgotten => return false,
         };
@@ -187,9 +188,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_host_that_was_never_reached_is_never_away() {
         let host = Reachability::default();
-        assert!(!host.refused(&error()));
+        assert!(!host.refused(&error(), false));
         advance(Duration::from_hours(1)).await;
-        assert!(!host.refused(&error()) && !host.is_away());
+        assert!(!host.refused(&error(), false) && !host.is_away());
         assert!(!host.open() && !host.tried());
     }
 
@@ -197,15 +198,15 @@ mod tests {
     async fn an_outage_begins_once_and_ends_with_a_call_that_it_accepts() {
         let host = Reachability::default();
         host.reached();
-        assert!(host.refused(&error()));
-        assert!(!host.refused(&error()), "it goes on");
+        assert!(host.refused(&error(), false));
+        assert!(!host.refused(&error(), false), "it goes on");
         host.reached();
         assert_eq!(host.phase(), Phase::Away, "an answer to an older call");
         assert!(host.refusal().is_none());
         assert!(host.open());
         assert!(matches!(host.refusal(), Some(Error::HostAway { .. })));
         assert!(host.tried() && host.is_away());
-        assert!(!host.refused(&error()), "the same outage");
+        assert!(!host.refused(&error(), false), "the same outage");
         assert_eq!(host.phase(), Phase::Away);
         advance(Duration::from_secs(7)).await;
         assert_eq!(host.away_for(), Duration::from_secs(7));
@@ -218,13 +219,13 @@ mod tests {
     async fn a_registration_starts_the_first_contact_anew() {
         let host = Reachability::default();
         host.reached();
-        assert!(host.refused(&error()) && host.open());
+        assert!(host.refused(&error(), false) && host.open());
         host.registered();
-        assert!(!host.refused(&error()) && !host.is_away());
+        assert!(!host.refused(&error(), false) && !host.is_away());
         advance(FIRST_CONTACT).await;
-        assert!(host.refused(&error()));
+        assert!(host.refused(&error(), false));
         host.forget();
         host.registered();
-        assert!(!host.refused(&error()) && !host.is_away());
+        assert!(!host.refused(&error(), false) && !host.is_away());
     }
 }

@@ -16,6 +16,7 @@ use crate::registry::capacity::RegistryBounds;
 use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
+use crate::registry::hosts::Leave;
 use crate::registry::plan::spawned;
 use crate::registry::pools::MemberLoad;
 use crate::registry::storing::{Storing, StoringInner};
@@ -30,14 +31,15 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    /// Makes the handle, and the stage that stores its changes, of which so many bytes may wait.
+    /// Makes the handle, and the stage that stores its changes, of which so many bytes may wait. With `join` a host
+    /// joins those that its definitions have.
     pub(crate) fn new(
         directory: Arc<Directory>,
         registry: Arc<dyn Registry>,
         mailboxes: Mailboxes,
         tasks: Drain,
         host_connections: usize,
-        bounds: RegistryBounds,
+        (bounds, join): (RegistryBounds, bool),
         changes_bytes: usize,
     ) -> (Self, Storing) {
         let warm_ups = WarmUps::new(mailboxes.clone(), tasks);
@@ -48,6 +50,7 @@ impl Registrar {
             warm_ups,
             host_connections,
             bounds,
+            join,
         };
         (Self { directory, changes: ChangeQueue::new(changes_bytes) }, Storing(Arc::new(inner)))
     }
@@ -55,6 +58,11 @@ impl Registrar {
     /// Stores a host's definitions durably, then warms eligible actors up in the background.
     pub(crate) async fn register(&self, registration: Registration) -> Result<(), Error> {
         self.changes.put(Asked::Register(registration)).await.map(drop)
+    }
+
+    /// Removes a host, durably, from the definitions that have others. What was queued for it goes to these.
+    pub(crate) async fn leave(&self, leave: Leave) -> Result<(), Error> {
+        self.changes.put(Asked::Leave(leave)).await.map(drop)
     }
 
     /// Stores spawned identities durably; activates nothing. Returns their entries.

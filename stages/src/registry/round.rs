@@ -15,7 +15,7 @@ pub(super) struct Round {
     pub(super) new_names: NewNames,
     /// The names that the changes of both lists touch.
     touched: HashMap<u64, Touch>,
-    /// Whether a registration is among them.
+    /// Whether one is among them that depends on all.
     is_closed: bool,
 }
 
@@ -28,8 +28,8 @@ pub(super) enum Touch {
     Changed,
 }
 
-/// The names that a change touches, by their hashes. Two names with the same hash only cost one more round. `None` for a
-/// registration, which depends on all that its host has registered.
+/// The names that a change touches, by their hashes. Two names with the same hash only cost one more round. `None` for what
+/// depends on all that a host has registered.
 pub(super) type Touches = Option<Vec<(u64, Touch)>>;
 
 impl Round {
@@ -67,7 +67,7 @@ impl Asked {
             [changed, (ActorRef::hash_of(&id.system, &id.parent), Touch::Parent)]
         };
         match self {
-            Self::Register(_) => None,
+            Self::Register(_) | Self::Leave(_) => None,
             Self::Spawn(spawn) => Some(spawn.actors.iter().flat_map(of).collect()),
             Self::Forget { entry, .. } => Some(of(&entry.id()).into()),
         }

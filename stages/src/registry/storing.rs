@@ -21,6 +21,7 @@ use crate::registry::capacity::{NewNames, RegistryBounds, check_host};
 use crate::registry::change::{Asked, CHANGE_LIMIT, Change, Waiter};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
+use crate::registry::hosts::OneHost;
 use crate::registry::plan::{self, Plan};
 use crate::registry::round::Round;
 use crate::registry::warm_up::WarmUps;
@@ -38,6 +39,8 @@ pub(super) struct StoringInner {
     pub(super) warm_ups: WarmUps,
     pub(super) host_connections: usize,
     pub(super) bounds: RegistryBounds,
+    /// Whether a host joins those that its definitions have.
+    pub(super) join: bool,
 }
 
 impl Storing {
@@ -105,9 +108,10 @@ impl StoringInner {
         }
         let planned = match asked {
             Asked::Register(registration) => check_host(&self.directory, &registration.host)
-                .and_then(|()| plan::registration(&self.directory, registration)),
+                .and_then(|()| plan::registration(&self.directory, registration, self.join)),
             Asked::Spawn(spawn) => plan::spawn(&self.directory, spawn),
             Asked::Forget { entry, keeps_key } => Ok(plan::forget(&entry, keeps_key)),
+            Asked::Leave(leave) => plan::leave(&self.directory, &leave),
         };
         let fits = |plan: Plan| {
             new_names.add(&plan, &self.directory, self.bounds)?;
@@ -179,10 +183,11 @@ impl StoringInner {
             }
         }
         entries.extend(known);
+        self.move_turns(&moved);
         for former in moved {
             if self.directory.forget_host_limit(&former) {
                 // Without a limit it is forgotten when it is quiet.
-                self.mailboxes.queue.set_class_limit(former.host_limit, usize::MAX);
+                self.mailboxes.queue.set_class_limit(former.limit, usize::MAX);
             }
         }
         if warms_up {
@@ -191,6 +196,19 @@ impl StoringInner {
             }
         }
         entries
+    }
+
+    /// Gives queued turns of hosts that actors do not have any more to others.
+    fn move_turns(&self, moved: &[OneHost]) {
+        if moved.is_empty() {
+            return;
+        }
+        self.mailboxes.queue.take_where(|placed| {
+            if moved.iter().any(|host| host.limit == placed.host_limit) {
+                placed.keep_host();
+            }
+            false
+        });
     }
 
     fn remove(&self, id: &ActorId) {
@@ -221,9 +239,9 @@ impl StoringInner {
     }
 
     fn hosted(&self, definition: Arc<Definition>) -> Hosted {
-        let (hosted, is_new) = self.directory.hosted(definition);
-        if is_new {
-            self.mailboxes.queue.set_class_limit(hosted.host_limit, self.host_connections);
+        let (hosted, new) = self.directory.hosted(definition);
+        for limit in new {
+            self.mailboxes.queue.set_class_limit(limit, self.host_connections);
         }
         hosted
     }

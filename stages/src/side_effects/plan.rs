@@ -114,7 +114,9 @@ impl Planner {
             )));
         }
         let writes = hosted.definition.may_change(&action);
-        let (host_limit, host) = (hosted.limit_for(&action), hosted.host);
+        let (host_limit, host) = hosted.choose(&entry.mailbox, None);
+        let host_limit = if hosted.needs_host(&action) { host_limit } else { 0 };
+        let host = host.clone();
         Ok(Some(Route { entry, host_limit, host, action, writes, is_piped }))
     }
 }
@@ -174,6 +176,7 @@ mod tests {
             definition: definition.into(),
             host_limit: 1,
             host: Arc::default(),
+            several: None,
         });
         Directory::new().put(id, source)
     }

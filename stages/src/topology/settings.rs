@@ -13,6 +13,7 @@ use crate::effects::DeadLetterBounds;
 use crate::history::Retention;
 use crate::ports::{Clock, HostProbe, Registry, StateStore};
 use crate::registry::capacity::RegistryBounds;
+use crate::registry::hosts::HostRules;
 use crate::reply::Deadlines;
 use crate::retry_budget::RetryRates;
 use crate::rules::ChangeRules;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub host_connections: usize,
     /// How long calls wait for a host that refuses connections. Then synchronous ones fail at once.
     pub host_grace: Duration,
+    /// How the hosts of a definition are kept and chosen.
+    pub hosts: HostRules,
     /// Changes on their way to the store, from the grant of their turns until their outcome is known; bytes at least
     /// [`least_checkpoint_bytes`](super::least_checkpoint_bytes).
     pub checkpoint: Bound,
@@ -91,6 +94,7 @@ impl Default for Settings {
             workers: 2,
             host_connections: 4_096,
             host_grace: Duration::from_secs(4),
+            hosts: HostRules::default(),
             checkpoint: Bound { events: 8_192, bytes: 128 << 20 },
             commits_in_flight: 1,
             effects: Bound { events: 8_192, bytes: 64 << 20 },

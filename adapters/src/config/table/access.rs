@@ -75,6 +75,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Port that the host listens on (SDK defaults: Node 8090, Python 8091, Rust 8093, Go none).",
     ),
     setting(
+        "TIDEGATE_HOSTS",
+        Kind::Choice(&["one", "many"]),
+        Default::Unset,
+        "Whether a registration from another address replaces the host of its definitions, or joins their hosts; unset: many with PROXY_DEPLOYMENT_MODE=daemon, else one.",
+    ),
+    setting(
+        "TIDEGATE_HOSTS_STRATEGY",
+        Kind::Choice(&["random", "round_robin", "least_loaded", "sticky"]),
+        Default::Is("random"),
+        "Which of several hosts is called: any, one after the other, the one with the fewest calls, or the same for each call of an actor.",
+    ),
+    setting(
+        "TIDEGATE_HOSTS_LEAVE_AFTER",
+        Kind::Time { min: 1_000, max: 7 * 24 * 60 * MINUTE },
+        Default::Is("10m"),
+        "How long one of several hosts may accept no connections; then it is removed, until it registers again.",
+    ),
+    setting(
         "TIDEGATE_HOST_TLS",
         Kind::Switch,
         Default::Is("false"),

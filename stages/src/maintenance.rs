@@ -67,6 +67,20 @@ pub(crate) struct MaintenanceInner {
 }
 
 impl Maintenance {
+    pub(crate) fn new(
+        (lookup, side_effects, submit): (&Lookup, &SideEffects, &Submit),
+        registrar: &Registrar,
+        store: &Arc<dyn StateStore>,
+    ) -> Maintenance {
+        Maintenance(Arc::new(MaintenanceInner {
+            lookup: lookup.clone(),
+            side_effects: side_effects.clone(),
+            submit: submit.clone(),
+            registrar: registrar.clone(),
+            store: store.clone(),
+        }))
+    }
+
     /// Takes an actor out of memory whose key is held.
     ///
     /// # Errors

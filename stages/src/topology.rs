@@ -52,7 +52,7 @@ use crate::history_reader::HistoryReader;
 use crate::host_breaker::{HostBreaker, HostBreakerLayer, HostBreakers, Patience, RefuseAway};
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
-use crate::maintenance::{Maintenance, MaintenanceInner};
+use crate::maintenance::Maintenance;
 use crate::mesh::Mesh;
 use crate::metrics::InvocationDurations;
 use crate::park::ParkLayer;
@@ -146,13 +146,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     ));
     let side_effects = side_effects(&settings, &directory, &clock, &egress, &timers);
     let submit = Submit::new(queue.clone(), rules.durability, timers);
-    let maintenance = Maintenance(Arc::new(MaintenanceInner {
-        lookup: lookup.clone(),
-        side_effects: side_effects.clone(),
-        submit: submit.clone(),
-        registrar: registrar.clone(),
-        store: store.clone(),
-    }));
+    let maintenance = Maintenance::new((&lookup, &side_effects, &submit), &registrar, &store);
     let checkpoint = Checkpoint::new(
         store.clone(),
         store_breaker,

@@ -277,6 +277,7 @@ fn the_page_of_settings_shows_them_all() {
 
 #[test]
 fn hosts_join_in_daemon_mode_or_when_it_is_asked_for() {
+    use tidegate_stages::topology::HostChoice::{LeastLoaded, Random, RoundRobin, Sticky};
     let rules = |given: &[(&str, &str)]| settings(given).host_rules;
     let daemon = ("PROXY_DEPLOYMENT_MODE", "daemon");
     assert!(!rules(&[]).join && rules(&[daemon]).join);
@@ -284,7 +285,6 @@ fn hosts_join_in_daemon_mode_or_when_it_is_asked_for() {
     assert!(!rules(&[daemon, ("TIDEGATE_HOSTS", "one")]).join);
     let choice = |word| rules(&[("TIDEGATE_HOSTS_STRATEGY", word)]).choice;
     let words = ["random", "round_robin", "least_loaded", "sticky"];
-    use tidegate_stages::topology::HostChoice::{LeastLoaded, Random, RoundRobin, Sticky};
     assert_eq!(words.map(choice), [Random, RoundRobin, LeastLoaded, Sticky]);
     assert_eq!(rules(&[]).choice, Random);
 }

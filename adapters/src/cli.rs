@@ -11,6 +11,7 @@ mod doctor;
 mod effects;
 mod export;
 mod health;
+mod hosts;
 mod import;
 mod offline;
 mod packaging;
@@ -105,6 +106,7 @@ enum Command {
     Reseal(reseal::ResealArgs),
     Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
+    Hosts(hosts::Hosts),
     Backup(backup::BackupArgs),
     RestoreBackup(restore_backup::RestoreBackupArgs),
     Completions(packaging::CompletionsArgs),
@@ -155,6 +157,7 @@ pub fn run() -> ExitCode {
         Command::Effects(effects) => on_runtime(effects.run()),
         Command::Diff(diff) => return ended(on_runtime(diff.run())),
         Command::Health(health) => on_runtime(health.run()),
+        Command::Hosts(hosts) => on_runtime(hosts.run()),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
         Command::Doctor(doctor) => return ended(on_runtime(doctor.run())),

@@ -28,6 +28,7 @@ mod auth;
 pub(crate) mod history;
 mod backup;
 mod effects;
+mod hosts;
 mod accept;
 mod identity;
 pub mod http;
@@ -44,7 +45,7 @@ use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::identity::{Identity, PeerAddress};
 use tidegate_stages::invocation::{Broadcast, Invocation, Payload, Reached, Registration, Spawn};
-use tidegate_stages::mesh::{Announced, Mesh};
+use tidegate_stages::mesh::{Announced, HostView, Mesh};
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 
 pub use admin::AdminToken;
@@ -108,6 +109,14 @@ pub trait Calls: Clone + Send + Sync + 'static {
     }
     /// See [`Mesh::delete`].
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send;
+    /// See [`Mesh::hosts`].
+    fn hosts(&self, system: &str) -> Vec<HostView>;
+    /// See [`Mesh::drain_host`].
+    fn drain_host(
+        &self,
+        system: &str,
+        host: &HostAddress,
+    ) -> impl Future<Output = Result<usize, Error>> + Send;
     /// See [`Mesh::revisions`].
     fn revisions(
         &self,
@@ -203,6 +212,18 @@ impl Calls for Mesh {
 
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {
         Mesh::delete(self, system, name)
+    }
+
+    fn hosts(&self, system: &str) -> Vec<HostView> {
+        Mesh::hosts(self, system)
+    }
+
+    fn drain_host(
+        &self,
+        system: &str,
+        host: &HostAddress,
+    ) -> impl Future<Output = Result<usize, Error>> + Send {
+        Mesh::drain_host(self, system, host)
     }
 
     fn revisions(

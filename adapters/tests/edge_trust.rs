@@ -283,6 +283,67 @@ async fn daemon() {
     assert!(counter.called.lock().contains_key("ann"));
 }
 
+#[test]
+fn a_host_joins_others_and_is_drained_at_its_own_address_only() {
+    run_on_network("several_hosts");
+}
+
+#[tokio::test]
+#[ignore = "runs on a network of its own"]
+async fn several_hosts() {
+    let many = [("TIDEGATE_HOSTS", "many"), ("TIDEGATE_HOSTS_STRATEGY", "round_robin")];
+    let asked = |host: &str| registration(Some(host), vec![definition("joe", Kind::Named)]);
+    let drain = |address: &str| {
+        let path = format!("/api/v1/system/{SYSTEM}/hosts/{address}");
+        let request = Request::builder().method("DELETE").uri(path).header("host", "localhost");
+        request.body(Full::default()).unwrap()
+    };
+    let (listener, counter) = (listen_elsewhere().await, Arc::new(Counter::default()));
+    let own = listener.local_addr().unwrap().to_string();
+    let _remote_host = Host::serve(listener, counter.clone());
+
+    // A machine that nobody trusts joins no host, drains none and sees none.
+    let scene = Scene::with_joe(&many).await;
+    let beside = format!("127.0.0.1:{}", scene.host.port());
+    let mut remote = scene.remote().await;
+    let reply = remote.send(asked(&format!("http://{own}"))).await.unwrap();
+    is_refused(&reply, "TIDEGATE_TRUSTED_PEERS");
+    for address in [&own, &beside] {
+        is_refused(&remote.send(drain(address)).await.unwrap(), "TIDEGATE_ADMIN_TOKEN");
+    }
+    let list = format!("/api/v1/system/{SYSTEM}/hosts");
+    is_refused(&remote.get(&list).await.unwrap(), "TIDEGATE_ADMIN_TOKEN");
+
+    // One that is trusted joins with its own address, and takes only that one out again.
+    let trusted = [("TIDEGATE_TRUSTED_PEERS", "10.77.0.2"), ("TIDEGATE_ADMIN_TOKEN", TOKEN)];
+    let scene = Scene::with_joe(&[&many[..], &trusted].concat()).await;
+    let beside = format!("127.0.0.1:{}", scene.host.port());
+    let mut remote = scene.remote().await;
+    is_refused(&remote.send(asked(&format!("http://{beside}"))).await.unwrap(), "tidegate-host");
+    is_refused(&remote.send(asked("http://10.77.0.1:8090")).await.unwrap(), "tidegate-host");
+    assert_eq!(remote.send(asked(&format!("http://{own}"))).await.unwrap().status, 200);
+    for _ in 0..4 {
+        assert_eq!(remote.invoke(&call("joe", ADD)).await.unwrap().0, 200);
+    }
+    assert!(counter.called.lock().contains_key("joe"));
+    is_refused(&remote.send(drain(&beside)).await.unwrap(), "TIDEGATE_ADMIN_TOKEN");
+    is_refused(&remote.get(&list).await.unwrap(), "TIDEGATE_ADMIN_TOKEN");
+    let reply = remote.send(drain(&own)).await.unwrap();
+    assert_eq!(reply.status, 200, "{}", text(&reply));
+    counter.called.lock().clear();
+    for _ in 0..4 {
+        assert_eq!(remote.invoke(&call("joe", ADD)).await.unwrap().0, 200);
+    }
+    assert!(counter.called.lock().is_empty(), "the host beside the proxy has all calls");
+
+    // An administrator drains any.
+    assert_eq!(remote.send(asked(&format!("http://{own}"))).await.unwrap().status, 200);
+    let reply = scene.local().await.send(with_token(drain(&beside), TOKEN)).await.unwrap();
+    assert_eq!(reply.status, 200, "{}", text(&reply));
+    let reply = scene.local().await.send(drain(&own)).await.unwrap();
+    is_refused(&reply, "TIDEGATE_ADMIN_TOKEN");
+}
+
 #[tokio::test]
 async fn a_local_client_needs_the_token_to_administer_once_there_is_one() {
     let scene = Scene::with_joe(&[("TIDEGATE_ADMIN_TOKEN", TOKEN)]).await;

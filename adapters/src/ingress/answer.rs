@@ -23,7 +23,9 @@ use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
 use super::trust::Asks;
-use super::{Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, effects, history};
+use super::{
+    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, effects, history, hosts,
+};
 use crate::audit::Entry;
 use crate::store::Ownership;
 use crate::tls::{ClientAuth, ServerTls};
@@ -62,7 +64,12 @@ impl<C: Calls> Ingress<C> {
             Ok(Resource::History { .. } | Resource::Channel { .. }) => {
                 accept::form(&head.headers).unwrap_or(Form::Json)
             }
-            Ok(Resource::Backup { .. } | Resource::Outboxes(_)) => Form::Json,
+            Ok(
+                Resource::Backup { .. }
+                | Resource::Outboxes(_)
+                | Resource::Hosts { .. }
+                | Resource::Host { .. },
+            ) => Form::Json,
             _ => Form::Protobuf,
         };
         let mut hold = Hold::default();
@@ -117,6 +124,7 @@ impl<C: Calls> Inner<C> {
         }
         let named = match resource {
             Resource::Register => host_named_in(&head.headers)?,
+            Resource::Host { ref address, .. } => Some(hosts::named(address)?),
             _ => None,
         };
         let client = self.known(client, head).await?;
@@ -163,7 +171,7 @@ impl<C: Calls> Inner<C> {
                 audit.refused(client, &asked(head), &refused).await?;
                 Err(refused.into())
             }
-            Ok(_) if asks != Asks::Administer || resource.is_page_of_backup() => Ok(None),
+            Ok(_) if !asks.is_audited() || resource.is_page_of_backup() => Ok(None),
             Ok(Shown::Right) => {
                 let who = format!("{client} with the administrator's token");
                 Ok(Some(audit.begin(&who, &asked(head)).await?))
@@ -232,6 +240,10 @@ impl<C: Calls> Inner<C> {
                 let publishing = calls.publish(client, &system, broadcast, traceparent, announced);
                 let reached = publishing.await?;
                 Ok(history::body(form, wire::published(reached, form)))
+            }
+            Resource::Hosts { system } => Ok(hosts::list(calls, &system)),
+            Resource::Host { system, address } => {
+                hosts::drain(calls, &system, &hosts::named(&address)?).await
             }
             Resource::Actor { system, name } if head.method == Method::DELETE => {
                 calls.delete(&system, &name).await?;
@@ -323,23 +335,11 @@ fn opening() -> Error {
 fn host_named_in(headers: &HeaderMap) -> Result<Option<HostAddress>, Refusal> {
     let Some(given) = headers.get(HOST_HEADER) else { return Ok(None) };
     let text = given.to_str().unwrap_or_default();
-    host_address(text).map(Some).ok_or_else(|| {
+    hosts::address(text).map(Some).ok_or_else(|| {
         let text =
             format!("header {HOST_HEADER} must be http://host:port, https://host:port or unix:/path, not {given:?}");
         Refusal::new(StatusCode::BAD_REQUEST, text)
     })
-}
-
-fn host_address(given: &str) -> Option<HostAddress> {
-    if let Some(path) = given.strip_prefix(crate::net::UNIX_PREFIX) {
-        return path.starts_with('/').then(|| HostAddress::new(given));
-    }
-    let (scheme, authority) = given.split_once("://")?;
-    let authority: http::uri::Authority =
-        authority.strip_suffix('/').unwrap_or(authority).parse().ok()?;
-    let is_plain = authority.port_u16()? > 0 && !authority.as_str().contains('@');
-    (is_plain && matches!(scheme, "http" | "https"))
-        .then(|| HostAddress::new(&format!("{scheme}://{authority}")))
 }
 
 fn traceparent(headers: &HeaderMap) -> String {

@@ -29,6 +29,7 @@ const ROUTES: [&str; 15] = [
     "restore",
     "checkpoint",
     "publish",
+    "hosts",
     "backup",
     "effects",
     "health",

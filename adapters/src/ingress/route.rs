@@ -33,6 +33,15 @@ pub(super) enum Resource<'a> {
         system: Cow<'a, str>,
         topic: Cow<'a, str>,
     },
+    /// The hosts of a system's definitions.
+    Hosts {
+        system: Cow<'a, str>,
+    },
+    /// One of them; both names are percent-decoded.
+    Host {
+        system: Cow<'a, str>,
+        address: Cow<'a, str>,
+    },
     /// A copy of the whole store: begins one, or the next page of the one with this id.
     Backup {
         id: Option<&'a str>,
@@ -130,6 +139,12 @@ impl<'a> Resource<'a> {
             ["api", "v1", "system", system, "channels", topic] => {
                 Ok(Self::Channel { system: decoded(system)?, topic: decoded(topic)? })
             }
+            ["api", "v1", "system", system, "hosts"] => {
+                Ok(Self::Hosts { system: decoded(system)? })
+            }
+            ["api", "v1", "system", system, "hosts", address] => {
+                Ok(Self::Host { system: decoded(system)?, address: decoded(address)? })
+            }
             ["api", "v1", "system"] => Ok(Self::Register),
             ["api", "v1", "backup"] => Ok(Self::Backup { id: None }),
             ["api", "v1", "backup", id] => Ok(Self::Backup { id: Some(id) }),
@@ -169,7 +184,9 @@ impl<'a> Resource<'a> {
             Self::Actor { .. } | Self::Outboxes(Outboxes::One { change: None, .. }) => {
                 "GET, HEAD, DELETE"
             }
-            Self::History { .. }
+            Self::Host { .. } => "DELETE",
+            Self::Hosts { .. }
+            | Self::History { .. }
             | Self::Outboxes(Outboxes::All)
             | Self::Health
             | Self::Liveness
@@ -192,7 +209,10 @@ impl<'a> Resource<'a> {
             Self::Register | Self::Spawn => Asks::Register,
             Self::Actor { .. } if method == Method::DELETE => Asks::Administer,
             Self::Invoke { .. } | Self::Channel { .. } | Self::Actor { .. } => Asks::Use,
-            Self::History { .. } | Self::Backup { .. } | Self::Outboxes(_) => Asks::Administer,
+            Self::Host { .. } => Asks::Drain,
+            Self::Hosts { .. } | Self::History { .. } | Self::Backup { .. } | Self::Outboxes(_) => {
+                Asks::Administer
+            }
         }
     }
 
@@ -220,6 +240,7 @@ impl<'a> Resource<'a> {
             Self::Actor { .. } => "actor",
             Self::Channel { .. } => "publish",
             Self::History { part, .. } => part.label(),
+            Self::Hosts { .. } | Self::Host { .. } => "hosts",
             Self::Backup { .. } => "backup",
             Self::Outboxes(_) => "effects",
             Self::Health | Self::Liveness | Self::Readiness => "health",

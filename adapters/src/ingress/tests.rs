@@ -104,6 +104,14 @@ impl Calls for Scripted {
         Ok(())
     }
 
+    fn hosts(&self, _: &str) -> Vec<HostView> {
+        Vec::new()
+    }
+
+    async fn drain_host(&self, _: &str, _: &HostAddress) -> Result<usize, Error> {
+        Ok(0)
+    }
+
     async fn revisions(
         &self,
         system: &str,

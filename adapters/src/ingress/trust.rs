@@ -53,6 +53,15 @@ pub(super) enum Asks {
     Register,
     /// A change that the original protocol does not have, or an actor's history: for administrators.
     Administer,
+    /// That a host gets no new turns: for administrators, and for trusted peers at the address of the host.
+    Drain,
+}
+
+impl Asks {
+    /// Whether the audit tells of it also when it is allowed.
+    pub(super) fn is_audited(self) -> bool {
+        matches!(self, Self::Administer | Self::Drain)
+    }
 }
 
 /// A request, as far as the rule reads it.
@@ -64,7 +73,7 @@ pub(super) struct Asked<'a> {
     pub(super) token: Shown,
     /// Whether the client's address is one of the user function's. `false` until somebody has looked.
     pub(super) is_user_function: bool,
-    /// The address that a registration names for its host.
+    /// The address that a registration names for its host, or the host to drain.
     pub(super) host: Option<&'a HostAddress>,
 }
 
@@ -129,6 +138,11 @@ pub(super) fn decide(asked: &Asked<'_>, trust: &Trust) -> Result<(), Refused> {
         Asks::Status | Asks::Use => Ok(()),
         Asks::Administer if is_administrator => Ok(()),
         Asks::Administer => administers_without_token(asked, trust),
+        Asks::Drain => {
+            let administers = decide(&Asked { asks: Asks::Administer, ..*asked }, trust);
+            let is_own = || decide(&Asked { asks: Asks::Register, ..*asked }, trust).is_ok();
+            administers.or_else(|refused| if is_own() { Ok(()) } else { Err(refused) })
+        }
         Asks::Register => {
             if !is_administrator && !asked.is_user_function && !is_trusted(asked.client, trust) {
                 return Err(if asked.client.peer.is_some_and(PeerAddress::is_local) {
@@ -245,7 +259,7 @@ impl Trust {
         };
         let token = match asks {
             Asks::Status | Asks::Use => Shown::Nothing,
-            Asks::Register | Asks::Administer => {
+            Asks::Register | Asks::Administer | Asks::Drain => {
                 Shown::of(self.admin_token.as_ref(), &head.headers)
             }
         };

@@ -14,7 +14,7 @@ use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{Broadcast, Invocation, Payload, Reached, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::mesh::{Announced, Mesh};
+use tidegate_stages::mesh::{Announced, HostView, Mesh};
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 use tidegate_stages::testkit::faulty::FaultyStore;
@@ -160,6 +160,18 @@ impl Calls for Watched {
 
     fn delete(&self, system: &str, name: &str) -> impl Future<Output = Result<(), Error>> + Send {
         self.mesh.delete(system, name)
+    }
+
+    fn hosts(&self, system: &str) -> Vec<HostView> {
+        self.mesh.hosts(system)
+    }
+
+    fn drain_host(
+        &self,
+        system: &str,
+        host: &HostAddress,
+    ) -> impl Future<Output = Result<usize, Error>> + Send {
+        self.mesh.drain_host(system, host)
     }
 
     fn revisions(

@@ -6,8 +6,10 @@ use std::task::Wake;
 
 use super::*;
 use crate::actor::tests::definition;
+use crate::actor::{Definition, HostAddress, HostSet};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Hosted, Source};
+use crate::registry::hosts::OneHost;
 
 pub(super) const LARGEST: usize = 4 << 20;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -165,4 +167,30 @@ fn actors_of_one_of_several_hosts_hold_as_much_as_is_free() {
     drop(large);
     assert_eq!(here.places.held(), (0, 0));
     assert_eq!(places.0.free.lock().general, Count::of(6, LARGEST));
+}
+
+#[test]
+fn a_place_counts_for_the_one_of_several_hosts_that_its_turn_is_for() {
+    let places = places_of(6, LARGEST, LARGEST, Arc::new(AtomicUsize::new(2)));
+    let directory = Directory::new();
+    let hosts = HostSet::new(["a:1", "b:1"].map(HostAddress::new)).unwrap();
+    let entries: Vec<_> = (0..4)
+        .map(|number| {
+            let one = Definition { hosts: hosts.clone(), ..definition(&number.to_string()) };
+            let id = Arc::new(one.id.clone());
+            directory.put(id, Source::Defined(directory.hosted(one.into()).0))
+        })
+        .collect();
+    let all = entries[0].spec().hosted.all_hosts();
+    let (a, b) = (&all[0], &all[1]);
+    let enter = |entry, host: &OneHost| places.enter(entry, host.limit, Waker::noop());
+    let mut held: Vec<_> = entries[..3].iter().map(|entry| enter(entry, a).unwrap()).collect();
+    assert_eq!(enter(&entries[3], a).unwrap_err(), GateEntry::ClassFull);
+    held.push(enter(&entries[3], b).unwrap());
+    // Its turn goes to the other host.
+    held[0].charge(&b.known);
+    let counts = |host: &OneHost| host.known.places.held();
+    assert_eq!((counts(a), counts(b)), ((2, 2 * SMALLEST), (2, 2 * SMALLEST)));
+    drop(held);
+    assert_eq!((counts(a), counts(b)), ((0, 0), (0, 0)));
 }

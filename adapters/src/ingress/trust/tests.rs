@@ -147,6 +147,14 @@ fn a_registration_names_its_own_address_unless_the_token_is_shown() {
         };
         assert_eq!(shows(Shown::Nothing), without_token, "{peer} names {host}");
         assert_eq!(shows(Shown::Right), with_token, "{peer} names {host}");
+        // It is drained where it may be registered, and by administrators.
+        let drains = |token| {
+            let (asks, host) = (Asks::Drain, Some(&host));
+            decide(&Asked { asks, token, host, ..of(&client) }, &trust)
+        };
+        let by_others = without_token.map_err(|_| Refused::NoToken);
+        assert_eq!(drains(Shown::Nothing), by_others, "{peer} drains {host}");
+        assert_eq!(drains(Shown::Right), Ok(()), "{peer} drains {host}");
     }
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Fails when a row of docs/requirements.md is blank, stands twice, or names a test that is not there, also when docs/faults.md names
-one. Prints the counts.
+"""Fails when a row of docs/requirements.md is blank, stands twice, or names a test that is not there, also when docs/faults.md or
+docs/threats.md names one, and when a row of docs/threats.md names none. Prints the counts.
 
     tools/requirements.py             checks the workspace
     tools/requirements.py --self-test shows that it finds what it is made to find
@@ -13,7 +13,7 @@ import sys
 
 from circles import ROOT
 
-PAGE, FAULTS = "docs/requirements.md", "docs/faults.md"
+PAGE, FAULTS, THREATS = "docs/requirements.md", "docs/faults.md", "docs/threats.md"
 ROW = re.compile(r"^\| ([A-Z0-9]+-\d+) \|(.*)\|(.*)\|$")
 TEST = re.compile(r"^\s*#\[(?:tokio::)?test\b.*\]\n(?:\s*#\[.*\]\n)*\s*(?:pub(?:\(crate\))? )?(?:async )?fn (\w+)\(", re.M)
 REASON = re.compile(r"(not applicable|later): \S")
@@ -55,6 +55,12 @@ def check(page, names):
     return wrong, counts
 
 
+def without_test(page):
+    """Rows of threats that no test shows."""
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| it may try to")]
+    return [f"no test in {THREATS}: {row}" for row in rows if not re.search(r"\|[^|]*`[a-z]\w{19,}`[^|]*\|$", row)]
+
+
 def self_test():
     good = "| A-1 | x. | `one`, `two` |\n| A-2 | x. | later: y |"
     bad = ["| A-1 | x. | |", "| A-1 | | `one` |", "| A-1 | x. | `three` |", "| A-1 | x. | soon |", "| A-1 | x. |", f"{good}\n| A-1 | x. | `one` |"]
@@ -62,6 +68,8 @@ def self_test():
     missed = [page for page in bad if len(check(page, names)[0]) != 1]
     if check(good, names) != ([], {"shown by tests": 1, "later": 1}):
         missed.append(good)
+    if len(without_test("| it may try to | x | test |\n| a | b | `x.rs` |\n| a | b | `a_test_with_a_long_name` |")) != 1:
+        missed.append("a threat without a test")
     print("\n".join(missed) or "blanks, doubles and missing tests are found")
     return int(bool(missed))
 
@@ -72,8 +80,11 @@ def main():
     names = tests()
     wrong, counts = check(pathlib.Path(ROOT, PAGE).read_text(), names)
     # Names of tests are long; what else stands in backquotes there is a file or a header.
-    named = re.findall(r"`(\w{20,})`", pathlib.Path(ROOT, FAULTS).read_text())
-    wrong.extend(f"{FAULTS} names {name}, which is no test" for name in named if name not in names)
+    for page in FAULTS, THREATS:
+        rows = [line for line in pathlib.Path(ROOT, page).read_text().splitlines() if line.startswith("|")]
+        named = re.findall(r"`(\w{20,})`", "\n".join(row.rsplit("|", 2)[1] for row in rows))
+        wrong.extend(f"{page} names {name}, which is no test" for name in named if name not in names)
+    wrong.extend(without_test(pathlib.Path(ROOT, THREATS).read_text()))
     print("\n".join(wrong) or ", ".join(f"{count} {kind}" for kind, count in counts.most_common()))
     return int(bool(wrong))
 

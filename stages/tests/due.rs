@@ -16,7 +16,7 @@ use tidegate_stages::outbox::SourceKind;
 use tidegate_stages::outbox::record::Record;
 use tidegate_stages::ports::{Clock, DueStore, HostError, StateStore, StoreError};
 use tidegate_stages::topology::Settings;
-use tokio::time::sleep;
+use tokio::time::{advance, sleep};
 
 use support::{
     BoxedHost, World, call, counted, definition, host, number, wait_until, world, world_with,
@@ -167,6 +167,27 @@ async fn a_store_that_fails_refuses_the_call_and_loses_no_accepted_one() {
     pass(&world, 130).await;
     assert_eq!((count(&world, "joe").await, stored(&world).await), (1, 0));
     assert!(!log.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_to_read_is_asked_again_after_a_pause() {
+    let (host, _) = noting();
+    let world = world(host).await;
+    sleep(SECOND).await;
+    world.store.refuse_loads(Some(StoreError::Unavailable("as the test wants it".into())));
+    let before = world.store.due_reads();
+    // The whole table is looked at every ten minutes.
+    advance(Duration::from_mins(10)).await;
+    support::until_idle().await;
+    assert_eq!(world.store.due_reads(), before + 1, "without a pause");
+    sleep(Duration::from_mins(2)).await;
+    let tried = world.store.due_reads() - before;
+    assert!((3..=12).contains(&tried), "{tried} reads in two minutes");
+    world.store.refuse_loads(None);
+    world.register(vec![definition("joe")]).await.unwrap();
+    world.mesh.invoke(later(&world, "joe", 5)).await.unwrap();
+    pass(&world, 70).await;
+    assert_eq!((count(&world, "joe").await, stored(&world).await), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

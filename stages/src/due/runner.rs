@@ -70,6 +70,8 @@ pub(crate) struct DueRunner {
     done: Vec<DueKey>,
     pause: Duration,
     retry_at: Option<Instant>,
+    /// When to read again after a read that failed.
+    read_again_at: Option<Instant>,
     sweep_at: Instant,
 }
 
@@ -94,6 +96,7 @@ impl DueRunner {
             done: Vec::new(),
             pause: FIRST_PAUSE,
             retry_at: None,
+            read_again_at: None,
             sweep_at: Instant::now() + SWEEP,
         }
     }
@@ -137,6 +140,7 @@ impl DueRunner {
             self.retry_at = Some(now + self.pause);
         }
         if self.reading.is_none()
+            && self.read_again_at.is_none_or(|at| at <= now)
             && self.retry_at.is_none_or(|at| at <= now || !self.window.has_left())
             && let Some(next) = self.window.next_read()
         {
@@ -197,8 +201,8 @@ impl DueRunner {
             // Not at once again: what is due now was looked at just now.
             wake = wake.min(now + Duration::from_micros(micros).max(Duration::from_millis(1)));
         }
-        if let Some(retry_at) = self.retry_at {
-            wake = wake.min(retry_at.max(now + Duration::from_millis(1)));
+        for at in [self.retry_at, self.read_again_at].into_iter().flatten() {
+            wake = wake.min(at.max(now + Duration::from_millis(1)));
         }
         wake
     }
@@ -206,6 +210,7 @@ impl DueRunner {
     fn read(&mut self, page: Result<Page<DueEntry>, StoreError>) {
         match page {
             Ok(page) => {
+                self.read_again_at = None;
                 for key in self.window.loaded(page) {
                     warn!(?key, "due work cannot be decoded; it stays in the store");
                     count("damaged");
@@ -216,6 +221,7 @@ impl DueRunner {
                 self.window.not_read();
                 self.slow_down();
                 self.retry_at = Some(Instant::now() + self.pause);
+                self.read_again_at = self.retry_at;
             }
         }
     }

@@ -11,6 +11,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::actor::{ActorId, ActorRef};
@@ -79,6 +80,7 @@ pub struct FaultyStore {
     saves: AtomicUsize,
     entries: AtomicUsize,
     loads: AtomicUsize,
+    due_reads: AtomicUsize,
     take_overs: AtomicUsize,
 }
 
@@ -91,6 +93,7 @@ impl FaultyStore {
             saves: AtomicUsize::new(0),
             entries: AtomicUsize::new(0),
             loads: AtomicUsize::new(0),
+            due_reads: AtomicUsize::new(0),
             take_overs: AtomicUsize::new(0),
         }
     }
@@ -166,6 +169,11 @@ impl FaultyStore {
         self.take_overs.load(Ordering::SeqCst)
     }
 
+    /// Number of reads of due work.
+    pub fn due_reads(&self) -> usize {
+        self.due_reads.load(Ordering::SeqCst)
+    }
+
     /// Number of loads of a head.
     pub fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
@@ -225,8 +233,10 @@ impl DueStore for FaultyStore {
         after: Option<&DueKey>,
         limit: usize,
     ) -> BoxFuture<'static, Result<Page<DueEntry>, StoreError>> {
+        self.due_reads.fetch_add(1, Ordering::SeqCst);
         if let Some(error) = self.script.lock().refusing.clone() {
-            return ready(Err(error)).boxed();
+            // Who asks again at once lets others run, so that a test can count it.
+            return yield_now().map(|()| Err(error)).boxed();
         }
         self.below.due(after, limit)
     }

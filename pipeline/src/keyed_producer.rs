@@ -163,7 +163,7 @@ impl<T: KeyedEvent> KeyedProducer<T> {
             if is_meant(&mut timed.event) { None } else { Some(timed.event.class()) }
         };
         let taken = self.shared.with(|state| state.machine.take(class_of));
-        taken.into_iter().map(|timed| timed.event).collect()
+        taken.into_iter().map(|timed| *timed.event).collect()
     }
 
     /// Returns what is granted before an event of this key and class that is pushed now.
@@ -188,7 +188,7 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     ) -> Vec<T> {
         let is_late = |ahead, timed: &Timed<T>| is_late(ahead, &timed.event);
         let late = self.shared.with(|state| state.machine.shed_late(key, class, most, is_late));
-        late.into_iter().map(|timed| timed.event).collect()
+        late.into_iter().map(|timed| *timed.event).collect()
     }
 
     /// Limits how many events of a class are in flight at once. `usize::MAX`, the default, means no

@@ -88,7 +88,7 @@ impl<T: KeyedEvent> fmt::Debug for Cancelled<T> {
 impl<T: KeyedEvent> KeyedProducer<T> {
     /// Removes an event if it is still queued, and returns it. It does not look at the other events of its key.
     pub fn remove(&self, key: &T::Key, id: EventId) -> Option<T> {
-        self.shared.with(|state| state.machine.remove(key, id)).map(|timed| timed.event)
+        self.shared.with(|state| state.machine.remove(key, id)).map(|timed| *timed.event)
     }
 
     /// Removes an event if it is queued, or returns its handle if its turn runs or is parked. Returns `None` when it
@@ -96,7 +96,7 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     pub fn cancel(&self, key: &T::Key, id: EventId) -> Option<Cancelled<T>> {
         self.shared.with(|state| {
             if let Some(timed) = state.machine.remove(key, id) {
-                return Some(Cancelled::Queued(timed.event));
+                return Some(Cancelled::Queued(*timed.event));
             }
             let running = state.machine.look(key)?.running.filter(|running| running.id == id)?;
             Some(Cancelled::Running(running.handle.clone()))

@@ -44,9 +44,9 @@ pub(super) struct KeyedShared<T: KeyedEvent> {
     times: TurnTimes,
 }
 
-/// A queued event.
+/// A queued event, boxed: it is moved many times until its turn runs.
 pub(super) struct Timed<T> {
-    pub(super) event: T,
+    pub(super) event: Box<T>,
     /// When it was pushed or resumed.
     pub(super) since: Instant,
 }
@@ -210,16 +210,17 @@ impl<T: KeyedEvent> KeyedShared<T> {
     }
 
     pub(super) fn push(self: &Arc<Self>, event: T, exempt: bool) -> Result<EventId, Rejected<T>> {
-        let (class, since) = (event.class(), Instant::now());
-        self.with_at(since, |state| {
+        let (class, since, event) = (event.class(), Instant::now(), Box::new(event));
+        let pushed = self.with_at(since, |state| {
             let last = if exempt { Phase::Closed } else { Phase::Open };
             if state.phase > last {
-                return Err(Rejected { event, reason: Refused::Closed });
+                return Err((event, Refused::Closed));
             }
             let key = event.key().clone();
             let pushed = state.machine.push(&key, Timed { event, since }, class, exempt);
-            pushed.map_err(|Timed { event, .. }| Rejected { event, reason: Refused::KeyFull })
-        })
+            pushed.map_err(|Timed { event, .. }| (event, Refused::KeyFull))
+        });
+        pushed.map_err(|(event, reason)| Rejected { event: *event, reason })
     }
 
     /// Closes the producer and ends all pauses. Returns what is queued for paused keys.
@@ -230,7 +231,7 @@ impl<T: KeyedEvent> KeyedShared<T> {
             state.is_orphan |= is_orphan;
             state.machine.end_pauses()
         });
-        ended.into_iter().map(|timed| timed.event).collect()
+        ended.into_iter().map(|timed| *timed.event).collect()
     }
 
     /// Notes that a turn has ended or was parked.

@@ -12,7 +12,7 @@ use crate::keyed_producer::shared::{KeyedShared, Phase, Timed};
 
 /// One event and the hold on its key.
 pub struct Turn<T: KeyedEvent> {
-    event: T,
+    event: Box<T>,
     waited: Duration,
     hold: Hold<T>,
 }
@@ -34,7 +34,7 @@ pub struct Parked<T: KeyedEvent> {
 
 impl<T: KeyedEvent> Turn<T> {
     pub(super) fn new(
-        event: T,
+        event: Box<T>,
         waited: Duration,
         shared: Arc<KeyedShared<T>>,
         held: Held,
@@ -59,7 +59,7 @@ impl<T: KeyedEvent> Turn<T> {
 
     /// Returns the event and the hold.
     pub fn into_parts(self) -> (T, Hold<T>) {
-        (self.event, self.hold)
+        (*self.event, self.hold)
     }
 }
 
@@ -105,7 +105,7 @@ impl<T: KeyedEvent> Parked<T> {
     /// [`KeyedProducer::end`](crate::KeyedProducer::end) it is dropped.
     pub fn resume(mut self, event: T) {
         let Some(parked) = self.parked.take() else { return };
-        let (class, since) = (event.class(), Instant::now());
+        let (class, since, event) = (event.class(), Instant::now(), Box::new(event));
         let refused = self.shared.with_at(since, |state| {
             if state.phase == Phase::Ended {
                 state.machine.release_parked(parked);

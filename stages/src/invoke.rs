@@ -5,7 +5,7 @@
 //! taken until its host has answered, its connection died or the limit passed (decision 2).
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -69,8 +69,10 @@ impl<H: Host> Inner<H> {
                     (outcome, _) => outcome.map(Some),
                 }
             }
+            // Boxed: few turns need it.
             Task::Init(signal) => {
-                self.initialise(actor, place, signal.as_ref().map(|signal| &**signal)).await
+                let signal = signal.as_ref().map(|signal| &**signal);
+                Box::pin(self.initialise(actor, place, signal)).await
             }
             _ => Ok(None),
         };
@@ -97,7 +99,7 @@ impl<H: Host> Inner<H> {
         };
         let answered = self.host(invocation, place);
         let answered = match signal {
-            Some(signal) => or_cancelled(answered, signal).await,
+            Some(signal) => or_cancelled(pin!(answered), signal).await,
             None => answered.await,
         };
         let response = match answered {
@@ -159,7 +161,8 @@ impl<H: Host> Inner<H> {
             return Err((error, Failed::before_action));
         }
         let span = debug_span!("invoke", actor = %actor.entry.actor, action = call.action);
-        let answered = self.host(invocation, place).instrument(span);
+        // Pinned here: a future that is passed on by value is stored once more.
+        let answered = pin!(self.host(invocation, place).instrument(span));
         match or_cancelled(answered, call.timing.signal()).await {
             Ok(response) => Ok(response),
             Err(Error::Host(error)) if error.is_unsent() => {
@@ -183,9 +186,10 @@ impl<H: Host> Inner<H> {
         let answering = Answering::new(place.as_ref());
         invocation.answer = Some(answering.clone());
         // Boxed at once: it passes many futures.
-        let answered = async move { host.ready().await?.call(invocation).await.map(Box::new) };
+        let answered =
+            pin!(async move { host.ready().await?.call(invocation).await.map(Box::new) });
         let answered: Option<Result<_, HostError>> =
-            answering.within(self.host_limit, answered).await;
+            answering.within((started, self.host_limit), answered).await;
         answering.end(place);
         self.duration.record(started.elapsed());
         Ok(answered.ok_or(Error::NoAnswer(self.host_limit))??)
@@ -200,10 +204,9 @@ fn has_seen(actor: &CheckedOut, call: &Call) -> bool {
 
 /// Waits for a host call. Drops the call and its connection when its turn is cancelled.
 async fn or_cancelled<T>(
-    answered: impl Future<Output = Result<T, Error>>,
+    mut answered: Pin<&mut impl Future<Output = Result<T, Error>>>,
     signal: &Signal,
 ) -> Result<T, Error> {
-    let mut answered = pin!(answered);
     poll_fn(|cx| match answered.as_mut().poll(cx) {
         Poll::Pending => signal.poll_cancelled(cx).map(|()| Err(Error::CancelledRunning)),
         ready @ Poll::Ready(_) => ready,

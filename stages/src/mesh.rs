@@ -124,7 +124,8 @@ impl Mesh {
         let request = Request { invocation, origin: Origin::Outside };
         let admitted = self.caller.clone().oneshot(request).await?;
         if self.due.is_later(&admitted.invocation) {
-            return self.due.schedule(admitted).await;
+            // Boxed: few calls need it.
+            return Box::pin(self.due.schedule(admitted)).await;
         }
         match (&self.mailboxes).oneshot(admitted).await? {
             Some(pending) => pending.answer().await,

@@ -64,7 +64,9 @@ impl DueWork {
     /// Whether a call is one for the table: for a later time than now. Where new entries are not taken no call is, and the
     /// caller stage refuses it.
     pub(crate) fn is_later(&self, invocation: &Invocation) -> bool {
-        self.0.takes_new && invocation.is_due_after(self.0.clock.now())
+        // Most calls name no time: for these no clock is read.
+        let names_time = invocation.scheduled_to > 0;
+        self.0.takes_new && names_time && invocation.is_due_after(self.0.clock.now())
     }
 
     /// Keeps an admitted call until its time, durably. Calls are separate ones unless they have the same time and the same

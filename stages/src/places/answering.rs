@@ -11,13 +11,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Count, Place};
 use crate::invocation::{AnswerBound, NoBytes};
@@ -49,23 +49,24 @@ impl Answering {
         Arc::new(Self { has: place.map_or(0, Place::counts), grown, line: Mutex::default() })
     }
 
-    /// Waits for the host for `limit`, without the time in which its answer waits in a line. `None` when that is over.
+    /// Waits for the host for `limit` from `started` on, without the time in which its answer waits in a line. `None` when
+    /// that is over.
     pub(crate) async fn within<T>(
         &self,
-        limit: Duration,
-        answered: impl Future<Output = T>,
+        (started, limit): (Instant, Duration),
+        mut answered: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
-        let mut answered = pin!(answered);
-        let (started, mut left) = (Instant::now(), limit);
+        let mut ends_at = started + limit;
         loop {
-            if let Ok(answer) = timeout(left, answered.as_mut()).await {
+            if let Ok(answer) = timeout_at(ends_at, answered.as_mut()).await {
                 return Some(answer);
             }
-            let of_host = started.elapsed().saturating_sub(self.waited());
+            let now = Instant::now();
+            let of_host = (now - started).saturating_sub(self.waited());
             if of_host >= limit {
                 return None;
             }
-            left = limit.saturating_sub(of_host).max(LEAST_WAIT);
+            ends_at = now + limit.saturating_sub(of_host).max(LEAST_WAIT);
         }
     }
 

@@ -139,6 +139,7 @@ impl<H: Host> Inner<H> {
             let rest = ActorInvocationResponse::default();
             return Ok(Box::new(ActorInvocationResponse { tags, payload, ..rest }));
         }
+        to_own_task().await;
         let invocation = ActorInvocation {
             caller: call.caller.clone(),
             payload: call.payload.clone(),
@@ -200,6 +201,20 @@ impl<H: Host> Inner<H> {
 fn has_seen(actor: &CheckedOut, call: &Call) -> bool {
     let effect = call.effect.as_ref();
     effect.is_some_and(|effect| actor.live.has_seen(&effect.source, effect.id))
+}
+
+/// Is not ready at first. A worker polls a turn once and then moves it to a task of its own: the host is called there, by the
+/// task that its answer wakes.
+async fn to_own_task() {
+    let mut is_there = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_there, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Waits for a host call. Drops the call and its connection when its turn is cancelled.

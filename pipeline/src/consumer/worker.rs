@@ -1,14 +1,14 @@
 //! Worker: the task of a consumer that runs its service once per event.
 //!
 //! The worker calls the service and polls the returned future once on the spot, so an event that is
-//! done at once costs no task. A future that is not ready is awaited in place (`concurrency` 1: one
+//! done at once costs no task. This first poll wakes nobody. A future that is not ready is awaited in place (`concurrency` 1: one
 //! event after the other, in order), or moves to a task of its own, up to `concurrency` of them.
 
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Semaphore;
 use tower::Service;
@@ -86,7 +86,7 @@ impl<S, F> Worker<S, F> {
                     self.outcomes.record(outcome);
                 }
                 Ok(future) => {
-                    if !self.poll_or_spawn(future, &mut tally).await {
+                    if !self.poll_or_spawn(future, &mut tally) {
                         continue;
                     }
                 }
@@ -117,18 +117,18 @@ impl<S, F> Worker<S, F> {
     }
 
     /// Polls a future once and moves it to a task if it is not ready. Returns whether it was ready.
-    async fn poll_or_spawn<X>(&mut self, future: F, tally: &mut Tally) -> bool
+    fn poll_or_spawn<X>(&mut self, future: F, tally: &mut Tally) -> bool
     where
         X: Display,
         F: Future<Output = Result<(), X>> + Send + 'static,
     {
         let mut boxed = self.spare_box.take().unwrap_or_else(|| Box::pin(None));
         boxed.set(Some(future));
-        let first = poll_fn(|cx| {
-            let future = boxed.as_mut().as_pin_mut();
-            Poll::Ready(future.map_or(Poll::Pending, |future| guard::poll(future, cx)))
-        });
-        if let Poll::Ready(outcome) = first.await {
+        // Nobody is to be woken: a future that is not ready is polled again, by its own task.
+        let mut cx = Context::from_waker(Waker::noop());
+        let future = boxed.as_mut().as_pin_mut();
+        let first = future.map_or(Poll::Pending, |future| guard::poll(future, &mut cx));
+        if let Poll::Ready(outcome) = first {
             let dropped = guard::run(|| boxed.set(None));
             self.outcomes.record(outcome.and_then(|outcome| dropped.map(|()| outcome)));
             self.spare_box = Some(boxed);

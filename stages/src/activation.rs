@@ -1,10 +1,10 @@
 //! Activation: an actor's memory while the actor is active, and the commits made from it.
 
 pub(crate) mod incarnation;
+mod seen;
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::actor::{ActorId, Definition};
@@ -12,6 +12,7 @@ use crate::outbox::{EffectId, EffectSource, Seen};
 use crate::ports::Save;
 use crate::state::{ActorState, Checkpoint, Head, Revision, Status, Timestamp};
 use incarnation::Incarnation;
+use seen::SeenEffects;
 
 /// What an active actor takes beside its tags and its state: this memory, its incarnation, its timers.
 const FIXED_BYTES: usize = 1_024;
@@ -40,7 +41,7 @@ pub(crate) struct Live {
     /// Time of the newest revision, if that revision was loaded.
     revised_at: Option<Timestamp>,
     /// The newest effect of each source that it has seen; most actors have seen none.
-    seen: Option<Box<HashMap<Arc<EffectSource>, EffectId>>>,
+    seen: Option<Box<SeenEffects>>,
 }
 
 impl Live {
@@ -102,13 +103,22 @@ impl Live {
         if crate::testkit::recognition::is_off() {
             return false;
         }
-        self.seen.as_ref().and_then(|seen| seen.get(source)).is_some_and(|newest| id <= *newest)
+        self.seen.as_ref().is_some_and(|seen| seen.has(source, id))
     }
 
     /// Notes that an effect is answered. The caller has it written with the state.
     pub(crate) fn see(&mut self, seen: Seen) {
-        let newest = self.seen.get_or_insert_default().entry(seen.source).or_insert(seen.id);
-        *newest = seen.id.max(*newest);
+        self.seen.get_or_insert_default().see(seen);
+    }
+
+    /// Forgets sources that it has seen effects of, when there are more than `most`. Returns them; the caller has that written
+    /// with the state.
+    pub(crate) fn forget(
+        &mut self,
+        most: usize,
+        has_nothing_pending: impl Fn(&EffectSource) -> bool,
+    ) -> Vec<Arc<EffectSource>> {
+        self.seen.as_mut().map(|seen| seen.forget(most, has_nothing_pending)).unwrap_or_default()
     }
 
     /// Whether this memory fits the actor as it is registered now. The changes of a stateful actor overwrite its head, so the

@@ -16,6 +16,7 @@ mod ledger;
 mod letters;
 mod remove;
 mod source;
+mod sources;
 
 pub(crate) use deliver::Deliver;
 pub(crate) use feed::Feeder;
@@ -28,7 +29,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use metrics::counter;
 use parking_lot::Mutex;
 use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
@@ -39,11 +39,12 @@ use tracing::warn;
 use crate::actor::{ActorId, ActorRef};
 use crate::call::{Emitted, EmittedEffect};
 use crate::metrics::DEAD_LETTERS_DROPPED_TOTAL;
-use crate::outbox::OutboxKey;
 use crate::outbox::view::source_name;
+use crate::outbox::{EffectSource, OutboxKey, SourceKind};
 use deliver::Delivery;
 use ledger::{Ledger, Letter, Surplus};
 use source::{Delivered, Died, InMemory, Reading, Source, State};
+use sources::Sources;
 
 /// How long the feeder waits for capacity before it asks anew.
 const FEEDER_WAITS: Duration = Duration::from_hours(1);
@@ -64,7 +65,7 @@ struct Inner {
     epoch: u64,
     next_number: AtomicU64,
     /// Sources with effects that are not removed from the store.
-    sources: Mutex<HashMap<Arc<ActorId>, Arc<Source>>>,
+    sources: Mutex<Sources>,
     /// Whether every source of former epochs is among them.
     all_found: AtomicBool,
     /// Sources to be read from the store.
@@ -145,15 +146,9 @@ impl Effects {
     }
 
     /// The source of a key. Until every source of former epochs is found, a new one may have rows in the store.
-    fn source(
-        &self,
-        sources: &mut HashMap<Arc<ActorId>, Arc<Source>>,
-        key: &Arc<ActorId>,
-        actor: &ActorRef,
-    ) -> Arc<Source> {
+    fn source(&self, sources: &mut Sources, key: &Arc<ActorId>, actor: &ActorRef) -> Arc<Source> {
         let all_found = self.0.all_found.load(Ordering::Acquire);
-        let new = || Arc::new(Source::new(key.clone(), actor.clone(), !all_found));
-        sources.entry(key.clone()).or_insert_with(new).clone()
+        sources.get_or_add(key, || Source::new(key.clone(), actor.clone(), !all_found))
     }
 
     /// Queues an effect for its target, if there is capacity.
@@ -224,9 +219,9 @@ impl Effects {
         // It was read to its end before its dead letter was counted.
         let new = || {
             let actor = ActorRef::new(&key.system, &key.name);
-            Arc::new(Source::new(key.clone(), actor, false))
+            Source::new(key.clone(), actor, false)
         };
-        let source = sources.entry(key.clone()).or_insert_with(new).clone();
+        let source = sources.get_or_add(key, new);
         let mut state = source.state.lock();
         drop(sources);
         state.dropped.push(row);
@@ -242,6 +237,16 @@ impl Effects {
     pub(crate) fn is_dying(&self, source: &ActorId, key: OutboxKey) -> bool {
         let source = self.0.sources.lock().get(source).cloned();
         source.is_some_and(|source| source.state.lock().dying.contains(&key))
+    }
+
+    /// Whether a source has no effect that may be delivered again, durably (decision 18 i). Effects that it emits from now on are
+    /// newer than all that it ever had.
+    pub(crate) fn has_nothing_pending(&self, source: &EffectSource) -> bool {
+        let is_done = source.kind == SourceKind::Actor
+            && self.0.all_found.load(Ordering::Acquire)
+            && !self.0.sources.lock().has_name(source);
+        // After the stop, sources are forgotten whose effects are in the store.
+        is_done && !self.0.stop.is_cancelled()
     }
 
     /// How often an effect in memory was tried.

@@ -55,6 +55,9 @@ impl Rows {
             self.outbox.remove(&key);
         }
         self.seen.extend(rows.seen.into_iter().map(|seen| (seen.source, seen.id)));
+        for source in rows.forgotten {
+            self.seen.remove(&source);
+        }
     }
 
     fn seen(&self) -> Vec<Seen> {

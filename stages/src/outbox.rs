@@ -4,7 +4,7 @@ pub(crate) mod pending;
 pub mod record;
 pub mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -129,6 +129,8 @@ pub struct EffectRows {
     /// Effects that the actor has answered. They replace what it had seen of their sources; of several of one source the
     /// newest counts. Later commits bring newer ones only.
     pub seen: Vec<Seen>,
+    /// Sources of which it keeps no seen effect any more. A missing one is no error. None of them is in `seen`.
+    pub forgotten: Vec<Arc<EffectSource>>,
 }
 
 impl EffectRows {
@@ -136,6 +138,14 @@ impl EffectRows {
     pub fn merge(&mut self, later: &EffectRows) {
         self.appends.extend_from_slice(&later.appends);
         self.acknowledged.extend_from_slice(&later.acknowledged);
+        if !later.forgotten.is_empty() || !self.forgotten.is_empty() {
+            // The later one counts.
+            let later_seen: BTreeSet<_> = later.seen.iter().map(|seen| &*seen.source).collect();
+            let later_forgotten: BTreeSet<_> = later.forgotten.iter().collect();
+            self.forgotten.retain(|source| !later_seen.contains(&**source));
+            self.seen.retain(|seen| !later_forgotten.contains(&seen.source));
+            self.forgotten.extend_from_slice(&later.forgotten);
+        }
         self.seen.extend_from_slice(&later.seen);
         self.reduce();
     }
@@ -143,7 +153,9 @@ impl EffectRows {
     /// Removes the rows that need not be written: appends that are acknowledged in the same commit, and all but the newest
     /// seen effect per source. A store does this first.
     pub fn reduce(&mut self) {
-        let Self { appends, acknowledged, seen } = self;
+        let Self { appends, acknowledged, seen, forgotten } = self;
+        forgotten.sort_unstable();
+        forgotten.dedup();
         acknowledged.sort_unstable();
         acknowledged.dedup();
         // Written again after a doubt, an appended row may be there already: its removal is kept.
@@ -158,16 +170,18 @@ impl EffectRows {
 
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.appends.is_empty() && self.acknowledged.is_empty() && self.seen.is_empty()
+        let Self { appends, acknowledged, seen, forgotten } = self;
+        appends.is_empty() && acknowledged.is_empty() && seen.is_empty() && forgotten.is_empty()
     }
 
     /// Size in bytes that counts against bounds.
     pub fn bytes(&self) -> usize {
-        let seen =
-            |seen: &Seen| size_of::<Seen>() + seen.source.system.len() + seen.source.name.len();
+        let source =
+            |source: &EffectSource| size_of::<Seen>() + source.system.len() + source.name.len();
         self.appends.iter().map(OutboxRow::bytes).sum::<usize>()
             + self.acknowledged.len() * size_of::<OutboxKey>()
-            + self.seen.iter().map(seen).sum::<usize>()
+            + self.seen.iter().map(|seen| source(&seen.source)).sum::<usize>()
+            + self.forgotten.iter().map(|forgotten| source(forgotten)).sum::<usize>()
     }
 }
 
@@ -218,14 +232,32 @@ mod tests {
             appends: vec![row(1), row(2)],
             acknowledged: vec![row(0).key],
             seen: vec![seen("a", 5), seen("b", 1)],
+            forgotten: Vec::new(),
         };
         rows.merge(&EffectRows {
             appends: vec![row(3)],
             acknowledged: vec![row(1).key],
             seen: vec![seen("b", 2), seen("a", 4)],
+            forgotten: Vec::new(),
         });
         assert_eq!(rows.appends, [row(2), row(3)]);
         assert_eq!(rows.acknowledged, [row(0).key, row(1).key]);
         assert_eq!(rows.seen, [seen("a", 5), seen("b", 2)]);
+    }
+
+    #[test]
+    fn of_forgetting_a_source_and_seeing_it_again_the_later_one_counts() {
+        let saw = |all: &[Seen]| EffectRows { seen: all.to_vec(), ..EffectRows::default() };
+        let forgot = |all: &[&str]| EffectRows {
+            forgotten: all.iter().map(|name| seen(name, 0).source).collect(),
+            ..EffectRows::default()
+        };
+        let mut rows = saw(&[seen("a", 5), seen("b", 1)]);
+        rows.merge(&forgot(&["c", "a"]));
+        assert_eq!((&rows.seen, rows.forgotten.len()), (&vec![seen("b", 1)], 2));
+        rows.merge(&saw(&[seen("a", 6)]));
+        assert_eq!(rows.seen, [seen("a", 6), seen("b", 1)]);
+        assert_eq!(rows.forgotten, forgot(&["c"]).forgotten);
+        assert!(!forgot(&["c"]).is_empty() && forgot(&["c"]).bytes() > 0);
     }
 }

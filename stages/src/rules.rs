@@ -47,6 +47,8 @@ pub struct ChangeRules {
     /// Effects of one actor that are not delivered, from which on it is not called; twice as many for calls that deliver
     /// effects to it.
     pub max_pending_effects: u32,
+    /// Sources of effects that a target keeps in mind, beyond which it forgets those that have nothing pending.
+    pub max_seen: u32,
 }
 
 impl Default for ChangeRules {
@@ -57,6 +59,7 @@ impl Default for ChangeRules {
             empty_tags: EmptyTags::default(),
             max_state_bytes: 4 << 20,
             max_pending_effects: 1024,
+            max_seen: 1024,
         }
     }
 }

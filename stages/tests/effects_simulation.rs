@@ -142,10 +142,10 @@ async fn disturb(random: &mut Random, world: &World) {
     }
 }
 
-async fn run(seed: u64, durability: Durability) {
+async fn run(seed: u64, durability: Durability, max_seen: u32) {
     let mut random = Random::new(seed);
     let memory = MemoryStore::new();
-    let settings = || rules(|rules| rules.durability = durability);
+    let settings = || rules(|rules| (rules.durability, rules.max_seen) = (durability, max_seen));
     let mut world = next(None, seed, settings(), &memory).await;
     let brief = |name: &str| Definition {
         deactivate_after: Some(Duration::from_millis(100)),
@@ -189,13 +189,20 @@ async fn run(seed: u64, durability: Durability) {
 #[tokio::test(start_paused = true)]
 async fn each_effect_of_a_committed_state_counts_once_whatever_fails() {
     for seed in 0..SEEDS {
-        run(seed, Durability::Acknowledged).await;
+        run(seed, Durability::Acknowledged, 1_024).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_effect_of_a_committed_state_counts_once_with_snapshots_too() {
     for seed in 0..SEEDS {
-        run(seed, Durability::Snapshot).await;
+        run(seed, Durability::Snapshot, 1_024).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_effect_counts_once_at_targets_that_forget_their_sources_as_soon_as_they_may() {
+    for seed in 0..SEEDS {
+        run(seed, Durability::Acknowledged, 1).await;
     }
 }

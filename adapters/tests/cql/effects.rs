@@ -169,6 +169,7 @@ async fn a_late_write_of_a_former_owner_is_lost_as_a_whole_whatever_its_clock_sa
         appends: rows.to_vec(),
         acknowledged: Vec::new(),
         seen: vec![seen("x", numbers[0]), seen(&format!("y{version}"), numbers[1])],
+        forgotten: Vec::new(),
     };
     let kept = commit(1, &[row(first, 0), row(first, 1)], [5, 6]);
     keep(&old, vec![with(under(first, save(&known, 1, true)), kept.clone())]).await;

@@ -95,6 +95,7 @@ mod tests {
             appends: vec![row(number, 0)],
             acknowledged: vec![row(number - 1, 0).key],
             seen: vec![Seen { source: Arc::new(EffectSource::default()), id }],
+            forgotten: Vec::new(),
         }
     }
 

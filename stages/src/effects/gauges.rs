@@ -41,7 +41,7 @@ impl Effects {
 
     /// How many effects wait, and since when the oldest does.
     fn waiting(&self) -> (u64, Option<Timestamp>) {
-        let sources: Vec<_> = self.0.sources.lock().values().cloned().collect();
+        let sources = self.0.sources.lock().all();
         let (mut count, mut since) = (0, None);
         for source in sources {
             let state = source.state.lock();

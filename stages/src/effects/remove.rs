@@ -172,7 +172,7 @@ impl Removal {
                 .map(|row| row.key)
                 .chain(self.dropped.clone())
                 .collect(),
-            seen: Vec::new(),
+            ..EffectRows::default()
         };
         Save::of_rows(self.source.key.clone(), epoch, rows)
     }

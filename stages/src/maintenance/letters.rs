@@ -62,7 +62,8 @@ impl MaintenanceInner {
             Box::new(Emitted::new(entry.clone(), &incarnation, again.collect()))
         });
         let appends = emitted.as_ref().map(|emitted| emitted.rows()).unwrap_or_default();
-        let rows = EffectRows { appends, acknowledged: acknowledged.clone(), seen: Vec::new() };
+        let removed = acknowledged.clone();
+        let rows = EffectRows { appends, acknowledged: removed, ..EffectRows::default() };
         self.commit(entry, incarnation, rows, emitted).await?;
         if change == DeadLetterChange::Drop {
             count_dropped(done);

@@ -9,7 +9,7 @@ use super::{Plan, Planner};
 use crate::call::{Call, Committed, Completion, Received};
 use crate::error::Error;
 use crate::invocation::{ActorInvocationResponse, Payload};
-use crate::outbox::{EffectRows, Seen};
+use crate::outbox::{EffectRows, EffectSource, Seen};
 use crate::ports::{HostError, StoreError};
 use crate::registry::entry::CheckedOut;
 
@@ -45,7 +45,10 @@ impl Planner {
             let seen = Seen { source, id };
             actor.live.see(seen.clone());
             actor.entry.has_seen.store(true, Ordering::Relaxed);
-            let rows = EffectRows { seen: vec![seen], ..EffectRows::default() };
+            let most = usize::try_from(self.rules.max_seen).unwrap_or(usize::MAX);
+            let is_done = |source: &EffectSource| self.effects.has_nothing_pending(source);
+            let forgotten = actor.live.forget(most, is_done);
+            let rows = EffectRows { seen: vec![seen], forgotten, ..EffectRows::default() };
             plan.save = Some(self.save_with(actor, plan.save, rows));
         }
         Ok(plan)

@@ -73,6 +73,7 @@ macro_rules! store_conformance {
             an_acknowledged_row_is_gone,
             rows_written_twice_are_there_once,
             of_the_seen_effects_of_a_source_the_newest_counts,
+            a_forgotten_source_is_seen_no_more_and_may_come_back,
             pages_of_an_outbox_follow_each_other,
             actors_with_undelivered_effects_are_found,
             a_new_owner_takes_over_an_actor,

@@ -9,6 +9,7 @@ mod dead;
 mod kept;
 mod letters;
 mod once;
+mod seen;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,6 +76,11 @@ async fn rows(world: &World, name: &str) -> Vec<Record> {
 
 async fn seen(world: &World, name: &str) -> usize {
     world.memory.seen(&id(name)).await.unwrap().len()
+}
+
+async fn seen_names(world: &World, name: &str) -> Vec<String> {
+    let seen = world.memory.seen(&id(name)).await.unwrap();
+    seen.into_iter().map(|seen| seen.source.name.clone()).collect()
 }
 
 fn broken() -> HostError {

@@ -42,6 +42,7 @@ pub(super) struct EffectsOut {
     appends: Vec<(i64, i64, Number, Bytes, bool)>,
     acknowledged: Vec<(i64, i64)>,
     seen: Vec<(Source, Number)>,
+    forgotten: Vec<Source>,
 }
 
 impl EffectsOut {
@@ -65,6 +66,7 @@ impl EffectsOut {
             appends: rows.appends.into_iter().map(append).collect::<Result<_, StoreError>>()?,
             acknowledged: rows.acknowledged.into_iter().map(key).collect::<Result<_, _>>()?,
             seen: rows.seen.into_iter().map(seen).collect::<Result<_, StoreError>>()?,
+            forgotten: rows.forgotten.iter().map(|of| source(of)).collect::<Result<_, _>>()?,
         })
     }
 
@@ -81,7 +83,8 @@ impl EffectsOut {
     /// Returns about how many bytes the rows take in one write.
     pub(super) fn bytes(&self) -> usize {
         let appends = self.appends.iter().map(|(_, _, _, record, _)| ROW_BYTES + record.len());
-        let seen = self.seen.iter().map(|(source, _)| ROW_BYTES + source.1.len() + source.2.len());
+        let sources = self.seen.iter().map(|(source, _)| source).chain(&self.forgotten);
+        let seen = sources.map(|source| ROW_BYTES + source.1.len() + source.2.len());
         appends.sum::<usize>() + seen.sum::<usize>() + ROW_BYTES * self.acknowledged.len()
     }
 }
@@ -106,6 +109,11 @@ impl Shared {
         for (source, number) in &effects.seen {
             self.put_seen(key, epoch, source, *number, changes);
         }
+        for source in &effects.forgotten {
+            // They lie under the owner's epoch, which has taken them over.
+            let values = (source, system, actor, parent, epoch, place_of(source));
+            changes.add(&cql.drop_seen, values);
+        }
     }
 
     pub(super) fn put_seen<'a>(
@@ -116,9 +124,8 @@ impl Shared {
         number: Number,
         changes: &mut Changes<'a>,
     ) {
-        let (Key { system, actor, parent }, (kind, of, name)) = (*key, source);
-        let place = hash(&[&kind.to_string(), of, name]).cast_signed();
-        let values = (source, number, system, actor, parent, epoch, place);
+        let Key { system, actor, parent } = *key;
+        let values = (source, number, system, actor, parent, epoch, place_of(source));
         changes.add(&self.database.cql.put_seen, values);
     }
 
@@ -209,6 +216,11 @@ pub(super) fn owner(rows: impl IntoIterator<Item = (i8, i64, Option<Taken>)>) ->
         }
     }
     if head > owner.0 { (head, Taken::new()) } else { owner }
+}
+
+/// In which row a source is.
+fn place_of((kind, of, name): &Source) -> i64 {
+    hash(&[&kind.to_string(), of, name]).cast_signed()
 }
 
 /// Returns the newest effect of each source, ordered by source.

@@ -158,6 +158,10 @@ statements! {
         VALUES (?, ?, ?, 5, ?, ?, 1, ?, ?, ?)",
     put_seen = "UPDATE {ks}.heads SET seen[?] = ? \
         WHERE system = ? AND actor = ? AND parent = ? AND kind = 6 AND epoch = ? AND place = ?",
+    drop_seen = concat!(
+        "DELETE seen[?]",
+        of_actor!(" AND kind = 6 AND epoch = ? AND place = ?")
+    ),
     put_owner = "INSERT INTO {ks}.heads (system, actor, parent, kind, epoch, place, taken) \
         VALUES (?, ?, ?, 7, ?, 0, ?)",
     drop_epochs = concat!("DELETE", of_actor!(" AND kind = ? AND epoch < ?")),

@@ -61,7 +61,7 @@ fn put_rows(
     ops: &mut Vec<Op>,
 ) -> Result<(), StoreError> {
     rows.reduce();
-    let EffectRows { appends, acknowledged, seen } = rows;
+    let EffectRows { appends, acknowledged, seen, forgotten } = rows;
     let outbox = keys::outbox(actor)?;
     ops.extend(appends.into_iter().map(|row| {
         let key = keys::row(outbox.clone(), row.key);
@@ -73,6 +73,9 @@ fn put_rows(
     for Seen { source, id } in seen {
         let key = keys::source(prefix.clone(), &source)?;
         ops.push(Op::put(Space::Current, key, records::encode_effect_id(id)));
+    }
+    for source in forgotten {
+        ops.push(Op::remove(Space::Current, keys::source(prefix.clone(), &source)?));
     }
     Ok(())
 }

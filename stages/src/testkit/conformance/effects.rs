@@ -146,6 +146,31 @@ pub async fn rows_written_twice_are_there_once(subject: impl Subject) {
     }
 }
 
+pub async fn a_forgotten_source_is_seen_no_more_and_may_come_back(subject: impl Subject) {
+    let (store, actor) = (subject.states(), id("s", "a", ""));
+    let first = store.claim_epoch().await.expect("claims");
+    let [b, c] = ["b", "c"].map(|name| seen(name, 1));
+    let forgets = |all: &[&Seen]| EffectRows {
+        forgotten: all.iter().map(|seen| seen.source.clone()).collect(),
+        ..EffectRows::default()
+    };
+    let saves = |epoch, saves: Vec<Save>| {
+        keep(&store, saves.into_iter().map(|save| under(epoch, save)).collect())
+    };
+    saves(first, vec![with(save(&actor, 1, true), saw([b.clone(), c.clone()]))]).await;
+    saves(first, vec![with(save(&actor, 2, false), forgets(&[&b, &seen("nobody", 1)]))]).await;
+    assert_eq!(seen_by(&store, &actor).await, [c.clone()]);
+    let again = EffectRows { seen: vec![seen("b", 9)], ..forgets(&[&c]) };
+    saves(first, vec![alone(&actor, again)]).await;
+    assert_eq!(seen_by(&store, &actor).await, [seen("b", 9)]);
+    // A later owner forgets what it has taken over.
+    let second = store.claim_epoch().await.expect("claims");
+    store.take_over(actor.clone(), second).await.expect("takes over");
+    saves(second, vec![alone(&actor, forgets(&[&b]))]).await;
+    assert!(seen_by(&store, &actor).await.is_empty());
+    assert_eq!(store.take_over(actor.clone(), second).await.expect("again").seen, []);
+}
+
 pub async fn of_the_seen_effects_of_a_source_the_newest_counts(subject: impl Subject) {
     let (store, actor) = (subject.states(), id("s", "a", ""));
     keep(&store, vec![alone(&actor, saw([seen("b", 2), seen("b", 3), seen("b", 1)]))]).await;

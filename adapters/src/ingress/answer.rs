@@ -22,7 +22,6 @@ use super::lifecycle::Phase;
 use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
-use super::trust::Asks;
 use super::{
     Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, effects, history, hosts,
 };

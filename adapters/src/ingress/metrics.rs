@@ -18,7 +18,7 @@ pub(super) const CREDENTIALS_REFUSED_TOTAL: &str = "tidegate_credentials_refused
 /// Whether the store works: 1 or 0.
 pub const STORE_UP: &str = "tidegate_store_up";
 
-const ROUTES: [&str; 15] = [
+const ROUTES: [&str; 16] = [
     "invoke",
     "register",
     "spawn",

@@ -32,6 +32,7 @@ use crate::reload::{self, Watch};
 use crate::store::{KeyError, Owner};
 use crate::telemetry;
 use crate::tls::{ClientTls, ServerTls, TlsError};
+use crate::wire::json::Types;
 use backend::Backend;
 use end::Signals;
 use notices::Notice;
@@ -149,6 +150,8 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     if let Some(text) = clock::concern(SystemClock.now()) {
         warn!("{text}");
     }
+    let types = Types::load(settings.descriptors.as_deref())
+        .map_err(|error| StartError::Usage(format!("TIDEGATE_DESCRIPTORS: {error}")))?;
     descriptors::share(&mut settings);
     let mut signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
@@ -170,7 +173,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let socket = bind(&settings.http.listen).await?;
     let url = socket.url().map_err(anyhow::Error::from)?;
     let url = if tls.is_some() { url.replacen("http:", "https:", 1) } else { url };
-    let host = HttpHost::new(SystemConnector::new(host_tls), settings.host);
+    let host = HttpHost::with_types(SystemConnector::new(host_tls), settings.host, types.clone());
     background.spawn(host.clone().trim(ended.clone()));
     let (audit, audit_written) = audit(settings.http.audit_file.as_deref())?;
     let lifecycle = Lifecycle::default();
@@ -183,6 +186,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         audit,
         lifecycle: lifecycle.clone(),
         reloads,
+        types,
         scrape,
     });
     // Health is answered while the store opens, which may take long.

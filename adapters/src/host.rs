@@ -9,6 +9,7 @@
 mod connect;
 mod reading;
 mod connection;
+mod json;
 mod watched;
 mod pool;
 mod metrics;
@@ -22,13 +23,14 @@ use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Uri};
 use http_body_util::Full;
-use tidegate_stages::actor::{Endpoint, HostAddress};
+use tidegate_stages::actor::{Encoding, Endpoint, HostAddress};
 use tidegate_stages::invocation::{ActorInvocation, ActorInvocationResponse};
 use tidegate_stages::ports::{HostError, HostProbe};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::wire;
+use crate::wire::json::Types;
 use pool::Pool;
 use reading::Hold;
 
@@ -68,6 +70,8 @@ struct Client<C: Connect> {
     pool: Pool<Connection<C::Io>>,
     reading: Reading,
     connects: ::metrics::Counter,
+    /// The types that hosts of JSON know.
+    types: Types,
 }
 
 impl<C: Connect> Clone for HttpHost<C> {
@@ -85,12 +89,18 @@ impl<C: Connect> std::fmt::Debug for HttpHost<C> {
 impl<C: Connect> HttpHost<C> {
     /// Builds a client that connects through `connector`.
     pub fn new(connector: C, options: HostOptions) -> Self {
+        Self::with_types(connector, options, Types::default())
+    }
+
+    /// The same; in JSON, messages of these types have a form of their own.
+    pub fn with_types(connector: C, options: HostOptions, types: Types) -> Self {
         Self(Arc::new(Client {
             connector,
             options,
             pool: Pool::new(options.max_idle, options.connections),
             reading: Reading::new(options.bodies_bytes, options.body_bytes),
             connects: ::metrics::counter!(CONNECTS_TOTAL),
+            types,
         }))
     }
 
@@ -140,10 +150,18 @@ impl<C: Connect> Client<C> {
     ) -> Result<ActorInvocationResponse, HostError> {
         let (address, asked) = (invocation.host.clone(), Arc::clone(&invocation.actor));
         let answer = invocation.answer.take();
-        let call = request(&address, invocation)?;
+        // What a host of JSON does not answer stays.
+        let tags = (invocation.encoding == Encoding::Json).then(|| invocation.tags.clone());
+        let call = request(&address, invocation, &self.types)?;
         // Held until the response is decoded.
         let mut hold = self.reading.enter(answer);
         let (reply, connection) = self.exchange(&address, call, &mut hold).await?;
+        if let Some(tags) = tags {
+            if let Some(connection) = connection {
+                self.pool.put(&address, connection);
+            }
+            return json::answer(&address, reply, (&asked, tags), &self.types);
+        }
         let read = wire::action_response(reply.body.clone(), &asked);
         // A response that names another actor belongs to another call; its connection is out of order.
         let is_in_order = !matches!(read, Err(wire::Malformed::Wrong { .. }));
@@ -179,6 +197,7 @@ impl<C: Connect> Client<C> {
 fn request(
     address: &HostAddress,
     mut invocation: ActorInvocation,
+    types: &Types,
 ) -> Result<Request<Full<Bytes>>, HostError> {
     let authority = match address.endpoint() {
         Endpoint::Unix(_) => HeaderValue::from_static("localhost"),
@@ -189,13 +208,17 @@ fn request(
             })?,
     };
     let traceparent = std::mem::take(&mut invocation.traceparent);
-    let mut request = Request::new(Full::new(wire::action_request(invocation)));
+    let (content_type, body) = match invocation.encoding {
+        Encoding::Protobuf => (OCTET_STREAM, wire::action_request(invocation)),
+        Encoding::Json => (json::JSON, wire::json::action_request(&invocation, types)),
+    };
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = ACTIONS.clone();
     let headers = request.headers_mut();
     headers.insert(HOST, authority);
     headers.insert(USER_AGENT, AGENT);
-    headers.insert(CONTENT_TYPE, OCTET_STREAM);
+    headers.insert(CONTENT_TYPE, content_type);
     if let Ok(traceparent) = HeaderValue::try_from(traceparent)
         && !traceparent.is_empty()
     {

@@ -29,6 +29,7 @@ pub(crate) mod history;
 mod backup;
 mod effects;
 mod hosts;
+mod json;
 mod accept;
 mod identity;
 pub mod http;
@@ -64,6 +65,7 @@ use crate::byte_bound::ByteBound;
 use crate::reload::Status;
 use crate::store::{EmbeddedStore, Ownership};
 use crate::tls::ServerTls;
+use crate::wire::json::Types;
 
 /// The calls that the ingress makes to the mesh.
 pub trait Calls: Clone + Send + Sync + 'static {
@@ -354,6 +356,8 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     /// What is read again when its files change.
     pub reloads: Vec<Status>,
+    /// The types that have a form of their own in JSON.
+    pub types: Types,
     /// Renders `/metrics`. `None`: the endpoint is off.
     pub scrape: Option<Scrape>,
 }

@@ -16,12 +16,13 @@ mod history;
 mod channel;
 mod effect;
 mod hosts;
+pub mod json;
 
 pub use action::{action_request, action_response, encode_action_response, read_action_request};
 pub use channel::{publication, published};
 pub use definition::{definition, registration};
 pub use effect::{Effect, EffectListing, LettersChanged};
-pub use history::{Blob, Entry, Form, Listing, json_error};
+pub use history::{Blob, Entry, Form, Listing};
 pub use hosts::{drained, hosts};
 pub use parts::{actor_id, actor_state, proto_actor_id};
 pub use reply::{Outcome, accepted, error, invoked, registered, state};

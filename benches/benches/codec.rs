@@ -21,7 +21,7 @@ use tidegate::wire::{self, Echo};
 use tidegate_benches::counter::{ACTION, name, state, value, value_in};
 use tidegate_benches::harness::{Bench, Case, Unit, case};
 use tidegate_benches::options::Options;
-use tidegate_stages::actor::{ActorId, HostAddress};
+use tidegate_stages::actor::{ActorId, Encoding, HostAddress};
 use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Invocation, Payload, Workflow,
 };
@@ -157,6 +157,7 @@ impl Call {
         };
         let handed = ActorInvocation {
             host: HostAddress::new("127.0.0.1:8090"),
+            encoding: Encoding::Protobuf,
             actor: Arc::new(id.clone()),
             action: ACTION.into(),
             state: Some(state(number, 1)),

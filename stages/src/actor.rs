@@ -170,6 +170,16 @@ pub struct Channel {
     pub action: String,
 }
 
+/// How a host wants its calls written. Only the port that calls hosts knows what it means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// As messages of the protocol.
+    #[default]
+    Protobuf,
+    /// As JSON.
+    Json,
+}
+
 /// One registered actor or template.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
@@ -197,6 +207,8 @@ pub struct Definition {
     pub initial_tags: Tags,
     /// Whether a later registration of its host lacks it. Its timers and channels are removed, its state stays.
     pub retired: bool,
+    /// How its hosts are called.
+    pub encoding: Encoding,
     /// The registered bytes, verbatim, so that no unknown field is lost (decision 27).
     pub raw: Bytes,
 }
@@ -289,6 +301,7 @@ pub(crate) mod tests {
             initial_state: None,
             initial_tags: Tags::new(),
             retired: false,
+            encoding: Encoding::Protobuf,
             raw: Bytes::new(),
         }
     }

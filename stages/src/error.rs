@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Draining,
     /// The user function's host failed.
     HostFailed,
+    /// The user function says that the action failed.
+    ActionFailed,
     /// The call's time ran out.
     DeadlineExceeded,
     /// The protocol has it, this version does not yet.
@@ -159,6 +161,7 @@ impl Error {
             Error::RateLimited { .. } => ErrorKind::RateLimited,
             Error::Store(_) => ErrorKind::StoreUnavailable,
             Error::Draining => ErrorKind::Draining,
+            Error::Host(HostError::Rejected { .. }) => ErrorKind::ActionFailed,
             Error::Host(_) | Error::HostAway { .. } | Error::BadRoute(_) => ErrorKind::HostFailed,
             Error::NotStarted(..) | Error::NoAnswer(_) => ErrorKind::DeadlineExceeded,
             Error::Unsupported(_) => ErrorKind::Unsupported,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::actor::{ActorId, Definition, HostAddress};
+use crate::actor::{ActorId, Definition, Encoding, HostAddress};
 use crate::identity::Identity;
 use crate::state::{Any, Tags, Timestamp};
 
@@ -122,6 +122,8 @@ pub struct NoBytes;
 pub struct ActorInvocation {
     /// Address of the host.
     pub host: HostAddress,
+    /// How the host wants its calls.
+    pub encoding: Encoding,
     /// Identity, with the parent as registered or spawned.
     pub actor: Arc<ActorId>,
     /// The action to run.
@@ -147,7 +149,7 @@ pub struct ActorInvocation {
 /// The response of the user function.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ActorInvocationResponse {
-    /// New state; `None` keeps the current one.
+    /// New state; `None` keeps the current one, an empty `Any` removes it.
     pub state: Option<Any>,
     /// New tags as sent. A setting decides what an empty map means.
     pub tags: Tags,

@@ -62,8 +62,8 @@ impl<H: Host> Inner<H> {
                 let outcome = self.call(actor, call, place).await;
                 match (outcome, &mut call.effect) {
                     // A complete answer, however useless, answers an effect (decision 18 f).
-                    (Err((error @ Error::Host(HostError::Garbled { .. }), _)), Some(effect)) => {
-                        effect.failed = Some(error);
+                    (Err((Error::Host(error), _)), Some(effect)) if error.is_answer() => {
+                        effect.failed = Some(error.into());
                         Ok(None)
                     }
                     (outcome, _) => outcome.map(Some),
@@ -236,6 +236,7 @@ type FailWith = fn(crate::call::Placed, Error) -> Box<Failed>;
 fn request(actor: &CheckedOut, action: String, metadata: Metadata) -> ActorInvocation {
     ActorInvocation {
         host: actor.spec.hosted.address().clone(),
+        encoding: actor.spec.hosted.definition.encoding,
         actor: actor.spec.id.clone(),
         action,
         state: actor.live.content.state.clone(),

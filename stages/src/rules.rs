@@ -80,7 +80,11 @@ impl ChangeRules {
         } else {
             tags
         };
-        let state = state.or_else(|| current.state.clone());
+        let state = match state {
+            None => current.state.clone(),
+            Some(removed) if removed.is_empty() => None,
+            state => state,
+        };
         let content = ActorState { tags, state };
         let bytes = content.bytes();
         // What is above the limit already, because that was lowered, may stay or shrink.

@@ -4,24 +4,16 @@
 //! indented without parsing its numbers. Control characters never reach the terminal.
 
 use std::fmt::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use anyhow::{Context, bail};
 use prost::Message;
-use prost_reflect::prost_types::{FileDescriptorProto, FileDescriptorSet};
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 
 use crate::proto::eigr::functions::protocol::JsonType;
 use crate::wire::Blob;
+use crate::wire::json::{DEPTH, JSON_TYPES, Types};
 
-/// Names of the original protocol's JSON type.
-const JSON_TYPES: [&str; 2] = ["eigr.functions.protocol.JSONType", "spawn.JSONType"];
 /// Package of the well-known types.
 const WELL_KNOWN: &str = "google.protobuf.";
-const ANY: &str = "google.protobuf.Any";
-/// Deepest nesting of messages, or of JSON, that is still formatted.
-const DEPTH: usize = 64;
 /// Bytes in a line of hex.
 const HEX_LINE: usize = 32;
 
@@ -35,7 +27,7 @@ pub(super) struct Shown {
 
 /// The known types of states.
 #[derive(Debug)]
-pub(super) struct Decoder(DescriptorPool);
+pub(super) struct Decoder(Types);
 
 impl Decoder {
     /// Loads the well-known types, and the types of a `FileDescriptorSet` in a file.
@@ -43,14 +35,7 @@ impl Decoder {
     /// # Errors
     /// When the file cannot be read or holds no such set.
     pub(super) fn new(descriptor: Option<&Path>) -> anyhow::Result<Self> {
-        let well_known = DescriptorPool::global();
-        let Some(path) = descriptor else { return Ok(Self(well_known)) };
-        let shown = path.display();
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
-        let pool = with_set(&well_known, &bytes).with_context(|| {
-            format!("{shown} is no usable FileDescriptorSet (protoc --include_imports --descriptor_set_out={shown} …)")
-        })?;
-        Ok(Self(pool))
+        Ok(Self(Types::load(descriptor)?))
     }
 
     /// Formats a state.
@@ -68,74 +53,17 @@ impl Decoder {
         if JSON_TYPES.contains(&name) {
             return json_type(&state.value);
         }
-        let known = self.0.get_message_by_name(name).ok_or_else(|| {
-            if name.starts_with(WELL_KNOWN) {
+        if !self.0.knows(&state.type_url) {
+            return Err(if name.starts_with(WELL_KNOWN) {
                 "no such well-known type".to_owned()
             } else {
                 "its type is not known, --descriptor tells it".to_owned()
-            }
-        })?;
-        let message = self.whole(known, &state.value, DEPTH)?;
+            });
+        }
+        let message = self.0.whole(name, &state.value)?;
         let value = serde_json::to_value(&message).map_err(|error| error.to_string())?;
         serde_json::to_string_pretty(&value).map_err(|error| error.to_string())
     }
-
-    /// Decodes a message; fails if any field is unknown, also inside its `Any` values.
-    fn whole(
-        &self,
-        known: MessageDescriptor,
-        bytes: &[u8],
-        depth: usize,
-    ) -> Result<DynamicMessage, String> {
-        let message = DynamicMessage::decode(known, bytes).map_err(|error| error.to_string())?;
-        self.look(&message, depth)?;
-        Ok(message)
-    }
-
-    fn look(&self, message: &DynamicMessage, depth: usize) -> Result<(), String> {
-        let depth = depth.checked_sub(1).ok_or("its messages are nested too deep")?;
-        if message.unknown_fields().next().is_some() {
-            let name = message.descriptor().full_name().to_owned();
-            return Err(format!("it has fields that {name} as known here has not"));
-        }
-        if message.descriptor().full_name() == ANY {
-            let any: crate::proto::google::protobuf::Any =
-                message.transcode_to().map_err(|error| error.to_string())?;
-            let name = any.type_url.rsplit('/').next().unwrap_or_default();
-            let known = self.0.get_message_by_name(name).ok_or("a type in it is not known")?;
-            return self.whole(known, &any.value, depth).map(drop);
-        }
-        message.fields().try_for_each(|(_, value)| self.look_into(value, depth))
-    }
-
-    fn look_into(&self, value: &Value, depth: usize) -> Result<(), String> {
-        match value {
-            Value::Message(message) => self.look(message, depth),
-            Value::List(values) => values.iter().try_for_each(|value| self.look_into(value, depth)),
-            Value::Map(values) => {
-                values.values().try_for_each(|value| self.look_into(value, depth))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Adds a set to the well-known types; the set may contain these types too.
-fn with_set(well_known: &DescriptorPool, bytes: &[u8]) -> anyhow::Result<DescriptorPool> {
-    let mut set = FileDescriptorSet::decode(bytes)?;
-    set.file.retain(|file| well_known.get_file_by_name(file.name()).is_none());
-    let is_known = |file: &&FileDescriptorProto| matches!(file.syntax(), "" | "proto2" | "proto3");
-    if let Some(other) = set.file.iter().find(|file| !is_known(file)) {
-        bail!(
-            "{:?} has syntax {:?}; proto2 and proto3 are understood",
-            other.name(),
-            other.syntax()
-        );
-    }
-    set.file.extend(well_known.file_descriptor_protos().cloned());
-    // The library panics on some contradictory sets (prost-reflect 0.16.5).
-    let built = catch_unwind(AssertUnwindSafe(|| DescriptorPool::from_file_descriptor_set(set)));
-    Ok(built.map_err(|_| anyhow::anyhow!("it contradicts itself"))??)
 }
 
 fn json_type(bytes: &[u8]) -> Result<String, String> {

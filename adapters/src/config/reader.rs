@@ -94,6 +94,7 @@ impl Settings {
                 "replace",
                 EmptyTags::Keep,
             ),
+            descriptors: read.value("TIDEGATE_DESCRIPTORS").map(|path| path.to_string().into()),
             max_state_bytes: read.bytes("TIDEGATE_MAX_STATE_BYTES"),
             registry: RegistryBounds {
                 system: read.small("TIDEGATE_MAX_REGISTERED_PER_SYSTEM") as usize,

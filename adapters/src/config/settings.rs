@@ -65,6 +65,8 @@ pub struct Settings {
     pub revisions: Revisions,
     /// What an empty map of tags from a host means.
     pub empty_tags: EmptyTags,
+    /// A file with the types that have a form of their own in JSON.
+    pub descriptors: Option<PathBuf>,
     /// Largest state, in bytes.
     pub max_state_bytes: u64,
     /// How many actors may be registered.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tidegate_stages::actor::ActorId;
+use tidegate_stages::actor::{ActorId, Encoding};
 use tidegate_stages::invocation::{AnswerBound, NoBytes, Payload};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
@@ -50,6 +50,7 @@ fn options() -> HostOptions {
 
 fn invocation() -> ActorInvocation {
     ActorInvocation {
+        encoding: Encoding::Protobuf,
         host: HostAddress::new("127.0.0.1:8090"),
         actor: Arc::new(ActorId { name: "joe".into(), system: "s".into(), parent: String::new() }),
         action: "sum".into(),

@@ -17,13 +17,13 @@ use tidegate_stages::identity::Identity;
 use tracing::error;
 
 use super::admin::Shown;
-use super::http::{Answer, JSON, Refusal, octets, of_type};
+use super::http::{Answer, JSON, Refusal, of_type};
 use super::lifecycle::Phase;
 use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
 use super::{
-    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, effects, history, hosts,
+    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, effects, history, hosts, json,
 };
 use crate::audit::Entry;
 use crate::store::Ownership;
@@ -59,29 +59,31 @@ impl<C: Calls> Ingress<C> {
         let resource = Resource::find(head.uri.path()).map(|found| found.under(&head.method));
         let label = resource.as_ref().map_or("none", Resource::label);
         // Routes that return JSON return their errors as JSON too.
-        let form = match &resource {
+        let fixed = match &resource {
             Ok(Resource::History { .. } | Resource::Channel { .. }) => {
-                accept::form(&head.headers).unwrap_or(Form::Json)
+                Some(accept::form(&head.headers).unwrap_or(Form::Json))
             }
             Ok(
                 Resource::Backup { .. }
                 | Resource::Outboxes(_)
                 | Resource::Hosts { .. }
-                | Resource::Host { .. },
-            ) => Form::Json,
-            _ => Form::Protobuf,
+                | Resource::Host { .. }
+                | Resource::OpenApi,
+            ) => Some(Form::Json),
+            _ => None,
         };
+        let form = || fixed.unwrap_or_else(|| accept::form_of_answer(&head.headers));
         let mut hold = Hold::default();
         let answered = ingress.answer(resource, head, body, (client, &mut hold));
         let answered = AssertUnwindSafe(answered);
         let answer = match answered.catch_unwind().await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(refusal)) => refusal.into_answer(form),
+            Ok(Err(refusal)) => refusal.into_answer(form()),
             Err(_) => {
                 // The panic hook has logged the place and the cause.
                 error!(route = label, "a request ended in a panic");
                 let error = Error::Internal("a defect ended this request".into());
-                Refusal::from(error).into_answer(form)
+                Refusal::from(error).into_answer(form())
             }
         };
         let (mut answer, hold) = match ingress.sending.hold(hold, answer.body().len()).await {
@@ -89,7 +91,7 @@ impl<C: Calls> Ingress<C> {
             Err(_) if answer.status() != StatusCode::OK => (answer, Hold::default()),
             Err(unread) => {
                 let is_done = !matches!(head.method, Method::GET | Method::HEAD);
-                (unread.refusal(is_done).into_answer(form), Hold::default())
+                (unread.refusal(is_done).into_answer(form()), Hold::default())
             }
         };
         ingress.counted.count(label, answer.status());
@@ -119,6 +121,7 @@ impl<C: Calls> Inner<C> {
             Resource::Health | Resource::Liveness => return Ok(of_type(JSON, UP)),
             Resource::Readiness => return Ok(self.readiness(head.uri.query())),
             Resource::Metrics => return self.scrape(),
+            Resource::OpenApi => return Ok(of_type(JSON, json::OPENAPI)),
             _ => {}
         }
         let named = match resource {
@@ -204,13 +207,13 @@ impl<C: Calls> Inner<C> {
             let (query, is_delete) = (head.uri.query(), head.method == Method::DELETE);
             return effects::answer(calls.outboxes(), part, query, is_delete).await;
         }
-        let limits = &self.parts.limits;
+        let Parts { limits, types, .. } = &self.parts;
         let mut bodies = self.bodies.enter();
         let read = body::read(body, limits.body_bytes, limits.body_time, &mut bodies);
         match resource {
-            Resource::Invoke { system } => {
+            Resource::Invoke { system, name } => {
                 let announced = calls.announce(&client, &system)?;
-                let called = wire::invocation(read.await?)?;
+                let called = json::called(&head.headers, read.await?, (&system, &name), types)?;
                 let mut invocation = called.invocation;
                 invocation.traceparent = traceparent(&head.headers);
                 let knows_hosts = self.parts.trust.may_know_hosts(&client);
@@ -218,23 +221,28 @@ impl<C: Calls> Inner<C> {
                 let payload = calls.invoke(invocation, announced).await.map_err(|error| {
                     if knows_hosts { error.into() } else { Refusal::without_hosts(error) }
                 })?;
-                Ok(octets(wire::invoked(called.echo, payload)))
+                Ok(json::invoked(&head.headers, called.echo, payload, types))
             }
             Resource::Register => {
                 let host = named.unwrap_or_else(|| self.parts.hosts.address(&client));
-                calls.register(wire::registration(read.await?, &host, limits.registered)?).await?;
-                Ok(octets(wire::registered()))
+                let limit = limits.registered;
+                calls
+                    .register(json::registration(&head.headers, read.await?, &host, limit)?)
+                    .await?;
+                Ok(json::done(&head.headers, wire::registered))
             }
-            Resource::Spawn => {
+            Resource::Spawn { system } => {
                 let revision = revision(head.uri.query())
                     .map_err(|text| Refusal::new(StatusCode::BAD_REQUEST, text))?;
-                calls.spawn(wire::spawn(read.await?, revision, limits.registered)?).await?;
-                Ok(octets(wire::accepted()))
+                let limit = limits.registered;
+                let asked = (&*system, revision);
+                calls.spawn(json::spawn(&head.headers, read.await?, asked, limit)?).await?;
+                Ok(json::done(&head.headers, wire::accepted))
             }
             Resource::Channel { system, topic } => {
                 let form = accept::form(&head.headers)?;
                 let announced = calls.announce(&client, &system)?;
-                let broadcast = wire::publication(read.await?, &topic)?;
+                let broadcast = json::publication(&head.headers, read.await?, &topic, types)?;
                 let traceparent = traceparent(&head.headers);
                 let publishing = calls.publish(client, &system, broadcast, traceparent, announced);
                 let reached = publishing.await?;
@@ -246,10 +254,11 @@ impl<C: Calls> Inner<C> {
             }
             Resource::Actor { system, name } if head.method == Method::DELETE => {
                 calls.delete(&system, &name).await?;
-                Ok(octets(wire::accepted()))
+                Ok(json::done(&head.headers, wire::accepted))
             }
             Resource::Actor { system, name } => {
-                Ok(octets(wire::state(calls.state(&client, &system, &name).await?)))
+                let state = calls.state(&client, &system, &name).await?;
+                Ok(json::state(&head.headers, state, types))
             }
             Resource::History { .. }
             | Resource::Backup { .. }
@@ -257,6 +266,7 @@ impl<C: Calls> Inner<C> {
             | Resource::Health
             | Resource::Liveness
             | Resource::Readiness
+            | Resource::OpenApi
             | Resource::Metrics => unreachable!("answered above"),
         }
     }

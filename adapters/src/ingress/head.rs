@@ -12,10 +12,7 @@ use tidegate_stages::error::Error;
 use super::http::Refusal;
 use super::lifecycle::Phase;
 use super::route::{NoResource, Resource};
-use super::{Calls, Inner, body};
-
-/// What clients usually send.
-const OCTET_STREAM: &str = "application/octet-stream";
+use super::{Calls, Inner, accept, body};
 
 impl<C: Calls> Inner<C> {
     /// Returns the resource of a request whose head is right.
@@ -50,15 +47,13 @@ impl<C: Calls> Inner<C> {
 
 /// A missing type counts as octet-stream (decision 25).
 fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    if given == OCTET_STREAM {
+    if accept::content_form(headers).is_some() {
         return Ok(());
     }
-    let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let known = [OCTET_STREAM, "application/protobuf", "application/x-protobuf"];
-    if known.iter().any(|known| known.eq_ignore_ascii_case(essence)) {
-        return Ok(());
-    }
-    let text = format!("content type {given:?} is not understood, send application/octet-stream");
+    let given = headers.get(CONTENT_TYPE);
+    let text = format!(
+        "content type {} is not understood, send application/octet-stream or application/json",
+        given.map_or_else(String::new, |given| format!("{given:?}"))
+    );
     Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
 }

@@ -10,6 +10,7 @@ use super::body::BodyError;
 use super::trust::Refused;
 use crate::audit::NotWritten;
 use crate::store::Owner;
+use crate::wire::json::Problem;
 use crate::wire::{self, Form, Malformed, Outcome};
 
 const OCTET_STREAM: HeaderValue =
@@ -20,6 +21,9 @@ const ERROR_SOURCE: HeaderName = HeaderName::from_static("tidegate-error-source"
 
 /// Content type of JSON.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Content type of a failure in JSON (RFC 9457).
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Seconds after which a refusal that names no time may be tried again.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -40,6 +44,11 @@ pub struct Refusal {
     blamed: Blamed,
     /// Credentials that would have been taken.
     challenges: Vec<&'static str>,
+    /// What it is, in JSON.
+    kind: &'static str,
+    safe_to_retry: bool,
+    /// What the action answered, if it says that it failed. Boxed: most refusals have none.
+    answered: Option<Box<Bytes>>,
 }
 
 /// Who failed (decision 43).
@@ -79,6 +88,12 @@ impl Refusal {
             allow: None,
             blamed: Blamed::Proxy,
             challenges: Vec::new(),
+            kind: kind_of(status),
+            safe_to_retry: matches!(
+                status,
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT
+            ),
+            answered: None,
         }
     }
 
@@ -126,9 +141,26 @@ impl Refusal {
     /// The answer; its body is never empty.
     pub(super) fn into_answer(self, form: Form) -> Answer {
         let mut answer = match form {
-            Form::Protobuf => octets(wire::error(self.outcome, self.text)),
+            Form::Protobuf => {
+                let mut text = self.text;
+                if let Some(answered) = self.answered.filter(|answered| !answered.is_empty()) {
+                    text = format!("{text}: {}", String::from_utf8_lossy(&answered));
+                }
+                octets(wire::error(self.outcome, text))
+            }
             Form::Json => {
-                of_type(JSON, wire::json_error(&self.text, self.outcome.name(), self.blamed.name()))
+                let problem = Problem {
+                    r#type: "about:blank",
+                    title: self.status.canonical_reason().unwrap_or("Error"),
+                    status: self.status.as_u16(),
+                    detail: &self.text,
+                    error: &self.text,
+                    kind: self.kind,
+                    source: self.blamed.name(),
+                    safe_to_retry: self.safe_to_retry,
+                    body: self.answered.and_then(|body| wire::json::answered(&body)),
+                };
+                of_type(PROBLEM, wire::json::problem(&problem))
             }
         };
         *answer.status_mut() = self.status;
@@ -152,6 +184,12 @@ impl From<Error> for Refusal {
         let kind = error.kind();
         let mut refusal = Self::new(status(kind), error.to_string());
         refusal.blamed = blamed(&error);
+        refusal.kind = name(kind);
+        refusal.safe_to_retry = error.is_retryable();
+        if let Some((status, body)) = rejected(&error) {
+            refusal.status = status;
+            refusal.answered = Some(body.into());
+        }
         if kind == ErrorKind::ActorNotFound {
             refusal.outcome = Outcome::ActorNotFound;
         }
@@ -173,6 +211,57 @@ impl From<Error> for Refusal {
     }
 }
 
+/// The word for a kind of failure.
+fn name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Invalid => "invalid",
+        ErrorKind::ActorNotFound => "actor_not_found",
+        ErrorKind::ActionNotFound => "action_not_found",
+        ErrorKind::Forbidden => "forbidden",
+        ErrorKind::Conflict => "conflict",
+        ErrorKind::TooLarge => "too_large",
+        ErrorKind::Overloaded => "overloaded",
+        ErrorKind::RateLimited => "rate_limited",
+        ErrorKind::StoreUnavailable => "store_unavailable",
+        ErrorKind::Draining => "draining",
+        ErrorKind::HostFailed => "host_failed",
+        ErrorKind::ActionFailed => "action_failed",
+        ErrorKind::DeadlineExceeded => "deadline_exceeded",
+        ErrorKind::Unsupported => "unsupported",
+        _ => "internal",
+    }
+}
+
+/// The word for a failure of the request itself.
+fn kind_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST => "invalid",
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::NOT_FOUND => "not_found",
+        StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+        StatusCode::NOT_ACCEPTABLE => "not_acceptable",
+        StatusCode::REQUEST_TIMEOUT => "body_late",
+        StatusCode::CONFLICT => "conflict",
+        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+        StatusCode::SERVICE_UNAVAILABLE => "overloaded",
+        _ => "internal",
+    }
+}
+
+/// The status and the body of an action that says that it failed: its own status if it blames its caller, else 502.
+fn rejected(error: &Error) -> Option<(StatusCode, Bytes)> {
+    match error {
+        Error::ActionRan(source) => rejected(source),
+        Error::Host(HostError::Rejected { status, body, .. }) => {
+            let status = StatusCode::from_u16(*status).ok().filter(StatusCode::is_client_error);
+            Some((status.unwrap_or(StatusCode::BAD_GATEWAY), body.clone()))
+        }
+        _ => None,
+    }
+}
+
 /// Who failed.
 fn blamed(error: &Error) -> Blamed {
     match error {
@@ -180,7 +269,7 @@ fn blamed(error: &Error) -> Blamed {
         Error::NoAnswer(_) => Blamed::Host,
         Error::Store(_) => Blamed::Store,
         error => match error.kind() {
-            ErrorKind::HostFailed => Blamed::Host,
+            ErrorKind::HostFailed | ErrorKind::ActionFailed => Blamed::Host,
             ErrorKind::StoreUnavailable => Blamed::Store,
             ErrorKind::Forbidden | ErrorKind::RateLimited => Blamed::Policy,
             _ => Blamed::Proxy,
@@ -194,6 +283,7 @@ fn untold(error: &Error) -> Option<&'static str> {
         Error::Host(HostError::Connect { .. }) | Error::HostAway { .. } => {
             Some("not started, it is safe to retry: the actor host cannot be reached")
         }
+        Error::Host(HostError::Rejected { .. }) => None,
         Error::Host(_) => Some("the actor host failed; the action may have run"),
         Error::ActionRan(source) => untold(source)
             .map(|_| "an actor host cannot be reached, or failed; an action of this call has run"),
@@ -213,7 +303,7 @@ fn status(kind: ErrorKind) -> StatusCode {
             StatusCode::SERVICE_UNAVAILABLE
         }
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ErrorKind::HostFailed => StatusCode::BAD_GATEWAY,
+        ErrorKind::HostFailed | ErrorKind::ActionFailed => StatusCode::BAD_GATEWAY,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         // A new kind is a defect until it gets a status here.

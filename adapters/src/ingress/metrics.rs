@@ -18,7 +18,7 @@ pub(super) const CREDENTIALS_REFUSED_TOTAL: &str = "tidegate_credentials_refused
 /// Whether the store works: 1 or 0.
 pub const STORE_UP: &str = "tidegate_store_up";
 
-const ROUTES: [&str; 16] = [
+const ROUTES: [&str; 17] = [
     "invoke",
     "register",
     "spawn",
@@ -34,10 +34,15 @@ const ROUTES: [&str; 16] = [
     "effects",
     "health",
     "metrics",
+    "openapi",
     "none",
 ];
-const STATUSES: [u16; 18] =
-    [200, 204, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
+const STATUSES: [&str; 19] = [
+    "200", "204", "400", "401", "403", "404", "405", "406", "408", "409", "413", "415", "429",
+    "500", "501", "502", "503", "504", OTHER,
+];
+/// All others: what actions in JSON answer to their callers.
+const OTHER: &str = "4xx";
 
 /// Counters of [`REQUESTS_TOTAL`]; each is created at first use.
 #[derive(Debug, Default)]
@@ -47,11 +52,13 @@ impl Requests {
     /// Counts a response.
     pub(super) fn count(&self, route: &'static str, status: StatusCode) {
         let row = ROUTES.iter().position(|known| *known == route);
-        let column = STATUSES.iter().position(|known| *known == status.as_u16());
+        let is_known = STATUSES.contains(&status.as_str()) || !status.is_client_error();
+        let told = if is_known { status.as_str() } else { OTHER };
+        let column = STATUSES.iter().position(|known| *known == told);
         debug_assert!(row.is_some() && column.is_some(), "{route} {status} is not in the tables");
         let cell = row.zip(column).and_then(|(row, column)| self.0.get(row)?.get(column));
         if let Some(cell) = cell {
-            let made = || counter!(REQUESTS_TOTAL, "route" => route, "status" => status.as_str().to_owned());
+            let made = || counter!(REQUESTS_TOTAL, "route" => route, "status" => told.to_owned());
             cell.get_or_init(made).increment(1);
         }
     }

@@ -12,10 +12,14 @@ use super::trust::Asks;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Resource<'a> {
     Register,
-    Spawn,
-    /// A call. The system only announces it; a name that is not UTF-8 is none that exists.
+    /// A spawn. A body of protobuf names the system itself.
+    Spawn {
+        system: Cow<'a, str>,
+    },
+    /// A call. A body of protobuf names system and actor itself; a name that is not UTF-8 is none that exists.
     Invoke {
         system: Cow<'a, str>,
+        name: Cow<'a, str>,
     },
     /// One actor; both names are percent-decoded.
     Actor {
@@ -52,6 +56,8 @@ pub(super) enum Resource<'a> {
     Liveness,
     Readiness,
     Metrics,
+    /// The description of everything that speaks JSON.
+    OpenApi,
 }
 
 /// The requested read or change of an actor's history.
@@ -109,8 +115,10 @@ impl<'a> Resource<'a> {
             count += 1;
         }
         match segments.get(..count).unwrap_or_default() {
-            ["api", "v1", "system", system, "actors", _, "invoke"] => {
-                Ok(Self::Invoke { system: percent_decode_str(system).decode_utf8_lossy() })
+            ["api", "v1", "system", system, "actors", name, "invoke"] => {
+                let [system, name] =
+                    [system, name].map(|part| percent_decode_str(part).decode_utf8_lossy());
+                Ok(Self::Invoke { system, name })
             }
             ["api", "v1", "system", system, "actors", name] => {
                 // A POST to `spawn` is the spawn endpoint; any other method addresses an actor of that name.
@@ -159,6 +167,7 @@ impl<'a> Resource<'a> {
             ["health", "liveness"] => Ok(Self::Liveness),
             ["health", "readiness"] => Ok(Self::Readiness),
             ["metrics"] => Ok(Self::Metrics),
+            ["openapi.json"] => Ok(Self::OpenApi),
             _ => Err(NoResource::Unknown),
         }
     }
@@ -166,7 +175,9 @@ impl<'a> Resource<'a> {
     /// The resource for this method.
     pub(super) fn under(self, method: &Method) -> Self {
         match self {
-            Self::Actor { name, .. } if method == Method::POST && name == "spawn" => Self::Spawn,
+            Self::Actor { system, name } if method == Method::POST && name == "spawn" => {
+                Self::Spawn { system }
+            }
             other => other,
         }
     }
@@ -175,7 +186,7 @@ impl<'a> Resource<'a> {
     pub(super) fn allowed(&self) -> &'static str {
         match self {
             Self::Register
-            | Self::Spawn
+            | Self::Spawn { .. }
             | Self::Invoke { .. }
             | Self::Channel { .. }
             | Self::Backup { .. }
@@ -191,7 +202,8 @@ impl<'a> Resource<'a> {
             | Self::Health
             | Self::Liveness
             | Self::Readiness
-            | Self::Metrics => "GET, HEAD",
+            | Self::Metrics
+            | Self::OpenApi => "GET, HEAD",
         }
     }
 
@@ -205,8 +217,10 @@ impl<'a> Resource<'a> {
     /// What a request for it asks for, as the rule of trust sees it.
     pub(super) fn asks(&self, method: &Method) -> Asks {
         match self {
-            Self::Health | Self::Liveness | Self::Readiness | Self::Metrics => Asks::Status,
-            Self::Register | Self::Spawn => Asks::Register,
+            Self::Health | Self::Liveness | Self::Readiness | Self::Metrics | Self::OpenApi => {
+                Asks::Status
+            }
+            Self::Register | Self::Spawn { .. } => Asks::Register,
             Self::Actor { .. } if method == Method::DELETE => Asks::Administer,
             Self::Invoke { .. } | Self::Channel { .. } | Self::Actor { .. } => Asks::Use,
             Self::Host { .. } => Asks::Drain,
@@ -223,19 +237,22 @@ impl<'a> Resource<'a> {
 
     /// Whether it is answered by the proxy itself, also while there is no mesh.
     pub(super) fn is_about_the_proxy(&self) -> bool {
-        matches!(self, Self::Health | Self::Liveness | Self::Readiness | Self::Metrics)
+        self.asks(&Method::GET) == Asks::Status
     }
 
     /// Whether a POST to it has a body that counts.
     pub(super) fn takes_body(&self) -> bool {
-        matches!(self, Self::Register | Self::Spawn | Self::Invoke { .. } | Self::Channel { .. })
+        matches!(
+            self,
+            Self::Register | Self::Spawn { .. } | Self::Invoke { .. } | Self::Channel { .. }
+        )
     }
 
     /// Its name in metrics.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Register => "register",
-            Self::Spawn => "spawn",
+            Self::Spawn { .. } => "spawn",
             Self::Invoke { .. } => "invoke",
             Self::Actor { .. } => "actor",
             Self::Channel { .. } => "publish",
@@ -245,6 +262,7 @@ impl<'a> Resource<'a> {
             Self::Outboxes(_) => "effects",
             Self::Health | Self::Liveness | Self::Readiness => "health",
             Self::Metrics => "metrics",
+            Self::OpenApi => "openapi",
         }
     }
 }
@@ -301,7 +319,10 @@ mod tests {
     #[test]
     fn spawn_is_an_endpoint_only_for_post() {
         let path = "/api/v1/system/s/actors/spawn";
-        assert_eq!(Resource::find(path).unwrap().under(&Method::POST), Resource::Spawn);
+        assert_eq!(
+            Resource::find(path).unwrap().under(&Method::POST),
+            Resource::Spawn { system: "s".into() }
+        );
         let actor = Resource::Actor { system: "s".into(), name: "spawn".into() };
         assert_eq!(Resource::find(path).unwrap().under(&Method::GET), actor);
     }

@@ -18,6 +18,7 @@ use tidegate_stages::state::Any;
 use super::*;
 use crate::net::Peer;
 use crate::proto::eigr::functions::protocol as proto;
+use crate::wire::json::Types;
 
 const HERE: Peer = Peer::Ip(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
 const THERE: Peer = Peer::Ip(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7)));
@@ -198,6 +199,7 @@ fn unopened(trust: Trust, hosts: Hosts, lifecycle: Lifecycle) -> Ingress<Scripte
         audit: Audit::on_log(),
         lifecycle,
         reloads: Vec::new(),
+        types: Types::default(),
         scrape: None,
     })
 }
@@ -362,7 +364,8 @@ async fn the_media_types_of_protobuf_are_understood_and_others_are_not() {
         (Some("Application/Octet-Stream; charset=utf-8"), 200),
         (Some("application/protobuf"), 200),
         (Some("application/x-protobuf"), 200),
-        (Some("application/json"), 415),
+        // Read as JSON, which it is not.
+        (Some("application/json"), 400),
         (Some("text/plain"), 415),
         (Some(""), 415),
     ] {

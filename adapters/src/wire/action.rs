@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use tidegate_stages::actor::{ActorId, HostAddress};
+use tidegate_stages::actor::{ActorId, Encoding, HostAddress};
 use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Broadcast, Payload, Routing, Workflow,
 };
@@ -61,6 +61,7 @@ pub fn read_action_request(body: Bytes, host: HostAddress) -> Result<ActorInvoca
     let itself = context.self_.ok_or_else(|| missing("current_context.self"))?;
     Ok(ActorInvocation {
         host,
+        encoding: Encoding::Protobuf,
         self_has_parent: itself.parent == actor.parent,
         actor: Arc::new(actor),
         action: message.action_name,

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use tidegate_pipeline::randomness::Seeded;
-use tidegate_stages::actor::{Channel, Definition, HostAddress, HostSet, Kind, Timer};
+use tidegate_stages::actor::{Channel, Definition, Encoding, HostAddress, HostSet, Kind, Timer};
 use tidegate_stages::invocation::Registration;
 
+use super::json::{self, DEFAULT_CHANNEL_ACTION};
 use super::parts::{actor_id, actor_state};
 use super::{Malformed, count};
 use crate::proto::eigr::functions::protocol as wire;
@@ -17,8 +18,6 @@ use crate::proto::eigr::functions::protocol as wire;
 const DEFAULT_SNAPSHOT: Duration = Duration::from_secs(2);
 /// Idle time before deactivation when a strategy has none (decision 20).
 const DEFAULT_DEACTIVATION: Duration = Duration::from_secs(10);
-/// The action of a channel that names no action.
-const DEFAULT_CHANNEL_ACTION: &str = "receive";
 
 /// `RegistrationRequest`, with each registered actor as the bytes that the host sent.
 #[derive(Clone, PartialEq, Message)]
@@ -88,11 +87,14 @@ pub fn registration(
     Ok(Registration { system: system.name, host: host.clone(), definitions })
 }
 
-/// Builds a definition from the bytes of an `Actor`, as its host registered them or as a store kept them.
+/// Builds a definition from the bytes of an `Actor`, or from its JSON, as its host registered them or as a store kept them.
 ///
 /// # Errors
-/// A text, when the bytes are no `Actor` or lack a field.
+/// A text, when the bytes are no definition or lack a field.
 pub fn definition(raw: Bytes, hosts: HostSet, system: &str) -> Result<Definition, String> {
+    if json::is_definition(&raw) {
+        return json::definition(raw, hosts, system);
+    }
     let actor = wire::actors::Actor::decode(raw.clone())
         .map_err(|error| format!("is no Actor: {error}"))?;
     let mut id = actor_id(actor.id.ok_or("lacks id")?);
@@ -121,6 +123,7 @@ pub fn definition(raw: Bytes, hosts: HostSet, system: &str) -> Result<Definition
         initial_state: initial.state,
         initial_tags: initial.tags,
         retired: false,
+        encoding: Encoding::Protobuf,
         raw,
     })
 }

@@ -149,11 +149,6 @@ pub(super) fn json(value: &impl Serialize) -> Bytes {
     text.into()
 }
 
-/// Encodes the body of a failure as JSON; `source` says who failed.
-pub fn json_error(text: &str, status: &str, source: &str) -> Bytes {
-    json(&serde_json::json!({ "error": text, "status": status, "tidegate-error-source": source }))
-}
-
 mod in_base64 {
     use base64::Engine;
     use bytes::Bytes;

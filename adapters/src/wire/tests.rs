@@ -8,7 +8,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use prost::Message;
-use tidegate_stages::actor::{ActorId, HostAddress, Kind};
+use tidegate_stages::actor::{ActorId, Encoding, HostAddress, Kind};
 use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Broadcast, Invocation, Payload, Routing, Workflow,
 };
@@ -98,7 +98,7 @@ proptest! {
         // Without a parent, `self` is the same in both cases.
         let self_has_parent = has_parent || actor.parent.is_empty();
         let handed = ActorInvocation {
-            host: host(), actor: Arc::new(actor), action, state, tags, metadata, caller, self_has_parent, payload,
+            host: host(), encoding: Encoding::Protobuf, actor: Arc::new(actor), action, state, tags, metadata, caller, self_has_parent, payload,
             traceparent: String::new(),
             answer: None,
         };
@@ -145,6 +145,7 @@ fn a_recorded_call_is_read_as_it_was_meant_and_echoed_byte_for_byte() {
 fn an_empty_any_is_never_handed_to_a_host() {
     let handed = ActorInvocation {
         host: host(),
+        encoding: Encoding::Protobuf,
         actor: Arc::new(ActorId { name: "a".into(), system: "s".into(), parent: String::new() }),
         action: "act".into(),
         state: Some(Any::default()),

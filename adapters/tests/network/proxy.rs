@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidegate::audit::Audit;
 use tidegate::host::{HostOptions, HttpHost};
 use tidegate::ingress::{Auth, Calls, Hosts, Ingress, Lifecycle, Limits, Parts, Trust, serve};
+use tidegate::wire::json::Types;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::history::{Interval, Page};
@@ -89,6 +90,7 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
         audit: Audit::on_log(),
         lifecycle: Lifecycle::default(),
         reloads: Vec::new(),
+        types: Types::default(),
         scrape: None,
     });
     ingress.open(Watched { mesh, facts }, || true);

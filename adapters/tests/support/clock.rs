@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_stages::actor::{ActorId, Definition, HostAddress, Kind};
+use tidegate_stages::actor::{ActorId, Definition, Encoding, HostAddress, Kind};
 use tidegate_stages::history::Interval;
 use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Invocation, Payload, Registration,
@@ -128,6 +128,7 @@ fn definition() -> Definition {
         initial_state: None,
         initial_tags: Tags::new(),
         retired: false,
+        encoding: Encoding::Protobuf,
         raw: Bytes::from_static(b"a"),
     }
 }

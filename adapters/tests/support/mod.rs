@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod counter;
 pub(crate) mod fixture;
 pub(crate) mod host;
+pub(crate) mod json;
 pub(crate) mod ledger;
 pub(crate) mod letters;
 pub(crate) mod machines;

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::future::Future;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
@@ -37,6 +38,16 @@ pub enum HostError {
         /// A description of what the host returned.
         answer: String,
     },
+    /// The user function says that the action failed: it ran, and nothing changed.
+    #[error("the action failed: its host answered HTTP {status}")]
+    Rejected {
+        /// Which host.
+        address: String,
+        /// The status of its answer.
+        status: u16,
+        /// What it answered, for the caller. Not part of the text, because texts are logged.
+        body: Bytes,
+    },
     /// The answer was not read, because other answers held all bytes for too long: the function ran.
     #[error("the answer of the actor host at {address} found no free bytes; the action ran")]
     Unread {
@@ -52,8 +63,14 @@ impl HostError {
             HostError::Connect { address, .. }
             | HostError::Broken { address, .. }
             | HostError::Garbled { address, .. }
+            | HostError::Rejected { address, .. }
             | HostError::Unread { address, .. } => address,
         }
+    }
+
+    /// Whether there was a complete answer, however useless.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, HostError::Garbled { .. } | HostError::Rejected { .. })
     }
 
     /// Whether the user function certainly never ran.

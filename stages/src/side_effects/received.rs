@@ -10,7 +10,7 @@ use crate::call::{Call, Committed, Completion, Received};
 use crate::error::Error;
 use crate::invocation::{ActorInvocationResponse, Payload};
 use crate::outbox::{EffectRows, EffectSource, Seen};
-use crate::ports::{HostError, StoreError};
+use crate::ports::StoreError;
 use crate::registry::entry::CheckedOut;
 
 impl Planner {
@@ -92,12 +92,11 @@ fn answered(call: Call, error: Option<Error>) -> Plan {
 
 /// Whether an error is the answer to an effect: there was a complete response, and trying again would not change it.
 fn is_answer(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Host(HostError::Garbled { .. })
-            | Error::TooLarge(_)
-            | Error::BadRoute(_)
-            | Error::NotAllowed(_)
-            | Error::Unsupported(_)
-    )
+    match error {
+        Error::Host(error) => error.is_answer(),
+        Error::TooLarge(_) | Error::BadRoute(_) | Error::NotAllowed(_) | Error::Unsupported(_) => {
+            true
+        }
+        _ => false,
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_stages::actor::{ActorId, Channel, Definition, HostAddress, Kind};
+use tidegate_stages::actor::{ActorId, Channel, Definition, Encoding, HostAddress, Kind};
 use tidegate_stages::error::Error;
 use tidegate_stages::history::Interval;
 use tidegate_stages::invocation::{
@@ -122,6 +122,7 @@ pub fn definition(name: &str) -> Definition {
         initial_state: None,
         initial_tags: Tags::new(),
         retired: false,
+        encoding: Encoding::Protobuf,
         raw: Bytes::new(),
     }
 }

@@ -1,10 +1,15 @@
 use bytes::Bytes;
 use proptest::prelude::*;
+use prost_reflect::DescriptorPool;
 use prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
-use prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
+use prost_reflect::prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
+};
 
 use super::*;
 use crate::proto::google::protobuf as well_known;
+
+const ANY: &str = "google.protobuf.Any";
 
 fn blob(type_url: &str, value: impl Into<Bytes>) -> Blob {
     Blob { type_url: format!("type.googleapis.com/{type_url}"), value: value.into() }
@@ -170,7 +175,7 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..60),
     ) {
         let decoder = known();
-        let names: Vec<_> = decoder.0.all_messages().map(|known| known.full_name().to_owned()).collect();
+        let names: Vec<_> = DescriptorPool::global().all_messages().map(|known| known.full_name().to_owned()).collect();
         let name = &names[place % names.len()];
         decoder.show(&blob(name, bytes.clone()));
         decoder.show(&blob(JSON_TYPES[place % 2], bytes));
@@ -183,7 +188,7 @@ proptest! {
         texts in proptest::collection::vec((1..8_u32, ".{0,8}"), 0..6),
     ) {
         let decoder = known();
-        let names: Vec<_> = decoder.0.all_messages().map(|known| known.full_name().to_owned()).collect();
+        let names: Vec<_> = DescriptorPool::global().all_messages().map(|known| known.full_name().to_owned()).collect();
         let mut bytes = Vec::new();
         for (tag, number) in numbers {
             prost::encoding::int64::encode(tag, &number, &mut bytes);
@@ -205,10 +210,10 @@ proptest! {
 
     #[test]
     fn no_descriptor_set_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in any::<usize>(), byte: u8) {
-        drop(with_set(&DescriptorPool::global(), &bytes));
+        drop(Types::of(&bytes));
         let mut changed = user_types();
         let place = at % changed.len();
         changed[place] = byte;
-        drop(with_set(&DescriptorPool::global(), &changed));
+        drop(Types::of(&changed));
     }
 }

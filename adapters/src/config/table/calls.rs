@@ -25,6 +25,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "What an empty map of tags from a host does to the tags; upstream replaces them.",
     ),
     setting(
+        "TIDEGATE_DESCRIPTORS",
+        Kind::Text,
+        Default::Unset,
+        "A file with the types of messages that are written field by field in JSON: a FileDescriptorSet, as protoc --descriptor_set_out writes it. Others are in base64.",
+    ),
+    setting(
         "TIDEGATE_MAX_STATE_BYTES",
         Kind::Bytes { min: 1024, max: GIB },
         Default::IsOrThousandths("4 MiB", 16),

@@ -34,7 +34,8 @@ async fn answered(
 
 async fn json_of(ingress: &Ingress<Scripted>, method: &str, path: &str) -> (u16, Value) {
     let (status, headers, body) = answered(ingress, request(method, path, None), HERE).await;
-    assert_eq!(headers[CONTENT_TYPE], "application/json", "{path}");
+    let form = if status == 200 { "application/json" } else { "application/problem+json" };
+    assert_eq!(headers[CONTENT_TYPE], form, "{path}");
     (status, serde_json::from_slice(&body).unwrap())
 }
 
@@ -106,7 +107,7 @@ async fn every_refusal_is_readable() {
         (status, error),
         (
             404,
-            json!({"error": "no revision 99", "status": "ACTOR_NOT_FOUND", "tidegate-error-source": "proxy"})
+            json!({"type": "about:blank", "title": "Not Found", "status": 404, "detail": "no revision 99", "error": "no revision 99", "kind": "actor_not_found", "tidegate-error-source": "proxy", "safe_to_retry": false})
         )
     );
     calls.asked.lock().clear();
@@ -126,7 +127,7 @@ async fn every_refusal_is_readable() {
         ("GET", "/checkpoint", 405, "use POST"),
     ] {
         let (answered, error) = json_of(&ingress, method, path).await;
-        assert_eq!((answered, &error["status"]), (status, &json!("ERROR")), "{method} {path}");
+        assert_eq!((answered, &error["status"]), (status, &json!(status)), "{method} {path}");
         assert!(error["error"].as_str().unwrap().contains(told), "{method} {path}: {error}");
     }
     let (status, _, _) =

@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use tidegate_stages::actor::ActorId;
+use tidegate_stages::actor::{ActorId, Encoding};
 use tidegate_stages::invocation::ActorInvocation;
 use tidegate_stages::ports::HostError;
 use tower::ServiceExt;
@@ -88,6 +88,7 @@ fn a_host_that_is_cut_off_is_told_apart_from_one_that_may_have_run() {
         };
         let host = HttpHost::new(Simulated, options);
         let called = || ActorInvocation {
+            encoding: Encoding::Protobuf,
             host: HostAddress::new("actors:8090"),
             actor: Arc::new(ActorId::default()),
             action: "act".into(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Subject;
 use super::states::id;
-use crate::actor::{ActorId, Definition, HostAddress, HostSet, Kind};
+use crate::actor::{ActorId, Definition, Encoding, HostAddress, HostSet, Kind};
 use crate::ports::{Registered, RegisteredEntry, Registry, RegistryChange};
 use crate::state::Tags;
 
@@ -32,6 +32,7 @@ pub fn plain_definition(raw: Bytes, hosts: HostSet, system: &str) -> Result<Defi
         initial_state: None,
         initial_tags: Tags::new(),
         retired: false,
+        encoding: Encoding::Protobuf,
         raw: raw.clone(),
     })
 }

@@ -19,9 +19,12 @@ use bytes::Bytes;
 use namespace::{run_alone, run_on_device};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tidegate::store::{EmbeddedStore, FreeSpace, Options};
+use tidegate_stages::due::{DueEntry, DueKey};
 use tidegate_stages::history::Keep;
-use tidegate_stages::ports::{StateStore, StoreError};
-use tidegate_stages::state::Any;
+use tidegate_stages::outbox::EffectSource;
+use tidegate_stages::ports::{Save, StateStore, StoreError};
+use tidegate_stages::state::{Any, Timestamp};
+use tidegate_stages::testkit::conformance::effects::{acknowledged, appends};
 use tidegate_stages::testkit::conformance::registries::plain_definition;
 use tidegate_stages::testkit::conformance::states::{content_mut, id, keep, save, under};
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,6 +85,51 @@ async fn without_room_saves_are_refused_as_full_and_taken_again_when_there_is_so
     drop(opened);
     let (_, store) = open(dir.path(), Options { free_space, ..Options::default() });
     assert_eq!(store.claim_epoch().await.expect("claims"), 3, "the one before was written");
+}
+
+#[tokio::test]
+async fn on_a_full_disk_what_is_done_is_removed_also_beside_changes_that_are_refused() {
+    static FREE: AtomicU64 = AtomicU64::new(u64::MAX / 4);
+    static IS_HELD: AtomicBool = AtomicBool::new(false);
+    fn free_space(_: &Path) -> io::Result<FreeSpace> {
+        while IS_HELD.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        Ok(FreeSpace { free: FREE.load(Ordering::SeqCst), total: 100 << 30 })
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (_opened, store) = open(dir.path(), Options { free_space, ..Options::default() });
+    let (a, b) = (id("s", "a", ""), id("s", "b", ""));
+    let alone = |rows| Save::of_rows(a.clone(), 1, rows);
+    keep(&store, vec![alone(appends(0..3)), save(&b, 1, false)]).await;
+    let due = |at| DueKey { at: Timestamp(at), source: EffectSource::default().into() };
+    let entry = |at| DueEntry { key: due(at), record: Bytes::from_static(b"call") };
+    store.put_due(vec![entry(1), entry(2)]).await.unwrap();
+    FREE.store(64 << 20, Ordering::SeqCst);
+    let full = |outcome: &Result<(), StoreError>| matches!(outcome, Err(StoreError::Full(_)));
+    assert!(full(&store.put_due(vec![entry(3)]).await));
+    assert!(
+        full(&store.save_all(vec![alone(appends([4]))]).await[0]),
+        "the disk is known to be full"
+    );
+    store.remove_due(vec![due(1)]).await.expect("due work that is done goes");
+    keep(&store, vec![alone(acknowledged([0]))]).await;
+    // They wait together for the writer.
+    let at_writer = store.delete(&id("s", "nobody", ""));
+    IS_HELD.store(true, Ordering::SeqCst);
+    let held = store.save_all(vec![save(&b, 2, false)]);
+    let (removed, answered) =
+        (store.remove_due(vec![due(2)]), store.save_all(vec![alone(acknowledged([1]))]));
+    let refused = store.save_all(vec![save(&b, 3, false)]);
+    IS_HELD.store(false, Ordering::SeqCst);
+    at_writer.await.unwrap();
+    assert!(full(&held.await[0]) && full(&refused.await[0]));
+    removed.await.expect("beside it, too");
+    assert!(answered.await[0].is_ok());
+    let left = store.outbox(&a, None, 9).await.unwrap().items;
+    assert_eq!((left.len(), store.due(None, 9).await.unwrap().items.len()), (1, 0));
+    FREE.store(0, Ordering::SeqCst);
+    assert!(full(&store.save_all(vec![alone(acknowledged([2]))]).await[0]), "to the last byte");
 }
 
 #[tokio::test]

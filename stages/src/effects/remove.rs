@@ -82,7 +82,15 @@ impl Remover {
             let count = answered.len().min(SOURCES);
             answered.drain(..count).collect()
         };
-        let removals: Vec<_> = sources.into_iter().map(Removal::of).collect();
+        let removals = sources.into_iter().map(Removal::of);
+        // On a full disk a store takes what only removes.
+        let (dead, answered): (Vec<_>, Vec<_>) =
+            removals.partition(|removal| !removal.dead.is_empty());
+        let answered = self.write(answered).await;
+        answered.and(self.write(dead).await)
+    }
+
+    async fn write(&self, removals: Vec<Removal>) -> Result<(), StoreError> {
         if removals.is_empty() {
             return Ok(());
         }

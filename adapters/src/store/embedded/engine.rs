@@ -57,6 +57,10 @@ impl Op {
         Self { space, key: key.into(), value: None }
     }
 
+    pub(super) fn removes(&self) -> bool {
+        self.value.is_none()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.key.len() + self.value.as_ref().map_or(0, |value| value.len())
     }

@@ -58,6 +58,20 @@ pub(super) enum Work {
     TakeOver(Arc<ActorId>, u64, oneshot::Sender<Result<(), StoreError>>),
 }
 
+impl Work {
+    /// Whether it only removes: answered effects, due work that is done.
+    pub(super) fn only_removes(&self) -> bool {
+        match self {
+            Self::Save(writes, _) => {
+                let mut ops = writes.iter().flat_map(|write| write.ops.iter().flatten());
+                ops.all(Op::removes)
+            }
+            Self::Apply(ops, _) => ops.iter().all(Op::removes),
+            _ => false,
+        }
+    }
+}
+
 /// One entry of the queue.
 #[derive(Debug)]
 pub(super) struct Job {

@@ -143,8 +143,9 @@ impl Writer {
         let mut group = Group::default();
         let mut next = Some(first);
         while let Some(job) = next.take() {
-            let is_alone =
-                !matches!(job.work, Work::Save(..) | Work::Apply(..) | Work::TakeOver(..));
+            let is_alone = !matches!(job.work, Work::Save(..) | Work::Apply(..) | Work::TakeOver(..))
+                    // Beside others it would be refused with them.
+                    || (self.shared.space.is_full() && job.work.only_removes());
             if is_alone && group.events > 0 {
                 next = Some(job);
                 break;
@@ -212,11 +213,17 @@ impl Writer {
     fn finish(&mut self, group: Group) {
         let Group { ops, saves, applies, .. } = group;
         let count = saves.iter().map(|(writes, _)| writes.len()).sum::<usize>();
+        let only_removes = ops.iter().all(Op::removes);
         let result = if ops.is_empty() {
             Ok(())
+        } else if only_removes {
+            self.purge().and_then(|()| self.commit(Purpose::Free, ops))
         } else {
             self.purge().and_then(|()| self.commit(Purpose::Keep, ops))
         };
+        if only_removes && count + applies.len() > 0 && result.is_ok() {
+            self.reclaim.removed(0);
+        }
         if count > 0 && result.is_ok() {
             #[expect(
                 clippy::cast_precision_loss,

@@ -1,0 +1,84 @@
+//! The description: what `/openapi.json` says is what the binary does. Schemathesis sends what it allows, and what it does not.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use support::client::Client;
+use support::host::Host;
+use support::json::{Told, send};
+use support::proxy::{Proxy, embedded};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const LIMIT: Duration = Duration::from_mins(20);
+const VERSION: &str = "4.32.5";
+/// What counts as a failure: a server error, and whatever the description does not say.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                      response_schema_conformance,response_headers_conformance";
+
+async fn run(command: &mut Command) -> String {
+    let output = timeout(LIMIT, command.kill_on_drop(true).output()).await.expect("it hangs");
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}\n{errors}");
+    said
+}
+
+/// A virtual environment with schemathesis, made once.
+async fn schemathesis() -> std::path::PathBuf {
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("schemathesis-{VERSION}"));
+    let program = venv.join("bin/schemathesis");
+    if !program.exists() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv)).await;
+        let wanted = format!("schemathesis=={VERSION}");
+        run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", &wanted])).await;
+    }
+    program
+}
+
+#[tokio::test]
+async fn the_binary_does_what_its_description_says() {
+    let program = schemathesis().await;
+    let told = Arc::new(Told::default());
+    let host = Host::start(told.clone());
+    let port = host.port();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut settings = embedded(&data, &port);
+    settings.push(("TIDEGATE_REVISIONS", "every"));
+    let proxy = Proxy::start(&settings).await;
+    let mut client = Client::connect(proxy.address()).await.unwrap();
+    let (_, described) = send(&mut client, ("GET", "/openapi.json"), &[], "").await;
+    assert_eq!(described["openapi"], "3.1.0");
+    // The examples of the description are about these.
+    let actors = json!({"system": "demo", "actors": [
+        {"name": "counter", "actions": ["increment"]},
+        {"name": "template", "kind": "unnamed", "actions": ["increment"]},
+    ]});
+    let path = ("POST", "/api/v1/system");
+    assert_eq!(send(&mut client, path, &[], &actors.to_string()).await.0.status, 200);
+    let url = format!("http://{}", proxy.address());
+    let mut command = Command::new(program);
+    command.arg("run").arg(format!("{url}/openapi.json")).args(["--url", &url]);
+    command.args(["--phases", "examples,coverage,fuzzing", "--checks", CHECKS]);
+    command.args(["--seed", "11", "--max-examples", "20", "--generation-database", "none"]);
+    command.args(["--suppress-health-check", "all", "--warnings", "off"]);
+    command.args(["--request-timeout", "60"]).current_dir(directory.path());
+    let said = run(&mut command).await;
+    let tested = format!("Tested: {}", operations(&described));
+    assert!(said.contains(&tested), "not all {tested}: {said}");
+    assert!(!told.calls.lock().is_empty(), "no action ran");
+}
+
+fn operations(described: &serde_json::Value) -> usize {
+    // The description itself is where schemathesis reads it.
+    let paths = described["paths"].as_object().unwrap().iter();
+    let paths = paths.filter(|(path, _)| *path != "/openapi.json");
+    paths.map(|(_, operations)| operations.as_object().unwrap().len()).sum()
+}

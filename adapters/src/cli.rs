@@ -13,6 +13,7 @@ mod export;
 mod health;
 mod hosts;
 mod import;
+mod init;
 mod offline;
 mod packaging;
 mod reseal;
@@ -53,6 +54,7 @@ const START_HERE: &str =
     "  tidegate serve                       the proxy, on port 9001, calling a host on port 8090
   USER_FUNCTION_PORT=8091 tidegate serve
                                        the same for a Python host; settings are in the environment
+  tidegate init DIR --lang python      a first actor, to be called with curl; also node, go, rust
   tidegate config                      every setting that is in effect, and where it comes from
   tidegate doctor                      what is wrong with the installation, and what to do
   curl localhost:9001/health           is it up?";
@@ -103,6 +105,7 @@ enum Command {
     Effects(effects::Effects),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
+    Init(init::InitArgs),
     Reseal(reseal::ResealArgs),
     Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
@@ -121,6 +124,7 @@ impl Command {
             self,
             Self::Config { .. }
                 | Self::Acl(_)
+                | Self::Init(_)
                 | Self::Completions(_)
                 | Self::Man(_)
                 | Self::Doctor(_)
@@ -163,6 +167,7 @@ pub fn run() -> ExitCode {
         Command::Doctor(doctor) => return ended(on_runtime(doctor.run())),
         Command::Export(export) => on_runtime(export.run()),
         Command::Import(import) => on_runtime(import.run()),
+        Command::Init(init) => init.run(),
         Command::Reseal(reseal) => on_runtime(reseal.run()),
         Command::Backup(backup) => on_runtime(backup.run()),
         Command::RestoreBackup(restore) => on_runtime(restore.run()),

@@ -195,15 +195,21 @@ impl Window {
         self.left.is_some()
     }
 
-    /// Goes back to the first entry that was left. Not while a page is read.
+    /// Goes back to the first entry that was left, unless it will be read again in any case. Not while a page is read.
     pub(super) fn go_back(&mut self) {
         let Some(left) = self.left.take() else { return };
+        let before = Timestamp(left.at.0.saturating_sub(1));
+        let before = (left.at.0 > 0).then(|| DueKey { at: before, source: Arc::default() });
+        if self.cursor <= before {
+            // It went back to an earlier one and has not come so far again.
+            self.is_complete = false;
+            return;
+        }
         if self.resume.is_none() {
             self.resume = self.cursor.take().map(|cursor| (cursor, self.is_complete));
         }
         self.crowded.clear();
-        let before = Timestamp(left.at.0.saturating_sub(1));
-        self.cursor = (left.at.0 > 0).then(|| DueKey { at: before, source: Arc::default() });
+        self.cursor = before;
         self.is_complete = false;
     }
 
@@ -375,6 +381,22 @@ mod tests {
                 return called;
             }
         }
+    }
+
+    #[test]
+    fn going_back_once_more_skips_nothing_that_was_not_read_since() {
+        let mut table = Table::of([entry(1, 1, "a"), entry(5, 5, "b")]);
+        let mut window = Window::default();
+        table.feed(&mut window);
+        let first = window.take_due(Timestamp(9), 4).unwrap();
+        let second = window.take_due(Timestamp(9), 4).unwrap();
+        window.ended(&first, false);
+        window.go_back();
+        assert!(window.next_read().is_some());
+        window.not_read();
+        window.ended(&second, false);
+        window.go_back();
+        assert_eq!(drain(&mut table, &mut window, 9), ["a", "b"]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Uri};
 use http_body_util::Full;
@@ -128,8 +128,7 @@ impl<C: Connect> Service<ActorInvocation> for HttpHost<C> {
     }
 
     fn call(&mut self, invocation: ActorInvocation) -> Self::Future {
-        let client = Arc::clone(&self.0);
-        Box::pin(async move { client.call(invocation).await })
+        Client::call(Arc::clone(&self.0), invocation)
     }
 }
 
@@ -144,31 +143,37 @@ impl<C: Connect> HostProbe for HttpHost<C> {
 }
 
 impl<C: Connect> Client<C> {
-    async fn call(
-        &self,
+    /// What needs no waiting is done before the future is made: each value that it keeps is moved with it.
+    fn call(
+        self: Arc<Self>,
         mut invocation: ActorInvocation,
-    ) -> Result<ActorInvocationResponse, HostError> {
+    ) -> BoxFuture<'static, Result<ActorInvocationResponse, HostError>> {
         let (address, asked) = (invocation.host.clone(), Arc::clone(&invocation.actor));
         let answer = invocation.answer.take();
         // What a host of JSON does not answer stays.
         let tags = (invocation.encoding == Encoding::Json).then(|| invocation.tags.clone());
-        let call = request(&address, invocation, &self.types)?;
-        // Held until the response is decoded.
-        let mut hold = self.reading.enter(answer);
-        let (reply, connection) = self.exchange(&address, call, &mut hold).await?;
-        if let Some(tags) = tags {
-            if let Some(connection) = connection {
+        let call = match request(&address, invocation, &self.types) {
+            Ok(call) => call,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        Box::pin(async move {
+            // Held until the response is decoded.
+            let mut hold = self.reading.enter(answer);
+            let (reply, connection) = self.exchange(&address, call, &mut hold).await?;
+            if let Some(tags) = tags {
+                if let Some(connection) = connection {
+                    self.pool.put(&address, connection);
+                }
+                return json::answer(&address, reply, (&asked, tags), &self.types);
+            }
+            let read = wire::action_response(reply.body.clone(), &asked);
+            // A response that names another actor belongs to another call; its connection is out of order.
+            let is_in_order = !matches!(read, Err(wire::Malformed::Wrong { .. }));
+            if let Some(connection) = connection.filter(|_| is_in_order) {
                 self.pool.put(&address, connection);
             }
-            return json::answer(&address, reply, (&asked, tags), &self.types);
-        }
-        let read = wire::action_response(reply.body.clone(), &asked);
-        // A response that names another actor belongs to another call; its connection is out of order.
-        let is_in_order = !matches!(read, Err(wire::Malformed::Wrong { .. }));
-        if let Some(connection) = connection.filter(|_| is_in_order) {
-            self.pool.put(&address, connection);
-        }
-        read.map_err(|malformed| garbled(&address, &reply, &malformed))
+            read.map_err(|malformed| garbled(&address, &reply, &malformed))
+        })
     }
 
     /// Sends the call over a kept connection; over a new one when no kept connection can be used.
@@ -184,13 +189,18 @@ impl<C: Connect> Client<C> {
                 answered => return answered.map_err(|failed| into_error(address, failed)),
             }
         }
+        // Boxed: few calls need it.
+        let new = Box::pin(self.connect(address)).await?;
+        new.exchange(call, hold).await.map_err(|failed| into_error(address, failed))
+    }
+
+    async fn connect(&self, address: &HostAddress) -> Result<Connection<C::Io>, HostError> {
         let io = connect::connect(&self.connector, address, self.options.connect_time).await?;
         self.connects.increment(1);
-        let new = Connection::new(io, C::read_now).await.map_err(|error| HostError::Connect {
+        Connection::new(io, C::read_now).await.map_err(|error| HostError::Connect {
             address: address.to_string(),
             reason: error.to_string(),
-        })?;
-        new.exchange(call, hold).await.map_err(|failed| into_error(address, failed))
+        })
     }
 }
 

@@ -14,6 +14,7 @@ mod log;
 pub mod reload;
 pub mod policies;
 mod byte_bound;
+mod limited;
 pub mod clock;
 pub mod moment;
 pub mod audit;

@@ -5,12 +5,13 @@
 //!
 //! - *Before a call*, neither a byte nor the end may have arrived since the last response. Otherwise no byte of the call is
 //!   written.
-//! - *After a response*, no byte may follow it. Otherwise the response may belong to another call: the call fails and the
-//!   connection is closed.
+//! - *After a response*, no byte may have arrived with it. Otherwise the response may belong to another call: the call fails and
+//!   the connection is closed.
 //!
-//! hyper does both checks: an idle connection ends when its buffer or the socket holds a byte. [`Watched`] makes hyper read from
-//! the socket itself. An unexpected response that arrives after the next call was written looks like the response of that call.
-//! Then the names in the response decide (see [`Client::call`](super::Client::call)).
+//! hyper does both checks. It ends a connection that has no call when its buffer or the socket holds a byte, and it looks when
+//! it has read a response, and again before it writes the next call. [`Watched`] makes it look into the socket itself before a
+//! call. An unexpected response that arrives after the next call was written looks like the response of that call. Then the
+//! names in the response decide (see [`Client::call`](super::Client::call)).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -27,10 +28,10 @@ use hyper::body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 
 use super::reading::{Busy, Hold};
 use super::watched::{ReadNow, Watched};
+use crate::limited::within;
 
 /// What a connection has read and nobody has taken yet, at most; it keeps the memory while it is idle.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -41,10 +42,10 @@ type Machine<Io> = http1::Connection<TokioIo<Watched<Io>>, Full<Bytes>>;
 /// A connection, and the hyper state machine that moves its bytes.
 pub(crate) struct Connection<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> {
     sender: SendRequest<Full<Bytes>>,
-    /// Makes progress only when polled; see [`Connection::drive`].
-    machine: Pin<Box<Machine<Io>>>,
+    /// Makes progress only when polled; see [`Connection::drive`]. `None` when it has ended without a response.
+    machine: Option<Pin<Box<Machine<Io>>>>,
     ended: bool,
-    /// Whether a call is in flight.
+    /// Whether a byte of the call was written.
     is_asked: Arc<AtomicBool>,
 }
 
@@ -80,7 +81,7 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER_BYTES);
         let (sender, machine) = builder.handshake(TokioIo::new(io)).await?;
-        Ok(Self { sender, machine: Box::pin(machine), ended: false, is_asked })
+        Ok(Self { sender, machine: Some(Box::pin(machine)), ended: false, is_asked })
     }
 
     /// Sends a call and reads the whole response, whose body `hold` holds. Also returns the connection if it can take
@@ -90,39 +91,43 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         call: Call,
         hold: &mut Hold,
     ) -> Result<(Reply, Option<Self>), Failed> {
-        if !self.is_quiet().await {
-            let reason = "it closed the connection, or sent something, before it was asked";
-            return Err(Failed::Unsent(Box::new(call), reason.into()));
-        }
-        self.is_asked.store(true, Ordering::Relaxed);
-        let reply = self.asked(call, hold).await?;
         self.is_asked.store(false, Ordering::Relaxed);
+        let reply = self.asked(call, hold).await?;
         if self.is_quiet().await {
             return Ok((reply, Some(self)));
         }
         // Closed, or more bytes have arrived: hyper keeps those in its buffer.
-        if Pin::into_inner(self.machine).into_parts().read_buf.is_empty() {
+        let rest = self.machine.map(|machine| Pin::into_inner(machine).into_parts().read_buf);
+        if rest.is_none_or(|rest| rest.is_empty()) {
             Ok((reply, None))
         } else {
             Err(Failed::Unasked)
         }
     }
 
-    /// Polls the connection once. Returns whether it is open, has received nothing and can send a call.
+    /// Whether the connection is open, has received nothing and can send a call.
     async fn is_quiet(&mut self) -> bool {
         poll_fn(|cx| {
-            self.turn(cx);
+            // When the last byte came with the others, hyper has looked for more already, and wants the next call.
+            if !self.ended && !self.sender.is_ready() {
+                self.turn(cx);
+            }
             Poll::Ready(!self.ended && self.sender.is_ready())
         })
         .await
     }
 
     async fn asked(&mut self, call: Call, hold: &mut Hold) -> Result<Reply, Failed> {
-        let sent = self.sender.try_send_request(call);
+        let sent = pin!(self.sender.try_send_request(call));
         let response = self.drive(sent).await.map_err(|mut error| {
             let reason = in_words(error.error());
             match error.take_message() {
-                Some(call) => Failed::Unsent(Box::new(call), reason),
+                Some(call) => Failed::Unsent(
+                    Box::new(call),
+                    format!(
+                        "it closed the connection, or sent something, before it was asked: {reason}"
+                    ),
+                ),
                 None => Failed::Broken(reason),
             }
         })?;
@@ -138,7 +143,7 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         let mut bytes = BytesMut::with_capacity(announced);
         // With an announced length the end is known; one more `frame()` would cost another poll of the connection.
         while !body.is_end_stream() {
-            let frame = timeout(hold.silence(), self.drive(body.frame())).await;
+            let frame = within(hold.silence(), pin!(self.drive(pin!(body.frame())))).await;
             let Some(frame) = frame.map_err(|_| Failed::Silent(hold.silence()))? else { break };
             let frame = frame.map_err(|error| Failed::Broken(in_words(&error)))?;
             let Ok(data) = frame.into_data() else { continue };
@@ -154,8 +159,7 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
     }
 
     /// Runs `work`, which waits for this connection, and polls the connection meanwhile.
-    async fn drive<F: Future>(&mut self, work: F) -> F::Output {
-        let mut work = pin!(work);
+    async fn drive<F: Future>(&mut self, mut work: Pin<&mut F>) -> F::Output {
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(done);
@@ -163,14 +167,23 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
             self.turn(cx);
             // `work` takes at once what the machine has just read. When `work` then wants more or has capacity for more, it wakes
             // the machine through this task's waker.
-            work.as_mut().poll(cx)
+            let polled = work.as_mut().poll(cx);
+            if polled.is_pending() && self.ended {
+                // With the machine, hyper drops a call that it has not begun to write: `work` gets it back.
+                self.machine = None;
+                return work.as_mut().poll(cx);
+            }
+            polled
         })
         .await
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) {
         // A waiting `work` receives the error through hyper's sender; an idle connection that ends is dropped.
-        if !self.ended && self.machine.as_mut().poll(cx).is_ready() {
+        if !self.ended
+            && let Some(machine) = &mut self.machine
+            && machine.as_mut().poll(cx).is_ready()
+        {
             self.ended = true;
         }
     }

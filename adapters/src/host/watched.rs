@@ -2,7 +2,7 @@
 //!
 //! A tokio socket does not read from the operating system at every poll: it stays "not ready" until the runtime polls epoll
 //! again. Until then, arrived bytes or an end stay unseen; the next call is written, and the old bytes are taken for its
-//! response. So while no call is in flight, a read that would wait reads from the operating system directly.
+//! response. So until the first byte of a call is written, a read that would wait reads from the operating system directly.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -24,7 +24,7 @@ pub(super) struct Watched<Io> {
 }
 
 impl<Io> Watched<Io> {
-    /// `is_asked` is true while a call is in flight.
+    /// `is_asked` becomes true when a byte of a call is written. The call's owner sets it to false before.
     pub(super) fn new(io: Io, read_now: ReadNow<Io>, is_asked: Arc<AtomicBool>) -> Self {
         Self { io, read_now, is_asked }
     }
@@ -61,6 +61,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.is_asked.store(true, Ordering::Relaxed);
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -69,6 +70,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.is_asked.store(true, Ordering::Relaxed);
         Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
     }
 

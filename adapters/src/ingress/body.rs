@@ -1,5 +1,6 @@
 //! Body: reads a request's body within its bounds.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use hyper::body::Body;
 use tokio::time::timeout;
 
 use crate::byte_bound::{ByteBound, HeldBytes};
+use crate::limited::within;
 
 /// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -82,7 +84,7 @@ where
         }
         Ok(bytes.into())
     };
-    timeout(time, reading).await.unwrap_or(Err(BodyError::Late(time)))
+    within(time, pin!(reading)).await.unwrap_or(Err(BodyError::Late(time)))
 }
 
 /// How much a full buffer grows for the next bytes. Memory is taken as bytes arrive: at most twice as much as has arrived, and

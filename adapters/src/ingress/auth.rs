@@ -114,6 +114,11 @@ impl Auth {
         Ok((Self { tokens, users, required, admin_token }, watched))
     }
 
+    /// Whether there are no credentials to read: every client stays anonymous.
+    pub(super) fn reads_nothing(&self) -> bool {
+        self.tokens.is_none() && self.users.is_none()
+    }
+
     /// Gives a client the name that its request shows. Reads the head only.
     ///
     /// # Errors
@@ -124,7 +129,7 @@ impl Auth {
         is_trusted: bool,
         headers: &HeaderMap,
     ) -> Result<Identity, Refusal> {
-        if self.tokens.is_none() && self.users.is_none() {
+        if self.reads_nothing() {
             return Ok(client);
         }
         let mut given = headers.get_all(AUTHORIZATION).iter();

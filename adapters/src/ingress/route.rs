@@ -108,6 +108,9 @@ impl<'a> Resource<'a> {
     ///
     /// Names in the path of a POST decide nothing where the body has them: those count.
     pub(super) fn find(path: &'a str) -> Result<Self, NoResource> {
+        if let Some(system) = called(path) {
+            return Ok(Self::Invoke { system: system.into() });
+        }
         let mut segments = [""; SEGMENTS];
         let mut count = 0;
         for segment in path.split('/').filter(|segment| !segment.is_empty()) {
@@ -280,6 +283,18 @@ impl Part<'_> {
     }
 }
 
+/// The system of a call, when the path of the call is spelled as usual: most requests are such calls.
+fn called(path: &str) -> Option<&str> {
+    let names = path.strip_prefix("/api/v1/system/")?.strip_suffix("/invoke")?;
+    let (system, actor) = names.split_at(names.bytes().position(|byte| byte == b'/')?);
+    let name = actor.strip_prefix("/actors/")?;
+    let is_usual = !system.is_empty()
+        && !name.is_empty()
+        && system.bytes().all(|byte| byte != b'%')
+        && name.bytes().all(|byte| byte != b'/');
+    is_usual.then_some(system)
+}
+
 fn decoded(segment: &str) -> Result<Cow<'_, str>, NoResource> {
     percent_decode_str(segment).decode_utf8().map_err(|_| NoResource::NotText)
 }
@@ -314,6 +329,28 @@ mod tests {
         assert_eq!(Resource::find("/health/"), Ok(Resource::Health));
         assert_eq!(Resource::find("/"), Err(NoResource::Unknown));
         assert_eq!(Resource::find("/a/b/c/d/e/f/g/h/i"), Err(NoResource::Unknown));
+    }
+
+    #[test]
+    fn a_call_is_found_however_its_path_is_spelled() {
+        for (path, system) in [
+            ("/api/v1/system/s/actors/a/invoke", "s"),
+            ("/api/v1/system/s/actors/a%2Fb/invoke", "s"),
+            ("/api/v1/system/s%25/actors/a/invoke", "s%"),
+            ("/api/v1/system/%ff/actors/a/invoke", "\u{fffd}"),
+            ("/api/v1//system/s/actors//a/invoke/", "s"),
+        ] {
+            let invoke = Resource::Invoke { system: system.into() };
+            assert_eq!(Resource::find(path), Ok(invoke), "{path}");
+        }
+        for none in
+            ["s/actors/a/b/invoke", "s/actors/a/invoke/b", "s/actors/a/invoked", "s/b/a/invoke"]
+        {
+            let path = format!("/api/v1/system/{none}");
+            assert_eq!(Resource::find(&path), Err(NoResource::Unknown), "{path}");
+        }
+        let missing = Resource::find("/api/v1/system//actors/a/invoke");
+        assert_eq!(missing, Err(NoResource::Unknown), "there is no system");
     }
 
     #[test]

@@ -266,7 +266,7 @@ impl Trust {
         let asked = Asked { asks, client, page, token, is_user_function: false, host };
         let decided = match (decide(&asked, self), &self.user_function, client.peer) {
             (Err(Refused::Untrusted), Some(machine), Some(PeerAddress::Ip(address))) => {
-                let is_user_function = machine.has(address).await;
+                let is_user_function = Box::pin(machine.has(address)).await;
                 decide(&Asked { is_user_function, ..asked }, self)
             }
             (decided, ..) => decided,

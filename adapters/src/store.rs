@@ -24,6 +24,6 @@ pub use embedded::{
 };
 pub use notes::Notes;
 pub use ownership::{Owner, Ownership};
-pub use place::{Place, due_source, named};
+pub use place::{Place, due_source, named, schedule_named};
 pub use records::DecodeDefinition;
 pub use vault::{Key, Layout, SEAL_BYTES, SealError, Vault};

@@ -6,13 +6,21 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use support::tool::{run, store_in};
 use tidegate::store::{EmbeddedStore, Key, Options, Vault};
 use tidegate::wire;
+use tidegate_stages::actor::ActorId;
 use tidegate_stages::due::DueEntry;
-use tidegate_stages::ports::{DueStore, StateStore, StoreError};
+use tidegate_stages::invocation::Invocation;
+use tidegate_stages::ports::{DueStore, ScheduleStore, StateStore, StoreError};
+use tidegate_stages::schedules::{
+    CatchUp, Creation, Overlap, Schedule, ScheduleKey, ScheduleRow, Spec, When,
+};
+use tidegate_stages::state::Timestamp;
 use tidegate_stages::testkit::conformance::due::{all, entry};
+use tidegate_stages::testkit::conformance::schedules::all as all_schedules;
 
 const FIRST: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const SECOND: &str = "ICECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -67,6 +75,73 @@ async fn an_export_takes_calls_for_later_times_along_and_an_import_of_them_twice
         run(&["export", "--resume", name], &store_in(&path("from"))).await.said();
         assert!(fs::read(&file).unwrap() == whole, "cut by 1/{part}");
     }
+}
+
+fn schedule(name: &str) -> ScheduleRow {
+    let actor = ActorId { name: "joe".into(), system: "s".into(), parent: String::new() };
+    let spec = Spec {
+        when: When::Every { period: Duration::from_hours(1), first: Timestamp(1 << 52) },
+        overlap: Overlap::Skip,
+        catch_up: CatchUp::All,
+        jitter: Duration::ZERO,
+        end: None,
+        call: Invocation { actor, ..Invocation::default() },
+    };
+    let key = ScheduleKey { system: "s".into(), name: name.into() };
+    Schedule::new(key, Creation { epoch: 1, number: 0 }, spec, Timestamp(1 << 52)).encode()
+}
+
+async fn schedules(dir: &Path, keys: &[&str]) -> Vec<ScheduleRow> {
+    let store = open(dir, keys);
+    let states: Arc<dyn StateStore> = store.clone();
+    let found = all_schedules(&states, None, 7).await;
+    drop(states);
+    store.close().await.unwrap();
+    found
+}
+
+async fn with_schedules(dir: &Path, keys: &[&str]) -> Vec<ScheduleRow> {
+    let store = open(dir, keys);
+    store.claim_epoch().await.unwrap();
+    for n in 0..20 {
+        store.put_schedule(schedule(&format!("ü|@ {n:02}"))).await.unwrap();
+    }
+    store.close().await.unwrap();
+    drop(store);
+    schedules(dir, keys).await
+}
+
+#[tokio::test]
+async fn an_export_takes_schedules_along_and_an_import_gives_them_their_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let rows = with_schedules(&path("from"), &[]).await;
+    assert_eq!(rows.len(), 20);
+    let file = path("file.jsonl");
+    let name = file.to_str().unwrap();
+    run(&["export", name], &store_in(&path("from"))).await.said();
+    let whole = fs::read(&file).unwrap();
+    run(&["import", name], &store_in(&path("to"))).await.said();
+    assert_eq!(schedules(&path("to"), &[]).await, rows);
+    assert_eq!(content(&path("to"), &[]).await.len(), 20, "when each is looked at");
+    let refused = run(&["import", name], &store_in(&path("to"))).await;
+    assert_ne!(refused.code, Some(0), "the store holds something: {}", refused.stdout);
+    fs::write(&file, &whole[..whole.len() - whole.len() / 3]).unwrap();
+    run(&["export", "--resume", name], &store_in(&path("from"))).await.said();
+    assert!(fs::read(&file).unwrap() == whole);
+}
+
+#[tokio::test]
+async fn schedules_are_sealed_and_a_new_key_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = with_schedules(dir.path(), &[FIRST]).await;
+    let mut settings = store_in(dir.path());
+    settings.extend([("SPAWN_STATESTORE_KEY", SECOND), ("TIDEGATE_STATESTORE_OLD_KEYS", FIRST)]);
+    run(&["reseal"], &settings).await.said();
+    assert_eq!(schedules(dir.path(), &[SECOND]).await, rows);
+    let store = open(dir.path(), &[FIRST]);
+    let found = store.schedules(None, 10).await;
+    assert!(matches!(found, Err(StoreError::Sealed(_))), "{found:?}");
 }
 
 #[tokio::test]

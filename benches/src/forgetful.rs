@@ -10,9 +10,10 @@ use tidegate_stages::due::{DueEntry, DueKey};
 use tidegate_stages::history::{Interval, Keep, Page};
 use tidegate_stages::outbox::{OutboxKey, OutboxRow, Seen};
 use tidegate_stages::ports::{
-    DueStore, Outcome, Pause, PauseStore, Registered, Registry, RegistryChange, Save, StateStore,
-    StoreError, TakenOver,
+    DueStore, Outcome, Pause, PauseStore, Registered, Registry, RegistryChange, Save,
+    ScheduleStore, StateStore, StoreError, TakenOver,
 };
+use tidegate_stages::schedules::{ScheduleKey, ScheduleRow};
 use tidegate_stages::state::{Head, Revision, Timestamp};
 
 /// Every write succeeds; every read finds nothing.
@@ -49,6 +50,24 @@ impl PauseStore for Forgetful {
     }
 
     fn remove_pauses(&self, _: Vec<ActorRef>) -> Answer<()> {
+        answer(())
+    }
+}
+
+impl ScheduleStore for Forgetful {
+    fn put_schedule(&self, _: ScheduleRow) -> Answer<()> {
+        answer(())
+    }
+
+    fn schedule(&self, _: &ScheduleKey) -> Answer<Option<ScheduleRow>> {
+        answer(None)
+    }
+
+    fn schedules(&self, _: Option<&ScheduleKey>, _: usize) -> Answer<Page<ScheduleRow>> {
+        answer(Page::EMPTY)
+    }
+
+    fn remove_schedule(&self, _: &ScheduleKey) -> Answer<()> {
         answer(())
     }
 }

@@ -1,12 +1,15 @@
 //! Due work: calls that are to be made at a later time, and the table in which a store keeps them (decision 41).
 
+mod calls;
 mod record;
 mod runner;
 mod window;
 mod work;
 
+pub(crate) use calls::Calls;
+pub(crate) use record::{Purpose, Record, RunId};
 pub(crate) use runner::DueRunner;
-pub(crate) use work::DueWork;
+pub(crate) use work::{DueWork, bounded_name};
 
 use std::sync::Arc;
 

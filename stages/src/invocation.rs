@@ -20,6 +20,10 @@ pub const REQUEST_TIMEOUT: &str = "request-timeout";
 
 /// Metadata key under which a target finds the number of an effect, the same one each time it is delivered (decision 18).
 pub const EFFECT_ID: &str = "tidegate-effect-id";
+/// Metadata key under which the target of a schedule finds its name.
+pub const SCHEDULE_NAME: &str = "tidegate-schedule";
+/// Metadata key under which it finds the time for which the run is meant: integer Unix milliseconds as text.
+pub const SCHEDULE_DUE: &str = "tidegate-schedule-due";
 /// Metadata key by which calls for the same later time are known as one (decision 41).
 pub const SCHEDULE_ID: &str = "tidegate-schedule-id";
 

@@ -15,9 +15,10 @@ use crate::due::{DueEntry, DueKey};
 use crate::history::{Interval, Keep, Page};
 use crate::outbox::{EffectId, EffectRows, EffectSource, OutboxKey, OutboxRow, Seen};
 use crate::ports::{
-    DueStore, Outcome, Pause, PauseStore, Registered, Registry, RegistryChange, Save, StateStore,
-    StoreError, TakenOver,
+    DueStore, Outcome, Pause, PauseStore, Registered, Registry, RegistryChange, Save,
+    ScheduleStore, StateStore, StoreError, TakenOver,
 };
+use crate::schedules::{ScheduleKey, ScheduleRow};
 use crate::state::{Head, Revision, Timestamp};
 
 /// Keeps everything in this process: content is lost when the last clone is dropped. Clones share their content.
@@ -31,6 +32,7 @@ struct Content {
     registry: BTreeMap<(String, String), Registered>,
     due: BTreeMap<DueKey, DueEntry>,
     pauses: BTreeMap<(String, String), Pause>,
+    schedules: BTreeMap<ScheduleKey, ScheduleRow>,
     epoch: u64,
 }
 
@@ -291,6 +293,36 @@ impl PauseStore for MemoryStore {
         for actor in actors {
             content.pauses.remove(&(actor.system().to_owned(), actor.name().to_owned()));
         }
+        done(Ok(()))
+    }
+}
+
+impl ScheduleStore for MemoryStore {
+    fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.0.lock().schedules.insert(row.key.clone(), row);
+        done(Ok(()))
+    }
+
+    fn schedule(
+        &self,
+        key: &ScheduleKey,
+    ) -> BoxFuture<'static, Result<Option<ScheduleRow>, StoreError>> {
+        done(Ok(self.0.lock().schedules.get(key).cloned()))
+    }
+
+    fn schedules(
+        &self,
+        after: Option<&ScheduleKey>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<ScheduleRow>, StoreError>> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let content = self.0.lock();
+        let all = content.schedules.range::<ScheduleKey, _>((after, Bound::Unbounded));
+        done(Ok(page(all.map(|(_, row)| row.clone()), limit).fitting(ScheduleRow::bytes)))
+    }
+
+    fn remove_schedule(&self, key: &ScheduleKey) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.0.lock().schedules.remove(key);
         done(Ok(()))
     }
 }

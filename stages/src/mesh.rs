@@ -5,6 +5,7 @@ mod control;
 mod effects;
 mod history;
 mod hosts;
+mod schedules;
 
 use std::sync::Arc;
 
@@ -32,8 +33,10 @@ use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::registry::registration::Registrar;
 use crate::retention::Growth;
+use crate::schedules::Schedules;
 use crate::state::ActorState;
 pub use hosts::HostView;
+pub use schedules::{ScheduleAsk, ScheduleTold};
 
 /// The running mesh. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -50,6 +53,7 @@ pub struct Mesh {
     pub(crate) growth: Growth,
     pub(crate) due: DueWork,
     pub(crate) control: Control,
+    pub(crate) schedules: Schedules,
     pub(crate) tasks: Drain,
     pub(crate) stop_timers: CancellationToken,
     pub(crate) durations: InvocationDurations,

@@ -30,6 +30,8 @@ pub const CALLS_LOST_TOTAL: &str = "tidegate_calls_lost_total";
 pub const TIMER_TICKS_TOTAL: &str = "tidegate_timer_ticks_total";
 /// Calls of due work, by outcome.
 pub const DUE_CALLS_TOTAL: &str = "tidegate_due_calls_total";
+/// Runs of schedules that ended or were not begun, by outcome.
+pub const SCHEDULE_RUNS_TOTAL: &str = "tidegate_schedule_runs_total";
 /// Commits of states, by outcome.
 pub const COMMITS_TOTAL: &str = "tidegate_commits_total";
 /// Revisions appended to histories.

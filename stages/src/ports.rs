@@ -15,11 +15,13 @@ mod due;
 mod host;
 mod pauses;
 mod registry;
+mod schedules;
 
 pub use due::DueStore;
 pub use host::{Host, HostError, HostProbe};
 pub use pauses::{Pause, PauseStore};
 pub use registry::{Registered, RegisteredEntry, Registry, RegistryChange};
+pub use schedules::ScheduleStore;
 
 /// Wall-clock time. All other time is tokio's, so that tests can pause it.
 pub trait Clock: Debug + Send + Sync + 'static {
@@ -125,7 +127,7 @@ pub struct TakenOver {
 ///
 /// Writers have epochs. A save under an epoch older than the newest [claimed](Self::claim_epoch) fails with
 /// [`StoreError::Fenced`] and never replaces a write of a later epoch. Numbers and times are below 2^63.
-pub trait StateStore: DueStore + PauseStore {
+pub trait StateStore: DueStore + PauseStore + ScheduleStore {
     /// Makes a batch durable. The stream yields one outcome per save, as soon as the store knows the outcome: for one actor in
     /// order, for different actors in any order. A save without an outcome in the stream has an unknown outcome. A save with `Ok`
     /// survives a power loss. Each save is atomic. A store that keeps head and revision apart writes the revision before the

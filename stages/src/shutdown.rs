@@ -141,7 +141,8 @@ mod tests {
         assert_eq!(broken.stage_ended().now_or_never(), None);
         broken.stop_timers.cancel();
         assert!(
-            ["eviction", "timers", "actor_timers", "due"].contains(&broken.stage_ended().await)
+            ["eviction", "timers", "actor_timers", "due", "schedules"]
+                .contains(&broken.stage_ended().await)
         );
         broken.drain(Duration::from_secs(1)).await;
 

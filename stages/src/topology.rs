@@ -42,7 +42,7 @@ use crate::channels::{Channels, FanOut};
 use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
 use crate::control::{Control, Inner as ControlInner};
-use crate::due::{DueRunner, DueWork};
+use crate::due::{Calls, DueRunner, DueWork};
 use crate::effects::{Deliver, Effects, Feeder, Letters, Remover};
 use crate::egress::Egress;
 use crate::error::Error;
@@ -67,6 +67,7 @@ use crate::registry::storing::Storing;
 use crate::respawn::RespawnLayer;
 use crate::retention::Growth;
 use crate::retry_budget::RetryBudgets;
+use crate::schedules::Schedules;
 use crate::side_effects::{Planner, SideEffects};
 use crate::store_breaker::StoreBreaker;
 use crate::timer::{TimerTask, Timers};
@@ -164,7 +165,8 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(&effects, (&caller, &due), &mailboxes, &directory, (&store, &clock), &tasks)?;
     start_broadcasts(&channels, &directory, &mailboxes, &tasks)?;
-    start_due(&due, &caller, (&mailboxes, &directory), &stop_timers, &tasks);
+    let calls = (&caller, &mailboxes, &directory);
+    let schedules = start_due(&due, epoch, calls, &stop_timers, &tasks);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
@@ -180,6 +182,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         growth,
         due,
         control,
+        schedules,
         tasks,
         stop_timers,
         durations: InvocationDurations::new(),
@@ -442,17 +445,24 @@ fn start_broadcasts(
     Ok(())
 }
 
-/// Due work: calls whose time has come.
+/// Due work: calls whose time has come, and schedules.
 fn start_due(
     due: &DueWork,
-    caller: &CallerService,
-    (mailboxes, directory): (&Mailboxes, &Directory),
+    epoch: u64,
+    (caller, mailboxes, directory): (&CallerService, &Mailboxes, &Directory),
     stop: &CancellationToken,
     tasks: &Drain,
-) {
-    let pauses = directory.pauses.clone();
-    let runner = DueRunner::new(due, caller.clone(), mailboxes.clone(), pauses);
-    tasks.supervise("due", runner.run(stop.clone()));
+) -> Schedules {
+    let schedules = Schedules::new(due.clone(), epoch);
+    let calls = Calls {
+        caller: caller.clone(),
+        mailboxes: mailboxes.clone(),
+        schedules: schedules.clone(),
+        pauses: directory.pauses.clone(),
+    };
+    tasks.supervise("due", DueRunner::new(due, calls).run(stop.clone()));
+    tasks.supervise("schedules", schedules.clone().watch(stop.clone()));
+    schedules
 }
 
 /// Times a stage.

@@ -58,6 +58,7 @@ fn read(
             Item::Registered(entry) => &entry.id().system,
             Item::Actor(actor) => &actor.system,
             Item::Due(entry) => &entry.key.source.system,
+            Item::Schedule(row) => &row.key.system,
             Item::Revision(_) | Item::Outbox(_) | Item::Seen(_) | Item::Head(_) | Item::End => {
                 continue;
             }

@@ -17,6 +17,7 @@ use tidegate_stages::actor::ActorId;
 use tidegate_stages::due::DueKey;
 use tidegate_stages::history::{Interval, Position};
 use tidegate_stages::ports::{Registered, Registry, StateStore};
+use tidegate_stages::schedules::ScheduleKey;
 
 use super::format::{self, Counts, FORMAT, Header, Line, Seal};
 use super::grammar::{Grammar, Part};
@@ -98,11 +99,14 @@ pub async fn export(
             job.writer.put(&format::registered_out(entry))?;
             job.counts.registered += 1;
         }
-        let due = grammar.due.clone();
-        if due.is_none() {
+        let (due, schedule) = (grammar.due.clone(), grammar.schedule.clone());
+        if due.is_none() && schedule.is_none() {
             job.all_actors(&registered, grammar).await?;
         }
-        job.due(due).await?;
+        if schedule.is_none() {
+            job.due(due).await?;
+        }
+        job.schedules(schedule).await?;
         job.writer.put(&Line::End(job.counts))?;
     }
     let Counts { registered, actors, revisions, outbox, .. } = job.counts;
@@ -266,6 +270,22 @@ impl Job<'_> {
                 self.counts.due += 1;
                 let line = format::due_out(entry, self.seal).map_err(OfflineError::Refused)?;
                 self.writer.put(&line)?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes the schedules after `last`.
+    async fn schedules(&mut self, mut last: Option<ScheduleKey>) -> Result<(), OfflineError> {
+        loop {
+            let reading = OfflineError::store("the schedules");
+            let page = self.states.schedules(last.as_ref(), PAGE).await.map_err(reading)?;
+            last = page.items.last().map(|row| row.key.clone());
+            for row in page.items {
+                self.counts.schedules += 1;
+                self.writer.put(&format::schedule_out(row, self.seal))?;
             }
             if !page.more {
                 return Ok(());

@@ -38,7 +38,9 @@ use tidegate_stages::actor::ActorId;
 use tidegate_stages::state::{self, ActorState, Any, Tags, Timestamp};
 
 use crate::store::{Place, SealError, Vault};
-pub(super) use effects::{due_in, due_out, outbox_in, outbox_out, seen_in, seen_out};
+pub(super) use effects::{
+    due_in, due_out, outbox_in, outbox_out, schedule_in, schedule_out, seen_in, seen_out,
+};
 pub(super) use registered::{definition_in, deleted_in, registered_out, spawned_in};
 
 /// The format that this version writes; also the newest that it reads.
@@ -60,6 +62,7 @@ pub(super) enum Line {
     Seen(effects::Seen),
     Head(Option<Head>),
     Due(effects::Due),
+    Schedule(effects::Schedule),
     End(Counts),
 }
 
@@ -144,6 +147,9 @@ pub(super) struct Counts {
     /// Not written when there are none.
     #[serde(default, skip_serializing_if = "is_none")]
     pub(super) due: u64,
+    /// Not written when there are none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(super) schedules: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]

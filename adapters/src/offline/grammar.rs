@@ -8,6 +8,7 @@ use tidegate_stages::due::{DueEntry, DueKey};
 use tidegate_stages::history::Position;
 use tidegate_stages::outbox::{EffectId, EffectSource, OutboxKey, OutboxRow, Seen, SourceKind};
 use tidegate_stages::ports::Registered;
+use tidegate_stages::schedules::{Schedule, ScheduleKey, ScheduleRow};
 use tidegate_stages::state::{Head, Revision};
 
 use super::format::{self, Counts, Line, Seal};
@@ -34,6 +35,8 @@ pub(super) enum Item {
     Head(Option<Head>),
     /// A call to be made at a later time.
     Due(DueEntry),
+    /// A schedule.
+    Schedule(ScheduleRow),
     /// The end of the file.
     End,
 }
@@ -61,6 +64,8 @@ pub(super) struct Grammar {
     pub(super) last: Option<(Arc<ActorId>, bool)>,
     /// The last call to be made at a later time: these come after all actors.
     pub(super) due: Option<DueKey>,
+    /// The last schedule: these come after all calls.
+    pub(super) schedule: Option<ScheduleKey>,
     /// The newest epoch of a record so far.
     pub(super) newest_epoch: u64,
 }
@@ -85,7 +90,16 @@ impl Grammar {
 
     /// Starts between two actors, or before the first.
     pub(super) fn between(format: u32, part: Part, counts: Counts) -> Self {
-        Self { format, part, counts, open: None, last: None, due: None, newest_epoch: 0 }
+        Self {
+            format,
+            part,
+            counts,
+            open: None,
+            last: None,
+            due: None,
+            schedule: None,
+            newest_epoch: 0,
+        }
     }
 
     /// Checks and parses the next line.
@@ -106,6 +120,7 @@ impl Grammar {
             | Line::Outbox(_)
             | Line::Seen(_)
             | Line::Due(_)
+            | Line::Schedule(_)
             | Line::Head(None)
                 if self.format < 2 =>
             {
@@ -117,6 +132,7 @@ impl Grammar {
             Line::Head(Some(line)) => self.head(Some(format::head_in(self.named()?, line, seal)?)),
             Line::Head(None) => self.head(None),
             Line::Due(line) => self.due(format::due_in(line, seal)?),
+            Line::Schedule(line) => self.schedule(format::schedule_in(line, seal)?),
             Line::End(counts) => self.end(counts),
         }
     }
@@ -139,8 +155,8 @@ impl Grammar {
         if let Some(Open { actor, .. }) = &self.open {
             return Err(format!("the head of {actor} is missing before it"));
         }
-        if self.due.is_some() {
-            return Err("an actor follows a call for a later time".into());
+        if self.due.is_some() || self.schedule.is_some() {
+            return Err("an actor follows a call for a later time or a schedule".into());
         }
         check_id(&id)?;
         let actor = Arc::new(id);
@@ -220,6 +236,9 @@ impl Grammar {
             return Err(format!("the head of {actor} is missing before it"));
         }
         check_numbers(&[entry.key.at.0])?;
+        if self.schedule.is_some() {
+            return Err("a call for a later time follows a schedule".into());
+        }
         if self.due.as_ref().is_some_and(|last| last.at > entry.key.at) {
             return Err("a call for a later time is due before the one before it".into());
         }
@@ -227,6 +246,21 @@ impl Grammar {
         self.due = Some(entry.key.clone());
         self.counts.due += 1;
         Ok(Item::Due(entry))
+    }
+
+    fn schedule(&mut self, row: ScheduleRow) -> Result<Item, String> {
+        if let Some(Open { actor, .. }) = &self.open {
+            return Err(format!("the head of {actor} is missing before it"));
+        }
+        check_name(&row.key.system).map_err(|error| format!("the system {error}"))?;
+        check_name(&row.key.name).map_err(|error| format!("the name {error}"))?;
+        check_numbers(&[row.runs])?;
+        let schedule = Schedule::decode(row.clone()).ok_or("its record cannot be decoded")?;
+        self.epoch(schedule.creation.epoch)?;
+        self.part = Part::Actors;
+        self.schedule = Some(row.key.clone());
+        self.counts.schedules += 1;
+        Ok(Item::Schedule(row))
     }
 
     fn effect(&mut self, id: EffectId) -> Result<(), String> {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::due::DueEntry;
 use tidegate_stages::ports::{Registered, RegisteredEntry, Registry, RegistryChange, StateStore};
+use tidegate_stages::schedules::{Schedule, ScheduleRow, entries};
 
 use super::check::Checked;
 use super::format::{Counts, Seal};
@@ -137,6 +138,7 @@ async fn begin(
     }
     if !import.merge {
         let mut holds = !registry.load().await.map_err(looking())?.is_empty();
+        holds |= !states.schedules(None, 1).await.map_err(looking())?.items.is_empty();
         holds |= !states.due(None, 1).await.map_err(looking())?.items.is_empty();
         holds |= !states.pending(None, 1).await.map_err(looking())?.items.is_empty();
         for system in &checked.systems {
@@ -228,6 +230,10 @@ impl Job<'_> {
                 self.due.push(entry);
                 if self.due.len() >= DUE { self.put_due().await } else { Ok(()) }
             }
+            Item::Schedule(row) => {
+                self.register().await?;
+                self.schedule(row).await
+            }
             Item::End => {
                 self.register().await?;
                 self.put_due().await
@@ -249,6 +255,20 @@ impl Job<'_> {
         let entries = std::mem::take(&mut self.due);
         let put = retried(|| self.states.put_due(entries.clone())).await;
         put.map_err(OfflineError::store("saving the calls for later times"))
+    }
+
+    /// Writes a schedule, unless there is one of its name, and its entries among the calls for later times: the file may have
+    /// been written while these changed.
+    async fn schedule(&mut self, row: ScheduleRow) -> Result<(), OfflineError> {
+        let saving = || OfflineError::store(format!("saving the schedule {}", row.key.name));
+        let is_there = retried(|| self.states.schedule(&row.key)).await.map_err(saving())?;
+        if is_there.is_some() {
+            return Ok(());
+        }
+        let entries = Schedule::decode(row.clone()).map(|schedule| entries(&schedule));
+        self.due.extend(entries.unwrap_or_default());
+        self.put_due().await?;
+        retried(|| self.states.put_schedule(row.clone())).await.map_err(saving())
     }
 
     /// Completes all earlier writes, then notes the progress.

@@ -88,6 +88,7 @@ pub async fn reseal(
         }
     }
     pass.due().await?;
+    pass.schedules().await?;
     pass.under_way.finish().await?;
     Ok(pass.done)
 }
@@ -148,6 +149,27 @@ impl Pass<'_> {
                 self.epoch().await?;
                 let put = retried(|| self.states.put_due(page.items.clone())).await;
                 put.map_err(OfflineError::store("saving the calls for later times"))?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Seals the schedules.
+    async fn schedules(&mut self) -> Result<(), OfflineError> {
+        let mut after = None;
+        loop {
+            let known = self.vault.stale();
+            let reading = OfflineError::store("the schedules");
+            let page = self.states.schedules(after.as_ref(), PAGE).await.map_err(reading)?;
+            after = page.items.last().map(|row| row.key.clone());
+            if self.vault.stale() > known {
+                self.epoch().await?;
+                for row in page.items {
+                    let put = retried(|| self.states.put_schedule(row.clone())).await;
+                    put.map_err(OfflineError::store("saving the schedules"))?;
+                }
             }
             if !page.more {
                 return Ok(());

@@ -13,6 +13,7 @@ mod connect;
 mod database;
 mod due;
 mod pauses;
+mod schedules;
 mod effects;
 mod entries;
 mod error;

@@ -13,6 +13,7 @@ mod committer;
 mod damage;
 mod due;
 mod pauses;
+mod schedules;
 mod engine;
 mod error;
 mod examine;

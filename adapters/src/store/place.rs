@@ -6,6 +6,7 @@
 //! 2 revision      its number
 //! 3 effect        epoch and place of its row in the outbox; the three parts of its own number
 //! 4 due work      its time, and the kind of its source; system and name are the source's, without parent
+//! 5 schedule      its number of runs; system and name are its own, without parent
 //! 0 check         neither key nor numbers
 //! ```
 //! Numbers are big-endian. The bytes are the same for every store and for export files, so they must not change.
@@ -13,6 +14,7 @@
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::due::DueKey;
 use tidegate_stages::outbox::{EffectId, OutboxKey};
+use tidegate_stages::schedules::ScheduleKey;
 
 /// Where a sealed value belongs.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +32,7 @@ enum Record {
     Revision { number: u64 },
     Effect { key: OutboxKey, id: EffectId },
     Due { at: u64, kind: u8 },
+    Schedule { runs: u64 },
 }
 
 impl<'a> Place<'a> {
@@ -57,6 +60,11 @@ impl<'a> Place<'a> {
         Self { actor: source, record }
     }
 
+    /// A schedule that has begun so many runs; `named` names it, see [`schedule_named`].
+    pub fn schedule(named: &'a [u8], runs: u64) -> Self {
+        Self { actor: named, record: Record::Schedule { runs } }
+    }
+
     /// Appends the bytes of the place.
     pub(super) fn write_to(&self, bytes: &mut Vec<u8>) {
         let (kind, numbers): (u8, &[u64]) = match &self.record {
@@ -67,6 +75,7 @@ impl<'a> Place<'a> {
                 (3, &[key.epoch, key.place, id.epoch, id.activation, id.number])
             }
             Record::Due { at, kind } => (4, &[*at, u64::from(*kind)]),
+            Record::Schedule { runs } => (5, &[*runs]),
         };
         bytes.push(kind);
         bytes.extend_from_slice(self.actor);
@@ -85,6 +94,11 @@ pub fn named(ActorId { system, name, parent }: &ActorId) -> Vec<u8> {
 /// Returns the source of due work as it stands in a [`Place`].
 pub fn due_source(DueKey { source, .. }: &DueKey) -> Vec<u8> {
     named_by([&source.system, &source.name, ""])
+}
+
+/// Returns the name of a schedule as it stands in a [`Place`].
+pub fn schedule_named(ScheduleKey { system, name }: &ScheduleKey) -> Vec<u8> {
+    named_by([system, name, ""])
 }
 
 /// As [`named`], of system, name and parent.
@@ -119,6 +133,7 @@ mod tests {
             (Place::CHECK, &b"\0"[..]),
             (Place::head(&joe, 258), b"\x01\0\x01s\0\x03joe\0\0\0\0\0\0\0\0\x01\x02"),
             (Place::revision(&joe, 7), b"\x02\0\x01s\0\x03joe\0\0\0\0\0\0\0\0\0\x07"),
+            (Place::schedule(&joe, 9), b"\x05\0\x01s\0\x03joe\0\0\0\0\0\0\0\0\0\x09"),
         ] {
             assert_eq!(bytes(place), expected);
         }

@@ -8,9 +8,10 @@ use tidegate_stages::actor::{ActorId, ActorRef, Definition, HostAddress, HostSet
 use tidegate_stages::due::DueKey;
 use tidegate_stages::outbox::{EffectId, OutboxKey, OutboxRow};
 use tidegate_stages::ports::{Pause, Registered, RegisteredEntry};
+use tidegate_stages::schedules::{ScheduleKey, ScheduleRow};
 use tidegate_stages::state::{ActorState, Any, Head, Revision, Status, Timestamp};
 
-use super::place::{Place, due_source};
+use super::place::{Place, due_source, schedule_named};
 use super::vault::{Layout, SealError, Vault};
 use crate::proto::tidegate::store::v1 as stored;
 
@@ -258,6 +259,23 @@ pub(super) fn decode_pause(actor: ActorRef, bytes: &[u8]) -> Result<Pause, Strin
     let stored::Pause { since_us, by, ended_us } = decode(bytes)?;
     let ended = (ended_us > 0).then_some(Timestamp(ended_us));
     Ok(Pause { actor, since: Timestamp(since_us), by, ended })
+}
+
+pub(super) fn encode_schedule(row: ScheduleRow, vault: &Vault) -> Vec<u8> {
+    let ScheduleRow { key, runs, record } = row;
+    let named = schedule_named(&key);
+    let (record, seal) = seal(record, Place::schedule(&named, runs), vault);
+    encode(&stored::Schedule { runs, record, seal })
+}
+
+pub(super) fn decode_schedule(
+    key: ScheduleKey,
+    bytes: &[u8],
+    vault: &Vault,
+) -> Result<ScheduleRow, RecordError> {
+    let stored::Schedule { runs, record, seal } = decode(bytes)?;
+    let named = schedule_named(&key);
+    Ok(ScheduleRow { record: open(record, seal, Place::schedule(&named, runs), vault)?, key, runs })
 }
 
 pub(super) fn encode_effect_id(id: EffectId) -> Vec<u8> {

@@ -14,22 +14,18 @@ use futures_util::{FutureExt, future};
 use metrics::counter;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 use tracing::{info, warn};
 
 use crate::actor::ActorRef;
-use crate::call::{Origin, Request};
-use crate::caller::CallerService;
+use crate::due::calls::{Calls, is_tried_again};
 use crate::due::record::Record;
 use crate::due::window::{Ready, Window};
-use crate::due::work::{DueWork, Inner};
+use crate::due::work::{Change, DueWork, Inner};
 use crate::due::{DueEntry, DueKey};
 use crate::error::{Error, ErrorKind};
 use crate::history::Page;
 use crate::metrics::DUE_CALLS_TOTAL;
-use crate::placement::Mailboxes;
-use crate::ports::{HostError, StoreError};
-use crate::registry::pauses::Pauses;
+use crate::ports::StoreError;
 use crate::store_limit::in_time;
 
 /// Calls at once, at first and at most.
@@ -42,8 +38,6 @@ const PAGE: usize = 1_024;
 /// Pause before what failed is tried again, at first and at most; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// How long an entry is tried (decision 18 g).
-const PATIENCE_US: u64 = 24 * 3_600 * 1_000_000;
 /// How often the whole table is looked at, in case anything was missed.
 const SWEEP: Duration = Duration::from_mins(10);
 /// Longest sleep: the wall clock may be set.
@@ -56,9 +50,7 @@ type Call = BoxFuture<'static, (Ready, Result<(), Error>)>;
 /// The task; see the [module](self).
 pub(crate) struct DueRunner {
     due: Arc<Inner>,
-    caller: CallerService,
-    mailboxes: Mailboxes,
-    pauses: Arc<Pauses>,
+    calls: Calls,
     /// The ends of pauses that it has seen.
     seen_ends: u64,
     window: Window,
@@ -76,17 +68,10 @@ pub(crate) struct DueRunner {
 }
 
 impl DueRunner {
-    pub(crate) fn new(
-        due: &DueWork,
-        caller: CallerService,
-        mailboxes: Mailboxes,
-        pauses: Arc<Pauses>,
-    ) -> Self {
+    pub(crate) fn new(due: &DueWork, calls: Calls) -> Self {
         Self {
             due: due.0.clone(),
-            caller,
-            mailboxes,
-            pauses,
+            calls,
             seen_ends: 0,
             window: Window::default(),
             running: FuturesUnordered::new(),
@@ -151,27 +136,27 @@ impl DueRunner {
             let removing = self.due.store.remove_due(keys.clone());
             self.removing = Some(in_time(removing).map(move |removed| (keys, removed)).boxed());
         }
-        while self.running.len() < self.limit && !self.mailboxes.is_closed() {
+        while self.running.len() < self.limit && !self.calls.mailboxes.is_closed() {
             let at_once = (self.limit / TARGETS).max(1);
-            let pauses = &self.pauses;
+            let pauses = &self.calls.pauses;
             let is_paused = |record: &Record| {
                 let id = &record.invocation.actor;
                 pauses.paused() > 0 && pauses.is_paused(&ActorRef::new(&id.system, &id.name))
             };
             let now = self.due.clock.now();
             let Some(ready) = self.window.take_due(now, at_once, is_paused) else { break };
-            self.running.push(call(self.caller.clone(), self.mailboxes.clone(), ready).boxed());
+            self.running.push(self.calls.clone().make(ready, self.due.clock.clone()).boxed());
         }
     }
 
     /// Has what was held back of resumed actors read again. Not during a read, whose page may have some of it.
     fn take_resumed(&mut self, now: Instant) {
-        let ends = self.pauses.ends();
+        let ends = self.calls.pauses.ends();
         if ends == self.seen_ends {
             return;
         }
         self.seen_ends = ends;
-        let pauses = &self.pauses;
+        let pauses = &self.calls.pauses;
         let is_paused = |system: &str, name: &str| pauses.is_paused(&ActorRef::new(system, name));
         if self.window.let_go(is_paused) {
             self.retry_at = Some(now);
@@ -184,8 +169,14 @@ impl DueRunner {
             return;
         }
         let new = take(&mut *self.due.new.lock());
-        for entry in new.entries {
-            self.window.offer(entry);
+        for change in new.changes {
+            match change {
+                Change::Put(entry) => self.window.offer(entry),
+                Change::Cancelled(key) => self.window.cancel(&key),
+            }
+        }
+        if new.has_forgotten {
+            self.window.forget();
         }
         if let Some(first) = new.first_left {
             self.window.leave(&first);
@@ -195,7 +186,7 @@ impl DueRunner {
     fn next_wake(&self) -> Instant {
         let now = Instant::now();
         let mut wake = now + LOOK;
-        let has_place = self.running.len() < self.limit && !self.mailboxes.is_closed();
+        let has_place = self.running.len() < self.limit && !self.calls.mailboxes.is_closed();
         if has_place && let Some(at) = self.window.next_due() {
             let micros = at.0.saturating_sub(self.due.clock.now().0);
             // Not at once again: what is due now was looked at just now.
@@ -253,12 +244,8 @@ impl DueRunner {
                 true
             }
             Err(error) if is_tried_again(&error) => {
-                let actor = ActorRef::new(&target.system, &target.name);
-                let since = self.pauses.counts_since(&actor, ready.key.at);
-                let late_us = self.due.clock.now().0.saturating_sub(since.0);
-                let is_paused = self.pauses.is_paused(&actor);
-                let is_over = late_us > PATIENCE_US && !is_paused;
-                let is_given_up = is_over && !matches!(error, Error::Draining);
+                let now = self.due.clock.now();
+                let is_given_up = self.calls.is_given_up(&ready, &error, now);
                 if is_given_up {
                     count("given_up");
                     warn!(%target, action, %error, "due call given up after a day");
@@ -329,39 +316,4 @@ async fn pending<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
 
 fn count(outcome: &'static str) {
     counter!(DUE_CALLS_TOTAL, "outcome" => outcome).increment(1);
-}
-
-/// Whether the call got no answer that counts: then it is made again (decision 18 g).
-fn is_tried_again(error: &Error) -> bool {
-    match error {
-        Error::Store(StoreError::TooLarge(_)) | Error::Cancelled => false,
-        Error::Host(HostError::Broken { .. })
-        | Error::NoAnswer(_)
-        | Error::Internal(_)
-        | Error::Store(_) => true,
-        Error::ActionRan(source) => is_tried_again(source),
-        other => other.is_retryable(),
-    }
-}
-
-/// Makes the call and waits for its answer.
-async fn call(
-    caller: CallerService,
-    mailboxes: Mailboxes,
-    ready: Ready,
-) -> (Ready, Result<(), Error>) {
-    let answer = async {
-        let origin = match &ready.record.effect_of {
-            Some((system, name)) => Origin::Inside(ActorRef::new(system, name)),
-            None => Origin::Due,
-        };
-        let request = Request { invocation: Box::new(ready.record.invocation.clone()), origin };
-        let admitted = caller.oneshot(request).await?;
-        match mailboxes.oneshot(admitted).await? {
-            Some(pending) => pending.answer().await.map(drop),
-            None => Ok(()),
-        }
-    };
-    let outcome = answer.await;
-    (ready, outcome)
 }

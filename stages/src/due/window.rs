@@ -176,6 +176,37 @@ impl Window {
         true
     }
 
+    /// An entry was removed from the store although its time has not come. Not while a page is read.
+    pub(super) fn cancel(&mut self, key: &DueKey) {
+        if let Some(ready) = self.waiting.remove(key) {
+            self.known.remove(key);
+            self.release(&ready);
+        }
+    }
+
+    /// Entries were removed from the store, and it is not known which: all are read again. Not while a page is read.
+    pub(super) fn forget(&mut self) {
+        for (key, ready) in std::mem::take(&mut self.waiting) {
+            self.known.remove(&key);
+            self.release(&ready);
+        }
+        (self.cursor, self.resume, self.is_complete) = (None, None, false);
+        self.left = None;
+        self.crowded.clear();
+    }
+
+    /// An entry that was not called leaves.
+    fn release(&mut self, ready: &Ready) {
+        self.bytes = self.bytes.saturating_sub(ready.bytes);
+        let target = target(&ready.record);
+        if let Some(of_target) = self.targets.get_mut(&target) {
+            of_target.held = of_target.held.saturating_sub(1);
+            if of_target.held == 0 {
+                self.targets.remove(&target);
+            }
+        }
+    }
+
     /// Notes that an entry stays in the store and is not known.
     pub(super) fn leave(&mut self, key: &DueKey) {
         if self.left.as_ref().is_none_or(|left| key < left) {
@@ -330,6 +361,7 @@ impl Window {
 mod tests {
     use super::*;
     use crate::actor::ActorId;
+    use crate::due::record::Purpose;
     use crate::invocation::Invocation;
     use crate::outbox::EffectSource;
 
@@ -338,7 +370,7 @@ mod tests {
         let invocation = Invocation { actor, ..Invocation::default() };
         let source = EffectSource { name: format!("{id:09}"), ..EffectSource::default() };
         let key = DueKey { at: Timestamp(at), source: source.into() };
-        DueEntry { key, record: Record { invocation, effect_of: None }.encode() }
+        DueEntry { key, record: Record { invocation, purpose: Purpose::Call }.encode() }
     }
 
     /// A store: what it has, and reads of it.
@@ -465,6 +497,33 @@ mod tests {
         table.0.remove(&first.key);
         window.removed(first.key);
         assert_eq!(drain(&mut table, &mut window, u64::MAX).len(), 20_002);
+    }
+
+    #[test]
+    fn what_is_cancelled_takes_no_place_and_is_not_called() {
+        let far = 1 << 50;
+        let mut table = Table::of([entry(far, 1, "t")]);
+        let mut window = Window::default();
+        table.feed(&mut window);
+        // Far more than have a place, as when a schedule is changed again and again.
+        for id in 10..100_000 {
+            let new = entry(far + id as u64, id, "t");
+            window.offer(new.clone());
+            window.cancel(&new.key);
+        }
+        assert_eq!(window.held(), 1);
+        window.cancel(&entry(far, 1, "t").key);
+        assert_eq!((window.held(), window.bytes, window.targets.len()), (0, 0, 0));
+        // Too many at once: what is left is read again.
+        table.0.clear();
+        for id in 0..100 {
+            let new = entry(far, id, "t");
+            window.offer(new);
+        }
+        let kept = entry(5, 7, "kept");
+        table.0.insert(kept.key.clone(), kept);
+        window.forget();
+        assert_eq!(drain(&mut table, &mut window, u64::MAX), ["kept"]);
     }
 
     #[test]

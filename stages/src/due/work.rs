@@ -8,24 +8,33 @@ use tokio::sync::Notify;
 
 use crate::actor::{ActorRef, MAX_NAME_BYTES, check_name};
 use crate::call::Admitted;
-use crate::due::record::Record;
+use crate::due::record::{Purpose, Record};
 use crate::due::{DueEntry, DueKey};
 use crate::error::Error;
 use crate::invocation::{Invocation, Payload, SCHEDULE_ID};
 use crate::outbox::{EffectId, EffectSource, SourceKind};
-use crate::ports::{Clock, StateStore};
+use crate::ports::{Clock, StateStore, StoreError};
 use crate::state::Timestamp;
 use crate::store_limit::in_time;
 
 /// New entries that wait for the task; more are read from the store.
 const NEW: usize = 1_024;
 
-/// What was stored and the task has not seen.
+/// What happened to an entry of the store.
+#[derive(Debug)]
+pub(super) enum Change {
+    Put(DueEntry),
+    Cancelled(DueKey),
+}
+
+/// What happened and the task has not seen.
 #[derive(Debug, Default)]
 pub(super) struct New {
-    pub(super) entries: Vec<DueEntry>,
-    /// The first one that did not fit.
+    pub(super) changes: Vec<Change>,
+    /// The first entry that did not fit.
     pub(super) first_left: Option<DueKey>,
+    /// Whether a removal did not fit.
+    pub(super) has_forgotten: bool,
 }
 
 /// The table of due work; see the [module](self). Cheap to clone.
@@ -85,7 +94,7 @@ impl DueWork {
             let number = self.0.next.fetch_add(1, Ordering::Relaxed);
             format!("call/{}.{number}", self.0.epoch)
         };
-        self.put(name, *invocation, None).await?;
+        self.put(name, *invocation, Purpose::Call).await?;
         Ok(Payload::Unset)
     }
 
@@ -101,26 +110,16 @@ impl DueWork {
         invocation: Invocation,
     ) -> Result<(), Error> {
         let EffectId { epoch, activation, number } = id;
-        let mut name = format!("effect/{epoch}.{activation}.{number}/{}", source.name());
-        if name.len() > MAX_NAME_BYTES {
-            // The hash in place of the end keeps sources apart.
-            let hash = xxhash_rust::xxh3::xxh3_128(source.name().as_bytes());
-            let mut end = MAX_NAME_BYTES - 33;
-            while !name.is_char_boundary(end) {
-                end -= 1;
-            }
-            name.truncate(end);
-            name = format!("{name}/{hash:032x}");
-        }
-        let effect_of = (source.system().to_owned(), source.name().to_owned());
-        self.put(name, invocation, Some(effect_of)).await
+        let name = bounded_name(&format!("effect/{epoch}.{activation}.{number}/"), source.name());
+        let effect = Purpose::Effect(source.system().to_owned(), source.name().to_owned());
+        self.put(name, invocation, effect).await
     }
 
     async fn put(
         &self,
         name: String,
         mut invocation: Invocation,
-        effect_of: Option<(String, String)>,
+        purpose: Purpose,
     ) -> Result<(), Error> {
         // From here on its time is in the key: at that time it is a call for now.
         let at = std::mem::take(&mut invocation.scheduled_to);
@@ -129,17 +128,77 @@ impl DueWork {
         let at = at.min(Timestamp(u64::MAX / 2));
         let system = invocation.actor.system.clone();
         let source = EffectSource { kind: SourceKind::Due, system, name };
-        let record = Record { invocation, effect_of }.encode();
+        let record = Record { invocation, purpose }.encode();
         let entry = DueEntry { key: DueKey { at, source: source.into() }, record };
-        in_time(self.0.store.put_due(vec![entry.clone()])).await?;
+        self.put_all(vec![entry]).await.map_err(Error::from)
+    }
+
+    /// Keeps entries, durably.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn put_all(&self, entries: Vec<DueEntry>) -> Result<(), StoreError> {
+        in_time(self.0.store.put_due(entries.clone())).await?;
         let mut new = self.0.new.lock();
-        if new.entries.len() < NEW {
-            new.entries.push(entry);
-        } else if new.first_left.as_ref().is_none_or(|first| entry.key < *first) {
-            new.first_left = Some(entry.key);
+        for entry in entries {
+            if new.changes.len() < NEW {
+                new.changes.push(Change::Put(entry));
+            } else if new.first_left.as_ref().is_none_or(|first| entry.key < *first) {
+                new.first_left = Some(entry.key);
+            }
         }
         drop(new);
         self.0.added.notify_one();
         Ok(())
     }
+
+    /// Removes entries whose time has not come, durably.
+    ///
+    /// # Errors
+    /// When the store fails; they may be there still.
+    pub(crate) async fn cancel(&self, keys: Vec<DueKey>) -> Result<(), StoreError> {
+        in_time(self.0.store.remove_due(keys.clone())).await?;
+        let mut new = self.0.new.lock();
+        for key in keys {
+            if new.changes.len() < NEW {
+                new.changes.push(Change::Cancelled(key));
+            } else {
+                new.has_forgotten = true;
+            }
+        }
+        drop(new);
+        self.0.added.notify_one();
+        Ok(())
+    }
+
+    /// The store of the table.
+    pub(crate) fn store(&self) -> &Arc<dyn StateStore> {
+        &self.0.store
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Whether new entries are taken.
+    pub(crate) fn takes_new(&self) -> bool {
+        self.0.takes_new
+    }
+}
+
+/// A name that begins with `prefix` and tells `name` apart from all others, however long that is.
+pub(crate) fn bounded_name(prefix: &str, name: &str) -> String {
+    let mut whole = format!("{prefix}{name}");
+    if whole.len() > MAX_NAME_BYTES {
+        // The hash in place of the end keeps them apart.
+        let hash = xxhash_rust::xxh3::xxh3_128(name.as_bytes());
+        let mut end = MAX_NAME_BYTES - 33;
+        while !whole.is_char_boundary(end) {
+            end -= 1;
+        }
+        whole.truncate(end);
+        whole = format!("{whole}/{hash:032x}");
+    }
+    whole
 }

@@ -15,6 +15,7 @@ pub mod faults;
 pub mod histories;
 pub mod pauses;
 pub mod registries;
+pub mod schedules;
 pub mod states;
 
 /// A store under test.
@@ -93,6 +94,11 @@ macro_rules! store_conformance {
             a_pause_is_read_back_replaced_and_removed,
             names_of_pauses_never_mix,
             many_pauses_are_there_after_reopening);
+        $crate::store_conformance!(@each $open; schedules:
+            a_schedule_is_read_back_whole_and_replaced,
+            names_of_schedules_never_mix,
+            schedules_are_listed_page_by_page,
+            schedules_are_there_after_reopening);
         $crate::store_conformance!(@each $open; faults:
             a_lost_write_leaves_what_was_there,
             a_late_write_keeps_its_place,

@@ -18,7 +18,10 @@ use crate::actor::{ActorId, ActorRef};
 use crate::due::{DueEntry, DueKey};
 use crate::history::{Interval, Keep, Page};
 use crate::outbox::{OutboxKey, OutboxRow, Seen};
-use crate::ports::{DueStore, Outcome, Pause, PauseStore, Save, StateStore, StoreError, TakenOver};
+use crate::ports::{
+    DueStore, Outcome, Pause, PauseStore, Save, ScheduleStore, StateStore, StoreError, TakenOver,
+};
+use crate::schedules::{ScheduleKey, ScheduleRow};
 use crate::state::{Head, Revision, Timestamp};
 
 /// How a save fails.
@@ -266,6 +269,43 @@ impl PauseStore for FaultyStore {
             return ready(Err(error)).boxed();
         }
         self.below.remove_pauses(actors)
+    }
+}
+
+impl ScheduleStore for FaultyStore {
+    fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'static, Result<(), StoreError>> {
+        if let Some(error) = self.script.lock().refusing_saves.clone() {
+            return ready(Err(error)).boxed();
+        }
+        self.below.put_schedule(row)
+    }
+
+    fn schedule(
+        &self,
+        key: &ScheduleKey,
+    ) -> BoxFuture<'static, Result<Option<ScheduleRow>, StoreError>> {
+        if let Some(error) = self.script.lock().refusing.clone() {
+            return ready(Err(error)).boxed();
+        }
+        self.below.schedule(key)
+    }
+
+    fn schedules(
+        &self,
+        after: Option<&ScheduleKey>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page<ScheduleRow>, StoreError>> {
+        if let Some(error) = self.script.lock().refusing.clone() {
+            return ready(Err(error)).boxed();
+        }
+        self.below.schedules(after, limit)
+    }
+
+    fn remove_schedule(&self, key: &ScheduleKey) -> BoxFuture<'static, Result<(), StoreError>> {
+        if let Some(error) = self.script.lock().refusing_saves.clone() {
+            return ready(Err(error)).boxed();
+        }
+        self.below.remove_schedule(key)
     }
 }
 

@@ -77,7 +77,11 @@ pub(super) fn begin(
                     }
                     // Rows of effects are few, so they are all read again.
                     Item::Actor(_) | Item::Outbox(_) | Item::Seen(_) => continue,
-                    Item::Revision(_) | Item::Head(_) | Item::Due(_) | Item::End => {}
+                    Item::Revision(_)
+                    | Item::Head(_)
+                    | Item::Due(_)
+                    | Item::Schedule(_)
+                    | Item::End => {}
                 }
                 whole = (reader.mark(), grammar.clone());
             }

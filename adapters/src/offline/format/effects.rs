@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidegate_stages::due::{DueEntry, DueKey};
 use tidegate_stages::outbox::{self, EffectId, EffectSource, OutboxKey, OutboxRow, SourceKind};
+use tidegate_stages::schedules::{ScheduleKey, ScheduleRow};
 use tidegate_stages::state::Timestamp;
 
 use super::{Base64, Line, Seal};
-use crate::store::{Place, due_source};
+use crate::store::{Place, due_source, schedule_named};
 
 /// An effect that is not delivered yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,16 @@ pub(in crate::offline) struct Due {
     kind: Kind,
     system: String,
     name: String,
+    record: Base64,
+}
+
+/// A schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::offline) struct Schedule {
+    system: String,
+    name: String,
+    runs: u64,
     record: Base64,
 }
 
@@ -86,6 +97,23 @@ pub(in crate::offline) fn due_in(line: Due, seal: Seal<'_>) -> Result<DueEntry, 
     let key = DueKey { at: Timestamp(at_us), source: source.into() };
     let record = seal.open(record, Place::due(&due_source(&key), &key))?;
     Ok(DueEntry { key, record })
+}
+
+pub(in crate::offline) fn schedule_out(row: ScheduleRow, seal: Seal<'_>) -> Line {
+    let ScheduleRow { key, runs, record } = row;
+    let record = seal.out(record, Place::schedule(&schedule_named(&key), runs));
+    let ScheduleKey { system, name } = key;
+    Line::Schedule(Schedule { system, name, runs, record })
+}
+
+pub(in crate::offline) fn schedule_in(
+    line: Schedule,
+    seal: Seal<'_>,
+) -> Result<ScheduleRow, String> {
+    let Schedule { system, name, runs, record } = line;
+    let key = ScheduleKey { system, name };
+    let record = seal.open(record, Place::schedule(&schedule_named(&key), runs))?;
+    Ok(ScheduleRow { key, runs, record })
 }
 
 pub(in crate::offline) fn outbox_out(actor: &[u8], row: OutboxRow, seal: Seal<'_>) -> Line {

@@ -95,6 +95,10 @@ statements! {
         WHERE minute = ? AND shard = ? AND (at, id) > (?, ?) LIMIT ?",
     pauses_after = "SELECT system, name, record FROM {ks}.pauses \
         WHERE part = 0 AND kind = ? AND (system, name) > (?, ?) LIMIT ?",
+    schedule = "SELECT system, name, runs, record FROM {ks}.schedules \
+        WHERE shard = ? AND system = ? AND name = ?",
+    schedules_after = "SELECT system, name, runs, record FROM {ks}.schedules \
+        WHERE shard = ? AND (system, name) > (?, ?) LIMIT ?",
     bucket_at = concat!(
         bucket_columns!(),
         of_actor!(
@@ -194,6 +198,8 @@ statements! {
     drop_due_partition = "DELETE FROM {ks}.due WHERE minute = ? AND shard = ?",
     put_pause = "INSERT INTO {ks}.pauses (part, kind, system, name, at, record) VALUES (0, ?, ?, ?, ?, ?)",
     drop_pause = "DELETE FROM {ks}.pauses WHERE part = 0 AND kind = ? AND system = ? AND name = ?",
+    put_schedule = "INSERT INTO {ks}.schedules (shard, system, name, runs, record) VALUES (?, ?, ?, ?, ?)",
+    drop_schedule = "DELETE FROM {ks}.schedules WHERE shard = ? AND system = ? AND name = ?",
     put_registration = "INSERT INTO {ks}.registrations (shard, system, name, epoch, change, record) \
         VALUES (?, ?, ?, ?, ?, ?)",
     drop_registration = "DELETE FROM {ks}.registrations \

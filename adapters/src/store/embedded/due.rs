@@ -43,7 +43,8 @@ impl DueStore for EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    fn apply_due(
+    /// Writes what belongs together.
+    pub(super) fn apply_due(
         &self,
         ops: Result<Vec<Op>, StoreError>,
     ) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -9,6 +9,7 @@ use tidegate_stages::actor::{ActorId, ActorRef, MAX_NAME_BYTES};
 use tidegate_stages::due::DueKey;
 use tidegate_stages::outbox::{EffectSource, OutboxKey, SourceKind};
 use tidegate_stages::ports::StoreError;
+use tidegate_stages::schedules::ScheduleKey;
 use tidegate_stages::state::Timestamp;
 
 /// Prefix of a head in `current`.
@@ -27,6 +28,8 @@ pub(super) const DUE: u8 = b'w';
 pub(super) const PAUSE: u8 = b'x';
 /// Kind of a paused actor, in the key of its pause.
 const PAUSED_ACTOR: u8 = 0;
+/// Prefix of a schedule in `current`.
+pub(super) const SCHEDULE: u8 = b'c';
 /// Key of the newest claimed epoch, in `current`.
 pub(super) const EPOCH: &[u8] = b"m/epoch";
 /// Prefix of notes in `current`.
@@ -176,6 +179,22 @@ pub(super) fn parse_paused(key: &[u8]) -> Option<Option<ActorRef>> {
     let (kind, mut rest) = rest.split_first()?;
     let name = part(&mut rest).filter(|_| rest.is_empty())?;
     Some((*kind == PAUSED_ACTOR).then(|| ActorRef::new(system, name)))
+}
+
+/// Returns the key of a schedule. Those of a system follow each other.
+pub(super) fn schedule(
+    ScheduleKey { system: of, name }: &ScheduleKey,
+) -> Result<Vec<u8>, StoreError> {
+    let mut key = system(SCHEDULE, of)?;
+    push(&mut key, name)?;
+    Ok(key)
+}
+
+/// Parses the key of a schedule.
+pub(super) fn parse_schedule(key: &[u8]) -> Option<ScheduleKey> {
+    let mut rest = key.get(1..)?;
+    let (system, name) = (part(&mut rest)?.into(), part(&mut rest)?.into());
+    rest.is_empty().then_some(ScheduleKey { system, name })
 }
 
 /// Returns the common prefix of an actor's keys in `history`.

@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "eigr/functions/protocol/actors/state.proto",
         "tidegate/api/v1/channels.proto",
         "tidegate/api/v1/history.proto",
+        "tidegate/api/v1/schedules.proto",
         "tidegate/store/v1/store.proto",
     ];
     let descriptors = protox::compile(files.map(|file| root.join(file)), [&root])?;

@@ -19,6 +19,7 @@ mod packaging;
 mod reseal;
 mod restore;
 mod restore_backup;
+mod schedules;
 mod source;
 mod state;
 mod tls;
@@ -103,6 +104,7 @@ enum Command {
     Restore(restore::Restore),
     Acl(acl::Acl),
     Effects(effects::Effects),
+    Schedules(schedules::Schedules),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
     Init(init::InitArgs),
@@ -157,6 +159,7 @@ pub fn run() -> ExitCode {
         Command::State(state) => on_runtime(state.run()),
         Command::History(history) => on_runtime(history.run()),
         Command::Restore(restore) => on_runtime(restore.run()),
+        Command::Schedules(schedules) => on_runtime(schedules.run()),
         Command::Acl(acl) => return ended(acl.run()),
         Command::Effects(effects) => on_runtime(effects.run()),
         Command::Diff(diff) => return ended(on_runtime(diff.run())),

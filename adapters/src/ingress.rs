@@ -30,6 +30,7 @@ mod backup;
 mod effects;
 mod hosts;
 mod json;
+mod schedules;
 mod accept;
 mod identity;
 pub mod http;
@@ -46,7 +47,7 @@ use tidegate_stages::history::{Interval, Page};
 use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::identity::{Identity, PeerAddress};
 use tidegate_stages::invocation::{Broadcast, Invocation, Payload, Reached, Registration, Spawn};
-use tidegate_stages::mesh::{Announced, HostView, Mesh};
+use tidegate_stages::mesh::{Announced, HostView, Mesh, ScheduleAsk, ScheduleTold};
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 
 pub use admin::AdminToken;
@@ -153,6 +154,15 @@ pub trait Calls: Clone + Send + Sync + 'static {
         system: &str,
         name: &str,
     ) -> impl Future<Output = Result<Checkpoint, Error>> + Send;
+    /// See [`Mesh::ask_schedule`].
+    fn ask_schedule(
+        &self,
+        _client: Identity,
+        _ask: ScheduleAsk,
+    ) -> impl Future<Output = Result<ScheduleTold, Error>> + Send {
+        let text = "schedules are not kept here";
+        std::future::ready(Err(Error::Unsupported(text.into())))
+    }
     /// See [`Mesh::restore`].
     fn restore(
         &self,
@@ -163,6 +173,14 @@ pub trait Calls: Clone + Send + Sync + 'static {
 }
 
 impl Calls for Mesh {
+    fn ask_schedule(
+        &self,
+        client: Identity,
+        ask: ScheduleAsk,
+    ) -> impl Future<Output = Result<ScheduleTold, Error>> + Send {
+        Mesh::ask_schedule(self, client, ask)
+    }
+
     fn register(
         &self,
         registration: Registration,

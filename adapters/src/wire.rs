@@ -17,6 +17,7 @@ mod channel;
 mod effect;
 mod hosts;
 pub mod json;
+mod schedule;
 
 pub use action::{action_request, action_response, encode_action_response, read_action_request};
 pub use channel::{publication, published};
@@ -27,6 +28,10 @@ pub use hosts::{drained, hosts};
 pub use parts::{actor_id, actor_state, proto_actor_id};
 pub use reply::{Outcome, accepted, error, invoked, registered, state};
 pub use request::{Called, Echo, invocation, invocation_request, spawn};
+pub use schedule::{
+    NewSchedule, OpenRunView, PastRunView, ScheduleForm, ScheduleListing, ScheduleView,
+    new_schedule, schedule, schedules,
+};
 
 /// Why a received message is refused; it had no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

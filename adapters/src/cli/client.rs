@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
-use http::header::{ACCEPT, AUTHORIZATION, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request};
 use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -119,8 +119,18 @@ impl Client {
 
     /// Sends one request; returns the body of a successful response.
     pub(super) async fn send(&self, method: Method, path: &str) -> Result<Bytes, Unanswered> {
+        self.send_json(method, path, Bytes::new()).await
+    }
+
+    /// As [`send`](Self::send), with a body of JSON.
+    pub(super) async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, Unanswered> {
         let Self { address, .. } = self;
-        let request = self.request(method, path).map_err(Unanswered::Other)?;
+        let request = self.request(method, path, body).map_err(Unanswered::Other)?;
         let states = usize::try_from(self.settings.max_state_bytes).unwrap_or(usize::MAX);
         let most = states.saturating_mul(2).saturating_add(ANSWER_BYTES);
         let asking = async {
@@ -157,8 +167,17 @@ impl Client {
         success(reply).map_err(Unanswered::Other)
     }
 
-    fn request(&self, method: Method, path: &str) -> anyhow::Result<Request<Full<Bytes>>> {
-        let mut request = Request::new(Full::new(Bytes::new()));
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Request<Full<Bytes>>> {
+        let is_json = !body.is_empty();
+        let mut request = Request::new(Full::new(body));
+        if is_json {
+            request.headers_mut().insert(CONTENT_TYPE, "application/json".parse()?);
+        }
         *request.method_mut() = method;
         *request.uri_mut() = path.parse()?;
         request.headers_mut().insert(HOST, "localhost".parse()?);

@@ -23,7 +23,8 @@ use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
 use super::{
-    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, effects, history, hosts, json,
+    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, effects, history, hosts,
+    json, schedules,
 };
 use crate::audit::Entry;
 use crate::store::Ownership;
@@ -60,9 +61,9 @@ impl<C: Calls> Ingress<C> {
         let label = resource.as_ref().map_or("none", Resource::label);
         // Routes that return JSON return their errors as JSON too.
         let fixed = match &resource {
-            Ok(Resource::History { .. } | Resource::Channel { .. }) => {
-                Some(accept::form(&head.headers).unwrap_or(Form::Json))
-            }
+            Ok(
+                Resource::History { .. } | Resource::Channel { .. } | Resource::Schedules { .. },
+            ) => Some(accept::form(&head.headers).unwrap_or(Form::Json)),
             Ok(
                 Resource::Backup { .. }
                 | Resource::Outboxes(_)
@@ -254,6 +255,10 @@ impl<C: Calls> Inner<C> {
             Resource::Host { system, address } => {
                 let address = hosts::named(&address)?;
                 Box::pin(hosts::drain(calls, &system, &address)).await
+            }
+            Resource::Schedules { system, which } => {
+                let asked = (&*system, which);
+                Box::pin(schedules::answer(calls, client, asked, head, read)).await
             }
             Resource::Actor { system, name } if head.method == Method::DELETE => {
                 Box::pin(calls.delete(&system, &name)).await?;

@@ -37,7 +37,7 @@ impl<C: Calls> Inner<C> {
         if self.parts.lifecycle.phase() >= Phase::Draining {
             return Err(Error::Draining.into());
         }
-        if head.method == Method::POST && resource.takes_body() {
+        if matches!(head.method, Method::POST | Method::PUT) && resource.takes_body() {
             check_media_type(&head.headers)?;
             body::check(body, self.parts.limits.body_bytes, &self.bodies)?;
         }

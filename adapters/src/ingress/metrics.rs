@@ -18,7 +18,7 @@ pub(super) const CREDENTIALS_REFUSED_TOTAL: &str = "tidegate_credentials_refused
 /// Whether the store works: 1 or 0.
 pub const STORE_UP: &str = "tidegate_store_up";
 
-const ROUTES: [&str; 17] = [
+const ROUTES: [&str; 18] = [
     "invoke",
     "register",
     "spawn",
@@ -32,6 +32,7 @@ const ROUTES: [&str; 17] = [
     "hosts",
     "backup",
     "effects",
+    "schedules",
     "health",
     "metrics",
     "openapi",

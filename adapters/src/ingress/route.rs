@@ -46,6 +46,11 @@ pub(super) enum Resource<'a> {
         system: Cow<'a, str>,
         address: Cow<'a, str>,
     },
+    /// Schedules of a system; the names are percent-decoded.
+    Schedules {
+        system: Cow<'a, str>,
+        which: Which<'a>,
+    },
     /// A copy of the whole store: begins one, or the next page of the one with this id.
     Backup {
         id: Option<&'a str>,
@@ -89,6 +94,25 @@ pub(super) enum Outboxes<'a> {
         id: &'a str,
         change: Option<DeadLetterChange>,
     },
+}
+
+/// Which schedules a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Which<'a> {
+    /// Those of a system.
+    All,
+    /// One of them.
+    One(Cow<'a, str>),
+    /// What is to be done with one.
+    Change(Cow<'a, str>, Change),
+}
+
+/// What is to be done with a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Pause,
+    Resume,
+    Run,
 }
 
 /// Why a path names no resource.
@@ -156,6 +180,17 @@ impl<'a> Resource<'a> {
             ["api", "v1", "system", system, "hosts", address] => {
                 Ok(Self::Host { system: decoded(system)?, address: decoded(address)? })
             }
+            ["api", "v1", "system", system, "schedules", rest @ ..] => {
+                let which = match rest {
+                    [] => Which::All,
+                    [name] => Which::One(decoded(name)?),
+                    [name, "pause"] => Which::Change(decoded(name)?, Change::Pause),
+                    [name, "resume"] => Which::Change(decoded(name)?, Change::Resume),
+                    [name, "run"] => Which::Change(decoded(name)?, Change::Run),
+                    _ => return Err(NoResource::Unknown),
+                };
+                Ok(Self::Schedules { system: decoded(system)?, which })
+            }
             ["api", "v1", "system"] => Ok(Self::Register),
             ["api", "v1", "backup"] => Ok(Self::Backup { id: None }),
             ["api", "v1", "backup", id] => Ok(Self::Backup { id: Some(id) }),
@@ -199,6 +234,7 @@ impl<'a> Resource<'a> {
                 "GET, HEAD, DELETE"
             }
             Self::Host { .. } => "DELETE",
+            Self::Schedules { which, .. } => which.allowed(),
             Self::Hosts { .. }
             | Self::History { .. }
             | Self::Outboxes(Outboxes::All)
@@ -223,7 +259,7 @@ impl<'a> Resource<'a> {
             Self::Health | Self::Liveness | Self::Readiness | Self::Metrics | Self::OpenApi => {
                 Asks::Status
             }
-            Self::Register | Self::Spawn { .. } => Asks::Register,
+            Self::Register | Self::Spawn { .. } | Self::Schedules { .. } => Asks::Register,
             Self::Actor { .. } if method == Method::DELETE => Asks::Administer,
             Self::Invoke { .. } | Self::Channel { .. } | Self::Actor { .. } => Asks::Use,
             Self::Host { .. } => Asks::Drain,
@@ -243,12 +279,15 @@ impl<'a> Resource<'a> {
         self.asks(&Method::GET) == Asks::Status
     }
 
-    /// Whether a POST to it has a body that counts.
+    /// Whether a POST or PUT to it has a body that counts.
     pub(super) fn takes_body(&self) -> bool {
-        matches!(
-            self,
-            Self::Register | Self::Spawn { .. } | Self::Invoke { .. } | Self::Channel { .. }
-        )
+        match self {
+            Self::Register | Self::Spawn { .. } | Self::Invoke { .. } | Self::Channel { .. } => {
+                true
+            }
+            Self::Schedules { which, .. } => which.takes_body(),
+            _ => false,
+        }
     }
 
     /// Its name in metrics.
@@ -263,10 +302,26 @@ impl<'a> Resource<'a> {
             Self::Hosts { .. } | Self::Host { .. } => "hosts",
             Self::Backup { .. } => "backup",
             Self::Outboxes(_) => "effects",
+            Self::Schedules { .. } => "schedules",
             Self::Health | Self::Liveness | Self::Readiness => "health",
             Self::Metrics => "metrics",
             Self::OpenApi => "openapi",
         }
+    }
+}
+
+impl Which<'_> {
+    fn allowed(&self) -> &'static str {
+        match self {
+            Self::All => "GET, HEAD, POST",
+            Self::One(_) => "GET, HEAD, PUT, DELETE",
+            Self::Change(..) => "POST",
+        }
+    }
+
+    /// Whether a POST or PUT to it has a body that counts.
+    fn takes_body(&self) -> bool {
+        !matches!(self, Self::Change(..))
     }
 }
 

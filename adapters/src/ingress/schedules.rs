@@ -1,0 +1,83 @@
+//! Schedules: creates, changes and shows schedules over HTTP.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode, request};
+use tidegate_stages::identity::Identity;
+use tidegate_stages::mesh::{ScheduleAsk, ScheduleTold};
+use tidegate_stages::ports::Clock;
+use tidegate_stages::schedules::ScheduleKey;
+
+use super::body::BodyError;
+use super::history::{Query, body};
+use super::http::{Answer, JSON, Refusal, of_type};
+use super::route::{Change, Which};
+use super::{Calls, accept};
+use crate::clock::SystemClock;
+use crate::wire::{self, Form, NewSchedule};
+
+/// Schedules in an answer, by default and at most.
+const LIMIT: usize = 100;
+const MOST: usize = 1_000;
+
+/// Whether a body is JSON, by its type.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let given = headers.get(CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    ["application/json", "text/json"].iter().any(|json| json.eq_ignore_ascii_case(essence))
+}
+
+/// Handles a request for the schedules of a system. `read` reads its body.
+pub(super) async fn answer<C: Calls>(
+    calls: &C,
+    client: Identity,
+    (system, which): (&str, Which<'_>),
+    head: &request::Parts,
+    read: impl Future<Output = Result<Bytes, BodyError>>,
+) -> Result<Answer, Refusal> {
+    let form = accept::form(&head.headers)?;
+    let query = Query::read(head.uri.query())?;
+    query.knows(if which == Which::All { &["after", "limit"] } else { &[] })?;
+    let key = |name: &str| ScheduleKey { system: system.into(), name: name.into() };
+    let ask = match which {
+        Which::All if head.method == Method::POST => put(&read.await?, head, (system, None))?,
+        Which::All => {
+            let limit = query.get("limit").map_or(Ok(LIMIT), str::parse);
+            let limit = limit.ok().filter(|limit| (1..=MOST).contains(limit));
+            let limit = limit.ok_or_else(|| {
+                let text = format!("limit in the query must be 1 to {MOST}");
+                Refusal::new(StatusCode::BAD_REQUEST, text)
+            })?;
+            let after = query.get("after").unwrap_or_default().to_owned();
+            ScheduleAsk::List { system: system.into(), after, limit }
+        }
+        Which::One(name) => match head.method {
+            Method::PUT => put(&read.await?, head, (system, Some(&name)))?,
+            Method::DELETE => ScheduleAsk::Delete(key(&name)),
+            _ => ScheduleAsk::Get(key(&name)),
+        },
+        Which::Change(name, Change::Pause) => ScheduleAsk::Pause(key(&name)),
+        Which::Change(name, Change::Resume) => ScheduleAsk::Resume(key(&name)),
+        Which::Change(name, Change::Run) => ScheduleAsk::Run(key(&name)),
+    };
+    Ok(match calls.ask_schedule(client, ask).await? {
+        ScheduleTold::One(schedule) => body(form, wire::schedule(&schedule, form)),
+        ScheduleTold::Many(page) => body(form, wire::schedules(&page, form)),
+        ScheduleTold::Done if form == Form::Json => of_type(JSON, Bytes::from_static(b"{}\n")),
+        ScheduleTold::Done => body(form, wire::accepted()),
+    })
+}
+
+fn put(
+    given: &Bytes,
+    head: &request::Parts,
+    names: (&str, Option<&str>),
+) -> Result<ScheduleAsk, Refusal> {
+    let form = if is_json(&head.headers) { Form::Json } else { Form::Protobuf };
+    let new = wire::new_schedule(given, form, names, SystemClock.now())?;
+    let NewSchedule { name, spec, is_paused } = new;
+    let replaces = head.method == Method::PUT;
+    Ok(ScheduleAsk::Put { name, spec: Box::new(spec), is_paused, replaces })
+}

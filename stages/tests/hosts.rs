@@ -11,9 +11,9 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, pending};
 use parking_lot::Mutex;
 use tidegate_pipeline::Bound;
-use tidegate_stages::actor::{Definition, HostAddress, HostSet};
+use tidegate_stages::actor::{Definition, HostAddress, HostSet, Kind};
 use tidegate_stages::error::{Error, ErrorKind};
-use tidegate_stages::invocation::{Registration, Spawn};
+use tidegate_stages::invocation::{Invocation, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::Mesh;
 use tidegate_stages::ports::{HostError, HostProbe, Registered, RegisteredEntry, Registry};
@@ -390,6 +390,7 @@ async fn turns_that_wait_for_a_host_that_refuses_go_to_another_one() {
         *ended.entry(outcome).or_insert(0) += 1;
     }
     assert!(ended["ran"] >= 4, "{ended:?}");
+    assert!(!ended.contains_key("HostFailed"), "{ended:?}: none waits for A");
 }
 
 #[tokio::test(start_paused = true)]
@@ -485,6 +486,26 @@ async fn an_actor_that_sticks_is_at_one_host_until_that_is_away() {
     for (host, actor) in std::mem::take(&mut *hosts.ran.lock()) {
         assert_eq!(host, at[&actor], "it is back where it was");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_of_a_pool_stick_each_to_its_own_host() {
+    let (hosts, memory) = (Hosts::default(), MemoryStore::new());
+    let mesh = open(&hosts, many(HostChoice::Sticky), &memory).await;
+    let pool = Definition { kind: Kind::Pooled { min: 1, max: 16 }, ..definition("pool") };
+    register(&mesh, A, std::slice::from_ref(&pool)).await.unwrap();
+    register(&mesh, B, &[pool]).await.unwrap();
+    let pooled = |mesh: &Mesh| {
+        let (mesh, call) = (mesh.clone(), Invocation { pooled: true, ..call("pool", "slow") });
+        async move { mesh.invoke(call).await.map(answered) }
+    };
+    // All at once, so each has a member of its own.
+    let calls = (0..16).map(|_| pooled(&mesh));
+    for answer in futures_util::future::join_all(calls).await {
+        assert_eq!(answer.unwrap(), 1);
+    }
+    let ran = hosts.take();
+    assert!(ran.len() == 2 && ran.values().all(|count| (3..14).contains(count)), "{ran:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -206,6 +206,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
                 ingress.back_up(store);
             }
             ingress.owned_as(backend.ownership());
+            ingress.control(backend.mesh());
             ingress.open(backend.mesh(), backend.health());
             announce(&url);
             let notify = Notify::new();

@@ -2,6 +2,7 @@
 
 mod acl;
 mod actor;
+mod actors;
 mod backup;
 mod client;
 mod decode;
@@ -102,6 +103,7 @@ enum Command {
     Diff(diff::Diff),
     /// Makes an older revision of an actor's state the current one
     Restore(restore::Restore),
+    Actors(actors::Actors),
     Acl(acl::Acl),
     Effects(effects::Effects),
     Schedules(schedules::Schedules),
@@ -160,6 +162,7 @@ pub fn run() -> ExitCode {
         Command::History(history) => on_runtime(history.run()),
         Command::Restore(restore) => on_runtime(restore.run()),
         Command::Schedules(schedules) => on_runtime(schedules.run()),
+        Command::Actors(actors) => return ended(on_runtime(actors.run())),
         Command::Acl(acl) => return ended(acl.run()),
         Command::Effects(effects) => on_runtime(effects.run()),
         Command::Diff(diff) => return ended(on_runtime(diff.run())),

@@ -31,6 +31,7 @@ mod effects;
 mod hosts;
 mod json;
 mod schedules;
+pub(crate) mod control;
 mod accept;
 mod identity;
 pub mod http;
@@ -415,6 +416,7 @@ struct Inner<C> {
     opened: OnceLock<Opened<C>>,
     backed_up: OnceLock<Arc<EmbeddedStore>>,
     ownership: OnceLock<Ownership>,
+    controlled: OnceLock<Mesh>,
     bodies: Arc<ByteBound>,
     sending: sending::Sending,
     counted: metrics::Requests,
@@ -427,7 +429,17 @@ impl<C: Calls> Ingress<C> {
         let sending = sending::Sending::new(parts.limits.answers_bytes);
         let counted = metrics::Requests::default();
         let (opened, backed_up, ownership) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self(Arc::new(Inner { parts, opened, backed_up, ownership, bodies, sending, counted }))
+        let controlled = OnceLock::new();
+        Self(Arc::new(Inner {
+            parts,
+            opened,
+            backed_up,
+            ownership,
+            controlled,
+            bodies,
+            sending,
+            counted,
+        }))
     }
 
     /// Calls go to this mesh from now on; the first mesh counts. `store_works` returns whether its store answers.
@@ -438,6 +450,11 @@ impl<C: Calls> Ingress<C> {
     /// Calls that find the store claimed by a later owner are told where it is; the first ownership counts.
     pub fn owned_as(&self, ownership: Ownership) {
         self.0.ownership.get_or_init(|| ownership);
+    }
+
+    /// Actors of this mesh are listed, paused and cancelled from now on; the first mesh counts.
+    pub fn control(&self, mesh: Mesh) {
+        self.0.controlled.get_or_init(|| mesh);
     }
 
     /// Backups are made of this store from now on; the first store counts.

@@ -1,7 +1,11 @@
 //! Blocked on: what a call or another turn of an actor waits for (decision 44), and what a look at the actor shows.
 
+use std::time::Duration;
+
 use tidegate_pipeline::EventId;
 use tokio::time::Instant;
+
+use crate::ports::Pause;
 
 /// Names a turn of an actor from its admission to its end, also while it is parked.
 pub type TurnId = EventId;
@@ -74,6 +78,39 @@ pub enum TurnKind {
     DeadLetters,
 }
 
+/// The action of a call, cut to [`ActionName::BYTES`]: it is copied with each turn, and takes no memory of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct ActionName {
+    len: u8,
+    bytes: [u8; Self::BYTES],
+}
+
+impl ActionName {
+    /// How much of a name is kept.
+    pub const BYTES: usize = 31;
+
+    pub(crate) fn of(action: &str) -> Self {
+        let kept = action.get(..action.floor_char_boundary(Self::BYTES)).unwrap_or_default();
+        let mut bytes = [0; Self::BYTES];
+        for (to, from) in bytes.iter_mut().zip(kept.bytes()) {
+            *to = from;
+        }
+        Self { len: u8::try_from(kept.len()).unwrap_or_default(), bytes }
+    }
+
+    /// The name, or its beginning. Empty for a turn that runs no action.
+    pub fn as_str(&self) -> &str {
+        let kept = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
+        std::str::from_utf8(kept).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for ActionName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
 /// A turn of an actor, queued or running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TurnView {
@@ -81,6 +118,8 @@ pub struct TurnView {
     pub id: TurnId,
     /// What it does.
     pub kind: TurnKind,
+    /// Its action, if it is a call.
+    pub action: ActionName,
     /// Since when it is queued, or runs.
     pub since: Instant,
     /// What it waits for, and since when. `None` for a turn that runs and waits for nothing but its host or the store.
@@ -111,6 +150,61 @@ pub struct ActorQueue {
     pub first: Vec<TurnView>,
     /// What waits for a commit.
     pub commits: Option<PendingCommits>,
+}
+
+/// Which actors are meant: those that all of it is true of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ActorFilter {
+    /// Of this system.
+    pub system: Option<String>,
+    /// Of this name.
+    pub name: Option<String>,
+    /// Of this [kind](ActorView::kind).
+    pub kind: Option<String>,
+    /// With this definition.
+    pub definition: Option<String>,
+    /// With this host.
+    pub host: Option<String>,
+    /// Paused, or not.
+    pub paused: Option<bool>,
+    /// With a turn that runs, or waits, for at least so long.
+    pub stuck: Option<Duration>,
+}
+
+/// An actor, and what it does at one moment.
+#[derive(Debug, Clone)]
+pub struct ActorView {
+    /// Its system.
+    pub system: String,
+    /// Its name.
+    pub name: String,
+    /// Which member of the pool of that name it is.
+    pub member: Option<String>,
+    /// Its kind, in lower case.
+    pub kind: &'static str,
+    /// The definition that it is, or was spawned from.
+    pub definition: String,
+    /// The address of its host.
+    pub host: String,
+    /// Whether it is in memory.
+    pub is_active: bool,
+    /// Its pause.
+    pub pause: Option<Pause>,
+    /// What it does.
+    pub queue: ActorQueue,
+}
+
+/// Which turns of an actor are cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turns {
+    /// The one with this name.
+    One(TurnId),
+    /// The call that runs.
+    Running,
+    /// The calls that are queued.
+    Queued,
+    /// The calls that run or are queued.
+    All,
 }
 
 /// What became of a cancelled turn.

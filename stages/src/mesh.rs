@@ -1,5 +1,6 @@
 //! Mesh: the running proxy as an ingress calls it: invoke, spawn, register, state, history, control.
 
+mod actors;
 mod channels;
 mod control;
 mod effects;

@@ -23,8 +23,8 @@ use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::sending::{Held, Hold};
 use super::{
-    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, cors, effects, history, hosts,
-    json, schedules,
+    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, control, cors, effects, history,
+    hosts, json, schedules,
 };
 use crate::audit::Entry;
 use crate::store::Ownership;
@@ -69,6 +69,7 @@ impl<C: Calls> Ingress<C> {
                 | Resource::Outboxes(_)
                 | Resource::Hosts { .. }
                 | Resource::Host { .. }
+                | Resource::Actors { .. }
                 | Resource::OpenApi,
             ) => Some(Form::Json),
             _ => None,
@@ -210,6 +211,13 @@ impl<C: Calls> Inner<C> {
             let (query, is_delete) = (head.uri.query(), head.method == Method::DELETE);
             return Box::pin(effects::answer(calls.outboxes(), part, query, is_delete)).await;
         }
+        if let Resource::Actors { verb } = resource {
+            let mesh = self.controlled.get().ok_or_else(opening)?;
+            return match verb {
+                None => Box::pin(control::list(mesh, head)).await,
+                Some(verb) => Box::pin(control::change(mesh, verb, head, &client)).await,
+            };
+        }
         let Parts { limits, types, .. } = &self.parts;
         let mut bodies = self.bodies.enter();
         let read = body::read(body, limits.body_bytes, limits.body_time, &mut bodies);
@@ -271,6 +279,7 @@ impl<C: Calls> Inner<C> {
             Resource::History { .. }
             | Resource::Backup { .. }
             | Resource::Outboxes(_)
+            | Resource::Actors { .. }
             | Resource::Health
             | Resource::Liveness
             | Resource::Readiness

@@ -18,7 +18,7 @@ pub(super) const CREDENTIALS_REFUSED_TOTAL: &str = "tidegate_credentials_refused
 /// Whether the store works: 1 or 0.
 pub const STORE_UP: &str = "tidegate_store_up";
 
-const ROUTES: [&str; 18] = [
+const ROUTES: [&str; 19] = [
     "invoke",
     "register",
     "spawn",
@@ -33,6 +33,7 @@ const ROUTES: [&str; 18] = [
     "backup",
     "effects",
     "schedules",
+    "actors",
     "health",
     "metrics",
     "openapi",

@@ -57,6 +57,10 @@ pub(super) enum Resource<'a> {
     },
     /// Effects that are not delivered.
     Outboxes(Outboxes<'a>),
+    /// What actors do, or a change of those that a filter matches.
+    Actors {
+        verb: Option<Verb>,
+    },
     Health,
     Liveness,
     Readiness,
@@ -113,6 +117,27 @@ pub(super) enum Change {
     Pause,
     Resume,
     Run,
+}
+
+/// What is done with actors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Cancel,
+    Pause,
+    Resume,
+    Deactivate,
+}
+
+impl Verb {
+    fn parse(given: &str) -> Option<Self> {
+        Some(match given {
+            "cancel" => Self::Cancel,
+            "pause" => Self::Pause,
+            "resume" => Self::Resume,
+            "deactivate" => Self::Deactivate,
+            _ => return None,
+        })
+    }
 }
 
 /// Why a path names no resource.
@@ -201,6 +226,10 @@ impl<'a> Resource<'a> {
             ["api", "v1", "effects", "drop"] => {
                 Ok(Self::Outboxes(Outboxes::Change(DeadLetterChange::Drop)))
             }
+            ["api", "v1", "actors"] => Ok(Self::Actors { verb: None }),
+            ["api", "v1", "actors", verb] => {
+                Ok(Self::Actors { verb: Some(Verb::parse(verb).ok_or(NoResource::Unknown)?) })
+            }
             ["health"] => Ok(Self::Health),
             ["health", "liveness"] => Ok(Self::Liveness),
             ["health", "readiness"] => Ok(Self::Readiness),
@@ -228,6 +257,7 @@ impl<'a> Resource<'a> {
             | Self::Invoke { .. }
             | Self::Channel { .. }
             | Self::Backup { .. }
+            | Self::Actors { verb: Some(_) }
             | Self::Outboxes(Outboxes::Change(_) | Outboxes::One { change: Some(_), .. })
             | Self::History { part: Part::Restore | Part::Checkpoint, .. } => "POST",
             Self::Actor { .. } | Self::Outboxes(Outboxes::One { change: None, .. }) => {
@@ -237,6 +267,7 @@ impl<'a> Resource<'a> {
             Self::Schedules { which, .. } => which.allowed(),
             Self::Hosts { .. }
             | Self::History { .. }
+            | Self::Actors { verb: None }
             | Self::Outboxes(Outboxes::All)
             | Self::Health
             | Self::Liveness
@@ -263,9 +294,11 @@ impl<'a> Resource<'a> {
             Self::Actor { .. } if method == Method::DELETE => Asks::Administer,
             Self::Invoke { .. } | Self::Channel { .. } | Self::Actor { .. } => Asks::Use,
             Self::Host { .. } => Asks::Drain,
-            Self::Hosts { .. } | Self::History { .. } | Self::Backup { .. } | Self::Outboxes(_) => {
-                Asks::Administer
-            }
+            Self::Hosts { .. }
+            | Self::History { .. }
+            | Self::Backup { .. }
+            | Self::Actors { .. }
+            | Self::Outboxes(_) => Asks::Administer,
         }
     }
 
@@ -303,6 +336,7 @@ impl<'a> Resource<'a> {
             Self::Backup { .. } => "backup",
             Self::Outboxes(_) => "effects",
             Self::Schedules { .. } => "schedules",
+            Self::Actors { .. } => "actors",
             Self::Health | Self::Liveness | Self::Readiness => "health",
             Self::Metrics => "metrics",
             Self::OpenApi => "openapi",

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef};
-use crate::blocked_on::{RetryOf, TurnKind};
+use crate::blocked_on::{ActionName, RetryOf, TurnKind};
 use crate::call::{ChangeLetters, Delivery, Received};
 use crate::error::Error;
 use crate::identity::Identity;
@@ -271,6 +271,7 @@ impl fmt::Debug for Task {
 #[derive(Debug, Clone)]
 pub(crate) struct TurnHandle {
     pub(crate) kind: TurnKind,
+    pub(crate) action: ActionName,
     /// `None` for a turn of the mesh itself.
     pub(crate) signal: Option<SignalHandle>,
 }
@@ -370,6 +371,10 @@ impl KeyedEvent for Placed {
 
     fn handle(&self) -> TurnHandle {
         let kind = self.task.kind();
-        TurnHandle { kind, signal: self.task.timing().map(Timing::signal_handle) }
+        let action = match &self.task {
+            Task::Call(call) => ActionName::of(&call.action),
+            _ => ActionName::default(),
+        };
+        TurnHandle { kind, action, signal: self.task.timing().map(Timing::signal_handle) }
     }
 }

@@ -50,10 +50,10 @@ impl Mesh {
     pub async fn deactivate(&self, system: &str, name: &str) -> Result<(), Error> {
         self.refuse_while_closed()?;
         let entry = self.find(system, name)?;
-        for member in self.directory.pools.members(&entry) {
-            self.control.deactivate(&member).await?;
+        for entry in self.with_members(&entry) {
+            self.control.deactivate(&entry).await?;
         }
-        self.control.deactivate(&entry).await
+        Ok(())
     }
 
     /// Shows what an actor does, which turns wait for it, and for each of them what it waits for and since when (decision 44).
@@ -63,8 +63,12 @@ impl Mesh {
     /// When it is unknown.
     pub fn queue(&self, system: &str, name: &str) -> Result<ActorQueue, Error> {
         let entry = self.find(system, name)?;
-        let view = self.mailboxes.queue.look(&entry.actor, SHOWN);
-        let commits = pending_commits(&entry);
+        Ok(self.queue_of(&entry, SHOWN))
+    }
+
+    pub(super) fn queue_of(&self, entry: &Entry, most: usize) -> ActorQueue {
+        let view = self.mailboxes.queue.look(&entry.mailbox, most);
+        let commits = pending_commits(entry);
         let running = view.running.as_ref().map(|turn| {
             let blocked_on = match (view.parked, commits) {
                 (_, Some(commits)) if waits_for_commits(turn.handle.kind) => {
@@ -88,7 +92,7 @@ impl Mesh {
                 match view.waits_for? {
                     WaitsFor::Demand if place == 0 => Some((BlockedOn::Worker, turn.since)),
                     WaitsFor::Gate if place == 0 => Some((BlockedOn::CheckpointPlace, turn.since)),
-                    WaitsFor::Class if place == 0 => Some((blocked_on_host(&entry), turn.since)),
+                    WaitsFor::Class if place == 0 => Some((blocked_on_host(entry), turn.since)),
                     _ => {
                         let (held_by, since) = head?;
                         Some((BlockedOn::ActorTurn { held_by }, since.max(turn.since)))
@@ -97,7 +101,25 @@ impl Mesh {
             };
         let first = view.first.iter().enumerate();
         let first = first.map(|(place, turn)| shown(turn, blocked(place, turn))).collect();
-        Ok(ActorQueue { paused: view.paused, running, queued: view.queued, first, commits })
+        ActorQueue { paused: view.paused, running, queued: view.queued, first, commits }
+    }
+
+    /// Pauses actors; see [`pause`](Self::pause). Returns how many were not paused before.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause). Some may be paused then.
+    pub async fn pause_all(&self, actors: Vec<ActorRef>, by: &str) -> Result<usize, Error> {
+        self.refuse_while_closed()?;
+        self.control.pause(actors, by).await
+    }
+
+    /// Resumes actors; see [`resume`](Self::resume). Returns how many were paused.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume). Some may be resumed then.
+    pub async fn resume_all(&self, actors: Vec<ActorRef>) -> Result<usize, Error> {
+        self.refuse_while_closed()?;
+        self.control.resume(actors).await
     }
 
     /// Cancels a turn that [`queue`](Mesh::queue) shows. A queued turn frees its permits at once, a running one as soon as its
@@ -107,12 +129,20 @@ impl Mesh {
     /// When the actor is unknown, when the turn is over, or when it runs and is one of the mesh itself.
     pub fn cancel(&self, system: &str, name: &str, id: TurnId) -> Result<Cancellation, Error> {
         let entry = self.find(system, name)?;
-        match self.mailboxes.queue.cancel(&entry.actor, id) {
+        self.cancel_of(&entry, id)
+    }
+
+    pub(super) fn cancel_of(&self, entry: &Entry, id: TurnId) -> Result<Cancellation, Error> {
+        match self.mailboxes.queue.cancel(&entry.mailbox, id) {
             Some(Cancelled::Queued(placed)) => {
                 placed.fail(Error::Cancelled);
                 Ok(Cancellation::Removed)
             }
-            Some(Cancelled::Running(TurnHandle { kind: TurnKind::Call, signal: Some(signal) })) => {
+            Some(Cancelled::Running(TurnHandle {
+                kind: TurnKind::Call,
+                signal: Some(signal),
+                ..
+            })) => {
                 signal.cancel();
                 Ok(Cancellation::Told)
             }
@@ -125,7 +155,8 @@ impl Mesh {
 }
 
 fn shown(turn: &EventView<TurnHandle>, blocked_on: Option<(BlockedOn, Instant)>) -> TurnView {
-    TurnView { id: turn.id, kind: turn.handle.kind, since: turn.since, blocked_on }
+    let TurnHandle { kind, action, .. } = turn.handle;
+    TurnView { id: turn.id, kind, action, since: turn.since, blocked_on }
 }
 
 fn blocked_on_host(entry: &Entry) -> BlockedOn {

@@ -1,0 +1,274 @@
+//! `tidegate actors`: lists actors with what they do, and cancels, pauses, resumes or deactivates them.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::actor::ActorName;
+use super::client::{Client, ProxyArgs, read};
+use super::{print, say};
+use crate::app::StartError;
+use crate::ingress::control::{ActorList, Counted, Listed, ListedTurn};
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate actors list --stuck 10s                 what has run or waited for 10 s
+  tidegate actors cancel shop/cart-7               ends the call that runs
+  tidegate actors pause --definition cart          counts; with --yes it pauses them
+  tidegate actors resume --paused --yes            resumes all that are paused";
+
+/// Lists actors with what they do, and cancels, pauses, resumes or deactivates them
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Actors {
+    #[command(subcommand)]
+    command: ActorsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ActorsCommand {
+    /// Lists actors: what runs, since when, how many wait, and for what
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// Prints a line of JSON for each actor
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        proxy_args: ProxyArgs,
+    },
+    /// Ends calls: one that runs loses its connection to its host, and keeps no state
+    Cancel {
+        #[command(flatten)]
+        change: Change,
+        /// Which calls
+        #[arg(long, value_enum, default_value = "running")]
+        what: What,
+        /// This turn only, by its number in the list
+        #[arg(long, value_name = "NUMBER", conflicts_with = "what")]
+        turn: Option<u64>,
+    },
+    /// Runs nothing of these actors until they are resumed, also after restarts
+    Pause {
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Ends pauses
+    Resume {
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Takes actors out of memory, once their last change is durable
+    Deactivate {
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// The call that runs
+    Running,
+    /// Those that wait
+    Queued,
+    /// Both
+    All,
+}
+
+/// Which actors.
+#[derive(Debug, Args)]
+struct Filter {
+    /// This actor
+    #[arg(value_name = "SYSTEM/ACTOR")]
+    actor: Option<ActorName>,
+    /// Of this system
+    #[arg(long, conflicts_with = "actor")]
+    system: Option<String>,
+    /// Of this kind: named, unnamed, pooled, proxy or task
+    #[arg(long)]
+    kind: Option<String>,
+    /// Registered with this definition, or spawned from it
+    #[arg(long)]
+    definition: Option<String>,
+    /// With a host at this address, as the list shows it
+    #[arg(long)]
+    host: Option<String>,
+    /// Paused
+    #[arg(long)]
+    paused: bool,
+    /// With a call that has run, or waited, for at least so long, such as 10s or 5m
+    #[arg(long, value_name = "TIME")]
+    stuck: Option<String>,
+}
+
+/// Which actors, and whether to change them.
+#[derive(Debug, Args)]
+struct Change {
+    #[command(flatten)]
+    filter: Filter,
+    /// Every actor of the proxy
+    #[arg(long)]
+    all: bool,
+    /// Changes what a filter matches; without it they are counted. One actor that is named needs none
+    #[arg(long)]
+    yes: bool,
+    /// Counts what would be changed, and changes nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    #[command(flatten)]
+    proxy_args: ProxyArgs,
+}
+
+impl Filter {
+    fn query(&self) -> String {
+        let (system, name) = match &self.actor {
+            Some(ActorName { system, name }) => (Some(system), Some(name)),
+            None => (self.system.as_ref(), None),
+        };
+        let paused = self.paused.then(|| "true".to_owned());
+        let pairs = [
+            ("system", system),
+            ("name", name),
+            ("kind", self.kind.as_ref()),
+            ("definition", self.definition.as_ref()),
+            ("host", self.host.as_ref()),
+            ("paused", paused.as_ref()),
+            ("stuck", self.stuck.as_ref()),
+        ];
+        let pairs = pairs.iter().filter_map(|(key, value)| Some((key, (*value)?)));
+        let pairs = pairs
+            .map(|(key, value)| format!("{key}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+        pairs.collect()
+    }
+}
+
+impl Actors {
+    pub(super) async fn run(self) -> Result<ExitCode, StartError> {
+        match self.command {
+            ActorsCommand::List { filter, json, proxy_args } => {
+                list(&filter, json, &proxy_args).await
+            }
+            ActorsCommand::Cancel { change, what, turn } => {
+                let what = what.to_possible_value().map(|what| what.get_name().to_owned());
+                let what = match turn {
+                    Some(turn) => format!("turn={turn}&"),
+                    None => format!("what={}&", what.unwrap_or_default()),
+                };
+                change.run(("cancel", "cancelled"), &what).await
+            }
+            ActorsCommand::Pause { change } => change.run(("pause", "paused"), "").await,
+            ActorsCommand::Resume { change } => change.run(("resume", "resumed"), "").await,
+            ActorsCommand::Deactivate { change } => {
+                change.run(("deactivate", "deactivated"), "").await
+            }
+        }
+    }
+}
+
+async fn list(filter: &Filter, json: bool, proxy: &ProxyArgs) -> Result<ExitCode, StartError> {
+    let client = Client::new(proxy)?;
+    let mut next = String::new();
+    let mut is_first = true;
+    loop {
+        let path = format!("/api/v1/actors?{}{next}", filter.query());
+        let body = client.send(Method::GET, &path).await.map_err(anyhow::Error::from)?;
+        let page: ActorList = read(&body)?;
+        let mut text = String::new();
+        for actor in &page.actors {
+            if json {
+                text += &serde_json::to_string(actor).map_err(anyhow::Error::from)?;
+                text.push('\n');
+            } else {
+                text += &shown(actor);
+            }
+        }
+        if is_first && page.actors.is_empty() && !json {
+            text += "no actor matches\n";
+        }
+        print(&text)?;
+        is_first = false;
+        match page.next {
+            Some(from) => next = following(&from),
+            None => return Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+fn following(next: &str) -> String {
+    format!("next={}", utf8_percent_encode(next, NON_ALPHANUMERIC))
+}
+
+/// An actor, and what it does, in a few lines.
+fn shown(actor: &Listed) -> String {
+    let Listed { system, name, kind, definition, host, queued, .. } = actor;
+    let member = actor.member.as_ref().map(|member| format!(" ({member})")).unwrap_or_default();
+    let memory = if actor.active { "in memory" } else { "not in memory" };
+    let queued = if *queued > 0 { format!(", {queued} queued") } else { String::new() };
+    let paused = actor.paused.as_ref();
+    let paused = paused.map(|pause| format!(", paused since {} by {}", pause.since, pause.by));
+    let paused = paused.unwrap_or_default();
+    let turns = [("runs", &actor.running), ("first waits", &actor.waiting)];
+    let turns = turns.iter().filter_map(|(what, turn)| Some((what, turn.as_ref()?)));
+    let turns: Vec<_> =
+        turns.map(|(what, turn)| format!("  {what}: {}\n", of_turn(turn))).collect();
+    let turns = turns.concat();
+    format!(
+        "{system}/{name}{member}  {kind} {definition} at {host}, {memory}{queued}{paused}\n{turns}"
+    )
+}
+
+fn of_turn(turn: &ListedTurn) -> String {
+    let ListedTurn { turn: number, kind, action, for_ms, blocked_on, blocked_for_ms } = turn;
+    let name = if action.is_empty() { kind } else { action };
+    let blocked_for = seconds(blocked_for_ms.unwrap_or_default());
+    let blocked = blocked_on.as_ref().map(|on| format!(", blocked on {on} for {blocked_for}"));
+    format!("turn {number} {name} for {}{}", seconds(*for_ms), blocked.unwrap_or_default())
+}
+
+fn seconds(millis: u64) -> String {
+    format!("{}.{:03} s", millis / 1_000, millis % 1_000)
+}
+
+impl Change {
+    async fn run(self, (verb, done): (&str, &str), more: &str) -> Result<ExitCode, StartError> {
+        let is_named = self.filter.actor.is_some();
+        let is_dry = self.dry_run || !(self.yes || is_named);
+        let client = Client::new(&self.proxy_args)?;
+        let all = if self.all { "all=true&" } else { "" };
+        let dry = if is_dry { "dry_run=true&" } else { "" };
+        let base = format!("/api/v1/actors/{verb}?{}{all}{dry}{more}", self.filter.query());
+        let (mut next, mut total) = (String::new(), Counted::default());
+        loop {
+            let path = format!("{base}{next}");
+            let body = client.send(Method::POST, &path).await.map_err(anyhow::Error::from)?;
+            let page: Counted = read(&body)?;
+            total.matched += page.matched;
+            total.changed += page.changed;
+            total.removed += page.removed;
+            total.told += page.told;
+            total.failed += page.failed;
+            for error in &page.errors {
+                say(error);
+            }
+            match page.next {
+                Some(from) => next = following(&from),
+                None => break,
+            }
+        }
+        let Counted { matched, changed, removed, told, failed, .. } = total;
+        if is_dry {
+            let how = if self.dry_run { "" } else { "; nothing was done, --yes does it" };
+            print(&format!("{matched} actors match{how}\n"))?;
+            return Ok(ExitCode::from(u8::from(!self.dry_run)));
+        }
+        let calls = if verb == "cancel" {
+            format!(": {told} calls that ran, {removed} that waited")
+        } else {
+            String::new()
+        };
+        print(&format!("{done} {changed} of {matched} actors{calls}\n"))?;
+        Ok(ExitCode::from(u8::from(failed > 0)))
+    }
+}

@@ -386,3 +386,36 @@ async fn a_lost_entry_is_found_and_written_again() {
     pass(&again, 610).await;
     assert_eq!(count(&again, "joe").await, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_end_was_lost_in_a_crash_is_made_again_and_counts_once() {
+    let calls = Arc::<Mutex<u32>>::default();
+    let counted_calls = calls.clone();
+    let host = host(move |invocation: ActorInvocation| {
+        *counted_calls.lock() += 1;
+        async move {
+            sleep(5 * SECOND).await;
+            Ok(counted(&invocation))
+        }
+    });
+    let memory = MemoryStore::new();
+    let first = world_with(host.clone(), Settings::default(), memory.clone()).await;
+    first.register(vec![definition("joe")]).await.unwrap();
+    create(&first, "n", every(&first, "joe", 100)).await;
+    pass(&first, 102).await;
+    let during = memory.schedule(&key("n")).await.unwrap().unwrap();
+    let entries = memory.due(None, 10).await.unwrap().items;
+    pass(&first, 5).await;
+    assert_eq!((count(&first, "joe").await, *calls.lock()), (1, 1));
+    let now = first.clock.now();
+    assert!(first.mesh.drain(10 * SECOND).await);
+    // As if the proxy had been killed after the commit of the actor.
+    memory.put_schedule(during).await.unwrap();
+    memory.put_due(entries).await.unwrap();
+    let second = world_with(host, Settings::default(), memory).await;
+    second.clock.advance(Duration::from_micros(now.0 - second.clock.now().0));
+    pass(&second, 10).await;
+    let schedule = get(&second, "n").await;
+    assert_eq!((schedule.runs, schedule.past.len(), schedule.failed), (1, 1, 0));
+    assert_eq!(count(&second, "joe").await, 1, "recognised; made {} times", *calls.lock());
+}

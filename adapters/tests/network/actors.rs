@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -17,8 +18,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::call::{calls_of, read, state_of};
+use crate::call::{calls_of, read, request, state_of};
 use crate::facts::Facts;
+use tidegate::proto::eigr::functions::protocol::{SideEffect, Workflow};
+
 use crate::support::proto::{
     ActorInvocation, ActorInvocationResponse, Context, actor_invocation, actor_invocation_response,
 };
@@ -67,6 +70,12 @@ async fn answer(
     Ok(Response::new(Full::new(act(invocation, &facts).await.encode_to_vec().into())))
 }
 
+/// Actors whose name begins so send an effect with each call.
+pub(crate) const SOURCE: &str = "source";
+/// The actor that these effects reach.
+pub(crate) const TARGET: &str = "target";
+const EFFECT_TIME: Duration = Duration::from_millis(3);
+
 /// Runs an action: the state is told of the call, the caller which one it was.
 async fn act(invocation: ActorInvocation, facts: &Arc<Facts>) -> ActorInvocationResponse {
     let Some(actor_invocation::Payload::Value(value)) = invocation.payload else {
@@ -75,17 +84,23 @@ async fn act(invocation: ActorInvocation, facts: &Arc<Facts>) -> ActorInvocation
     let (id, takes) = read(&value.value);
     let context = invocation.current_context.expect("a context");
     let mut calls = calls_of(context.state.as_ref());
-    let execution = facts.execute(id, &calls);
+    let actor = invocation.actor.expect("an actor");
+    let execution = facts.execute(&actor.name, id, &calls);
     sleep(takes).await;
     drop(execution);
     calls.push(id);
     let state = state_of(&calls);
-    let actor = invocation.actor.expect("an actor");
+    let effect = actor
+        .name
+        .starts_with(SOURCE)
+        .then(|| SideEffect { request: Some(request(TARGET, id.effect(), EFFECT_TIME)) });
+    let workflow = effect.map(|effect| Workflow { effects: vec![effect], ..Workflow::default() });
     ActorInvocationResponse {
         actor_name: actor.name,
         actor_system: actor.system,
         payload: Some(actor_invocation_response::Payload::Value(state.clone())),
         updated_context: Some(Context { state: Some(state), ..Context::default() }),
+        workflow,
         ..ActorInvocationResponse::default()
     }
 }

@@ -11,6 +11,26 @@ use crate::support::proto::{Any, InvocationRequest, invocation_request};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CallId(pub(crate) u32);
 
+/// Marks the number of an effect.
+const EFFECT: u32 = 1 << 31;
+
+impl CallId {
+    /// The effect of this call.
+    pub(crate) fn effect(self) -> Self {
+        Self(self.0 | EFFECT)
+    }
+
+    /// Whether this is an effect of a call.
+    pub(crate) fn is_effect(self) -> bool {
+        self.0 & EFFECT != 0
+    }
+
+    /// The call whose effect this is.
+    pub(crate) fn cause(self) -> Self {
+        Self(self.0 & !EFFECT)
+    }
+}
+
 const BYTES: usize = 4;
 
 fn any(kind: &str, value: Vec<u8>) -> Any {

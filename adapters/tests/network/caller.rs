@@ -7,10 +7,12 @@ use tokio::time::{Instant, sleep, timeout};
 use turmoil::net::TcpStream;
 
 use crate::call::{CallId, calls_of, request};
-use crate::facts::{Facts, Outcome};
+use crate::facts::{Facts, Kind, Outcome};
 use crate::support::client::{Client, NoAnswer};
 use crate::support::counter::SYSTEM;
-use crate::support::proto::{ActorState, InvocationResponse, Status, invocation_response};
+use crate::support::proto::{
+    ActorState, InvocationRequest, InvocationResponse, Status, invocation_response,
+};
 use crate::wires::PROXY_ADDRESS;
 
 /// How long one attempt to reach the proxy may take, and the pause after it.
@@ -34,8 +36,24 @@ impl Caller {
     /// Calls an action that takes that long, and waits for its end.
     pub(crate) async fn add(&mut self, actor: &str, takes: Duration) -> Outcome {
         self.connect().await;
-        let (id, began) = (self.facts.attempt(actor), Instant::now());
+        let (id, began) = (self.facts.attempt(actor, Kind::Call), Instant::now());
         let outcome = self.send(id, actor, takes).await;
+        self.facts.outcome(id, outcome.clone(), began.elapsed());
+        outcome
+    }
+
+    /// Has an action called after some time, and waits until that is kept.
+    pub(crate) async fn add_later(&mut self, actor: &str, after: Duration) -> Outcome {
+        self.connect().await;
+        let (id, began) = (self.facts.attempt(actor, Kind::Due), Instant::now());
+        let at = turmoil::since_epoch().expect("inside the simulation") + after;
+        let scheduled_to = i64::try_from(at.as_millis()).expect("fits");
+        let call = request(actor, id, Duration::from_millis(5));
+        let outcome = match self.exchange(id, InvocationRequest { scheduled_to, ..call }).await {
+            Ok(response) if response.payload.is_none() => Outcome::Accepted,
+            Ok(response) => panic!("{id:?} ran before its time: {response:?}"),
+            Err(outcome) => outcome,
+        };
         self.facts.outcome(id, outcome.clone(), began.elapsed());
         outcome
     }
@@ -48,7 +66,7 @@ impl Caller {
         patience: Duration,
     ) -> (CallId, Outcome) {
         self.connect().await;
-        let (id, began) = (self.facts.attempt(actor), Instant::now());
+        let (id, began) = (self.facts.attempt(actor, Kind::Call), Instant::now());
         let outcome = if let Ok(outcome) = timeout(patience, self.send(id, actor, takes)).await {
             outcome
         } else {
@@ -95,24 +113,36 @@ impl Caller {
     }
 
     async fn send(&mut self, id: CallId, actor: &str, takes: Duration) -> Outcome {
+        match self.exchange(id, request(actor, id, takes)).await {
+            Ok(response) => self.acknowledged(id, response),
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// The answer to a call, or how else it ended.
+    async fn exchange(
+        &mut self,
+        id: CallId,
+        call: InvocationRequest,
+    ) -> Result<InvocationResponse, Outcome> {
         let (client, crashes) = self.connection.as_mut().expect("connected by its callers");
         let crashes = *crashes;
-        match client.invoke(&request(actor, id, takes)).await {
-            Ok((200, response)) => self.acknowledged(id, response),
+        match client.invoke(&call).await {
+            Ok((200, response)) => Ok(response),
             Ok((status, response)) => {
                 let told = response.status.unwrap_or_default();
                 if told.status() != Status::Error || told.message.is_empty() {
                     self.facts
                         .complain(format!("{id:?}: {status} without a typed error: {told:?}"));
                 }
-                Outcome::Refused(status, told.message)
+                Err(Outcome::Refused(status, told.message))
             }
             Err(error) => {
                 self.connection = None;
                 if matches!(error, NoAnswer::Silence) || self.facts.crashes() == crashes {
                     self.facts.complain(format!("{id:?} has no answer (I2): {error:?}"));
                 }
-                Outcome::Lost
+                Err(Outcome::Lost)
             }
         }
     }

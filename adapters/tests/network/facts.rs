@@ -4,10 +4,12 @@
 //! execution with the response to its caller, and with the order in which the ingress admitted calls.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidegate_stages::testkit::faulty::FaultyStore;
 
 use crate::call::CallId;
 
@@ -16,6 +18,8 @@ use crate::call::CallId;
 pub(crate) enum Outcome {
     /// Success; the call is the so-manieth that the actor's state tells of.
     Acknowledged(usize),
+    /// Success of a call for a later time: it is kept until then.
+    Accepted,
     /// A typed error.
     Refused(u16, String),
     /// The connection ended first.
@@ -38,9 +42,22 @@ pub(crate) enum Release {
 /// One start of the proxy, and the number of the call in it.
 pub(crate) type Admission = (u32, u32);
 
+/// Who makes a call, and so how often it may run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A client: it runs at most once.
+    #[default]
+    Call,
+    /// A client, for a later time: once accepted it runs at least once.
+    Due,
+    /// Another actor: it counts once, and may run again until it does.
+    Effect,
+}
+
 /// Everything that is known of a call.
 #[derive(Debug, Default)]
 pub(crate) struct CallFacts {
+    pub(crate) kind: Kind,
     pub(crate) actor: String,
     /// When the ingress admitted it; more than one: it was sent twice.
     pub(crate) admissions: Vec<Admission>,
@@ -63,6 +80,8 @@ pub(crate) struct Known {
     pub(crate) states: BTreeMap<String, Vec<CallId>>,
     /// What was wrong the moment it was seen.
     pub(crate) complaints: Vec<String>,
+    /// What happened when, in lines: two runs of one seed write the same.
+    pub(crate) trace: String,
     running: BTreeMap<String, BTreeSet<CallId>>,
     lives: u32,
     admitted: u32,
@@ -72,7 +91,7 @@ pub(crate) struct Known {
 
 /// The book; see the [module](self).
 #[derive(Debug, Default)]
-pub(crate) struct Facts(Mutex<Known>);
+pub(crate) struct Facts(Mutex<Known>, Mutex<Option<Arc<FaultyStore>>>);
 
 impl Facts {
     /// Everything, once all is over.
@@ -81,11 +100,18 @@ impl Facts {
     }
 
     /// A client is about to call.
-    pub(crate) fn attempt(&self, actor: &str) -> CallId {
+    pub(crate) fn attempt(&self, actor: &str, kind: Kind) -> CallId {
         let mut known = self.0.lock();
-        let id = CallId(u32::try_from(known.calls.len()).expect("few calls"));
-        known.calls.insert(id, CallFacts { actor: actor.into(), ..CallFacts::default() });
+        let sent = known.calls.values().filter(|facts| facts.kind != Kind::Effect).count();
+        let id = CallId(u32::try_from(sent).expect("few calls"));
+        known.note(&format!("{id:?} for {actor}: {kind:?}"));
+        known.calls.insert(id, CallFacts { kind, actor: actor.into(), ..CallFacts::default() });
         id
+    }
+
+    /// Adds a line to the trace.
+    pub(crate) fn note(&self, line: &str) {
+        self.0.lock().note(line);
     }
 
     /// A client hangs up.
@@ -96,6 +122,7 @@ impl Facts {
     /// A client's call has ended.
     pub(crate) fn outcome(&self, id: CallId, outcome: Outcome, took: Duration) {
         let mut known = self.0.lock();
+        known.note(&format!("{id:?} ends: {outcome:?}"));
         let facts = known.facts(id);
         facts.outcomes.push(outcome);
         facts.took = took;
@@ -106,11 +133,18 @@ impl Facts {
         self.0.lock().complaints.push(complaint);
     }
 
-    /// The proxy has been started.
-    pub(crate) fn begin_life(&self) {
+    /// The store of the proxy that runs, to make it fail.
+    pub(crate) fn store(&self) -> Option<Arc<FaultyStore>> {
+        self.1.lock().clone()
+    }
+
+    /// The proxy has been started, on this store.
+    pub(crate) fn begin_life(&self, store: &Arc<FaultyStore>) {
+        *self.1.lock() = Some(store.clone());
         let mut known = self.0.lock();
         known.lives += 1;
         known.admitted = 0;
+        known.note("the proxy starts");
     }
 
     /// Runs what crashes the proxy.
@@ -134,20 +168,34 @@ impl Facts {
         let mut known = self.0.lock();
         known.admitted += 1;
         let admission = (known.lives, known.admitted);
+        known.note(&format!("{id:?} comes in as {admission:?}"));
         known.facts(id).admissions.push(admission);
         Stay { facts: self.clone(), id, answered: false }
     }
 
     /// The host begins to run a call on a state that tells of `applied`.
-    pub(crate) fn execute(self: &Arc<Self>, id: CallId, applied: &[CallId]) -> Execution {
+    pub(crate) fn execute(
+        self: &Arc<Self>,
+        actor: &str,
+        id: CallId,
+        applied: &[CallId],
+    ) -> Execution {
         let mut known = self.0.lock();
         known.executed.push(id);
+        known.note(&format!("{id:?} runs after {}", applied.len()));
+        if id.is_effect() {
+            let facts = known.calls.entry(id).or_default();
+            (facts.kind, facts.actor) = (Kind::Effect, actor.to_owned());
+        }
         let facts = known.facts(id);
         facts.executions += 1;
         let (actor, life) = (facts.actor.clone(), facts.life());
         let mut complaints = Vec::new();
-        // A proxy that was restarted knows nothing of what the one before has sent.
+        // A proxy that was restarted knows nothing of what the one before has sent. Which one sent an effect, or a call that is
+        // due, is not known: as soon as one was restarted these are not compared.
+        let is_known = |id: &CallId| known.lives <= 1 || known.calls[id].kind == Kind::Call;
         let running = known.running.get(&actor).into_iter().flatten();
+        let running = running.filter(|other| is_known(&id) && is_known(other));
         for other in running.filter(|other| known.calls[other].life() == life) {
             complaints.push(format!("{actor}: {id:?} runs beside {other:?} (I3)"));
         }
@@ -169,6 +217,12 @@ impl Facts {
 }
 
 impl Known {
+    fn note(&mut self, line: &str) {
+        // None for what happens between the machines' steps.
+        let at = turmoil::sim_elapsed().map_or_else(String::new, |at| format!("{at:?}"));
+        writeln!(self.trace, "{at:>9} {line}").expect("a String takes all");
+    }
+
     fn facts(&mut self, id: CallId) -> &mut CallFacts {
         self.calls.get_mut(&id).expect("a call is attempted first")
     }
@@ -211,6 +265,7 @@ impl Drop for Stay {
             (false, true) => Release::Crashed,
             (false, false) => Release::Dropped,
         };
+        known.note(&format!("{:?} is released: {release:?}", self.id));
         known.facts(self.id).releases.push(release);
     }
 }
@@ -225,6 +280,7 @@ pub(crate) struct Execution {
 impl Drop for Execution {
     fn drop(&mut self) {
         let mut known = self.facts.0.lock();
+        known.note(&format!("{:?} has run", self.id));
         known.running.get_mut(&self.actor).expect("it was entered").remove(&self.id);
     }
 }

@@ -38,6 +38,31 @@ pub(crate) enum Event {
     CrashProxy,
     /// It is back.
     BounceProxy,
+    /// The store fails the next write so.
+    Write(WriteFault),
+    /// The store refuses all writes that have no fault of their own.
+    RefuseWrites,
+    /// It takes them again.
+    TakeWrites,
+    /// The store refuses to read heads and due work.
+    RefuseReads,
+    /// It reads again.
+    Read,
+}
+
+/// How a write to the store fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WriteFault {
+    /// It is lost, and the proxy is told so.
+    Lost,
+    /// It is lost, and whether it is written is not known.
+    LostUnknown,
+    /// It is written, and whether it is written is not known.
+    WrittenUnknown,
+    /// Its first save is lost for want of space.
+    FirstFull,
+    /// It is written after so long.
+    Late(Duration),
 }
 
 /// Events and when they happen, since the simulation's start; in that order.
@@ -75,6 +100,35 @@ pub(crate) fn random(random: &mut StdRng, from: Duration, until: Duration) -> Fa
     });
     add_faults(random, &mut schedule, from, until, (100..200, 500..3_000), |_| {
         (Event::CrashProxy, Event::BounceProxy)
+    });
+    schedule.sort_by_key(|(at, _)| *at);
+    schedule
+}
+
+/// As [`random`], and the store fails as well.
+pub(crate) fn random_with_store(
+    random: &mut StdRng,
+    from: Duration,
+    until: Duration,
+) -> FaultSchedule {
+    let mut schedule = self::random(random, from, until);
+    let mut at = from;
+    while at < until {
+        at += millis(random, 20..250);
+        let fault = match random.random_range(0..6) {
+            0 => WriteFault::Lost,
+            1 => WriteFault::LostUnknown,
+            2 => WriteFault::WrittenUnknown,
+            3 => WriteFault::FirstFull,
+            _ => WriteFault::Late(millis(random, 0..150)),
+        };
+        schedule.push((at, Event::Write(fault)));
+    }
+    add_faults(random, &mut schedule, from, until, (20..200, 300..2_000), |random| {
+        match random.random_range(0..2) {
+            0 => (Event::RefuseWrites, Event::TakeWrites),
+            _ => (Event::RefuseReads, Event::Read),
+        }
     });
     schedule.sort_by_key(|(at, _)| *at);
     schedule

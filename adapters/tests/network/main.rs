@@ -4,7 +4,7 @@
 //! Every simulation ends in the same verdict: each call ended exactly once and in time (I2) and ran at most
 //! once; an actor's calls ran one at a time, in the order of admission (I3); its state records each
 //! acknowledged call in its place. A seed decides calls, faults and delays, but not the jitter of retries,
-//! so a seed narrows a failure down but may not repeat it.
+//! so a seed narrows a failure down but may not repeat it. In [`simulation`] it decides everything.
 
 mod wires;
 mod call;
@@ -14,7 +14,9 @@ mod proxy;
 mod caller;
 mod faults;
 mod verdict;
+mod revisions;
 mod scene;
+mod simulation;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -64,7 +64,6 @@ const LIMITS: Limits = Limits {
 
 /// The machine's software. What is in `disk` outlives a crash.
 pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result {
-    facts.begin_life();
     let options = HostOptions {
         connect_time: CONNECT_TIME,
         max_idle: MAX_IDLE,
@@ -76,6 +75,7 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
     let background = TaskTracker::new();
     background.spawn(host.clone().trim(CancellationToken::new()));
     let store = Arc::new(FaultyStore::new(Arc::new(disk.clone())));
+    facts.begin_life(&store);
     background.spawn(write_in_turns(store.clone()));
     let (probe, clock) = (Arc::new(host.clone()), Arc::new(SimulatedClock));
     let ports = Ports { host, probe, store, registry: Arc::new(disk), clock };

@@ -4,16 +4,20 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tidegate_pipeline::randomness;
 use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::{DueStore, StateStore, StoreError};
+use tidegate_stages::testkit::faulty::SaveFault;
 use tokio::sync::watch;
 use turmoil::{Builder, Sim};
 
 use crate::actors::{self, Switch};
 use crate::caller::Caller;
 use crate::facts::{Facts, Outcome};
-use crate::faults::{Event, LONGEST_CLIENT_HOLD, LONGEST_LATENCY};
+use crate::faults::{Event, LONGEST_CLIENT_HOLD, LONGEST_LATENCY, WriteFault};
 use crate::proxy::{self, DEADLINES, MAX_IDLE};
+use crate::revisions::Revisions;
 use crate::support::counter::{definition, register};
 use crate::support::proto::{
     Actor, ActorDeactivationStrategy, Kind, TimeoutStrategy, actor_deactivation_strategy,
@@ -22,14 +26,19 @@ use crate::verdict::complaints;
 use crate::wires::{ACTORS, PROXY};
 
 /// A simulation that lasts longer hangs.
-const LONGEST: Duration = Duration::from_mins(1);
-/// After this long without use, actors whose name begins with `brief` leave memory.
+const LONGEST: Duration = Duration::from_mins(20);
+/// How long it may take until effects and due work are done once all is well: the whole table of due work is looked at every ten
+/// minutes.
+const LATEST: Duration = Duration::from_mins(12);
+/// After this long without use, actors whose name has `brief` in it leave memory.
 const BRIEF_MILLIS: i64 = 100;
 
 /// See the [module](self).
 pub(crate) struct Scene {
     sim: Sim<'static>,
     facts: Arc<Facts>,
+    disk: MemoryStore,
+    revisions: Revisions,
     host: Switch,
     actors: Vec<String>,
     clients: Vec<String>,
@@ -53,10 +62,13 @@ impl Scene {
         let (host, is_up) = watch::channel(true);
         let known = facts.clone();
         sim.host(ACTORS, move || actors::run(known.clone(), is_up.clone()));
-        let (known, store) = (facts.clone(), MemoryStore::new());
-        sim.host(PROXY, move || proxy::run(known.clone(), store.clone()));
+        let (known, disk) = (facts.clone(), MemoryStore::new());
+        let of_proxy = disk.clone();
+        sim.host(PROXY, move || proxy::run(known.clone(), of_proxy.clone()));
         let actors: Vec<String> = actors.iter().map(ToString::to_string).collect();
-        let mut scene = Self { sim, facts, host, actors, clients: Vec::new(), seed };
+        let revisions = Revisions::new(&actors);
+        let clients = Vec::new();
+        let mut scene = Self { sim, facts, disk, revisions, host, actors, clients, seed };
         let definitions = scene.actors.iter().map(|name| remembering(name)).collect();
         scene.client("registrar", async |caller| {
             register(caller.client().await, definitions).await;
@@ -88,6 +100,11 @@ impl Scene {
         &self.facts
     }
 
+    /// What the proxy's store has.
+    pub(crate) fn disk(&self) -> &MemoryStore {
+        &self.disk
+    }
+
     /// Time since the simulation's start.
     pub(crate) fn now(&self) -> Duration {
         self.sim.elapsed()
@@ -100,19 +117,33 @@ impl Scene {
             while let Some((_, event)) = schedule.next_if(|(at, _)| *at <= self.sim.elapsed()) {
                 self.happen(*event);
             }
-            let is_done = self.sim.step().expect("every machine runs as it should");
+            let is_done = self.step();
             if is_done && schedule.peek().is_none() {
                 return;
             }
         }
     }
 
+    /// Whether all clients are done.
+    fn step(&mut self) -> bool {
+        let is_done = self.sim.step().expect("every machine runs as it should");
+        self.revisions.look(&self.disk, &self.facts);
+        is_done
+    }
+
     /// Runs on, then calls every actor once more, looks at its state and judges: whatever has happened, actors go on.
-    pub(crate) fn judge(mut self) {
+    pub(crate) fn judge(self) {
+        let seed = self.seed;
+        let found = self.complaints();
+        assert!(found.is_empty(), "seed {seed}:\n{}", found.join("\n"));
+    }
+
+    /// As [`judge`](Self::judge); returns what is wrong.
+    pub(crate) fn complaints(mut self) -> Vec<String> {
         let quiet = DEADLINES.start + DEADLINES.host + DEADLINES.commit + MAX_IDLE;
         let calm = self.sim.elapsed() + quiet;
         while self.sim.elapsed() < calm {
-            self.sim.step().expect("every machine runs as it should");
+            self.step();
         }
         let (facts, actors) = (self.facts.clone(), self.actors.clone());
         self.client("auditor", async move |caller| {
@@ -121,16 +152,52 @@ impl Scene {
                 if !matches!(outcome, Outcome::Acknowledged(_)) {
                     facts.complain(format!("{actor} does not go on: {outcome:?}"));
                 }
+            }
+        });
+        self.run(&[]);
+        let latest = self.sim.elapsed() + LATEST;
+        while !is_empty(&self.disk) {
+            self.step();
+            if self.sim.elapsed() > latest {
+                self.facts.complain("effects or due work stay in the store".into());
+                break;
+            }
+        }
+        let (facts, actors) = (self.facts.clone(), self.actors.clone());
+        self.client("reader", async move |caller| {
+            for actor in actors {
                 facts.state(&actor, caller.look(&actor).await);
             }
         });
         self.run(&[]);
-        let found = complaints(&self.facts, 2 * (LONGEST_CLIENT_HOLD + LONGEST_LATENCY));
-        assert!(found.is_empty(), "seed {}:\n{}", self.seed, found.join("\n"));
+        complaints(&self.facts, 2 * (LONGEST_CLIENT_HOLD + LONGEST_LATENCY))
     }
 
     fn happen(&mut self, event: Event) {
+        self.facts.note(&format!("{event:?}"));
+        let store = self.facts.store();
+        let text = || "as the simulation wants it".to_owned();
         match event {
+            Event::Write(fault) => {
+                let fault = match fault {
+                    WriteFault::Lost => SaveFault::Lose(StoreError::Unavailable(text())),
+                    WriteFault::LostUnknown => SaveFault::Lose(StoreError::Unknown(text())),
+                    WriteFault::WrittenUnknown => {
+                        SaveFault::WriteAndFail(StoreError::Unknown(text()))
+                    }
+                    WriteFault::FirstFull => SaveFault::LoseFirst(StoreError::Full(text())),
+                    WriteFault::Late(by) => SaveFault::Late(by),
+                };
+                store.iter().for_each(|store| store.fail_next_save(fault.clone()));
+            }
+            Event::RefuseWrites | Event::TakeWrites => {
+                let error = (event == Event::RefuseWrites).then(|| StoreError::Unavailable(text()));
+                store.iter().for_each(|store| store.refuse_saves(error.clone()));
+            }
+            Event::RefuseReads | Event::Read => {
+                let error = (event == Event::RefuseReads).then(|| StoreError::Unavailable(text()));
+                store.iter().for_each(|store| store.refuse_loads(error.clone()));
+            }
             Event::Partition => self.sim.partition(PROXY, ACTORS),
             Event::PartitionToHost => self.sim.partition_oneway(PROXY, ACTORS),
             Event::PartitionFromHost => self.sim.partition_oneway(ACTORS, PROXY),
@@ -157,9 +224,16 @@ impl Scene {
     }
 }
 
+/// Whether a store has neither effects nor due work.
+fn is_empty(disk: &MemoryStore) -> bool {
+    let pending = disk.pending(None, 1).now_or_never().expect("it is in memory");
+    let due = disk.due(None, 1).now_or_never().expect("it is in memory");
+    pending.expect("it is read").items.is_empty() && due.expect("it is read").items.is_empty()
+}
+
 fn remembering(name: &str) -> Actor {
     let mut actor = definition(name, Kind::Named);
-    if name.starts_with("brief")
+    if name.contains("brief")
         && let Some(settings) = &mut actor.settings
     {
         let timeout = TimeoutStrategy { timeout: BRIEF_MILLIS };

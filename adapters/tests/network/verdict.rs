@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::actors::{SOURCE, TARGET};
 use crate::call::CallId;
-use crate::facts::{CallFacts, Facts, Known, Outcome, Release};
+use crate::facts::{CallFacts, Facts, Kind, Known, Outcome, Release};
 use crate::proxy::DEADLINES;
 
 /// The longest wait for an answer: every phase of a call to its end, and what the clients' own links take from them.
@@ -16,7 +17,8 @@ fn answered_within(on_the_way: Duration) -> Duration {
 pub(crate) fn complaints(facts: &Facts, on_the_way: Duration) -> Vec<String> {
     facts.read(|known| {
         let mut found = known.complaints.clone();
-        for (id, facts) in &known.calls {
+        let of_clients = known.calls.iter().filter(|(_, facts)| facts.kind != Kind::Effect);
+        for (id, facts) in of_clients {
             let wrong = of_call(facts, answered_within(on_the_way));
             found.extend(wrong.into_iter().map(|wrong| format!("{id:?} {wrong}: {facts:?}")));
         }
@@ -24,6 +26,7 @@ pub(crate) fn complaints(facts: &Facts, on_the_way: Duration) -> Vec<String> {
         for (actor, state) in &known.states {
             of_state(known, actor, state, &mut found);
         }
+        of_effects(known, &mut found);
         found
     })
 }
@@ -42,7 +45,7 @@ fn of_call(facts: &CallFacts, limit: Duration) -> Vec<&'static str> {
         facts.releases.len() == facts.admissions.len(),
         "was not released once by the ingress (I2)",
     );
-    must(facts.executions <= 1, "ran more than once");
+    must(facts.executions <= 1 || facts.kind == Kind::Due, "ran more than once");
     must(facts.took <= limit, "was answered after its deadline");
     let dropped = facts.releases.contains(&Release::Dropped);
     must(facts.abandoned || !dropped, "was dropped though its client waited (I2)");
@@ -50,6 +53,7 @@ fn of_call(facts: &CallFacts, limit: Duration) -> Vec<&'static str> {
         Some(Outcome::Acknowledged(_)) => {
             must(facts.executions == 1, "was acknowledged without an execution");
         }
+        Some(Outcome::Accepted) => must(facts.executions > 0, "was kept for later and never ran"),
         Some(Outcome::Refused(status, text)) => {
             must(matches!(status, 502..=504), "was refused with a status that nothing calls for");
             must(
@@ -64,7 +68,28 @@ fn of_call(facts: &CallFacts, limit: Duration) -> Vec<&'static str> {
 
 /// Whether an error promises that the action did not run.
 fn certainly_not_run(status: u16, text: &str) -> bool {
-    status == 503 || text.starts_with("not started") || text.starts_with("cannot connect")
+    (status == 503 && !text.ends_with("has run"))
+        || text.starts_with("not started")
+        || text.starts_with("cannot connect")
+}
+
+fn kind_of(known: &Known, id: CallId) -> Kind {
+    known.calls.get(&id).map_or(Kind::Call, |facts| facts.kind)
+}
+
+/// Each effect of a source's final state counts once at the target, in the order of the source, and no other does.
+fn of_effects(known: &Known, found: &mut Vec<String>) {
+    let all = known.states.get(TARGET).map_or(&[][..], |state| state);
+    for (source, state) in known.states.iter().filter(|(name, _)| name.starts_with(SOURCE)) {
+        let is_of =
+            |id: &&CallId| known.calls.get(&id.cause()).is_some_and(|facts| facts.actor == *source);
+        let counted: Vec<_> = all.iter().filter(is_of).map(|id| id.cause()).collect();
+        if counted != *state {
+            found.push(format!(
+                "{TARGET} counted {counted:?} of {source}, which tells of {state:?}"
+            ));
+        }
+    }
 }
 
 /// Each start of the proxy hands an actor's calls over in the order in which it let them in (I3).
@@ -72,6 +97,9 @@ fn order_of_executions(known: &Known, found: &mut Vec<String>) {
     let mut newest = BTreeMap::new();
     for id in &known.executed {
         let facts = &known.calls[id];
+        if facts.kind != Kind::Call {
+            continue;
+        }
         let Some(&(life, number)) = facts.admissions.first() else {
             found.push(format!("{id:?} ran and never came in"));
             continue;
@@ -86,16 +114,20 @@ fn order_of_executions(known: &Known, found: &mut Vec<String>) {
 
 /// An actor's state tells of each acknowledged call, in its place, and of nothing that did not happen.
 fn of_state(known: &Known, actor: &str, state: &[CallId], found: &mut Vec<String>) {
-    let distinct: BTreeSet<_> = state.iter().collect();
-    if distinct.len() != state.len() {
+    let once: Vec<_> = state.iter().filter(|id| kind_of(known, **id) != Kind::Due).collect();
+    let distinct: BTreeSet<_> = once.iter().collect();
+    if distinct.len() != once.len() {
         found.push(format!("{actor}: its state tells of a call twice: {state:?}"));
     }
     for id in state {
-        if !known.calls.get(id).is_some_and(|facts| facts.executions == 1 && facts.actor == actor) {
+        if !known.calls.get(id).is_some_and(|facts| facts.executions > 0 && facts.actor == actor) {
             found.push(format!("{actor}: its state tells of {id:?}, which did not run"));
         }
     }
     for (id, facts) in known.calls.iter().filter(|(_, facts)| facts.actor == actor) {
+        if facts.outcomes.contains(&Outcome::Accepted) && !state.contains(id) {
+            found.push(format!("{actor}: {id:?} was kept for later and is not in its state"));
+        }
         if let Some(place) = facts.acknowledged()
             && state.get(place - 1) != Some(id)
         {

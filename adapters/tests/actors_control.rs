@@ -83,7 +83,9 @@ async fn a_stuck_call_is_seen_and_freed_and_its_host_connection_closes() {
         }
     });
     let directory = tempfile::tempdir().unwrap();
-    let (proxy, mut client) = start(&port, directory.path(), &[]).await;
+    // Commands may take their time on a busy machine.
+    let slow = [("TIDEGATE_START_TIMEOUT", "300000"), ("TIDEGATE_HOST_TIMEOUT", "300000")];
+    let (proxy, mut client) = start(&port, directory.path(), &slow).await;
     register(&mut client, vec![definition("joe", Kind::Named)]).await;
     let mut callers = JoinSet::new();
     let mut start_call = async |number: u32| {

@@ -21,6 +21,7 @@ use support::proto::{
     invocation_response,
 };
 use support::proxy::{Proxy, embedded};
+use support::tool;
 use tidegate::proto::eigr::functions::protocol::JsonType;
 use tokio::time::{sleep, timeout};
 
@@ -267,6 +268,15 @@ async fn what_leaves_a_json_actor_reaches_others() {
         }
     };
     timeout(LIMIT, ran).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_state_of_a_json_actor_is_shown_as_json() {
+    let mut world = World::new(&counter()).await;
+    assert_eq!(world.call("joe", json!({"action": "add"})).await.0, 200);
+    let url = world.proxy.address().to_owned();
+    let shown = tool::run(&["state", "shop/joe", "--proxy", &url], &[]).await.said();
+    assert!(shown.contains("\"count\": 1"), "{shown}");
 }
 
 #[tokio::test]

@@ -188,15 +188,21 @@ impl Scene {
                     WriteFault::FirstFull => SaveFault::LoseFirst(StoreError::Full(text())),
                     WriteFault::Late(by) => SaveFault::Late(by),
                 };
-                store.iter().for_each(|store| store.fail_next_save(fault.clone()));
+                if let Some(store) = store {
+                    store.fail_next_save(fault);
+                }
             }
             Event::RefuseWrites | Event::TakeWrites => {
                 let error = (event == Event::RefuseWrites).then(|| StoreError::Unavailable(text()));
-                store.iter().for_each(|store| store.refuse_saves(error.clone()));
+                if let Some(store) = store {
+                    store.refuse_saves(error);
+                }
             }
             Event::RefuseReads | Event::Read => {
                 let error = (event == Event::RefuseReads).then(|| StoreError::Unavailable(text()));
-                store.iter().for_each(|store| store.refuse_loads(error.clone()));
+                if let Some(store) = store {
+                    store.refuse_loads(error);
+                }
             }
             Event::Partition => self.sim.partition(PROXY, ACTORS),
             Event::PartitionToHost => self.sim.partition_oneway(PROXY, ACTORS),

@@ -20,7 +20,7 @@ use tidegate_stages::actor::{ActorId, HostAddress};
 use tidegate_stages::invocation::{Invocation, Payload, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::Mesh;
-use tidegate_stages::ports::{Registry, StateStore};
+use tidegate_stages::ports::{Clock, Registry, StateStore};
 use tidegate_stages::rules::{ChangeRules, Durability};
 use tidegate_stages::topology::{self, Ports, Settings};
 
@@ -74,6 +74,20 @@ impl World {
         actors: u64,
         policies: Policies,
     ) -> Arc<World> {
+        Self::timed(keep, durability, actors, policies, Arc::new(SystemClock)).await
+    }
+
+    /// The same, with a clock of its own.
+    ///
+    /// # Panics
+    /// When the mesh does not open.
+    pub async fn timed(
+        keep: Keep,
+        durability: Durability,
+        actors: u64,
+        policies: Policies,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<World> {
         let embedded = match &keep {
             Keep::Embedded(directory) => Some(open_store(directory).await),
             Keep::Memory(_) | Keep::Nowhere => None,
@@ -86,7 +100,7 @@ impl World {
         let rules = ChangeRules { durability, ..ChangeRules::default() };
         let settings = Settings { rules, ..Settings::default() };
         settings.policies.replace(policies);
-        let (probe, clock) = (Arc::new(()), Arc::new(SystemClock));
+        let probe = Arc::new(());
         let ports = Ports { host: CounterHost, probe, store, registry, clock };
         let mesh = topology::open(settings, ports).await.expect("the mesh opens");
         mesh.register(registration()).await.expect("the template is registered");
@@ -110,15 +124,39 @@ impl World {
     /// # Panics
     /// When the call fails.
     pub async fn call(&self, actor: u64) -> u64 {
-        let invocation = Invocation {
-            actor: ActorId { parent: String::new(), ..identity(actor) },
-            action: ACTION.into(),
-            payload: Payload::Value(value(actor)),
-            ..Invocation::default()
-        };
-        let answer = self.mesh.invoke(invocation).await.expect("an answer");
+        let answer = self.mesh.invoke(self.invocation(actor, ACTION)).await.expect("an answer");
         self.calls.fetch_add(1, Ordering::Relaxed);
         value_in(&answer)
+    }
+
+    /// Has an actor called at a later time, in milliseconds since 1970. Returns when that is stored.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn call_later(&self, actor: u64, at_ms: u64) {
+        let invocation = Invocation {
+            scheduled_to: i64::try_from(at_ms).expect("a time of today"),
+            ..self.invocation(actor, ACTION)
+        };
+        self.mesh.invoke(invocation).await.expect("it is stored");
+    }
+
+    /// Asks an actor for its count: a turn without the host and without a write.
+    ///
+    /// # Panics
+    /// When the call fails.
+    pub async fn get(&self, actor: u64) {
+        self.mesh.invoke(self.invocation(actor, "get")).await.expect("an answer");
+    }
+
+    fn invocation(&self, actor: u64, action: &str) -> Invocation {
+        assert!(actor < self.actors, "one of the actors");
+        Invocation {
+            actor: ActorId { parent: String::new(), ..identity(actor) },
+            action: action.into(),
+            payload: Payload::Value(value(actor)),
+            ..Invocation::default()
+        }
     }
 
     /// Calls actors from [64 tasks](crate::callers).
@@ -163,8 +201,16 @@ impl World {
     }
 
     async fn counted(&self) -> u64 {
+        self.counted_of(0..self.actors).await
+    }
+
+    /// The sum of the counts of these actors.
+    ///
+    /// # Panics
+    /// When a state cannot be read.
+    pub async fn counted_of(&self, actors: std::ops::Range<u64>) -> u64 {
         let mut counted = 0;
-        for actor in 0..self.actors {
+        for actor in actors {
             match self.mesh.state(SYSTEM, &name(actor)).await {
                 Ok(held) => counted += count_in(actor, held.state.as_ref()),
                 // A short round does not call every actor.

@@ -165,7 +165,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     start_effects(&effects, (&caller, &due), &mailboxes, &directory, (&store, &clock), &tasks)?;
     start_broadcasts(&channels, &directory, &mailboxes, &tasks)?;
-    let calls = (&caller, &mailboxes, &directory);
+    let calls = (&caller, &mailboxes, &*directory);
     let schedules = start_due(&due, epoch, calls, &stop_timers, &tasks);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 

@@ -157,8 +157,8 @@ impl<'a> Resource<'a> {
     ///
     /// Names in the path of a POST decide nothing where the body has them: those count.
     pub(super) fn find(path: &'a str) -> Result<Self, NoResource> {
-        if let Some(system) = called(path) {
-            return Ok(Self::Invoke { system: system.into() });
+        if let Some((system, name)) = called(path) {
+            return Ok(Self::Invoke { system: system.into(), name: name.into() });
         }
         let mut segments = [""; SEGMENTS];
         let mut count = 0;
@@ -373,15 +373,15 @@ impl Part<'_> {
 }
 
 /// The system of a call, when the path of the call is spelled as usual: most requests are such calls.
-fn called(path: &str) -> Option<&str> {
+fn called(path: &str) -> Option<(&str, &str)> {
     let names = path.strip_prefix("/api/v1/system/")?.strip_suffix("/invoke")?;
     let (system, actor) = names.split_at(names.bytes().position(|byte| byte == b'/')?);
     let name = actor.strip_prefix("/actors/")?;
     let is_usual = !system.is_empty()
         && !name.is_empty()
         && system.bytes().all(|byte| byte != b'%')
-        && name.bytes().all(|byte| byte != b'/');
-    is_usual.then_some(system)
+        && name.bytes().all(|byte| byte != b'/' && byte != b'%');
+    is_usual.then_some((system, name))
 }
 
 fn decoded(segment: &str) -> Result<Cow<'_, str>, NoResource> {

@@ -420,8 +420,8 @@ mod tests {
         let mut table = Table::of([entry(1, 1, "a"), entry(5, 5, "b")]);
         let mut window = Window::default();
         table.feed(&mut window);
-        let first = window.take_due(Timestamp(9), 4).unwrap();
-        let second = window.take_due(Timestamp(9), 4).unwrap();
+        let first = window.take_due(Timestamp(9), 4, |_| false).unwrap();
+        let second = window.take_due(Timestamp(9), 4, |_| false).unwrap();
         window.ended(&first, false);
         window.go_back();
         assert!(window.next_read().is_some());

@@ -113,6 +113,7 @@ struct Show {
 }
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Change {
     /// Which dead letter, as `list` and the log name it
     #[arg(value_name = "SYSTEM/ACTOR/NUMBER", conflicts_with_all = ["source", "target", "action", "reason", "older_than", "all"])]
@@ -210,7 +211,11 @@ impl Effects {
 impl List {
     async fn run(self) -> Result<(), StartError> {
         let client = Client::new(&self.proxy_args)?;
-        let state = self.dead.then_some("dead").or(self.pending.then_some("pending"));
+        let state = match (self.dead, self.pending) {
+            (true, _) => Some("dead"),
+            (_, true) => Some("pending"),
+            _ => None,
+        };
         let query = self.filter.query().with("state", state);
         let mut all = EffectListing { effects: Vec::new(), next: self.next.clone() };
         loop {
@@ -352,7 +357,7 @@ fn told(changed: &LettersChanged, done: &str) -> String {
         (changed.unregistered, "their sources are not registered"),
     ] {
         if count > 0 {
-            text += &format!("{} left: {why}\n", letters(count));
+            text.extend([letters(count).as_str(), " left: ", why, "\n"]);
         }
     }
     text

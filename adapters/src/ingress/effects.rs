@@ -51,7 +51,7 @@ pub(super) async fn answer(
         Outboxes::One { system, source, id, change } => {
             query.knows(&[])?;
             let id: EffectId = id.parse().map_err(wrong)?;
-            let change = change.or(is_delete.then_some(DeadLetterChange::Drop));
+            let change = change.or_else(|| is_delete.then_some(DeadLetterChange::Drop));
             let Some(change) = change else {
                 let effect = Effect::from(mesh.effect(&system, &source, id).await?);
                 return Ok(of_type(JSON, effect.encode()));

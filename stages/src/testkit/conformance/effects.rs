@@ -159,7 +159,7 @@ pub async fn a_forgotten_source_is_seen_no_more_and_may_come_back(subject: impl 
     };
     saves(first, vec![with(save(&actor, 1, true), saw([b.clone(), c.clone()]))]).await;
     saves(first, vec![with(save(&actor, 2, false), forgets(&[&b, &seen("nobody", 1)]))]).await;
-    assert_eq!(seen_by(&store, &actor).await, [c.clone()]);
+    assert_eq!(seen_by(&store, &actor).await, std::slice::from_ref(&c));
     let again = EffectRows { seen: vec![seen("b", 9)], ..forgets(&[&c]) };
     saves(first, vec![alone(&actor, again)]).await;
     assert_eq!(seen_by(&store, &actor).await, [seen("b", 9)]);

@@ -1,4 +1,4 @@
-//! Secure: a server that requires a login and encryption.
+//! Secure: a server that requires a login, encryption, and a certificate of its clients.
 
 use std::process::Command;
 
@@ -15,11 +15,14 @@ const WRONG: &str = "0pen-sesame";
 fn settings() -> Vec<(String, String)> {
     let mut settings = on(&[told("TIDEGATE_TEST_CQL_SECURE")]);
     let ca = told("TIDEGATE_TEST_CQL_CA");
+    let (shown, key) = (told("TIDEGATE_TEST_CQL_CERT"), told("TIDEGATE_TEST_CQL_KEY"));
     let secure = [
         ("PROXY_DATABASE_USERNAME", USER),
         ("PROXY_DATABASE_SECRET", SECRET),
         ("PROXY_DATABASE_SSL", "true"),
         ("TIDEGATE_DATABASE_CA", &ca),
+        ("TIDEGATE_DATABASE_CERT", &shown),
+        ("TIDEGATE_DATABASE_KEY", &key),
     ];
     settings.extend(secure.map(|(name, value)| (name.to_owned(), value.to_owned())));
     settings
@@ -50,8 +53,39 @@ async fn refuses(settings: Vec<(String, String)>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_right_user_and_authority_are_all_it_takes() {
+async fn the_right_user_authority_and_certificate_are_all_it_takes() {
     works(settings()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_certificate_that_the_server_trusts_it_says_so() {
+    let mut without = but("TIDEGATE_DATABASE_CERT", None);
+    without.retain(|(name, _)| name != "TIDEGATE_DATABASE_KEY");
+    let said = refuses(without).await;
+    eprintln!("{said}");
+    assert!(said.to_lowercase().contains("certificate"), "{said}");
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).to_str().expect("a readable path").to_owned();
+    let (shown, key) = (at("cert.pem"), at("key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ]);
+    openssl.args(["-subj", "/CN=stranger", "-keyout", &key, "-out", &shown]);
+    assert!(openssl.output().expect("it is installed").status.success());
+    let mut stranger = but("TIDEGATE_DATABASE_CERT", Some(&shown));
+    stranger.retain(|(name, _)| name != "TIDEGATE_DATABASE_KEY");
+    stranger.push(("TIDEGATE_DATABASE_KEY".into(), key));
+    let said = refuses(stranger).await;
+    eprintln!("{said}");
+    assert!(said.to_lowercase().contains("certificate"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -194,7 +194,8 @@ async fn an_export_that_is_killed_or_cut_anywhere_goes_on_to_the_same_content() 
     let size = fs::metadata(&whole).unwrap().len();
 
     let mut child = begin(&["export", text(&killed)], &store_in(&filled.store()));
-    while fs::metadata(&killed).map_or(0, |file| file.len()) < size / 4 {
+    let part = filled.path("killed.part");
+    while fs::metadata(&part).map_or(0, |file| file.len()) < size / 4 {
         assert!(child.try_wait().unwrap().is_none(), "it is killed before its end");
         sleep(Duration::from_millis(1)).await;
     }
@@ -202,6 +203,7 @@ async fn an_export_that_is_killed_or_cut_anywhere_goes_on_to_the_same_content() 
     assert_eq!(end(child).await.code, None, "killed");
     let exists = run(&["export", text(&killed)], &store_in(&filled.store())).await.refused(73);
     assert!(exists.contains("--resume"), "{exists}");
+    assert!(!killed.exists(), "it gets its name when it is whole");
     let resume = ["export", text(&killed), "--resume"];
     run(&resume, &store_in(&filled.store())).await.said();
     assert_eq!(content(&killed), expected);

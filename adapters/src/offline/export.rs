@@ -1,4 +1,4 @@
-//! Export: writes everything in a store to a file.
+//! Export: writes everything in a store to a file, under a name that ends in `.part` until it is whole.
 //!
 //! Each actor is exported as of the time when its head was read; later revisions are left for the next
 //! export. An interrupted export continues after the last complete line, if the registered entries are
@@ -82,10 +82,11 @@ pub async fn export(
     let mut registered = registry.load().await.map_err(loading)?;
     let key = |entry: &Registered| (entry.id().system.clone(), entry.id().name.clone());
     registered.sort_by_cached_key(key);
-    let (file, begun) = begin::begin(&export, &registered)?;
+    let path = begin::file_of(&export)?;
+    let (file, begun) = begin::begin(&export, &path, &registered)?;
     let (mark, grammar) = begun.unwrap_or_else(|| (Mark::default(), Grammar::of_format(FORMAT)));
     let seal = export.vault.map_or(Seal::Clear, Seal::With);
-    let writer = Writer::new(export.path, file, mark)?;
+    let writer = Writer::new(&path, file, mark)?;
     let pending = pages::pending(&states).await.map_err(OfflineError::store("the outboxes"))?;
     let mut job = Job { states, pending, writer, counts: grammar.counts, seal, progress };
     if mark == Mark::default() {
@@ -111,7 +112,7 @@ pub async fn export(
     }
     let Counts { registered, actors, revisions, outbox, .. } = job.counts;
     let bytes = job.writer.bytes();
-    job.writer.finish()?;
+    job.writer.finish(export.path)?;
     Ok(Exported { registered, actors, revisions, outbox, bytes })
 }
 

@@ -1,6 +1,6 @@
 //! Lines: writes and reads an export line by line; the sum of each line depends on the line before.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -66,10 +66,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes everything durable.
-    pub(super) fn finish(mut self) -> Result<(), OfflineError> {
+    /// Makes everything durable, under this name.
+    pub(super) fn finish(mut self, name: &Path) -> Result<(), OfflineError> {
         let io = OfflineError::file(&self.path);
         self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(&io)?;
+        if self.path != name {
+            fs::rename(&self.path, name).map_err(&io)?;
+        }
         let parent = self.path.parent().filter(|parent| *parent != Path::new(""));
         let parent = parent.unwrap_or_else(|| Path::new("."));
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(&io)
@@ -214,7 +217,7 @@ mod tests {
         for line in lines {
             writer.put(line).unwrap();
         }
-        writer.finish().unwrap();
+        writer.finish(&path).unwrap();
         path
     }
 
@@ -296,7 +299,7 @@ mod tests {
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         let mut writer = Writer::new(&path, file, reader.mark()).unwrap();
         writer.put(&end(2)).unwrap();
-        writer.finish().unwrap();
+        writer.finish(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), whole);
     }
 }

@@ -19,44 +19,57 @@ const BEGINNING: &[u8] = b"{\"tidegate_export\":";
 /// Every header is shorter than this.
 const HEADER_BYTES: usize = 4096;
 
+/// Returns where an export is written: it gets its own name once it is whole. What stands under that name already is
+/// continued there.
+pub(super) fn file_of(export: &Export<'_>) -> Result<PathBuf, OfflineError> {
+    let mut unfinished = export.path.as_os_str().to_owned();
+    unfinished.push(".part");
+    match (export.path.exists(), export.resume) {
+        (true, false) => Err(OfflineError::Exists(export.path.into())),
+        (true, true) => Ok(export.path.into()),
+        (false, _) => Ok(unfinished.into()),
+    }
+}
+
 /// Creates the file, or finds the position in it at which to continue.
 pub(super) fn begin(
     export: &Export<'_>,
+    path: &Path,
     registered: &[Registered],
 ) -> Result<(File, Option<(Mark, Grammar)>), OfflineError> {
-    let io = OfflineError::file(export.path);
+    let io = OfflineError::file(path);
     // The file may hold states in the clear: only its owner may read it.
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     if !export.resume {
-        return match options.create_new(true).open(export.path) {
+        return match options.create_new(true).open(path) {
             Ok(file) => Ok((file, None)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(OfflineError::Exists(export.path.into()))
+                Err(OfflineError::Exists(path.into()))
             }
             Err(error) => Err(io(error)),
         };
     }
-    let file = options.create(true).truncate(false).open(export.path).map_err(&io)?;
+    let file = options.create(true).truncate(false).open(path).map_err(&io)?;
     let reading = file.try_clone().map_err(&io)?;
     if is_beginning(&file).map_err(&io)? {
         return Ok((file, None));
     }
-    let (mut reader, header) = Reader::open(export.path, reading)?;
+    let (mut reader, header) = Reader::open(path, reading)?;
     if header.format != FORMAT {
-        let (path, format) = (export.path.display(), header.format);
+        let (path, format) = (path.display(), header.format);
         let text = format!("{path} was begun in format {format}, not {FORMAT}; begin a new export");
         return Err(OfflineError::Refused(text));
     }
     if header.seal.is_some() != export.vault.is_some() {
-        let path = export.path.display();
+        let path = path.display();
         let how = if header.seal.is_some() { "with" } else { "without" };
         return Err(OfflineError::Refused(format!("{path} was begun {how} --sealed")));
     }
     let vault = Vault::default();
     let vault = export.vault.unwrap_or(&vault);
     let key = |error: crate::store::SealError| OfflineError::Key {
-        path: PathBuf::from(export.path),
+        path: path.into(),
         why: error.to_string(),
     };
     header.check_seal(vault).map_err(key)?;
@@ -72,7 +85,7 @@ pub(super) fn begin(
                         let place =
                             usize::try_from(grammar.counts.registered - 1).unwrap_or(usize::MAX);
                         if registered.get(place) != Some(entry) {
-                            return Err(changed(export.path));
+                            return Err(changed(path));
                         }
                     }
                     // Rows of effects are few, so they are all read again.
@@ -88,7 +101,7 @@ pub(super) fn begin(
             Ok(None) => {
                 let all = grammar.counts.registered == registered.len() as u64;
                 if grammar.part != Part::Registered && !all {
-                    return Err(changed(export.path));
+                    return Err(changed(path));
                 }
                 return Ok((file, Some(whole)));
             }

@@ -90,8 +90,9 @@ impl Layout {
         refuse()?;
         let completed = layout.complete(create);
         if completed.is_err() {
-            // The error counts; what stays is replaced by the next attempt.
+            // The error counts; what stays is replaced by the next attempt. The directory was empty, so all of it is ours.
             drop(fs::remove_dir_all(dir.join(UNFINISHED_DIR)));
+            drop(fs::remove_dir_all(layout.engine()));
         }
         completed.map(|()| layout)
     }

@@ -15,6 +15,7 @@ use support::proto::Kind;
 use support::proxy::{Proxy, embedded};
 use support::scene::Scene;
 use tidegate::store::FreeSpace;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 const DATA: &str = "data";
@@ -38,6 +39,11 @@ const SETTINGS: [(&str, &str); 3] = [
 #[test]
 fn a_delete_on_a_full_device_makes_space_for_calls() {
     run_on_device("320m", "inside_a_device_where_an_actor_is_deleted");
+}
+
+#[test]
+fn pruning_on_a_full_device_makes_space_for_calls() {
+    run_on_device("320m", "inside_a_device_where_histories_are_pruned");
 }
 
 #[test]
@@ -100,6 +106,21 @@ fn leave(bytes: u64) {
     drop(std::io::Write::write_all(ballast, &vec![1; more]));
 }
 
+/// Calls are refused until this ends.
+async fn refused(client: &mut Client, actor: &str) {
+    let deadline = Instant::now() + SERVED_AGAIN;
+    loop {
+        leave(LOW);
+        match added(client, actor).await {
+            Err(status) => {
+                assert_eq!(status, 503);
+                return;
+            }
+            Ok(_) => assert!(Instant::now() < deadline, "still served; {:?}", space()),
+        }
+    }
+}
+
 async fn served_again(client: &mut Client, actor: &str) -> u32 {
     let deadline = Instant::now() + SERVED_AGAIN;
     loop {
@@ -151,6 +172,32 @@ async fn inside_a_device_where_an_actor_is_deleted() {
     assert_eq!(get_state(&mut client, LARGE).await, 0, "the deleted actor stays deleted");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by a test above"]
+async fn inside_a_device_where_histories_are_pruned() {
+    let scene = scene();
+    let (proxy, large, _) = filled(&scene).await;
+    assert_eq!(proxy.terminate(END).await.code(), Some(0));
+    leave(LOW);
+    let mut settings = SETTINGS;
+    settings[2].1 = "10";
+    let proxy = scene.start(&settings).await;
+    let mut client = connect(&proxy).await;
+    refused(&mut client, SMALL).await;
+    let small = get_state(&mut client, SMALL).await;
+    // The first round of pruning begins a minute after the start. Whatever else wins space, it finds the disk full.
+    let deadline = Instant::now() + SERVED_AGAIN;
+    while revision(&mut client, LARGE, 1).await.status != 404 {
+        assert!(Instant::now() < deadline, "not pruned; {:?}", space());
+        leave(LOW);
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(served_again(&mut client, SMALL).await, small + 1);
+    assert_eq!(get_state(&mut client, LARGE).await, large);
+    let kept = revision(&mut client, LARGE, large - 5).await.status;
+    assert_eq!(kept, 200);
+}
+
 async fn revision(client: &mut Client, actor: &str, number: u32) -> Reply {
     let path = format!("/api/v1/system/{SYSTEM}/actors/{actor}/revisions/{number}");
     client.get(&path).await.expect("an answer")
@@ -178,6 +225,14 @@ async fn inside_a_device_that_is_full_at_the_start() {
 /// A start with this much space left serves reads only.
 async fn reads_are_served(scene: &Scene, large: u32, small: u32, free: u64) {
     let proxy = scene.start(&SETTINGS).await;
+    // Whatever the store wins back, for example of heads that were overwritten.
+    let mut low = JoinSet::new();
+    low.spawn(async move {
+        loop {
+            leave(free);
+            sleep(Duration::from_millis(2)).await;
+        }
+    });
     leave(free);
     eprintln!("started on {:?}", space());
     let mut client = connect(&proxy).await;

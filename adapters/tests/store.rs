@@ -158,8 +158,9 @@ async fn what_waits_when_the_store_is_closed_is_still_written() {
 async fn a_long_history_is_deleted_whole_even_when_that_was_interrupted() {
     static COMMITS_LEFT: AtomicU64 = AtomicU64::new(u64::MAX);
     fn free_space(_: &Path) -> io::Result<FreeSpace> {
-        let left = COMMITS_LEFT.fetch_sub(1, Ordering::SeqCst);
-        Ok(FreeSpace { free: if left == 0 { 0 } else { 1 << 40 }, total: 1 << 40 })
+        let one_less = |left: u64| Some(left.saturating_sub(1));
+        let left = COMMITS_LEFT.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        Ok(FreeSpace { free: if left == Ok(0) { 0 } else { 1 << 40 }, total: 1 << 40 })
     }
     let dir = tempfile::tempdir().unwrap();
     let options = Options { free_space, ..Options::default() };
@@ -178,6 +179,7 @@ async fn a_long_history_is_deleted_whole_even_when_that_was_interrupted() {
     assert!(states.load_revision(&actor, 10_000).await.unwrap().is_some());
     store.close().await.unwrap();
     drop((store, states));
+    COMMITS_LEFT.store(u64::MAX, Ordering::SeqCst);
     let states: Arc<dyn StateStore> =
         EmbeddedStore::open(dir.path(), options, plain_definition).unwrap();
     keep(&states, vec![save(&actor, 1, true)]).await;

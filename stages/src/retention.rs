@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ const AT_ONCE: usize = 4;
 const SLACK: u64 = 64;
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_hours(1);
-/// Time before the first round, to leave the start its resources.
-const FIRST_ROUND: Duration = Duration::from_mins(1);
+/// Time before the first round, to leave the start its resources; and before one that is repeated.
+const SOON: Duration = Duration::from_mins(1);
 /// Actors per step of a round, and the pause between two steps: some hundred actors per second.
 const STEP: usize = 16;
 const STEP_PAUSE: Duration = Duration::from_millis(50);
@@ -70,10 +71,18 @@ impl Growth {
         let bound = Bound { events: WAITING, bytes: usize::MAX };
         let options = ProducerOptions { name: "retention", bound, full: Full::Shed };
         let grown = Producer::new(options, Demand::new());
-        let rounds = Rounds { directory, left: Vec::new(), shard: 0, pause: FIRST_ROUND };
+        let failed = Arc::new(AtomicBool::new(false));
+        let rounds = Rounds {
+            directory,
+            left: Vec::new(),
+            shard: 0,
+            pause: SOON,
+            is_over: false,
+            failed: failed.clone(),
+        };
         let rounds = Producer::from_source("retention_rounds", Demand::new(), rounds, drain);
         let dropped = counter!(REVISIONS_DROPPED_TOTAL);
-        let prune = Prune { retention, store, clock, dropped, ended: ended.clone() };
+        let prune = Prune { retention, store, clock, dropped, failed, ended: ended.clone() };
         let prune = ServiceBuilder::new().layer(TimedLayer { stage: "retention" }).service(prune);
         let options = ConsumerOptions { name: "retention", concurrency: AT_ONCE };
         let consumer = Consumer::spawn(options, prune, drain);
@@ -113,6 +122,9 @@ struct Rounds {
     shard: usize,
     /// The pause before the next step.
     pause: Duration,
+    /// Whether a round has ended: the next one comes soon if a history of it could not be pruned, for example on a full disk.
+    is_over: bool,
+    failed: Arc<AtomicBool>,
 }
 
 impl Source for Rounds {
@@ -121,10 +133,14 @@ impl Source for Rounds {
     async fn events(&mut self, demand: usize) -> Option<Vec<Arc<Entry>>> {
         // The sleep comes first, so a dropped future loses no actors.
         sleep(self.pause).await;
+        if std::mem::take(&mut self.is_over) && !self.failed.swap(false, Ordering::Relaxed) {
+            self.pause = ROUND.saturating_sub(SOON);
+            return Some(Vec::new());
+        }
         self.pause = STEP_PAUSE;
         while self.left.is_empty() {
             let Some(entries) = self.directory.shard_entries(self.shard) else {
-                (self.shard, self.pause) = (0, ROUND);
+                (self.shard, self.pause, self.is_over) = (0, SOON, true);
                 return Some(Vec::new());
             };
             self.shard += 1;
@@ -142,6 +158,7 @@ struct Prune {
     store: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
     dropped: Counter,
+    failed: Arc<AtomicBool>,
     ended: CancellationToken,
 }
 
@@ -158,11 +175,13 @@ impl Service<Arc<Entry>> for Prune {
         let keep = self.retention.keep(self.clock.now());
         let pruning = self.store.prune(&entry.key, keep);
         let (dropped, ended) = (self.dropped.clone(), self.ended.clone());
+        let failed = self.failed.clone();
         Box::pin(async move {
             let Some(pruned) = ended.run_until_cancelled(timeout(PRUNE_LIMIT, pruning)).await
             else {
                 return Ok(());
             };
+            failed.fetch_or(!matches!(pruned, Ok(Ok(_))), Ordering::Relaxed);
             match pruned {
                 Ok(Ok(count)) => dropped.increment(count),
                 Ok(Err(error)) => {

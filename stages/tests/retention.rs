@@ -8,6 +8,7 @@ use std::time::Duration;
 use support::*;
 use tidegate_stages::history::Retention;
 use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::StoreError;
 use tidegate_stages::rules::Revisions;
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
@@ -54,6 +55,21 @@ async fn what_is_too_old_goes_though_nobody_calls_and_the_newest_stays() {
     world.add("joe").await.unwrap();
     assert_eq!(history(&world, "joe").await, [3, 4]);
     assert_eq!(world.head("joe").await.unwrap().revision, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_could_not_be_pruned_is_pruned_a_minute_later() {
+    let world = keeping(Retention { revisions: None, age: Some(HOUR) }).await;
+    world.add("joe").await.unwrap();
+    world.add("joe").await.unwrap();
+    world.clock.advance(2 * HOUR);
+    world.store.refuse_prunes(Some(StoreError::Full("no space".into())));
+    // The first round begins a minute after the start.
+    sleep(Duration::from_secs(90)).await;
+    assert_eq!(history(&world, "joe").await, [1, 2]);
+    world.store.refuse_prunes(None);
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(history(&world, "joe").await, [2]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ mod keys;
 mod layout;
 mod manifest;
 mod mark;
+mod merge;
 mod migrate;
 mod options;
 mod ports;
@@ -63,7 +64,7 @@ pub use space::{FreeSpace, check as check_space};
 use super::access::Access;
 use super::records::DecodeDefinition;
 use damage::ReadError;
-use engine::Engine;
+use engine::{Background, Engine};
 use layout::Layout;
 use mark::{Acknowledged, Mark};
 use prunings::Prunings;
@@ -133,7 +134,11 @@ impl EmbeddedStore {
             return Err(OpenError::IsBackup { dir: at.into() });
         }
         let mut mark = Mark::open(&dir)?;
-        let (engine, newest) = Engine::open(&dir, &options, mark.newest(), u64::MAX)?;
+        // A migration needs its flushes; on a full disk it is refused like any other write.
+        let is_quiet =
+            access == Access::Read || (layout.format == FORMAT && space::is_low(&dir, &options));
+        let background = if is_quiet { Background::Off } else { Background::On };
+        let (engine, newest) = Engine::open(&dir, &options, background, mark.newest(), u64::MAX)?;
         // Every commit found counts as acknowledged from here on, because readers may return it.
         if access != Access::Read || newest > mark.newest().commit {
             let io = |source| OpenError::Io { path: dir.join(mark::MARK), source };

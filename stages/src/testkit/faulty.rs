@@ -63,6 +63,7 @@ struct Script {
     take_overs: VecDeque<StoreError>,
     refusing: Option<StoreError>,
     refusing_saves: Option<StoreError>,
+    refusing_prunes: Option<StoreError>,
     holding: bool,
     hanging: bool,
     held: VecDeque<Held>,
@@ -129,6 +130,11 @@ impl FaultyStore {
     /// Whether every `save` without a fault of its own fails with this error from now on; nothing of it is written.
     pub fn refuse_saves(&self, error: Option<StoreError>) {
         self.script.lock().refusing_saves = error;
+    }
+
+    /// Whether every `prune` fails with this error from now on, and drops nothing.
+    pub fn refuse_prunes(&self, error: Option<StoreError>) {
+        self.script.lock().refusing_prunes = error;
     }
 
     /// From now on calls of `save` wait, in order, before anything reaches the store below.
@@ -391,7 +397,10 @@ impl StateStore for FaultyStore {
     }
 
     fn prune(&self, actor: &ActorId, keep: Keep) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.below.prune(actor, keep)
+        match self.script.lock().refusing_prunes.clone() {
+            Some(error) => Box::pin(ready(Err(error))),
+            None => self.below.prune(actor, keep),
+        }
     }
 
     fn outbox(

@@ -11,8 +11,9 @@ use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
 
-use super::engine::{Engine, Op, Readiness, Space};
+use super::engine::{Background, Engine, Op, Readiness, Space};
 use super::mark::{Acknowledged, Mark};
+use super::merge::SPARE;
 use super::shared::Shared;
 use super::space::{self, Purpose};
 use crate::metrics::{STORE_BYTES, STORE_COMMIT_SECONDS};
@@ -114,7 +115,8 @@ impl Committer {
     fn undo(&mut self, error: &fjall::Error) -> StoreError {
         tracing::error!(%error, "commit failed, opening the engine again");
         let text = format!("a commit failed: {error}");
-        match self.reopen() {
+        let background = if is_full(error) { Background::Off } else { self.background() };
+        match self.reopen(background) {
             Ok(()) if is_full(error) => StoreError::Full(text),
             Ok(()) => StoreError::Unavailable(text),
             Err(_) => StoreError::Unknown(text),
@@ -125,25 +127,38 @@ impl Committer {
     /// there may be no commit that would reopen it. What a failed merge wrote goes with reopening, and on a full disk no commit
     /// comes so far.
     pub(super) fn recover(&mut self) {
-        let engine = self.shared.engine.read();
-        let works = |engine: &Engine| engine.readiness(0) != Readiness::Broken;
-        let is_broken = !engine.as_ref().is_some_and(works);
-        drop(engine);
-        if is_broken && Instant::now() >= self.retry_at && self.reopen().is_ok() {
+        let readiness = self.shared.engine.read().as_ref().map(|engine| engine.readiness(0));
+        let background = match readiness {
+            Some(Readiness::Broken) => Background::Off,
+            None => self.background(),
+            Some(Readiness::Ready | Readiness::Behind) => return,
+        };
+        if Instant::now() >= self.retry_at && self.reopen(background).is_ok() {
             tracing::info!("engine opened again");
         }
     }
 
-    pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
+    /// How the engine works on this disk.
+    fn background(&self) -> Background {
+        let Shared { dir, options, .. } = &*self.shared;
+        if space::is_low(dir, options) { Background::Off } else { Background::On }
+    }
+
+    /// Opens the engine again after a failure; not too soon after the next one.
+    fn reopen(&mut self, background: Background) -> Result<(), StoreError> {
         self.retry_at = Instant::now() + self.retry_after;
         self.retry_after = (self.retry_after * 2).min(LONGEST_RETRY);
+        self.open(background)
+    }
+
+    /// Opens the engine again. What a merge wrote that has not ended goes, and tables that are no longer needed.
+    pub(super) fn open(&mut self, background: Background) -> Result<(), StoreError> {
         // Readers wait meanwhile, see `Shared::read`.
         let mut engine = self.shared.engine.write();
         drop(engine.take());
         let acknowledged = self.mark.newest();
-        let opened =
-            Engine::open(&self.shared.dir, &self.shared.options, acknowledged, acknowledged.commit);
-        match opened {
+        let Shared { dir, options, .. } = &*self.shared;
+        match Engine::open(dir, options, background, acknowledged, acknowledged.commit) {
             Ok((opened, _)) => {
                 *engine = Some(opened);
                 Ok(())
@@ -155,10 +170,68 @@ impl Committer {
         }
     }
 
+    /// Whether a backup is being read.
+    pub(super) fn is_copied(&self) -> bool {
+        self.shared.engine.read().as_ref().is_some_and(Engine::is_copied)
+    }
+
+    /// Opens the engine again without merges if these may run out of space: they would take what the write needs that is to
+    /// free some. Returns whether it did.
+    fn stop_merging(&mut self, free: u64) -> Result<bool, StoreError> {
+        let engine = self.shared.engine.read();
+        let is_needed = engine.as_ref().is_some_and(|engine| {
+            let has_failed = engine.readiness(0) == Readiness::Broken;
+            let may_fail = engine.background == Background::On && free < engine.background_needs();
+            has_failed || (may_fail && !engine.is_copied())
+        });
+        drop(engine);
+        if is_needed {
+            self.open(Background::Off)?;
+        }
+        Ok(is_needed)
+    }
+
+    /// Returns the bytes in memory that are not in tables yet.
+    pub(super) fn unflushed_bytes(&self) -> u64 {
+        self.shared.engine.read().as_ref().map_or(0, Engine::unflushed_bytes)
+    }
+
+    /// Lets the engine merge by itself if what it merges fits into the free space. Returns whether it does not. On a full disk
+    /// what is in memory becomes a table, so that its space is no longer kept: there are no writes that would bring it about.
+    pub(super) fn allow_merging(&mut self, is_full: bool) -> Result<bool, StoreError> {
+        let space = (self.shared.options.free_space)(&self.shared.dir).ok();
+        let engine = self.shared.engine.read();
+        let (Some(working), Some(space)) = (&*engine, space) else { return Ok(false) };
+        let needed = working.background_needs();
+        let is_stopped = working.background == Background::Off;
+        let goes_on = is_stopped && (space.free < needed || working.is_copied());
+        let kept = if goes_on { needed } else { working.largest_merge().min(space.total / 8) };
+        self.shared.space.keep_for_merging(kept);
+        if is_full && !is_stopped && space.free > working.unflushed_bytes() + SPARE {
+            working.flush_all().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        }
+        drop(engine);
+        if is_stopped && !goes_on {
+            self.open(Background::On)?;
+        }
+        Ok(goes_on)
+    }
+
     /// Waits until the engine accepts a commit; reopens the engine if needed.
     fn make_ready(&mut self, purpose: Purpose, bytes: usize) -> Result<(), StoreError> {
-        let Shared { dir, options, space, .. } = &*self.shared;
-        let fits = space::check_for(purpose, dir, options, bytes);
+        let shared = self.shared.clone();
+        let Shared { dir, options, space, .. } = &*shared;
+        let mut found = space::measure(dir, options)?;
+        let mut reserve = options.reserve_of(found.total);
+        if purpose == Purpose::Free && found.free < reserve {
+            if self.stop_merging(found.free)? {
+                found = space::measure(dir, options)?;
+            }
+        } else {
+            // What is in memory becomes a table, too.
+            reserve = reserve.max(space.merging()).saturating_add(self.unflushed_bytes());
+        }
+        let fits = space::check_for(purpose, dir, found, reserve, bytes);
         if let (Purpose::Keep, Err(StoreError::Full(_))) = (purpose, &fits) {
             space.refuse(bytes);
         }
@@ -171,17 +244,25 @@ impl Committer {
                 Some(Readiness::Behind) if Instant::now() >= deadline => {
                     // An engine that stopped flushing (fjall issue 257) flushes again after it is reopened.
                     if Instant::now() >= self.retry_at {
-                        self.reopen()?;
+                        self.reopen(self.background())?;
                     }
                     let text = format!("tables were not written for {CATCH_UP:?}");
                     return Err(StoreError::Unavailable(text));
                 }
-                Some(Readiness::Behind) => thread::park_timeout(Duration::from_millis(2)),
+                Some(Readiness::Behind) => {
+                    let caught_up = |engine: &Engine| {
+                        Ok(engine.catch_up().map_err(|error| engine.damage(&error))?)
+                    };
+                    shared.read(caught_up)?;
+                    thread::park_timeout(Duration::from_millis(2));
+                }
                 Some(Readiness::Broken) | None if Instant::now() < self.retry_at => {
                     let text = "the engine failed and will be opened again shortly";
                     return Err(StoreError::Unavailable(text.into()));
                 }
-                Some(Readiness::Broken) | None => self.reopen()?,
+                // What fails by itself is a flush or a merge, most likely for want of space.
+                Some(Readiness::Broken) => self.reopen(Background::Off)?,
+                None => self.reopen(self.background())?,
             }
         }
     }

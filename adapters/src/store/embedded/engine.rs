@@ -66,16 +66,26 @@ impl Op {
     }
 }
 
+/// Whether the engine flushes and merges by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Background {
+    On,
+    /// Nothing is written but commits, and what [`flush`](Engine::flush) and [`reclaim`](super::reclaim) write: a
+    /// merge that fails for want of space takes all of it and ends the engine.
+    Off,
+}
+
 pub(super) struct Engine {
-    db: Database,
+    pub(super) db: Database,
     pub(super) current: Keyspace,
     pub(super) history: Keyspace,
     /// Opens sealed values that are read.
     pub(super) vault: Arc<Vault>,
     /// The backup that is being read.
     pub(super) copying: Mutex<Option<Copying>>,
+    pub(super) background: Background,
     dir: PathBuf,
-    memtable_bytes: u64,
+    pub(super) memtable_bytes: u64,
 }
 
 impl fmt::Debug for Engine {
@@ -94,12 +104,17 @@ pub(super) enum Readiness {
     Broken,
 }
 
-fn database(dir: &Path, options: &Options) -> fjall::Result<Database> {
+fn database(dir: &Path, options: &Options, background: Background) -> fjall::Result<Database> {
+    let workers = match background {
+        Background::On => 2,
+        Background::Off => 0,
+    };
     Database::builder(dir)
         .cache_size(options.cache_bytes)
         .max_cached_files(Some(options.files))
         .max_journaling_size(JOURNAL_BYTES)
-        .worker_threads(2)
+        // The checked form refuses zero.
+        .worker_threads_unchecked(workers)
         .manual_journal_persist(true)
         .open()
 }
@@ -128,7 +143,7 @@ impl Engine {
             let reason = error.to_string();
             OpenError::Engine { dir: dir.into(), reason }
         };
-        let db = database(dir, options).map_err(engine)?;
+        let db = database(dir, options, Background::On).map_err(engine)?;
         // The order matters: `manifest` knows the keyspaces by their numbers.
         keyspace(&db, CURRENT, options).map_err(engine)?;
         keyspace(&db, HISTORY, options).map_err(engine)?;
@@ -140,6 +155,7 @@ impl Engine {
     pub(super) fn open(
         dir: &Path,
         options: &Options,
+        background: Background,
         acknowledged: Acknowledged,
         limit: u64,
     ) -> Result<(Self, u64), Damage> {
@@ -149,17 +165,18 @@ impl Engine {
             tracing::info!(journal = %path.display(), at, "cutting off an unfinished commit");
             journal::cut(path, *at).map_err(|error| Damage::io(path, &error))?;
         }
-        guarded(dir, || Self::open_checked(dir, options, acknowledged, found.last))
+        guarded(dir, || Self::open_checked(dir, options, background, acknowledged, found.last))
     }
 
     fn open_checked(
         dir: &Path,
         options: &Options,
+        background: Background,
         acknowledged: Acknowledged,
         last: Option<u64>,
     ) -> Result<(Self, u64), Damage> {
         let damage = |error: fjall::Error| Damage::new(dir, error.to_string());
-        let db = database(dir, options).map_err(damage)?;
+        let db = database(dir, options, background).map_err(damage)?;
         for name in [CURRENT, HISTORY] {
             if !db.keyspace_exists(name) {
                 return Err(Damage::new(dir, format!("the keyspace `{name}` is gone")));
@@ -184,7 +201,9 @@ impl Engine {
         }
         let (vault, memtable_bytes) = (options.vault.clone(), options.memtable_bytes);
         let copying = Mutex::new(None);
-        Ok((Self { db, current, history, vault, copying, dir: dir.into(), memtable_bytes }, newest))
+        let dir = dir.into();
+        let engine = Self { db, current, history, vault, copying, background, dir, memtable_bytes };
+        Ok((engine, newest))
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -265,6 +284,11 @@ impl Engine {
         if let Some(mut copying) = self.copying.try_lock() {
             copying.take_if(|copying| copying.is_forgotten());
         }
+    }
+
+    /// Whether a backup is being read.
+    pub(super) fn is_copied(&self) -> bool {
+        self.copying.lock().is_some()
     }
 
     pub(super) fn next_seqno(&self) -> u64 {

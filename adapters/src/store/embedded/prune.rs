@@ -33,7 +33,7 @@ pub(super) async fn prune(
     let Some(end) = read.first_kept(keep).await? else { return Ok(0) };
     let (mut from, mut dropped) = (0, 0);
     loop {
-        let (mut keys, mut bytes) = (Vec::new(), 0);
+        let mut keys = Vec::new();
         let mut more = true;
         while more && keys.len() < STEP {
             let limit = STEP - keys.len();
@@ -41,12 +41,11 @@ pub(super) async fn prune(
             more = page.more;
             from = page.next;
             keys.extend(page.keys);
-            bytes += page.bytes as u64;
         }
         let count = keys.len() as u64;
         if count > 0 {
             let (answer, answered) = oneshot::channel();
-            shared.queue.put(Work::Prune(pruning.clone(), keys, bytes, answer))?;
+            shared.queue.put(Work::Prune(pruning.clone(), keys, answer))?;
             if !answered.await.unwrap_or_else(|_| Err(unknown()))? {
                 return Ok(dropped);
             }
@@ -177,7 +176,7 @@ mod tests {
         let prune = async |pruning: &Arc<Pruning>| {
             let key = keys::revision(keys::history(&actor).unwrap(), 1);
             let (answer, answered) = oneshot::channel();
-            store.shared.queue.put(Work::Prune(pruning.clone(), vec![key], 1, answer)).unwrap();
+            store.shared.queue.put(Work::Prune(pruning.clone(), vec![key], answer)).unwrap();
             answered.await.unwrap().unwrap()
         };
         let begin = || store.shared.prunings.begin(keys::history(&actor).unwrap());

@@ -50,8 +50,8 @@ pub(super) enum Work {
     /// Small changes that go with freeing space.
     Free(Vec<Op>, oneshot::Sender<Result<(), StoreError>>),
     Delete(Arc<ActorId>, oneshot::Sender<Result<(), StoreError>>),
-    /// One step of a pruning: removes these keys of its history, and so many bytes of values. Returns whether it goes on.
-    Prune(Arc<Pruning>, Vec<Vec<u8>>, u64, oneshot::Sender<Result<bool, StoreError>>),
+    /// One step of a pruning: removes these keys of its history. Returns whether it goes on.
+    Prune(Arc<Pruning>, Vec<Vec<u8>>, oneshot::Sender<Result<bool, StoreError>>),
     /// Claims an epoch above this one.
     ClaimEpoch(u64, oneshot::Sender<Result<u64, StoreError>>),
     /// Writes an actor's head under an epoch.

@@ -1,8 +1,9 @@
 //! Reclaim: wins space back on a full disk once something was removed.
 //!
 //! The engine removes by writing that a key is gone, and merges tables when there are enough of them. On a full disk nothing
-//! is written any more, so that time never comes. Merging needs as much space as what is left, so only that is
-//! merged which fits. It runs beside the writer: deletes and prunings go on.
+//! is written any more, so that time never comes. And its own merges may take the last byte, and end it. So they are stopped
+//! meanwhile ([`Background::Off`](super::engine::Background)), and each keyspace whose entries fit into what is free is
+//! merged into new tables. It runs beside the writer: deletes and prunings go on.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -12,59 +13,75 @@ use tokio::time::Instant;
 
 use super::damage::ReadError;
 use super::engine::Engine;
+use super::merge::SPARE;
 use super::shared::Shared;
 
-/// How long writing tables of what is in memory may take.
-const FLUSH: Duration = Duration::from_secs(30);
-/// Bytes that are left free beside what is merged.
-const SPARE: u64 = 4 << 20;
+/// Time between two runs when one has not merged everything: it reads as much as is free.
+const PAUSE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Reclaim {
     shared: Arc<Shared>,
-    /// Bytes that were removed and may still be on the disk. Not counted: what an earlier start removed.
-    removed: u64,
-    /// Whether something was removed since the last try.
+    /// Whether something may have been removed since the last run.
     is_due: bool,
+    not_before: Instant,
     running: Option<JoinHandle<Merged>>,
 }
 
-/// What came of a run.
+/// What came of a run. In each case the engine has to be opened again: the former tables go then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Merged {
-    /// The former tables go once a later commit is in a table.
     Done,
-    /// The engine has to be opened again.
+    /// Tables of removed values are gone. What is left may fit now.
+    Dropped,
+    /// What is left of some tables does not fit beside them.
+    InPart,
     Failed,
 }
 
 impl Reclaim {
     /// Due at the start: an earlier one may have removed something.
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, removed: 0, is_due: true, running: None }
+        Self { shared, is_due: true, not_before: Instant::now(), running: None }
     }
 
-    /// Notes that values of so many bytes were removed.
-    pub(super) fn removed(&mut self, bytes: u64) {
-        self.removed = self.removed.saturating_add(bytes);
+    /// Notes that something was removed, or that the engine no longer merges by itself.
+    pub(super) fn is_due(&mut self) {
         self.is_due = true;
     }
 
-    /// Begins when it is due and the disk is full. Returns what came of one that has ended.
-    pub(super) fn tend(&mut self) -> Option<Merged> {
-        let ended = self.running.take_if(|running| running.is_finished());
-        if let Some(ended) = ended {
-            return Some(ended.join().unwrap_or(Merged::Failed));
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Whether a run is to begin now.
+    pub(super) fn wants_to_begin(&self) -> bool {
+        self.is_due && self.running.is_none() && Instant::now() >= self.not_before
+    }
+
+    /// Begins a run on an engine that does not merge by itself and was opened after all that was removed.
+    pub(super) fn begin(&mut self) {
+        let shared = self.shared.clone();
+        let thread = thread::Builder::new().name("tidegate-space".into());
+        let running = thread.spawn(move || run(&shared));
+        let told =
+            running.inspect_err(|error| tracing::warn!(%error, "no thread to win space back"));
+        (self.running, self.is_due) = (told.ok(), false);
+    }
+
+    /// Returns what came of a run that has ended.
+    pub(super) fn ended(&mut self) -> Option<Merged> {
+        let ended = self.running.take_if(|running| running.is_finished())?;
+        let merged = ended.join().unwrap_or(Merged::Failed);
+        match merged {
+            Merged::Done => {}
+            Merged::Dropped => self.is_due = true,
+            Merged::InPart => self.not_before = Instant::now() + PAUSE,
+            Merged::Failed => {
+                (self.is_due, self.not_before) = (true, Instant::now() + PAUSE);
+            }
         }
-        if self.running.is_none() && self.is_due && self.shared.space.is_full() {
-            let (shared, removed) = (self.shared.clone(), self.removed);
-            let thread = thread::Builder::new().name("tidegate-space".into());
-            let running = thread.spawn(move || run(&shared, removed));
-            let told =
-                running.inspect_err(|error| tracing::warn!(%error, "no thread to win space back"));
-            (self.running, self.is_due) = (told.ok(), false);
-        }
-        None
+        Some(merged)
     }
 
     /// Waits for what is running.
@@ -73,16 +90,16 @@ impl Reclaim {
     }
 }
 
-fn run(shared: &Shared, removed: u64) -> Merged {
+fn run(shared: &Shared) -> Merged {
     let free = || (shared.options.free_space)(&shared.dir).map_or(0, |space| space.free);
-    match shared.read(|engine| merge(engine, removed, free)) {
-        Ok(is_all) => {
-            if !is_all {
+    match shared.read(|engine| merge(engine, free)) {
+        Ok(merged) => {
+            if merged == Merged::InPart {
                 tracing::warn!(
                     "not all tables are merged on the full disk: what is left of them does not fit beside them"
                 );
             }
-            Merged::Done
+            merged
         }
         Err(error) => {
             tracing::warn!(%error, "merging tables on the full disk failed");
@@ -91,28 +108,25 @@ fn run(shared: &Shared, removed: u64) -> Merged {
     }
 }
 
-/// Returns whether everything was merged.
-fn merge(engine: &Engine, removed: u64, free: impl Fn() -> u64) -> Result<bool, ReadError> {
+fn merge(engine: &Engine, free: impl Fn() -> u64) -> Result<Merged, ReadError> {
+    let spaces = [&engine.history, &engine.current];
+    let mut dropped = false;
+    for space in spaces {
+        dropped |= engine.drop_removed(space)?;
+    }
+    if dropped {
+        return Ok(Merged::Dropped);
+    }
     let failed = |error: fjall::Error| ReadError::from(engine.damage(&error));
-    let spaces = [(&engine.history, removed), (&engine.current, 0)];
-    for (space, _) in spaces {
-        space.rotate_memtable().map_err(failed)?;
-    }
-    let deadline = Instant::now() + FLUSH;
-    while spaces.iter().any(|(space, _)| space.sealed_memtable_count() > 0) {
-        if Instant::now() >= deadline {
-            return Ok(false);
-        }
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    let mut is_all = true;
-    for (space, removed) in spaces {
-        let left = space.disk_space().saturating_sub(removed);
-        if left.saturating_add(SPARE) > free() {
-            is_all = false;
-        } else {
+    let mut merged = Merged::Done;
+    for space in spaces {
+        // Only then: a table of what is in memory takes space, too.
+        if engine.fits(space, free().saturating_sub(SPARE))? {
+            engine.flush(space).map_err(failed)?;
             space.major_compact().map_err(failed)?;
+        } else {
+            merged = Merged::InPart;
         }
     }
-    Ok(is_all)
+    Ok(merged)
 }

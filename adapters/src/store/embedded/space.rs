@@ -52,30 +52,41 @@ pub(super) enum Purpose {
 /// # Errors
 /// When there is too little, or the operating system reports an error.
 pub fn check(dir: &Path, options: &Options, needed: usize) -> Result<(), StoreError> {
-    check_for(Purpose::Keep, dir, options, needed)
+    let found = measure(dir, options)?;
+    check_for(Purpose::Keep, dir, found, options.reserve_of(found.total), needed)
 }
 
+pub(super) fn measure(dir: &Path, options: &Options) -> Result<FreeSpace, StoreError> {
+    (options.free_space)(dir)
+        .map_err(|error| StoreError::Unavailable(format!("{}: {error}", dir.display())))
+}
+
+/// As [`check`], given what is free. A write that frees space may use the reserve.
 pub(super) fn check_for(
     purpose: Purpose,
     dir: &Path,
-    options: &Options,
+    found: FreeSpace,
+    reserve: u64,
     needed: usize,
 ) -> Result<(), StoreError> {
-    let space = (options.free_space)(dir)
-        .map_err(|error| StoreError::Unavailable(format!("{}: {error}", dir.display())))?;
     let reserve = match purpose {
-        Purpose::Keep => options.reserve_of(space.total),
-        Purpose::Free => options.reserve_of(space.total).min(LEAST),
+        Purpose::Keep => reserve,
+        Purpose::Free => reserve.min(LEAST),
     };
     // Twice: once for the journal, once for the table made from it.
     let needed = 2 * needed as u64;
-    if space.free < reserve.saturating_add(needed) {
-        let (free, reserve) = (space.free >> 10, reserve >> 10);
+    if found.free < reserve.saturating_add(needed) {
+        let (free, reserve) = (found.free >> 10, reserve >> 10);
         let dir = dir.display();
         let text = format!("{dir} has {free} KiB free, {reserve} KiB are kept in reserve");
         return Err(StoreError::Full(text));
     }
     Ok(())
+}
+
+/// Whether less than the reserve is free. Not when the operating system reports an error.
+pub(super) fn is_low(dir: &Path, options: &Options) -> bool {
+    (options.free_space)(dir).is_ok_and(|space| space.free < options.reserve_of(space.total))
 }
 
 /// What is known of the space of an open store: for the log, metrics and readiness.
@@ -84,6 +95,8 @@ pub(super) struct SpaceWatch {
     is_full: AtomicBool,
     /// Size of the last write that was refused.
     refused: AtomicU64,
+    /// Bytes that merges of the engine may write.
+    merging: AtomicU64,
     free_bytes: Gauge,
     full: Gauge,
 }
@@ -93,6 +106,7 @@ impl SpaceWatch {
         Self {
             is_full: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            merging: AtomicU64::new(0),
             free_bytes: gauge!(STORE_DISK_FREE_BYTES),
             full: gauge!(STORE_DISK_FULL),
         }
@@ -109,10 +123,26 @@ impl SpaceWatch {
         self.is_full.store(true, Ordering::Relaxed);
     }
 
-    /// Looks again. Tells when the disk has become full, and when it is so no more.
-    pub(super) fn look(&self, dir: &Path, options: &Options, was_full: bool) -> bool {
+    /// Returns the bytes that are kept free for merges, if these are more than the reserve.
+    pub(super) fn merging(&self) -> u64 {
+        self.merging.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn keep_for_merging(&self, bytes: u64) {
+        self.merging.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Looks again, given what in memory will become a table. Tells when the disk has become full, and when it is so no more.
+    pub(super) fn look(
+        &self,
+        dir: &Path,
+        options: &Options,
+        unflushed: u64,
+        was_full: bool,
+    ) -> bool {
         let Ok(space) = (options.free_space)(dir) else { return was_full };
-        let reserve = options.reserve_of(space.total);
+        let reserve = options.reserve_of(space.total).max(self.merging());
+        let reserve = reserve.saturating_add(unflushed);
         let needed = self.refused.load(Ordering::Relaxed).saturating_mul(2);
         let is_full = space.free < reserve.saturating_add(needed);
         self.is_full.store(is_full, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fjall::Guard;
 use metrics::{Histogram, histogram};
 use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::ActorId;
@@ -11,7 +12,8 @@ use tidegate_stages::ports::StoreError;
 use tokio::time::Instant;
 
 use super::committer::Committer;
-use super::engine::{Op, Space};
+use super::damage::ReadError;
+use super::engine::{Background, Op, Space};
 use super::keys::{self, EPOCH};
 use super::mark::Mark;
 use super::prunings::Pruning;
@@ -46,6 +48,7 @@ pub(super) struct Writer {
     /// Whether that claim is in memory only, because the disk was full.
     is_claim_unwritten: bool,
     is_disk_full: bool,
+    is_merging_stopped: bool,
     commit_saves: Histogram,
 }
 
@@ -79,6 +82,7 @@ impl Writer {
             epoch,
             is_claim_unwritten: false,
             is_disk_full: false,
+            is_merging_stopped: false,
             commit_saves: histogram!(STORE_COMMIT_SAVES),
         }
     }
@@ -115,20 +119,30 @@ impl Writer {
     /// Looks at the disk, and begins to win space back when it is full.
     fn tend_space(&mut self) {
         let Shared { dir, options, space, .. } = &*self.shared;
-        self.is_disk_full = space.look(dir, options, self.is_disk_full);
-        let ended = match self.reclaim.tend() {
-            None => return,
-            Some(Merged::Done) => self.commit(Purpose::Free, Vec::new()).and_then(|()| {
-                self.shared.read(|engine| {
-                    let rotated = engine.current.rotate_memtable();
-                    Ok(rotated.map(drop).map_err(|error| engine.damage(&error))?)
-                })
-            }),
-            Some(Merged::Failed) => self.committer.reopen(),
+        let unflushed = self.committer.unflushed_bytes();
+        self.is_disk_full = space.look(dir, options, unflushed, self.is_disk_full);
+        let ended = self.reclaim.ended();
+        let opened = if ended.is_some() {
+            // The former tables go with opening. Whether the engine merges by itself is decided after that.
+            self.committer.open(Background::Off)
+        } else if self.reclaim.is_running() {
+            return;
+        } else if self.is_disk_full && self.reclaim.wants_to_begin() && !self.committer.is_copied()
+        {
+            // Opened again, it can leave out all that was removed before.
+            self.committer.open(Background::Off).map(|()| self.reclaim.begin())
+        } else {
+            self.committer.allow_merging(self.is_disk_full).map(|is_stopped| {
+                if is_stopped && !std::mem::replace(&mut self.is_merging_stopped, is_stopped) {
+                    self.reclaim.is_due();
+                }
+                self.is_merging_stopped = is_stopped;
+            })
         };
-        match ended {
-            Ok(()) => tracing::info!("tables on the full disk are merged"),
-            Err(error) => tracing::warn!(%error, "no space won back on the full disk"),
+        match (opened, ended) {
+            (Err(error), _) => tracing::warn!(%error, "engine not opened again on the full disk"),
+            (Ok(()), Some(Merged::Done)) => tracing::info!("tables on the full disk are merged"),
+            (Ok(()), _) => {}
         }
     }
 
@@ -167,8 +181,8 @@ impl Writer {
                     drop(answer.send(freed));
                 }
                 Work::Delete(actor, answer) => drop(answer.send(self.delete(&actor))),
-                Work::Prune(pruning, keys, bytes, answer) => {
-                    drop(answer.send(self.prune(&pruning, keys, bytes)));
+                Work::Prune(pruning, keys, answer) => {
+                    drop(answer.send(self.prune(&pruning, keys)));
                 }
                 Work::ClaimEpoch(floor, answer) => drop(answer.send(self.claim_epoch(floor))),
                 Work::TakeOver(actor, epoch, answer) => {
@@ -292,19 +306,14 @@ impl Writer {
     }
 
     /// Removes revisions of a history; returns whether it is still there.
-    fn prune(
-        &mut self,
-        pruning: &Pruning,
-        keys: Vec<Vec<u8>>,
-        bytes: u64,
-    ) -> Result<bool, StoreError> {
+    fn prune(&mut self, pruning: &Pruning, keys: Vec<Vec<u8>>) -> Result<bool, StoreError> {
         self.purge()?;
         if pruning.is_void() {
             return Ok(false);
         }
         let remove = |key| Op::remove(Space::History, key);
         self.commit(Purpose::Free, keys.into_iter().map(remove).collect())?;
-        self.reclaim.removed(bytes);
+        self.reclaim.is_due();
         Ok(true)
     }
 
@@ -348,15 +357,11 @@ impl Writer {
     /// Completes all begun removals; before that, no other change may be written for those actors.
     fn purge(&mut self) -> Result<(), StoreError> {
         while let Some(history) = self.purging.last().cloned() {
-            let (keys, bytes) = self.shared.read(|engine| {
+            let keys = self.shared.read(|engine| {
                 let entries = engine.history.prefix(&history).take(PURGE_STEP);
-                let (mut keys, mut bytes) = (Vec::new(), 0);
-                for entry in entries {
-                    let (key, value) = entry.into_inner().map_err(|error| engine.damage(&error))?;
-                    bytes += value.len() as u64;
-                    keys.push(key.to_vec());
-                }
-                Ok((keys, bytes))
+                let key =
+                    |entry: Guard| Ok(entry.key().map_err(|error| engine.damage(&error))?.to_vec());
+                entries.map(key).collect::<Result<Vec<_>, ReadError>>()
             })?;
             let is_last = keys.len() < PURGE_STEP;
             let remove = |key| Op::remove(Space::History, key);
@@ -367,7 +372,7 @@ impl Writer {
                 ops.push(Op::remove(Space::Current, note));
             }
             self.commit(Purpose::Free, ops)?;
-            self.reclaim.removed(bytes);
+            self.reclaim.is_due();
             if is_last {
                 self.purging.pop();
                 self.shared.prunings.end(&history);

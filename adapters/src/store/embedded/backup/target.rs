@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::damage::Damage;
-use super::super::engine::{Engine, Op, Readiness, Space, guarded};
+use super::super::engine::{Background, Engine, Op, Readiness, Space, guarded};
 use super::super::layout::{self, Layout};
 use super::super::mark::{Acknowledged, MARK, Mark};
 use super::super::{OpenError, Options, keys, reader, space};
@@ -94,7 +94,7 @@ fn fill(
     pages: impl IntoIterator<Item = Page>,
 ) -> Result<Totals, OpenError> {
     let mut mark = Mark::open(place)?;
-    let (engine, _) = Engine::open(place, options, mark.newest(), u64::MAX)?;
+    let (engine, _) = Engine::open(place, options, Background::On, mark.newest(), u64::MAX)?;
     for Page { ops, totals, .. } in pages {
         if !ops.is_empty() {
             commit(&engine, &mut mark, options, ops)?;
@@ -137,7 +137,7 @@ fn check(
     mut read: impl FnMut(u64),
 ) -> Result<(), OpenError> {
     let mark = Mark::open(place)?;
-    let (engine, _) = Engine::open(place, options, mark.newest(), u64::MAX)?;
+    let (engine, _) = Engine::open(place, options, Background::Off, mark.newest(), u64::MAX)?;
     let found = guarded(place, || {
         let (mut copying, mut page) = (Copying::of(&engine, 0), Vec::new());
         loop {
@@ -163,7 +163,7 @@ fn check(
 /// Claims an epoch above all in the data (decision 18 b).
 fn claim(place: &Path, options: &Options) -> Result<(), OpenError> {
     let mut mark = Mark::open(place)?;
-    let (engine, _) = Engine::open(place, options, mark.newest(), u64::MAX)?;
+    let (engine, _) = Engine::open(place, options, Background::Off, mark.newest(), u64::MAX)?;
     let epoch = reader::epoch(&engine)?.saturating_add(STARTS);
     let claimed = Op::put(Space::Current, keys::EPOCH.to_vec(), epoch.to_be_bytes().to_vec());
     commit(&engine, &mut mark, options, vec![claimed])?;

@@ -25,7 +25,7 @@ pub(crate) fn address() -> String {
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The tables that a store writes. The others have no rows yet.
-const WRITTEN: [&str; 10] = [
+const WRITTEN: [&str; 11] = [
     "meta",
     "heads",
     "revisions",
@@ -36,6 +36,7 @@ const WRITTEN: [&str; 10] = [
     "members",
     "due",
     "due_minutes",
+    "schedules",
 ];
 
 /// An empty keyspace, for one test at a time.

@@ -372,7 +372,7 @@ impl Part<'_> {
     }
 }
 
-/// The system of a call, when the path of the call is spelled as usual: most requests are such calls.
+/// The system and the actor of a call, when the path of the call is spelled as usual: most requests are such calls.
 fn called(path: &str) -> Option<(&str, &str)> {
     let names = path.strip_prefix("/api/v1/system/")?.strip_suffix("/invoke")?;
     let (system, actor) = names.split_at(names.bytes().position(|byte| byte == b'/')?);
@@ -422,14 +422,14 @@ mod tests {
 
     #[test]
     fn a_call_is_found_however_its_path_is_spelled() {
-        for (path, system) in [
-            ("/api/v1/system/s/actors/a/invoke", "s"),
-            ("/api/v1/system/s/actors/a%2Fb/invoke", "s"),
-            ("/api/v1/system/s%25/actors/a/invoke", "s%"),
-            ("/api/v1/system/%ff/actors/a/invoke", "\u{fffd}"),
-            ("/api/v1//system/s/actors//a/invoke/", "s"),
+        for (path, system, name) in [
+            ("/api/v1/system/s/actors/a/invoke", "s", "a"),
+            ("/api/v1/system/s/actors/a%2Fb/invoke", "s", "a/b"),
+            ("/api/v1/system/s%25/actors/a/invoke", "s%", "a"),
+            ("/api/v1/system/%ff/actors/a/invoke", "\u{fffd}", "a"),
+            ("/api/v1//system/s/actors//a/invoke/", "s", "a"),
         ] {
-            let invoke = Resource::Invoke { system: system.into() };
+            let invoke = Resource::Invoke { system: system.into(), name: name.into() };
             assert_eq!(Resource::find(path), Ok(invoke), "{path}");
         }
         for none in

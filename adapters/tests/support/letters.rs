@@ -52,7 +52,7 @@ impl Script for Counting {
 
 /// A proxy, its host, and what commands ask for.
 pub(crate) struct Post {
-    _host: Host,
+    host: Host,
     open: watch::Sender<bool>,
     settings: Vec<(String, String)>,
     proxy: Proxy,
@@ -70,7 +70,7 @@ impl Post {
         let host_port = [("USER_FUNCTION_HOST", "127.0.0.1"), ("USER_FUNCTION_PORT", &host.port())];
         settings.extend(host_port.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let proxy = start(&settings).await;
-        let post = Self { _host: host, open, settings, proxy };
+        let post = Self { host, open, settings, proxy };
         let mut client = post.client().await;
         register(&mut client, vec![definition("source", Kind::Named)]).await;
         for _ in 0..letters {
@@ -123,10 +123,10 @@ impl Post {
 
     /// Kills the proxy, and starts it again.
     pub(crate) async fn kill(self) -> Self {
-        let Self { _host, open, settings, proxy } = self;
+        let Self { host, open, settings, proxy } = self;
         proxy.kill().await;
         let proxy = start(&settings).await;
-        Self { _host, open, settings, proxy }
+        Self { host, open, settings, proxy }
     }
 
     pub(crate) async fn end(self) {

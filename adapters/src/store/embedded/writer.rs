@@ -236,7 +236,7 @@ impl Writer {
             self.purge().and_then(|()| self.commit(Purpose::Keep, ops))
         };
         if only_removes && count + applies.len() > 0 && result.is_ok() {
-            self.reclaim.removed(0);
+            self.reclaim.is_due();
         }
         if count > 0 && result.is_ok() {
             #[expect(

@@ -3,11 +3,11 @@
 mod support;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use support::client::Client;
 use support::counter::{Added, Counter, add, definition, get_state, register};
+use support::faketime::{at, library};
 use support::proto::Kind;
 use support::proxy::{Proxy, embedded};
 use support::scene::Scene;
@@ -18,19 +18,6 @@ const AHEAD: &str = "@2037-06-01 00:00:00";
 const TOLD_BEFORE: &str = "the clock stands before 1970: set it";
 const TOLD_AHEAD: &str = "the clock is more than ten years ahead";
 const END: Duration = Duration::from_secs(30);
-
-/// The library that shows a process another wall clock.
-fn library() -> String {
-    let mut command = Command::new("faketime");
-    let output = command.args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]).output();
-    let output = output.expect("faketime is installed");
-    String::from_utf8(output.stdout).expect("a path").trim().to_owned()
-}
-
-/// Settings under which a process sees this wall clock; its monotonic clock is right.
-fn at<'a>(library: &'a str, time: &'a str) -> [(&'a str, &'a str); 3] {
-    [("LD_PRELOAD", library), ("FAKETIME", time), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_before_1970_ends_every_command_with_a_word_and_without_a_trace() {

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
 
+use http_body_util::Full;
+use hyper::Request;
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 use crate::server::{self, Keyspace};
 use crate::support::client::Client;
-use crate::support::counter::{Added, Counter, add, definition, get, mark, register};
+use crate::support::counter::{Added, Counter, SYSTEM, add, definition, get, mark, register};
+use crate::support::faketime::{at, library};
 use crate::support::host::Host;
 use crate::support::proto::Kind;
 use crate::support::proxy::{BINARY, Proxy};
@@ -137,4 +140,65 @@ async fn a_proxy_that_is_taken_over_says_where_the_owner_is_and_ends_with_75() {
     drop(asks);
     assert!(next.terminate(LIMIT).await.success());
     scene.keyspace.give_back();
+}
+
+/// The actor joe.
+fn path() -> String {
+    format!("/api/v1/system/{SYSTEM}/actors/joe")
+}
+
+async fn revision(client: &mut Client, number: u32) -> u16 {
+    client.get(&format!("{}/revisions/{number}", path())).await.unwrap().status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_next_owner_acknowledged_stays_whatever_the_clocks_and_with_a_delete_on_its_way() {
+    let library = library();
+    // Of the former owner: an hour ahead of the next one, and an hour behind.
+    for clock in ["+3600", "-3600"] {
+        let (scene, wire) = (Scene::new().await, Wire::new().await);
+        let every = ("TIDEGATE_REVISIONS", "every");
+        let mut through = scene.settings(&wire.address);
+        through.extend(at(&library, clock));
+        through.push(every);
+        let mut former = Proxy::start(&through).await;
+        let mut joe = client(&former).await;
+        assert!(matches!(add(&mut joe, "joe").await.unwrap(), Added::To(1)));
+        wire.hold(WRITE, "joe");
+        let mut deleting = JoinSet::new();
+        deleting.spawn(async move {
+            let request = Request::delete(path()).header("host", "localhost");
+            joe.send(request.body(Full::default()).unwrap()).await
+        });
+        wire.holds(1).await;
+
+        let mut direct = scene.settings(&scene.address);
+        direct.push(every);
+        let mut command = Command::new(BINARY);
+        command.args(["serve", "--take-over"]);
+        let next = Proxy::spawn(command, &direct).await;
+        let mut asks = client(&next).await;
+        for value in [2, 3] {
+            let added = add(&mut asks, "joe").await.unwrap();
+            assert!(matches!(added, Added::To(found) if found == value), "{clock}: {added:?}");
+        }
+        wire.release().await;
+        let deleted = deleting.join_next().await.unwrap().unwrap();
+        let status = deleted.map(|reply| reply.status);
+        assert!(!matches!(status, Ok(200)), "{clock}: a fenced owner acknowledged a delete");
+        assert_eq!(former.wait(LIMIT).await.code(), Some(75), "{clock}");
+
+        drop(asks);
+        assert!(next.terminate(LIMIT).await.success());
+        // Nothing in memory: what the server has.
+        let last = Proxy::start(&direct).await;
+        let mut asks = Client::connect(last.address()).await.unwrap();
+        assert_eq!(get(&mut asks, "joe").await, 3, "{clock}");
+        for number in [2, 3] {
+            assert_eq!(revision(&mut asks, number).await, 200, "{clock}: revision {number}");
+        }
+        drop(asks);
+        assert!(last.terminate(LIMIT).await.success());
+        scene.keyspace.give_back();
+    }
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod client;
 pub(crate) mod counter;
+pub(crate) mod faketime;
 pub(crate) mod fixture;
 pub(crate) mod host;
 pub(crate) mod json;

@@ -83,6 +83,7 @@ impl Shared {
         content: &Content,
     ) -> Result<Entered, StoreError> {
         let (at, revision) = (content.at, content.revision);
+        let is_own = known.newest.is_some();
         let open = match known.newest {
             None => self.buckets_until(key, i64::MAX, 1).await?.into_iter().next(),
             known => known,
@@ -100,7 +101,9 @@ impl Shared {
         let named = match found {
             None => Named::Anew,
             Some(_) if is_lower => Named::InsteadOf(before),
-            Some(_) => Named::Already,
+            Some(_) if is_own => Named::Already,
+            // Named by an owner before, maybe: its delete may be on its way still, and remove the name.
+            Some(_) => Named::Anew,
         };
         let newest = open.filter(|open| open.start > bucket.start).unwrap_or(bucket);
         known.newest = Some(newest);

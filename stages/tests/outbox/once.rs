@@ -136,13 +136,18 @@ async fn every_complete_answer_counts_and_a_lost_one_does_not() {
         let nth = seen_tries.lock().iter().filter(|of| **of == name).count();
         let mut response = counted(&invocation);
         if name == "source" {
-            response.workflow.effects =
-                ["garbled", "routed", "large", "lost"].map(|name| call(name, "add")).to_vec();
+            response.workflow.effects = ["garbled", "rejected", "routed", "large", "lost"]
+                .map(|name| call(name, "add"))
+                .to_vec();
         }
         async move {
             match name.as_str() {
                 "garbled" => {
                     Err(HostError::Garbled { address: "h".into(), answer: "nothing".into() })
+                }
+                "rejected" => {
+                    let (address, body) = ("h".into(), "no".into());
+                    Err(HostError::Rejected { address, status: 422, body })
                 }
                 "routed" => {
                     let (actor, action) = ("nobody".into(), "add".into());
@@ -161,14 +166,15 @@ async fn every_complete_answer_counts_and_a_lost_one_does_not() {
         }
     }))
     .await;
-    let names = ["source", "garbled", "routed", "large", "lost"];
+    let names = ["source", "garbled", "rejected", "routed", "large", "lost"];
     registered(&world, &names).await;
     world.add("source").await.unwrap();
     sleep(Duration::from_secs(30)).await;
     let mut tries = tries.lock().clone();
     tries.sort_unstable();
-    assert_eq!(tries, ["garbled", "large", "lost", "lost", "lost", "routed", "source"]);
-    for name in ["garbled", "routed", "large"] {
+    let once_each = ["garbled", "large", "lost", "lost", "lost", "rejected", "routed", "source"];
+    assert_eq!(tries, once_each);
+    for name in ["garbled", "rejected", "routed", "large"] {
         assert_eq!((count(&world, name).await, seen(&world, name).await), (0, 1), "{name}");
         assert!(world.head(name).await.is_none(), "a target without a state has none");
     }

@@ -23,7 +23,7 @@ pub use check::{Checked, check};
 pub use error::OfflineError;
 pub use export::{Export, Exported, export};
 pub use import::{Import, Imported, import};
-pub use pages::systems;
+pub use pages::{systems, systems_with_effects};
 pub use progress::Progress;
 pub use reseal::{Resealed, reseal};
 pub use unfinished::{give_up, is_unfinished};

@@ -15,6 +15,7 @@ use tidegate::wire;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::{Save, StateStore};
 use tidegate_stages::state::{ActorState, Any, Head};
+use tidegate_stages::testkit::conformance::effects::appends;
 use tokio::process::Command;
 
 use support::client::Client;
@@ -250,6 +251,32 @@ async fn a_state_that_no_key_opens_is_an_error_and_is_not_overwritten() {
     assert!(refused.contains("the state of counting/joe"), "{refused}");
     let store = open(SECOND);
     assert_eq!(store.load(&joe).await.unwrap(), Some(foreign));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn effects_of_a_system_in_which_nothing_is_registered_are_sealed_again_too() {
+    let scene = Scene::new();
+    let open = |key: &str| {
+        let vault = Arc::new(Vault::new(&[Key::parse(key).unwrap()]));
+        let options = Options { vault, ..Options::default() };
+        EmbeddedStore::open(&scene.store(), options, wire::definition).unwrap()
+    };
+    let (name, system) = ("deleted".into(), "gone".into());
+    let actor = Arc::new(ActorId { name, system, parent: String::new() });
+    let store = open(FIRST);
+    let epoch = store.claim_epoch().await.unwrap();
+    let saves = vec![Save::of_rows(actor.clone(), epoch, appends(0..3))];
+    store.save_all(saves).await.into_iter().for_each(Result::unwrap);
+    store.close().await.unwrap();
+    drop(store);
+
+    let said = scene.tool(&["reseal"], SECOND, FIRST).await.said();
+    assert!(said.contains("3 of 3 undelivered effects"), "{said}");
+    assert!(said.contains("can be dropped"), "{said}");
+    let store = open(SECOND);
+    let found = store.outbox(&actor, None, 9).await.unwrap();
+    assert_eq!(found.items, appends(0..3).appends);
     store.close().await.unwrap();
 }
 

@@ -7,7 +7,7 @@ use super::print;
 use crate::app::StartError;
 use crate::app::stores::Purpose;
 use crate::config::Flags;
-use crate::offline::{OfflineError, Progress, Resealed, reseal, systems};
+use crate::offline::{OfflineError, Progress, Resealed, reseal, systems, systems_with_effects};
 use crate::store::only_current;
 
 /// Seals every state in the store of a stopped proxy with the current key
@@ -34,10 +34,11 @@ impl ResealArgs {
             }
             let registered = store.registry.load().await.map_err(anyhow::Error::from)?;
             let mut systems = systems(&registered);
+            systems.extend(systems_with_effects(&store.states).await?);
             if let Some(system) = &self.system {
                 systems.retain(|known| known == system);
                 if systems.is_empty() {
-                    let text = format!("nothing is registered in system {system}");
+                    let text = format!("there is nothing of system {system}");
                     return Err(StartError::Usage(text));
                 }
             }

@@ -8,6 +8,8 @@ use futures_util::stream::try_unfold;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::ports::{Registered, StateStore, StoreError};
 
+use super::OfflineError;
+
 /// Actors in a page.
 const PAGE: usize = 256;
 
@@ -15,6 +17,18 @@ const PAGE: usize = 256;
 /// entry, and both are removed together.
 pub fn systems(registered: &[Registered]) -> BTreeSet<String> {
     registered.iter().map(|entry| entry.id().system.clone()).collect()
+}
+
+/// Returns the systems of actors that have effects in their outbox. These stay when an actor is deleted, so nothing may be
+/// registered in such a system any more.
+///
+/// # Errors
+/// When the store fails.
+pub async fn systems_with_effects(
+    states: &Arc<dyn StateStore>,
+) -> Result<BTreeSet<String>, OfflineError> {
+    let pending = pending(states).await.map_err(OfflineError::store("the outboxes"))?;
+    Ok(pending.iter().map(|actor| actor.system.clone()).collect())
 }
 
 /// Streams pages of a system's actors that come after `after`; ends at the first error.

@@ -25,7 +25,7 @@ pub(crate) fn address() -> String {
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The tables that a store writes. The others have no rows yet.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 12] = [
     "meta",
     "heads",
     "revisions",
@@ -37,6 +37,7 @@ const WRITTEN: [&str; 11] = [
     "due",
     "due_minutes",
     "schedules",
+    "pauses",
 ];
 
 /// An empty keyspace, for one test at a time.

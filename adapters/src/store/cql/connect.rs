@@ -24,6 +24,9 @@ use crate::store::cql_options::{Consistency, CqlOptions, Credentials};
 
 /// Shortest interval between two keep-alive requests to a node.
 const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(1);
+/// A server that refuses a certificate says so after the handshake, and its word is often lost with the connection.
+const REFUSED_CERTIFICATE: &str = "a server that asks for a client's certificate breaks the connection of one that it does \
+    not trust: TIDEGATE_DATABASE_CERT and TIDEGATE_DATABASE_KEY show one";
 
 impl CqlOptions {
     /// Returns the contact points, each with its port.
@@ -97,7 +100,10 @@ pub(super) async fn session(options: &CqlOptions) -> Result<Session, CqlOpenErro
     // Boxed: the driver's future is large.
     let session = Box::pin(builder.build()).await.map_err(|error| CqlOpenError::Connect {
         addresses: addresses.join(", "),
-        reason: error.to_string(),
+        reason: match &options.tls {
+            None => error.to_string(),
+            Some(_) => format!("{error}; {REFUSED_CERTIFICATE}"),
+        },
     })?;
     if options.consistency.is_local()
         && let Some(centre) = local_centre(&session, &addresses).await

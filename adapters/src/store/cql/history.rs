@@ -99,11 +99,10 @@ impl Shared {
         let before = bucket.first;
         let is_lower = bucket.add(at, revision, content.bytes());
         let named = match found {
-            None => Named::Anew,
             Some(_) if is_lower => Named::InsteadOf(before),
             Some(_) if is_own => Named::Already,
-            // Named by an owner before, maybe: its delete may be on its way still, and remove the name.
-            Some(_) => Named::Anew,
+            // Or named by an owner before: its delete may be on its way still, and remove the name.
+            _ => Named::Anew,
         };
         let newest = open.filter(|open| open.start > bucket.start).unwrap_or(bucket);
         known.newest = Some(newest);

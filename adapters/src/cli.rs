@@ -17,6 +17,7 @@ mod import;
 mod init;
 mod offline;
 mod packaging;
+mod query;
 mod reseal;
 mod restore;
 mod restore_backup;
@@ -214,6 +215,12 @@ fn print(text: &str) -> Result<(), StartError> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed.map_err(|error| StartError::Other(error.into())),
     }
+}
+
+/// Prints what a request answered, as its endpoint does.
+fn print_json(value: &impl serde::Serialize) -> Result<(), StartError> {
+    let text = serde_json::to_string(value).map_err(anyhow::Error::from)?;
+    print(&(text + "\n"))
 }
 
 /// Writes a line to stderr, after all lines of the log.

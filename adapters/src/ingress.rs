@@ -30,6 +30,7 @@ mod backup;
 mod effects;
 mod hosts;
 mod json;
+pub(crate) mod query;
 mod schedules;
 pub(crate) mod control;
 mod accept;

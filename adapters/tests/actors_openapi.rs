@@ -1,4 +1,4 @@
-//! The description: what `/openapi.json` says is what the binary does. Schemathesis sends what it allows, and what it does not.
+//! The binary answers as `/openapi.json` describes. Schemathesis sends requests that the description allows, and others.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;

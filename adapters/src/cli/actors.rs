@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
+use super::query::Query;
 use super::{print, say};
 use crate::app::StartError;
 use crate::ingress::control::{ActorList, Counted, Listed, ListedTurn};
@@ -122,25 +122,19 @@ struct Change {
 }
 
 impl Filter {
-    fn query(&self) -> String {
+    fn query(&self) -> Query {
         let (system, name) = match &self.actor {
             Some(ActorName { system, name }) => (Some(system), Some(name)),
             None => (self.system.as_ref(), None),
         };
-        let paused = self.paused.then(|| "true".to_owned());
-        let pairs = [
-            ("system", system),
-            ("name", name),
-            ("kind", self.kind.as_ref()),
-            ("definition", self.definition.as_ref()),
-            ("host", self.host.as_ref()),
-            ("paused", paused.as_ref()),
-            ("stuck", self.stuck.as_ref()),
-        ];
-        let pairs = pairs.iter().filter_map(|(key, value)| Some((key, (*value)?)));
-        let pairs = pairs
-            .map(|(key, value)| format!("{key}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC)));
-        pairs.collect()
+        Query::default()
+            .with("system", system.map(String::as_str))
+            .with("name", name.map(String::as_str))
+            .with("kind", self.kind.as_deref())
+            .with("definition", self.definition.as_deref())
+            .with("host", self.host.as_deref())
+            .with("paused", self.paused.then_some("true"))
+            .with("stuck", self.stuck.as_deref())
     }
 }
 
@@ -152,16 +146,16 @@ impl Actors {
             }
             ActorsCommand::Cancel { change, what, turn } => {
                 let what = what.to_possible_value().map(|what| what.get_name().to_owned());
-                let what = match turn {
-                    Some(turn) => format!("turn={turn}&"),
-                    None => format!("what={}&", what.unwrap_or_default()),
+                let which = match turn {
+                    Some(turn) => ("turn", turn.to_string()),
+                    None => ("what", what.unwrap_or_default()),
                 };
-                change.run(("cancel", "cancelled"), &what).await
+                change.run(("cancel", "cancelled"), Some(which)).await
             }
-            ActorsCommand::Pause { change } => change.run(("pause", "paused"), "").await,
-            ActorsCommand::Resume { change } => change.run(("resume", "resumed"), "").await,
+            ActorsCommand::Pause { change } => change.run(("pause", "paused"), None).await,
+            ActorsCommand::Resume { change } => change.run(("resume", "resumed"), None).await,
             ActorsCommand::Deactivate { change } => {
-                change.run(("deactivate", "deactivated"), "").await
+                change.run(("deactivate", "deactivated"), None).await
             }
         }
     }
@@ -169,10 +163,10 @@ impl Actors {
 
 async fn list(filter: &Filter, json: bool, proxy: &ProxyArgs) -> Result<ExitCode, StartError> {
     let client = Client::new(proxy)?;
-    let mut next = String::new();
+    let mut next: Option<String> = None;
     let mut is_first = true;
     loop {
-        let path = format!("/api/v1/actors?{}{next}", filter.query());
+        let path = format!("/api/v1/actors?{}", filter.query().with("next", next.as_deref()));
         let body = client.send(Method::GET, &path).await.map_err(anyhow::Error::from)?;
         let page: ActorList = read(&body)?;
         let mut text = String::new();
@@ -189,15 +183,11 @@ async fn list(filter: &Filter, json: bool, proxy: &ProxyArgs) -> Result<ExitCode
         }
         print(&text)?;
         is_first = false;
-        match page.next {
-            Some(from) => next = following(&from),
-            None => return Ok(ExitCode::SUCCESS),
+        next = page.next;
+        if next.is_none() {
+            return Ok(ExitCode::SUCCESS);
         }
     }
-}
-
-fn following(next: &str) -> String {
-    format!("next={}", utf8_percent_encode(next, NON_ALPHANUMERIC))
 }
 
 /// An actor, and what it does, in a few lines.
@@ -232,16 +222,26 @@ fn seconds(millis: u64) -> String {
 }
 
 impl Change {
-    async fn run(self, (verb, done): (&str, &str), more: &str) -> Result<ExitCode, StartError> {
+    async fn run(
+        self,
+        (verb, done): (&str, &str),
+        which: Option<(&str, String)>,
+    ) -> Result<ExitCode, StartError> {
         let is_named = self.filter.actor.is_some();
         let is_dry = self.dry_run || !(self.yes || is_named);
         let client = Client::new(&self.proxy_args)?;
-        let all = if self.all { "all=true&" } else { "" };
-        let dry = if is_dry { "dry_run=true&" } else { "" };
-        let base = format!("/api/v1/actors/{verb}?{}{all}{dry}{more}", self.filter.query());
-        let (mut next, mut total) = (String::new(), Counted::default());
+        let mut query = self
+            .filter
+            .query()
+            .with("all", self.all.then_some("true"))
+            .with("dry_run", is_dry.then_some("true"));
+        if let Some((name, value)) = &which {
+            query = query.with(name, Some(value));
+        }
+        let (mut next, mut total) = (None, Counted::default());
         loop {
-            let path = format!("{base}{next}");
+            let query = query.clone().with("next", next.as_deref());
+            let path = format!("/api/v1/actors/{verb}?{query}");
             let body = client.send(Method::POST, &path).await.map_err(anyhow::Error::from)?;
             let page: Counted = read(&body)?;
             total.matched += page.matched;
@@ -252,9 +252,9 @@ impl Change {
             for error in &page.errors {
                 say(error);
             }
-            match page.next {
-                Some(from) => next = following(&from),
-                None => break,
+            next = page.next;
+            if next.is_none() {
+                break;
             }
         }
         let Counted { matched, changed, removed, told, failed, .. } = total;

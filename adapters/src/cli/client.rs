@@ -9,11 +9,11 @@ use clap::Args;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request};
 use http_body_util::Full;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use prost::Message;
 use tokio::time::timeout;
 
 use super::actor::ActorName;
+use super::query::encoded;
 use crate::app::StartError;
 use crate::config::{Config, Flags, Listen, Settings};
 use crate::host::{Connection, Failed, Reading, Reply};
@@ -112,7 +112,6 @@ impl Client {
         ActorName { system, name }: &ActorName,
         rest: &str,
     ) -> Result<Bytes, Unanswered> {
-        let encoded = |name| utf8_percent_encode(name, NON_ALPHANUMERIC);
         let path = format!("/api/v1/system/{}/actors/{}{rest}", encoded(system), encoded(name));
         self.send(method, &path).await
     }

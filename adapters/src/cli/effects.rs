@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tidegate_stages::outbox::EffectId;
 use tidegate_stages::ports::Clock;
 use tidegate_stages::state::Timestamp;
@@ -16,7 +15,8 @@ use tidegate_stages::state::Timestamp;
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
 use super::decode::one_line;
-use super::{print, say};
+use super::query::{Query, encoded};
+use super::{print, print_json, say};
 use crate::app::StartError;
 use crate::clock::SystemClock;
 use crate::config::{Kind, Value};
@@ -161,21 +161,6 @@ fn age(given: &str) -> Result<Duration, String> {
     }
 }
 
-/// A query of HTTP.
-#[derive(Debug, Clone, Default)]
-struct Query(String);
-
-impl Query {
-    fn with(mut self, name: &str, value: Option<&str>) -> Self {
-        if let Some(value) = value {
-            self.0.push(if self.0.is_empty() { '?' } else { '&' });
-            self.0.extend([name, "="]);
-            self.0.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
-        }
-        self
-    }
-}
-
 impl Filter {
     fn query(&self) -> Query {
         let before = self.older_than.map(|age| {
@@ -222,8 +207,8 @@ impl List {
             let left = u64::from(self.limit) - all.effects.len() as u64;
             let limit = left.min(u64::from(PAGE)).to_string();
             let query = query.clone().with("limit", Some(&limit));
-            let Query(query) = query.with("next", all.next.as_deref());
-            let page: EffectListing = ask(&client, Method::GET, &format!("{PATH}{query}")).await?;
+            let query = query.with("next", all.next.as_deref());
+            let page: EffectListing = ask(&client, Method::GET, &format!("{PATH}?{query}")).await?;
             all.next = page.next;
             all.effects.extend(page.effects);
             if all.next.is_none() || all.effects.len() as u64 >= u64::from(self.limit) {
@@ -284,16 +269,21 @@ impl Change {
         let query = self.filter.query().with("all", self.all.then_some("true"));
         let counted = change_all(&client, change, &query, true).await?;
         if self.dry_run || counted.matched == 0 {
-            if self.json {
-                return print_json(&counted);
-            }
-            return print(&format!("{} match\n", letters(counted.matched)));
+            return self.counted(&counted);
         }
         if !self.yes {
             confirm(change, counted.matched)?;
         }
         let changed = change_all(&client, change, &query, false).await?;
         if self.json { print_json(&changed) } else { print(&told(&changed, done)) }
+    }
+
+    /// Says how many there are.
+    fn counted(&self, counted: &LettersChanged) -> Result<(), StartError> {
+        if self.json {
+            return print_json(counted);
+        }
+        print(&format!("{} match\n", letters(counted.matched)))
     }
 
     async fn change_one(
@@ -306,8 +296,8 @@ impl Change {
         let path = path_of(id);
         if self.dry_run {
             let effect: Effect = ask(client, Method::GET, &path).await?;
-            let count = u64::from(effect.state == "dead");
-            return print(&format!("{} match\n", letters(count)));
+            let matched = u64::from(effect.state == "dead");
+            return self.counted(&LettersChanged { matched, ..LettersChanged::default() });
         }
         if !self.yes {
             confirm(change, 1)?;
@@ -331,8 +321,8 @@ async fn change_all(
     let query = query.clone().with("dry_run", is_dry_run.then_some("true"));
     let mut all = LettersChanged::default();
     loop {
-        let Query(query) = query.clone().with("next", all.next.as_deref());
-        let asked = ask(client, Method::POST, &format!("{PATH}/{change}{query}")).await;
+        let query = query.clone().with("next", all.next.as_deref());
+        let asked = ask(client, Method::POST, &format!("{PATH}/{change}?{query}")).await;
         let part: LettersChanged = asked.map_err(|error| match error {
             StartError::Other(error) if all.done > 0 => {
                 StartError::Other(error.context(format!("broken off after {}", letters(all.done))))
@@ -386,7 +376,6 @@ fn confirm(change: &str, count: u64) -> Result<(), StartError> {
 }
 
 fn path_of(EffectName { source, id }: &EffectName) -> String {
-    let encoded = |name| utf8_percent_encode(name, NON_ALPHANUMERIC);
     let (system, name) = (encoded(&source.system), encoded(&source.name));
     format!("/api/v1/system/{system}/actors/{name}/effects/{id}")
 }
@@ -413,11 +402,6 @@ fn table(effects: &[Effect]) -> String {
         text.push('\n');
     }
     text
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<(), StartError> {
-    let text = serde_json::to_string(value).context("an answer is always JSON")?;
-    print(&(text + "\n"))
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::client::{Client, ProxyArgs, read};
 use super::print;
+use super::query::encoded;
 use crate::app::StartError;
 
 /// Lists the hosts of a system's definitions, or drains one
@@ -57,7 +57,6 @@ struct Drained {
 
 impl Hosts {
     pub(super) async fn run(self) -> Result<(), StartError> {
-        let encoded = |name| utf8_percent_encode(name, NON_ALPHANUMERIC);
         match self.command {
             Command::List { system, proxy_args } => {
                 let path = format!("/api/v1/system/{}/hosts", encoded(&system));

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
 use super::print;
+use super::query::{Query, encoded};
 use crate::app::StartError;
 use crate::config::{Kind, Value};
 use crate::wire::{ScheduleForm, ScheduleListing, ScheduleView};
@@ -225,8 +225,8 @@ async fn list(system: &str, proxy_args: &ProxyArgs) -> Result<(), StartError> {
     let client = Client::new(proxy_args)?;
     let mut after = String::new();
     loop {
-        let query = format!("?after={}", utf8_percent_encode(&after, NON_ALPHANUMERIC));
-        let path = path_of(system, None) + &query;
+        let query = Query::default().with("after", Some(&after));
+        let path = format!("{}?{query}", path_of(system, None));
         let answer = client.send(Method::GET, &path).await.map_err(anyhow::Error::from)?;
         let ScheduleListing { schedules, next } = read(&answer)?;
         print(&show::lines(&schedules))?;
@@ -238,7 +238,6 @@ async fn list(system: &str, proxy_args: &ProxyArgs) -> Result<(), StartError> {
 }
 
 fn path_of(system: &str, name: Option<&str>) -> String {
-    let encoded = |name| utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
     let name = name.map(|name| format!("/{}", encoded(name))).unwrap_or_default();
     format!("/api/v1/system/{}/schedules{name}", encoded(system))
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::bail;
 use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::error::Error;
 use tidegate_stages::history_reader::HistoryReader;
@@ -14,12 +13,14 @@ use tidegate_stages::ports::Registry;
 
 use super::actor::{ActorName, Which};
 use super::client::{Client, ProxyArgs, Unanswered, read};
+use super::query::Query as AskedQuery;
 use super::say;
 use crate::app::StartError;
 use crate::app::stores::{self, OpenStore, Purpose};
 use crate::clock::SystemClock;
 use crate::config::Database;
-use crate::ingress::history::{Query, Span, listing};
+use crate::ingress::history::{Span, listing};
+use crate::ingress::query::Query;
 use crate::moment;
 use crate::wire::{Entry, Listing};
 
@@ -113,8 +114,7 @@ impl Source {
             Question::One(Which::Latest) => "/state".to_owned(),
             Question::One(Which::Revision(number)) => format!("/revisions/{number}"),
             Question::One(Which::At(at)) => {
-                let at = moment::show(*at);
-                format!("/state?at={}", utf8_percent_encode(&at, NON_ALPHANUMERIC))
+                format!("/state?{}", AskedQuery::default().with("at", Some(&moment::show(*at))))
             }
             Question::Many(query) => format!("/revisions?{query}"),
         };

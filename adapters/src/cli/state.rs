@@ -2,17 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tidegate_stages::state::Timestamp;
 
 use super::actor::{self, ActorName, Which};
 use super::client::ProxyArgs;
 use super::decode::{Decoder, one_line};
-use super::print;
-use super::say;
+use super::query::Query;
 use super::source::Source;
+use super::{print, print_json, say};
 use crate::app::StartError;
 use crate::moment;
 use crate::wire::{Entry, Listing};
@@ -164,15 +162,13 @@ impl History {
     }
 
     fn query(&self, limit: usize, next: Option<&str>) -> String {
-        let mut query = format!("limit={limit}");
         let (from, to) = (self.from.map(moment::show), self.to.map(moment::show));
-        for (name, value) in [("from", from.as_deref()), ("to", to.as_deref()), ("next", next)] {
-            if let Some(value) = value {
-                query.extend(["&", name, "="]);
-                query.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
-            }
-        }
-        query
+        Query::default()
+            .with("limit", Some(&limit.to_string()))
+            .with("from", from.as_deref())
+            .with("to", to.as_deref())
+            .with("next", next)
+            .to_string()
     }
 }
 
@@ -193,9 +189,4 @@ fn table(listing: &Listing) -> String {
         text.push('\n');
     }
     text
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<(), StartError> {
-    let text = serde_json::to_string(value).context("an answer is always JSON")?;
-    print(&(text + "\n"))
 }

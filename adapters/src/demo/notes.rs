@@ -1,5 +1,4 @@
-//! Notes: what a receiver of numbers keeps of them. Its sender counts 1, 2, 3, …, so a number that is missing, or comes again,
-//! shows.
+//! Notes: what a receiver of numbers keeps. The sender counts 1, 2, 3, …, so a missing number and a repeated one can be told.
 
 use anyhow::Context as _;
 use prost::Message as _;

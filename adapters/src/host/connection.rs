@@ -8,9 +8,8 @@
 //! - *After a response*, no byte may have arrived with it. Otherwise the response may belong to another call: the call fails and
 //!   the connection is closed.
 //!
-//! hyper does both checks. It ends a connection that has no call when its buffer or the socket holds a byte, and it looks when
-//! it has read a response, and again before it writes the next call. [`Watched`] makes it look into the socket itself before a
-//! call. An unexpected response that arrives after the next call was written looks like the response of that call. Then the
+//! hyper does both checks: it ends a connection without a call when a byte arrives. After a response hyper looks into its
+//! buffer only. Before the next call is written, [`Watched`] makes hyper read the socket. An unexpected response that arrives after the next call was written looks like the response of that call. Then the
 //! names in the response decide (see [`Client::call`](super::Client::call)).
 
 use std::future::{Future, poll_fn};

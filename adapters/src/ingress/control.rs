@@ -6,7 +6,7 @@
 mod listed;
 
 use futures_util::future::join_all;
-use http::{StatusCode, request};
+use http::request;
 use jiff::SignedDuration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -17,14 +17,12 @@ use tidegate_stages::identity::Identity;
 use tidegate_stages::mesh::Mesh;
 use tokio::time::Instant;
 
-use super::history::Query;
 use super::http::{Answer, JSON, Refusal, of_type};
+use super::query::{Query, wrong};
 use super::route::Verb;
 pub(crate) use listed::{ActorList, Listed, ListedTurn};
 
-/// Actors in one answer, and those that one request changes.
-const LIMIT: usize = 100;
-const MOST: usize = 1_000;
+/// Actors that one request changes.
 const CHANGED: usize = 256;
 
 /// What became of a request to change actors.
@@ -53,14 +51,7 @@ const REASONS: usize = 10;
 pub(super) async fn list(mesh: &Mesh, head: &request::Parts) -> Result<Answer, Refusal> {
     let query = Query::read(head.uri.query())?;
     let (filter, after) = wanted(&query, &["limit"])?;
-    let limit = match query.get("limit") {
-        None => LIMIT,
-        Some(given) => {
-            given.parse().ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| {
-                wrong(format!("limit in the query must be 1 to {MOST}, not {given:?}"))
-            })?
-        }
-    };
+    let limit = query.limit()?;
     let page = mesh.actors(&filter, after.as_ref(), limit).await;
     let last = page.items.last().filter(|_| page.more);
     let next = last.map(|last| next(&last.system, &last.name));
@@ -83,7 +74,7 @@ pub(super) async fn change(
         &["dry_run", "all"]
     };
     let (filter, after) = wanted(&query, more)?;
-    if filter == ActorFilter::default() && flag(&query, "all")? != Some(true) {
+    if filter == ActorFilter::default() && query.flag("all")? != Some(true) {
         return Err(wrong("needs a filter in the query, such as system, or all=true".into()));
     }
     let turns = turns(&query, &filter)?;
@@ -99,7 +90,7 @@ pub(super) async fn change(
         let (system, name) = (filter.system.unwrap_or_default(), filter.name.unwrap_or_default());
         return Err(Error::ActorNotFound { system, name }.into());
     }
-    if flag(&query, "dry_run")? != Some(true) {
+    if query.flag("dry_run")? != Some(true) {
         let mut actors = page.items;
         if let (Verb::Resume, Some(system), Some(name)) = (verb, &filter.system, &filter.name)
             && actors.is_empty()
@@ -191,7 +182,7 @@ fn wanted(
         kind: text("kind"),
         definition: text("definition"),
         host: text("host"),
-        paused: flag(query, "paused")?,
+        paused: query.flag("paused")?,
         stuck: stuck.transpose()?,
     };
     Ok((filter, after.transpose()?))
@@ -217,22 +208,9 @@ fn turns(query: &Query<'_>, filter: &ActorFilter) -> Result<Turns, Refusal> {
     }
 }
 
-fn flag(query: &Query<'_>, name: &str) -> Result<Option<bool>, Refusal> {
-    match query.get(name) {
-        None => Ok(None),
-        Some("true") => Ok(Some(true)),
-        Some("false") => Ok(Some(false)),
-        Some(given) => Err(wrong(format!("{name} in the query is true or false, not {given:?}"))),
-    }
-}
-
 fn next(system: &str, name: &str) -> String {
     let encoded = |part| utf8_percent_encode(part, NON_ALPHANUMERIC);
     format!("{}/{}", encoded(system), encoded(name))
-}
-
-fn wrong(text: String) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, text)
 }
 
 fn json(body: &impl Serialize) -> Answer {

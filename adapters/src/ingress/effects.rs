@@ -13,15 +13,12 @@ use tidegate_stages::outbox::{EffectId, OutboxKey};
 use tidegate_stages::state::Timestamp;
 
 use super::Limits;
-use super::history::Query;
 use super::http::{Answer, JSON, Refusal, of_type};
+use super::query::{MOST, Query, wrong};
 use super::route::Outboxes;
 use super::sending::{Hold, Sending};
 use crate::wire::{Effect, EffectListing, LettersChanged};
 
-/// Default number of effects in a response, and the most.
-const LIMIT: usize = 100;
-const MOST: usize = 1_000;
 /// About how much of an answer an effect takes: names, action and reason.
 const EFFECT_BYTES: usize = 1_024;
 
@@ -75,9 +72,7 @@ async fn list(mesh: &Mesh, query: &Query<'_>) -> Result<Answer, Refusal> {
             )));
         }
     };
-    let limit = query.get("limit").map_or(Some(LIMIT), |given| given.parse().ok());
-    let limit = limit.filter(|limit| (1..=MOST).contains(limit));
-    let limit = limit.ok_or_else(|| wrong(format!("limit in the query must be 1 to {MOST}")))?;
+    let limit = query.limit()?;
     let page = mesh.effects(&filter, next(query)?, limit).await?;
     let listing = EffectListing {
         effects: page.effects.into_iter().map(Effect::from).collect(),
@@ -94,11 +89,11 @@ async fn change_many(
     let known = FILTER.iter().chain(&["all", "dry_run", "next"]).copied().collect::<Vec<_>>();
     query.knows(&known)?;
     let filter = filter(query)?;
-    if filter.is_empty() && !is_true(query, "all")? {
+    if filter.is_empty() && query.flag("all")? != Some(true) {
         let text = format!("needs ?all=true, or which dead letters: {}", FILTER.join(", "));
         return Err(wrong(text));
     }
-    let is_dry_run = is_true(query, "dry_run")?;
+    let is_dry_run = query.flag("dry_run")? == Some(true);
     let changed = mesh.change_dead_letters(change, filter, next(query)?, is_dry_run).await?;
     let next = changed.next.as_ref().map(encode_next);
     Ok(of_type(JSON, LettersChanged::new(&changed, next).encode()))
@@ -152,18 +147,6 @@ fn filter(query: &Query<'_>) -> Result<EffectFilter, Refusal> {
         before: query.time("before")?,
         ..EffectFilter::default()
     })
-}
-
-fn is_true(query: &Query<'_>, name: &str) -> Result<bool, Refusal> {
-    query.get(name).map_or(Ok(false), |given| {
-        given
-            .parse()
-            .map_err(|_| wrong(format!("{name} in the query must be true or false, not {given:?}")))
-    })
-}
-
-fn wrong(text: String) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, text)
 }
 
 /// How far a look has come, as text for a query.

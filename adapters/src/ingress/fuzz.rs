@@ -2,7 +2,8 @@
 
 use http::Method;
 
-use super::history::{Query, Span};
+use super::history::Span;
+use super::query::Query;
 use super::route::{Resource, revision};
 use crate::fuzz::run;
 

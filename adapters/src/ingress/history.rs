@@ -1,17 +1,18 @@
 //! History: reads and writes an actor's history over HTTP.
 
-mod query;
+mod span;
 
 use http::{StatusCode, request};
 use tidegate_stages::history::{PAGE_BYTES, Page, Position};
 use tidegate_stages::state::Revision;
 
 use super::http::{Answer, JSON, Refusal, octets, of_type};
+use super::query::Query;
 use super::route::Part;
 use super::sending::{Hold, Sending};
 use super::{Calls, Limits, accept};
 use crate::wire::{Entry, Form, Listing};
-pub(crate) use query::{Query, Span};
+pub(crate) use span::Span;
 
 /// Takes bytes for the data that a request will load, before it is loaded: what the store returns, and its encoded form.
 pub(super) async fn before_load(
@@ -44,7 +45,7 @@ pub(super) async fn answer<C: Calls>(
         }
         Part::Revision(number) => {
             query.knows(&[])?;
-            let number = query::number("the revision in the path", number)?;
+            let number = span::number("the revision in the path", number)?;
             calls.revision(system, name, number).await?.into()
         }
         Part::State => {
@@ -59,7 +60,7 @@ pub(super) async fn answer<C: Calls>(
             let number = query.get("revision").ok_or_else(|| {
                 Refusal::new(StatusCode::BAD_REQUEST, "needs ?revision= with the number to restore")
             })?;
-            let number = query::number("revision in the query", number)?;
+            let number = span::number("revision in the query", number)?;
             calls.restore(system, name, number).await?.into()
         }
         Part::Checkpoint => {

@@ -3,31 +3,20 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, StatusCode, request};
+use http::{Method, request};
 use tidegate_stages::identity::Identity;
 use tidegate_stages::mesh::{ScheduleAsk, ScheduleTold};
 use tidegate_stages::ports::Clock;
 use tidegate_stages::schedules::ScheduleKey;
 
 use super::body::BodyError;
-use super::history::{Query, body};
+use super::history::body;
 use super::http::{Answer, JSON, Refusal, of_type};
+use super::query::Query;
 use super::route::{Change, Which};
 use super::{Calls, accept};
 use crate::clock::SystemClock;
 use crate::wire::{self, Form, NewSchedule};
-
-/// Schedules in an answer, by default and at most.
-const LIMIT: usize = 100;
-const MOST: usize = 1_000;
-
-/// Whether a body is JSON, by its type.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let given = headers.get(CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    ["application/json", "text/json"].iter().any(|json| json.eq_ignore_ascii_case(essence))
-}
 
 /// Handles a request for the schedules of a system. `read` reads its body.
 pub(super) async fn answer<C: Calls>(
@@ -44,12 +33,7 @@ pub(super) async fn answer<C: Calls>(
     let ask = match which {
         Which::All if head.method == Method::POST => put(&read.await?, head, (system, None))?,
         Which::All => {
-            let limit = query.get("limit").map_or(Ok(LIMIT), str::parse);
-            let limit = limit.ok().filter(|limit| (1..=MOST).contains(limit));
-            let limit = limit.ok_or_else(|| {
-                let text = format!("limit in the query must be 1 to {MOST}");
-                Refusal::new(StatusCode::BAD_REQUEST, text)
-            })?;
+            let limit = query.limit()?;
             let after = query.get("after").unwrap_or_default().to_owned();
             ScheduleAsk::List { system: system.into(), after, limit }
         }
@@ -75,7 +59,7 @@ fn put(
     head: &request::Parts,
     names: (&str, Option<&str>),
 ) -> Result<ScheduleAsk, Refusal> {
-    let form = if is_json(&head.headers) { Form::Json } else { Form::Protobuf };
+    let form = accept::content_form(&head.headers).unwrap_or(Form::Protobuf);
     let new = wire::new_schedule(given, form, names, SystemClock.now())?;
     let NewSchedule { name, spec, is_paused } = new;
     let replaces = head.method == Method::PUT;

@@ -32,8 +32,9 @@ impl SeenEffects {
         *newest = seen.id.max(*newest);
     }
 
-    /// Forgets sources when there are more than `most`: the oldest ones, as far as they have nothing pending. Returns them; the
-    /// caller has that written. Called with each effect; what it costs is spread over a quarter as many effects as there are sources.
+    /// Forgets sources when there are more than `most`: the oldest of those that have nothing pending. Returns the forgotten
+    /// sources, whose rows the caller removes in the commit of the effect. After a look at all `n`
+    /// sources, the next one comes `n / 4` effects later, or at once when there were more to forget than one look may.
     pub(crate) fn forget(
         &mut self,
         most: usize,

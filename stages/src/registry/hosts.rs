@@ -1,8 +1,8 @@
 //! Hosts: the hosts of a definition that has several, and the one that a turn is for.
 //!
-//! A turn is for one host from the moment it is admitted or queued: it counts against that host's limit, and holds places in that
-//! host's share. Hosts that are away are left out as long as another one is not. A turn whose host leaves the set, or is away, is
-//! given another one, as long as its host has not seen it.
+//! A host is chosen when a turn is admitted or queued. From then on the turn counts against the limit of this host, and its
+//! places against the share of this host. Hosts that are away are chosen only when all are. When the host of a turn leaves the
+//! set or is away, and was not sent the turn, another host is chosen.
 
 mod strategy;
 

@@ -22,7 +22,7 @@ impl DueStore for EmbeddedStore {
             let value = records::encode_due(&entry.key, entry.record, vault);
             Ok(Op::put(Space::Current, keys::due(&entry.key)?, value))
         };
-        self.apply_due(entries.into_iter().map(put).collect())
+        self.apply_all(entries.into_iter().map(put).collect())
     }
 
     fn due(
@@ -38,13 +38,13 @@ impl DueStore for EmbeddedStore {
 
     fn remove_due(&self, keys: Vec<DueKey>) -> BoxFuture<'static, Result<(), StoreError>> {
         let remove = |key: &DueKey| Ok(Op::remove(Space::Current, keys::due(key)?));
-        self.apply_due(keys.iter().map(remove).collect())
+        self.apply_all(keys.iter().map(remove).collect())
     }
 }
 
 impl EmbeddedStore {
     /// Writes what belongs together.
-    pub(super) fn apply_due(
+    pub(super) fn apply_all(
         &self,
         ops: Result<Vec<Op>, StoreError>,
     ) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -1,13 +1,11 @@
 //! Pauses: which actors are paused.
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use tidegate_stages::actor::ActorRef;
 use tidegate_stages::ports::{Pause, PauseStore, StoreError};
 
 use super::damage::ReadError;
 use super::engine::{Engine, Op, Space};
-use super::queue::Work;
 use super::reader::malformed;
 use super::{EmbeddedStore, keys};
 use crate::store::records;
@@ -22,24 +20,12 @@ impl PauseStore for EmbeddedStore {
             let key = keys::paused(&pause.actor)?;
             Ok(Op::put(Space::Current, key, records::encode_pause(pause)))
         };
-        self.apply_pauses(pauses.iter().map(put).collect())
+        self.apply_all(pauses.iter().map(put).collect())
     }
 
     fn remove_pauses(&self, actors: Vec<ActorRef>) -> BoxFuture<'static, Result<(), StoreError>> {
         let remove = |actor| Ok(Op::remove(Space::Current, keys::paused(actor)?));
-        self.apply_pauses(actors.iter().map(remove).collect())
-    }
-}
-
-impl EmbeddedStore {
-    fn apply_pauses(
-        &self,
-        ops: Result<Vec<Op>, StoreError>,
-    ) -> BoxFuture<'static, Result<(), StoreError>> {
-        match ops {
-            Ok(ops) if ops.is_empty() => ready(Ok(())).boxed(),
-            ops => self.ask(|answer| Ok(Work::Apply(ops?, answer))),
-        }
+        self.apply_all(actors.iter().map(remove).collect())
     }
 }
 

@@ -18,7 +18,7 @@ impl ScheduleStore for EmbeddedStore {
     fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'static, Result<(), StoreError>> {
         let key = keys::schedule(&row.key);
         let value = records::encode_schedule(row, &self.shared.options.vault);
-        self.apply_due(key.map(|key| vec![Op::put(Space::Current, key, value)]))
+        self.apply_all(key.map(|key| vec![Op::put(Space::Current, key, value)]))
     }
 
     fn schedule(
@@ -53,7 +53,7 @@ impl ScheduleStore for EmbeddedStore {
     }
 
     fn remove_schedule(&self, key: &ScheduleKey) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.apply_due(keys::schedule(key).map(|key| vec![Op::remove(Space::Current, key)]))
+        self.apply_all(keys::schedule(key).map(|key| vec![Op::remove(Space::Current, key)]))
     }
 }
 

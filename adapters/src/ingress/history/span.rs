@@ -1,65 +1,10 @@
-//! Query: the parameters of a history request. A parameter that is not understood is refused.
+//! Span: which part of a history a request asks for.
 
-use std::borrow::Cow;
-
-use http::StatusCode;
-use percent_encoding::percent_decode_str;
 use tidegate_stages::history::{Interval, Position};
 use tidegate_stages::state::Timestamp;
 
 use crate::ingress::http::Refusal;
-use crate::moment;
-
-/// Default number of revisions in a response.
-const LIMIT: usize = 100;
-/// Most revisions in a response.
-const MOST: usize = 1_000;
-
-/// The parameters, percent-decoded.
-pub(crate) struct Query<'a>(Vec<(&'a str, Cow<'a, str>)>);
-
-impl<'a> Query<'a> {
-    /// Parses a query.
-    pub(crate) fn read(query: Option<&'a str>) -> Result<Self, Refusal> {
-        let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        let pairs = pairs.map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = percent_decode_str(value).decode_utf8();
-            Ok((key, value.map_err(|_| wrong(format!("{key} in the query is not UTF-8")))?))
-        });
-        Ok(Self(pairs.collect::<Result<_, Refusal>>()?))
-    }
-
-    /// Refuses unknown parameters: a misspelt parameter must not go unnoticed.
-    pub(in crate::ingress) fn knows(&self, known: &[&str]) -> Result<(), Refusal> {
-        match self.0.iter().find(|(key, _)| !known.contains(key)) {
-            None => Ok(()),
-            Some((key, _)) if known.is_empty() => {
-                Err(wrong(format!("{key:?} in the query is not known, no parameter is")))
-            }
-            Some((key, _)) => {
-                let known = known.join(", ");
-                Err(wrong(format!("{key:?} in the query is not known, use {known}")))
-            }
-        }
-    }
-
-    /// Returns a parameter. An empty one counts as absent.
-    pub(in crate::ingress) fn get(&self, name: &str) -> Option<&str> {
-        let last = self.0.iter().rfind(|(key, _)| *key == name)?;
-        Some(&*last.1).filter(|value| !value.is_empty())
-    }
-
-    /// Returns a parameter that holds a time.
-    pub(in crate::ingress) fn time(&self, name: &str) -> Result<Option<Timestamp>, Refusal> {
-        let parsed = self.get(name).map(moment::parse).transpose();
-        parsed.map_err(|text| wrong(format!("{name} in the query {text}")))
-    }
-}
-
-fn wrong(text: String) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, text)
-}
+use crate::ingress::query::{Query, wrong};
 
 /// Parses the number of a revision.
 pub(super) fn number(what: &str, given: &str) -> Result<u64, Refusal> {
@@ -84,15 +29,7 @@ impl Span {
         if from.zip(to).is_some_and(|(from, to)| from > to) {
             return Err(wrong("from in the query is later than to".into()));
         }
-        let limit = match query.get("limit") {
-            None => LIMIT,
-            Some(given) => {
-                let number = given.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-                number.ok_or_else(|| {
-                    wrong(format!("limit in the query must be 1 to {MOST}, not {given:?}"))
-                })?
-            }
-        };
+        let limit = query.limit()?;
         let (after, until) = match query.get("next") {
             None => (None, None),
             Some(given) => read_next(given).ok_or_else(|| {

@@ -1,0 +1,183 @@
+use super::*;
+use crate::actor::ActorId;
+use crate::due::record::Purpose;
+use crate::invocation::Invocation;
+use crate::outbox::EffectSource;
+
+fn entry(at: u64, id: usize, target: &str) -> DueEntry {
+    let actor = ActorId { name: target.into(), system: "s".into(), parent: String::new() };
+    let invocation = Invocation { actor, ..Invocation::default() };
+    let source = EffectSource { name: format!("{id:09}"), ..EffectSource::default() };
+    let key = DueKey { at: Timestamp(at), source: source.into() };
+    DueEntry { key, record: Record { invocation, purpose: Purpose::Call }.encode() }
+}
+
+/// A store: what it has, and reads of it.
+#[derive(Default)]
+struct Table(BTreeMap<DueKey, DueEntry>);
+
+impl Table {
+    fn of(entries: impl IntoIterator<Item = DueEntry>) -> Self {
+        Self(entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect())
+    }
+
+    /// Reads until the window has enough.
+    fn feed(&self, window: &mut Window) -> usize {
+        let mut pages = 0;
+        while let Some(NextRead { after }) = window.next_read() {
+            pages += 1;
+            let behind = |key: &&DueKey| after.as_ref().is_none_or(|after| *key > after);
+            let mut rest = self.0.iter().filter(|(key, _)| behind(key)).map(|(_, of)| of);
+            let items: Vec<_> = rest.by_ref().take(1_024).cloned().collect();
+            let page = Page { items, more: rest.next().is_some() };
+            assert_eq!(window.loaded(page), []);
+        }
+        pages
+    }
+}
+
+/// Calls everything that is due, one at a time. Returns the names of the targets.
+fn drain(table: &mut Table, window: &mut Window, now: u64) -> Vec<String> {
+    let mut called = Vec::new();
+    loop {
+        table.feed(window);
+        if let Some(ready) = window.take_due(Timestamp(now), 64, |_| false) {
+            called.push(ready.record.invocation.actor.name.clone());
+            window.ended(&ready, true);
+            assert!(table.0.remove(&ready.key).is_some(), "called twice: {:?}", ready.key);
+            window.removed(ready.key);
+        } else if window.has_left() {
+            window.go_back();
+        } else {
+            return called;
+        }
+    }
+}
+
+#[test]
+fn going_back_once_more_skips_nothing_that_was_not_read_since() {
+    let mut table = Table::of([entry(1, 1, "a"), entry(5, 5, "b")]);
+    let mut window = Window::default();
+    table.feed(&mut window);
+    let first = window.take_due(Timestamp(9), 4, |_| false).unwrap();
+    let second = window.take_due(Timestamp(9), 4, |_| false).unwrap();
+    window.ended(&first, false);
+    window.go_back();
+    assert!(window.next_read().is_some());
+    window.not_read();
+    window.ended(&second, false);
+    window.go_back();
+    assert_eq!(drain(&mut table, &mut window, 9), ["a", "b"]);
+}
+
+#[test]
+fn all_entries_are_called_once_and_memory_is_bounded() {
+    let mut table = Table::of((0..40_000).map(|n| entry(n as u64 / 3, n, &format!("t{}", n % 97))));
+    let mut window = Window::default();
+    table.feed(&mut window);
+    assert!(window.held() <= ENTRIES, "{}", window.held());
+    assert_eq!(drain(&mut table, &mut window, u64::MAX).len(), 40_000);
+    assert_eq!((window.held(), window.bytes, window.targets.len()), (0, 0, 0));
+}
+
+#[test]
+fn a_target_with_many_entries_delays_no_other() {
+    // The target hangs: none of its calls ever ends.
+    let many = (0..30_000).map(|n| entry(1, n, "slow"));
+    let table = Table::of(many.chain([entry(2, 99_999, "quick")]));
+    let mut window = Window::default();
+    table.feed(&mut window);
+    let mut called = Vec::new();
+    while let Some(ready) = window.take_due(Timestamp(10), 64, |_| false) {
+        called.push(ready.record.invocation.actor.name.clone());
+    }
+    assert_eq!(called.len(), 64 + 1);
+    assert_eq!(called.last().map(String::as_str), Some("quick"));
+    assert!(window.held() <= OF_TARGET + 1);
+}
+
+#[test]
+fn a_crowded_target_is_read_on_without_reading_the_whole_table_each_time() {
+    let mut table = Table::of((0..50_000).map(|n| entry(1, n, "hot")));
+    let mut window = Window::default();
+    let (mut pages, mut called) = (0, 0);
+    loop {
+        pages += table.feed(&mut window);
+        if let Some(ready) = window.take_due(Timestamp(10), 64, |_| false) {
+            called += 1;
+            window.ended(&ready, true);
+            table.0.remove(&ready.key);
+            window.removed(ready.key);
+        } else if window.has_drained() {
+            window.go_back();
+        } else {
+            break;
+        }
+    }
+    assert_eq!(called, 50_000);
+    assert!(pages < 300, "{pages} pages for 50");
+}
+
+#[test]
+fn a_new_entry_is_called_whether_it_is_before_or_behind_what_was_read() {
+    let mut table = Table::of((0..20_000).map(|n| entry(1_000 + n as u64, n, &format!("t{n}"))));
+    let mut window = Window::default();
+    table.feed(&mut window);
+    for (at, id) in [(5, 90_001), (1_001, 90_002), (90_000, 90_003)] {
+        let new = entry(at, id, "new");
+        table.0.insert(new.key.clone(), new.clone());
+        window.offer(new);
+    }
+    let first = window.take_due(Timestamp(10), 64, |_| false).unwrap();
+    assert_eq!(first.key.at, Timestamp(5));
+    window.ended(&first, true);
+    table.0.remove(&first.key);
+    window.removed(first.key);
+    assert_eq!(drain(&mut table, &mut window, u64::MAX).len(), 20_002);
+}
+
+#[test]
+fn what_is_cancelled_takes_no_place_and_is_not_called() {
+    let far = 1 << 50;
+    let mut table = Table::of([entry(far, 1, "t")]);
+    let mut window = Window::default();
+    table.feed(&mut window);
+    // Far more than have a place, as when a schedule is changed again and again.
+    for id in 10..100_000 {
+        let new = entry(far + id as u64, id, "t");
+        window.offer(new.clone());
+        window.cancel(&new.key);
+    }
+    assert_eq!(window.held(), 1);
+    window.cancel(&entry(far, 1, "t").key);
+    assert_eq!((window.held(), window.bytes, window.targets.len()), (0, 0, 0));
+    // Too many at once: what is left is read again.
+    table.0.clear();
+    for id in 0..100 {
+        let new = entry(far, id, "t");
+        window.offer(new);
+    }
+    let kept = entry(5, 7, "kept");
+    table.0.insert(kept.key.clone(), kept);
+    window.forget();
+    assert_eq!(drain(&mut table, &mut window, u64::MAX), ["kept"]);
+}
+
+#[test]
+fn what_failed_is_tried_again_and_what_was_removed_during_a_read_is_not() {
+    let mut table = Table::of((0..3).map(|n| entry(n as u64, n, "t")));
+    let mut window = Window::default();
+    table.feed(&mut window);
+    let first = window.take_due(Timestamp(9), 64, |_| false).unwrap();
+    window.ended(&first, false);
+    let second = window.take_due(Timestamp(9), 64, |_| false).unwrap();
+    window.ended(&second, true);
+    window.go_back();
+    // The page is of before the removal.
+    let before = Page { items: table.0.values().cloned().collect(), more: false };
+    assert_eq!(window.next_read(), Some(NextRead { after: None }));
+    table.0.remove(&second.key);
+    window.removed(second.key);
+    window.loaded(before);
+    assert_eq!(drain(&mut table, &mut window, 9).len(), 2);
+}

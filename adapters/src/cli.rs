@@ -15,6 +15,7 @@ mod health;
 mod hosts;
 mod import;
 mod init;
+mod invoke;
 mod offline;
 mod packaging;
 mod query;
@@ -111,6 +112,7 @@ enum Command {
     Export(export::ExportArgs),
     Import(import::ImportArgs),
     Init(init::InitArgs),
+    Invoke(invoke::InvokeArgs),
     Reseal(reseal::ResealArgs),
     Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
@@ -175,6 +177,7 @@ pub fn run() -> ExitCode {
         Command::Export(export) => on_runtime(export.run()),
         Command::Import(import) => on_runtime(import.run()),
         Command::Init(init) => init.run(),
+        Command::Invoke(invoke) => on_runtime(invoke.run()),
         Command::Reseal(reseal) => on_runtime(reseal.run()),
         Command::Backup(backup) => on_runtime(backup.run()),
         Command::RestoreBackup(restore) => on_runtime(restore.run()),

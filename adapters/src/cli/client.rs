@@ -21,7 +21,7 @@ use crate::net::{Stream, UNIX_PREFIX};
 use crate::proto::eigr::functions::protocol::SpawnResponse;
 use crate::tls::{Channel, ProxyTls};
 
-/// Time limit of a whole request.
+/// Time limit of a whole request, unless it says another one.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Largest response body beside the states in it, in bytes.
 const ANSWER_BYTES: usize = 32 << 20;
@@ -43,6 +43,8 @@ pub(super) struct Client {
     pub(super) address: String,
     /// Whether the address was given on the command line. Then the user means that proxy and no store.
     pub(super) is_given: bool,
+    /// Time limit of a whole request.
+    pub(super) limit: Duration,
     token: Option<String>,
     /// `None`: it asks in the clear.
     tls: Option<ProxyTls>,
@@ -87,7 +89,14 @@ impl Client {
         });
         let tls = address.starts_with(HTTPS).then(|| ProxyTls::new(&settings.proxy_tls, own));
         let (tls, token) = (tls.transpose()?, config.secret("TIDEGATE_ADMIN_TOKEN"));
-        Ok(Self { settings, address, is_given: proxy_args.proxy.is_some(), token, tls })
+        Ok(Self {
+            settings,
+            address,
+            is_given: proxy_args.proxy.is_some(),
+            limit: LIMIT,
+            token,
+            tls,
+        })
     }
 
     /// Connects, with TLS where the address asks for it.
@@ -109,11 +118,22 @@ impl Client {
     pub(super) async fn ask(
         &self,
         method: Method,
-        ActorName { system, name }: &ActorName,
+        actor: &ActorName,
         rest: &str,
     ) -> Result<Bytes, Unanswered> {
+        self.ask_json(method, actor, rest, Bytes::new()).await
+    }
+
+    /// As [`ask`](Self::ask), with a body of JSON.
+    pub(super) async fn ask_json(
+        &self,
+        method: Method,
+        ActorName { system, name }: &ActorName,
+        rest: &str,
+        body: Bytes,
+    ) -> Result<Bytes, Unanswered> {
         let path = format!("/api/v1/system/{}/actors/{}{rest}", encoded(system), encoded(name));
-        self.send(method, &path).await
+        self.send_json(method, &path, body).await
     }
 
     /// Sends one request; returns the body of a successful response.
@@ -128,7 +148,7 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Bytes, Unanswered> {
-        let Self { address, .. } = self;
+        let Self { address, limit, .. } = self;
         let request = self.request(method, path, body).map_err(Unanswered::Other)?;
         let states = usize::try_from(self.settings.max_state_bytes).unwrap_or(usize::MAX);
         let most = states.saturating_mul(2).saturating_add(ANSWER_BYTES);
@@ -140,7 +160,7 @@ impl Client {
             let connection = connection.await;
             let connection = connection.map_err(|error| Unanswered::Other(error.into()))?;
             let answered =
-                connection.exchange(request, &mut Reading::alone(most, LIMIT).enter(None)).await;
+                connection.exchange(request, &mut Reading::alone(most, *limit).enter(None)).await;
             answered.map(|(reply, _)| reply).map_err(|failed| {
                 Unanswered::Other(match failed {
                     Failed::Unasked => anyhow::anyhow!("more came than the answer"),
@@ -155,8 +175,8 @@ impl Client {
                 })
             })
         };
-        let answered = timeout(LIMIT, asking).await.unwrap_or_else(|_| {
-            Err(Unanswered::Other(anyhow::anyhow!("no answer within {LIMIT:?}")))
+        let answered = timeout(*limit, asking).await.unwrap_or_else(|_| {
+            Err(Unanswered::Other(anyhow::anyhow!("no answer within {limit:?}")))
         });
         let context = format!("cannot ask the proxy at {address}");
         let reply = answered.map_err(|unanswered| match unanswered {
@@ -194,7 +214,12 @@ fn success(reply: Reply) -> anyhow::Result<Bytes> {
         return Ok(reply.body);
     }
     let json: Option<serde_json::Value> = serde_json::from_slice(&reply.body).ok();
-    let json = json.and_then(|json| Some(json.get("error")?.as_str()?.to_owned()));
+    let json = json.and_then(|json| {
+        let text = json.get("error")?.as_str()?;
+        // What an action that failed has answered.
+        let answered = json.get("body").map(|body| format!(": {body}")).unwrap_or_default();
+        Some(format!("{text}{answered}"))
+    });
     let text = json.or_else(|| Some(SpawnResponse::decode(reply.body).ok()?.status?.message));
     bail!("HTTP {}: {}", reply.status.as_u16(), text.unwrap_or_default())
 }

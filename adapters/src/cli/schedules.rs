@@ -121,7 +121,8 @@ enum OverlapArg {
     Allow,
 }
 
-fn parse_time(given: &str) -> Result<Duration, String> {
+/// Parses a time such as 90s.
+pub(super) fn parse_time(given: &str) -> Result<Duration, String> {
     match (Kind::Time { min: 0, max: u64::MAX }).parse(given)? {
         Value::Time(time) => Ok(time),
         _ => Err("must be a time such as 90s".into()),

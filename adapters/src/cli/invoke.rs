@@ -1,0 +1,138 @@
+//! `tidegate invoke`: calls an action of an actor, and prints what it answers.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tidegate_stages::state::Timestamp;
+
+use super::actor::ActorName;
+use super::client::{Client, ProxyArgs, read};
+use super::print;
+use super::schedules::parse_time;
+use crate::app::StartError;
+use crate::moment;
+
+const EXAMPLES: &str = "\
+The answer is printed as JSON, without its envelope. An action that failed, or did not run, is exit code 70; the text says
+whether the call may be repeated.
+
+Examples:
+  tidegate invoke shop/cart-7 add --json '{\"item\": \"tea\"}'
+  tidegate invoke shop/cart-7 get | jq .items
+  tidegate invoke shop/cart-8 add --register-ref cart --json @item.json
+  tidegate invoke shop/report run --async
+  tidegate invoke shop/report run --at 2026-12-24T18:00:00Z";
+
+/// Calls an action of an actor, and prints what it answers
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct InvokeArgs {
+    /// The actor
+    #[arg(value_name = "SYSTEM/ACTOR")]
+    actor: ActorName,
+    /// Its action
+    action: String,
+    /// The payload, as JSON; `@FILE` reads it from a file, `-` from stdin
+    #[arg(long, value_name = "JSON")]
+    json: Option<String>,
+    /// Returns when the call is accepted
+    #[arg(long = "async", conflicts_with = "at")]
+    is_async: bool,
+    /// Runs it at that time: RFC 3339, or Unix milliseconds
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    at: Option<Timestamp>,
+    /// Spawns the actor from this definition if there is none of its name
+    #[arg(long, value_name = "DEFINITION")]
+    register_ref: Option<String>,
+    /// Any member of the pool of this name
+    #[arg(long)]
+    pooled: bool,
+    /// Metadata for the action; may be given many times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    metadata: Vec<(String, String)>,
+    /// Gives up after this time, such as 5s or 2m; by default after that of the proxy
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    proxy_args: ProxyArgs,
+}
+
+/// Time that the proxy has for its answer beyond the time of the call.
+const GRACE: Duration = Duration::from_secs(10);
+/// Time for a call without a time of its own; the proxy ends it before.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// The body of the request (docs/json.md).
+#[derive(Debug, Serialize)]
+struct Body<'a> {
+    action: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a RawValue>,
+    r#async: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduled_to: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    register_ref: Option<&'a str>,
+    pooled: bool,
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answered {
+    payload: Box<RawValue>,
+}
+
+impl InvokeArgs {
+    pub(super) async fn run(self) -> Result<(), StartError> {
+        let payload = self.json.as_deref().map(payload).transpose()?;
+        let mut metadata: BTreeMap<String, String> = self.metadata.into_iter().collect();
+        if let Some(limit) = self.timeout {
+            metadata.insert("request-timeout".into(), limit.as_millis().to_string());
+        }
+        let body = Body {
+            action: &self.action,
+            payload: payload.as_deref(),
+            r#async: self.is_async,
+            scheduled_to: self.at.map(|Timestamp(micros)| micros / 1_000),
+            register_ref: self.register_ref.as_deref(),
+            pooled: self.pooled,
+            metadata,
+        };
+        let body = serde_json::to_vec(&body).map_err(anyhow::Error::from)?;
+        let mut client = Client::new(&self.proxy_args)?;
+        client.limit = self.timeout.map_or(PATIENCE, |limit| limit + GRACE);
+        let asked = client.ask_json(Method::POST, &self.actor, "/invoke", body.into()).await;
+        let answer = asked.map_err(anyhow::Error::from)?;
+        if self.is_async || self.at.is_some() {
+            return print("accepted\n");
+        }
+        let Answered { payload }: Answered = read(&answer)?;
+        print(&format!("{payload}\n"))
+    }
+}
+
+/// The payload that was given: itself, or what is in the file or on stdin.
+fn payload(given: &str) -> anyhow::Result<Box<RawValue>> {
+    let text = if given == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read the payload from stdin")?;
+        text
+    } else if let Some(file) = given.strip_prefix('@') {
+        std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the payload from {file}"))?
+    } else {
+        given.to_owned()
+    };
+    serde_json::from_str(&text).map_err(|error| anyhow!("the payload is not JSON: {error}"))
+}
+
+fn pair(given: &str) -> Result<(String, String), String> {
+    let (name, value) = given.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

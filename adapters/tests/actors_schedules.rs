@@ -8,9 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::ACCEPT;
 use http::{Method, Request};
 use http_body_util::Full;
 use parking_lot::Mutex;
@@ -21,12 +20,12 @@ use support::counter::{ADD, Counter, SYSTEM, definition, get, register, spawn};
 use support::host::{Answer, Call, Host, Script};
 use support::proto::{ActorInvocation, Kind};
 use support::proxy::{Proxy, embedded};
+use support::schedules::{create, path, paused, send, shown, until_runs};
 use support::tool::run;
 use tidegate::proto::tidegate::api::v1 as proto;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 const PATIENCE: Duration = Duration::from_mins(1);
-const JSON: &str = "application/json";
 
 async fn start(host: &Host, directory: &Path, more: &[(&str, &str)]) -> (Proxy, Client) {
     let (port, store) = (host.port(), embedded(directory, "1"));
@@ -36,47 +35,6 @@ async fn start(host: &Host, directory: &Path, more: &[(&str, &str)]) -> (Proxy, 
     let proxy = Proxy::start(&settings).await;
     let client = Client::connect(proxy.address()).await.unwrap();
     (proxy, client)
-}
-
-fn path(rest: &str) -> String {
-    format!("/api/v1/system/{SYSTEM}/schedules{rest}")
-}
-
-async fn send(client: &mut Client, method: Method, rest: &str, body: Value) -> (u16, Value) {
-    let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
-    let request = Request::builder().method(method).uri(path(rest));
-    let request = request.header(CONTENT_TYPE, JSON).body(Full::new(body)).unwrap();
-    let reply = client.send(request).await.unwrap();
-    (reply.status, serde_json::from_slice(&reply.body).unwrap())
-}
-
-/// Creates a schedule that runs each second.
-async fn create(client: &mut Client, name: &str, actor: &str, more: Value) -> Value {
-    let mut spec = json!({ "name": name, "actor": actor, "action": ADD, "every_ms": 1000 });
-    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let (status, answer) = send(client, Method::POST, "", spec).await;
-    assert_eq!(status, 200, "{answer}");
-    answer
-}
-
-async fn shown(client: &mut Client, name: &str) -> Value {
-    let (status, answer) = send(client, Method::GET, &format!("/{name}"), Value::Null).await;
-    assert_eq!(status, 200, "{answer}");
-    answer
-}
-
-/// Waits until a schedule has begun so many runs and all have ended; returns it.
-async fn until_runs(client: &mut Client, name: &str, runs: u64) -> Value {
-    let reached = timeout(PATIENCE, async {
-        loop {
-            let found = shown(client, name).await;
-            if found["runs"].as_u64().unwrap() >= runs && found["open"] == json!([]) {
-                return found;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    });
-    reached.await.unwrap_or_else(|_| panic!("{name} has not run {runs} times"))
 }
 
 #[tokio::test]
@@ -95,9 +53,7 @@ async fn schedules_go_on_after_each_kill_and_each_run_counts_once_at_a_stateful_
         (proxy, client) = start(&host, directory.path(), &[]).await;
     }
     until_runs(&mut client, "tick", 14).await;
-    let (status, paused) = send(&mut client, Method::POST, "/tick/pause", Value::Null).await;
-    assert_eq!((status, &paused["state"]), (200, &json!("paused")));
-    let found = until_runs(&mut client, "tick", 14).await;
+    let found = paused(&mut client, "tick").await;
     let runs = found["runs"].as_u64().unwrap();
     assert_eq!(
         (&found["failed"], &found["missed"], &found["skipped"]),

@@ -14,6 +14,7 @@ mod owner;
 mod proxy;
 mod reading;
 mod registry;
+mod schedules;
 mod sealing;
 mod server;
 mod store;

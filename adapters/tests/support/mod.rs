@@ -14,6 +14,7 @@ pub(crate) mod machines;
 pub(crate) mod namespace;
 pub(crate) mod proxy;
 pub(crate) mod scene;
+pub(crate) mod schedules;
 pub(crate) mod tool;
 pub(crate) mod workflow;
 

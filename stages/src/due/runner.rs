@@ -2,7 +2,8 @@
 //!
 //! An entry is removed when its call has been answered, durably where its target has a state. So each runs at least once: a
 //! kill in between, or an answer that got lost, runs it again. Calls start slowly after a start and after failures, and
-//! more at once with each success, so a backlog does not overrun hosts or crowd out other calls.
+//! more at once with each success, so a backlog does not overrun hosts or crowd out other calls. Those that get no answer make
+//! way for calls to other targets.
 
 use std::mem::take;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use tracing::{info, warn};
 
 use crate::actor::ActorRef;
 use crate::due::calls::{Calls, is_tried_again};
+use crate::due::places::Places;
 use crate::due::record::Record;
-use crate::due::window::{Ready, Window};
+use crate::due::window::{Ready, Target, Window, target};
 use crate::due::work::{Change, DueWork, Inner};
 use crate::due::{DueEntry, DueKey};
 use crate::error::{Error, ErrorKind};
@@ -28,10 +30,7 @@ use crate::metrics::DUE_CALLS_TOTAL;
 use crate::ports::StoreError;
 use crate::store_limit::in_time;
 
-/// Calls at once, at first and at most.
-const FIRST_LIMIT: usize = 16;
-const MOST: usize = 256;
-/// One target has at most this part of them.
+/// One pool has at most this part of the places.
 const TARGETS: usize = 4;
 /// Entries that are read, and removed, together.
 const PAGE: usize = 1_024;
@@ -45,7 +44,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 type Read = BoxFuture<'static, Result<Page<DueEntry>, StoreError>>;
 type Removal = BoxFuture<'static, (Vec<DueKey>, Result<(), StoreError>)>;
-type Call = BoxFuture<'static, (Ready, Result<(), Error>)>;
+type Call = BoxFuture<'static, (u64, Ready, Result<(), Error>)>;
 
 /// The task; see the [module](self).
 pub(crate) struct DueRunner {
@@ -55,7 +54,7 @@ pub(crate) struct DueRunner {
     seen_ends: u64,
     window: Window,
     running: FuturesUnordered<Call>,
-    limit: usize,
+    places: Places<Target>,
     reading: Option<Read>,
     removing: Option<Removal>,
     /// Done, to be removed.
@@ -75,7 +74,7 @@ impl DueRunner {
             seen_ends: 0,
             window: Window::default(),
             running: FuturesUnordered::new(),
-            limit: FIRST_LIMIT,
+            places: Places::new(),
             reading: None,
             removing: None,
             done: Vec::new(),
@@ -97,7 +96,8 @@ impl DueRunner {
                 () = due.added.notified(), if !self.window.is_reading() => {}
                 page = pending(&mut self.reading) => self.read(page),
                 removed = pending(&mut self.removing) => self.removed(removed),
-                Some((ready, outcome)) = self.running.next(), if !self.running.is_empty() => {
+                Some((number, ready, outcome)) = self.running.next(), if !self.running.is_empty() => {
+                    self.places.ended(number);
                     self.ended(ready, outcome);
                 }
                 () = sleep_until(wake) => {}
@@ -110,6 +110,9 @@ impl DueRunner {
     fn start_what_is_due(&mut self) {
         self.take_new();
         let now = Instant::now();
+        while let Some(target) = self.places.pass(now) {
+            self.window.waits(&target);
+        }
         if !self.window.is_reading() {
             self.take_resumed(now);
             let is_time = self.retry_at.is_some_and(|at| at <= now);
@@ -126,7 +129,6 @@ impl DueRunner {
         }
         if self.reading.is_none()
             && self.read_again_at.is_none_or(|at| at <= now)
-            && self.retry_at.is_none_or(|at| at <= now || !self.window.has_left())
             && let Some(next) = self.window.next_read()
         {
             self.reading = Some(self.due.store.due(next.after.as_ref(), PAGE));
@@ -136,16 +138,18 @@ impl DueRunner {
             let removing = self.due.store.remove_due(keys.clone());
             self.removing = Some(in_time(removing).map(move |removed| (keys, removed)).boxed());
         }
-        while self.running.len() < self.limit && !self.calls.mailboxes.is_closed() {
-            let at_once = (self.limit / TARGETS).max(1);
+        while self.places.has_free() && !self.calls.mailboxes.is_closed() {
+            let at_once = (self.places.limit() / TARGETS).max(1);
             let pauses = &self.calls.pauses;
             let is_paused = |record: &Record| {
                 let id = &record.invocation.actor;
                 pauses.paused() > 0 && pauses.is_paused(&ActorRef::new(&id.system, &id.name))
             };
-            let now = self.due.clock.now();
-            let Some(ready) = self.window.take_due(now, at_once, is_paused) else { break };
-            self.running.push(self.calls.clone().make(ready, self.due.clock.clone()).boxed());
+            let wall = self.due.clock.now();
+            let Some(ready) = self.window.take_due(wall, at_once, is_paused) else { break };
+            let number = self.places.take(now, target(&ready.record));
+            let call = self.calls.clone().make(ready, self.due.clock.clone());
+            self.running.push(call.map(move |(ready, outcome)| (number, ready, outcome)).boxed());
         }
     }
 
@@ -186,13 +190,14 @@ impl DueRunner {
     fn next_wake(&self) -> Instant {
         let now = Instant::now();
         let mut wake = now + LOOK;
-        let has_place = self.running.len() < self.limit && !self.calls.mailboxes.is_closed();
+        let has_place = self.places.has_free() && !self.calls.mailboxes.is_closed();
         if has_place && let Some(at) = self.window.next_due() {
             let micros = at.0.saturating_sub(self.due.clock.now().0);
             // Not at once again: what is due now was looked at just now.
             wake = wake.min(now + Duration::from_micros(micros).max(Duration::from_millis(1)));
         }
-        for at in [self.retry_at, self.read_again_at].into_iter().flatten() {
+        for at in [self.retry_at, self.read_again_at, self.places.next_pass()].into_iter().flatten()
+        {
             wake = wake.min(at.max(now + Duration::from_millis(1)));
         }
         wake
@@ -266,7 +271,7 @@ impl DueRunner {
         self.window.ended(&ready, is_done);
         if is_done {
             self.done.push(ready.key);
-            self.limit = (self.limit + 1).min(MOST);
+            self.places.widen();
             self.pause = FIRST_PAUSE;
         } else {
             self.slow_down();
@@ -274,7 +279,7 @@ impl DueRunner {
     }
 
     fn slow_down(&mut self) {
-        self.limit = (self.limit / 2).max(FIRST_LIMIT);
+        self.places.narrow();
         if self.retry_at.is_none() {
             self.retry_at = Some(Instant::now() + self.pause);
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -283,7 +288,7 @@ impl DueRunner {
 
     /// Removes what is done, so that the next start does not do it again.
     async fn finish(mut self) {
-        while let Some(Some((ready, outcome))) = self.running.next().now_or_never() {
+        while let Some(Some((_, ready, outcome))) = self.running.next().now_or_never() {
             self.ended(ready, outcome);
         }
         if let Some(removing) = self.removing.take() {

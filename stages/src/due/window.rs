@@ -17,9 +17,14 @@ pub(super) const ENTRIES: usize = 16_384;
 const BYTES: usize = 16 << 20;
 /// Entries of one target in memory.
 const OF_TARGET: usize = 1_024;
+/// The same, and their bytes, while a call to it waits for its answer and memory is scarce.
+const OF_WAITING: usize = 16;
+const BYTES_OF_WAITING: usize = 64 << 10;
+/// Calls to one actor at once: it runs one of them, the others are queued.
+const OF_ACTOR: usize = 4;
 
 /// System and name of an actor.
-type Target = (String, String);
+pub(super) type Target = (String, String);
 
 /// An entry that can be called.
 #[derive(Debug)]
@@ -35,13 +40,46 @@ pub(super) struct NextRead {
     pub(super) after: Option<DueKey>,
 }
 
-/// The entries of one target that are due.
+/// What is known of one target that has entries.
 #[derive(Debug, Default)]
 struct OfTarget {
     /// All in memory, also those that are not due.
     held: usize,
+    bytes: usize,
     called: usize,
+    /// Whether the last call that ended was answered. Until then, one call at a time tries whether it answers.
+    has_answered: bool,
+    /// Whether a call has been without an answer for a while, since the last answer.
+    is_waiting: bool,
+    /// Due, to be called when fewer calls are under way.
     queued: VecDeque<Ready>,
+}
+
+impl OfTarget {
+    /// Whether it has as many entries as it may have.
+    fn is_full(&self, is_scarce: bool) -> bool {
+        let is_short = is_scarce && self.is_waiting;
+        self.held >= OF_TARGET || is_short && self.has_many()
+    }
+
+    fn has_many(&self) -> bool {
+        self.held >= OF_WAITING || self.bytes >= BYTES_OF_WAITING
+    }
+
+    /// Whether there is room again after it was full.
+    fn has_few(&self) -> bool {
+        self.held < if self.is_waiting { OF_WAITING / 2 } else { OF_TARGET / 2 }
+    }
+
+    /// Whether one more call may be made to it.
+    fn may_call(&self, record: &Record, at_once: usize) -> bool {
+        let most = match (self.has_answered, record.invocation.pooled) {
+            (false, _) => 1,
+            (true, true) => at_once,
+            (true, false) => at_once.min(OF_ACTOR),
+        };
+        self.called < most
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +92,8 @@ pub(super) struct Window {
     known: HashSet<DueKey>,
     targets: HashMap<Target, OfTarget>,
     bytes: usize,
+    /// Calls to one pool at once.
+    at_once: usize,
     /// The last entry that was read.
     cursor: Option<DueKey>,
     /// Whether the store has no entry behind the cursor that is not known.
@@ -71,7 +111,8 @@ pub(super) struct Window {
     resume: Option<(DueKey, bool)>,
 }
 
-fn target(record: &Record) -> Target {
+/// The target of an entry.
+pub(super) fn target(record: &Record) -> Target {
     let id = &record.invocation.actor;
     (id.system.clone(), id.name.clone())
 }
@@ -79,12 +120,55 @@ fn target(record: &Record) -> Target {
 impl Window {
     /// The next page to read, if it is time to.
     pub(super) fn next_read(&mut self) -> Option<NextRead> {
-        let has_capacity = self.known.len() < ENTRIES / 2 && self.bytes < BYTES;
-        if self.is_reading || self.is_complete || !has_capacity {
+        if self.is_reading || self.is_complete {
             return None;
+        }
+        if !self.has_capacity() {
+            self.shed();
+            if !self.has_capacity() {
+                return None;
+            }
         }
         self.is_reading = true;
         Some(NextRead { after: self.cursor.clone() })
+    }
+
+    fn has_capacity(&self) -> bool {
+        self.known.len() < ENTRIES / 2 && self.bytes < BYTES
+    }
+
+    /// Whether targets that do not answer take too much of the memory.
+    fn is_scarce(&self) -> bool {
+        self.known.len() >= ENTRIES / 4 || self.bytes >= BYTES / 4
+    }
+
+    /// Leaves most of what is due of targets that do not answer in the store, to make room for others.
+    fn shed(&mut self) {
+        let mut first = None;
+        for (target, of) in self.targets.iter_mut().filter(|(_, of)| of.is_waiting) {
+            while of.has_many()
+                && let Some(ready) = of.queued.pop_back()
+            {
+                of.held -= 1;
+                of.bytes -= ready.bytes;
+                self.bytes -= ready.bytes;
+                self.known.remove(&ready.key);
+                if first.as_ref().is_none_or(|first| ready.key < *first) {
+                    first = Some(ready.key);
+                }
+                self.crowded.insert(target.clone());
+            }
+        }
+        if let Some(first) = first {
+            self.leave(&first);
+        }
+    }
+
+    /// A call to this target has been without an answer for a while.
+    pub(super) fn waits(&mut self, target: &Target) {
+        if let Some(of) = self.targets.get_mut(target) {
+            of.is_waiting = true;
+        }
     }
 
     /// Whether a page is being read. New entries wait until it is here.
@@ -128,8 +212,9 @@ impl Window {
 
     /// After the cursor went back and every crowded target is full again, the rest up to where it was holds nothing new.
     fn jump(&mut self) -> bool {
+        let is_scarce = self.is_scarce();
         let is_full =
-            |target: &Target| self.targets.get(target).is_some_and(|of| of.held >= OF_TARGET);
+            |target: &Target| self.targets.get(target).is_some_and(|of| of.is_full(is_scarce));
         if self.resume.is_none() || !self.crowded.iter().all(is_full) {
             return false;
         }
@@ -162,14 +247,15 @@ impl Window {
         if self.known.contains(&ready.key) {
             return true;
         }
-        let target = target(&ready.record);
+        let (target, is_scarce) = (target(&ready.record), self.is_scarce());
         let of_target = self.targets.entry(target.clone()).or_default();
-        if of_target.held >= OF_TARGET {
+        if of_target.is_full(is_scarce) {
             self.crowded.insert(target);
             self.leave(&ready.key);
             return false;
         }
         of_target.held += 1;
+        of_target.bytes += ready.bytes;
         self.bytes += ready.bytes;
         self.known.insert(ready.key.clone());
         self.waiting.insert(ready.key.clone(), ready);
@@ -201,6 +287,7 @@ impl Window {
         let target = target(&ready.record);
         if let Some(of_target) = self.targets.get_mut(&target) {
             of_target.held = of_target.held.saturating_sub(1);
+            of_target.bytes = of_target.bytes.saturating_sub(ready.bytes);
             if of_target.held == 0 {
                 self.targets.remove(&target);
             }
@@ -216,8 +303,7 @@ impl Window {
 
     /// Whether entries are left that would find a place: their target has few by now.
     pub(super) fn has_drained(&self) -> bool {
-        let has_few =
-            |target: &Target| self.targets.get(target).is_none_or(|of| of.held < OF_TARGET / 2);
+        let has_few = |target: &Target| self.targets.get(target).is_none_or(OfTarget::has_few);
         self.left.is_some() && self.crowded.iter().any(has_few)
     }
 
@@ -258,38 +344,33 @@ impl Window {
         self.waiting.first_key_value().map(|(key, _)| key.at)
     }
 
-    /// Takes the next entry that is due and may be called. Of one target at most `at_once` are called at a time, so that a
-    /// slow one delays no other. Those of a paused target are held back and take no memory.
+    /// Takes the next entry that is due and may be called. Of one pool at most `at_once` are called at a time, and of one actor
+    /// few. Those of a paused target are held back and take no memory.
     pub(super) fn take_due(
         &mut self,
         now: Timestamp,
         at_once: usize,
         is_paused: impl Fn(&Record) -> bool,
     ) -> Option<Ready> {
+        self.at_once = at_once;
         while let Some(ready) = self.ready.pop_front() {
             if !is_paused(&ready.record) {
                 return Some(ready);
             }
             let key = ready.key.clone();
-            self.over(&ready);
+            self.over(&ready, None);
             self.hold_back(target(&ready.record), key);
         }
         while self.waiting.first_key_value().is_some_and(|(key, _)| key.at <= now) {
             let (_, ready) = self.waiting.pop_first()?;
+            let target = target(&ready.record);
             if is_paused(&ready.record) {
-                let target = target(&ready.record);
-                self.bytes = self.bytes.saturating_sub(ready.bytes);
-                if let Some(of_target) = self.targets.get_mut(&target) {
-                    of_target.held = of_target.held.saturating_sub(1);
-                    if of_target.held == 0 {
-                        self.targets.remove(&target);
-                    }
-                }
+                self.release(&ready);
                 self.hold_back(target, ready.key);
                 continue;
             }
-            let of_target = self.targets.entry(target(&ready.record)).or_default();
-            if of_target.called < at_once {
+            let of_target = self.targets.entry(target).or_default();
+            if of_target.may_call(&ready.record, at_once) {
                 of_target.called += 1;
                 return Some(ready);
             }
@@ -318,25 +399,31 @@ impl Window {
 
     /// The call of an entry has ended. The entry stays known until it [is removed](Self::removed), or else it is left.
     pub(super) fn ended(&mut self, ready: &Ready, is_done: bool) {
-        self.over(ready);
+        self.over(ready, Some(is_done));
         if !is_done {
             self.known.remove(&ready.key);
             self.leave(&ready.key);
         }
     }
 
-    /// An entry is no longer called.
-    fn over(&mut self, ready: &Ready) {
+    /// An entry is no longer called. The next ones of its target take its place.
+    fn over(&mut self, ready: &Ready, is_answered: Option<bool>) {
         let target = target(&ready.record);
         self.bytes = self.bytes.saturating_sub(ready.bytes);
-        if let Some(of_target) = self.targets.get_mut(&target) {
-            of_target.held = of_target.held.saturating_sub(1);
-            // The next one takes its place.
-            match of_target.queued.pop_front() {
-                Some(next) => self.ready.push_back(next),
-                None => of_target.called = of_target.called.saturating_sub(1),
+        if let Some(of) = self.targets.get_mut(&target) {
+            of.held = of.held.saturating_sub(1);
+            of.bytes = of.bytes.saturating_sub(ready.bytes);
+            of.called = of.called.saturating_sub(1);
+            of.has_answered = is_answered.unwrap_or(of.has_answered);
+            of.is_waiting &= !of.has_answered;
+            while let Some(next) = of.queued.front()
+                && of.may_call(&next.record, self.at_once)
+                && let Some(next) = of.queued.pop_front()
+            {
+                of.called += 1;
+                self.ready.push_back(next);
             }
-            if of_target.held == 0 {
+            if of.held == 0 {
                 self.targets.remove(&target);
             }
         }

@@ -26,6 +26,7 @@ use http_body_util::Full;
 use tidegate_stages::actor::{Encoding, Endpoint, HostAddress};
 use tidegate_stages::invocation::{ActorInvocation, ActorInvocationResponse};
 use tidegate_stages::ports::{HostError, HostProbe};
+use tidegate_stages::traces::context;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -45,6 +46,7 @@ const AGENT: HeaderValue =
 /// Where a host takes calls; read once.
 static ACTIONS: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("/api/v1/actors/actions"));
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Bounds of the client.
 #[derive(Debug, Clone, Copy)]
@@ -229,10 +231,15 @@ fn request(
     headers.insert(HOST, authority);
     headers.insert(USER_AGENT, AGENT);
     headers.insert(CONTENT_TYPE, content_type);
-    if let Ok(traceparent) = HeaderValue::try_from(traceparent)
-        && !traceparent.is_empty()
-    {
-        headers.insert(TRACEPARENT, traceparent);
+    if !traceparent.is_empty() {
+        let (parent, state) = context::split(&traceparent);
+        for (name, text) in [(TRACEPARENT, parent), (TRACESTATE, state)] {
+            if let Ok(value) = HeaderValue::from_str(text)
+                && !value.is_empty()
+            {
+                headers.insert(name, value);
+            }
+        }
     }
     Ok(request)
 }

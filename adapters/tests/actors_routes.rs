@@ -36,6 +36,7 @@ struct Crossing(Mutex<Vec<Called>>);
 struct Called {
     invocation: ActorInvocation,
     traceparent: Option<String>,
+    tracestate: Option<String>,
 }
 
 impl Called {
@@ -59,9 +60,10 @@ impl Called {
 impl Script for Crossing {
     fn answer(self: Arc<Self>, call: Call) -> BoxFuture<'static, Option<Answer>> {
         Box::pin(async move {
-            let traceparent = call.header("traceparent").map(ToOwned::to_owned);
+            let header = |name| call.header(name).map(ToOwned::to_owned);
+            let (traceparent, tracestate) = (header("traceparent"), header("tracestate"));
             let invocation = ActorInvocation::decode(call.body).unwrap();
-            let called = Called { invocation: invocation.clone(), traceparent };
+            let called = Called { invocation: invocation.clone(), traceparent, tracestate };
             let said = format!("{}<{}", called.actor(), called.text());
             let round = self.rounds_of(called.actor());
             self.0.lock().push(called);
@@ -248,6 +250,25 @@ async fn a_chain_keeps_metadata_trace_and_deadline() {
         let context = called.invocation.current_context.as_ref().unwrap();
         assert_eq!(context.metadata, chained.metadata, "{called:?}");
         assert_eq!(called.traceparent.as_deref(), Some(TRACE), "{called:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_call_causes_has_its_trace_context() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let (crossing, _host, _proxy, mut client) = start().await;
+    let path = format!("/api/v1/system/{SYSTEM}/actors/first/invoke");
+    let asked = asking("first", "everything").encode_to_vec();
+    let request = hyper::Request::post(path)
+        .header("host", "localhost")
+        .header("traceparent", TRACE)
+        .header("tracestate", "a=1")
+        .body(http_body_util::Full::new(asked.into()))
+        .unwrap();
+    assert_eq!(client.send(request).await.unwrap().status, 200);
+    for called in crossing.called(4).await {
+        assert_eq!(called.traceparent.as_deref(), Some(TRACE), "{called:?}");
+        assert_eq!(called.tracestate.as_deref(), Some("a=1"), "{called:?}");
     }
 }
 

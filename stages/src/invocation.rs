@@ -74,7 +74,7 @@ pub struct Invocation {
     pub scheduled_to: i64,
     /// Whether any member of a pool may serve it.
     pub pooled: bool,
-    /// W3C `traceparent` of the caller; empty: none.
+    /// The trace context of the caller, as [`context`](crate::traces::context) writes it; empty: none.
     pub traceparent: String,
 }
 
@@ -144,7 +144,7 @@ pub struct ActorInvocation {
     pub self_has_parent: bool,
     /// The input of the action.
     pub payload: Payload,
-    /// W3C `traceparent`; empty: none.
+    /// The trace context, as [`context`](crate::traces::context) writes it; empty: none.
     pub traceparent: String,
     /// What counts the bytes of the answer; `None` leaves all of them to the client of the host.
     pub answer: Option<Arc<dyn AnswerBound>>,

@@ -6,6 +6,7 @@
 pub mod actor;
 pub mod identity;
 pub mod invocation;
+pub mod traces;
 pub mod state;
 pub mod outbox;
 pub mod due;

@@ -142,7 +142,7 @@ impl Planner {
             Ok(content) => content,
             Err(error) => return Err((call, error)),
         };
-        let emitted = match self.plan_effects(actor, effects) {
+        let emitted = match self.plan_effects(actor, &call, effects) {
             Ok(emitted) => emitted,
             Err(error) => return Err((call, error)),
         };

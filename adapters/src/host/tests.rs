@@ -60,7 +60,7 @@ fn invocation() -> ActorInvocation {
         caller: None,
         self_has_parent: true,
         payload: Payload::Noop,
-        traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\na=1,b=2".into(),
         answer: None,
     }
 }
@@ -99,7 +99,9 @@ async fn a_call_is_one_post_with_its_length_and_the_connection_is_kept() {
             assert!(heard.starts_with("POST /api/v1/actors/actions HTTP/1.1\r\n"), "{heard}");
             assert!(heard.contains("\r\nhost: 127.0.0.1:8090\r\n"), "{heard}");
             assert!(heard.contains("\r\ncontent-type: application/octet-stream\r\n"), "{heard}");
-            assert!(heard.contains("\r\ntraceparent: 00-0af7"), "{heard}");
+            let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+            let context = format!("\r\ntraceparent: {parent}\r\ntracestate: a=1,b=2\r\n");
+            assert!(heard.contains(&context), "{heard}");
             assert!(heard.contains("\r\ncontent-length: "), "{heard}");
             far.write_all(&answer()).await.unwrap();
         }

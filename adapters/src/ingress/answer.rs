@@ -14,6 +14,7 @@ use hyper::body::Body;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::identity::Identity;
+use tidegate_stages::traces::context;
 use tracing::error;
 
 use super::admin::Shown;
@@ -39,6 +40,7 @@ const DOWN: Bytes = Bytes::from_static(br#"{"status":"down"}"#);
 const HOST_HEADER: &str = "tidegate-host";
 /// W3C trace context of a request.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 impl<C: Calls> Ingress<C> {
     pub(super) fn limits(&self) -> &Limits {
@@ -368,7 +370,12 @@ fn host_named_in(headers: &HeaderMap) -> Result<Option<HostAddress>, Refusal> {
     })
 }
 
+/// The trace context of a request.
 fn traceparent(headers: &HeaderMap) -> String {
-    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-    given.unwrap_or_default().to_owned()
+    let Some(parent) = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()) else {
+        return String::new();
+    };
+    // A list may come in several headers.
+    let states = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok());
+    context::join(parent, &states.collect::<Vec<_>>().join(","))
 }

@@ -280,6 +280,9 @@ async fn a_call_is_answered_with_its_own_system_and_actor() {
     let mut request = post(INVOKE, call("echo"));
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     request.headers_mut().insert("traceparent", traceparent.parse().unwrap());
+    for state in ["a=1", "b=2"] {
+        request.headers_mut().append("tracestate", state.parse().unwrap());
+    }
     let (status, headers, answer) = ask(&ingress, request, HERE).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(headers[CONTENT_TYPE], "application/octet-stream; charset=utf-8");
@@ -289,7 +292,7 @@ async fn a_call_is_answered_with_its_own_system_and_actor() {
     assert!(matches!(answer.payload, Some(proto::invocation_response::Payload::Noop(_))));
     let invoked = calls.invoked.lock();
     assert_eq!(invoked[0].actor.to_string(), "s/joe", "the body decides, not the path");
-    assert_eq!(invoked[0].traceparent, traceparent);
+    assert_eq!(invoked[0].traceparent, format!("{traceparent}\na=1,b=2"));
 }
 
 #[tokio::test]

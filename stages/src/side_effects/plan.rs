@@ -28,6 +28,7 @@ impl Planner {
     pub(super) fn plan_effects(
         &self,
         actor: &CheckedOut,
+        call: &Call,
         effects: Vec<Invocation>,
     ) -> Result<Option<Box<Emitted>>, Error> {
         if effects.is_empty() {
@@ -47,6 +48,7 @@ impl Planner {
                      {count}; {NOT_KEPT}"
                 )));
             }
+            invocation.traceparent.clone_from(&call.traceparent);
             // An effect has no waiting caller, whatever its flag says, and the identity of the mesh.
             (invocation.asynchronous, invocation.identity) = (true, Identity::default());
             emitted.push(self.emitted(&actor.live.incarnation, invocation, now));

@@ -1,0 +1,3 @@
+//! Traces: what a call tells of itself to OpenTelemetry.
+
+pub mod context;

@@ -4,7 +4,7 @@
 //!
 //! [`Producer`], [`KeyedProducer`], [`Source`] · [`Consumer`], [`BatchOptions`], [`ProducerConsumer`] ·
 //! [`SubscribeOptions`], [`Cancel`], [`DemandMode`] · [`Bound`], [`Full`], [`Refused`], [`Permit`] ·
-//! [`Turn`], [`Hold`], [`Parked`], [`Gate`] · [`Drain`] · [`layer`] · [`metrics`] · [`randomness`]
+//! [`Turn`], [`Hold`], [`Parked`], [`Gate`] · [`Drain`] · [`alarm`] · [`layer`] · [`metrics`] · [`randomness`]
 //!
 //! # The examples in full
 //!
@@ -86,6 +86,7 @@ pub mod batcher;
 pub mod producer_consumer;
 mod supervision;
 pub mod drain;
+pub mod alarm;
 
 #[cfg(pipeline_loom)]
 pub mod modelled;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use metrics::{Histogram, histogram};
+use tidegate_pipeline::alarm::Alarms;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tracing::{Instrument, debug_span, warn};
@@ -27,6 +28,9 @@ use crate::ports::{Host, HostError};
 use crate::registry::entry::CheckedOut;
 use crate::signal::Signal;
 
+/// Timers that are kept for the next calls: each keeps some memory of the task that had it last, until it rings.
+const KEPT_ALARMS: usize = 256;
+
 /// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug)]
 pub(crate) struct Invoke<H>(Arc<Inner<H>>);
@@ -37,6 +41,8 @@ struct Inner<H> {
     host_limit: Duration,
     max_pending_effects: u32,
     duration: Histogram,
+    /// Timers of the host limit.
+    alarms: Alarms,
 }
 
 impl<H> Clone for Invoke<H> {
@@ -49,7 +55,8 @@ impl<H: Host> Invoke<H> {
     /// `host_limit`: how long a host may take for one action. `max_pending_effects`: see [`ChangeRules`](crate::rules::ChangeRules).
     pub(crate) fn new(host: H, host_limit: Duration, max_pending_effects: u32) -> Self {
         let duration = histogram!(INVOKE_DURATION_SECONDS);
-        Self(Arc::new(Inner { host, host_limit, max_pending_effects, duration }))
+        let alarms = Alarms::keeping(KEPT_ALARMS);
+        Self(Arc::new(Inner { host, host_limit, max_pending_effects, duration, alarms }))
     }
 }
 
@@ -190,7 +197,7 @@ impl<H: Host> Inner<H> {
         let answered =
             pin!(async move { host.ready().await?.call(invocation).await.map(Box::new) });
         let answered: Option<Result<_, HostError>> =
-            answering.within((started, self.host_limit), answered).await;
+            answering.within((started, self.host_limit), &self.alarms, answered).await;
         answering.end(place);
         self.duration.record(started.elapsed());
         Ok(answered.ok_or(Error::NoAnswer(self.host_limit))??)

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures_util::future::{Ready, ready};
 use metrics::counter;
+use tidegate_pipeline::alarm::Alarms;
 use tidegate_pipeline::{EventId, KeyedProducer, Permit, Refused};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
@@ -33,6 +34,8 @@ use crate::retries::Retries;
 
 /// How long a refused caller is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Timers that are kept for the next calls: each keeps some memory of the connection that had it last, until it rings.
+const KEPT_ALARMS: usize = 256;
 
 /// The mailboxes of all actors, and the admission to them; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,6 +46,8 @@ pub(crate) struct Mailboxes {
     is_closed: Arc<AtomicBool>,
     /// Places of calls that wait for paused actors, in all.
     for_paused: Arc<Semaphore>,
+    /// Timers of the deadlines.
+    alarms: Arc<Alarms>,
 }
 
 impl Mailboxes {
@@ -52,7 +57,8 @@ impl Mailboxes {
         deadlines: Deadlines,
     ) -> Self {
         let for_paused = Arc::new(Semaphore::new(0));
-        Self { queue, placement, deadlines, is_closed: Arc::default(), for_paused }
+        let alarms = Arc::new(Alarms::keeping(KEPT_ALARMS));
+        Self { queue, placement, deadlines, is_closed: Arc::default(), for_paused, alarms }
     }
 
     /// At most so many calls wait for paused actors.
@@ -239,7 +245,7 @@ impl Mailboxes {
         member: ActorRef,
         id: EventId,
     ) -> PendingReply<T> {
-        PendingReply::new(waiting, self.queue.clone(), member, id)
+        PendingReply::new(waiting, self.queue.clone(), member, id, self.alarms.clone())
     }
 
     /// Admits a question from outside like a call, and queues it.

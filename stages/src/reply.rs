@@ -4,12 +4,13 @@
 //! never leaves a caller waiting; the error says whether the action may have run. [`Waiting`] is the caller's end. It ends
 //! at the call's deadline; this ends only the reply, never the call (decision 2).
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tidegate_pipeline::alarm::Alarms;
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
 
 use crate::error::Error;
 
@@ -92,12 +93,17 @@ impl<T> Waiting<T> {
     /// # Errors
     /// The call's error, or a timeout before or after the start of the action.
     pub async fn answer(self) -> Result<T, Error> {
+        self.answer_with(&Alarms::keeping(0)).await
+    }
+
+    /// The same, with a timer out of `alarms`.
+    pub(crate) async fn answer_with(self, alarms: &Alarms) -> Result<T, Error> {
         let Self { mut receiver, timing } = self;
         loop {
             let ends_after =
                 Duration::from_micros(timing.progress.ends_after_us.load(Ordering::Acquire));
             let ends_at = timing.progress.admitted + ends_after;
-            if let Ok(received) = timeout_at(ends_at, &mut receiver).await {
+            if let Some(received) = alarms.until(ends_at, Pin::new(&mut receiver)).await {
                 return received.unwrap_or_else(|_| {
                     Err(Error::Internal("the call was lost; the action may have run".into()))
                 });

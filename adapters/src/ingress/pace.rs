@@ -8,11 +8,12 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tidegate_pipeline::alarm::Alarm;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::progress::Progress;
 
@@ -57,13 +58,13 @@ impl TooSlow {
 pub(super) struct Watch {
     progress: Arc<Progress>,
     pace: Pace,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl Watch {
     pub(super) fn new(progress: Arc<Progress>, pace: Pace) -> Self {
-        let timer = Box::pin(sleep_until(Instant::now() + pace.idle));
-        Self { progress, pace, timer }
+        let alarm = Alarm::new(Instant::now() + pace.idle);
+        Self { progress, pace, alarm }
     }
 
     /// From now on, the connection may be idle only that long.
@@ -94,21 +95,14 @@ impl Future for Watch {
     type Output = TooSlow;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TooSlow> {
-        let deadline = self.deadline();
-        if let Some((at, _)) = deadline
-            && at < self.timer.deadline()
-        {
-            self.timer.as_mut().reset(at);
+        if let Some((at, too_slow)) = self.deadline() {
+            return self.alarm.poll_at(at, cx).map(|()| too_slow);
         }
-        loop {
-            ready!(self.timer.as_mut().poll(cx));
-            let next = match deadline {
-                Some((at, too_slow)) if Instant::now() >= at => return Poll::Ready(too_slow),
-                Some((at, _)) => at,
-                None => self.look_again(),
-            };
-            self.timer.as_mut().reset(next);
+        let mut at = self.alarm.rings_at();
+        while self.alarm.poll_at(at, cx).is_ready() {
+            at = self.look_again();
         }
+        Poll::Pending
     }
 }
 

@@ -1,5 +1,8 @@
 //! Pending reply: the caller's end of a placed call.
 
+use std::sync::Arc;
+
+use tidegate_pipeline::alarm::Alarms;
 use tidegate_pipeline::{EventId, KeyedProducer};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -14,6 +17,7 @@ use crate::reply::Waiting;
 pub(crate) struct PendingReply<T> {
     waiting: Waiting<T>,
     removal: Removal,
+    alarms: Arc<Alarms>,
     _place_for_paused: Option<OwnedSemaphorePermit>,
 }
 
@@ -23,9 +27,10 @@ impl<T> PendingReply<T> {
         mailboxes: KeyedProducer<Placed>,
         member: ActorRef,
         id: EventId,
+        alarms: Arc<Alarms>,
     ) -> Self {
         let removal = Removal { mailboxes, member, id, is_armed: true };
-        Self { waiting, removal, _place_for_paused: None }
+        Self { waiting, removal, alarms, _place_for_paused: None }
     }
 
     /// Holds what it counts for while its actor is paused.
@@ -38,8 +43,8 @@ impl<T> PendingReply<T> {
     /// # Errors
     /// The call's error, or that its time ran out.
     pub(crate) async fn answer(self) -> Result<T, Error> {
-        let Self { waiting, mut removal, _place_for_paused } = self;
-        let result = waiting.answer().await;
+        let Self { waiting, mut removal, alarms, _place_for_paused } = self;
+        let result = waiting.answer_with(&alarms).await;
         removal.is_armed = matches!(result, Err(Error::NotStarted(..)));
         result
     }

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tidegate_pipeline::alarm::Alarms;
+use tokio::time::Instant;
 
 use super::{Count, Place};
 use crate::invocation::{AnswerBound, NoBytes};
@@ -54,11 +55,12 @@ impl Answering {
     pub(crate) async fn within<T>(
         &self,
         (started, limit): (Instant, Duration),
+        alarms: &Alarms,
         mut answered: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
         let mut ends_at = started + limit;
         loop {
-            if let Ok(answer) = timeout_at(ends_at, answered.as_mut()).await {
+            if let Some(answer) = alarms.until(ends_at, answered.as_mut()).await {
                 return Some(answer);
             }
             let now = Instant::now();

@@ -18,6 +18,7 @@ mod serve;
 mod route;
 mod head;
 mod body;
+mod cancelled;
 mod sending;
 mod taken;
 mod answer;

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::body::discard;
+use super::cancelled::cancelled;
 use super::listener::Listener;
 use super::metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, CONNECTIONS_REFUSED_TOTAL};
 use super::pace::{Pace, Paced, TooSlow, Watch};
@@ -207,7 +208,7 @@ impl<C: Calls> Connections<C> {
                 biased;
                 ended = connection.as_mut() => End::Done(ended.err()),
                 why = watch.as_mut() => End::TooSlow(why),
-                () = closing.cancelled() => End::Asked,
+                () = cancelled(&closing) => End::Asked,
             };
             if let End::Asked | End::TooSlow(TooSlow::Idle) = ended {
                 connection.as_mut().graceful_shutdown();
@@ -216,7 +217,7 @@ impl<C: Calls> Connections<C> {
                     biased;
                     ended = connection => End::Done(ended.err()),
                     why = watch => End::TooSlow(why),
-                    () = killed.cancelled() => End::Asked,
+                    () = cancelled(&killed) => End::Asked,
                 };
                 if let End::Asked = ended {
                     ended = finished;

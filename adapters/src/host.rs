@@ -221,7 +221,7 @@ fn request(
     };
     let traceparent = std::mem::take(&mut invocation.traceparent);
     let (content_type, body) = match invocation.encoding {
-        Encoding::Protobuf => (OCTET_STREAM, wire::action_request(invocation)),
+        Encoding::Protobuf => (OCTET_STREAM, wire::action_request(&invocation)),
         Encoding::Json => (json::JSON, wire::json::action_request(&invocation, types)),
     };
     let mut request = Request::new(Full::new(body));

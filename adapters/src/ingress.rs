@@ -90,7 +90,7 @@ pub trait Calls: Clone + Send + Sync + 'static {
     /// See [`Mesh::invoke_announced`].
     fn invoke(
         &self,
-        invocation: Invocation,
+        invocation: Box<Invocation>,
         announced: Self::Announced,
     ) -> impl Future<Output = Result<Payload, Error>> + Send;
     /// See [`Mesh::publish`].
@@ -203,7 +203,7 @@ impl Calls for Mesh {
 
     fn invoke(
         &self,
-        invocation: Invocation,
+        invocation: Box<Invocation>,
         announced: Announced,
     ) -> impl Future<Output = Result<Payload, Error>> + Send {
         Mesh::invoke_announced(self, invocation, announced)

@@ -7,6 +7,7 @@
 #![warn(clippy::indexing_slicing, reason = "bytes from outside are read here")]
 
 mod count;
+mod borrowed;
 mod parts;
 mod definition;
 mod request;

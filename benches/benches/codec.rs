@@ -97,11 +97,11 @@ fn prost_request(call: &Call) -> bool {
 }
 
 fn hand(call: &Call) -> bool {
-    black_box(wire::action_request(call.handed.clone())).len() == call.handed_len
+    black_box(wire::action_request(black_box(&call.handed))).len() == call.handed_len
 }
 
 fn prost_hand(call: &Call) -> bool {
-    black_box(call.prost_handed.clone().encode_to_vec()).len() == call.handed_len
+    black_box(black_box(&call.prost_handed).encode_to_vec()).len() == call.handed_len
 }
 
 fn response(call: &Call) -> bool {
@@ -205,9 +205,9 @@ impl Call {
     /// Checks that both give the same result, byte for byte and field for field.
     fn check(&self) {
         let called = wire::invocation(self.request_bytes.clone()).expect("a call");
-        assert_eq!(called.invocation, self.invocation);
+        assert_eq!(*called.invocation, self.invocation);
         assert_eq!(called.echo, self.echo);
-        assert_eq!(wire::action_request(self.handed.clone()), self.prost_handed.encode_to_vec());
+        assert_eq!(wire::action_request(&self.handed), self.prost_handed.encode_to_vec());
         let answered = wire::action_response(self.response_bytes.clone(), &self.handed.actor);
         assert_eq!(answered.expect("answered"), self.response);
         let reply = wire::invoked(self.echo.clone(), self.payload.clone());

@@ -101,7 +101,7 @@ impl Mesh {
     /// As [`announce`](Self::announce) and [`invoke_announced`](Self::invoke_announced).
     pub async fn invoke(&self, invocation: Invocation) -> Result<Payload, Error> {
         let announced = self.announce(&invocation.identity, &invocation.actor.system)?;
-        self.invoke_announced(invocation, announced).await
+        self.invoke_announced(Box::new(invocation), announced).await
     }
 
     /// Runs one invocation: waits for the final answer, or for admission only when it is asynchronous
@@ -109,19 +109,15 @@ impl Mesh {
     ///
     /// # Errors
     /// See [`Error`]; each variant says whether the action may have run.
-    pub fn invoke_announced(
+    pub async fn invoke_announced(
         &self,
-        invocation: Invocation,
+        invocation: Box<Invocation>,
         _: Announced,
-    ) -> impl Future<Output = Result<Payload, Error>> + Send {
-        // Boxed here, so that it is moved once.
-        let invocation = Box::new(invocation);
-        async move {
-            let began = Instant::now();
-            let outcome = self.run(invocation).await;
-            self.durations.record(began.elapsed(), outcome.is_ok());
-            outcome
-        }
+    ) -> Result<Payload, Error> {
+        let began = Instant::now();
+        let outcome = self.run(invocation).await;
+        self.durations.record(began.elapsed(), outcome.is_ok());
+        outcome
     }
 
     async fn run(&self, invocation: Box<Invocation>) -> Result<Payload, Error> {

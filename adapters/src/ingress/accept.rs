@@ -59,7 +59,11 @@ pub(super) fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
 
 /// Returns the form of an answer: the one of its request unless `Accept` takes the other one only.
 pub(super) fn form_of_answer(headers: &HeaderMap) -> Form {
-    let own = content_form(headers).unwrap_or(Form::Protobuf);
+    form_of_answer_to(content_form(headers).unwrap_or(Form::Protobuf), headers)
+}
+
+/// The same; the request has the form `own`.
+pub(super) fn form_of_answer_to(own: Form, headers: &HeaderMap) -> Form {
     let mut others = false;
     let ranges = headers
         .get_all(ACCEPT)

@@ -226,7 +226,9 @@ impl<C: Calls> Inner<C> {
         match resource {
             Resource::Invoke { system, name } => {
                 let announced = calls.announce(&client, &system)?;
-                let called = json::called(&head.headers, read.await?, (&system, &name), types)?;
+                // Looked for once: each search of a header costs as much as a name in the body.
+                let form = accept::content_form(&head.headers).unwrap_or(Form::Protobuf);
+                let called = json::called(form, read.await?, (&system, &name), types)?;
                 let mut invocation = called.invocation;
                 invocation.traceparent = traceparent(&head.headers);
                 let knows_hosts = self.parts.trust.may_know_hosts(&client);
@@ -234,7 +236,8 @@ impl<C: Calls> Inner<C> {
                 let payload = calls.invoke(invocation, announced).await.map_err(|error| {
                     if knows_hosts { error.into() } else { Refusal::without_hosts(error) }
                 })?;
-                Ok(json::invoked(&head.headers, called.echo, payload, types))
+                let form = accept::form_of_answer_to(form, &head.headers);
+                Ok(json::invoked(form, called.echo, payload, types))
             }
             Resource::Register => {
                 let host = named.unwrap_or_else(|| self.parts.hosts.address(&client));

@@ -20,18 +20,18 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Reads a call. In JSON, the path names its actor `(system, name)`.
 pub(super) fn called(
-    headers: &HeaderMap,
+    form: Form,
     body: Bytes,
     (system, name): (&str, &str),
     types: &Types,
 ) -> Result<Called, Refusal> {
-    if !is_json(headers) {
+    if form == Form::Protobuf {
         return Ok(wire::invocation(body)?);
     }
     if [system, name].iter().any(|part| part.contains(char::REPLACEMENT_CHARACTER)) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "a name in the path is not UTF-8"));
     }
-    let invocation = wire::json::invocation(&body, (system, name), types)?;
+    let invocation = wire::json::invocation(&body, (system, name), types)?.into();
     Ok(Called { invocation, echo: Echo::default() })
 }
 
@@ -78,8 +78,8 @@ pub(super) fn publication(
 }
 
 /// The answer of a call that succeeded.
-pub(super) fn invoked(headers: &HeaderMap, echo: Echo, payload: Payload, types: &Types) -> Answer {
-    match accept::form_of_answer(headers) {
+pub(super) fn invoked(form: Form, echo: Echo, payload: Payload, types: &Types) -> Answer {
+    match form {
         Form::Protobuf => octets(wire::invoked(echo, payload)),
         Form::Json => of_type(JSON, wire::json::invoked(&payload, types)),
     }

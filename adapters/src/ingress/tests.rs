@@ -63,9 +63,9 @@ impl Calls for Scripted {
         Ok(())
     }
 
-    async fn invoke(&self, invocation: Invocation, (): ()) -> Result<Payload, Error> {
+    async fn invoke(&self, invocation: Box<Invocation>, (): ()) -> Result<Payload, Error> {
         let (action, payload) = (invocation.action.clone(), invocation.payload.clone());
-        self.invoked.lock().push(invocation);
+        self.invoked.lock().push(*invocation);
         match action.as_str() {
             "echo" => Ok(payload),
             "full" => {

@@ -174,11 +174,12 @@ fn is_no_foreign_page(asked: &Asked<'_>, trust: &Trust) -> Result<(), Refused> {
 
 /// Whether a web page cannot have this name: `localhost`, an IP address, or one of the settings'.
 fn is_name_of_the_proxy(host: &[u8], trust: &Trust) -> bool {
-    let Ok(host) = std::str::from_utf8(host) else { return false };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+    // All calls of local clients pass here: bytes are cheaper to search than text.
+    let name = match host.iter().rposition(|byte| *byte == b':').map(|at| host.split_at(at)) {
+        Some((name, [_, port @ ..])) if port.iter().all(u8::is_ascii_digit) => name,
         _ => host,
     };
+    let Ok(name) = std::str::from_utf8(name) else { return false };
     let six = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     name.is_empty()
         || name.eq_ignore_ascii_case("localhost")

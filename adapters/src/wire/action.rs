@@ -8,43 +8,86 @@ use tidegate_stages::actor::{ActorId, Encoding, HostAddress};
 use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Broadcast, Payload, Routing, Workflow,
 };
+use tidegate_stages::state::Tags;
 
 use super::Malformed;
+use super::borrowed::{Empty, Id, Part, Sink, encode, map};
 use super::parts::{
-    actor_id, answered, broadcast, handed, proto_actor_id, proto_state, some_state, to_answer,
-    to_broadcast, to_hand,
+    actor_id, answered, broadcast, handed, proto_state, some_state, to_answer, to_broadcast,
 };
 use super::request::{effect, invocation_request};
 use crate::proto::eigr::functions::protocol as wire;
+use crate::proto::google::protobuf as well_known;
+
+/// What is read of an `ActorInvocationResponse`. The names are compared and not kept.
+#[derive(Clone, PartialEq, Message)]
+struct AnswerFrame {
+    #[prost(bytes = "bytes", tag = "1")]
+    actor_name: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    actor_system: Bytes,
+    #[prost(message, optional, tag = "3")]
+    updated_context: Option<ContextFrame>,
+    #[prost(oneof = "wire::actor_invocation_response::Payload", tags = "4, 6")]
+    payload: Option<wire::actor_invocation_response::Payload>,
+    #[prost(message, optional, tag = "5")]
+    workflow: Option<wire::Workflow>,
+    #[prost(bool, tag = "7")]
+    checkpoint: bool,
+}
+
+/// What is read of its `Context`.
+#[derive(Clone, PartialEq, Message)]
+struct ContextFrame {
+    #[prost(message, optional, tag = "1")]
+    state: Option<well_known::Any>,
+    #[prost(btree_map = "string, string", tag = "5")]
+    tags: Tags,
+}
 
 /// Encodes an `ActorInvocation` into one buffer of the exact size.
-pub fn action_request(invocation: ActorInvocation) -> Bytes {
-    let id = Arc::unwrap_or_clone(invocation.actor);
-    let mut itself = id.clone();
-    if !invocation.self_has_parent {
-        itself.parent = String::new();
+pub fn action_request(invocation: &ActorInvocation) -> Bytes {
+    encode(&Handed(invocation)).into()
+}
+
+/// `ActorInvocation`, as a host is handed it.
+struct Handed<'a>(&'a ActorInvocation);
+
+impl Part for Handed<'_> {
+    fn write(&self, out: &mut impl Sink) {
+        let ActorInvocation { actor, action, caller, payload, .. } = self.0;
+        out.message(1, &Id { id: actor, has_parent: true });
+        out.blob(2, action.as_bytes());
+        out.message(3, &HandedContext(self.0));
+        match payload {
+            // An empty `Any` is never sent: Node and Go fail on it.
+            Payload::Value(any) if !any.is_empty() => out.message(4, any),
+            Payload::Value(_) | Payload::Unset => {}
+            Payload::Noop => out.message(5, &Empty),
+        }
+        if let Some(caller) = caller {
+            out.message(6, &Id { id: caller, has_parent: true });
+        }
     }
-    let caller = invocation.caller.map(proto_actor_id);
-    // An empty `Any` is never sent: Node and Go fail on it.
-    let payload = match invocation.payload {
-        Payload::Value(any) if any.is_empty() => Payload::Unset,
-        payload => payload,
-    };
-    let context = wire::Context {
-        state: proto_state(invocation.state),
-        caller: caller.clone(),
-        self_: Some(proto_actor_id(itself)),
-        metadata: invocation.metadata,
-        tags: invocation.tags,
-    };
-    let message = wire::ActorInvocation {
-        actor: Some(proto_actor_id(id)),
-        action_name: invocation.action,
-        current_context: Some(context),
-        caller,
-        payload: to_hand(payload),
-    };
-    message.encode_to_vec().into()
+}
+
+/// The `Context` in it.
+struct HandedContext<'a>(&'a ActorInvocation);
+
+impl Part for HandedContext<'_> {
+    fn write(&self, out: &mut impl Sink) {
+        let ActorInvocation { actor, state, tags, metadata, caller, self_has_parent, .. } = self.0;
+        // Nor an empty `Any` here: several SDKs fail on it.
+        if let Some(state) = state.as_ref().filter(|state| !state.is_empty()) {
+            out.message(1, state);
+        }
+        if let Some(caller) = caller {
+            out.message(2, &Id { id: caller, has_parent: true });
+        }
+        out.message(3, &Id { id: actor, has_parent: *self_has_parent });
+        map(out, 4, metadata);
+        map(out, 5, tags);
+    }
 }
 
 /// Reads an `ActorInvocation`, as a host does.
@@ -84,13 +127,13 @@ pub fn read_action_request(body: Bytes, host: HostAddress) -> Result<ActorInvoca
 /// When the body cannot be decoded, names another actor or system ([`Malformed::Wrong`]), or has no `updated_context`.
 pub fn action_response(body: Bytes, asked: &ActorId) -> Result<ActorInvocationResponse, Malformed> {
     const MESSAGE: &str = "ActorInvocationResponse";
-    let message = wire::ActorInvocationResponse::decode(body)
-        .map_err(|error| Malformed::undecodable(MESSAGE, &error))?;
+    let message =
+        AnswerFrame::decode(body).map_err(|error| Malformed::undecodable(MESSAGE, &error))?;
     for (field, named, asked) in [
         ("actor_name", &message.actor_name, &asked.name),
         ("actor_system", &message.actor_system, &asked.system),
     ] {
-        if !named.is_empty() && named != asked {
+        if !named.is_empty() && named != asked.as_bytes() {
             return Err(Malformed::wrong(format!("{MESSAGE}.{field}"), "is another one's"));
         }
     }

@@ -69,9 +69,18 @@ macro_rules! payload {
 
 payload! {
     wire::invocation_request::Payload => requested, to_request;
-    wire::actor_invocation::Payload => handed, to_hand;
     wire::actor_invocation_response::Payload => answered, to_answer;
     wire::broadcast::Payload => broadcast, to_broadcast;
+}
+
+/// Converts the payload of an `ActorInvocation`, as a host does. The proxy never reads that message.
+pub(super) fn handed(payload: Option<wire::actor_invocation::Payload>) -> Payload {
+    use wire::actor_invocation::Payload as Oneof;
+    match payload {
+        None => Payload::Unset,
+        Some(Oneof::Value(value)) => Payload::Value(any(value)),
+        Some(Oneof::Noop(_)) => Payload::Noop,
+    }
 }
 
 /// Converts the payload of an `InvocationResponse`. The proxy never reads that message.

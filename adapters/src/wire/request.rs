@@ -35,11 +35,11 @@ struct InvocationFrame {
     register_ref: String,
 }
 
-/// The part of an `ActorSystem` that a call needs.
+/// The part of an `ActorSystem` that a call needs. Its text is checked where it is used: most calls repeat it in the actor.
 #[derive(Clone, PartialEq, Message)]
 struct SystemName {
-    #[prost(string, tag = "1")]
-    name: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    name: Bytes,
 }
 
 /// The part of an `Actor` that a call needs.
@@ -61,8 +61,8 @@ pub struct Echo {
 /// A decoded `InvocationRequest`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Called {
-    /// The call.
-    pub invocation: Invocation,
+    /// The call. Boxed, as it passes many functions.
+    pub invocation: Box<Invocation>,
     /// The parts that its response repeats.
     pub echo: Echo,
 }
@@ -79,15 +79,21 @@ pub fn invocation(body: Bytes) -> Result<Called, Malformed> {
     let system = frame.system.ok_or_else(|| missing("system"))?;
     let actor = frame.actor.ok_or_else(|| missing("actor"))?;
     let named = SystemName::decode(system.clone()).map_err(undecodable)?.name;
-    let id = ActorWithId::decode(actor.clone()).map_err(undecodable)?.id;
+    // Text is copied: out of a slice that costs least.
+    let id = ActorWithId::decode(&*actor).map_err(undecodable)?.id;
     let mut id = actor_id(id.ok_or_else(|| missing("actor.id"))?);
-    if id.system.is_empty() {
-        id.system = named;
-    } else if !named.is_empty() && id.system != named {
-        let reason = format!("names system {:?}, but system.name is {named:?}", id.system);
-        return Err(Malformed::wrong("InvocationRequest.actor.id", reason));
+    if id.system.as_bytes() != named && !named.is_empty() {
+        let named = std::str::from_utf8(&named).map_err(|error| Malformed::Undecodable {
+            message: MESSAGE,
+            reason: format!("system.name: {error}"),
+        })?;
+        if !id.system.is_empty() {
+            let reason = format!("names system {:?}, but system.name is {named:?}", id.system);
+            return Err(Malformed::wrong("InvocationRequest.actor.id", reason));
+        }
+        named.clone_into(&mut id.system);
     }
-    let invocation = Invocation {
+    let invocation = Box::new(Invocation {
         actor: id,
         action: frame.action_name,
         payload: requested(frame.payload),
@@ -99,7 +105,7 @@ pub fn invocation(body: Bytes) -> Result<Called, Malformed> {
         scheduled_to: frame.scheduled_to,
         pooled: frame.pooled,
         traceparent: String::new(),
-    };
+    });
     Ok(Called { invocation, echo: Echo { system, actor } })
 }
 

@@ -87,7 +87,7 @@ proptest! {
     #[test]
     fn an_invocation_survives_the_wire(call in call()) {
         let bytes = Bytes::from(invocation_request(call.clone()).encode_to_vec());
-        prop_assert_eq!(invocation(bytes).unwrap().invocation, call);
+        prop_assert_eq!(*invocation(bytes).unwrap().invocation, call);
     }
 
     #[test]
@@ -102,7 +102,10 @@ proptest! {
             traceparent: String::new(),
             answer: None,
         };
-        let read = read_action_request(action_request(handed.clone()), host()).unwrap();
+        let bytes = action_request(&handed);
+        let message = proto::ActorInvocation::decode(bytes.clone()).unwrap();
+        prop_assert_eq!(&message.encode_to_vec(), &bytes, "as the generated message encodes it");
+        let read = read_action_request(bytes, host()).unwrap();
         prop_assert_eq!(format!("{read:?}"), format!("{handed:?}"));
     }
 
@@ -142,6 +145,23 @@ fn a_recorded_call_is_read_as_it_was_meant_and_echoed_byte_for_byte() {
 }
 
 #[test]
+fn the_system_of_a_call_is_named_by_the_system_or_by_the_actor_and_never_twice_differently() {
+    let called = |system: &[u8], actors: &[u8]| {
+        let id = [field(1, b"joe"), field(2, actors)].concat();
+        let actor = field(2, &field(1, &id));
+        invocation([field(1, &field(1, system)), actor].concat().into())
+    };
+    let system = |called: Result<Called, Malformed>| called.unwrap().invocation.actor.system;
+    assert_eq!(system(called(b"s", b"")), "s");
+    assert_eq!(system(called(b"", b"s")), "s");
+    assert_eq!(system(called(b"s", b"s")), "s");
+    assert!(matches!(called(b"s", b"t"), Err(Malformed::Wrong { .. })));
+    for (system, actors) in [(&b"\xff"[..], &b""[..]), (b"\xff", b"s"), (b"s", b"\xff")] {
+        assert!(matches!(called(system, actors), Err(Malformed::Undecodable { .. })));
+    }
+}
+
+#[test]
 fn an_empty_any_is_never_handed_to_a_host() {
     let handed = ActorInvocation {
         host: host(),
@@ -158,7 +178,7 @@ fn an_empty_any_is_never_handed_to_a_host() {
         answer: None,
     };
     // actor { name, system }, action_name, current_context { self { name, system } }: nothing else.
-    assert_eq!(action_request(handed), hex("0a060a016112017312036163741a081a060a0161120173"));
+    assert_eq!(action_request(&handed), hex("0a060a016112017312036163741a081a060a0161120173"));
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl Calls for Watched {
         self.mesh.announce(client, system)
     }
 
-    async fn invoke(&self, invocation: Invocation, it: Announced) -> Result<Payload, Error> {
+    async fn invoke(&self, invocation: Box<Invocation>, it: Announced) -> Result<Payload, Error> {
         // Noted in the same turn in which the mesh lets it in, so in the same order.
         let stay = id_of(&invocation).map(|id| self.facts.admit(id));
         let answer = self.mesh.invoke_announced(invocation, it).await;

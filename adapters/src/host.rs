@@ -154,14 +154,14 @@ impl<C: Connect> Client<C> {
         let answer = invocation.answer.take();
         // What a host of JSON does not answer stays.
         let tags = (invocation.encoding == Encoding::Json).then(|| invocation.tags.clone());
-        let call = match request(&address, invocation, &self.types) {
+        let mut call = match request(&address, invocation, &self.types) {
             Ok(call) => call,
             Err(error) => return Box::pin(ready(Err(error))),
         };
         Box::pin(async move {
             // Held until the response is decoded.
             let mut hold = self.reading.enter(answer);
-            let (reply, connection) = self.exchange(&address, call, &mut hold).await?;
+            let (reply, connection) = self.exchange(&address, &mut call, &mut hold).await?;
             if let Some(tags) = tags {
                 if let Some(connection) = connection {
                     self.pool.put(&address, connection);
@@ -182,12 +182,12 @@ impl<C: Connect> Client<C> {
     async fn exchange(
         &self,
         address: &HostAddress,
-        mut call: Request<Full<Bytes>>,
+        call: &mut Request<Full<Bytes>>,
         hold: &mut Hold,
     ) -> Result<(Reply, Option<Connection<C::Io>>), HostError> {
         while let Some(kept) = self.pool.take(address) {
             match kept.exchange(call, hold).await {
-                Err(Failed::Unsent(unsent, _)) => call = *unsent,
+                Err(Failed::Unsent(_)) => {}
                 answered => return answered.map_err(|failed| into_error(address, failed)),
             }
         }
@@ -247,7 +247,7 @@ fn request(
 fn into_error(address: &HostAddress, failed: Failed) -> HostError {
     let address = address.to_string();
     match failed {
-        Failed::Unsent(_, reason) => HostError::Connect { address, reason },
+        Failed::Unsent(reason) => HostError::Connect { address, reason },
         Failed::Broken(reason) => HostError::Broken { address, reason },
         Failed::Busy => HostError::Unread { address },
         Failed::Silent(silence) => {
@@ -263,7 +263,7 @@ fn into_error(address: &HostAddress, failed: Failed) -> HostError {
 
 /// The error of a reply that is no `ActorInvocationResponse`. When the body is one, the HTTP status is ignored (decision 24).
 fn garbled(address: &HostAddress, reply: &Reply, malformed: &wire::Malformed) -> HostError {
-    let of = reply.content_type.as_ref().and_then(|of| of.to_str().ok()).unwrap_or("no type");
+    let of = reply.content_type().unwrap_or("no type");
     let what = match malformed {
         _ if reply.body.is_empty() => "an empty body".into(),
         wire::Malformed::Wrong { .. } => "a response of another actor or system".into(),

@@ -149,7 +149,7 @@ impl Client {
         body: Bytes,
     ) -> Result<Bytes, Unanswered> {
         let Self { address, limit, .. } = self;
-        let request = self.request(method, path, body).map_err(Unanswered::Other)?;
+        let mut request = self.request(method, path, body).map_err(Unanswered::Other)?;
         let states = usize::try_from(self.settings.max_state_bytes).unwrap_or(usize::MAX);
         let most = states.saturating_mul(2).saturating_add(ANSWER_BYTES);
         let asking = async {
@@ -159,15 +159,16 @@ impl Client {
             });
             let connection = connection.await;
             let connection = connection.map_err(|error| Unanswered::Other(error.into()))?;
-            let answered =
-                connection.exchange(request, &mut Reading::alone(most, *limit).enter(None)).await;
+            let answered = connection
+                .exchange(&mut request, &mut Reading::alone(most, *limit).enter(None))
+                .await;
             answered.map(|(reply, _)| reply).map_err(|failed| {
                 Unanswered::Other(match failed {
                     Failed::Unasked => anyhow::anyhow!("more came than the answer"),
-                    Failed::Unsent(_, reason) | Failed::Broken(reason) if self.tls.is_none() => {
+                    Failed::Unsent(reason) | Failed::Broken(reason) if self.tls.is_none() => {
                         anyhow::anyhow!("{reason}; a port with TLS is asked with --proxy {HTTPS}…")
                     }
-                    Failed::Unsent(_, reason) | Failed::Broken(reason) => anyhow::anyhow!(reason),
+                    Failed::Unsent(reason) | Failed::Broken(reason) => anyhow::anyhow!(reason),
                     Failed::Busy | Failed::Silent(_) => anyhow::anyhow!("the answer broke off"),
                     Failed::TooLarge(limit) => {
                         anyhow::anyhow!("the answer is larger than {limit} bytes")

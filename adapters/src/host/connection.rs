@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -52,15 +52,22 @@ pub(crate) struct Connection<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
-    pub(crate) content_type: Option<HeaderValue>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+}
+
+impl Reply {
+    /// What the host says that its body is.
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.headers.get(CONTENT_TYPE)?.to_str().ok()
+    }
 }
 
 /// Why there is no [`Reply`].
 #[derive(Debug)]
 pub(crate) enum Failed {
-    /// No byte of the call was written. Contains the call, to send it again.
-    Unsent(Box<Call>, String),
+    /// No byte of the call was written: it can be sent again.
+    Unsent(String),
     /// The call was written, at least in part.
     Broken(String),
     /// More bytes arrived than one response: its call is unknown.
@@ -84,10 +91,10 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
     }
 
     /// Sends a call and reads the whole response, whose body `hold` holds. Also returns the connection if it can take
-    /// another call.
+    /// another call. Takes the call out of where it is, which is cheaper than to pass it on, and puts it back if it is unsent.
     pub(crate) async fn exchange(
         mut self,
-        call: Call,
+        call: &mut Call,
         hold: &mut Hold,
     ) -> Result<(Reply, Option<Self>), Failed> {
         self.is_asked.store(false, Ordering::Relaxed);
@@ -116,21 +123,21 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
         .await
     }
 
-    async fn asked(&mut self, call: Call, hold: &mut Hold) -> Result<Reply, Failed> {
-        let sent = pin!(self.sender.try_send_request(call));
+    async fn asked(&mut self, call: &mut Call, hold: &mut Hold) -> Result<Reply, Failed> {
+        let sent = pin!(self.sender.try_send_request(std::mem::take(call)));
         let response = self.drive(sent).await.map_err(|mut error| {
             let reason = in_words(error.error());
             match error.take_message() {
-                Some(call) => Failed::Unsent(
-                    Box::new(call),
-                    format!(
+                Some(unsent) => {
+                    *call = unsent;
+                    Failed::Unsent(format!(
                         "it closed the connection, or sent something, before it was asked: {reason}"
-                    ),
-                ),
+                    ))
+                }
                 None => Failed::Broken(reason),
             }
         })?;
-        let (mut head, mut body) = response.into_parts();
+        let (head, mut body) = response.into_parts();
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > hold.largest() {
             return Err(Failed::TooLarge(hold.largest()));
@@ -154,7 +161,7 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<Io> {
             bytes.extend_from_slice(&data);
         }
         let body = bytes.freeze();
-        Ok(Reply { status: head.status, content_type: head.headers.remove(CONTENT_TYPE), body })
+        Ok(Reply { status: head.status, headers: head.headers, body })
     }
 
     /// Runs `work`, which waits for this connection, and polls the connection meanwhile.

@@ -4,12 +4,14 @@
 //! due work, which is written before the record that says so. An entry that its record does not know is dropped, so whatever
 //! a crash leaves is one or the other.
 
+mod bounds;
 mod cron;
 mod keeper;
 mod record;
 mod schedule;
 mod when;
 
+pub use bounds::ScheduleBounds;
 pub use cron::{Expression, ExpressionError};
 pub use keeper::entries;
 pub(crate) use keeper::{Run, Schedules};

@@ -67,7 +67,7 @@ use crate::registry::storing::Storing;
 use crate::respawn::RespawnLayer;
 use crate::retention::Growth;
 use crate::retry_budget::RetryBudgets;
-use crate::schedules::Schedules;
+use crate::schedules::{ScheduleBounds, Schedules};
 use crate::side_effects::{Planner, SideEffects};
 use crate::store_breaker::StoreBreaker;
 use crate::timer::{TimerTask, Timers};
@@ -166,7 +166,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_effects(&effects, (&caller, &due), &mailboxes, &directory, (&store, &clock), &tasks)?;
     start_broadcasts(&channels, &directory, &mailboxes, &tasks)?;
     let calls = (&caller, &mailboxes, &*directory);
-    let schedules = start_due(&due, epoch, calls, &stop_timers, &tasks);
+    let schedules = start_due(&due, (epoch, settings.schedules), calls, &stop_timers, &tasks);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
@@ -448,12 +448,12 @@ fn start_broadcasts(
 /// Due work: calls whose time has come, and schedules.
 fn start_due(
     due: &DueWork,
-    epoch: u64,
+    (epoch, bounds): (u64, ScheduleBounds),
     (caller, mailboxes, directory): (&CallerService, &Mailboxes, &Directory),
     stop: &CancellationToken,
     tasks: &Drain,
 ) -> Schedules {
-    let schedules = Schedules::new(due.clone(), epoch);
+    let schedules = Schedules::new(due.clone(), epoch, bounds);
     let calls = Calls {
         caller: caller.clone(),
         mailboxes: mailboxes.clone(),

@@ -156,6 +156,7 @@ fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
         retries: settings.retries,
         rules,
         registry: settings.registry,
+        schedules: settings.schedules,
         retention: settings.retention,
         max_live: usize_of(settings.max_live_actors),
         max_live_bytes: settings.live_bytes,

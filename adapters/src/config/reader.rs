@@ -10,6 +10,7 @@ use tidegate_pipeline::layer::RateLimitOptions;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
+use tidegate_stages::schedules::ScheduleBounds;
 use tidegate_stages::topology::{
     HostChoice, HostRules, RateLimits, RegistryBounds, RetryRates, least_checkpoint_bytes,
 };
@@ -99,6 +100,10 @@ impl Settings {
             registry: RegistryBounds {
                 system: read.small("TIDEGATE_MAX_REGISTERED_PER_SYSTEM") as usize,
                 all: read.small("TIDEGATE_MAX_REGISTERED") as usize,
+            },
+            schedules: ScheduleBounds {
+                system: read.small("TIDEGATE_MAX_SCHEDULES_PER_SYSTEM") as usize,
+                all: read.small("TIDEGATE_MAX_SCHEDULES") as usize,
             },
             max_live_actors: read.count("TIDEGATE_MAX_LIVE_ACTORS"),
             bounds,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidegate_pipeline::Full;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
+use tidegate_stages::schedules::ScheduleBounds;
 use tidegate_stages::topology::{HostRules, RateLimits, RegistryBounds, RetryRates};
 
 use crate::host::HostOptions;
@@ -71,6 +72,8 @@ pub struct Settings {
     pub max_state_bytes: u64,
     /// How many actors may be registered.
     pub registry: RegistryBounds,
+    /// How many schedules there may be.
+    pub schedules: ScheduleBounds,
     /// Most live actors. Beyond it the least recently used are deactivated.
     pub max_live_actors: u64,
     /// Most bytes of live states.

@@ -22,6 +22,7 @@ use super::http::{Answer, JSON, Refusal, of_type};
 use super::lifecycle::Phase;
 use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
+use super::schedules::Outcome;
 use super::sending::{Held, Hold};
 use super::{
     Calls, Ingress, Inner, Limits, Parts, accept, backup, body, control, cors, effects, history,
@@ -139,7 +140,9 @@ impl<C: Calls> Inner<C> {
         let later = || self.ownership.get().and_then(Ownership::later);
         let answered = answered.map_err(|refusal| refusal.naming(later()));
         if let Some(entry) = entry {
-            entry.end(answered.as_ref().map_or_else(Refusal::text, |_| "done"));
+            entry.end(answered.as_ref().map_or_else(Refusal::text, |answer| {
+                answer.extensions().get().map_or("done", |Outcome(outcome)| outcome)
+            }));
         }
         answered
     }

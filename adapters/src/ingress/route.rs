@@ -290,6 +290,9 @@ impl<'a> Resource<'a> {
             Self::Health | Self::Liveness | Self::Readiness | Self::Metrics | Self::OpenApi => {
                 Asks::Status
             }
+            Self::Schedules { .. } if !matches!(*method, Method::GET | Method::HEAD) => {
+                Asks::Schedule
+            }
             Self::Register | Self::Spawn { .. } | Self::Schedules { .. } => Asks::Register,
             Self::Actor { .. } if method == Method::DELETE => Asks::Administer,
             Self::Invoke { .. } | Self::Channel { .. } | Self::Actor { .. } => Asks::Use,

@@ -18,6 +18,10 @@ use super::{Calls, accept};
 use crate::clock::SystemClock;
 use crate::wire::{self, Form, NewSchedule};
 
+/// What the audit says of a request that was carried out, in an answer's extensions, where its path does not say it.
+#[derive(Debug, Clone)]
+pub(super) struct Outcome(pub(super) String);
+
 /// Handles a request for the schedules of a system. `read` reads its body.
 pub(super) async fn answer<C: Calls>(
     calls: &C,
@@ -30,8 +34,9 @@ pub(super) async fn answer<C: Calls>(
     let query = Query::read(head.uri.query())?;
     query.knows(if which == Which::All { &["after", "limit"] } else { &[] })?;
     let key = |name: &str| ScheduleKey { system: system.into(), name: name.into() };
+    let is_new = which == Which::All && head.method == Method::POST;
     let ask = match which {
-        Which::All if head.method == Method::POST => put(&read.await?, head, (system, None))?,
+        Which::All if is_new => put(&read.await?, head, (system, None))?,
         Which::All => {
             let limit = query.limit()?;
             let after = query.get("after").unwrap_or_default().to_owned();
@@ -47,7 +52,14 @@ pub(super) async fn answer<C: Calls>(
         Which::Change(name, Change::Run) => ScheduleAsk::Run(key(&name)),
     };
     Ok(match calls.ask_schedule(client, ask).await? {
-        ScheduleTold::One(schedule) => body(form, wire::schedule(&schedule, form)),
+        ScheduleTold::One(schedule) => {
+            let mut answer = body(form, wire::schedule(&schedule, form));
+            if is_new {
+                let outcome = Outcome(format!("created {}", schedule.key.name));
+                answer.extensions_mut().insert(outcome);
+            }
+            answer
+        }
         ScheduleTold::Many(page) => body(form, wire::schedules(&page, form)),
         ScheduleTold::Done if form == Form::Json => of_type(JSON, Bytes::from_static(b"{}\n")),
         ScheduleTold::Done => body(form, wire::accepted()),

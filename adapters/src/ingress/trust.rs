@@ -51,6 +51,8 @@ pub(super) enum Asks {
     Use,
     /// A registration or a spawn: for trusted peers.
     Register,
+    /// A change of schedules: for trusted peers.
+    Schedule,
     /// A change that the original protocol does not have, or an actor's history: for administrators.
     Administer,
     /// That a host gets no new turns: for administrators, and for trusted peers at the address of the host.
@@ -60,7 +62,7 @@ pub(super) enum Asks {
 impl Asks {
     /// Whether the audit tells of it also when it is allowed.
     pub(super) fn is_audited(self) -> bool {
-        matches!(self, Self::Administer | Self::Drain)
+        matches!(self, Self::Administer | Self::Drain | Self::Schedule)
     }
 }
 
@@ -143,7 +145,7 @@ pub(super) fn decide(asked: &Asked<'_>, trust: &Trust) -> Result<(), Refused> {
             let is_own = || decide(&Asked { asks: Asks::Register, ..*asked }, trust).is_ok();
             administers.or_else(|refused| if is_own() { Ok(()) } else { Err(refused) })
         }
-        Asks::Register => {
+        Asks::Register | Asks::Schedule => {
             if !is_administrator && !asked.is_user_function && !is_trusted(asked.client, trust) {
                 return Err(if asked.client.peer.is_some_and(PeerAddress::is_local) {
                     Refused::UntrustedLoopback
@@ -260,7 +262,7 @@ impl Trust {
         };
         let token = match asks {
             Asks::Status | Asks::Use => Shown::Nothing,
-            Asks::Register | Asks::Administer | Asks::Drain => {
+            Asks::Register | Asks::Schedule | Asks::Administer | Asks::Drain => {
                 Shown::of(self.admin_token.as_ref(), &head.headers)
             }
         };

@@ -19,6 +19,7 @@ use crate::invocation::{EFFECT_ID, Invocation, SCHEDULE_DUE, SCHEDULE_NAME};
 use crate::metrics::SCHEDULE_RUNS_TOTAL;
 use crate::outbox::{EffectId, EffectSource, SourceKind};
 use crate::ports::StoreError;
+use crate::schedules::bounds::{Counted, ScheduleBounds};
 use crate::schedules::{Creation, Outcome, Schedule, ScheduleKey, Spec};
 use crate::state::Timestamp;
 use crate::store_limit::in_time;
@@ -51,14 +52,17 @@ struct Inner {
     due: DueWork,
     epoch: u64,
     created: AtomicU64,
+    bounds: ScheduleBounds,
+    counted: Counted,
     locks: Vec<Mutex<()>>,
 }
 
 impl Schedules {
     /// Those of the store of due work, whose owner has this epoch.
-    pub(crate) fn new(due: DueWork, epoch: u64) -> Self {
+    pub(crate) fn new(due: DueWork, epoch: u64, bounds: ScheduleBounds) -> Self {
         let locks = std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
-        Self(Arc::new(Inner { due, epoch, created: AtomicU64::new(0), locks }))
+        let (created, counted) = (AtomicU64::new(0), Counted::default());
+        Self(Arc::new(Inner { due, epoch, created, bounds, counted, locks }))
     }
 
     fn now(&self) -> Timestamp {
@@ -115,7 +119,8 @@ impl Schedules {
     /// Creates a schedule. With `replaces`, one of this name has something else to do from now on.
     ///
     /// # Errors
-    /// When a name or a bound is not kept to, it would never run, there is one of this name, or the store fails.
+    /// When a name or a bound is not kept to, it would never run, there is one of this name, there are as many as there may be, or
+    /// the store fails.
     pub(crate) async fn put(
         &self,
         key: ScheduleKey,
@@ -132,6 +137,11 @@ impl Schedules {
         }
         let _lock = self.lock(&key).await;
         let before = self.load(&key).await?;
+        let Inner { due, bounds, counted, .. } = &*self.0;
+        let created = match &before {
+            None => Some(counted.create(&key.system, *bounds, &**due.store()).await?),
+            Some(_) => None,
+        };
         let now = self.now();
         let mut after = match &before {
             Some(_) if !replaces => {
@@ -154,6 +164,9 @@ impl Schedules {
             _ => {}
         }
         self.keep(before.as_ref(), &after).await?;
+        if let Some(created) = created {
+            created.is_written();
+        }
         if let Some(before) = &before {
             self.cancel_look(before, Some(&after)).await;
         }
@@ -247,7 +260,9 @@ impl Schedules {
     pub(crate) async fn delete(&self, key: &ScheduleKey) -> Result<(), Error> {
         let _lock = self.lock(key).await;
         let before = self.find(key).await?;
+        let removed = self.0.counted.remove().await;
         in_time(self.0.due.store().remove_schedule(key)).await?;
+        removed.is_removed(&key.system);
         self.cancel_look(&before, None).await;
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::registry::hosts::HostRules;
 use crate::reply::Deadlines;
 use crate::retry_budget::RetryRates;
 use crate::rules::ChangeRules;
+use crate::schedules::ScheduleBounds;
 
 /// Bounds and rules of the mesh; the defaults suit a small machine.
 #[derive(Debug, Clone)]
@@ -62,6 +63,8 @@ pub struct Settings {
     pub rules: ChangeRules,
     /// How many actors may be registered.
     pub registry: RegistryBounds,
+    /// How many schedules there may be.
+    pub schedules: ScheduleBounds,
     /// How much of each history is kept.
     pub retention: Retention,
     /// Actors in memory, beyond which the least recently used leave.
@@ -105,6 +108,7 @@ impl Default for Settings {
             retries: RetryRates::default(),
             rules: ChangeRules::default(),
             registry: RegistryBounds::default(),
+            schedules: ScheduleBounds::default(),
             retention: Retention::default(),
             max_live: 1_000_000,
             max_live_bytes: 1 << 30,

@@ -55,6 +55,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         "The same of all systems together.",
     ),
     setting(
+        "TIDEGATE_MAX_SCHEDULES_PER_SYSTEM",
+        Kind::Count { min: 1, max: 1_000_000_000 },
+        Default::Is("10000"),
+        "Schedules of one system at most; a new one is a 503 then. What a store holds beyond goes on.",
+    ),
+    setting(
+        "TIDEGATE_MAX_SCHEDULES",
+        Kind::Count { min: 1, max: 1_000_000_000 },
+        Default::Is("100000"),
+        "The same of all systems together.",
+    ),
+    setting(
         "TIDEGATE_MAX_LIVE_ACTORS",
         Kind::Count { min: 1, max: 1_000_000_000 },
         Default::Is("100000"),

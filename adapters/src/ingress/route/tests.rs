@@ -88,6 +88,19 @@ fn effects_are_looked_at_together_and_one_by_one() {
 }
 
 #[test]
+fn changes_of_schedules_are_audited_and_looking_at_them_is_not() {
+    for path in ["", "/n", "/n/pause"] {
+        let path = format!("/api/v1/system/s/schedules{path}");
+        let asks = |method| Resource::find(&path).unwrap().asks(&method);
+        assert_eq!((asks(Method::GET), asks(Method::HEAD)), (Asks::Register, Asks::Register));
+        for method in [Method::POST, Method::PUT, Method::DELETE] {
+            assert_eq!(asks(method), Asks::Schedule, "{path}");
+        }
+    }
+    assert!(Asks::Schedule.is_audited() && !Asks::Register.is_audited());
+}
+
+#[test]
 fn a_revision_is_a_number() {
     assert_eq!(revision(None), Ok(None));
     assert_eq!(revision(Some("revision=0")), Ok(None));

@@ -13,17 +13,18 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use prost::Message;
+use tidegate::proto::eigr::functions::protocol::{Broadcast, SideEffect, Workflow, broadcast};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::call::{calls_of, read, request, state_of};
+use crate::call::{CallId, Kind, calls_of, payload, read, request, state_of};
+use crate::caller::since_epoch;
 use crate::facts::Facts;
-use tidegate::proto::eigr::functions::protocol::{SideEffect, Workflow};
-
 use crate::support::proto::{
-    ActorInvocation, ActorInvocationResponse, Context, actor_invocation, actor_invocation_response,
+    ActorInvocation, ActorInvocationResponse, Context, InvocationRequest, actor_invocation,
+    actor_invocation_response,
 };
 
 /// Whether the process runs.
@@ -70,37 +71,89 @@ async fn answer(
     Ok(Response::new(Full::new(act(invocation, &facts).await.encode_to_vec().into())))
 }
 
-/// Actors whose name begins so send an effect with each call.
+/// Actors whose name begins so ask for something with each call.
 pub(crate) const SOURCE: &str = "source";
-/// The actor that these effects reach.
+/// The actor that their effects reach.
 pub(crate) const TARGET: &str = "target";
-const EFFECT_TIME: Duration = Duration::from_millis(3);
+/// The actor that is called for later times.
+pub(crate) const LATER: &str = "later";
+/// The topic that they broadcast to, and its subscribers.
+pub(crate) const TOPIC: &str = "news";
+pub(crate) const SUBSCRIBERS: [&str; 2] = ["subscriber", "subscriber-brief"];
+/// The actor with a timer, its action, and its period.
+pub(crate) const TICKING: &str = "ticking-brief";
+pub(crate) const TICK: &str = "tick";
+pub(crate) const PERIOD: Duration = Duration::from_millis(250);
+/// How long an action takes that no client calls.
+pub(crate) const SHORT: Duration = Duration::from_millis(3);
+
+/// Whether a call of a source asks for an effect at a later time.
+pub(crate) fn asks_for_later(id: CallId) -> bool {
+    id.number() % 4 == 0
+}
+
+/// Whether a call of a source broadcasts.
+pub(crate) fn broadcasts(id: CallId) -> bool {
+    id.number() % 2 == 1
+}
 
 /// Runs an action: the state is told of the call, the caller which one it was.
 async fn act(invocation: ActorInvocation, facts: &Arc<Facts>) -> ActorInvocationResponse {
-    let Some(actor_invocation::Payload::Value(value)) = invocation.payload else {
-        panic!("an action without a call");
-    };
-    let (id, takes) = read(&value.value);
-    let context = invocation.current_context.expect("a context");
-    let mut calls = calls_of(context.state.as_ref());
     let actor = invocation.actor.expect("an actor");
+    let context = invocation.current_context.expect("a context");
+    let (id, takes) = match invocation.payload {
+        Some(actor_invocation::Payload::Value(value)) => read(&value.value),
+        _ if invocation.action_name == TICK => (facts.tick(), SHORT),
+        _ => panic!("an action without a call"),
+    };
+    let id = match id.kind() {
+        Kind::Message => {
+            let place = SUBSCRIBERS.iter().position(|name| *name == actor.name);
+            id.at(place.expect("it is subscribed"))
+        }
+        Kind::Run => run_of(id, &context, facts),
+        _ => id,
+    };
+    let mut calls = calls_of(context.state.as_ref());
     let execution = facts.execute(&actor.name, id, &calls);
     sleep(takes).await;
     drop(execution);
     calls.push(id);
     let state = state_of(&calls);
-    let effect = actor
-        .name
-        .starts_with(SOURCE)
-        .then(|| SideEffect { request: Some(request(TARGET, id.effect(), EFFECT_TIME)) });
-    let workflow = effect.map(|effect| Workflow { effects: vec![effect], ..Workflow::default() });
+    let is_source = actor.name.starts_with(SOURCE) && id.kind() == Kind::Call;
     ActorInvocationResponse {
         actor_name: actor.name,
         actor_system: actor.system,
         payload: Some(actor_invocation_response::Payload::Value(state.clone())),
         updated_context: Some(Context { state: Some(state), ..Context::default() }),
-        workflow,
+        workflow: is_source.then(|| asks(id, facts)),
         ..ActorInvocationResponse::default()
     }
+}
+
+/// Which run of a schedule a call is, as its metadata tell.
+fn run_of(id: CallId, context: &Context, facts: &Arc<Facts>) -> CallId {
+    let said = |key: &str| &context.metadata[key];
+    let number = said("tidegate-effect-id").rsplit('.').next().map(str::parse);
+    let id = CallId::of(Kind::Run, id.which(), number.expect("a part").expect("a number"));
+    let due = since_epoch(said("tidegate-schedule-due").parse().expect("milliseconds"));
+    facts.due(id, due);
+    id
+}
+
+/// What a call of a source asks for.
+fn asks(id: CallId, facts: &Arc<Facts>) -> Workflow {
+    let mut calls = vec![request(TARGET, id.causes(Kind::Effect), SHORT)];
+    if asks_for_later(id) {
+        let later = id.causes(Kind::Delayed);
+        let now = turmoil::since_epoch().expect("inside the simulation").as_millis();
+        let scheduled_to = i64::try_from(now).expect("fits") + 400 + i64::from(id.number() % 500);
+        facts.due(later, since_epoch(scheduled_to));
+        calls.push(InvocationRequest { scheduled_to, ..request(LATER, later, SHORT) });
+    }
+    let effects = calls.into_iter().map(|call| SideEffect { request: Some(call) }).collect();
+    let message = || broadcast::Payload::Value(payload(id.causes(Kind::Message), SHORT));
+    let broadcast =
+        broadcasts(id).then(|| Broadcast { channel_group: TOPIC.into(), payload: Some(message()) });
+    Workflow { effects, broadcast, ..Workflow::default() }
 }

@@ -1,33 +1,93 @@
 //! Call: a call that differs from all others, and a state that records the calls it has received.
 
+use std::fmt;
 use std::time::Duration;
 
-use tidegate_stages::invocation::{Invocation, Payload};
+use tidegate_stages::invocation::Payload;
 
 use crate::support::counter::{ADD, call};
 use crate::support::proto::{Any, InvocationRequest, invocation_request};
 
-/// The number of a call, unique within a simulation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Who makes a call, and so how often it may run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A client: it runs at most once.
+    #[default]
+    Call,
+    /// A client, for a later time: once accepted it runs at least once.
+    Due,
+    /// A client, to a topic: each subscriber runs it at most once.
+    Publication,
+    /// Another actor: it counts once, and may run again until it does.
+    Effect,
+    /// Another actor, for a later time: it runs at least once.
+    Delayed,
+    /// A topic: it runs at most once.
+    Message,
+    /// A schedule: it counts once, and may run again until it does.
+    Run,
+    /// A timer: it runs at most once.
+    Tick,
+}
+
+/// The number of a call, unique within a simulation. What is no call of a client has its kind in it, which subscriber or schedule it
+/// belongs to, and the number of its cause, of the run or of the tick.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CallId(pub(crate) u32);
 
-/// Marks the number of an effect.
-const EFFECT: u32 = 1 << 31;
+/// What is no call of a client; the place is in the number.
+const KINDS: [Kind; 6] =
+    [Kind::Call, Kind::Effect, Kind::Delayed, Kind::Message, Kind::Run, Kind::Tick];
+const KIND: u32 = 29;
+const WHICH: u32 = 24;
+/// The bits of `which`, and of the number.
+const WHICH_BITS: u32 = 0x1f;
+const NUMBER_BITS: u32 = 0x00ff_ffff;
 
 impl CallId {
-    /// The effect of this call.
-    pub(crate) fn effect(self) -> Self {
-        Self(self.0 | EFFECT)
+    /// A call that no client makes.
+    pub(crate) fn of(kind: Kind, which: usize, number: u32) -> Self {
+        let kind = KINDS.iter().position(|other| *other == kind).expect("a kind of its own");
+        let part = |part: usize| u32::try_from(part).expect("a few");
+        Self(part(kind) << KIND | part(which) << WHICH | number)
     }
 
-    /// Whether this is an effect of a call.
-    pub(crate) fn is_effect(self) -> bool {
-        self.0 & EFFECT != 0
+    /// What this call causes.
+    pub(crate) fn causes(self, kind: Kind) -> Self {
+        Self::of(kind, 0, self.0)
     }
 
-    /// The call whose effect this is.
+    /// The same message at one of its subscribers.
+    pub(crate) fn at(self, subscriber: usize) -> Self {
+        Self::of(Kind::Message, subscriber, self.number())
+    }
+
+    /// Its kind; [`Kind::Call`] for all calls of clients.
+    pub(crate) fn kind(self) -> Kind {
+        KINDS[(self.0 >> KIND) as usize]
+    }
+
+    /// Which subscriber or schedule it belongs to.
+    pub(crate) fn which(self) -> usize {
+        (self.0 >> WHICH & WHICH_BITS) as usize
+    }
+
+    /// The number of its cause, of the run or of the tick.
+    pub(crate) fn number(self) -> u32 {
+        self.0 & NUMBER_BITS
+    }
+
+    /// The call of a client that caused it.
     pub(crate) fn cause(self) -> Self {
-        Self(self.0 & !EFFECT)
+        Self(self.number())
+    }
+}
+
+impl fmt::Debug for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let which = self.which();
+        write!(f, "{:?}({})", self.kind(), self.number())?;
+        if which == 0 { Ok(()) } else { write!(f, "@{which}") }
     }
 }
 
@@ -41,11 +101,15 @@ fn number(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(bytes.try_into().expect("four bytes"))
 }
 
+/// What a call carries: its number, and how long it takes.
+pub(crate) fn payload(id: CallId, takes: Duration) -> Any {
+    let takes = u32::try_from(takes.as_millis()).expect("a short time");
+    any("Call", [id.0.to_le_bytes(), takes.to_le_bytes()].concat())
+}
+
 /// A call that adds its number to the actor's state and takes that long.
 pub(crate) fn request(actor: &str, id: CallId, takes: Duration) -> InvocationRequest {
-    let takes = u32::try_from(takes.as_millis()).expect("a short time");
-    let value = [id.0.to_le_bytes(), takes.to_le_bytes()].concat();
-    let payload = invocation_request::Payload::Value(any("Call", value));
+    let payload = invocation_request::Payload::Value(payload(id, takes));
     InvocationRequest { payload: Some(payload), ..call(actor, ADD) }
 }
 
@@ -55,9 +119,9 @@ pub(crate) fn read(value: &[u8]) -> (CallId, Duration) {
     (CallId(number(id)), Duration::from_millis(number(takes).into()))
 }
 
-/// The number of a call at admission; `None` for calls without a payload.
-pub(crate) fn id_of(invocation: &Invocation) -> Option<CallId> {
-    match &invocation.payload {
+/// The number of what comes in; `None` for what has no payload.
+pub(crate) fn id_of(payload: &Payload) -> Option<CallId> {
+    match payload {
         Payload::Value(value) => Some(read(&value.value).0),
         Payload::Unset | Payload::Noop => None,
     }

@@ -3,13 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::Full;
+use hyper::Request;
+use prost::Message;
+use tidegate::proto::eigr::functions::protocol::{Broadcast, broadcast};
+use tidegate::proto::tidegate::api::v1::Published;
 use tokio::time::{Instant, sleep, timeout};
 use turmoil::net::TcpStream;
 
-use crate::call::{CallId, calls_of, request};
-use crate::facts::{Facts, Kind, Outcome};
-use crate::support::client::{Client, NoAnswer};
+use crate::actors::{SHORT, TOPIC};
+use crate::call::{CallId, Kind, calls_of, payload, request};
+use crate::facts::{Facts, Outcome};
+use crate::support::client::{Client, NoAnswer, Reply};
 use crate::support::counter::SYSTEM;
+use crate::support::json;
 use crate::support::proto::{
     ActorState, InvocationRequest, InvocationResponse, Status, invocation_response,
 };
@@ -48,14 +55,41 @@ impl Caller {
         let (id, began) = (self.facts.attempt(actor, Kind::Due), Instant::now());
         let at = turmoil::since_epoch().expect("inside the simulation") + after;
         let scheduled_to = i64::try_from(at.as_millis()).expect("fits");
+        self.facts.due(id, since_epoch(scheduled_to));
         let call = request(actor, id, Duration::from_millis(5));
-        let outcome = match self.exchange(id, InvocationRequest { scheduled_to, ..call }).await {
+        let call = InvocationRequest { scheduled_to, ..call };
+        let outcome = match self.invoke(id, actor, call).await {
             Ok(response) if response.payload.is_none() => Outcome::Accepted,
             Ok(response) => panic!("{id:?} ran before its time: {response:?}"),
             Err(outcome) => outcome,
         };
         self.facts.outcome(id, outcome.clone(), began.elapsed());
         outcome
+    }
+
+    /// Publishes a message, and waits until it is in the mailboxes.
+    pub(crate) async fn publish(&mut self) -> (CallId, Outcome) {
+        self.connect().await;
+        let (id, began) = (self.facts.attempt(TOPIC, Kind::Publication), Instant::now());
+        let message = broadcast::Payload::Value(payload(id.causes(Kind::Message), SHORT));
+        let message = Broadcast { payload: Some(message), ..Broadcast::default() };
+        let path = format!("/api/v1/system/{SYSTEM}/channels/{TOPIC}");
+        let outcome = match self.exchange(id, &path, message.encode_to_vec()).await {
+            Ok(reply) => Outcome::Published(reply.decode::<Published>().subscribers),
+            Err(outcome) => outcome,
+        };
+        self.facts.outcome(id, outcome.clone(), began.elapsed());
+        (id, outcome)
+    }
+
+    /// Sends JSON; the status of its answer, if there is one.
+    pub(crate) async fn post_json(&mut self, path: &str, body: &str) -> Option<u16> {
+        let client = self.client().await;
+        let sent = json::try_send(client, ("POST", path), &[], body).await;
+        if sent.is_err() {
+            self.connection = None;
+        }
+        Some(sent.ok()?.0.status)
     }
 
     /// Calls an action and hangs up unless it has ended within `patience`.
@@ -113,24 +147,38 @@ impl Caller {
     }
 
     async fn send(&mut self, id: CallId, actor: &str, takes: Duration) -> Outcome {
-        match self.exchange(id, request(actor, id, takes)).await {
+        match self.invoke(id, actor, request(actor, id, takes)).await {
             Ok(response) => self.acknowledged(id, response),
             Err(outcome) => outcome,
         }
     }
 
-    /// The answer to a call, or how else it ended.
-    async fn exchange(
+    async fn invoke(
         &mut self,
         id: CallId,
+        actor: &str,
         call: InvocationRequest,
     ) -> Result<InvocationResponse, Outcome> {
+        let path = format!("/api/v1/system/{SYSTEM}/actors/{actor}/invoke");
+        let reply = self.exchange(id, &path, call.encode_to_vec()).await?;
+        Ok(reply.decode())
+    }
+
+    /// The answer to a request, or how else it ended.
+    async fn exchange(&mut self, id: CallId, path: &str, body: Vec<u8>) -> Result<Reply, Outcome> {
         let (client, crashes) = self.connection.as_mut().expect("connected by its callers");
         let crashes = *crashes;
-        match client.invoke(&call).await {
-            Ok((200, response)) => Ok(response),
-            Ok((status, response)) => {
-                let told = response.status.unwrap_or_default();
+        let request = Request::post(path)
+            .header("host", "localhost")
+            .header("content-type", "application/octet-stream")
+            .header("accept", "application/octet-stream");
+        let request = request.body(Full::new(body.into())).expect("a valid request");
+        match client.send(request).await {
+            Ok(reply) if reply.status == 200 => Ok(reply),
+            Ok(reply) => {
+                let status = reply.status;
+                // In the answer of every request that is where the first field is.
+                let told = reply.decode::<InvocationResponse>().status.unwrap_or_default();
                 if told.status() != Status::Error || told.message.is_empty() {
                     self.facts
                         .complain(format!("{id:?}: {status} without a typed error: {told:?}"));
@@ -157,4 +205,9 @@ impl Caller {
         }
         Outcome::Acknowledged(calls.len())
     }
+}
+
+/// A time of the protocol.
+pub(crate) fn since_epoch(millis: i64) -> Duration {
+    Duration::from_millis(millis.try_into().expect("after the epoch"))
 }

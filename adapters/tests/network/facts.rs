@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidegate_stages::testkit::faulty::FaultyStore;
 
-use crate::call::CallId;
+use crate::call::{CallId, Kind};
 
 /// How a call ended for its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) enum Outcome {
     Acknowledged(usize),
     /// Success of a call for a later time: it is kept until then.
     Accepted,
+    /// Success of a publication: it is in the mailboxes of so many subscribers.
+    Published(u64),
     /// A typed error.
     Refused(u16, String),
     /// The connection ended first.
@@ -42,18 +44,6 @@ pub(crate) enum Release {
 /// One start of the proxy, and the number of the call in it.
 pub(crate) type Admission = (u32, u32);
 
-/// Who makes a call, and so how often it may run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A client: it runs at most once.
-    #[default]
-    Call,
-    /// A client, for a later time: once accepted it runs at least once.
-    Due,
-    /// Another actor: it counts once, and may run again until it does.
-    Effect,
-}
-
 /// Everything that is known of a call.
 #[derive(Debug, Default)]
 pub(crate) struct CallFacts {
@@ -63,6 +53,8 @@ pub(crate) struct CallFacts {
     pub(crate) admissions: Vec<Admission>,
     pub(crate) releases: Vec<Release>,
     pub(crate) executions: u32,
+    /// When it ran first, since the epoch.
+    pub(crate) ran_at: Option<Duration>,
     pub(crate) outcomes: Vec<Outcome>,
     /// From the first byte sent to the outcome.
     pub(crate) took: Duration,
@@ -78,6 +70,14 @@ pub(crate) struct Known {
     pub(crate) executed: Vec<CallId>,
     /// The final states: the calls that each actor tells of, oldest first.
     pub(crate) states: BTreeMap<String, Vec<CallId>>,
+    /// Before when a call must not run, since the epoch.
+    pub(crate) due: BTreeMap<CallId, Duration>,
+    /// Publications during which nothing failed.
+    pub(crate) certain: Vec<CallId>,
+    /// For each schedule the runs that a client began, and those of which it does not know.
+    pub(crate) begun: BTreeMap<usize, (u64, u64)>,
+    /// Whether nothing ever fails.
+    pub(crate) nothing_fails: bool,
     /// What was wrong the moment it was seen.
     pub(crate) complaints: Vec<String>,
     /// What happened when, in lines: two runs of one seed write the same.
@@ -102,7 +102,7 @@ impl Facts {
     /// A client is about to call.
     pub(crate) fn attempt(&self, actor: &str, kind: Kind) -> CallId {
         let mut known = self.0.lock();
-        let sent = known.calls.values().filter(|facts| facts.kind != Kind::Effect).count();
+        let sent = known.calls.keys().filter(|id| id.kind() == Kind::Call).count();
         let id = CallId(u32::try_from(sent).expect("few calls"));
         known.note(&format!("{id:?} for {actor}: {kind:?}"));
         known.calls.insert(id, CallFacts { kind, actor: actor.into(), ..CallFacts::default() });
@@ -112,6 +112,21 @@ impl Facts {
     /// Adds a line to the trace.
     pub(crate) fn note(&self, line: &str) {
         self.0.lock().note(line);
+    }
+
+    /// Adds to what is known.
+    pub(crate) fn learn(&self, learn: impl FnOnce(&mut Known)) {
+        learn(&mut self.0.lock());
+    }
+
+    /// A call must not run before this time, since the epoch.
+    pub(crate) fn due(&self, id: CallId, at: Duration) {
+        self.0.lock().due.insert(id, at);
+    }
+
+    /// A number for the tick of a timer.
+    pub(crate) fn tick(&self) -> CallId {
+        CallId::of(Kind::Tick, 0, u32::try_from(self.0.lock().ticks().count()).expect("few"))
     }
 
     /// A client hangs up.
@@ -183,12 +198,13 @@ impl Facts {
         let mut known = self.0.lock();
         known.executed.push(id);
         known.note(&format!("{id:?} runs after {}", applied.len()));
-        if id.is_effect() {
+        if id.kind() != Kind::Call {
             let facts = known.calls.entry(id).or_default();
-            (facts.kind, facts.actor) = (Kind::Effect, actor.to_owned());
+            (facts.kind, facts.actor) = (id.kind(), actor.to_owned());
         }
         let facts = known.facts(id);
         facts.executions += 1;
+        facts.ran_at = facts.ran_at.or_else(turmoil::since_epoch);
         let (actor, life) = (facts.actor.clone(), facts.life());
         let mut complaints = Vec::new();
         // A proxy that was restarted knows nothing of what the one before has sent. Which one sent an effect, or a call that is
@@ -217,6 +233,17 @@ impl Facts {
 }
 
 impl Known {
+    /// How often the proxy has started.
+    pub(crate) fn lives(&self) -> u32 {
+        self.lives
+    }
+
+    /// The ticks that ran, in order.
+    pub(crate) fn ticks(&self) -> impl Iterator<Item = Duration> {
+        let ticks = self.calls.iter().filter(|(id, _)| id.kind() == Kind::Tick);
+        ticks.filter_map(|(_, facts)| facts.ran_at)
+    }
+
     fn note(&mut self, line: &str) {
         // None for what happens between the machines' steps.
         let at = turmoil::sim_elapsed().map_or_else(String::new, |at| format!("{at:?}"));

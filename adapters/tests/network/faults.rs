@@ -38,8 +38,10 @@ pub(crate) enum Event {
     CrashProxy,
     /// It is back.
     BounceProxy,
-    /// The store fails the next write so.
+    /// The store fails the next write of heads so.
     Write(WriteFault),
+    /// The store fails the next write of due work or schedules so.
+    WriteDue(WriteFault),
     /// The store refuses all writes that have no fault of their own.
     RefuseWrites,
     /// It takes them again.
@@ -114,7 +116,7 @@ pub(crate) fn random_with_store(
     let mut schedule = self::random(random, from, until);
     let mut at = from;
     while at < until {
-        at += millis(random, 20..250);
+        at += millis(random, 10..125);
         let fault = match random.random_range(0..6) {
             0 => WriteFault::Lost,
             1 => WriteFault::LostUnknown,
@@ -122,7 +124,8 @@ pub(crate) fn random_with_store(
             3 => WriteFault::FirstFull,
             _ => WriteFault::Late(millis(random, 0..150)),
         };
-        schedule.push((at, Event::Write(fault)));
+        let event = if random.random_bool(0.5) { Event::Write } else { Event::WriteDue };
+        schedule.push((at, event(fault)));
     }
     add_faults(random, &mut schedule, from, until, (20..200, 300..2_000), |random| {
         match random.random_range(0..2) {

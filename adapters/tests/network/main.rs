@@ -15,7 +15,9 @@ mod caller;
 mod faults;
 mod verdict;
 mod revisions;
+mod schedules;
 mod scene;
+mod sabotage;
 mod simulation;
 
 #[path = "../support/mod.rs"]

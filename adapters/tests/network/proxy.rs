@@ -15,7 +15,7 @@ use tidegate_stages::history_reader::StateAt;
 use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{Broadcast, Invocation, Payload, Reached, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::mesh::{Announced, HostView, Mesh};
+use tidegate_stages::mesh::{Announced, HostView, Mesh, ScheduleAsk, ScheduleTold};
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 use tidegate_stages::testkit::faulty::FaultyStore;
@@ -75,6 +75,7 @@ pub(crate) async fn run(facts: Arc<Facts>, disk: MemoryStore) -> turmoil::Result
     let background = TaskTracker::new();
     background.spawn(host.clone().trim(CancellationToken::new()));
     let store = Arc::new(FaultyStore::new(Arc::new(disk.clone())));
+    store.slow_writes(WRITE_TIME);
     facts.begin_life(&store);
     background.spawn(write_in_turns(store.clone()));
     let (probe, clock) = (Arc::new(host.clone()), Arc::new(SimulatedClock));
@@ -132,7 +133,7 @@ impl Calls for Watched {
 
     async fn invoke(&self, invocation: Box<Invocation>, it: Announced) -> Result<Payload, Error> {
         // Noted in the same turn in which the mesh lets it in, so in the same order.
-        let stay = id_of(&invocation).map(|id| self.facts.admit(id));
+        let stay = id_of(&invocation.payload).map(|id| self.facts.admit(id));
         let answer = self.mesh.invoke_announced(invocation, it).await;
         if let Some(stay) = stay {
             stay.answered();
@@ -140,15 +141,28 @@ impl Calls for Watched {
         answer
     }
 
-    fn publish(
+    async fn publish(
         &self,
         client: Identity,
         system: &str,
         broadcast: Broadcast,
         traceparent: String,
         announced: Announced,
-    ) -> impl Future<Output = Result<Reached, Error>> + Send {
-        self.mesh.publish(client, system, broadcast, traceparent, announced)
+    ) -> Result<Reached, Error> {
+        let stay = id_of(&broadcast.payload).map(|id| self.facts.admit(id.cause()));
+        let answer = self.mesh.publish(client, system, broadcast, traceparent, announced).await;
+        if let Some(stay) = stay {
+            stay.answered();
+        }
+        answer
+    }
+
+    fn ask_schedule(
+        &self,
+        client: Identity,
+        ask: ScheduleAsk,
+    ) -> impl Future<Output = Result<ScheduleTold, Error>> + Send {
+        self.mesh.ask_schedule(client, ask)
     }
 
     fn state(

@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
+use prost::Message;
+use tidegate::proto::eigr::functions::protocol::actors::{Channel, FixedTimerAction};
 use tidegate_pipeline::randomness;
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{DueStore, StateStore, StoreError};
@@ -12,15 +14,16 @@ use tidegate_stages::testkit::faulty::SaveFault;
 use tokio::sync::watch;
 use turmoil::{Builder, Sim};
 
-use crate::actors::{self, Switch};
+use crate::actors::{self, PERIOD, SUBSCRIBERS, Switch, TICK, TICKING, TOPIC};
 use crate::caller::Caller;
 use crate::facts::{Facts, Outcome};
 use crate::faults::{Event, LONGEST_CLIENT_HOLD, LONGEST_LATENCY, WriteFault};
 use crate::proxy::{self, DEADLINES, MAX_IDLE};
 use crate::revisions::Revisions;
-use crate::support::counter::{definition, register};
+use crate::schedules;
+use crate::support::counter::{ADD, definition, register};
 use crate::support::proto::{
-    Actor, ActorDeactivationStrategy, Kind, TimeoutStrategy, actor_deactivation_strategy,
+    Action, Actor, ActorDeactivationStrategy, Kind, TimeoutStrategy, actor_deactivation_strategy,
 };
 use crate::verdict::complaints;
 use crate::wires::{ACTORS, PROXY};
@@ -30,6 +33,8 @@ const LONGEST: Duration = Duration::from_mins(20);
 /// How long it may take until effects and due work are done once all is well: the whole table of due work is looked at every ten
 /// minutes.
 const LATEST: Duration = Duration::from_mins(12);
+/// The time at which each simulation begins, since the Unix epoch: what is rounded to milliseconds is so in each run.
+const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 /// After this long without use, actors whose name has `brief` in it leave memory.
 const BRIEF_MILLIS: i64 = 100;
 
@@ -52,6 +57,7 @@ impl Scene {
         assert!(randomness::fix(0), "a name was hashed before");
         let mut sim = Builder::new()
             .rng_seed(seed)
+            .epoch(SystemTime::UNIX_EPOCH + EPOCH)
             .simulation_duration(LONGEST)
             .min_message_latency(Duration::from_millis(1))
             .max_message_latency(LONGEST_LATENCY)
@@ -145,13 +151,23 @@ impl Scene {
         while self.sim.elapsed() < calm {
             self.step();
         }
+        self.timers_go_on();
         let (facts, actors) = (self.facts.clone(), self.actors.clone());
+        let has_topic = actors.iter().any(|name| SUBSCRIBERS.contains(&name.as_str()));
         self.client("auditor", async move |caller| {
             for actor in actors {
                 let outcome = caller.add(&actor, Duration::ZERO).await;
                 if !matches!(outcome, Outcome::Acknowledged(_)) {
                     facts.complain(format!("{actor} does not go on: {outcome:?}"));
                 }
+            }
+            if !has_topic {
+                return;
+            }
+            let (id, outcome) = caller.publish().await;
+            facts.learn(|known| known.certain.push(id));
+            if !matches!(outcome, Outcome::Published(_)) {
+                facts.complain(format!("a message is not published: {outcome:?}"));
             }
         });
         self.run(&[]);
@@ -170,7 +186,25 @@ impl Scene {
             }
         });
         self.run(&[]);
-        complaints(&self.facts, 2 * (LONGEST_CLIENT_HOLD + LONGEST_LATENCY))
+        let mut found = complaints(&self.facts, 2 * (LONGEST_CLIENT_HOLD + LONGEST_LATENCY));
+        found.extend(schedules::complaints(&self.disk, &self.facts));
+        found
+    }
+
+    /// Runs on for some periods of a timer, and sees it tick.
+    fn timers_go_on(&mut self) {
+        if !self.actors.iter().any(|name| name == TICKING) {
+            return;
+        }
+        let ticks = |facts: &Facts| facts.read(|known| known.ticks().count());
+        let (before, until) = (ticks(&self.facts), self.sim.elapsed() + 4 * PERIOD);
+        while self.sim.elapsed() < until {
+            self.step();
+        }
+        let more = ticks(&self.facts) - before;
+        if !(3..=5).contains(&more) {
+            self.facts.complain(format!("{TICKING} ticked {more} times in four periods"));
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -178,7 +212,7 @@ impl Scene {
         let store = self.facts.store();
         let text = || "as the simulation wants it".to_owned();
         match event {
-            Event::Write(fault) => {
+            Event::Write(fault) | Event::WriteDue(fault) => {
                 let fault = match fault {
                     WriteFault::Lost => SaveFault::Lose(StoreError::Unavailable(text())),
                     WriteFault::LostUnknown => SaveFault::Lose(StoreError::Unknown(text())),
@@ -188,8 +222,10 @@ impl Scene {
                     WriteFault::FirstFull => SaveFault::LoseFirst(StoreError::Full(text())),
                     WriteFault::Late(by) => SaveFault::Late(by),
                 };
-                if let Some(store) = store {
-                    store.fail_next_save(fault);
+                match (store, event) {
+                    (Some(store), Event::WriteDue(_)) => store.fail_next_write(fault),
+                    (Some(store), _) => store.fail_next_save(fault),
+                    (None, _) => {}
                 }
             }
             Event::RefuseWrites | Event::TakeWrites => {
@@ -245,6 +281,18 @@ fn remembering(name: &str) -> Actor {
         let timeout = TimeoutStrategy { timeout: BRIEF_MILLIS };
         let strategy = Some(actor_deactivation_strategy::Strategy::Timeout(timeout));
         settings.deactivation_strategy = Some(ActorDeactivationStrategy { strategy });
+    }
+    if SUBSCRIBERS.contains(&name)
+        && let Some(metadata) = &mut actor.metadata
+    {
+        let channel = Channel { topic: TOPIC.into(), action: ADD.into() };
+        metadata.channel_group = vec![channel.encode_to_vec().into()];
+    }
+    if name == TICKING {
+        let action = Action { name: TICK.into() };
+        actor.actions.push(action.clone());
+        let seconds = i32::try_from(PERIOD.as_millis()).expect("short");
+        actor.timer_actions = vec![FixedTimerAction { seconds, action: Some(action) }];
     }
     actor
 }

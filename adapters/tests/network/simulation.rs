@@ -11,22 +11,20 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::{DueStore, Save, StateStore};
-use tidegate_stages::state::Head;
 use tidegate_stages::testkit::recognition;
 use tokio::time::sleep;
 
+use crate::actors::{LATER, SUBSCRIBERS, TARGET, TICKING};
 use crate::caller::Caller;
 use crate::faults;
 use crate::millis;
-use crate::revisions::key;
+use crate::sabotage;
 use crate::scene::Scene;
+use crate::schedules::{self, SCHEDULED};
 
 /// Seeds that are run unless [`SEEDS`] says how many.
 const FEW: u64 = 300;
@@ -44,7 +42,19 @@ const PLANTED: &str = "TIDEGATE_SIMULATION_PLANTED";
 const FIXED_RANDOM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/network/fixed_random.c");
 
 const SOURCES: [&str; 3] = ["source-a", "source-b", "source-brief"];
-const ACTORS: [&str; 5] = ["source-a", "source-b", "source-brief", "target", "later"];
+const ACTORS: [&str; 9] = [
+    "source-a",
+    "source-b",
+    "source-brief",
+    TARGET,
+    LATER,
+    SUBSCRIBERS[0],
+    SUBSCRIBERS[1],
+    TICKING,
+    SCHEDULED,
+];
+/// Of so many seeds nothing fails in one.
+const CALM: u64 = 10;
 /// How long there are faults.
 const FAULTS: Duration = millis(2_500);
 /// Connections of each client.
@@ -84,6 +94,7 @@ fn each_seed_keeps_all_promises_and_is_the_same_byte_by_byte_when_run_again() {
     let kinds = [
         "Acknowledged",
         "Accepted",
+        "Published",
         "Refused(502",
         "Refused(503",
         "Refused(504",
@@ -101,7 +112,10 @@ fn each_seed_keeps_all_promises_and_is_the_same_byte_by_byte_when_run_again() {
 fn what_is_made_wrong_is_found() {
     for (planted, complaint) in [
         ("effects are not recognised", "target counted"),
+        ("effects are not recognised", "scheduled counted runs"),
         ("due work is lost", "kept for later"),
+        ("a run is lost", "has not ended well"),
+        ("a schedule is lost", "schedule skip is lost"),
         ("a head goes back", "(I4)"),
         ("a head is lost", "acknowledged"),
     ] {
@@ -200,14 +214,21 @@ fn simulate(seed: u64, planted: &str) -> (String, Vec<String>) {
     for client in ["sdk-1", "sdk-2"] {
         client_of(&mut scene, client, &mut random, until);
     }
-    let schedule = faults::random_with_store(&mut random, scene.now(), until);
+    schedules::operator(&mut scene, &mut random);
+    let mut schedule = faults::random_with_store(&mut random, scene.now(), until);
+    if seed % CALM == CALM - 1 {
+        schedule.clear();
+        scene.facts().learn(|known| known.nothing_fails = true);
+    }
     match planted {
         "" => {}
         "effects are not recognised" => recognition::switch_off(),
         "runs differ" => scene.facts().note(&std::process::id().to_string()),
         planted => {
             let (planted, disk) = (planted.to_owned(), scene.disk().clone());
-            scene.machine("saboteur", async move { sabotage(&planted, &disk).await });
+            scene.machine("saboteur", async move {
+                sabotage::make_wrong(&planted, &disk, FAULTS).await
+            });
         }
     }
     scene.run(&schedule);
@@ -219,7 +240,7 @@ fn simulate(seed: u64, planted: &str) -> (String, Vec<String>) {
     (facts.read(|known| known.trace.clone()), found)
 }
 
-/// Adds a client that calls sources and has `later` called later, some of it without patience, until some time.
+/// Adds a client that calls sources, has `later` called later and publishes, some of it without patience, until some time.
 fn client_of(scene: &mut Scene, name: &str, random: &mut StdRng, until: Duration) {
     let facts = scene.facts().clone();
     let seeds: Vec<u64> = (0..CONNECTIONS).map(|_| random.random()).collect();
@@ -238,8 +259,9 @@ fn client_of(scene: &mut Scene, name: &str, random: &mut StdRng, until: Duration
                     3..7 => {
                         // Longer than a link is held: what comes in after its time is a call for now.
                         let after = millis(random.random_range(600..2_000));
-                        caller.add_later("later", after).await;
+                        caller.add_later(LATER, after).await;
                     }
+                    7..9 => drop(caller.publish().await),
                     _ => {
                         caller.add(actor, takes).await;
                     }
@@ -249,36 +271,4 @@ fn client_of(scene: &mut Scene, name: &str, random: &mut StdRng, until: Duration
         });
         join_all(callers).await;
     });
-}
-
-/// Makes something wrong behind the proxy's back, as soon as it can.
-async fn sabotage(planted: &str, disk: &MemoryStore) {
-    let source = key("source-brief");
-    let head = || disk.load(&source).now_or_never().expect("in memory").expect("it is read");
-    let mut old: Option<Head> = None;
-    while turmoil::sim_elapsed().expect("inside the simulation") < FAULTS {
-        sleep(millis(1)).await;
-        let now = head();
-        match planted {
-            "due work is lost" => {
-                let first = disk.due(None, 1).await.expect("it is read").items.pop();
-                if let Some(first) = first {
-                    return disk.remove_due(vec![first.key]).await.expect("it is removed");
-                }
-            }
-            "a head is lost" if now.is_some() => {
-                return disk.delete(&source).await.expect("it is deleted");
-            }
-            "a head goes back" => match (&old, now) {
-                (Some(old), Some(now)) if now.version > old.version => {
-                    let save = Save::of_head(source.clone().into(), old.clone(), false);
-                    drop(disk.save_all(vec![Save { epoch: now.epoch, ..save }]).await);
-                    return;
-                }
-                (None, now) => old = now,
-                _ => {}
-            },
-            _ => {}
-        }
-    }
 }

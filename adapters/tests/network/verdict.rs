@@ -1,11 +1,14 @@
 //! Verdict: what must hold for the facts, whatever the network did.
 
+mod messages;
+mod times;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::actors::{SOURCE, TARGET};
-use crate::call::CallId;
-use crate::facts::{CallFacts, Facts, Kind, Known, Outcome, Release};
+use crate::call::{CallId, Kind};
+use crate::facts::{CallFacts, Facts, Known, Outcome, Release};
 use crate::proxy::DEADLINES;
 
 /// The longest wait for an answer: every phase of a call to its end, and what the clients' own links take from them.
@@ -17,7 +20,7 @@ fn answered_within(on_the_way: Duration) -> Duration {
 pub(crate) fn complaints(facts: &Facts, on_the_way: Duration) -> Vec<String> {
     facts.read(|known| {
         let mut found = known.complaints.clone();
-        let of_clients = known.calls.iter().filter(|(_, facts)| facts.kind != Kind::Effect);
+        let of_clients = known.calls.iter().filter(|(id, _)| id.kind() == Kind::Call);
         for (id, facts) in of_clients {
             let wrong = of_call(facts, answered_within(on_the_way));
             found.extend(wrong.into_iter().map(|wrong| format!("{id:?} {wrong}: {facts:?}")));
@@ -27,6 +30,8 @@ pub(crate) fn complaints(facts: &Facts, on_the_way: Duration) -> Vec<String> {
             of_state(known, actor, state, &mut found);
         }
         of_effects(known, &mut found);
+        messages::complaints(known, &mut found);
+        times::complaints(known, &mut found);
         found
     })
 }
@@ -54,10 +59,11 @@ fn of_call(facts: &CallFacts, limit: Duration) -> Vec<&'static str> {
             must(facts.executions == 1, "was acknowledged without an execution");
         }
         Some(Outcome::Accepted) => must(facts.executions > 0, "was kept for later and never ran"),
+        Some(Outcome::Published(_)) => {}
         Some(Outcome::Refused(status, text)) => {
             must(matches!(status, 502..=504), "was refused with a status that nothing calls for");
             must(
-                facts.executions == 0 || !certainly_not_run(*status, text),
+                facts.executions == 0 || !certainly_not_run(facts.kind, *status, text),
                 "ran though its error says that it did not",
             );
         }
@@ -66,9 +72,10 @@ fn of_call(facts: &CallFacts, limit: Duration) -> Vec<&'static str> {
     found
 }
 
-/// Whether an error promises that the action did not run.
-fn certainly_not_run(status: u16, text: &str) -> bool {
-    (status == 503 && !text.ends_with("has run"))
+/// Whether an error promises that the action did not run, and will not.
+fn certainly_not_run(kind: Kind, status: u16, text: &str) -> bool {
+    let is_in_doubt = kind == Kind::Due && text.contains("is unknown");
+    (status == 503 && !text.ends_with("has run") && !is_in_doubt)
         || text.starts_with("not started")
         || text.starts_with("cannot connect")
 }
@@ -80,10 +87,11 @@ fn kind_of(known: &Known, id: CallId) -> Kind {
 /// Each effect of a source's final state counts once at the target, in the order of the source, and no other does.
 fn of_effects(known: &Known, found: &mut Vec<String>) {
     let all = known.states.get(TARGET).map_or(&[][..], |state| state);
+    let all = all.iter().filter(|id| id.kind() == Kind::Effect);
     for (source, state) in known.states.iter().filter(|(name, _)| name.starts_with(SOURCE)) {
         let is_of =
             |id: &&CallId| known.calls.get(&id.cause()).is_some_and(|facts| facts.actor == *source);
-        let counted: Vec<_> = all.iter().filter(is_of).map(|id| id.cause()).collect();
+        let counted: Vec<_> = all.clone().filter(is_of).map(|id| id.cause()).collect();
         if counted != *state {
             found.push(format!(
                 "{TARGET} counted {counted:?} of {source}, which tells of {state:?}"
@@ -114,7 +122,10 @@ fn order_of_executions(known: &Known, found: &mut Vec<String>) {
 
 /// An actor's state tells of each acknowledged call, in its place, and of nothing that did not happen.
 fn of_state(known: &Known, actor: &str, state: &[CallId], found: &mut Vec<String>) {
-    let once: Vec<_> = state.iter().filter(|id| kind_of(known, **id) != Kind::Due).collect();
+    let may_repeat = |id: &&CallId| {
+        matches!(kind_of(known, **id), Kind::Due | Kind::Delayed) && !known.nothing_fails
+    };
+    let once: Vec<_> = state.iter().filter(|id| !may_repeat(id)).collect();
     let distinct: BTreeSet<_> = once.iter().collect();
     if distinct.len() != once.len() {
         found.push(format!("{actor}: its state tells of a call twice: {state:?}"));

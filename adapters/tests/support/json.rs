@@ -8,7 +8,7 @@ use hyper::Request;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::client::{Client, Reply};
+use super::client::{Client, NoAnswer, Reply};
 use super::host::{Answer, Call, Framing, Script};
 
 /// An answer with this body.
@@ -58,10 +58,20 @@ impl Script for Told {
 /// Sends JSON; returns the reply, and its body.
 pub(crate) async fn send(
     client: &mut Client,
-    (method, path): (&str, &str),
+    to: (&str, &str),
     headers: &[(&str, &str)],
     body: &str,
 ) -> (Reply, Value) {
+    try_send(client, to, headers, body).await.expect("an answer")
+}
+
+/// As [`send`], of a proxy that may be gone.
+pub(crate) async fn try_send(
+    client: &mut Client,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<(Reply, Value), NoAnswer> {
     let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
     if !body.is_empty() {
         request = request.header("content-type", "application/json");
@@ -70,9 +80,9 @@ pub(crate) async fn send(
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(body.to_owned().into())).expect("a valid request");
-    let reply = client.send(request).await.expect("an answer");
+    let reply = client.send(request).await?;
     let read = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
-    (reply, read)
+    Ok((reply, read))
 }
 
 /// Registers actors in the system `shop`.

@@ -63,6 +63,8 @@ struct Script {
     take_overs: VecDeque<StoreError>,
     refusing: Option<StoreError>,
     refusing_saves: Option<StoreError>,
+    writes: VecDeque<SaveFault>,
+    write_time: Duration,
     refusing_prunes: Option<StoreError>,
     holding: bool,
     hanging: bool,
@@ -107,9 +109,21 @@ impl FaultyStore {
         self.script.lock().saves.push_back(fault);
     }
 
-    /// Drops the queued faults of saves.
+    /// Queues a fault for the next write of due work, schedules or pauses that has none. It strikes the whole write.
+    pub fn fail_next_write(&self, fault: SaveFault) {
+        self.script.lock().writes.push_back(fault);
+    }
+
+    /// How long each write of due work, schedules and pauses takes from now on.
+    pub fn slow_writes(&self, write_time: Duration) {
+        self.script.lock().write_time = write_time;
+    }
+
+    /// Drops the queued faults of saves and other writes.
     pub fn forget_faults(&self) {
-        self.script.lock().saves.clear();
+        let mut script = self.script.lock();
+        script.saves.clear();
+        script.writes.clear();
     }
 
     /// Queues an error for the next `load` of a head that has none.
@@ -127,7 +141,7 @@ impl FaultyStore {
         self.script.lock().refusing = error;
     }
 
-    /// Whether every `save` without a fault of its own fails with this error from now on; nothing of it is written.
+    /// Whether every write without a fault of its own fails with this error from now on; nothing of it is written.
     pub fn refuse_saves(&self, error: Option<StoreError>) {
         self.script.lock().refusing_saves = error;
     }
@@ -187,7 +201,36 @@ impl FaultyStore {
     pub fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }
+
+    /// Makes a write of due work, schedules or pauses, or fails it.
+    fn write(&self, write: impl FnOnce(&dyn StateStore) -> Written + Send + 'static) -> Written {
+        let (fault, write_time) = {
+            let mut script = self.script.lock();
+            let refusing = script.refusing_saves.clone().map(SaveFault::Lose);
+            (script.writes.pop_front().or(refusing), script.write_time)
+        };
+        let (write_time, error) = match fault {
+            None => (write_time, None),
+            Some(SaveFault::Late(by) | SaveFault::LateFirst(by)) => (write_time + by, None),
+            Some(SaveFault::WriteAndFail(error)) => (write_time, Some(error)),
+            Some(
+                SaveFault::Lose(error) | SaveFault::Tear(_, error) | SaveFault::LoseFirst(error),
+            ) => return ready(Err(error)).boxed(),
+        };
+        let below = self.below.clone();
+        let written = async move {
+            if !write_time.is_zero() {
+                sleep(write_time).await;
+            }
+            write(&*below).await?;
+            error.map_or(Ok(()), Err)
+        };
+        written.boxed()
+    }
 }
+
+/// What became of a write.
+type Written = BoxFuture<'static, Result<(), StoreError>>;
 
 fn run(below: &Arc<dyn StateStore>, mut batch: Vec<Save>, fault: Option<SaveFault>) -> Answers {
     let count = batch.len();
@@ -231,10 +274,7 @@ fn run(below: &Arc<dyn StateStore>, mut batch: Vec<Save>, fault: Option<SaveFaul
 
 impl DueStore for FaultyStore {
     fn put_due(&self, entries: Vec<DueEntry>) -> BoxFuture<'static, Result<(), StoreError>> {
-        if let Some(error) = self.script.lock().refusing_saves.clone() {
-            return ready(Err(error)).boxed();
-        }
-        self.below.put_due(entries)
+        self.write(move |below| below.put_due(entries))
     }
 
     fn due(
@@ -251,10 +291,7 @@ impl DueStore for FaultyStore {
     }
 
     fn remove_due(&self, keys: Vec<DueKey>) -> BoxFuture<'static, Result<(), StoreError>> {
-        if let Some(error) = self.script.lock().refusing_saves.clone() {
-            return ready(Err(error)).boxed();
-        }
-        self.below.remove_due(keys)
+        self.write(move |below| below.remove_due(keys))
     }
 }
 
@@ -264,26 +301,17 @@ impl PauseStore for FaultyStore {
     }
 
     fn put_pauses(&self, pauses: Vec<Pause>) -> BoxFuture<'static, Result<(), StoreError>> {
-        if let Some(error) = self.script.lock().refusing_saves.clone() {
-            return ready(Err(error)).boxed();
-        }
-        self.below.put_pauses(pauses)
+        self.write(move |below| below.put_pauses(pauses))
     }
 
     fn remove_pauses(&self, actors: Vec<ActorRef>) -> BoxFuture<'static, Result<(), StoreError>> {
-        if let Some(error) = self.script.lock().refusing_saves.clone() {
-            return ready(Err(error)).boxed();
-        }
-        self.below.remove_pauses(actors)
+        self.write(move |below| below.remove_pauses(actors))
     }
 }
 
 impl ScheduleStore for FaultyStore {
     fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'static, Result<(), StoreError>> {
-        if let Some(error) = self.script.lock().refusing_saves.clone() {
-            return ready(Err(error)).boxed();
-        }
-        self.below.put_schedule(row)
+        self.write(move |below| below.put_schedule(row))
     }
 
     fn schedule(
@@ -308,10 +336,8 @@ impl ScheduleStore for FaultyStore {
     }
 
     fn remove_schedule(&self, key: &ScheduleKey) -> BoxFuture<'static, Result<(), StoreError>> {
-        if let Some(error) = self.script.lock().refusing_saves.clone() {
-            return ready(Err(error)).boxed();
-        }
-        self.below.remove_schedule(key)
+        let key = key.clone();
+        self.write(move |below| below.remove_schedule(&key))
     }
 }
 

@@ -12,6 +12,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use metrics::gauge;
 use tidegate_stages::access::CurrentPolicies;
 use tidegate_stages::ports::Clock;
 use tokio::sync::oneshot;
@@ -27,6 +28,7 @@ use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{
     self, Auth, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket,
 };
+use crate::metrics::STORE_OPEN_SECONDS;
 use crate::offline::OfflineError;
 use crate::reload::{self, Watch};
 use crate::store::{KeyError, Owner};
@@ -190,6 +192,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         scrape,
     });
     // Health is answered while the store opens, which may take long.
+    let opening = Instant::now();
     let serving = ingress::serve(socket, ingress.clone());
     let opened = tokio::select! {
         opened = Backend::open(&settings, host, policies, address::of(&url)) => opened,
@@ -202,6 +205,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     };
     let outcome = match opened {
         Ok(backend) => {
+            gauge!(STORE_OPEN_SECONDS).set(opening.elapsed());
             if let Some(store) = backend.backed_up() {
                 ingress.back_up(store);
             }

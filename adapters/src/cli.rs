@@ -38,6 +38,7 @@ use crate::config::{self, Config, Flags};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::log;
+use crate::metrics;
 
 /// Printed by `--version`; a build without syncs says so.
 const VERSION: &str = if cfg!(tidegate_unsynced) {
@@ -89,6 +90,9 @@ enum Command {
         /// Prints all settings as docs/settings.md shows them instead
         #[arg(long)]
         markdown: bool,
+        /// Prints all metrics as docs/metrics.md shows them instead
+        #[arg(long)]
+        metrics: bool,
     },
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -153,6 +157,7 @@ pub fn run() -> ExitCode {
     let done = match command {
         Command::Serve { flags, take_over } => serve(flags, take_over),
         Command::Config { markdown: true, .. } => print(&config::markdown()),
+        Command::Config { metrics: true, .. } => print(&metrics::markdown()),
         Command::Config { flags, .. } => show(&flags),
         #[cfg(feature = "demo")]
         Command::Demo(args) => {

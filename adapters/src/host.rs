@@ -12,7 +12,6 @@ mod connection;
 mod json;
 mod watched;
 mod pool;
-mod metrics;
 
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
@@ -30,6 +29,7 @@ use tidegate_stages::traces::context;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::metrics::CONNECTS_TOTAL;
 use crate::wire;
 use crate::wire::json::Types;
 use pool::Pool;
@@ -37,7 +37,6 @@ use reading::Hold;
 
 pub use connect::{Connect, SystemConnector};
 pub(crate) use connection::{Connection, Failed, Reply};
-pub use metrics::{CONNECTS_TOTAL, IDLE_CONNECTIONS};
 pub(crate) use reading::Reading;
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");

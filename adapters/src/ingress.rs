@@ -57,9 +57,6 @@ pub use admin::AdminToken;
 pub use auth::{Auth, AuthFileError, AuthOptions, Required, TokenRules};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{BindError, Listener, Socket};
-pub use metrics::{
-    CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, CONNECTIONS_REFUSED_TOTAL, REQUESTS_TOTAL, STORE_UP,
-};
 pub use sending::Held;
 pub use serve::{Serving, serve};
 pub use trust::{Trust, UserFunction};

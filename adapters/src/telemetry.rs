@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use metrics::counter;
+use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -14,7 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogSettings;
 use crate::log;
-use crate::metrics::LOG_LINES_DROPPED_TOTAL;
+use crate::metrics::{self as names, BUILD_INFO, LOG_LINES_DROPPED_TOTAL};
 
 /// How often the samples of metrics are summed up. This bounds their memory while no scrape comes.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -24,7 +24,10 @@ const SECONDS: &[f64] = &[
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
-/// Buckets of histograms of anything else: counts and sizes.
+/// Buckets of histograms of bytes: 256 B to 16 MiB.
+const BYTES: &[f64] =
+    &[256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0];
+/// Buckets of histograms of anything else: counts.
 const AMOUNTS: &[f64] =
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 
@@ -66,14 +69,20 @@ pub fn log(settings: &LogSettings) -> anyhow::Result<()> {
 pub fn metrics() -> anyhow::Result<PrometheusHandle> {
     let builder = PrometheusBuilder::new()
         .set_buckets(AMOUNTS)?
+        .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), BYTES)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
-    Ok(builder.install_recorder()?)
+    let handle = builder.install_recorder()?;
+    names::describe();
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
+    Ok(handle)
 }
 
 /// Renders all metrics for a scrape.
 pub fn render(handle: &PrometheusHandle) -> String {
     counter!(LOG_LINES_DROPPED_TOTAL).absolute(log::dropped());
-    handle.render()
+    let mut text = handle.render();
+    names::process::render(&mut text);
+    text
 }
 
 /// Keeps the memory of metrics small, until `ended`. Run this as a task.

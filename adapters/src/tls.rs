@@ -17,7 +17,6 @@ mod proxy;
 mod database;
 mod bootstrap;
 mod examine;
-mod metrics;
 
 pub(crate) use bootstrap::{Bootstrap, BootstrapError, MAX_COMMON_BYTES};
 pub use channel::Channel;
@@ -28,6 +27,5 @@ pub(crate) use examine::{
     Examined, Standing, roots as examine_roots, server as examine_server, shown as examine_shown,
 };
 pub use files::{PemFile, TlsError};
-pub use metrics::{CERTIFICATE_END, HANDSHAKES_FAILED_TOTAL};
 pub(crate) use proxy::ProxyTls;
 pub use server::{ClientAuth, ServerFiles, ServerTls};

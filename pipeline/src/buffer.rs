@@ -7,7 +7,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, TryAcquireError};
@@ -119,6 +119,24 @@ pub(crate) struct Capacity {
     unused: Notify,
     /// Whether several share it: then none may hold more than is [fair](is_fair).
     is_shared: AtomicBool,
+    /// How many callers wait for a place.
+    waiting: AtomicUsize,
+}
+
+/// Counts a caller that waits for a place.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Waits<'a> {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Waits(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Capacity {
@@ -132,6 +150,7 @@ impl Capacity {
             full,
             unused: Notify::new(),
             is_shared: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
         })
     }
 
@@ -177,6 +196,7 @@ impl Capacity {
             (outcome, _) => return outcome,
         };
         let started = Instant::now();
+        let _waits = Waits::new(&self.waiting);
         let acquire = self.acquire_share(bytes, share);
         let outcome = match started.checked_add(limit) {
             Some(deadline) => match timeout_at(deadline, acquire).await {
@@ -274,6 +294,21 @@ impl Capacity {
     pub(crate) fn close(&self) {
         self.events.close();
         self.bytes.close();
+    }
+
+    /// How many callers wait for a place.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many events and bytes it may hold.
+    pub(crate) fn limit(&self) -> (usize, usize) {
+        (self.bound.events, self.bound.bytes)
+    }
+
+    /// How many events and bytes are taken.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.used(), self.bound.bytes.saturating_sub(self.bytes.available_permits()))
     }
 
     /// Returns how many places are taken.

@@ -19,10 +19,12 @@ use crate::share::Share;
 use crate::subscription::{Attach, Link, Subscribe, SubscribeError, SubscribeOptions};
 
 mod control;
+mod observe;
 mod shared;
 mod turn;
 
 pub use control::{Cancelled, EventView, HeldPaused, KeyView, MAX_LOOK, PauseError};
+pub use observe::KeySeen;
 pub use turn::{Hold, Parked, Turn};
 
 use shared::{KeyedShared, Timed};
@@ -218,6 +220,11 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     /// Returns how many events are in flight. Parked keys do not count.
     pub fn in_flight(&self) -> usize {
         self.shared.state.lock().machine.in_flight()
+    }
+
+    /// Returns how many callers wait for a place of the buffer.
+    pub fn waiting(&self) -> usize {
+        self.shared.capacity.waiting()
     }
 
     /// Returns how many places of the buffer are taken.

@@ -100,8 +100,8 @@ pub use gate::{Entry, Gate, GivenUp};
 pub use guard::before_abort;
 pub use inbox::Ended;
 pub use keyed_producer::{
-    Ahead, Cancelled, EventId, EventView, HeldPaused, Hold, KeyView, KeyedEvent, KeyedOptions,
-    KeyedProducer, MAX_PAUSED, Parked, PauseError, Turn, WaitsFor,
+    Ahead, Cancelled, EventId, EventView, HeldPaused, Hold, KeySeen, KeyView, KeyedEvent,
+    KeyedOptions, KeyedProducer, MAX_PAUSED, Parked, PauseError, Turn, WaitsFor,
 };
 pub use producer::{
     Call, CallError, CallService, CastFuture, CastService, Producer, ProducerOptions, Reply, Source,

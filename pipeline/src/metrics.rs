@@ -1,30 +1,53 @@
 //! Metrics: their names as scraped, and the handles that each stage makes once.
 
+mod described;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Histogram, counter, gauge, histogram};
+
+pub use described::{Described, Kind};
 
 use crate::refused::Refused;
 
-/// Events that consumers asked a stage for.
-pub const DEMAND_ASKED_TOTAL: &str = "tidegate_demand_asked_total";
-/// Events that a stage granted to its consumers.
-pub const DEMAND_GRANTED_TOTAL: &str = "tidegate_demand_granted_total";
-/// Whole seconds that callers waited for a place in a stage's buffer.
-pub const BACKPRESSURE_SECONDS_TOTAL: &str = "tidegate_backpressure_seconds_total";
-/// Calls that a stage refused, by reason: `full`, `key_full`, `closed`, `too_large`.
-pub const CALLS_SHED_TOTAL: &str = "tidegate_calls_shed_total";
-/// Events for which the service of a consumer returned an error.
-pub const EVENTS_FAILED_TOTAL: &str = "tidegate_events_failed_total";
-/// Events (or batches) whose service panicked.
-pub const EVENTS_PANICKED_TOTAL: &str = "tidegate_events_panicked_total";
-/// Seconds that a service took, by stage and outcome (`ok`, `error`).
-pub const STAGE_DURATION_SECONDS: &str = "tidegate_stage_duration_seconds";
-/// Seconds that an event waited in its producer, by stage: from its push, or from when it was resumed, to its grant.
-pub const QUEUE_DURATION_SECONDS: &str = "tidegate_queue_duration_seconds";
-/// Seconds of a turn, by stage: from the grant until its key is free or parked.
-pub const TURN_DURATION_SECONDS: &str = "tidegate_turn_duration_seconds";
+crate::described! {
+    /// Events that consumers asked a stage for.
+    Counter DEMAND_ASKED_TOTAL = "tidegate_demand_asked_total" {stage};
+    /// Events that a stage granted to its consumers.
+    Counter DEMAND_GRANTED_TOTAL = "tidegate_demand_granted_total" {stage};
+    /// Whole seconds that callers waited for a place in a stage's buffer.
+    Counter BACKPRESSURE_SECONDS_TOTAL = "tidegate_backpressure_seconds_total" {stage};
+    /// Events that a stage refused, by reason: `full` (its buffer), `share_full` (one host holds its share), `key_full` (one actor has
+    /// too many), `too_large` (the event), `closed` (the stage).
+    Counter CALLS_SHED_TOTAL = "tidegate_calls_shed_total" {stage, reason};
+    /// Events for which the service of a consumer returned an error.
+    Counter EVENTS_FAILED_TOTAL = "tidegate_events_failed_total" {stage};
+    /// Events, or batches, whose service panicked.
+    Counter EVENTS_PANICKED_TOTAL = "tidegate_events_panicked_total" {stage};
+    /// Events that wait in a stage until they are granted.
+    Gauge QUEUED_EVENTS = "tidegate_queued_events" {stage};
+    /// Events in flight: granted, and their turns are not over. Parked ones do not count.
+    Gauge IN_FLIGHT_EVENTS = "tidegate_in_flight_events" {stage};
+    /// Events whose turns are parked: they hold their actor and no slot.
+    Gauge PARKED_EVENTS = "tidegate_parked_events" {stage};
+    /// Events that consumers ask for now and that the stage has not granted: free slots.
+    Gauge DEMAND_EVENTS = "tidegate_demand_events" {stage};
+    /// Events that hold a place in the buffer of a stage.
+    Gauge BUFFER_EVENTS = "tidegate_buffer_events" {stage};
+    /// Bytes of these places.
+    Gauge BUFFER_BYTES = "tidegate_buffer_bytes" {stage};
+    /// Most events that the buffer of a stage takes.
+    Gauge BUFFER_LIMIT_EVENTS = "tidegate_buffer_limit_events" {stage};
+    /// Most bytes that the buffer of a stage takes.
+    Gauge BUFFER_LIMIT_BYTES = "tidegate_buffer_limit_bytes" {stage};
+    /// Time that the service of a stage took (ok, error).
+    Histogram STAGE_DURATION_SECONDS = "tidegate_stage_duration_seconds" {stage, outcome};
+    /// Time that an event waited in a stage, from its push, or from when it was resumed, to its grant.
+    Histogram QUEUE_DURATION_SECONDS = "tidegate_queue_duration_seconds" {stage};
+    /// Time of a turn, from the grant until its key is free or parked.
+    Histogram TURN_DURATION_SECONDS = "tidegate_turn_duration_seconds" {stage};
+}
 
 /// How long the events of a producer wait.
 pub(crate) fn queue_duration(stage: &'static str) -> Histogram {
@@ -47,13 +70,74 @@ impl TurnTimes {
     }
 }
 
+/// What a stage holds at one moment; see the gauges of the same names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StageView {
+    pub(crate) queued: usize,
+    /// `None` where the stage does not know when the work is done.
+    pub(crate) in_flight: Option<usize>,
+    pub(crate) parked: Option<usize>,
+    pub(crate) demand: usize,
+    /// Events and bytes that hold a place in its buffer.
+    pub(crate) held: (usize, usize),
+    /// As many as there may be; no events where the buffer is somewhere else.
+    pub(crate) limit: (usize, usize),
+}
+
+/// Sets the gauges of a stage.
+pub(crate) fn show(stage: &'static str, view: &StageView) {
+    let set = |name, count: usize| gauge!(name, "stage" => stage).set(to_f64(count));
+    set(QUEUED_EVENTS, view.queued);
+    set(DEMAND_EVENTS, view.demand);
+    view.in_flight.into_iter().for_each(|count| set(IN_FLIGHT_EVENTS, count));
+    view.parked.into_iter().for_each(|count| set(PARKED_EVENTS, count));
+    if view.limit.0 > 0 {
+        show_buffer(stage, view.held, view.limit);
+    }
+}
+
+/// Sets the gauges of the buffer of a stage: events and bytes, held and at most.
+pub fn show_buffer(stage: &'static str, held: (usize, usize), limit: (usize, usize)) {
+    let set = |name, count: usize| gauge!(name, "stage" => stage).set(to_f64(count));
+    set(BUFFER_EVENTS, held.0);
+    set(BUFFER_BYTES, held.1);
+    set(BUFFER_LIMIT_EVENTS, limit.0);
+    set(BUFFER_LIMIT_BYTES, limit.1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "beyond 2^52 nobody counts single events")]
+fn to_f64(count: usize) -> f64 {
+    count as f64
+}
+
+/// A counter of whole seconds. It holds whole numbers, so fractions are kept until they add up to a second.
+#[derive(Debug)]
+pub struct Seconds {
+    counter: Counter,
+    micros: AtomicU64,
+}
+
+impl Seconds {
+    /// Counts with this counter.
+    pub fn new(counter: Counter) -> Seconds {
+        Seconds { counter, micros: AtomicU64::new(0) }
+    }
+
+    /// Adds a time.
+    pub fn add(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let before = self.micros.fetch_add(micros, Ordering::Relaxed);
+        self.counter.increment(before.wrapping_add(micros) / 1_000_000 - before / 1_000_000);
+    }
+}
+
 /// A producer's handles.
 #[derive(Debug)]
 pub(crate) struct ProducerMetrics {
+    pub(crate) stage: &'static str,
     asked: Counter,
     granted: Counter,
-    waited: Counter,
-    waited_micros: AtomicU64,
+    waited: Seconds,
     shed: [Counter; 5],
 }
 
@@ -61,10 +145,10 @@ impl ProducerMetrics {
     pub(crate) fn new(stage: &'static str) -> ProducerMetrics {
         let shed = |reason| counter!(CALLS_SHED_TOTAL, "stage" => stage, "reason" => reason);
         ProducerMetrics {
+            stage,
             asked: counter!(DEMAND_ASKED_TOTAL, "stage" => stage),
             granted: counter!(DEMAND_GRANTED_TOTAL, "stage" => stage),
-            waited: counter!(BACKPRESSURE_SECONDS_TOTAL, "stage" => stage),
-            waited_micros: AtomicU64::new(0),
+            waited: Seconds::new(counter!(BACKPRESSURE_SECONDS_TOTAL, "stage" => stage)),
             shed: [
                 shed("full"),
                 shed("share_full"),
@@ -83,13 +167,9 @@ impl ProducerMetrics {
         self.granted.increment(events as u64);
     }
 
-    /// Adds to the whole seconds. A counter holds whole numbers, so fractions are kept until they add up
-    /// to a second.
+    /// Notes how long a caller waited for a place.
     pub(crate) fn waited(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let before = self.waited_micros.fetch_add(micros, Ordering::Relaxed);
-        let seconds = before.wrapping_add(micros) / 1_000_000 - before / 1_000_000;
-        self.waited.increment(seconds);
+        self.waited.add(time);
     }
 
     pub(crate) fn refused(&self, reason: Refused) {

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use crate::buffer::{Bound, Full, Permit, Refused, Rejected};
 use crate::dispatcher::{Demand, Dispatcher};
 use crate::drain::{Drain, Drainable};
+use crate::metrics::{StageView, show};
 use crate::sealed::Sealed;
 use crate::subscription::{Attach, Link, Subscribe, SubscribeError, SubscribeOptions};
 
@@ -138,6 +139,14 @@ impl<T: Send + 'static, D: Dispatcher<T>> Producer<T, D> {
     /// Returns how many events subscribers ask for beyond those that wait.
     pub fn wanted(&self) -> usize {
         self.shared.wanted()
+    }
+
+    /// Sets the gauges of this stage to what they are now.
+    pub fn observe(&self) {
+        let (queued, demand) = (self.queued(), self.wanted());
+        let (held, limit) = (self.shared.capacity.held(), self.shared.capacity.limit());
+        let view = StageView { queued, in_flight: None, parked: None, demand, held, limit };
+        show(self.shared.metrics.stage, &view);
     }
 
     /// Refuses new events. Waiting events are still granted, then the subscriptions end. Idempotent.

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::metrics::{
-    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    Counter, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit,
 };
 use parking_lot::Mutex;
 use tidegate_pipeline::layer::TimedLayer;
@@ -16,7 +17,7 @@ use tidegate_pipeline::*;
 use tokio::time::sleep;
 use tower::{ServiceBuilder, service_fn};
 
-/// Records counters, and of each histogram the sum in milliseconds.
+/// Records counters, gauges, and of each histogram the sum in milliseconds.
 #[derive(Debug, Clone, Default)]
 struct Recorded {
     values: Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>,
@@ -42,11 +43,22 @@ impl Recorder for Recorded {
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
         Counter::from_arc(self.of(key))
     }
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Arc::new(Last(self.of(key))))
     }
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
         Histogram::from_arc(Arc::new(Sum(self.of(key))))
+    }
+}
+
+/// The last value of a gauge, which is a whole number here.
+struct Last(Arc<AtomicU64>);
+
+impl GaugeFn for Last {
+    fn increment(&self, _: f64) {}
+    fn decrement(&self, _: f64) {}
+    fn set(&self, value: f64) {
+        self.0.store(Duration::from_secs_f64(value).as_secs(), Ordering::SeqCst);
     }
 }
 
@@ -203,4 +215,106 @@ async fn the_time_in_the_queue_is_told_once_for_each_event_whoever_gets_it() {
     assert_eq!(queued_ms(Demand::new(), false).await, 4000);
     assert_eq!(queued_ms(Broadcast::new(), false).await, 4000);
     assert_eq!(queued_ms(Partition::new(2, |event: &u64| *event), true).await, 4000);
+}
+
+/// An event of a key, of a class that is its number.
+struct Numbered(u8, u32);
+
+impl KeyedEvent for Numbered {
+    type Key = u8;
+
+    fn key(&self) -> &u8 {
+        &self.0
+    }
+
+    fn class(&self) -> u32 {
+        self.1
+    }
+
+    type Handle = u8;
+
+    fn handle(&self) -> u8 {
+        self.0
+    }
+}
+
+/// An event of one of many keys.
+struct Wide(u16);
+
+impl KeyedEvent for Wide {
+    type Key = u16;
+
+    fn key(&self) -> &u16 {
+        &self.0
+    }
+
+    fn class(&self) -> u32 {
+        0
+    }
+
+    type Handle = ();
+
+    fn handle(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_keyed_producer_holds_and_what_its_keys_wait_for_is_shown_when_it_is_asked() {
+    let recorded = Recorded::default();
+    let _guard = ::metrics::set_default_local_recorder(&recorded);
+    let drain = Drain::new();
+    let bound = Bound { events: 9, bytes: 100 };
+    let options = KeyedOptions { name: "turns", bound, per_key: 9, full: Full::Shed };
+    let producer = KeyedProducer::new(options);
+    let permits = [7, 8].map(|bytes| producer.try_reserve(bytes).unwrap());
+    producer.set_class_limit(5, 0);
+    for event in [Numbered(1, 0), Numbered(1, 0), Numbered(1, 0), Numbered(2, 5), Numbered(3, 0)] {
+        assert!(producer.push(event).is_ok());
+    }
+    producer.pause(&3).unwrap();
+    // Key 1 runs, and its turn never ends; then there is no demand.
+    let service = service_fn(|turn: Turn<Numbered>| async move {
+        std::future::pending::<()>().await;
+        drop(turn);
+        Ok::<(), Infallible>(())
+    });
+    Consumer::spawn(ConsumerOptions { name: "work", concurrency: 1 }, service, &drain)
+        .subscribe(&producer, SubscribeOptions::max_demand(2))
+        .unwrap();
+    sleep(Duration::from_secs(3)).await;
+    producer.observe();
+    for (name, value) in [
+        ("tidegate_queued_events{stage=turns}", 4),
+        ("tidegate_in_flight_events{stage=turns}", 1),
+        ("tidegate_parked_events{stage=turns}", 0),
+        ("tidegate_demand_events{stage=turns}", 1),
+        ("tidegate_buffer_events{stage=turns}", 2),
+        ("tidegate_buffer_bytes{stage=turns}", 15),
+        ("tidegate_buffer_limit_events{stage=turns}", 9),
+        ("tidegate_buffer_limit_bytes{stage=turns}", 100),
+    ] {
+        assert_eq!(recorded.get(name), Some(value), "{name} of {recorded:?}");
+    }
+    let mut seen = Vec::new();
+    producer.survey(|key| {
+        let first = key.first.map(|(class, since)| (class, since.elapsed().as_secs()));
+        seen.push((key.running.copied(), key.queued, key.waits_for, first, key.is_paused));
+    });
+    seen.sort_by_key(|key| (key.0, key.4));
+    let expected = [
+        (None, 1, Some(WaitsFor::Class), Some((5, 3)), false),
+        (None, 1, Some(WaitsFor::Resume), Some((0, 3)), true),
+        (Some(1), 2, Some(WaitsFor::Turn), Some((0, 3)), false),
+    ];
+    assert_eq!(seen, expected);
+    // As many keys as are looked at in one go, and more: each is seen once.
+    for count in [256, 1_000] {
+        let many = KeyedProducer::new(options);
+        for key in 0..count {
+            assert!(many.push(Wide(key)).is_ok());
+        }
+        let mut keys = 0;
+        many.survey(|key| keys += key.queued);
+        assert_eq!(keys, usize::from(count));
+    }
+    drop(permits);
 }

@@ -52,6 +52,15 @@ pub enum RetryOf {
 
 impl RetryOf {
     pub(crate) const ALL: [RetryOf; 3] = [RetryOf::Host, RetryOf::Store, RetryOf::Spawn];
+
+    /// Its name in metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            RetryOf::Host => "host",
+            RetryOf::Store => "store",
+            RetryOf::Spawn => "spawn",
+        }
+    }
 }
 
 /// What a turn does.

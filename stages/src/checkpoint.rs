@@ -31,7 +31,7 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, SelectAll};
 use futures_util::{FutureExt, StreamExt};
-use metrics::{Counter, counter};
+use metrics::{Counter, Gauge, counter, gauge};
 use tidegate_pipeline::Drain;
 use tidegate_pipeline::layer::Delays;
 use tokio::time::sleep;
@@ -44,7 +44,9 @@ use crate::checkpoint::batch::Batch;
 use crate::checkpoint::claim::{Claim, Claims, Group, fail_all};
 use crate::checkpoint::coalesce::{Outcome, coalesce, outcome_of, reached};
 use crate::egress::Egress;
-use crate::metrics::{COMMITS_TOTAL, REVISIONS_APPENDED_BYTES_TOTAL, REVISIONS_APPENDED_TOTAL};
+use crate::metrics::{
+    COMMITS_IN_DOUBT, COMMITS_TOTAL, REVISIONS_APPENDED_BYTES_TOTAL, REVISIONS_APPENDED_TOTAL,
+};
 use crate::ports::{StateStore, StoreError};
 use crate::retention::Growth;
 use crate::rules::Durability;
@@ -64,6 +66,7 @@ pub(crate) struct Checkpoint {
     doubts: Arc<AtomicUsize>,
     written: Counter,
     lost: Counter,
+    in_doubt: Gauge,
     appended: Counter,
     appended_bytes: Counter,
 }
@@ -88,6 +91,7 @@ impl Checkpoint {
             doubts: Arc::default(),
             written: counter!(COMMITS_TOTAL, "outcome" => "written"),
             lost: counter!(COMMITS_TOTAL, "outcome" => "lost"),
+            in_doubt: gauge!(COMMITS_IN_DOUBT),
             appended: counter!(REVISIONS_APPENDED_TOTAL),
             appended_bytes: counter!(REVISIONS_APPENDED_BYTES_TOTAL),
         }
@@ -189,6 +193,7 @@ impl Checkpoint {
         let actor = turns.front().map(|planned| planned.entry.actor.clone());
         claim.put_back(turns);
         // An outage puts every actor that is written in doubt; only the first one is logged.
+        self.in_doubt.increment(1);
         if self.doubts.fetch_add(1, Ordering::Relaxed) == 0 {
             warn!(?actor, %error, "commit not confirmed: writing it again, and those that follow it");
         } else {
@@ -201,6 +206,7 @@ impl Checkpoint {
     fn resolve(self, claim: Claim) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let next = self.write_again(claim).await;
+            self.in_doubt.decrement(1);
             if self.doubts.fetch_sub(1, Ordering::Relaxed) == 1 {
                 info!("no commit is in doubt any more");
             }

@@ -4,6 +4,7 @@
 //! gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_pipeline::{Drain, MAX_PAUSED};
 use tokio::sync::{Semaphore, oneshot};
@@ -42,6 +43,11 @@ pub(crate) struct Inner {
 }
 
 impl Control {
+    /// Whether the breaker of the store is open, and for how long it was in all.
+    pub(crate) fn store_breaker(&self) -> (bool, Duration) {
+        self.0.maintenance.0.lookup.store_breaker()
+    }
+
     pub(crate) fn new(inner: Inner) -> Self {
         Self(Arc::new(inner))
     }

@@ -11,6 +11,7 @@ mod take_over;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
@@ -75,6 +76,11 @@ impl Lookup {
     pub(crate) fn incarnation_of(&self, entry: &Entry) -> Arc<Incarnation> {
         let number = self.0.next_incarnation.fetch_add(1, Ordering::Relaxed);
         Arc::new(Incarnation::new(number, self.0.placement.owner_epoch(&entry.actor)))
+    }
+
+    /// Whether the breaker of the store is open, and for how long it was in all.
+    pub(crate) fn store_breaker(&self) -> (bool, Duration) {
+        self.0.store_breaker.view()
     }
 
     /// Notes that an actor has left memory.

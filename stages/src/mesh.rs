@@ -6,6 +6,7 @@ mod control;
 mod effects;
 mod history;
 mod hosts;
+mod observe;
 mod schedules;
 
 use std::sync::Arc;

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
+use metrics::{Counter, counter};
 use tidegate_pipeline::{Drain, Parked, Turn};
 use tower::{Layer, Service};
 
 use crate::blocked_on::RetryOf;
 use crate::call::{Failed, ParkedWork, Placed};
 use crate::error::Error;
+use crate::metrics::{PARKED_TOTAL, RETRIES_TOTAL};
 use crate::retry_budget::{RetryBudget, RetryBudgets};
 
 /// Makes a service of turns from a service of what the mailbox holds.
@@ -23,6 +25,8 @@ pub(crate) struct ParkLayer {
     pub(crate) tasks: Drain,
     /// What pays for retries.
     pub(crate) budgets: Arc<RetryBudgets>,
+    /// Counts the turns that are parked while the store loads what they need.
+    loads: Counter,
 }
 
 /// See [`ParkLayer`].
@@ -41,13 +45,19 @@ impl<S> Layer<S> for ParkLayer {
 }
 
 impl ParkLayer {
+    pub(crate) fn new(tasks: Drain, budgets: Arc<RetryBudgets>) -> Self {
+        Self { tasks, budgets, loads: counter!(PARKED_TOTAL, "reason" => "load") }
+    }
+
     /// Ends a failed turn, or tries it again after a delay. Its key stays parked meanwhile.
     async fn retry(self, failed: Box<Failed>, paid: Option<Paid>, parked: Parked<Placed>) {
         let Some(mut failed) = self.ended(failed, paid) else { return drop(parked) };
-        failed.placed.note_parked(Some(match &failed.error {
+        let of = match &failed.error {
             Error::Host(_) => RetryOf::Host,
             _ => RetryOf::Store,
-        }));
+        };
+        failed.placed.note_parked(Some(of));
+        counter!(PARKED_TOTAL, "reason" => of.label()).increment(1);
         let budget = self.budgets.of(&failed.error, failed.placed.host_limit);
         let is_of_host = matches!(failed.error, Error::Host(_));
         let goes_elsewhere = is_of_host && failed.placed.go_elsewhere();
@@ -67,6 +77,7 @@ impl ParkLayer {
         if let Some(cancelled) = failed.placed.cancelled() {
             failed.error = cancelled;
         } else if is_due {
+            counter!(RETRIES_TOTAL, "reason" => of.label()).increment(1);
             return resume(parked, failed.placed);
         }
         drop(parked);
@@ -157,6 +168,7 @@ where
                 Ok(None) => refund(paid),
                 Ok(Some(work)) => {
                     let parked = hold.park();
+                    layer.loads.increment(1);
                     tasks.spawn(layer.wait(work, paid, parked));
                 }
                 Err(failed) if failed.may_be_parked => {

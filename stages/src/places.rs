@@ -56,6 +56,8 @@ struct Inner {
     /// How many hosts are known.
     hosts: Arc<AtomicUsize>,
     largest: usize,
+    /// What there is in all, without the reserve.
+    bound: Bound,
     free: Mutex<Free>,
     /// Those whose change is larger than their place: one at a time may use the reserve.
     line: Semaphore,
@@ -158,6 +160,7 @@ impl Places {
             share: Bound { events: bound.events / SHARE, bytes: bound.bytes / SHARE },
             hosts,
             largest,
+            bound: Bound { events: bound.events - 1, bytes: bound.bytes - largest },
             free: Mutex::new(free),
             line: Semaphore::new(1),
             patience,
@@ -253,6 +256,15 @@ impl Places {
             }
         };
         timeout(self.0.patience, taking).await.ok()?
+    }
+
+    /// Events and bytes that are held, and at most.
+    pub(crate) fn view(&self) -> ((usize, usize), (usize, usize)) {
+        let (free, bound) = (self.0.free.lock(), self.0.bound);
+        let (general, kept) = (free.general.bound(), free.kept.bound());
+        let free = (general.events + kept.events, general.bytes + kept.bytes);
+        let held = (bound.events.saturating_sub(free.0), bound.bytes.saturating_sub(free.1));
+        (held, (bound.events, bound.bytes))
     }
 
     fn fit_with(

@@ -5,7 +5,7 @@
 //! A probe reads from the store before its action runs, so that no action runs in vain during an outage.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,11 +25,14 @@ pub(crate) struct StoreBreaker {
     /// Whether `open` holds something: read without its lock.
     is_open: AtomicBool,
     open: Mutex<Option<Open>>,
+    /// For how long it was open before, in microseconds.
+    was_open_us: AtomicU64,
 }
 
 /// The state of the breaker while the store fails.
 #[derive(Debug)]
 struct Open {
+    since: Instant,
     until: Instant,
     pause: Duration,
     error: StoreError,
@@ -103,6 +106,13 @@ impl StoreBreaker {
         StoreAccess::Probe(Probe { breaker: self.clone(), number: open.probes })
     }
 
+    /// Whether it is open, and for how long it was in all.
+    pub(crate) fn view(&self) -> (bool, Duration) {
+        let open_for = self.open.lock().as_ref().map(|open| open.since.elapsed());
+        let before = Duration::from_micros(self.was_open_us.load(Ordering::Relaxed));
+        (open_for.is_some(), before + open_for.unwrap_or_default())
+    }
+
     /// Notes that the store failed.
     pub(crate) fn record_failure(&self, access: Access, error: &StoreError) {
         let is_of_one_actor = match access {
@@ -118,8 +128,15 @@ impl StoreBreaker {
             None => {
                 error!(%error, "the state store fails; what needs it is refused until it works again");
                 let (pause, error) = (FIRST_PAUSE, error.clone());
-                let open =
-                    Open { until: now + pause, pause, error, by_write, probe: None, probes: 0 };
+                let open = Open {
+                    since: now,
+                    until: now + pause,
+                    pause,
+                    error,
+                    by_write,
+                    probe: None,
+                    probes: 0,
+                };
                 *held = Some(open);
             }
             Some(open) => {
@@ -141,11 +158,16 @@ impl StoreBreaker {
         }
         let mut held = self.open.lock();
         if held.as_ref().is_some_and(|open| access == Access::Write || !open.by_write) {
-            *held = None;
+            let open_for = held.take().map_or(Duration::ZERO, |open| open.since.elapsed());
+            self.was_open_us.fetch_add(micros(open_for), Ordering::Relaxed);
             self.is_open.store(false, Ordering::Release);
             info!("the state store works again");
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use ::metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 use tidegate_pipeline::randomness::Seeded;
 use tidegate_stages::actor::HostAddress;
-use tokio::time::Instant;
 
-use super::metrics::IDLE_CONNECTIONS;
+use crate::metrics::IDLE_CONNECTIONS;
+use tokio::time::Instant;
 
 /// Idle connections by address. Callers take the newest, so when load falls the others grow old and are closed.
 pub(super) struct Pool<T> {

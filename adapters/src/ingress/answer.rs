@@ -20,7 +20,6 @@ use tracing::error;
 use super::admin::Shown;
 use super::http::{Answer, JSON, Refusal, of_type};
 use super::lifecycle::Phase;
-use super::metrics::STORE_UP;
 use super::route::{NoResource, Resource, revision};
 use super::schedules::Outcome;
 use super::sending::{Held, Hold};
@@ -29,6 +28,7 @@ use super::{
     hosts, json, schedules,
 };
 use crate::audit::Entry;
+use crate::metrics::STORE_UP;
 use crate::store::Ownership;
 use crate::tls::{ClientAuth, ServerTls};
 use crate::wire::{self, Form};
@@ -343,6 +343,9 @@ impl<C: Calls> Inner<C> {
         })?;
         if let Some(opened) = self.opened.get() {
             gauge!(STORE_UP).set(f64::from(u8::from((opened.store_works)())));
+        }
+        if let Some(mesh) = self.controlled.get() {
+            mesh.observe();
         }
         Ok(of_type(EXPOSITION, (scrape.0)().into()))
     }

@@ -18,7 +18,7 @@ use tidegate_stages::identity::Identity;
 
 use super::AdminToken;
 use super::http::Refusal;
-use super::metrics::CREDENTIALS_REFUSED_TOTAL;
+use crate::metrics::CREDENTIALS_REFUSED_TOTAL;
 use crate::reload::Watch;
 pub use tokens::TokenRules;
 use tokens::Tokens;

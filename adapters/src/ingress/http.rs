@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
+use metrics::counter;
 use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::ports::HostError;
 
 use super::body::BodyError;
 use super::trust::Refused;
 use crate::audit::NotWritten;
+use crate::metrics::ERRORS_TOTAL;
 use crate::store::Owner;
 use crate::wire::json::Problem;
 use crate::wire::{self, Form, Malformed, Outcome};
@@ -140,6 +142,7 @@ impl Refusal {
 
     /// The answer; its body is never empty.
     pub(super) fn into_answer(self, form: Form) -> Answer {
+        counter!(ERRORS_TOTAL, "kind" => self.kind, "source" => self.blamed.name()).increment(1);
         let mut answer = match form {
             Form::Protobuf => {
                 let mut text = self.text;

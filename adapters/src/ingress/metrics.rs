@@ -1,22 +1,11 @@
-//! Metrics of the ingress, named as they are scraped.
+//! Metrics: the counters of the requests.
 
 use std::sync::OnceLock;
 
 use ::metrics::{Counter, counter};
 use http::StatusCode;
 
-/// Open connections.
-pub const CONNECTIONS: &str = "tidegate_http_connections";
-/// Connections that the proxy closed, by reason: `idle`, `head` and `write` are time limits, `place` made way for a new one.
-pub const CONNECTIONS_CLOSED_TOTAL: &str = "tidegate_http_connections_closed_total";
-/// Connections that were closed as soon as they were accepted, by reason.
-pub const CONNECTIONS_REFUSED_TOTAL: &str = "tidegate_http_connections_refused_total";
-/// Requests with a response, by route and status.
-pub const REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
-/// Requests whose credentials were wrong, by their means: token or password.
-pub(super) const CREDENTIALS_REFUSED_TOTAL: &str = "tidegate_credentials_refused_total";
-/// Whether the store works: 1 or 0.
-pub const STORE_UP: &str = "tidegate_store_up";
+use crate::metrics::REQUESTS_TOTAL;
 
 const ROUTES: [&str; 19] = [
     "invoke",

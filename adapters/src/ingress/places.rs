@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::metrics::CONNECTIONS_CLOSED_TOTAL;
 use super::progress::Progress;
+use crate::metrics::CONNECTIONS_CLOSED_TOTAL;
 use crate::net::Peer;
 
 /// How long a connection must have been idle to give its place up: a client that uses it again and again keeps it.

@@ -20,13 +20,13 @@ use tracing::{debug, warn};
 use super::body::discard;
 use super::cancelled::cancelled;
 use super::listener::Listener;
-use super::metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, CONNECTIONS_REFUSED_TOTAL};
 use super::pace::{Pace, Paced, TooSlow, Watch};
 use super::places::Places;
 use super::progress::{InFlight, Progress};
 use super::spare::Spare;
 use super::taken::{AnswerBody, unless_untaken};
 use super::{Calls, Ingress, http2, identity};
+use crate::metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, CONNECTIONS_REFUSED_TOTAL};
 use crate::net::Peer;
 use crate::tls::Channel;
 

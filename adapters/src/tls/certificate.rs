@@ -13,8 +13,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use super::files::{Content, TlsError};
-use super::metrics::CERTIFICATE_END;
 use crate::clock::SystemClock;
+use crate::metrics::CERTIFICATE_END;
 
 /// Longest name of a client, in bytes; that of an actor is bounded in the same way.
 const MAX_NAME_BYTES: usize = 512;

@@ -14,8 +14,8 @@ use tracing::debug;
 use super::certificate::{self, Ending};
 use super::channel::Channel;
 use super::files::{Contents, PemFile, TlsError, provider};
-use super::metrics::HANDSHAKES_FAILED_TOTAL;
 use super::watch::{self, Certificates, Current};
+use crate::metrics::HANDSHAKES_FAILED_TOTAL;
 
 /// What a client without a certificate may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

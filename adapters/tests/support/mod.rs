@@ -15,6 +15,7 @@ pub(crate) mod namespace;
 pub(crate) mod proxy;
 pub(crate) mod scene;
 pub(crate) mod schedules;
+pub(crate) mod scrape;
 pub(crate) mod tool;
 pub(crate) mod workflow;
 

@@ -135,6 +135,15 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.in_flight
     }
 
+    pub(crate) fn parked(&self) -> usize {
+        self.parked
+    }
+
+    /// How many events are asked for and not granted.
+    pub(crate) fn demand(&self) -> usize {
+        self.subscribers.demand()
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.queued == 0 && self.in_flight == 0 && self.parked == 0
     }

@@ -33,6 +33,11 @@ pub(super) struct Group {
 }
 
 impl Claims {
+    /// How many activations are being written, and turns behind these.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.lock().values().map(|queue| 1 + queue.len()).sum()
+    }
+
     /// Groups a batch by activation and claims each. A turn of an activation that another batch has claimed queues
     /// there; a turn of an abandoned one fails.
     pub(super) fn group(self: &Arc<Self>, batch: Vec<BoxPlanned>) -> Vec<Group> {

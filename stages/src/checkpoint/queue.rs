@@ -34,6 +34,11 @@ impl CheckpointQueue {
         &self.producer
     }
 
+    /// How many turns wait for a commit. Of one that is with the store, the turns of one actor count once.
+    pub(crate) fn waiting(&self) -> usize {
+        self.producer.queued() + self.claims.waiting()
+    }
+
     /// The places of all turns.
     pub(crate) fn places(&self) -> &Places {
         &self.places

@@ -90,6 +90,7 @@ impl DueRunner {
         let due = self.due.clone();
         loop {
             self.start_what_is_due();
+            *due.view.lock() = self.window.view();
             let wake = self.next_wake();
             tokio::select! {
                 () = stop.cancelled() => break,

@@ -438,6 +438,14 @@ impl Window {
         }
     }
 
+    /// How many entries are in memory, and the first one whose time may have come and that is not called.
+    pub(super) fn view(&self) -> (usize, Option<Timestamp>) {
+        let ready = self.ready.front().map(|ready| ready.key.at);
+        let waiting = self.waiting.first_key_value().map(|(key, _)| key.at);
+        let left = self.left.as_ref().map(|left| left.at).filter(|at| at.0 > 0);
+        (self.known.len(), [ready, waiting, left].into_iter().flatten().min())
+    }
+
     #[cfg(test)]
     fn held(&self) -> usize {
         self.known.len()

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -47,6 +48,8 @@ pub(super) struct Inner {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) new: Mutex<New>,
     pub(super) added: Notify,
+    /// What the task has in memory, for metrics: how many entries, and the time of the first.
+    pub(super) view: Mutex<(usize, Option<Timestamp>)>,
     epoch: u64,
     next: AtomicU64,
     /// Whether new entries are taken; those in the store run in any case.
@@ -62,7 +65,16 @@ impl DueWork {
         takes_new: bool,
     ) -> Self {
         let (new, added, next) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
-        Self(Arc::new(Inner { store, clock, new, added, epoch, next, takes_new }))
+        let view = Mutex::default();
+        Self(Arc::new(Inner { store, clock, new, added, view, epoch, next, takes_new }))
+    }
+
+    /// How many calls for a later time are in memory, and for how long the first whose time has come waits.
+    pub(crate) fn view(&self) -> (usize, Duration) {
+        let (pending, first) = *self.0.view.lock();
+        let now = self.0.clock.now();
+        let late = first.map_or(0, |first| now.0.saturating_sub(first.0));
+        (pending, Duration::from_micros(late))
     }
 
     /// Has the task look again at what it holds back: an actor was resumed.

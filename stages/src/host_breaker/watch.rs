@@ -1,9 +1,10 @@
 //! Watch: one task per outage of a host: it probes for the host's return, and ends the calls that cannot wait for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use metrics::{Gauge, gauge};
+use metrics::{Gauge, counter, gauge};
+use tidegate_pipeline::metrics::Seconds;
 use tidegate_pipeline::{Drain, KeyedProducer};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::call::{Failed, Placed, Task};
 use crate::error::Error;
-use crate::metrics::HOSTS_AWAY;
+use crate::metrics::{HOSTS_AWAY, HOSTS_AWAY_SECONDS_TOTAL};
 use crate::ports::HostProbe;
 use crate::registry::entry::Hosted;
 use crate::registry::hosts::Leave;
@@ -88,7 +89,7 @@ impl HostBreakers {
     }
 
     async fn watch(self: Arc<Self>, hosted: Hosted) {
-        let _counted = Counted::new();
+        let mut counted = Counted::new();
         self.limit(&hosted, 0);
         let reachability = &hosted.host.reachability;
         let mut leaves = Instant::now() + self.patience.leave_after;
@@ -99,6 +100,7 @@ impl HostBreakers {
                 _ = ticks.tick() => true,
                 () = reachability.changed() => false,
             };
+            counted.note();
             match reachability.phase() {
                 Phase::Tried if is_due => reachability.reached(),
                 Phase::Tried => {}
@@ -195,19 +197,34 @@ impl HostBreakers {
     }
 }
 
-/// Counts a host that is away.
-struct Counted(Gauge);
+/// Counts a host that is away, and for how long.
+struct Counted {
+    hosts: Gauge,
+    /// Until when its time is counted.
+    until: Instant,
+}
+
+/// The time of all hosts together, so that fractions of a second add up.
+static AWAY: LazyLock<Seconds> = LazyLock::new(|| Seconds::new(counter!(HOSTS_AWAY_SECONDS_TOTAL)));
 
 impl Counted {
     fn new() -> Self {
-        let gauge = gauge!(HOSTS_AWAY);
-        gauge.increment(1);
-        Self(gauge)
+        let hosts = gauge!(HOSTS_AWAY);
+        hosts.increment(1);
+        Self { hosts, until: Instant::now() }
+    }
+
+    /// Counts the time since the last note.
+    fn note(&mut self) {
+        let now = Instant::now();
+        AWAY.add(now.saturating_duration_since(self.until));
+        self.until = now;
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.decrement(1);
+        self.note();
+        self.hosts.decrement(1);
     }
 }

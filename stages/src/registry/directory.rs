@@ -307,6 +307,13 @@ impl Directory {
         Some(OneHost { limit, address: address.clone(), known })
     }
 
+    /// Shows all known hosts, each with its limit.
+    pub(crate) fn see_hosts(&self, mut see: impl FnMut(u32, &KnownHost)) {
+        for (limit, known) in self.host_limits.lock().by_host.values() {
+            see(*limit, known);
+        }
+    }
+
     /// Returns the entries of one shard. Shards count from 0; `None` after the last.
     pub(crate) fn shard_entries(&self, shard: usize) -> Option<Vec<Arc<Entry>>> {
         Some(self.shards.get(shard)?.read().iter().cloned().collect())

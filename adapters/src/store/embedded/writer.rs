@@ -22,7 +22,7 @@ use super::reader;
 use super::reclaim::{Merged, Reclaim};
 use super::shared::Shared;
 use super::space::Purpose;
-use crate::metrics::STORE_COMMIT_SAVES;
+use crate::metrics::{STORE_COMMIT_BYTES, STORE_COMMIT_SAVES};
 
 /// Longest age of the mark before it is synced.
 const MARK_AGE: Duration = Duration::from_secs(1);
@@ -50,6 +50,7 @@ pub(super) struct Writer {
     is_disk_full: bool,
     is_merging_stopped: bool,
     commit_saves: Histogram,
+    commit_bytes: Histogram,
 }
 
 /// The content of one commit, and the senders of its results.
@@ -84,6 +85,7 @@ impl Writer {
             is_disk_full: false,
             is_merging_stopped: false,
             commit_saves: histogram!(STORE_COMMIT_SAVES),
+            commit_bytes: histogram!(STORE_COMMIT_BYTES),
         }
     }
 
@@ -225,7 +227,7 @@ impl Writer {
 
     /// Commits a group and sends all its results.
     fn finish(&mut self, group: Group) {
-        let Group { ops, saves, applies, .. } = group;
+        let Group { ops, saves, applies, bytes, .. } = group;
         let count = saves.iter().map(|(writes, _)| writes.len()).sum::<usize>();
         let only_removes = ops.iter().all(Op::removes);
         let result = if ops.is_empty() {
@@ -241,9 +243,11 @@ impl Writer {
         if count > 0 && result.is_ok() {
             #[expect(
                 clippy::cast_precision_loss,
-                reason = "a commit has far fewer than 2^52 saves"
+                reason = "a commit has far fewer than 2^52 saves and bytes"
             )]
-            self.commit_saves.record(count as f64);
+            let (saves, bytes) = (count as f64, bytes as f64);
+            self.commit_saves.record(saves);
+            self.commit_bytes.record(bytes);
         }
         for (writes, answer) in saves {
             self.answer(writes, answer, &result);

@@ -1,11 +1,12 @@
 //! Look: shows what a key does and what waits for it. It changes nothing.
 
 use std::hash::Hash;
+use std::ops::Range;
 
 use tokio::time::Instant;
 
 use crate::dispatcher::keyed::class::Class;
-use crate::dispatcher::keyed::slot::KeyState;
+use crate::dispatcher::keyed::slot::{KeyState, Slot};
 use crate::dispatcher::keyed::waiting::Waiting;
 use crate::dispatcher::keyed::{Held, Keyed, ParkedKey};
 
@@ -53,7 +54,21 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
 
     /// Looks at a key. Returns `None` when it is idle and not paused.
     pub(crate) fn look(&self, key: &K) -> Option<KeyLook<'_, T, R>> {
-        let slot = self.slots.get(self.slot_of(key)?);
+        Some(self.look_at(self.slots.get(self.slot_of(key)?)))
+    }
+
+    /// Looks at the keys of these slots. Returns whether there are more slots.
+    pub(crate) fn look_from(
+        &self,
+        slots: Range<u32>,
+        mut see: impl FnMut(&KeyLook<'_, T, R>),
+    ) -> bool {
+        let end = slots.end;
+        self.slots.used(slots).for_each(|slot| see(&self.look_at(slot)));
+        end < self.slots.len()
+    }
+
+    fn look_at<'a>(&self, slot: &'a Slot<K, T, R>) -> KeyLook<'a, T, R> {
         let waits_for = slot.waiting.front().map(|first| match slot.state {
             KeyState::Held => WaitsFor::Turn,
             _ if slot.paused.is_some() => WaitsFor::Resume,
@@ -65,7 +80,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
             _ => WaitsFor::Demand,
         });
         let (paused, running) = (slot.paused, slot.running.as_ref());
-        Some(KeyLook { paused, running, waiting: &slot.waiting, waits_for })
+        KeyLook { paused, running, waiting: &slot.waiting, waits_for }
     }
 
     fn is_class_full(&self, class: u32) -> bool {

@@ -1,5 +1,7 @@
 //! Slot: the state of one key that has an event queued or in flight.
 
+use std::ops::Range;
+
 use tokio::time::Instant;
 
 use crate::dispatcher::keyed::ready_queue::{Linked, Links};
@@ -62,6 +64,18 @@ impl<K: Eq, T, R> Slots<K, T, R> {
 
     pub(crate) fn get(&self, slot: u32) -> &Slot<K, T, R> {
         &self.slots[slot as usize]
+    }
+
+    /// How many slots there are, free ones too.
+    pub(crate) fn len(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The slots of this range that are not free.
+    pub(crate) fn used(&self, range: Range<u32>) -> impl Iterator<Item = &Slot<K, T, R>> {
+        let (start, end) = (range.start as usize, (range.end as usize).min(self.slots.len()));
+        let slots = self.slots.get(start..end).unwrap_or_default();
+        slots.iter().filter(|slot| slot.key.is_some())
     }
 
     pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Slot<K, T, R> {

@@ -54,12 +54,12 @@ pub(super) struct Changing<'a> {
 
 impl Changing<'_> {
     /// The schedule that was counted is written.
-    pub(super) fn is_written(mut self) {
+    pub(super) fn written(mut self) {
         self.is_done = true;
     }
 
     /// A schedule of a system is removed.
-    pub(super) fn is_removed(mut self, system: &str) {
+    pub(super) fn removed(mut self, system: &str) {
         self.counted.counts.lock().remove(system);
         self.is_done = true;
     }

@@ -165,7 +165,7 @@ impl Schedules {
         }
         self.keep(before.as_ref(), &after).await?;
         if let Some(created) = created {
-            created.is_written();
+            created.written();
         }
         if let Some(before) = &before {
             self.cancel_look(before, Some(&after)).await;
@@ -262,7 +262,7 @@ impl Schedules {
         let before = self.find(key).await?;
         let removed = self.0.counted.remove().await;
         in_time(self.0.due.store().remove_schedule(key)).await?;
-        removed.is_removed(&key.system);
+        removed.removed(&key.system);
         self.cancel_look(&before, None).await;
         Ok(())
     }

@@ -117,6 +117,7 @@ mod tests {
     use std::pin::pin;
     use std::time::Duration;
 
+    use tokio::task::JoinSet;
     use tokio::time::sleep;
 
     use super::*;
@@ -143,18 +144,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_alarm_wakes_the_task_that_has_it_now() {
         let alarms = std::sync::Arc::new(Alarms::keeping(1));
+        let mut tasks = JoinSet::new();
         for _ in 0..3 {
             let waits = alarms.clone();
-            let early = tokio::spawn(async move {
+            tasks.spawn(async move {
                 waits.until(Instant::now() + 10 * SECOND, pin!(sleep(SECOND))).await
             });
-            assert_eq!(early.await.unwrap(), Some(()));
+            assert_eq!(tasks.join_next().await.unwrap().unwrap(), Some(()));
             assert_eq!(alarms.kept.lock().len(), 1);
             let (waits, began) = (alarms.clone(), Instant::now());
-            let late = tokio::spawn(async move {
+            tasks.spawn(async move {
                 waits.until(Instant::now() + 20 * SECOND, pin!(pending::<()>())).await
             });
-            assert_eq!(late.await.unwrap(), None);
+            assert_eq!(tasks.join_next().await.unwrap().unwrap(), None);
             assert_eq!(began.elapsed(), 20 * SECOND);
         }
     }

@@ -27,6 +27,7 @@ pub(super) async fn cancelled(token: &CancellationToken) {
 mod tests {
     use std::time::Duration;
 
+    use tokio::task::JoinSet;
     use tokio::time::timeout;
 
     use super::*;
@@ -35,7 +36,8 @@ mod tests {
     async fn a_task_is_woken_by_its_token_also_when_it_has_polled_often() {
         let token = CancellationToken::new();
         let waits = token.clone();
-        let task = tokio::spawn(async move {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
             let mut cancelled = pin!(cancelled(&waits));
             for _ in 0..3 {
                 let still = timeout(Duration::from_millis(10), cancelled.as_mut()).await;
@@ -44,9 +46,9 @@ mod tests {
             cancelled.await;
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!task.is_finished());
+        assert!(tasks.try_join_next().is_none());
         token.cancel();
-        timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
+        timeout(Duration::from_secs(1), tasks.join_next()).await.unwrap().unwrap().unwrap();
         assert_eq!(timeout(Duration::ZERO, cancelled(&token)).await, Ok(()), "it is over already");
     }
 }

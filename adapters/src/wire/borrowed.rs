@@ -56,14 +56,12 @@ impl Sink for Length {
 impl Sink for Vec<u8> {
     fn field(&mut self, number: u32, length: usize) {
         let key = number << 3 | WireType::LengthDelimited as u32;
-        match (u8::try_from(key), u8::try_from(length)) {
-            // Nearly all fields: a byte each.
-            (Ok(key @ ..0x80), Ok(length @ ..0x80)) => self.extend_from_slice(&[key, length]),
-            _ => {
-                encode_key(number, WireType::LengthDelimited, self);
-                encode_varint(length as u64, self);
-            }
+        // Nearly all fields: a byte each.
+        if let (Ok(key @ ..0x80), Ok(length @ ..0x80)) = (u8::try_from(key), u8::try_from(length)) {
+            return self.extend_from_slice(&[key, length]);
         }
+        encode_key(number, WireType::LengthDelimited, self);
+        encode_varint(length as u64, self);
     }
 
     fn bytes(&mut self, bytes: &[u8]) {

@@ -80,11 +80,11 @@ fn cardinality(scrape: &Scrape) -> BTreeMap<String, usize> {
     counts
 }
 
-const NAMES: usize = 100_000;
+const NAMES: u32 = 100_000;
 /// So many a request may have.
 const AT_ONCE: usize = 10_000;
 /// Requests of each kind that name something new.
-const EACH: usize = 300;
+const EACH: u32 = 300;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_names_clients_choose_there_are_few_series() {
@@ -106,17 +106,17 @@ async fn whatever_names_clients_choose_there_are_few_series() {
     println!("{} metrics, {} series", after.len(), after.values().sum::<usize>());
     assert_eq!(after, before, "no metric has more series");
     assert!(!scrape.0.contains("strange"), "no name of a client is a label");
-    assert_eq!(scrape.get("tidegate_registered_actors", &[]), Some(NAMES as f64 + 1.0));
-    assert!(scrape.get("tidegate_live_actors", &[]).unwrap() >= EACH as f64);
+    assert_eq!(scrape.get("tidegate_registered_actors", &[]), Some(f64::from(NAMES) + 1.0));
+    assert!(scrape.get("tidegate_live_actors", &[]).unwrap() >= f64::from(EACH));
 }
 
 /// Requests that name new actors, actions, systems, topics and paths.
-async fn strange(client: &mut Client, names: &[String], numbers: std::ops::Range<usize>) {
+async fn strange(client: &mut Client, names: &[String], numbers: std::ops::Range<u32>) {
     for number in numbers {
-        assert!(matches!(add(client, &names[number]).await.unwrap(), Added::To(1)));
+        assert!(matches!(add(client, &names[number as usize]).await.unwrap(), Added::To(1)));
         let nobody = call(&format!("strange{number}"), ADD);
         assert_eq!(client.invoke(&nobody).await.unwrap().0, 404);
-        let nothing = call(&names[number], &format!("strangeaction{number}"));
+        let nothing = call(&names[number as usize], &format!("strangeaction{number}"));
         assert_eq!(client.invoke(&nothing).await.unwrap().0, 404);
         let mut elsewhere = call("joe", ADD);
         let system = format!("strangesystem{number}");

@@ -89,7 +89,7 @@ pub(crate) const SHORT: Duration = Duration::from_millis(3);
 
 /// Whether a call of a source asks for an effect at a later time.
 pub(crate) fn asks_for_later(id: CallId) -> bool {
-    id.number() % 4 == 0
+    id.number().is_multiple_of(4)
 }
 
 /// Whether a call of a source broadcasts.

@@ -227,7 +227,7 @@ fn simulate(seed: u64, planted: &str) -> (String, Vec<String>) {
         planted => {
             let (planted, disk) = (planted.to_owned(), scene.disk().clone());
             scene.machine("saboteur", async move {
-                sabotage::make_wrong(&planted, &disk, FAULTS).await
+                sabotage::make_wrong(&planted, &disk, FAULTS).await;
             });
         }
     }

@@ -19,10 +19,10 @@ pub(super) fn complaints(known: &Known, found: &mut Vec<String>) {
         let Some(facts) = known.calls.get(id) else { continue };
         let Some(ran_at) = facts.ran_at else { continue };
         if ran_at < *due {
-            found.push(format!("{id:?} ran {:?} before its time", *due - ran_at));
+            found.push(format!("{id:?} ran {:?} before its time", due.saturating_sub(ran_at)));
         }
         if known.nothing_fails && (ran_at > *due + LATEST || facts.executions > 1) {
-            let late = ran_at - *due;
+            let late = ran_at.saturating_sub(*due);
             found.push(format!("{id:?} ran {} times, {late:?} late", facts.executions));
         }
     }
@@ -56,13 +56,13 @@ fn of_delayed_effects(known: &Known, found: &mut Vec<String>) {
 fn of_ticks(known: &Known, found: &mut Vec<String>) {
     let ticks: Vec<_> = known.ticks().collect();
     let (Some(first), Some(last)) = (ticks.first(), ticks.last()) else { return };
-    let periods = (*last - *first).as_millis() / PERIOD.as_millis();
+    let periods = last.saturating_sub(*first).as_millis() / PERIOD.as_millis();
     let most = periods + 2 * u128::from(known.lives());
     if ticks.len() as u128 > most {
         found.push(format!("{TICKING} ticked {} times in {periods} periods", ticks.len()));
     }
     if known.nothing_fails {
-        let is_off = |pair: &[Duration]| (pair[1] - pair[0]).abs_diff(PERIOD) > SPREAD;
+        let is_off = |pair: &[Duration]| pair[1].saturating_sub(pair[0]).abs_diff(PERIOD) > SPREAD;
         if let Some(pair) = ticks.windows(2).find(|pair| is_off(pair)) {
             found.push(format!("{TICKING} ticked at {pair:?} though nothing failed"));
         }

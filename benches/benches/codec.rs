@@ -120,11 +120,11 @@ fn prost_response(call: &Call) -> bool {
 }
 
 fn reply(call: &Call) -> bool {
-    black_box(wire::invoked(call.echo.clone(), call.payload.clone())).len() == call.reply_len
+    black_box(wire::invoked(black_box(&call.echo), &call.payload)).len() == call.reply_len
 }
 
 fn prost_reply(call: &Call) -> bool {
-    black_box(call.prost_reply.clone().encode_to_vec()).len() == call.reply_len
+    black_box(black_box(&call.prost_reply).encode_to_vec()).len() == call.reply_len
 }
 
 /// One call in all its forms.
@@ -210,7 +210,7 @@ impl Call {
         assert_eq!(wire::action_request(&self.handed), self.prost_handed.encode_to_vec());
         let answered = wire::action_response(self.response_bytes.clone(), &self.handed.actor);
         assert_eq!(answered.expect("answered"), self.response);
-        let reply = wire::invoked(self.echo.clone(), self.payload.clone());
+        let reply = wire::invoked(&self.echo, &self.payload);
         assert_eq!(reply, self.prost_reply.encode_to_vec());
     }
 }

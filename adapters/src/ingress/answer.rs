@@ -240,7 +240,7 @@ impl<C: Calls> Inner<C> {
                     if knows_hosts { error.into() } else { Refusal::without_hosts(error) }
                 })?;
                 let form = accept::form_of_answer_to(form, &head.headers);
-                Ok(json::invoked(form, called.echo, payload, types))
+                Ok(json::invoked(form, &called.echo, &payload, types))
             }
             Resource::Register => {
                 let host = named.unwrap_or_else(|| self.parts.hosts.address(&client));

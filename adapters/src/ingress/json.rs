@@ -78,10 +78,10 @@ pub(super) fn publication(
 }
 
 /// The answer of a call that succeeded.
-pub(super) fn invoked(form: Form, echo: Echo, payload: Payload, types: &Types) -> Answer {
+pub(super) fn invoked(form: Form, echo: &Echo, payload: &Payload, types: &Types) -> Answer {
     match form {
         Form::Protobuf => octets(wire::invoked(echo, payload)),
-        Form::Json => of_type(JSON, wire::json::invoked(&payload, types)),
+        Form::Json => of_type(JSON, wire::json::invoked(payload, types)),
     }
 }
 

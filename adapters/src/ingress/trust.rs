@@ -181,6 +181,9 @@ fn is_name_of_the_proxy(host: &[u8], trust: &Trust) -> bool {
         Some((name, [_, port @ ..])) if port.iter().all(u8::is_ascii_digit) => name,
         _ => host,
     };
+    if matches!(name, b"127.0.0.1" | b"localhost") {
+        return true;
+    }
     let Ok(name) = std::str::from_utf8(name) else { return false };
     let six = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     name.is_empty()

@@ -82,13 +82,3 @@ pub(super) fn handed(payload: Option<wire::actor_invocation::Payload>) -> Payloa
         Some(Oneof::Noop(_)) => Payload::Noop,
     }
 }
-
-/// Converts the payload of an `InvocationResponse`. The proxy never reads that message.
-pub(super) fn to_reply(payload: Payload) -> Option<wire::invocation_response::Payload> {
-    use wire::invocation_response::Payload as Oneof;
-    match payload {
-        Payload::Unset => None,
-        Payload::Value(value) => Some(Oneof::Value(proto_any(value))),
-        Payload::Noop => Some(Oneof::Noop(wire::Noop {})),
-    }
-}

@@ -5,7 +5,8 @@ use prost::Message;
 use tidegate_stages::invocation::Payload;
 use tidegate_stages::state::ActorState;
 
-use super::parts::{proto_actor_state, to_reply};
+use super::borrowed::{Empty, Part, Sink, encode};
+use super::parts::proto_actor_state;
 use super::request::Echo;
 use crate::proto::eigr::functions::protocol as wire;
 
@@ -33,16 +34,25 @@ impl Outcome {
 }
 
 /// `InvocationResponse`, with the echoed parts as the caller's bytes.
-#[derive(Clone, PartialEq, Message)]
-struct InvokedFrame {
-    #[prost(message, optional, tag = "1")]
-    status: Option<wire::RequestStatus>,
-    #[prost(bytes = "bytes", optional, tag = "2")]
-    system: Option<Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "3")]
-    actor: Option<Bytes>,
-    #[prost(oneof = "wire::invocation_response::Payload", tags = "4, 5")]
-    payload: Option<wire::invocation_response::Payload>,
+struct Invoked<'a> {
+    echo: &'a Echo,
+    payload: &'a Payload,
+}
+
+impl Part for Invoked<'_> {
+    fn write(&self, out: &mut impl Sink) {
+        /// A `RequestStatus` that says `OK`.
+        const OK: [u8; 2] = [1 << 3, wire::Status::Ok as u8];
+        for (number, message) in [(1, &OK[..]), (2, &self.echo.system), (3, &self.echo.actor)] {
+            out.field(number, message.len());
+            out.bytes(message);
+        }
+        match self.payload {
+            Payload::Unset => {}
+            Payload::Value(any) => out.message(4, any),
+            Payload::Noop => out.message(5, &Empty),
+        }
+    }
 }
 
 fn status(status: wire::Status, message: impl Into<String>) -> wire::RequestStatus {
@@ -55,14 +65,8 @@ pub(super) fn ok() -> wire::RequestStatus {
 }
 
 /// Encodes the `InvocationResponse` of a call that succeeded, or of an asynchronous call that was accepted.
-pub fn invoked(echo: Echo, payload: Payload) -> Bytes {
-    let frame = InvokedFrame {
-        status: Some(ok()),
-        system: Some(echo.system),
-        actor: Some(echo.actor),
-        payload: to_reply(payload),
-    };
-    frame.encode_to_vec().into()
+pub fn invoked(echo: &Echo, payload: &Payload) -> Bytes {
+    encode(&Invoked { echo, payload }).into()
 }
 
 /// Encodes the `RegistrationResponse` of an accepted registration.

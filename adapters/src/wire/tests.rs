@@ -110,6 +110,26 @@ proptest! {
     }
 
     #[test]
+    fn a_reply_is_encoded_as_the_generated_message_is(system in "[a-z]{0,4}", id in id(), payload in payload()) {
+        let system = proto::actors::ActorSystem { name: system, registry: None };
+        let actor = proto::actors::Actor { id: Some(proto_actor_id(id)), ..Default::default() };
+        let echo = Echo { system: system.encode_to_vec().into(), actor: actor.encode_to_vec().into() };
+        let bytes = invoked(&echo, &payload);
+        let message = proto::InvocationResponse::decode(bytes.clone()).unwrap();
+        prop_assert_eq!(&message.encode_to_vec(), &bytes);
+        prop_assert_eq!(message.status.map(|status| status.status()), Some(proto::Status::Ok));
+        prop_assert_eq!((message.system, message.actor), (Some(system), Some(actor)));
+        let (value, noop) = match message.payload {
+            Some(proto::invocation_response::Payload::Value(any)) => (Some((any.type_url, any.value)), false),
+            Some(proto::invocation_response::Payload::Noop(_)) => (None, true),
+            None => (None, false),
+        };
+        prop_assert_eq!(noop, payload == Payload::Noop);
+        let sent = if let Payload::Value(any) = payload { Some((any.type_url, any.value)) } else { None };
+        prop_assert_eq!(value, sent);
+    }
+
+    #[test]
     fn what_a_host_answers_survives_the_wire(
         state in option::of(any()), tags in text(), payload in payload(), workflow in workflow(),
         checkpoint in proptest::bool::ANY,
@@ -139,7 +159,7 @@ fn a_recorded_call_is_read_as_it_was_meant_and_echoed_byte_for_byte() {
     assert_eq!(called.invocation.actor.to_string(), "spawn-system/counter-rec-go");
     assert_eq!(called.invocation.action, "Add");
     assert_eq!(called.echo, Echo { system: system.clone(), actor: actor.clone() });
-    let answer = invoked(called.echo, Payload::Noop);
+    let answer = invoked(&called.echo, &Payload::Noop);
     let expected = [&hex("0a020801120e")[..], &system, &hex("1a20"), &actor, &hex("2a00")].concat();
     assert_eq!(answer, expected);
 }

@@ -24,11 +24,8 @@ pub mod ingress;
 pub mod wire;
 pub mod host;
 
-/// Messages of the protocol and of the store, generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]
-pub mod proto {
-    include!(concat!(env!("OUT_DIR"), "/proto.rs"));
-}
+pub mod proto;
 
 #[cfg(feature = "demo")]
 pub mod demo;

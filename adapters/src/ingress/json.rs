@@ -11,7 +11,7 @@ use super::http::{Answer, JSON, Refusal, octets, of_type};
 use crate::wire::json::Types;
 use crate::wire::{self, Called, Echo, Form};
 
-/// Describes the requests in JSON, for `/openapi.json`: those of effects, hosts, schedules and control are not in it yet.
+/// Describes the requests in JSON, for `/openapi.json`: all but the pages of a backup.
 pub(super) const OPENAPI: Bytes = Bytes::from_static(include_bytes!("json/openapi.json"));
 
 fn is_json(headers: &HeaderMap) -> bool {

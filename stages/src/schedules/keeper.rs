@@ -77,6 +77,10 @@ impl Schedules {
     }
 
     async fn load(&self, key: &ScheduleKey) -> Result<Option<Schedule>, Error> {
+        if [&key.system, &key.name].iter().any(|name| check_name(name).is_err()) {
+            // Stores cannot look for such a name; there is none.
+            return Ok(None);
+        }
         let row = in_time(self.0.due.store().schedule(key)).await?;
         let damaged = || StoreError::Corrupt(format!("schedule {} cannot be decoded", key.name));
         row.map(|row| Schedule::decode(row).ok_or_else(damaged)).transpose().map_err(Error::from)
@@ -184,13 +188,19 @@ impl Schedules {
     /// Returns schedules of a system: a page of at most `limit`, after a name.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When `after` is no name, or the store fails.
     pub(crate) async fn list(
         &self,
         system: &str,
         after: &str,
         limit: usize,
     ) -> Result<Page<Schedule>, Error> {
+        if !after.is_empty() {
+            check_name(after).map_err(|error| Error::Invalid(format!("after {error}")))?;
+        }
+        if check_name(system).is_err() {
+            return Ok(Page { items: Vec::new(), more: false });
+        }
         let after = ScheduleKey { system: system.into(), name: after.into() };
         let page = in_time(self.0.due.store().schedules(Some(&after), limit)).await?;
         let mut own = Page { items: Vec::new(), more: page.more };

@@ -125,7 +125,7 @@ impl Mesh {
         self.refuse_while_closed()?;
         let request = Request { invocation, origin: Origin::Outside };
         let admitted = self.caller.clone().oneshot(request).await?;
-        if self.due.is_later(&admitted.invocation) {
+        if self.due.is_kept(&admitted.invocation) {
             // Boxed: few calls need it.
             return Box::pin(self.due.schedule(admitted)).await;
         }

@@ -102,7 +102,34 @@ async fn a_call_whose_time_is_past_runs_at_once_and_leaves_nothing() {
     let past = Invocation { scheduled_to: 1, ..call("joe", "add") };
     assert_eq!(world.mesh.invoke(past).await.unwrap(), Payload::Unset);
     wait_until(|| log.lock().len() == 1).await;
-    assert_eq!(stored(&world).await, 0);
+    sleep(SECOND).await;
+    assert_eq!((stored(&world).await, log.lock().len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_time_is_past_is_stored_before_it_is_acknowledged() {
+    let memory = MemoryStore::new();
+    let hangs = host(|_: ActorInvocation| std::future::pending());
+    let first = world_with(hangs, Settings::default(), memory.clone()).await;
+    first.register(vec![definition("joe")]).await.unwrap();
+    let past = Invocation { scheduled_to: 1, ..call("joe", "add") };
+    first.store.refuse_saves(Some(StoreError::Unavailable("as the test wants it".into())));
+    let refused = first.mesh.invoke(past.clone()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::StoreUnavailable);
+    first.store.refuse_saves(None);
+    assert_eq!(first.mesh.invoke(past).await.unwrap(), Payload::Unset);
+    let due = memory.due(None, 10).await.unwrap().items;
+    assert_eq!(due.len(), 1);
+    assert!(due[0].key.at.0 <= first.clock.now().0, "it is due now");
+    // As if the proxy was killed while the call was at its host.
+    let (stored, (host, log)) = (MemoryStore::new(), noting());
+    let before = world_with(host.clone(), Settings::default(), stored.clone()).await;
+    before.register(vec![definition("joe")]).await.unwrap();
+    assert!(before.mesh.drain(10 * SECOND).await);
+    stored.put_due(due).await.unwrap();
+    let second = world_with(host, Settings::default(), stored).await;
+    pass(&second, 2).await;
+    assert_eq!((log.lock().len(), count(&second, "joe").await), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -82,21 +82,27 @@ impl DueWork {
         self.0.added.notify_one();
     }
 
-    /// Whether a call is one for the table: for a later time than now. Where new entries are not taken no call is, and the
-    /// caller stage refuses it.
-    pub(crate) fn is_later(&self, invocation: &Invocation) -> bool {
-        // Most calls name no time: for these no clock is read.
-        let names_time = invocation.scheduled_to > 0;
-        self.0.takes_new && names_time && invocation.is_due_after(self.0.clock.now())
+    /// Whether a call is one for the table: it names a time. One that is past means now; it is kept like the others, so a crash
+    /// loses none that was acknowledged. Where new entries are not taken no call is, and the caller stage refuses those for later.
+    pub(crate) fn is_kept(&self, invocation: &Invocation) -> bool {
+        self.0.takes_new && invocation.scheduled_to > 0
     }
 
-    /// Keeps an admitted call until its time, durably. Calls are separate ones unless they have the same time and the same
-    /// [`SCHEDULE_ID`] in one system: then the last one counts.
+    /// Whether a side effect is one for the table: for a later time than now. Others are kept by their source.
+    pub(crate) fn is_later(&self, invocation: &Invocation) -> bool {
+        // Most name no time: for these no clock is read.
+        self.is_kept(invocation) && invocation.is_due_after(self.0.clock.now())
+    }
+
+    /// Keeps an admitted call until its time, durably; a time that is past is now. Calls are separate ones unless they have the same
+    /// time and the same [`SCHEDULE_ID`] in one system: then the last one counts.
     ///
     /// # Errors
     /// When its id is no name, or the store fails.
     pub(crate) async fn schedule(&self, admitted: Admitted) -> Result<Payload, Error> {
-        let Admitted { invocation, permit: _held_until_stored, .. } = admitted;
+        let Admitted { mut invocation, permit: _held_until_stored, .. } = admitted;
+        let now_ms = i64::try_from(self.0.clock.now().0 / 1_000).unwrap_or(i64::MAX);
+        invocation.scheduled_to = invocation.scheduled_to.max(now_ms);
         let name = if let Some(id) = invocation.metadata.get(SCHEDULE_ID) {
             let name = format!("id/{id}");
             check_name(&name)

@@ -5,6 +5,7 @@ mod actor;
 mod actors;
 mod backup;
 mod client;
+mod confirm;
 mod decode;
 mod delete;
 mod diff;

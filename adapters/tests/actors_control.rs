@@ -187,8 +187,9 @@ async fn what_a_filter_matches_is_counted_before_it_is_changed() {
     spawn(&mut client, "cart", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
 
     let (code, said) = actors(&proxy, &["pause", "--definition", "cart"]).await;
-    assert_eq!(code, Some(1));
-    assert!(said.contains("301 actors match; nothing was done, --yes does it"), "{said}");
+    assert_eq!(code, Some(70), "nobody can be asked");
+    assert!(said.contains("301 actors match\n"), "{said}");
+    assert!(said.contains("whether to pause 301 actors, --yes does it"), "{said}");
     let dry = done(&proxy, &["pause", "--definition", "cart", "--dry-run"]).await;
     assert_eq!(dry, "301 actors match\n");
     assert_eq!(done(&proxy, &["list", "--paused"]).await, "no actor matches\n");

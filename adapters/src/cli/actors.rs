@@ -7,6 +7,7 @@ use http::Method;
 
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
+use super::confirm::confirm;
 use super::query::Query;
 use super::{print, say};
 use crate::app::StartError;
@@ -16,7 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   tidegate actors list --stuck 10s                 what has run or waited for 10 s
   tidegate actors cancel shop/cart-7               ends the call that runs
-  tidegate actors pause --definition cart          counts; with --yes it pauses them
+  tidegate actors pause --definition cart          counts them, asks, and pauses them
   tidegate actors resume --paused --yes            resumes all that are paused";
 
 /// Lists actors with what they do, and cancels, pauses, resumes or deactivates them
@@ -111,7 +112,7 @@ struct Change {
     /// Every actor of the proxy
     #[arg(long)]
     all: bool,
-    /// Changes what a filter matches; without it they are counted. One actor that is named needs none
+    /// Changes what a filter matches without asking first. One actor that is named needs none
     #[arg(long)]
     yes: bool,
     /// Counts what would be changed, and changes nothing
@@ -227,42 +228,22 @@ impl Change {
         (verb, done): (&str, &str),
         which: Option<(&str, String)>,
     ) -> Result<ExitCode, StartError> {
-        let is_named = self.filter.actor.is_some();
-        let is_dry = self.dry_run || !(self.yes || is_named);
         let client = Client::new(&self.proxy_args)?;
-        let mut query = self
-            .filter
-            .query()
-            .with("all", self.all.then_some("true"))
-            .with("dry_run", is_dry.then_some("true"));
+        let mut query = self.filter.query().with("all", self.all.then_some("true"));
         if let Some((name, value)) = &which {
             query = query.with(name, Some(value));
         }
-        let (mut next, mut total) = (None, Counted::default());
-        loop {
-            let query = query.clone().with("next", next.as_deref());
-            let path = format!("/api/v1/actors/{verb}?{query}");
-            let body = client.send(Method::POST, &path).await.map_err(anyhow::Error::from)?;
-            let page: Counted = read(&body)?;
-            total.matched += page.matched;
-            total.changed += page.changed;
-            total.removed += page.removed;
-            total.told += page.told;
-            total.failed += page.failed;
-            for error in &page.errors {
-                say(error);
+        let is_asked = self.filter.actor.is_none() && !self.yes;
+        if self.dry_run || is_asked {
+            let counted = change_all(&client, verb, &query, true).await?;
+            print(&format!("{} actors match\n", counted.matched))?;
+            if self.dry_run || counted.matched == 0 {
+                return Ok(ExitCode::SUCCESS);
             }
-            next = page.next;
-            if next.is_none() {
-                break;
-            }
+            confirm(&format!("{verb} {} actors", counted.matched))?;
         }
-        let Counted { matched, changed, removed, told, failed, .. } = total;
-        if is_dry {
-            let how = if self.dry_run { "" } else { "; nothing was done, --yes does it" };
-            print(&format!("{matched} actors match{how}\n"))?;
-            return Ok(ExitCode::from(u8::from(!self.dry_run)));
-        }
+        let changed = change_all(&client, verb, &query, false).await?;
+        let Counted { matched, changed, removed, told, failed, .. } = changed;
         let calls = if verb == "cancel" {
             format!(": {told} calls that ran, {removed} that waited")
         } else {
@@ -270,5 +251,34 @@ impl Change {
         };
         print(&format!("{done} {changed} of {matched} actors{calls}\n"))?;
         Ok(ExitCode::from(u8::from(failed > 0)))
+    }
+}
+
+/// Changes, or counts, actors from the first to the last one.
+async fn change_all(
+    client: &Client,
+    verb: &str,
+    query: &Query,
+    is_dry_run: bool,
+) -> Result<Counted, StartError> {
+    let query = query.clone().with("dry_run", is_dry_run.then_some("true"));
+    let mut all = Counted::default();
+    loop {
+        let query = query.clone().with("next", all.next.as_deref());
+        let path = format!("/api/v1/actors/{verb}?{query}");
+        let body = client.send(Method::POST, &path).await.map_err(anyhow::Error::from)?;
+        let page: Counted = read(&body)?;
+        all.matched += page.matched;
+        all.changed += page.changed;
+        all.removed += page.removed;
+        all.told += page.told;
+        all.failed += page.failed;
+        for error in &page.errors {
+            say(error);
+        }
+        all.next = page.next;
+        if all.next.is_none() {
+            return Ok(all);
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! `tidegate effects`: shows what outboxes of a running proxy hold, and delivers dead letters again or drops them.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tidegate_stages::state::Timestamp;
 
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
+use super::confirm::confirm;
 use super::decode::one_line;
 use super::query::{Query, encoded};
 use super::{print, print_json, say};
@@ -126,7 +126,7 @@ struct Change {
     /// Only counts them
     #[arg(long)]
     dry_run: bool,
-    /// Does not ask first
+    /// Changes what is chosen without asking first. One dead letter that is named needs none
     #[arg(long, short)]
     yes: bool,
     /// Prints the counts as the HTTP endpoint does
@@ -272,7 +272,7 @@ impl Change {
             return self.counted(&counted);
         }
         if !self.yes {
-            confirm(change, counted.matched)?;
+            confirm(&format!("{change} {}", letters(counted.matched)))?;
         }
         let changed = change_all(&client, change, &query, false).await?;
         if self.json { print_json(&changed) } else { print(&told(&changed, done)) }
@@ -298,9 +298,6 @@ impl Change {
             let effect: Effect = ask(client, Method::GET, &path).await?;
             let matched = u64::from(effect.state == "dead");
             return self.counted(&LettersChanged { matched, ..LettersChanged::default() });
-        }
-        if !self.yes {
-            confirm(change, 1)?;
         }
         let (method, path) = match change {
             "drop" => (Method::DELETE, path),
@@ -355,24 +352,6 @@ fn told(changed: &LettersChanged, done: &str) -> String {
 
 fn letters(count: u64) -> String {
     if count == 1 { "1 dead letter".into() } else { format!("{count} dead letters") }
-}
-
-/// Asks at the terminal.
-fn confirm(change: &str, count: u64) -> Result<(), StartError> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        let text =
-            format!("nothing is done: nobody can be asked whether to {change}, --yes says so");
-        return Err(anyhow!(text).into());
-    }
-    print(&format!("{change} {}? [y/N] ", letters(count)))?;
-    std::io::stdout().flush().context("the question cannot be shown")?;
-    let mut answer = String::new();
-    stdin.read_line(&mut answer).context("the answer cannot be read")?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(anyhow!("nothing is done").into()),
-    }
 }
 
 fn path_of(EffectName { source, id }: &EffectName) -> String {

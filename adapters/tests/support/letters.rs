@@ -168,7 +168,7 @@ pub(crate) async fn live(settings: impl IntoIterator<Item = (String, String)>) {
 
     // One is tried again while its target does not answer, and the proxy is killed meanwhile.
     post.open(false);
-    let tried = post.json(&["retry", &id, "--yes"]).await;
+    let tried = post.json(&["retry", &id]).await;
     assert_eq!(tried["done"], 1);
     assert_eq!(post.listed("--pending").await, 1);
     let post = post.kill().await;
@@ -183,7 +183,7 @@ pub(crate) async fn live(settings: impl IntoIterator<Item = (String, String)>) {
     let counted = post.effects(&[&["retry", "--dry-run"], &sink[..]].concat()).await;
     assert_eq!(counted, "2 dead letters match\n");
     let asked = post.effects_with(&[&["retry"], &sink[..]].concat(), &[]).await.refused(70);
-    assert!(asked.contains("--yes"), "{asked}");
+    assert!(asked.contains("whether to retry 2 dead letters, --yes does it"), "{asked}");
     let told = post.effects(&[&["retry", "--yes"], &sink[..]].concat()).await;
     assert_eq!(told, "2 dead letters to be delivered again\n");
     post.until(|| async { post.counts().await == (3, 0) }).await;

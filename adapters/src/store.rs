@@ -23,7 +23,7 @@ pub use embedded::{
     write_backup,
 };
 pub use notes::Notes;
-pub use ownership::{Owner, Ownership};
+pub use ownership::{NewestEpoch, Owner, OwnerSeen, OwnerStatus, Ownership, OwnershipCheck};
 pub use place::{Place, due_source, named, schedule_named};
 pub use records::DecodeDefinition;
 pub use vault::{Key, Layout, SEAL_BYTES, SealError, Vault};

@@ -23,7 +23,7 @@ use crate::host::HostOptions;
 use crate::ingress::{AuthOptions, Hosts, Limits};
 use crate::net::UNIX_PREFIX;
 use crate::policies::PolicyFolder;
-use crate::store::{CqlOptions, Credentials, Layout, Tls, Vault};
+use crate::store::{CqlOptions, Credentials, Layout, NewestEpoch, Tls, Vault};
 use crate::tls::{Pair, ServerFiles};
 
 /// Files that the embedded store keeps open where that many may be.
@@ -329,6 +329,7 @@ impl Reader<'_> {
             max_state_bytes: self.size("TIDEGATE_MAX_STATE_BYTES"),
             writes: self.small("TIDEGATE_DATABASE_WRITES") as usize,
             vault,
+            ownership: Arc::new(NewestEpoch),
         }
     }
 

@@ -134,7 +134,11 @@ impl CqlStore {
         let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
             stamps: Stamps::new(clock, ceiling),
-            fence: Arc::new(Fence::new(options.consistency.of_claims(), epoch)),
+            fence: Arc::new(Fence::new(
+                options.consistency.of_claims(),
+                epoch,
+                options.ownership.clone(),
+            )),
             memory: Memory::new(),
             book: tokio::sync::Mutex::default(),
             writes: Semaphore::new(options.writes.clamp(1, Semaphore::MAX_PERMITS)),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ownership::OwnershipCheck;
 use super::vault::Vault;
 use crate::tls::Pair;
 
@@ -89,4 +90,6 @@ pub struct CqlOptions {
     pub writes: usize,
     /// Seals states.
     pub vault: Arc<Vault>,
+    /// Decides whether this process may use the database.
+    pub ownership: Arc<dyn OwnershipCheck>,
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::store::{CqlOptions, CqlStore, Notes};
+use parking_lot::Mutex;
+use tidegate::store::{CqlOptions, CqlStore, Notes, OwnerSeen, OwnerStatus, OwnershipCheck};
 use tidegate_stages::ports::{Save, StateStore, StoreError};
 use tidegate_stages::state::Timestamp;
 use tidegate_stages::testkit::clock::SetClock;
@@ -55,6 +56,41 @@ async fn an_owner_that_does_not_know_of_a_later_one_is_told_after_its_write() {
     assert!(matches!(port(&old).delete(&id("s", "a", "")).await, Err(StoreError::Fenced(_))));
     keep(&port(&new), vec![under(second, "a", 3)]).await;
     new.close().await.unwrap();
+}
+
+/// A detector that is told what is seen, and decides always the same.
+#[derive(Debug)]
+struct Detector {
+    goes_on: bool,
+    told: Mutex<Vec<OwnerSeen>>,
+}
+
+impl OwnershipCheck for Detector {
+    fn may_go_on(&self, seen: OwnerSeen) -> bool {
+        self.told.lock().push(seen);
+        self.goes_on
+    }
+}
+
+#[tokio::test]
+async fn another_detector_decides_who_owns_the_database() {
+    let subject = open().await;
+    for goes_on in [true, false] {
+        let detector = Arc::new(Detector { goes_on, told: Mutex::default() });
+        let options = CqlOptions { ownership: detector.clone(), ..subject.options() };
+        let old = open_with(&options).await.unwrap();
+        let own = port(&old).claim_epoch().await.unwrap();
+        let stored = port(&subject.store).claim_epoch().await.unwrap();
+        let answer = port(&old).save_all(vec![under(own, "a", 1)]).await.remove(0);
+        assert_eq!((answer.is_ok(), old.is_healthy()), (goes_on, goes_on), "{answer:?}");
+        let seen = OwnerSeen { status: OwnerStatus::Claimed, stored, own };
+        if goes_on {
+            assert!(detector.told.lock().contains(&seen), "{:?}", detector.told.lock());
+            old.close().await.unwrap();
+        } else {
+            assert!(matches!(answer, Err(StoreError::Fenced(_))), "{answer:?}");
+        }
+    }
 }
 
 #[tokio::test]

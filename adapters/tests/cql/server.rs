@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use tidegate::store::{Consistency, CqlOptions, Replication, Vault};
+use tidegate::store::{Consistency, CqlOptions, NewestEpoch, Replication, Vault};
 use tokio::sync::OnceCell;
 
 /// Where the server is.
@@ -89,6 +89,7 @@ impl Keyspace {
             max_state_bytes: 4 << 20,
             writes: 1_024,
             vault: Arc::new(Vault::default()),
+            ownership: Arc::new(NewestEpoch),
         }
     }
 }

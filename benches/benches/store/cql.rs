@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::clock::SystemClock;
-use tidegate::store::{Consistency, CqlOptions, CqlStore, Replication, Vault};
+use tidegate::store::{Consistency, CqlOptions, CqlStore, NewestEpoch, Replication, Vault};
 use tidegate::wire;
 use tidegate_benches::harness::Bench;
 use tidegate_benches::store::bare_cql::{BareCql, drop_keyspace};
@@ -31,6 +31,7 @@ fn options(address: &str, what: &str) -> CqlOptions {
         max_state_bytes: 4 << 20,
         writes: 1_024,
         vault: Arc::new(Vault::default()),
+        ownership: Arc::new(NewestEpoch),
     }
 }
 

@@ -21,7 +21,7 @@ use tracing::error;
 use super::database::Database;
 use super::heartbeat::address_of;
 use super::rows::signed;
-use crate::store::ownership::{Owner, Ownership};
+use crate::store::ownership::{Owner, OwnerSeen, OwnerStatus, Ownership, OwnershipCheck};
 
 /// Row of `meta` that holds the newest epoch, and beside it the ceiling of write timestamps.
 const EPOCH: &str = "epoch";
@@ -34,6 +34,7 @@ const CLAIMS: u32 = 16;
 #[derive(Debug)]
 pub(super) struct Fence {
     serial: SerialConsistency,
+    detector: Arc<dyn OwnershipCheck>,
     /// The newest epoch seen.
     newest: AtomicU64,
     /// The epoch that this store claimed last; 0 when none.
@@ -49,9 +50,14 @@ struct Looking {
 }
 
 impl Fence {
-    pub(super) fn new(serial: SerialConsistency, newest: u64) -> Self {
+    pub(super) fn new(
+        serial: SerialConsistency,
+        newest: u64,
+        detector: Arc<dyn OwnershipCheck>,
+    ) -> Self {
         Self {
             serial,
+            detector,
             newest: AtomicU64::new(newest),
             own: AtomicU64::new(0),
             ownership: Ownership::default(),
@@ -64,8 +70,15 @@ impl Fence {
     /// # Errors
     /// [`StoreError::Fenced`], as far as is known.
     pub(super) fn check(&self, epoch: u64) -> Result<(), StoreError> {
-        let newest = self.newest.load(Ordering::SeqCst);
-        if epoch >= newest { Ok(()) } else { Err(StoreError::Fenced(newest)) }
+        let stored = self.newest.load(Ordering::SeqCst);
+        let seen = OwnerSeen { status: OwnerStatus::Claimed, stored, own: epoch };
+        if self.detector.may_go_on(seen) { Ok(()) } else { Err(StoreError::Fenced(stored)) }
+    }
+
+    /// Whether this store may take the place of an owner that says that it lives.
+    pub(super) fn may_replace(&self, living: &Owner) -> bool {
+        let (status, stored) = (OwnerStatus::Living, living.epoch);
+        self.detector.may_go_on(OwnerSeen { status, stored, own: self.own() })
     }
 
     /// Whether this store is still the owner.
@@ -78,10 +91,9 @@ impl Fence {
         self.own.load(Ordering::SeqCst)
     }
 
-    /// Whether another store has claimed an epoch after this one.
+    /// Whether another store owns the database now.
     pub(super) fn is_fenced(&self) -> bool {
-        let own = self.own();
-        own > 0 && own < self.newest.load(Ordering::SeqCst)
+        self.check_own().is_err()
     }
 
     /// As [`check`](Self::check), with the epoch of this store, for requests without an epoch of their own.

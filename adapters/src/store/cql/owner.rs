@@ -41,7 +41,10 @@ impl CqlStore {
             let is_last = from.elapsed() >= WATCHED;
             match read(database).await? {
                 None => return Ok(None),
-                Some(beat) if beat != found => return Ok(Some(beat.owner())),
+                Some(beat) if beat != found => {
+                    let owner = beat.owner();
+                    return Ok(Some(owner).filter(|owner| !self.shared.fence.may_replace(owner)));
+                }
                 Some(_) if is_last => return Ok(None),
                 Some(_) => {}
             }

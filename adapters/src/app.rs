@@ -2,6 +2,7 @@
 
 mod address;
 mod end;
+mod nats;
 mod descriptors;
 mod backend;
 pub(crate) mod notices;
@@ -37,6 +38,7 @@ use crate::tls::{ClientTls, ServerTls, TlsError};
 use crate::wire::json::Types;
 use backend::Backend;
 use end::Signals;
+use nats::{Nats, Taking};
 use notices::Notice;
 use notify::Notify;
 
@@ -191,11 +193,13 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         types,
         scrape,
     });
+    let nats = Nats::connect(&settings, &background, &ended).await?;
+    let other_systems = nats.as_ref().map(Nats::other_systems);
     // Health is answered while the store opens, which may take long.
     let opening = Instant::now();
     let serving = ingress::serve(socket, ingress.clone());
     let opened = tokio::select! {
-        opened = Backend::open(&settings, host, policies, address::of(&url)) => opened,
+        opened = Backend::open(&settings, host, (policies, other_systems), address::of(&url)) => opened,
         signal = signals.next() => {
             info!(signal, "ended while the store was being opened");
             // What opens the store may not be interrupted, and does not need to end: a store is opened again after any end.
@@ -213,9 +217,10 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
             ingress.control(backend.mesh());
             ingress.open(backend.mesh(), backend.health());
             announce(&url);
+            let taking = nats.map(|nats| nats.serve(backend.mesh())).unwrap_or_default();
             let notify = Notify::new();
             notify.ready(&url);
-            run(signals, settings.drain, lifecycle, backend, (serving, &notify)).await
+            run(signals, settings.drain, lifecycle, (backend, taking), (serving, &notify)).await
         }
         Err(error) => {
             serving.close(Duration::ZERO).await;
@@ -317,7 +322,7 @@ async fn run(
     mut signals: Signals,
     limits: Drain,
     lifecycle: Lifecycle,
-    backend: Backend,
+    (backend, taking): (Backend, Taking),
     (serving, notify): (Serving, &Notify),
 ) -> Result<(), StartError> {
     let (mesh, ownership) = (backend.mesh(), backend.ownership());
@@ -345,10 +350,12 @@ async fn run(
     let until = Instant::now() + limits.timeout;
     let ending = async {
         lifecycle.advance(Phase::Leaving);
+        taking.leave();
         sleep(limits.delay).await;
         lifecycle.advance(Phase::Draining);
         info!("draining: new calls are refused, what was admitted finishes");
         backend.finish(until - Instant::now()).await;
+        taking.finish((until - Instant::now()).max(LAST_ANSWERS)).await;
         serving.close((until - Instant::now()).max(LAST_ANSWERS)).await;
     };
     tokio::select! {

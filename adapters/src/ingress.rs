@@ -471,7 +471,9 @@ impl Hosts {
                 let address = match client.peer {
                     Some(PeerAddress::Ip(address)) => address,
                     // A peer on a Unix socket is on this machine.
-                    Some(PeerAddress::UnixSocket) | None => IpAddr::from([127, 0, 0, 1]),
+                    Some(PeerAddress::UnixSocket | PeerAddress::Nats) | None => {
+                        IpAddr::from([127, 0, 0, 1])
+                    }
                 };
                 let scheme = if *tls { "https" } else { "http" };
                 let authority = std::net::SocketAddr::new(address, *port);

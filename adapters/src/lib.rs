@@ -23,6 +23,7 @@ pub mod tls;
 pub mod ingress;
 pub mod wire;
 pub mod host;
+pub mod nats;
 
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]
 pub mod proto;

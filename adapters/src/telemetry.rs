@@ -41,11 +41,12 @@ pub fn log(settings: &LogSettings) -> anyhow::Result<()> {
     // Lines of the audit are logged at every level but `off`.
     let audit = if level == LevelFilter::OFF { level } else { level.max(LevelFilter::INFO) };
     let lines = fmt().with_max_level(audit).with_writer(log::start()?).with_ansi(colours);
-    // The caller of the database's driver logs its errors, once; the driver's own lines are for debugging.
+    // Who calls the drivers of the database and of NATS logs their errors, once; the drivers' own lines are for debugging.
     let driver = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
     let targets = Targets::new()
         .with_default(level)
         .with_target("scylla", driver)
+        .with_target("async_nats", driver)
         .with_target("audit", audit);
     let started = if settings.json {
         lines.json().finish().with(targets).try_init()

@@ -20,7 +20,9 @@ mod hosts;
 pub mod json;
 mod schedule;
 
-pub use action::{action_request, action_response, encode_action_response, read_action_request};
+pub use action::{
+    action_request, action_response, encode_action_response, read_action_request, response_of,
+};
 pub use channel::{publication, published};
 pub use definition::{definition, registration};
 pub use effect::{Effect, EffectListing, LettersChanged};
@@ -28,7 +30,7 @@ pub use history::{Blob, Entry, Form, Listing};
 pub use hosts::{drained, hosts};
 pub use parts::{actor_id, actor_state, proto_actor_id};
 pub use reply::{Outcome, accepted, error, invoked, registered, state};
-pub use request::{Called, Echo, invocation, invocation_request, spawn};
+pub use request::{Called, Echo, encode_invocation, invocation, invocation_request, spawn};
 pub use schedule::{
     NewSchedule, OpenRunView, PastRunView, ScheduleForm, ScheduleListing, ScheduleView,
     new_schedule, schedule, schedules,

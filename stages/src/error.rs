@@ -40,6 +40,34 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// Who failed (decision 43).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedBy {
+    /// The proxy, or the request itself.
+    Proxy,
+    /// The user function's host.
+    Host,
+    /// The store.
+    Store,
+    /// A rule says no.
+    Policy,
+}
+
+/// A call for another system that did not succeed, as it was told here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedElsewhere {
+    /// What kind of failure it is.
+    pub kind: ErrorKind,
+    /// Who failed.
+    pub by: FailedBy,
+    /// Whether the call may be made again without running the action twice.
+    pub is_retryable: bool,
+    /// When to come back, if that was told.
+    pub retry_after: Option<Duration>,
+    /// The text.
+    pub text: String,
+}
+
 /// Why a call did not succeed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -137,6 +165,9 @@ pub enum Error {
         "the call was cancelled; its action was started and may have run, its state and effects are not kept"
     )]
     CancelledRunning,
+    /// A call for another system failed, on its way or there. It says itself whether the action may have run.
+    #[error("{}", .0.text)]
+    Elsewhere(Box<FailedElsewhere>),
     /// A defect of the proxy; the action may have run.
     #[error("internal error: {0}")]
     Internal(String),
@@ -165,6 +196,7 @@ impl Error {
             Error::Host(_) | Error::HostAway { .. } | Error::BadRoute(_) => ErrorKind::HostFailed,
             Error::NotStarted(..) | Error::NoAnswer(_) => ErrorKind::DeadlineExceeded,
             Error::Unsupported(_) => ErrorKind::Unsupported,
+            Error::Elsewhere(failed) => failed.kind,
             // "Not found" would read as if nothing had been done.
             Error::ActionRan(source) => match source.kind() {
                 ErrorKind::ActorNotFound | ErrorKind::ActionNotFound => ErrorKind::HostFailed,
@@ -210,6 +242,7 @@ impl Error {
             | Error::NotStarted(..) => true,
             Error::Host(error) => error.is_unsent(),
             Error::Store(error) => !error.may_have_happened() && !error.is_final(),
+            Error::Elsewhere(failed) => failed.is_retryable,
             _ => false,
         }
     }

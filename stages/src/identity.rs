@@ -25,6 +25,8 @@ pub enum PeerAddress {
     Ip(IpAddr),
     /// A process of this machine, over the Unix socket.
     UnixSocket,
+    /// Another actor system, over NATS. A message does not say who sent it.
+    Nats,
 }
 
 impl PeerAddress {
@@ -33,6 +35,7 @@ impl PeerAddress {
         match self {
             Self::Ip(address) => address.to_canonical().is_loopback(),
             Self::UnixSocket => true,
+            Self::Nats => false,
         }
     }
 }
@@ -64,6 +67,7 @@ impl fmt::Display for Identity {
         match self.peer {
             None => f.write_str("the mesh")?,
             Some(PeerAddress::UnixSocket) => f.write_str("the Unix socket")?,
+            Some(PeerAddress::Nats) => f.write_str("NATS")?,
             Some(PeerAddress::Ip(address)) => address.fmt(f)?,
         }
         // A client chooses these names, within what was certified or signed: they are quoted and escaped.
@@ -92,6 +96,7 @@ mod tests {
         let client = Identity::of(peer("10.0.0.7"));
         assert_eq!(client.to_string(), "10.0.0.7");
         assert_eq!(Identity::of(PeerAddress::UnixSocket).to_string(), "the Unix socket");
+        assert_eq!(Identity::of(PeerAddress::Nats).to_string(), "NATS");
         assert_ne!(client, mesh);
         assert_eq!((client.tls_client, client.token_subject), (None, None));
     }

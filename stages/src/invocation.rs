@@ -5,6 +5,7 @@ pub(crate) mod codec;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -82,6 +83,12 @@ impl Invocation {
     /// Whether its caller waits for the answer.
     pub(crate) fn is_awaited(&self) -> bool {
         !self.asynchronous && self.scheduled_to <= 0
+    }
+
+    /// Its caller's own bound on the whole call.
+    pub(crate) fn whole_limit(&self) -> Option<Duration> {
+        let millis = self.metadata.get(REQUEST_TIMEOUT)?.trim().parse().ok()?;
+        Some(Duration::from_millis(millis))
     }
 
     /// Size in bytes that counts against bounds: payload, names and metadata.

@@ -47,6 +47,7 @@ mod side_effects;
 mod checkpoint;
 mod egress;
 // Beside the path.
+mod elsewhere;
 mod effects;
 mod channels;
 mod maintenance;

@@ -25,6 +25,7 @@ use crate::checkpoint::CheckpointQueue;
 use crate::control::Control;
 use crate::due::DueWork;
 use crate::effects::{Effects, Letters};
+use crate::elsewhere::Elsewhere;
 use crate::error::Error;
 use crate::history_reader::HistoryReader;
 use crate::identity::Identity;
@@ -61,6 +62,7 @@ pub struct Mesh {
     pub(crate) durations: InvocationDurations,
     pub(crate) history_reader: HistoryReader,
     pub(crate) policies: CurrentPolicies,
+    pub(crate) elsewhere: Elsewhere,
 }
 
 impl Mesh {
@@ -123,7 +125,12 @@ impl Mesh {
 
     async fn run(&self, invocation: Box<Invocation>) -> Result<Payload, Error> {
         self.refuse_while_closed()?;
+        let is_elsewhere = self.elsewhere.takes(&invocation);
         let request = Request { invocation, origin: Origin::Outside };
+        if is_elsewhere {
+            // Boxed: few calls need it.
+            return Box::pin(self.elsewhere.call(request)).await;
+        }
         let admitted = self.caller.clone().oneshot(request).await?;
         if self.due.is_kept(&admitted.invocation) {
             // Boxed: few calls need it.
@@ -179,6 +186,16 @@ impl Mesh {
     /// Waits until a stage ends although the mesh is not drained. The mesh cannot recover from that. Returns its name.
     pub async fn stage_ended(&self) -> &'static str {
         self.tasks.stage_ended().await
+    }
+
+    /// The systems that are registered here.
+    pub fn systems(&self) -> Vec<String> {
+        self.directory.systems()
+    }
+
+    /// Waits until [these](Self::systems) change, or may have. For one task only.
+    pub async fn systems_changed(&self) {
+        self.directory.systems_changed.notified().await;
     }
 
     /// Whether calls from outside are refused.

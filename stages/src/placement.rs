@@ -25,7 +25,7 @@ use tower::Service;
 use crate::actor::ActorRef;
 use crate::call::{Admitted, Call, Placed, Question, Task};
 use crate::error::Error;
-use crate::invocation::{Invocation, Payload, REQUEST_TIMEOUT};
+use crate::invocation::{Invocation, Payload};
 use crate::metrics::CALLS_REFUSED_TOTAL;
 use crate::ports::{Location, Placement};
 use crate::registry::entry::{Entry, Hosted};
@@ -88,9 +88,7 @@ impl Mailboxes {
 
     /// Starts a call's clock.
     pub(crate) fn timing(&self, invocation: &Invocation) -> Timing {
-        let bound = invocation.metadata.get(REQUEST_TIMEOUT);
-        let whole = bound.and_then(|text| text.trim().parse().ok());
-        Timing::new(self.deadlines, whole.map(Duration::from_millis))
+        Timing::new(self.deadlines, invocation.whole_limit())
     }
 
     /// Whether a call may be admitted, as far as that is known without the call.

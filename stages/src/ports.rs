@@ -11,12 +11,14 @@ use crate::history::{Interval, Keep, Page};
 use crate::outbox::{EffectRows, OutboxKey, OutboxRow, Seen};
 use crate::state::{Head, Revision, Timestamp};
 
+mod bus;
 mod due;
 mod host;
 mod pauses;
 mod registry;
 mod schedules;
 
+pub use bus::{Bus, BusError, BusMessage, BusSubscription, Delivered, OtherSystems};
 pub use due::DueStore;
 pub use host::{Host, HostError, HostProbe};
 pub use pauses::{Pause, PauseStore};

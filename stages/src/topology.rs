@@ -45,6 +45,7 @@ use crate::control::{Control, Inner as ControlInner};
 use crate::due::{Calls, DueRunner, DueWork};
 use crate::effects::{Deliver, Effects, Feeder, Letters, Remover};
 use crate::egress::Egress;
+use crate::elsewhere::Elsewhere;
 use crate::error::Error;
 use crate::eviction::{Eviction, LiveBounds};
 use crate::filter::FilterLayer;
@@ -159,24 +160,25 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let due = DueWork::new(store.clone(), clock.clone(), epoch, settings.delayed_calls);
     let control = control((&directory, &mailboxes, &maintenance), &due, &clock, &tasks).await?;
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
-    let letters = Letters::new(&effects, &store, &directory, &mailboxes, &clock);
+    let elsewhere = elsewhere(&settings, &directory);
     start_registry(storing, &registrar, &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
-    start_effects(&effects, (&caller, &due), &mailboxes, &directory, (&store, &clock), &tasks)?;
+    let to = (&caller, &due, &elsewhere);
+    start_effects(&effects, to, &mailboxes, &directory, (&store, &clock), &tasks)?;
     start_broadcasts(&channels, &directory, &mailboxes, &tasks)?;
     let calls = (&caller, &mailboxes, &*directory);
     let schedules = start_due(&due, (epoch, settings.schedules), calls, &stop_timers, &tasks);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
+        letters: Letters::new(&effects, &store, &directory, &mailboxes, &clock),
         announce,
         caller,
         mailboxes,
         registrar,
         directory,
         effects,
-        letters,
         channels,
         checkpoint: queue,
         growth,
@@ -188,7 +190,14 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         durations: InvocationDurations::new(),
         history_reader: HistoryReader::new(store, clock),
         policies: settings.policies,
+        elsewhere,
     })
+}
+
+/// Calls for systems that are not registered here.
+fn elsewhere(settings: &Settings, directory: &Arc<Directory>) -> Elsewhere {
+    let systems = settings.other_systems.clone();
+    Elsewhere::new(systems, directory, &settings.policies, &settings.deadlines)
 }
 
 /// The mailboxes, with places for calls that wait for paused actors.
@@ -398,7 +407,7 @@ fn start_checkpoint(
 /// Effects: what committed turns send to other actors.
 fn start_effects(
     effects: &Effects,
-    (caller, due): (&CallerService, &DueWork),
+    (caller, due, elsewhere): (&CallerService, &DueWork, &Elsewhere),
     mailboxes: &Mailboxes,
     directory: &Arc<Directory>,
     (store, clock): (&Arc<dyn StateStore>, &Arc<dyn Clock>),
@@ -409,6 +418,7 @@ fn start_effects(
         effects: effects.clone(),
         caller: caller.clone(),
         due: due.clone(),
+        elsewhere: elsewhere.clone(),
         mailboxes: mailboxes.clone(),
         clock: clock.clone(),
         pauses: directory.pauses.clone(),

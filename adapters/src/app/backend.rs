@@ -7,7 +7,7 @@ use tidegate_pipeline::Bound;
 use tidegate_stages::access::CurrentPolicies;
 use tidegate_stages::error::Error;
 use tidegate_stages::mesh::Mesh;
-use tidegate_stages::ports::StoreError;
+use tidegate_stages::ports::{OtherSystems, StoreError};
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::rules::ChangeRules;
 use tidegate_stages::topology::{self, DeadLetterBounds, Ports};
@@ -39,7 +39,7 @@ impl Backend {
     pub(super) async fn open(
         settings: &Settings,
         host: HttpHost<SystemConnector>,
-        policies: CurrentPolicies,
+        (policies, other_systems): (CurrentPolicies, Option<Arc<dyn OtherSystems>>),
         address: String,
     ) -> Result<Self, StartError> {
         let store = stores::open(settings, Purpose::Serve).await?;
@@ -49,7 +49,8 @@ impl Backend {
         let (states, registry) = (store.states.clone(), store.registry.clone());
         let probe = Arc::new(host.clone());
         let ports = Ports { host, probe, store: states, registry, clock };
-        let mesh = topology::open(plan(settings, policies), ports).await;
+        let plan = topology::Settings { other_systems, ..plan(settings, policies) };
+        let mesh = topology::open(plan, ports).await;
         let mesh = mesh.map_err(|error| match error {
             Error::Store(StoreError::Fenced(epoch)) => {
                 let later = store.ownership().later().cloned();
@@ -113,6 +114,7 @@ fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
         },
         full: bounds.full,
         rate_limits: settings.rate_limits,
+        other_systems: None,
         policies,
         worker_demand,
         workers: cores.min(worker_demand),

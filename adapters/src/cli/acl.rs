@@ -76,6 +76,7 @@ impl FromStr for Who {
             _ if given == "anonymous" => {}
             Some(("tls", name)) => client.tls_client = Some(Arc::from(name)),
             Some(("peer", "unix")) => client.peer = Some(PeerAddress::UnixSocket),
+            Some(("nats", _)) => client.peer = Some(PeerAddress::Nats),
             Some(("peer", address)) => {
                 let address =
                     address.parse().map_err(|_| "peer: must name an IP address or unix")?;

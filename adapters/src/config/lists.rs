@@ -17,6 +17,11 @@ pub(super) fn names(text: &str) -> Result<(), String> {
     parse_names(text).map(|_| ())
 }
 
+pub(super) fn servers(text: &str) -> Result<(), String> {
+    let servers = parse_servers(text)?;
+    if servers.is_empty() { Err("must name a server".into()) } else { Ok(()) }
+}
+
 /// The parts of a list that is separated by commas.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
@@ -47,6 +52,23 @@ pub(super) fn parse_origins(text: &str) -> Result<Vec<String>, String> {
         })
     };
     parts(text).map(origin).collect()
+}
+
+/// Servers of NATS: `nats://`, `tls://` or nothing, a host, and a port unless it is 4222. Never with credentials: this is shown.
+pub(super) fn parse_servers(text: &str) -> Result<Vec<String>, String> {
+    let server = |part: &str| {
+        if part.contains('@') {
+            return Err("must not hold a user or a token, which have settings of their own".into());
+        }
+        let has_scheme = part.contains("://");
+        let is_known = part.starts_with("nats://") || part.starts_with("tls://") || !has_scheme;
+        let address = part.parse::<async_nats::ServerAddr>().ok();
+        match address.filter(|address| is_known && !address.host().is_empty()) {
+            Some(_) => Ok(part.to_owned()),
+            None => Err(format!("must be addresses such as nats://10.0.0.4:4222, not {part:?}")),
+        }
+    };
+    parts(text).map(server).collect()
 }
 
 /// Names of this machine, without ports.

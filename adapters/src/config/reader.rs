@@ -1,6 +1,7 @@
 //! Reader: checked values become [`Settings`].
 
 mod auth;
+mod nats;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -118,6 +119,7 @@ impl Settings {
                 path: read.text(POLICIES_DIR).into(),
                 is_given: config.get(POLICIES_DIR).source != Source::Default,
             },
+            nats: read.nats(),
             drain,
             log: LogSettings {
                 level: level(&read.text("SPAWN_PROXY_LOGGER_LEVEL")),

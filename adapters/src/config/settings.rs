@@ -13,6 +13,7 @@ use tidegate_stages::topology::{HostRules, RateLimits, RegistryBounds, RetryRate
 
 use crate::host::HostOptions;
 use crate::ingress::{AuthOptions, Hosts, Limits, Trust};
+use crate::nats::NatsOptions;
 use crate::policies::PolicyFolder;
 use crate::store::{CqlOptions, Vault};
 use crate::tls::{ClientFiles, ServerFiles};
@@ -84,6 +85,8 @@ pub struct Settings {
     pub rate_limits: RateLimits,
     /// Where policy files are.
     pub policies: PolicyFolder,
+    /// Calls between actor systems over NATS; `None`: there are none.
+    pub nats: Option<NatsOptions>,
     /// How the proxy ends.
     pub drain: Drain,
     /// What is logged and how.

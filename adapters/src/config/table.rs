@@ -3,6 +3,7 @@
 mod access;
 mod storage;
 mod calls;
+mod nats;
 mod process;
 
 use std::sync::LazyLock;
@@ -76,7 +77,8 @@ pub static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         };
         names.iter().map(row)
     });
-    let effective = [access::SETTINGS, storage::SETTINGS, calls::SETTINGS, process::SETTINGS];
+    let effective =
+        [access::SETTINGS, storage::SETTINGS, calls::SETTINGS, nats::SETTINGS, process::SETTINGS];
     effective.into_iter().flatten().copied().chain(ignored).collect()
 });
 

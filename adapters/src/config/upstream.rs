@@ -9,8 +9,6 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
         &[
             "PROXY_APP_NAME",
             "NODE_IP",
-            "SPAWN_USE_INTERNAL_NATS",
-            "SPAWN_INTERNAL_NATS_HOSTS",
             "SPAWN_INTERNAL_NATS_TLS",
             "SPAWN_INTERNAL_NATS_AUTH",
             "SPAWN_INTERNAL_NATS_AUTH_TYPE",
@@ -24,7 +22,6 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
             "SPAWN_PUBSUB_NATS_AUTH_USER",
             "SPAWN_PUBSUB_NATS_AUTH_PASS",
             "SPAWN_PUBSUB_NATS_AUTH_JWT",
-            "SPAWN_INTERNAL_NATS_BACKOFF_PERIOD",
             "PROXY_CLUSTER_STRATEGY",
             "PROXY_HEADLESS_SERVICE",
             "PROXY_CLUSTER_POLLING",
@@ -76,7 +73,6 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
 
 /// Names of these with one harmless value. Every other value asks for a feature that Tidegate does not have.
 pub(super) const ASK_UNLESS: &[(&str, &str)] = &[
-    ("SPAWN_USE_INTERNAL_NATS", "false"),
     ("PROXY_CLUSTER_STRATEGY", "gossip"),
     ("ACTORS_GLOBAL_BACKPRESSURE_ENABLED", "true"),
     ("SPAWN_CONSOLE_METRICS", "false"),

@@ -1,10 +1,12 @@
 //! HTTP: maps each failure to its status. No other file does.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use metrics::counter;
-use tidegate_stages::error::{Error, ErrorKind};
+use tidegate_stages::error::{Error, ErrorKind, FailedBy};
 use tidegate_stages::ports::HostError;
 
 use super::body::BodyError;
@@ -53,6 +55,19 @@ pub struct Refusal {
     answered: Option<Box<Bytes>>,
 }
 
+/// What another system is told of a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// The word for what it is.
+    pub(crate) kind: &'static str,
+    /// The word for who failed.
+    pub(crate) source: &'static str,
+    pub(crate) is_safe_to_retry: bool,
+    /// Seconds after which to try again.
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) text: String,
+}
+
 /// Who failed (decision 43).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blamed {
@@ -72,6 +87,17 @@ impl Blamed {
             Self::Host => "host",
             Self::Store => "store",
             Self::Policy => "policy",
+        }
+    }
+}
+
+impl From<FailedBy> for Blamed {
+    fn from(by: FailedBy) -> Self {
+        match by {
+            FailedBy::Proxy => Self::Proxy,
+            FailedBy::Host => Self::Host,
+            FailedBy::Store => Self::Store,
+            FailedBy::Policy => Self::Policy,
         }
     }
 }
@@ -100,7 +126,7 @@ impl Refusal {
     }
 
     /// A failed call of a client that may not know where hosts are: neither addresses nor what connecting to them said.
-    pub(super) fn without_hosts(error: Error) -> Self {
+    pub(crate) fn without_hosts(error: Error) -> Self {
         let told = untold(&error);
         let mut refusal = Self::from(error);
         if let Some(told) = told {
@@ -128,6 +154,21 @@ impl Refusal {
             self.text = format!("{}; the store now belongs to {owner}", self.text);
         }
         self
+    }
+
+    /// What another system is told of it.
+    pub(crate) fn told(&self) -> Told {
+        let mut text = self.text.clone();
+        if let Some(answered) = self.answered.as_ref().filter(|answered| !answered.is_empty()) {
+            text = format!("{text}: {}", String::from_utf8_lossy(answered));
+        }
+        Told {
+            kind: self.kind,
+            source: self.blamed.name(),
+            is_safe_to_retry: self.safe_to_retry,
+            retry_after: self.retry_after,
+            text,
+        }
     }
 
     /// Its text.
@@ -196,22 +237,54 @@ impl From<Error> for Refusal {
         if kind == ErrorKind::ActorNotFound {
             refusal.outcome = Outcome::ActorNotFound;
         }
+        if let Error::Elsewhere(failed) = &error {
+            let after = failed.retry_after.map(whole_seconds);
+            refusal.retry_after = after.or(refusal.retry_after);
+        }
         if let Error::HostAway { .. } = error {
             refusal.retry_after = Some(RETRY_AFTER_SECONDS);
         }
         if let Error::Overloaded { retry_after, .. } | Error::RateLimited { retry_after, .. } =
             error
         {
-            refusal.retry_after = Some(
-                retry_after
-                    .as_millis()
-                    .div_ceil(1_000)
-                    .try_into()
-                    .map_or(u64::MAX, |seconds: u64| seconds.max(1)),
-            );
+            refusal.retry_after = Some(whole_seconds(retry_after));
         }
         refusal
     }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1_000).try_into().map_or(u64::MAX, |seconds: u64| seconds.max(1))
+}
+
+/// All kinds that have a word.
+const KINDS: [ErrorKind; 15] = [
+    ErrorKind::Invalid,
+    ErrorKind::ActorNotFound,
+    ErrorKind::ActionNotFound,
+    ErrorKind::Forbidden,
+    ErrorKind::Conflict,
+    ErrorKind::TooLarge,
+    ErrorKind::Overloaded,
+    ErrorKind::RateLimited,
+    ErrorKind::StoreUnavailable,
+    ErrorKind::Draining,
+    ErrorKind::HostFailed,
+    ErrorKind::ActionFailed,
+    ErrorKind::DeadlineExceeded,
+    ErrorKind::Unsupported,
+    ErrorKind::Internal,
+];
+
+/// The kind of failure that a word stands for.
+pub(crate) fn kind_named(word: &str) -> Option<ErrorKind> {
+    KINDS.into_iter().find(|kind| name(*kind) == word)
+}
+
+/// Who failed, by the word for it.
+pub(crate) fn source_named(word: &str) -> Option<FailedBy> {
+    let all = [FailedBy::Proxy, FailedBy::Host, FailedBy::Store, FailedBy::Policy];
+    all.into_iter().find(|by| Blamed::from(*by).name() == word)
 }
 
 /// The word for a kind of failure.
@@ -271,6 +344,7 @@ fn blamed(error: &Error) -> Blamed {
         Error::ActionRan(source) => blamed(source),
         Error::NoAnswer(_) => Blamed::Host,
         Error::Store(_) => Blamed::Store,
+        Error::Elsewhere(failed) => failed.by.into(),
         error => match error.kind() {
             ErrorKind::HostFailed | ErrorKind::ActionFailed => Blamed::Host,
             ErrorKind::StoreUnavailable => Blamed::Store,
@@ -363,8 +437,7 @@ pub(super) fn of_type(content_type: HeaderValue, body: Bytes) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use tidegate_stages::error::FailedElsewhere;
     use tidegate_stages::ports::StoreError;
 
     use super::*;
@@ -431,6 +504,28 @@ mod tests {
             assert_eq!(untold.status, answer.status());
             assert_eq!(untold.text != error.to_string(), names_host, "{}", untold.text);
             assert!(!untold.text.contains("10.1.1.1") && !untold.text.contains("why"));
+        }
+    }
+
+    #[test]
+    fn a_failure_elsewhere_is_told_as_it_was_told_there() {
+        let failed = FailedElsewhere {
+            kind: ErrorKind::Overloaded,
+            by: FailedBy::Store,
+            is_retryable: true,
+            retry_after: Some(Duration::from_millis(2_500)),
+            text: "no place there".into(),
+        };
+        let refusal = Refusal::from(Error::Elsewhere(Box::new(failed)));
+        assert!(refusal.safe_to_retry);
+        let answer = refusal.into_answer(Form::Json);
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()[RETRY_AFTER]),
+            (503, &"3".parse().unwrap())
+        );
+        assert_eq!(answer.headers()[ERROR_SOURCE], "store");
+        for kind in KINDS {
+            assert_eq!(kind_named(name(kind)), Some(kind));
         }
     }
 

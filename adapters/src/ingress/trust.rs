@@ -209,6 +209,7 @@ fn administers_without_token(asked: &Asked<'_>, trust: &Trust) -> Result<(), Ref
 fn is_trusted(client: &Identity, trust: &Trust) -> bool {
     match client.peer {
         None | Some(PeerAddress::UnixSocket) => true,
+        Some(PeerAddress::Nats) => false,
         Some(PeerAddress::Ip(address)) => {
             let address = address.to_canonical();
             (trust.loopback && address.is_loopback())

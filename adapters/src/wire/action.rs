@@ -149,6 +149,15 @@ pub fn action_response(body: Bytes, asked: &ActorId) -> Result<ActorInvocationRe
     })
 }
 
+/// Reads the payload of an `ActorInvocationResponse` that comes from another system; `None`: the bytes are none of that system.
+/// Any bytes may be one by accident. So it names the system; one that names none has a context.
+pub fn response_of(body: Bytes, system: &str) -> Option<Payload> {
+    let message = wire::ActorInvocationResponse::decode(body).ok()?;
+    let is_unnamed = message.actor_system.is_empty() && message.updated_context.is_some();
+    let is_response = is_unnamed || message.actor_system == system;
+    is_response.then(|| answered(message.payload))
+}
+
 /// Encodes an `ActorInvocationResponse` of `actor`, as a host does.
 pub fn encode_action_response(actor: ActorId, response: ActorInvocationResponse) -> Bytes {
     let context = wire::Context {

@@ -154,6 +154,11 @@ pub fn invocation_request(invocation: Invocation) -> wire::InvocationRequest {
     }
 }
 
+/// Encodes a call as an `InvocationRequest`, without the trace context.
+pub fn encode_invocation(invocation: Invocation) -> Bytes {
+    invocation_request(invocation).encode_to_vec().into()
+}
+
 /// Reads a `SpawnRequest` of at most so many actors; `revision` comes from the query of the URL.
 ///
 /// # Errors

@@ -73,7 +73,7 @@ fn a_setting_of_spawn_that_asks_for_something_that_is_not_there_is_a_warning() {
     let log = directory.path().join("log");
     let mut command = tidegate();
     command.arg("serve").envs([("PROXY_HTTP_PORT", "0"), ("TIDEGATE_DRAIN_DELAY", "0")]);
-    command.envs([("SPAWN_USE_INTERNAL_NATS", "true"), ("PROXY_CLUSTER_STRATEGY", "gossip")]);
+    command.envs([("PROXY_GRPC_SERVER_ENABLED", "true"), ("PROXY_CLUSTER_STRATEGY", "gossip")]);
     let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
     let mut proxy = Proxy::started(child);
     proxy.signal(Signal::TERM);
@@ -81,7 +81,7 @@ fn a_setting_of_spawn_that_asks_for_something_that_is_not_there_is_a_warning() {
     let told = std::fs::read_to_string(&log).unwrap();
     let level =
         |name| told.lines().find(|line| line.contains(name)).map(|line| line.contains("WARN"));
-    assert_eq!(level("SPAWN_USE_INTERNAL_NATS"), Some(true), "{told}");
+    assert_eq!(level("PROXY_GRPC_SERVER_ENABLED"), Some(true), "{told}");
     assert_eq!(level("PROXY_CLUSTER_STRATEGY"), Some(false), "{told}");
 }
 

@@ -37,11 +37,17 @@ pub(super) enum Means {
     Tls,
     /// Its address.
     Peer,
+    /// That its calls come over NATS. A message does not say who sent it, so nothing is compared.
+    Nats,
 }
 
 /// The prefixes that stand for them in a file.
-const MEANS: [(&str, Means); 3] =
-    [("token:", Means::Token), ("tls:", Means::Tls), ("peer:", Means::Peer)];
+const MEANS: [(&str, Means); 4] = [
+    ("token:", Means::Token),
+    ("tls:", Means::Tls),
+    ("peer:", Means::Peer),
+    ("nats:", Means::Nats),
+];
 
 impl Item {
     /// Reads one value of a key.
@@ -66,6 +72,9 @@ impl Item {
                     text.strip_prefix(prefix).map(|rest| (*means, rest))
                 });
                 match means {
+                    Some((Means::Nats, rest)) if !matches!(rest, "" | "*") => {
+                        Err(format!("{text:?}: a call over NATS has no name, write `nats:` alone"))
+                    }
                     Some((means, rest)) => Ok(Self::Client(means, pattern(rest)?)),
                     None => pattern(text).map(Self::Name),
                 }
@@ -96,6 +105,7 @@ impl Item {
                 Means::Token => client.token_subject.as_ref().is_some_and(|it| name.matches(it)),
                 Means::Tls => client.tls_client.as_ref().is_some_and(|it| name.matches(it)),
                 Means::Peer => client.peer.is_some_and(|peer| is_peer(name, peer)),
+                Means::Nats => client.peer == Some(PeerAddress::Nats),
             },
             (Self::Actor { system, name }, ..) => {
                 system.matches(access.system) && name.matches(access.name)
@@ -109,6 +119,7 @@ impl Item {
 fn is_peer(pattern: &Pattern, peer: PeerAddress) -> bool {
     match (peer, pattern) {
         (PeerAddress::UnixSocket, pattern) => pattern.matches("unix"),
+        (PeerAddress::Nats, _) => false,
         // An address may be written in several ways.
         (PeerAddress::Ip(address), Pattern::Exact(text)) => text.parse::<IpAddr>() == Ok(address),
         (PeerAddress::Ip(address), Pattern::Wild { .. }) => pattern.matches(&address.to_string()),

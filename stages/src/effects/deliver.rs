@@ -23,6 +23,7 @@ use crate::actor::ActorRef;
 use crate::call::{Ack, EmittedEffect, Origin, Received, Request};
 use crate::caller::CallerService;
 use crate::due::DueWork;
+use crate::elsewhere::Elsewhere;
 use crate::error::Error;
 use crate::invocation::{EFFECT_ID, Invocation};
 use crate::metrics::EFFECTS_TOTAL;
@@ -118,6 +119,7 @@ pub(crate) struct Deliver {
     pub(crate) effects: Effects,
     pub(crate) caller: CallerService,
     pub(crate) due: DueWork,
+    pub(crate) elsewhere: Elsewhere,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) pauses: Arc<Pauses>,
@@ -163,7 +165,8 @@ impl Deliver {
     /// answer comes in every case, because the mesh ends each call that it admits.
     async fn attempt(&self, delivery: &Delivery) -> Result<(), Error> {
         let Delivery { path, row, source, .. } = delivery;
-        if self.due.is_later(&delivery.invocation) {
+        let is_elsewhere = self.elsewhere.takes(&delivery.invocation);
+        if !is_elsewhere && self.due.is_later(&delivery.invocation) {
             // The source is done with an effect that was handed over; its target is called later.
             let invocation = delivery.invocation.clone();
             return self.due.hand_over(&path.source, row.id, invocation).await;
@@ -175,6 +178,9 @@ impl Deliver {
             invocation: Box::new(invocation),
             origin: Origin::Inside(path.source.clone()),
         };
+        if is_elsewhere {
+            return self.elsewhere.deliver(request).await;
+        }
         let mut admitted = self.caller.clone().oneshot(request).await?;
         let (ack, answered) = Ack::new();
         let (source, id) = (source.name.clone(), row.id);
@@ -199,6 +205,10 @@ impl Deliver {
 
 /// Whether no later try can succeed.
 fn is_final(error: &Error) -> bool {
+    // What may have run in another system is never sent again.
+    if let Error::Elsewhere(failed) = error {
+        return !failed.is_retryable;
+    }
     matches!(
         error,
         Error::ActorNotFound { .. }

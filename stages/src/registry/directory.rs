@@ -43,6 +43,8 @@ pub(crate) struct Directory {
     began: Instant,
     /// Notified when an actor gets other timers, or one with timers is deleted.
     pub(crate) timers_changed: Notify,
+    /// Notified when a system gets its first entry, or loses its last.
+    pub(crate) systems_changed: Notify,
 }
 
 /// How many entries and kept keys there are.
@@ -77,25 +79,30 @@ impl HostLimits {
 }
 
 impl Registered {
-    fn add(&mut self, system: &str) {
+    /// Returns whether the system is new.
+    fn add(&mut self, system: &str) -> bool {
         self.all += 1;
         if let Some(count) = self.by_system.get_mut(system) {
             *count += 1;
-        } else {
-            self.by_system.insert(system.to_owned(), 1);
+            return false;
         }
+        self.by_system.insert(system.to_owned(), 1);
+        true
     }
 
-    fn remove(&mut self, system: &str) {
+    /// Returns whether the system is gone.
+    fn remove(&mut self, system: &str) -> bool {
         self.all -= 1;
-        let Some(count) = self.by_system.get_mut(system) else { return };
+        let Some(count) = self.by_system.get_mut(system) else { return false };
         *count -= 1;
-        if *count == 0 {
+        let is_gone = *count == 0;
+        if is_gone {
             self.by_system.remove(system);
             if is_sparse(self.by_system.len(), self.by_system.capacity()) {
                 self.by_system.shrink_to(2 * self.by_system.len());
             }
         }
+        is_gone
     }
 }
 
@@ -121,6 +128,7 @@ impl Directory {
             registered: Mutex::default(),
             began: Instant::now(),
             timers_changed: Notify::new(),
+            systems_changed: Notify::new(),
         }
     }
 
@@ -182,8 +190,8 @@ impl Directory {
             }
             return entry;
         }
-        if !self.kept_keys.remove(&id) {
-            self.registered.lock().add(&id.system);
+        if !self.kept_keys.remove(&id) && self.registered.lock().add(&id.system) {
+            self.systems_changed.notify_one();
         }
         let actor = ActorRef::new(&id.system, &id.name);
         let entry = Arc::new(Entry::new(actor, key, id, source));
@@ -216,7 +224,9 @@ impl Directory {
         }
         if let Ok(found) = shard.find_entry(hash, |other| other.actor == entry.actor) {
             found.remove();
-            self.registered.lock().remove(entry.actor.system());
+            if self.registered.lock().remove(entry.actor.system()) {
+                self.systems_changed.notify_one();
+            }
             if is_sparse(shard.len(), shard.capacity()) {
                 let len = 2 * shard.len();
                 shard.shrink_to(len, |entry| entry.actor.precomputed_hash());
@@ -227,8 +237,8 @@ impl Directory {
     /// Keeps the key of a deleted actor, which stays counted as registered.
     pub(crate) fn keep_key(&self, key: Arc<ActorId>) {
         let system = key.system.clone();
-        if self.kept_keys.add(key) {
-            self.registered.lock().add(&system);
+        if self.kept_keys.add(key) && self.registered.lock().add(&system) {
+            self.systems_changed.notify_one();
         }
     }
 
@@ -240,6 +250,11 @@ impl Directory {
     /// How many entries and kept keys a system has.
     pub(crate) fn registered_in(&self, system: &str) -> usize {
         self.registered.lock().by_system.get(system).copied().unwrap_or_default()
+    }
+
+    /// The systems that have any.
+    pub(crate) fn systems(&self) -> Vec<String> {
+        self.registered.lock().by_system.keys().cloned().collect()
     }
 
     /// How many entries and kept keys there are.

@@ -11,7 +11,7 @@ use crate::call::Placed;
 use crate::checkpoint::CheckpointGate;
 use crate::effects::DeadLetterBounds;
 use crate::history::Retention;
-use crate::ports::{Clock, HostProbe, Registry, StateStore};
+use crate::ports::{Clock, HostProbe, OtherSystems, Registry, StateStore};
 use crate::registry::capacity::RegistryBounds;
 use crate::registry::hosts::HostRules;
 use crate::reply::Deadlines;
@@ -28,6 +28,8 @@ pub struct Settings {
     pub full: Full,
     /// How often clients may call.
     pub rate_limits: RateLimits,
+    /// Where calls for systems go that are not registered here; `None`: nowhere.
+    pub other_systems: Option<Arc<dyn OtherSystems>>,
     /// Who may call what. Its owner may replace the policies while the mesh runs.
     pub policies: CurrentPolicies,
     /// Turns that run at the same time.
@@ -92,6 +94,7 @@ impl Default for Settings {
             admission: Bound { events: 12_288, bytes: 256 << 20 },
             full: Full::Shed,
             rate_limits: RateLimits::default(),
+            other_systems: None,
             policies: CurrentPolicies::default(),
             worker_demand: 4_096,
             workers: 2,

@@ -1,0 +1,302 @@
+//! Client: the bus over a connection to NATS servers.
+//!
+//! The connection is made again when it breaks, to any of the servers, after pauses that grow. Nothing that was sent before is sent
+//! again.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::metrics::{counter, gauge};
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, StatusCode, Subscriber};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use rand::RngExt;
+use tidegate_stages::ports::{Bus, BusError, BusMessage, BusSubscription, Delivered};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::metrics::{NATS_CONNECTED, NATS_MESSAGES_DROPPED_TOTAL};
+use super::replies::Replies;
+
+/// Messages of one subscription that wait to be read.
+const WAITING: usize = 8_192;
+/// Messages that wait to be sent.
+const TO_SEND: usize = 2_048;
+/// How long a message may wait for a place among them, beside its own limit.
+const SEND_LIMIT: Duration = Duration::from_secs(2);
+/// How long one try to connect may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// The first pause between tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where NATS is.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// Its servers.
+    pub servers: Vec<String>,
+    /// The longest pause between tries to connect.
+    pub longest_pause: Duration,
+    /// Calls that wait for their answers at the same time.
+    pub calls_at_once: usize,
+}
+
+/// NATS cannot be used as it is set.
+#[derive(Debug, thiserror::Error)]
+#[error("NATS cannot be used: {0}")]
+pub struct NatsError(String);
+
+/// The bus; see the [module](self). Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct NatsBus {
+    client: Client,
+    replies: Arc<Replies>,
+}
+
+impl NatsBus {
+    /// Begins to connect, and goes on with it in the background. Its task ends with `ended`.
+    ///
+    /// # Errors
+    /// When a server's address cannot be read.
+    pub async fn start(
+        options: &NatsOptions,
+        background: &TaskTracker,
+        ended: &CancellationToken,
+    ) -> Result<Self, NatsError> {
+        let wrong = |error: &dyn std::fmt::Display| NatsError(error.to_string());
+        let longest = options.longest_pause;
+        let connect = ConnectOptions::new()
+            // The name that Spawn's connections have.
+            .name("spawn.internal.nats")
+            .retry_on_initial_connect()
+            .connection_timeout(CONNECT_LIMIT)
+            .subscription_capacity(WAITING)
+            .client_capacity(TO_SEND)
+            .reconnect_delay_callback(move |attempts| pause(attempts, longest))
+            .event_callback(watch());
+        gauge!(NATS_CONNECTED).set(0.0);
+        let client = connect.connect(&options.servers).await.map_err(|error| wrong(&error))?;
+        let replies = Replies::new(client.new_inbox());
+        let answers = client.subscribe(replies.subject()).await.map_err(|error| wrong(&error))?;
+        background.spawn(replies.clone().run(answers, ended.clone()));
+        Ok(Self { client, replies })
+    }
+
+    /// Waits until what is to be sent is sent, for a time.
+    pub async fn flush(&self) {
+        if self.check_connected().is_ok()
+            && !matches!(timeout(SEND_LIMIT, self.client.flush()).await, Ok(Ok(())))
+        {
+            warn!("the last answers to other actor systems may be lost");
+        }
+    }
+
+    fn check_connected(&self) -> Result<(), BusError> {
+        match self.client.connection_state() {
+            State::Connected => Ok(()),
+            _ => Err(BusError::Away("it is made again as soon as a server is there".into())),
+        }
+    }
+
+    fn check_size(&self, message: &BusMessage) -> Result<(), BusError> {
+        let headers: usize =
+            message.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let bytes = message.body.len() + headers + "NATS/1.0\r\n\r\n".len();
+        let limit = self.client.max_payload();
+        if bytes > limit { Err(BusError::TooLarge { bytes, limit }) } else { Ok(()) }
+    }
+
+    async fn request(
+        self,
+        subject: String,
+        message: BusMessage,
+        limit: Duration,
+    ) -> Result<BusMessage, BusError> {
+        let until = Instant::now() + limit;
+        self.check_connected()?;
+        self.check_size(&message)?;
+        let mut waiting = self.replies.begin();
+        let BusMessage { headers, body } = message;
+        let (reply, headers) = (waiting.subject(), to_headers(headers));
+        let to = subject.clone();
+        let send = async {
+            match headers {
+                Some(headers) => {
+                    self.client.publish_with_reply_and_headers(to, reply, headers, body).await
+                }
+                None => self.client.publish_with_reply(to, reply, body).await,
+            }
+        };
+        match timeout_at(until.min(Instant::now() + SEND_LIMIT), send).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(BusError::Away(error.to_string())),
+            Err(_) => return Err(BusError::Away("too many messages wait to be sent".into())),
+        }
+        match timeout_at(until, &mut waiting.answer).await {
+            Ok(Ok(answer)) if answer.status == Some(StatusCode::NO_RESPONDERS) => {
+                Err(BusError::NobodyThere(subject))
+            }
+            Ok(Ok(answer)) => Ok(message_of(answer).message),
+            Ok(Err(_)) => Err(BusError::Lost("the proxy ends".into())),
+            Err(_) => Err(BusError::NoAnswer(limit)),
+        }
+    }
+
+    async fn publish(self, subject: String, message: BusMessage) -> Result<(), BusError> {
+        self.check_size(&message)?;
+        let BusMessage { headers, body } = message;
+        let send = async {
+            match to_headers(headers) {
+                Some(headers) => self.client.publish_with_headers(subject, headers, body).await,
+                None => self.client.publish(subject, body).await,
+            }
+        };
+        match timeout(SEND_LIMIT, send).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(BusError::Away(error.to_string())),
+            Err(_) => Err(BusError::Away("too many messages wait to be sent".into())),
+        }
+    }
+}
+
+impl Bus for NatsBus {
+    fn request(
+        &self,
+        subject: String,
+        message: BusMessage,
+        limit: Duration,
+    ) -> BoxFuture<'static, Result<BusMessage, BusError>> {
+        Box::pin(self.clone().request(subject, message, limit))
+    }
+
+    fn publish(
+        &self,
+        subject: String,
+        message: BusMessage,
+    ) -> BoxFuture<'static, Result<(), BusError>> {
+        Box::pin(self.clone().publish(subject, message))
+    }
+
+    fn subscribe(
+        &self,
+        subject: String,
+        queue: String,
+    ) -> BoxFuture<'static, Result<Box<dyn BusSubscription>, BusError>> {
+        let client = self.client.clone();
+        Box::pin(async move {
+            let away = |error: &dyn std::fmt::Display| BusError::Away(error.to_string());
+            match timeout(SEND_LIMIT, client.queue_subscribe(subject, queue)).await {
+                Ok(Ok(subscriber)) => Ok(Box::new(Subscription(subscriber)) as _),
+                Ok(Err(error)) => Err(away(&error)),
+                Err(_) => Err(away(&"too many messages wait to be sent")),
+            }
+        })
+    }
+}
+
+/// A subscription.
+#[derive(Debug)]
+struct Subscription(Subscriber);
+
+impl BusSubscription for Subscription {
+    fn next(&mut self) -> BoxFuture<'_, Option<Delivered>> {
+        Box::pin(async { self.0.next().await.map(message_of) })
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            // Without a connection there is nothing on its way.
+            if let Err(error) = self.0.drain().await {
+                warn!(%error, "a subscription was not ended");
+            }
+        })
+    }
+}
+
+/// `None`: there are none, and the message is sent without that part.
+fn to_headers(headers: Vec<(String, String)>) -> Option<HeaderMap> {
+    if headers.is_empty() {
+        return None;
+    }
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        // What no header can carry is left out: nothing that decides is in it.
+        if let (Ok(name), Ok(value)) =
+            (name.parse::<async_nats::HeaderName>(), value.parse::<async_nats::HeaderValue>())
+        {
+            map.insert(name, value);
+        }
+    }
+    Some(map)
+}
+
+fn message_of(message: Message) -> Delivered {
+    let headers = message.headers.as_ref().map(|headers| {
+        let pairs = headers.iter().filter_map(|(name, values)| {
+            values.first().map(|value| (name.to_string(), value.to_string()))
+        });
+        pairs.collect()
+    });
+    let body = message.payload;
+    let message_here = BusMessage { headers: headers.unwrap_or_default(), body };
+    Delivered { message: message_here, reply: message.reply.map(|reply| reply.to_string()) }
+}
+
+/// The pause before a try to connect, counted from 1 after the last success: none, then twice as long each time, shortened at
+/// random so that not all proxies come at once.
+fn pause(attempts: usize, longest: Duration) -> Duration {
+    let Some(doublings) = attempts.checked_sub(2) else { return Duration::ZERO };
+    let doublings = u32::try_from(doublings.min(16)).unwrap_or(16);
+    let full = (FIRST_PAUSE * 2_u32.pow(doublings)).min(longest);
+    full.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+/// Logs and counts what happens to the connection. A reason why there is none is logged once.
+fn watch() -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
+    let told = Arc::new(Mutex::new(String::new()));
+    move |event| {
+        match event {
+            Event::Connected => {
+                gauge!(NATS_CONNECTED).set(1.0);
+                told.lock().clear();
+                info!("connected to NATS");
+            }
+            Event::Disconnected => {
+                gauge!(NATS_CONNECTED).set(0.0);
+                warn!(
+                    "no connection to NATS: calls for other actor systems fail until it is made again"
+                );
+            }
+            Event::SlowConsumer(_) => counter!(NATS_MESSAGES_DROPPED_TOTAL).increment(1),
+            Event::ServerError(_) | Event::ClientError(_) => {
+                let text = event.to_string();
+                let mut told = told.lock();
+                if *told != text {
+                    warn!(error = text, "NATS");
+                    *told = text;
+                }
+            }
+            _ => {}
+        }
+        ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_the_longest() {
+        let longest = Duration::from_secs(3);
+        assert_eq!((pause(0, longest), pause(1, longest)), (Duration::ZERO, Duration::ZERO));
+        for (attempts, full) in [(2, 50), (3, 100), (4, 200), (8, 3_000), (1_000_000, 3_000)] {
+            let (found, full) = (pause(attempts, longest), Duration::from_millis(full));
+            assert!(found <= full && found >= full / 2, "{attempts}: {found:?}");
+        }
+    }
+}

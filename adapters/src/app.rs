@@ -29,7 +29,7 @@ use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{
     self, Auth, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket,
 };
-use crate::metrics::STORE_OPEN_SECONDS;
+use crate::metrics::{STORE_OPEN_SECONDS, summary};
 use crate::offline::OfflineError;
 use crate::reload::{self, Watch};
 use crate::store::{KeyError, Owner};
@@ -216,6 +216,10 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
             ingress.owned_as(backend.ownership());
             ingress.control(backend.mesh());
             ingress.open(backend.mesh(), backend.health());
+            if settings.http.console_metrics {
+                let ingress = ingress.clone();
+                background.spawn(summary::log(move || ingress.metrics(), ended.clone()));
+            }
             announce(&url);
             let taking = nats.map(|nats| nats.serve(backend.mesh())).unwrap_or_default();
             let notify = Notify::new();
@@ -262,7 +266,8 @@ fn scrape(
     }
     let handle = telemetry::metrics()?;
     background.spawn(telemetry::upkeep(handle.clone(), ended.clone()));
-    Ok(Some(Scrape::new(move || telemetry::render(&handle))))
+    let scrape = Scrape::new(move || telemetry::render(&handle));
+    Ok(Some(if settings.http.spawn_metrics { scrape.with_spawn_names() } else { scrape }))
 }
 
 /// Starts the thread that writes audit lines, if there is a file for them; also what tells that all of them are written.

@@ -63,6 +63,7 @@ pub use trust::{Trust, UserFunction};
 
 use crate::audit::Audit;
 use crate::byte_bound::ByteBound;
+use crate::metrics::spawn::{CountedCall, SpawnNames};
 use crate::reload::Status;
 use crate::store::{EmbeddedStore, Ownership};
 use crate::tls::ServerTls;
@@ -382,12 +383,27 @@ pub struct Parts {
 
 /// Renders all metrics as Prometheus text.
 #[derive(Clone)]
-pub struct Scrape(Arc<dyn Fn() -> String + Send + Sync>);
+pub struct Scrape {
+    render: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The names that Spawn has, when they are asked for.
+    spawn_names: Option<Arc<SpawnNames>>,
+}
 
 impl Scrape {
     /// Wraps a renderer.
     pub fn new(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        Self(Arc::new(render))
+        Self { render: Arc::new(render), spawn_names: None }
+    }
+
+    /// Counts a call under the names of Spawn, when they are asked for, until what is returned is dropped.
+    fn begin(&self, system: &str, action: &str) -> Option<CountedCall> {
+        self.spawn_names.as_ref().map(|names| names.begin(system, action))
+    }
+
+    /// Has metrics under the names of Spawn, too.
+    #[must_use]
+    pub fn with_spawn_names(self) -> Self {
+        Self { spawn_names: Some(Arc::default()), ..self }
     }
 }
 
@@ -454,6 +470,11 @@ impl<C: Calls> Ingress<C> {
     /// Actors of this mesh are listed, paused and cancelled from now on; the first mesh counts.
     pub fn control(&self, mesh: Mesh) {
         self.0.controlled.get_or_init(|| mesh);
+    }
+
+    /// All metrics, as of now; `None` when they are off.
+    pub fn metrics(&self) -> Option<String> {
+        self.0.metrics()
     }
 
     /// Backups are made of this store from now on; the first store counts.

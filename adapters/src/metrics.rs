@@ -1,6 +1,8 @@
 //! Metrics: their names, as scraped, and what they mean.
 
 pub(crate) mod process;
+pub(crate) mod spawn;
+pub(crate) mod summary;
 mod table;
 
 pub use table::{describe, markdown};

@@ -39,6 +39,7 @@ use crate::retention::Growth;
 use crate::schedules::Schedules;
 use crate::state::ActorState;
 pub use hosts::HostView;
+pub use observe::Observed;
 pub use schedules::{ScheduleAsk, ScheduleTold};
 
 /// The running mesh. Cheap to clone.

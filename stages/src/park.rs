@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use metrics::{Counter, counter};
+use metrics::counter;
 use tidegate_pipeline::{Drain, Parked, Turn};
 use tower::{Layer, Service};
 
@@ -25,8 +25,6 @@ pub(crate) struct ParkLayer {
     pub(crate) tasks: Drain,
     /// What pays for retries.
     pub(crate) budgets: Arc<RetryBudgets>,
-    /// Counts the turns that are parked while the store loads what they need.
-    loads: Counter,
 }
 
 /// See [`ParkLayer`].
@@ -45,10 +43,6 @@ impl<S> Layer<S> for ParkLayer {
 }
 
 impl ParkLayer {
-    pub(crate) fn new(tasks: Drain, budgets: Arc<RetryBudgets>) -> Self {
-        Self { tasks, budgets, loads: counter!(PARKED_TOTAL, "reason" => "load") }
-    }
-
     /// Ends a failed turn, or tries it again after a delay. Its key stays parked meanwhile.
     async fn retry(self, failed: Box<Failed>, paid: Option<Paid>, parked: Parked<Placed>) {
         let Some(mut failed) = self.ended(failed, paid) else { return drop(parked) };
@@ -168,7 +162,7 @@ where
                 Ok(None) => refund(paid),
                 Ok(Some(work)) => {
                     let parked = hold.park();
-                    layer.loads.increment(1);
+                    counter!(PARKED_TOTAL, "reason" => "load").increment(1);
                     tasks.spawn(layer.wait(work, paid, parked));
                 }
                 Err(failed) if failed.may_be_parked => {

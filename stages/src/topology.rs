@@ -358,7 +358,7 @@ fn start_workers<H: Host>(
             tasks: tasks.clone(),
             budgets: budgets.clone(),
         })
-        .layer(ParkLayer::new(tasks.clone(), budgets))
+        .layer(ParkLayer { tasks: tasks.clone(), budgets })
         .layer(TurnTimeLayer { admission })
         .service(path);
     let workers = settings.workers.max(1);

@@ -265,7 +265,20 @@ impl Reader<'_> {
         };
         let metrics = !self.switch("SPAWN_DISABLE_METRICS");
         let audit_file = self.value("TIDEGATE_AUDIT_FILE").map(|path| path.to_string().into());
-        HttpSettings { listen, tls, limits, auth, trust: self.trust(), audit_file, metrics }
+        let (spawn_metrics, console_metrics) =
+            (self.switch("TIDEGATE_SPAWN_METRICS"), self.switch("SPAWN_CONSOLE_METRICS"));
+        let trust = self.trust();
+        HttpSettings {
+            listen,
+            tls,
+            limits,
+            auth,
+            trust,
+            audit_file,
+            metrics,
+            spawn_metrics,
+            console_metrics,
+        }
     }
 
     /// The keys were checked when they were read.

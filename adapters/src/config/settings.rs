@@ -110,6 +110,10 @@ pub struct HttpSettings {
     pub audit_file: Option<PathBuf>,
     /// Whether `/metrics` answers.
     pub metrics: bool,
+    /// Whether it has the names of Spawn, too.
+    pub spawn_metrics: bool,
+    /// Whether the log has a line of metrics now and then.
+    pub console_metrics: bool,
 }
 
 /// Where the proxy listens.

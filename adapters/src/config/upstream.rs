@@ -50,7 +50,6 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
         "a failing actor ends no other",
         &["SPAWN_SUPERVISORS_ACTORS_MAX_RESTARTS", "SPAWN_SUPERVISORS_ACTORS_MAX_SECONDS"],
     ),
-    ("metrics are not logged", &["SPAWN_CONSOLE_METRICS"]),
     ("broadcasts reach the actors of this proxy", &["SPAWN_PUBSUB_ADAPTER"]),
     (
         "what waits for the database is bounded by TIDEGATE_CHECKPOINT_EVENTS",
@@ -75,7 +74,6 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
 pub(super) const ASK_UNLESS: &[(&str, &str)] = &[
     ("PROXY_CLUSTER_STRATEGY", "gossip"),
     ("ACTORS_GLOBAL_BACKPRESSURE_ENABLED", "true"),
-    ("SPAWN_CONSOLE_METRICS", "false"),
     ("SPAWN_PUBSUB_ADAPTER", "native"),
     ("PROXY_GRPC_SERVER_ENABLED", "false"),
     ("PROXY_GRPC_HTTP_TRANSCODING_ENABLED", "false"),

@@ -14,6 +14,7 @@ use hyper::body::Body;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::identity::Identity;
+use tidegate_stages::mesh::Mesh;
 use tidegate_stages::traces::context;
 use tracing::error;
 
@@ -29,6 +30,7 @@ use super::{
 };
 use crate::audit::Entry;
 use crate::metrics::STORE_UP;
+use crate::metrics::spawn::SpawnNames;
 use crate::store::Ownership;
 use crate::tls::{ClientAuth, ServerTls};
 use crate::wire::{self, Form};
@@ -236,6 +238,8 @@ impl<C: Calls> Inner<C> {
                 invocation.traceparent = traceparent(&head.headers);
                 let knows_hosts = self.parts.trust.may_know_hosts(&client);
                 invocation.identity = client;
+                let scrape = self.parts.scrape.as_ref();
+                let _counted = scrape.and_then(|scrape| scrape.begin(&system, &invocation.action));
                 let payload = calls.invoke(invocation, announced).await.map_err(|error| {
                     if knows_hosts { error.into() } else { Refusal::without_hosts(error) }
                 })?;
@@ -338,16 +342,24 @@ impl<C: Calls> Inner<C> {
     }
 
     fn scrape(&self) -> Result<Answer, Refusal> {
-        let scrape = self.parts.scrape.as_ref().ok_or_else(|| {
+        let text = self.metrics().ok_or_else(|| {
             Refusal::new(StatusCode::NOT_FOUND, "metrics are off: SPAWN_DISABLE_METRICS is true")
         })?;
+        Ok(of_type(EXPOSITION, text.into()))
+    }
+
+    /// All metrics, as of now; `None` when they are off.
+    pub(super) fn metrics(&self) -> Option<String> {
+        let scrape = self.parts.scrape.as_ref()?;
         if let Some(opened) = self.opened.get() {
             gauge!(STORE_UP).set(f64::from(u8::from((opened.store_works)())));
         }
-        if let Some(mesh) = self.controlled.get() {
-            mesh.observe();
+        if let Some(observed) = self.controlled.get().map(Mesh::observe)
+            && scrape.spawn_names.is_some()
+        {
+            SpawnNames::show(&observed);
         }
-        Ok(of_type(EXPOSITION, (scrape.0)().into()))
+        Some((scrape.render)())
     }
 }
 

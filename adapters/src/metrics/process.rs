@@ -40,6 +40,14 @@ impl Stat {
     }
 }
 
+/// Bytes of memory that the process has in use.
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+pub(crate) fn resident_bytes() -> Option<f64> {
+    let line = fs::read_to_string("/proc/self/stat").ok()?;
+    let stat = Stat::parse(&line, clock_ticks_per_second() as f64, page_size() as f64)?;
+    Some(stat.resident_bytes)
+}
+
 fn number(text: &str) -> f64 {
     text.parse().unwrap_or_default()
 }

@@ -13,8 +13,12 @@ use crate::blocked_on::RetryOf;
 use crate::call::TurnHandle;
 use crate::mesh::Mesh;
 use crate::metrics::{
-    BLOCKED_OLDEST_SECONDS, BLOCKED_TURNS, DUE_LAG_SECONDS, DUE_PENDING, HOSTS, MAILBOX_DEEPEST,
-    MAILBOXES, PAUSED_ACTORS, REGISTERED_ACTORS, STORE_BREAKER_OPEN, STORE_BREAKER_SECONDS_TOTAL,
+    BLOCKED_OLDEST_SECONDS, BLOCKED_TURNS, BROADCASTS_TOTAL, CALLS_LOST_TOTAL, CALLS_REFUSED_TOTAL,
+    DEACTIVATIONS_TOTAL, DEAD_LETTERS_DROPPED_TOTAL, DELIVERIES_TOTAL, DUE_CALLS_TOTAL,
+    DUE_LAG_SECONDS, DUE_PENDING, EFFECTS_TOTAL, HOSTS, HOSTS_AWAY, HOSTS_AWAY_SECONDS_TOTAL,
+    MAILBOX_DEEPEST, MAILBOXES, PARKED_TOTAL, PAUSED_ACTORS, REGISTERED_ACTORS, RETRIES_TOTAL,
+    SCHEDULE_RUNS_TOTAL, STATELESS_EVICTIONS_TOTAL, STORE_BREAKER_OPEN,
+    STORE_BREAKER_SECONDS_TOTAL,
 };
 use crate::registry::reachability::Phase;
 
@@ -56,6 +60,25 @@ const STATES: [(&str, Phase); 5] = [
     ("away", Phase::Away),
     ("open", Phase::Open),
     ("tried", Phase::Tried),
+];
+
+/// Counters of what is rare, with a label and its values: each is there from the first scrape on. Otherwise its first count would be
+/// its first sample, and `increase` would not see it.
+const RARE: [(&str, &str, &[&str]); 10] = [
+    (EFFECTS_TOTAL, "outcome", &["delivered", "retried", "dead"]),
+    (DEAD_LETTERS_DROPPED_TOTAL, "reason", &["asked", "full"]),
+    (SCHEDULE_RUNS_TOTAL, "outcome", &["answered", "failed", "skipped", "missed"]),
+    (BROADCASTS_TOTAL, "outcome", &["sent", "dropped"]),
+    (DELIVERIES_TOTAL, "outcome", &["queued", "dropped", "failed"]),
+    (
+        DUE_CALLS_TOTAL,
+        "outcome",
+        &["run", "again", "failed", "unknown_target", "given_up", "damaged"],
+    ),
+    (CALLS_REFUSED_TOTAL, "reason", &["admission", "host_share", "deadline", "rate_limit"]),
+    (DEACTIVATIONS_TOTAL, "reason", &["idle", "asked", "evicted"]),
+    (PARKED_TOTAL, "reason", &["load", "host", "store"]),
+    (RETRIES_TOTAL, "reason", &["host", "store"]),
 ];
 
 /// How many turns wait for something, and for how long the first of them.
@@ -134,10 +157,32 @@ impl Seen {
     }
 }
 
+/// Some of what was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    /// Turns that run.
+    pub running: usize,
+    /// Turns that wait in mailboxes.
+    pub waiting: usize,
+    /// Actors in memory.
+    pub live_actors: usize,
+    /// Bytes that they take.
+    pub live_bytes: usize,
+}
+
 impl Mesh {
     /// Sets the gauges to what they are now; call it before they are read. Looks at the mailboxes in which something waits or
     /// runs, some at a time: calls go on meanwhile.
-    pub fn observe(&self) {
+    pub fn observe(&self) -> Observed {
+        for (name, label, values) in RARE {
+            for value in values {
+                counter!(name, label => *value).increment(0);
+            }
+        }
+        counter!(CALLS_LOST_TOTAL).increment(0);
+        counter!(STATELESS_EVICTIONS_TOTAL).increment(0);
+        counter!(HOSTS_AWAY_SECONDS_TOTAL).increment(0);
+        gauge!(HOSTS_AWAY).increment(0);
         self.mailboxes.queue.observe();
         self.effects.queue().observe();
         self.channels.queue.observe();
@@ -154,6 +199,12 @@ impl Mesh {
         let (pending, lag) = self.due.view();
         gauge!(DUE_PENDING).set(of(pending));
         gauge!(DUE_LAG_SECONDS).set(lag.as_secs_f64());
+        Observed {
+            running: self.mailboxes.queue.in_flight(),
+            waiting: self.mailboxes.queue.queued(),
+            live_actors: self.directory.live.len(),
+            live_bytes: self.directory.live.bytes(),
+        }
     }
 
     fn observe_waiting(&self) {

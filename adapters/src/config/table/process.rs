@@ -96,6 +96,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         Default::Is("false"),
         "Whether /metrics is off.",
     ),
+    setting(
+        "SPAWN_CONSOLE_METRICS",
+        Kind::Switch,
+        Default::Is("false"),
+        "Whether the log has a line of metrics every ten seconds.",
+    ),
+    setting(
+        "TIDEGATE_SPAWN_METRICS",
+        Kind::Switch,
+        Default::Is("false"),
+        "Whether /metrics also has the names of Spawn (spawn_*, vm_*), with systems and actions as labels, 256 pairs at most.",
+    ),
     setting("TIDEGATE_CONFIG", Kind::Text, Default::Unset, "A TOML file of settings, as --config."),
     setting(
         "SPAWN_STATESTORE_KEY",

@@ -6,7 +6,7 @@ mod story;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::store::{Consistency, CqlOptions, CqlStore, Replication, Vault};
+use tidegate::store::{Consistency, CqlOptions, CqlStore, NewestEpoch, Replication, Vault};
 use tidegate_stages::ports::{Registry, StateStore};
 use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::conformance::Subject;
@@ -54,6 +54,7 @@ async fn histories_keep_their_order_when_the_clock_is_set_back() {
         max_state_bytes: 1 << 20,
         writes: 64,
         vault: Arc::new(Vault::default()),
+        ownership: Arc::new(NewestEpoch),
     };
     let clock = Arc::new(SetClock::default());
     let subject = open(options, clock.clone()).await;

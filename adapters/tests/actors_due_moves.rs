@@ -11,10 +11,10 @@ use std::time::Duration;
 use support::tool::{run, store_in};
 use tidegate::store::{EmbeddedStore, Key, Options, Vault};
 use tidegate::wire;
-use tidegate_stages::actor::ActorId;
+use tidegate_stages::actor::{ActorId, ActorRef};
 use tidegate_stages::due::DueEntry;
 use tidegate_stages::invocation::Invocation;
-use tidegate_stages::ports::{DueStore, ScheduleStore, StateStore, StoreError};
+use tidegate_stages::ports::{DueStore, Pause, PauseStore, ScheduleStore, StateStore, StoreError};
 use tidegate_stages::schedules::{
     CatchUp, Creation, Overlap, Schedule, ScheduleKey, ScheduleRow, Spec, When,
 };
@@ -155,4 +155,50 @@ async fn calls_for_later_times_are_sealed_and_a_new_key_takes_over() {
     let store = open(dir.path(), &[FIRST]);
     let found = store.due(None, 10).await;
     assert!(matches!(found, Err(StoreError::Sealed(_))), "{found:?}");
+}
+
+async fn paused(dir: &Path, new: Vec<Pause>) -> Vec<Pause> {
+    let store = open(dir, &[]);
+    store.claim_epoch().await.unwrap();
+    store.put_pauses(new).await.unwrap();
+    let mut found = store.pauses().await.unwrap();
+    found.sort_by_key(|pause| pause.actor.name().to_owned());
+    store.close().await.unwrap();
+    found
+}
+
+#[tokio::test]
+async fn an_export_takes_pauses_along_and_an_import_leaves_those_that_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let pause = |n: u64, by: &str| Pause {
+        actor: ActorRef::new("s", &format!("ü|{n:03}")),
+        since: Timestamp(n + 1),
+        by: by.into(),
+        // One of two was resumed, and is remembered.
+        ended: (n % 2 == 1).then_some(Timestamp(n + 2)),
+    };
+    let all = paused(&path("from"), (0..600).map(|n| pause(n, "ops ü")).collect()).await;
+    assert_eq!(all.len(), 600);
+    let file = path("file.jsonl");
+    let name = file.to_str().unwrap();
+    run(&["export", name], &store_in(&path("from"))).await.said();
+    let whole = fs::read(&file).unwrap();
+    run(&["import", name], &store_in(&path("to"))).await.said();
+    assert_eq!(paused(&path("to"), Vec::new()).await, all);
+    let refused = run(&["import", name], &store_in(&path("to"))).await;
+    assert_ne!(refused.code, Some(0), "the store holds something: {}", refused.stdout);
+
+    // Cut anywhere among them, an export goes on to the same content.
+    fs::write(&file, &whole[..whole.len() - whole.len() / 3]).unwrap();
+    run(&["export", "--resume", name], &store_in(&path("from"))).await.said();
+    assert!(fs::read(&file).unwrap() == whole);
+
+    let own = vec![pause(0, "somebody else"), pause(1_000, "somebody else")];
+    paused(&path("other"), own.clone()).await;
+    run(&["import", "--merge", name], &store_in(&path("other"))).await.said();
+    let merged = paused(&path("other"), Vec::new()).await;
+    let wanted = [&own[..1], &all[1..], &own[1..]].concat();
+    assert_eq!(merged.len(), 601);
+    assert!(merged.iter().all(|pause| wanted.contains(pause)), "{:?}", merged.first());
 }

@@ -55,16 +55,17 @@ fn read(
     while let Some(line) = reader.next()? {
         let item = grammar.take(line, header.seal(vault)).map_err(|why| reader.damaged(why))?;
         let system = match &item {
-            Item::Registered(entry) => &entry.id().system,
+            Item::Registered(entry) => &*entry.id().system,
             Item::Actor(actor) => &actor.system,
             Item::Due(entry) => &entry.key.source.system,
             Item::Schedule(row) => &row.key.system,
+            Item::Pause(pause) => pause.actor.system(),
             Item::Revision(_) | Item::Outbox(_) | Item::Seen(_) | Item::Head(_) | Item::End => {
                 continue;
             }
         };
         if !systems.contains(system) {
-            systems.insert(system.clone());
+            systems.insert(system.to_owned());
         }
         let read = reader.mark().offset;
         progress.at(read, || format!("{} read", progress::bytes(read)));

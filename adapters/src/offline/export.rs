@@ -13,14 +13,14 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tidegate_stages::actor::ActorId;
+use tidegate_stages::actor::{ActorId, ActorRef};
 use tidegate_stages::due::DueKey;
 use tidegate_stages::history::{Interval, Position};
 use tidegate_stages::ports::{Registered, Registry, StateStore};
 use tidegate_stages::schedules::ScheduleKey;
 
 use super::format::{self, Counts, FORMAT, Header, Line, Seal};
-use super::grammar::{Grammar, Part};
+use super::grammar::{Grammar, Part, place_of};
 use super::lines::{Mark, Writer};
 use super::progress::bytes;
 use super::{OfflineError, Progress, pages, systems};
@@ -101,13 +101,17 @@ pub async fn export(
             job.counts.registered += 1;
         }
         let (due, schedule) = (grammar.due.clone(), grammar.schedule.clone());
-        if due.is_none() && schedule.is_none() {
+        let pause = grammar.pause.clone();
+        if due.is_none() && schedule.is_none() && pause.is_none() {
             job.all_actors(&registered, grammar).await?;
         }
-        if schedule.is_none() {
+        if schedule.is_none() && pause.is_none() {
             job.due(due).await?;
         }
-        job.schedules(schedule).await?;
+        if pause.is_none() {
+            job.schedules(schedule).await?;
+        }
+        job.pauses(pause.as_ref()).await?;
         job.writer.put(&Line::End(job.counts))?;
     }
     let Counts { registered, actors, revisions, outbox, .. } = job.counts;
@@ -292,6 +296,19 @@ impl Job<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Writes the pauses after `last`, by system and name.
+    async fn pauses(&mut self, last: Option<&ActorRef>) -> Result<(), OfflineError> {
+        let reading = OfflineError::store("the paused actors");
+        let mut pauses = self.states.pauses().await.map_err(reading)?;
+        pauses.retain(|pause| last.is_none_or(|last| place_of(last) < place_of(&pause.actor)));
+        pauses.sort_by(|one, other| place_of(&one.actor).cmp(&place_of(&other.actor)));
+        for pause in pauses {
+            self.counts.pauses += 1;
+            self.writer.put(&format::pause_out(pause))?;
+        }
+        Ok(())
     }
 
     fn tell(&mut self) {

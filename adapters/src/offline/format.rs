@@ -18,7 +18,9 @@
 //! with counts. The head is `null` for an actor that has rows of effects only. Values are base64, times are
 //! microseconds since the Unix epoch, numbers are below 2^63, epochs below 2^62. `raw` is the registered `Actor` message.
 //! `key_parent`, in an entry, is the parent under which the actor's state lies, where it is not the entry's
-//! own. `deleted` is the key of a deleted actor of which rows of effects are left. If `seal` is set, values of states and
+//! own. `deleted` is the key of a deleted actor of which rows of effects are left. After the actors come lines `due` and
+//! `schedule`, and then `{"pause":{"system":"shop","name":"cart-1","since_us":…,"by":"127.0.0.1"}}` for each paused actor, with
+//! `ended_us` for one that was resumed lately. If `seal` is set, values of states and
 //! records of effects are sealed (see [`Vault`](crate::store::Vault)), and `seal` is a text sealed with the same key.
 //!
 //! Format 1 has neither `deleted`, `outbox` nor `seen`, and a list `outbox` in each head, which nothing ever filled.
@@ -28,6 +30,7 @@
 //! written by hand may omit all sums.
 
 mod effects;
+mod pauses;
 mod registered;
 
 use base64::Engine as _;
@@ -41,6 +44,7 @@ use crate::store::{Place, SealError, Vault};
 pub(super) use effects::{
     due_in, due_out, outbox_in, outbox_out, schedule_in, schedule_out, seen_in, seen_out,
 };
+pub(super) use pauses::{pause_in, pause_out};
 pub(super) use registered::{definition_in, deleted_in, registered_out, spawned_in};
 
 /// The format that this version writes; also the newest that it reads.
@@ -63,6 +67,7 @@ pub(super) enum Line {
     Head(Option<Head>),
     Due(effects::Due),
     Schedule(effects::Schedule),
+    Pause(pauses::Pause),
     End(Counts),
 }
 
@@ -150,6 +155,9 @@ pub(super) struct Counts {
     /// Not written when there are none.
     #[serde(default, skip_serializing_if = "is_none")]
     pub(super) schedules: u64,
+    /// Not written when there are none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(super) pauses: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]

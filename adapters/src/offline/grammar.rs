@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidegate_stages::actor::{ActorId, check_name};
+use tidegate_stages::actor::{ActorId, ActorRef, check_name};
 use tidegate_stages::due::{DueEntry, DueKey};
 use tidegate_stages::history::Position;
 use tidegate_stages::outbox::{EffectId, EffectSource, OutboxKey, OutboxRow, Seen, SourceKind};
-use tidegate_stages::ports::Registered;
+use tidegate_stages::ports::{Pause, Registered};
 use tidegate_stages::schedules::{Schedule, ScheduleKey, ScheduleRow};
 use tidegate_stages::state::{Head, Revision};
 
@@ -37,6 +37,8 @@ pub(super) enum Item {
     Due(DueEntry),
     /// A schedule.
     Schedule(ScheduleRow),
+    /// That an actor is paused.
+    Pause(Pause),
     /// The end of the file.
     End,
 }
@@ -66,6 +68,8 @@ pub(super) struct Grammar {
     pub(super) due: Option<DueKey>,
     /// The last schedule: these come after all calls.
     pub(super) schedule: Option<ScheduleKey>,
+    /// The last paused actor: these come after all schedules, by system and name.
+    pub(super) pause: Option<ActorRef>,
     /// The newest epoch of a record so far.
     pub(super) newest_epoch: u64,
 }
@@ -98,6 +102,7 @@ impl Grammar {
             last: None,
             due: None,
             schedule: None,
+            pause: None,
             newest_epoch: 0,
         }
     }
@@ -121,6 +126,7 @@ impl Grammar {
             | Line::Seen(_)
             | Line::Due(_)
             | Line::Schedule(_)
+            | Line::Pause(_)
             | Line::Head(None)
                 if self.format < 2 =>
             {
@@ -133,6 +139,7 @@ impl Grammar {
             Line::Head(None) => self.head(None),
             Line::Due(line) => self.due(format::due_in(line, seal)?),
             Line::Schedule(line) => self.schedule(format::schedule_in(line, seal)?),
+            Line::Pause(line) => self.pause(format::pause_in(line)),
             Line::End(counts) => self.end(counts),
         }
     }
@@ -155,8 +162,8 @@ impl Grammar {
         if let Some(Open { actor, .. }) = &self.open {
             return Err(format!("the head of {actor} is missing before it"));
         }
-        if self.due.is_some() || self.schedule.is_some() {
-            return Err("an actor follows a call for a later time or a schedule".into());
+        if self.due.is_some() || self.schedule.is_some() || self.pause.is_some() {
+            return Err("an actor follows a call for a later time, a schedule or a pause".into());
         }
         check_id(&id)?;
         let actor = Arc::new(id);
@@ -236,8 +243,8 @@ impl Grammar {
             return Err(format!("the head of {actor} is missing before it"));
         }
         check_numbers(&[entry.key.at.0])?;
-        if self.schedule.is_some() {
-            return Err("a call for a later time follows a schedule".into());
+        if self.schedule.is_some() || self.pause.is_some() {
+            return Err("a call for a later time follows a schedule or a pause".into());
         }
         if self.due.as_ref().is_some_and(|last| last.at > entry.key.at) {
             return Err("a call for a later time is due before the one before it".into());
@@ -252,6 +259,9 @@ impl Grammar {
         if let Some(Open { actor, .. }) = &self.open {
             return Err(format!("the head of {actor} is missing before it"));
         }
+        if self.pause.is_some() {
+            return Err("a schedule follows a pause".into());
+        }
         check_name(&row.key.system).map_err(|error| format!("the system {error}"))?;
         check_name(&row.key.name).map_err(|error| format!("the name {error}"))?;
         check_numbers(&[row.runs])?;
@@ -261,6 +271,23 @@ impl Grammar {
         self.schedule = Some(row.key.clone());
         self.counts.schedules += 1;
         Ok(Item::Schedule(row))
+    }
+
+    fn pause(&mut self, pause: Pause) -> Result<Item, String> {
+        if let Some(Open { actor, .. }) = &self.open {
+            return Err(format!("the head of {actor} is missing before it"));
+        }
+        let actor = &pause.actor;
+        check_name(actor.system()).map_err(|error| format!("the system {error}"))?;
+        check_name(actor.name()).map_err(|error| format!("the name {error}"))?;
+        check_numbers(&[pause.since.0, pause.ended.map_or(0, |ended| ended.0)])?;
+        if self.pause.as_ref().is_some_and(|last| place_of(last) >= place_of(actor)) {
+            return Err(format!("the pause of {} does not follow the one before it", actor.name()));
+        }
+        self.part = Part::Actors;
+        self.pause = Some(actor.clone());
+        self.counts.pauses += 1;
+        Ok(Item::Pause(pause))
     }
 
     fn effect(&mut self, id: EffectId) -> Result<(), String> {
@@ -286,6 +313,11 @@ impl Grammar {
         self.part = Part::End;
         Ok(Item::End)
     }
+}
+
+/// By what pauses are ordered.
+pub(super) fn place_of(actor: &ActorRef) -> (&str, &str) {
+    (actor.system(), actor.name())
 }
 
 /// The actor that a line belongs to.

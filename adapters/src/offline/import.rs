@@ -7,13 +7,16 @@
 
 mod actor;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::sync::Arc;
 
 use tidegate_pipeline::randomness::Seeded;
+use tidegate_stages::actor::ActorRef;
 use tidegate_stages::due::DueEntry;
-use tidegate_stages::ports::{Registered, RegisteredEntry, Registry, RegistryChange, StateStore};
+use tidegate_stages::ports::{
+    Pause, Registered, RegisteredEntry, Registry, RegistryChange, StateStore,
+};
 use tidegate_stages::schedules::{Schedule, ScheduleRow, entries};
 
 use super::check::Checked;
@@ -32,6 +35,8 @@ use actor::Open;
 const ENTRIES: usize = 512;
 /// Calls for later times in one write: each may be as large as a request.
 const DUE: usize = 64;
+/// Pauses in one write.
+const PAUSES: usize = 256;
 /// Limit of the bytes of states in concurrent writes.
 const WINDOW_BYTES: usize = 8 << 20;
 /// Bytes of the file between two progress notes.
@@ -78,6 +83,10 @@ struct Job<'a> {
     entries: Vec<RegistryChange>,
     /// Calls for later times to be written.
     due: Vec<DueEntry>,
+    /// Pauses to be written.
+    pauses: Vec<Pause>,
+    /// With `merge`: actors that were paused, or resumed, before the import.
+    paused: HashSet<ActorRef, Seeded>,
     /// With `merge`: what was registered before the import, by (system, name), and whether it is only the key of a deleted actor.
     registered: HashMap<(String, String), bool, Seeded>,
     open: Option<Open>,
@@ -108,6 +117,8 @@ pub async fn import(
         under_way: Writes::new(WINDOW_BYTES),
         entries: Vec::new(),
         due: Vec::new(),
+        pauses: Vec::new(),
+        paused: HashSet::default(),
         registered: HashMap::default(),
         open: None,
         noted_at: unfinished.mark().offset,
@@ -140,6 +151,8 @@ async fn begin(
         let mut holds = !registry.load().await.map_err(looking())?.is_empty();
         holds |= !states.schedules(None, 1).await.map_err(looking())?.items.is_empty();
         holds |= !states.due(None, 1).await.map_err(looking())?.items.is_empty();
+        let pauses = states.pauses().await.map_err(looking())?;
+        holds |= pauses.iter().any(|pause| pause.ended.is_none());
         holds |= !states.pending(None, 1).await.map_err(looking())?.items.is_empty();
         for system in &checked.systems {
             holds |= !states.actors(system, None, 1).await.map_err(looking())?.items.is_empty();
@@ -173,6 +186,9 @@ impl Job<'_> {
             let loading = OfflineError::store("what is registered");
             let loaded = self.registry.load().await.map_err(loading)?;
             self.registered = loaded.iter().map(|one| (name(one), is_deleted(one))).collect();
+            let loading = OfflineError::store("the paused actors");
+            let loaded = self.states.pauses().await.map_err(loading)?;
+            self.paused = loaded.into_iter().map(|pause| pause.actor).collect();
         }
         let path = &import.file.path;
         let file = File::open(path).map_err(OfflineError::file(path))?;
@@ -234,9 +250,17 @@ impl Job<'_> {
                 self.register().await?;
                 self.schedule(row).await
             }
+            Item::Pause(pause) => {
+                self.register().await?;
+                if !self.paused.contains(&pause.actor) {
+                    self.pauses.push(pause);
+                }
+                if self.pauses.len() >= PAUSES { self.put_pauses().await } else { Ok(()) }
+            }
             Item::End => {
                 self.register().await?;
-                self.put_due().await
+                self.put_due().await?;
+                self.put_pauses().await
             }
         }
     }
@@ -257,6 +281,16 @@ impl Job<'_> {
         put.map_err(OfflineError::store("saving the calls for later times"))
     }
 
+    /// Writes the pauses that were read. Writing one twice changes nothing.
+    async fn put_pauses(&mut self) -> Result<(), OfflineError> {
+        let pauses = std::mem::take(&mut self.pauses);
+        if pauses.is_empty() {
+            return Ok(());
+        }
+        let put = retried(|| self.states.put_pauses(pauses.clone())).await;
+        put.map_err(OfflineError::store("saving the paused actors"))
+    }
+
     /// Writes a schedule, unless there is one of its name, and its entries among the calls for later times: the file may have
     /// been written while these changed.
     async fn schedule(&mut self, row: ScheduleRow) -> Result<(), OfflineError> {
@@ -275,6 +309,7 @@ impl Job<'_> {
     async fn note(&mut self) -> Result<(), OfflineError> {
         self.register().await?;
         self.put_due().await?;
+        self.put_pauses().await?;
         self.under_way.finish().await?;
         self.noted_at = self.unfinished.mark().offset;
         let noting = OfflineError::store("noting how far the import has come");

@@ -94,6 +94,7 @@ pub(super) fn begin(
                     | Item::Head(_)
                     | Item::Due(_)
                     | Item::Schedule(_)
+                    | Item::Pause(_)
                     | Item::End => {}
                 }
                 whole = (reader.mark(), grammar.clone());

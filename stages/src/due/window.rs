@@ -66,9 +66,13 @@ impl OfTarget {
         self.held >= OF_WAITING || self.bytes >= BYTES_OF_WAITING
     }
 
-    /// Whether there is room again after it was full.
+    /// Whether there is capacity again after it was full. Then it is not full: it would be read again and again.
     fn has_few(&self) -> bool {
-        self.held < if self.is_waiting { OF_WAITING / 2 } else { OF_TARGET / 2 }
+        if self.is_waiting {
+            self.held < OF_WAITING / 2 && self.bytes < BYTES_OF_WAITING / 2
+        } else {
+            self.held < OF_TARGET / 2
+        }
     }
 
     /// Whether one more call may be made to it.
@@ -142,7 +146,7 @@ impl Window {
         self.known.len() >= ENTRIES / 4 || self.bytes >= BYTES / 4
     }
 
-    /// Leaves most of what is due of targets that do not answer in the store, to make room for others.
+    /// Leaves most of what is due of targets that do not answer in the store, to make way for others.
     fn shed(&mut self) {
         let mut first = None;
         for (target, of) in self.targets.iter_mut().filter(|(_, of)| of.is_waiting) {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use metrics::gauge;
 use tidegate_stages::access::CurrentPolicies;
 use tidegate_stages::ports::Clock;
+use tidegate_stages::traces::Tracer;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::audit::Audit;
 use crate::clock::{self, BEFORE_1970, SystemClock};
-use crate::config::{Config, Drain, Listen, Mistakes, Settings};
+use crate::config::{Config, Drain, Listen, Mistakes, Settings, TraceSettings};
 use crate::host::{HttpHost, SystemConnector};
 use crate::ingress::{
     self, Auth, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket,
@@ -35,6 +36,7 @@ use crate::reload::{self, Watch};
 use crate::store::{KeyError, Owner};
 use crate::telemetry;
 use crate::tls::{ClientTls, ServerTls, TlsError};
+use crate::traces;
 use crate::wire::json::Types;
 use backend::Backend;
 use end::Signals;
@@ -160,6 +162,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;
+    let tracer = traces(&settings, &background, &ended)?;
     let policies = CurrentPolicies::default();
     let (auth, mut watched) = watch(&settings, &policies)?;
     let tls = match settings.http.tls.clone().map(ServerTls::watch).transpose()? {
@@ -199,7 +202,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let opening = Instant::now();
     let serving = ingress::serve(socket, ingress.clone());
     let opened = tokio::select! {
-        opened = Backend::open(&settings, host, (policies, other_systems), address::of(&url)) => opened,
+        opened = Backend::open(&settings, host, (policies, other_systems, tracer), address::of(&url)) => opened,
         signal = signals.next() => {
             info!(signal, "ended while the store was being opened");
             // What opens the store may not be interrupted, and does not need to end: a store is opened again after any end.
@@ -268,6 +271,21 @@ fn scrape(
     background.spawn(telemetry::upkeep(handle.clone(), ended.clone()));
     let scrape = Scrape::new(move || telemetry::render(&handle));
     Ok(Some(if settings.http.spawn_metrics { scrape.with_spawn_names() } else { scrape }))
+}
+
+/// Starts what exports traces.
+fn traces(
+    settings: &Settings,
+    background: &TaskTracker,
+    ended: &CancellationToken,
+) -> Result<Tracer, StartError> {
+    let Some(TraceSettings { rules, otlp }) = &settings.traces else {
+        return Ok(Tracer::default());
+    };
+    let started = traces::start(*rules, otlp, ended.clone());
+    let (tracer, export) = started.map_err(|error| StartError::Usage(error.to_string()))?;
+    background.spawn(export);
+    Ok(tracer)
 }
 
 /// Starts the thread that writes audit lines, if there is a file for them; also what tells that all of them are written.

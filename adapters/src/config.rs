@@ -17,6 +17,7 @@ mod tls;
 mod reader;
 mod settings;
 mod trust;
+mod traces;
 mod secret;
 mod show;
 
@@ -24,7 +25,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
+pub use settings::{
+    Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings, TraceSettings,
+};
 pub use shares::Memory;
 pub use show::{effective, help, markdown};
 pub use sources::{Flags, Source};

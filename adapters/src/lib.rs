@@ -31,6 +31,7 @@ pub mod proto;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod metrics;
+pub mod traces;
 pub mod store;
 pub mod offline;
 

@@ -32,6 +32,7 @@ use crate::placement::Mailboxes;
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Spec};
 use crate::reply::SignalHandle;
+use crate::traces::CallOrigin;
 
 use ticks::{Due, Ticks};
 
@@ -187,7 +188,7 @@ impl TickTask {
 
     /// Queues the call of a tick. `None` when it is refused.
     fn call(&self, entry: Arc<Entry>, spec: &Spec, action: &str) -> Option<SignalHandle> {
-        let invocation = Invocation {
+        let mut invocation = Invocation {
             actor: (*spec.id).clone(),
             action: action.to_owned(),
             payload: Payload::Noop,
@@ -195,7 +196,8 @@ impl TickTask {
             asynchronous: true,
             ..Invocation::default()
         };
-        let timing = self.mailboxes.timing(&invocation);
+        self.mailboxes.tracer.begin(&mut invocation.traceparent);
+        let timing = self.mailboxes.timing(&invocation, CallOrigin::Timer);
         let running = timing.signal_handle();
         // Where calls wait for a free place, a tick does not.
         let reserved = self.mailboxes.reserve(invocation.bytes(), &timing, &entry).now_or_never();

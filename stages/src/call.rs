@@ -13,6 +13,7 @@ mod failed;
 mod letters;
 mod placed;
 mod plan;
+mod traced;
 
 pub(crate) use broadcast::{BroadcastBound, Delivery, Message, PlannedBroadcast};
 pub(crate) use completion::{Committed, Completion};
@@ -21,6 +22,7 @@ pub(crate) use failed::{Failed, StageResult};
 pub(crate) use letters::{ChangeLetters, LettersChanged};
 pub(crate) use placed::{Call, Placed, Question, Task, TurnHandle};
 pub(crate) use plan::{BoxPlanned, Planned};
+pub(crate) use traced::{Early, Hop};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,7 @@ use crate::registry::pools::MemberLoad;
 use crate::reply::Timing;
 use crate::retries::Retries;
 use crate::state::Revision;
+use crate::traces::Mark;
 
 /// A call that asks to be admitted. Its invocation is boxed, as it passes many layers.
 #[derive(Debug)]
@@ -129,6 +132,13 @@ impl Activated {
         let (task, place) = (Task::Init(signal), for_init);
         let retries = init;
         (Box::new(Activated { actor, member, task, host_limit, place, retries, older }), placed)
+    }
+
+    /// Notes for the trace of its call what that has reached.
+    pub(crate) fn mark(&self, mark: Mark) {
+        if let Task::Call(call) = &self.task {
+            call.timing.mark(mark);
+        }
     }
 
     /// Checks the actor in and returns the turn as it was placed.

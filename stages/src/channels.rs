@@ -28,7 +28,7 @@ use crate::placement::Mailboxes;
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::registry::subscribers::Topic;
-use crate::reply::Timing;
+use crate::traces::CallOrigin;
 
 /// How long the deliveries of one broadcast wait for free places, in all.
 const FAN_OUT_LIMIT: Duration = Duration::from_secs(10);
@@ -201,8 +201,8 @@ impl FanOut {
         };
         let admitted = Admitted {
             entry: entry.clone(),
+            timing: self.mailboxes.timing(&invocation, CallOrigin::Broadcast),
             invocation: Box::new(invocation),
-            timing: Timing::new(self.mailboxes.deadlines(), None),
             // It counts as a delivery instead, also while the proxy drains.
             permit: None,
             delivery: Some(delivery),

@@ -21,7 +21,8 @@ impl Egress {
 
     /// Sends everything, in order.
     pub(crate) fn complete(&self, committed: Committed) {
-        let Committed { completion, emitted, ack, broadcast } = committed;
+        let Committed { completion, emitted, ack, broadcast, traced } = committed;
+        let traced = traced.map(|traced| (traced, completion.failure()));
         match completion {
             Completion::Reply(reply, answer, _permit) => reply.send(answer),
             Completion::State(reply, state, _permit) => reply.send(Ok(state)),
@@ -38,6 +39,9 @@ impl Egress {
         }
         if let Some(broadcast) = broadcast {
             self.channels.send(*broadcast);
+        }
+        if let Some(((actor, call), failure)) = traced {
+            call.end_trace(&actor, failure.as_ref());
         }
     }
 }

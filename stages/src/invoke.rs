@@ -27,6 +27,7 @@ use crate::places::answering::Answering;
 use crate::ports::{Host, HostError};
 use crate::registry::entry::CheckedOut;
 use crate::signal::Signal;
+use crate::traces::Stage;
 
 /// Timers that are kept for the next calls: each keeps some memory of the task that had it last, until it rings.
 const KEPT_ALARMS: usize = 256;
@@ -150,7 +151,7 @@ impl<H: Host> Inner<H> {
         let invocation = ActorInvocation {
             caller: call.caller.clone(),
             payload: call.payload.clone(),
-            traceparent: call.traceparent.clone(),
+            traceparent: call.timing.context(call.route.len(), Stage::Invoke, &call.traceparent),
             ..request(actor, call.action.clone(), call.metadata.clone())
         };
         if call.timing.signal().is_cancelled() {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::access::{Access, CallKind, CurrentPolicies, Subject};
-use crate::call::{Origin, Request, Task};
+use crate::call::{Admitted, Early, Origin, Request, Task};
 pub use crate::caller::Announced;
 use crate::caller::{Announce, CallerService};
 use crate::channels::Channels;
@@ -38,6 +38,7 @@ use crate::registry::registration::Registrar;
 use crate::retention::Growth;
 use crate::schedules::Schedules;
 use crate::state::ActorState;
+use crate::traces::Stage;
 pub use hosts::HostView;
 pub use observe::Observed;
 pub use schedules::{ScheduleAsk, ScheduleTold};
@@ -124,23 +125,48 @@ impl Mesh {
         outcome
     }
 
-    async fn run(&self, invocation: Box<Invocation>) -> Result<Payload, Error> {
+    async fn run(&self, mut invocation: Box<Invocation>) -> Result<Payload, Error> {
         self.refuse_while_closed()?;
         let is_elsewhere = self.elsewhere.takes(&invocation);
+        let early = Early::begin(&self.mailboxes.tracer, &mut invocation);
         let request = Request { invocation, origin: Origin::Outside };
         if is_elsewhere {
             // Boxed: few calls need it.
             return Box::pin(self.elsewhere.call(request)).await;
         }
-        let admitted = self.caller.clone().oneshot(request).await?;
+        let admitted = match self.caller.clone().oneshot(request).await {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                if let Some(early) = early {
+                    early.end(None, Some(&error));
+                }
+                return Err(error);
+            }
+        };
         if self.due.is_kept(&admitted.invocation) {
             // Boxed: few calls need it.
-            return Box::pin(self.due.schedule(admitted)).await;
+            return Box::pin(self.schedule(admitted, early)).await;
         }
         match (&self.mailboxes).oneshot(admitted).await? {
             Some(pending) => pending.answer().await,
             None => Ok(Payload::Unset),
         }
+    }
+
+    /// Keeps a call until its time. What is traced of it until then is that it is kept.
+    async fn schedule(
+        &self,
+        mut admitted: Admitted,
+        early: Option<Box<Early>>,
+    ) -> Result<Payload, Error> {
+        let timing = admitted.timing.clone();
+        let context = &mut admitted.invocation.traceparent;
+        *context = timing.context(0, Stage::Caller, context);
+        let outcome = self.due.schedule(admitted).await;
+        if let Some(early) = early {
+            early.end(Some(&timing), outcome.as_ref().err());
+        }
+        outcome
     }
 
     /// The state of an actor, as this client may read it. Policies see a call of the action `get`.

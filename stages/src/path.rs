@@ -14,6 +14,7 @@ use crate::call::{
     Activated, BoxPlanned, Failed, Invoked, LookedUp, ParkedWork, Placed, StageResult,
 };
 use crate::error::Error;
+use crate::traces::Mark;
 
 /// The stages of the path in their order; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -79,6 +80,7 @@ where
             });
             return Box::pin(ready(Ok(Some(work))));
         }
+        placed.mark(Mark::Granted);
         let looking_up = self.lookup.call(placed);
         Box::pin(async move { path.turn(looking_up.await?).await })
     }
@@ -130,7 +132,9 @@ where
     S: Service<Invoked, Response = BoxPlanned, Error = Box<Failed>>,
     C: Service<BoxPlanned, Response = (), Error = Box<Failed>>,
 {
+    activated.mark(Mark::Activated);
     let invoked = invoke.oneshot(activated).await?;
+    invoked.activated.mark(Mark::Answered);
     let planned = side_effects.oneshot(invoked).await?;
     checkpoint.oneshot(planned).await
 }

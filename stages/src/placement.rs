@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_util::future::{Ready, ready};
 use metrics::counter;
 use tidegate_pipeline::alarm::Alarms;
-use tidegate_pipeline::{EventId, KeyedProducer, Permit, Refused};
+use tidegate_pipeline::{EventId, KeyedProducer, Permit, Refused, WaitsFor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tower::Service;
@@ -31,6 +31,7 @@ use crate::ports::{Location, Placement};
 use crate::registry::entry::{Entry, Hosted};
 use crate::reply::{Deadlines, Reply, Timing};
 use crate::retries::Retries;
+use crate::traces::{CallOrigin, FirstWait, Mark, Tracer};
 
 /// How long a refused caller is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -48,6 +49,7 @@ pub(crate) struct Mailboxes {
     for_paused: Arc<Semaphore>,
     /// Timers of the deadlines.
     alarms: Arc<Alarms>,
+    pub(crate) tracer: Tracer,
 }
 
 impl Mailboxes {
@@ -58,13 +60,20 @@ impl Mailboxes {
     ) -> Self {
         let for_paused = Arc::new(Semaphore::new(0));
         let alarms = Arc::new(Alarms::keeping(KEPT_ALARMS));
-        Self { queue, placement, deadlines, is_closed: Arc::default(), for_paused, alarms }
+        let (is_closed, tracer) = (Arc::default(), Tracer::default());
+        Self { queue, placement, deadlines, is_closed, for_paused, alarms, tracer }
     }
 
     /// At most so many calls wait for paused actors.
     #[must_use]
     pub(crate) fn with_places_for_paused(self, calls: usize) -> Self {
         Self { for_paused: Arc::new(Semaphore::new(calls)), ..self }
+    }
+
+    /// Calls are traced by this tracer.
+    #[must_use]
+    pub(crate) fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Refuses clients from now on; admitted calls go on. All pauses end: calls that wait for a paused actor are refused as
@@ -86,9 +95,11 @@ impl Mailboxes {
         self.deadlines
     }
 
-    /// Starts a call's clock.
-    pub(crate) fn timing(&self, invocation: &Invocation) -> Timing {
-        Timing::new(self.deadlines, invocation.whole_limit())
+    /// Starts a call's clock, and its trace.
+    pub(crate) fn timing(&self, invocation: &Invocation, origin: CallOrigin) -> Timing {
+        let is_linked = origin != CallOrigin::Client || !invocation.is_awaited();
+        let trace = self.tracer.trace(&invocation.traceparent, origin, is_linked);
+        Timing::traced(self.deadlines, invocation.whole_limit(), trace)
     }
 
     /// Whether a call may be admitted, as far as that is known without the call.
@@ -139,6 +150,9 @@ impl Mailboxes {
         self.check_location(&entry.actor)?;
         let is_bounded = effect.is_some() || delivery.is_some();
         let place_for_paused = self.wait_for_paused(&entry, is_bounded, invocation.is_awaited())?;
+        timing.mark(Mark::Placed);
+        let sampled = timing.trace().is_sampled().then(|| timing.clone());
+        let is_async = !invocation.is_awaited();
         let (reply, waiting) = if invocation.is_awaited() {
             let (reply, waiting) = Reply::new(&timing);
             (reply, Some(waiting))
@@ -164,6 +178,7 @@ impl Mailboxes {
             reply,
             spawns: !invocation.register_ref.is_empty(),
             route: Vec::new(),
+            is_async,
             permit,
             effect,
             _delivery: delivery,
@@ -185,6 +200,9 @@ impl Mailboxes {
             if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
         match pushed {
             Ok(id) => {
+                if let Some(timing) = sampled {
+                    self.note_wait(&entry, id, &timing);
+                }
                 Ok(waiting
                     .map(|waiting| self.pending(waiting, member, id).holding(place_for_paused)))
             }
@@ -194,6 +212,19 @@ impl Mailboxes {
                 Err(error)
             }
         }
+    }
+
+    /// Notes for the trace of a call what that waits for in its mailbox (decision 44).
+    fn note_wait(&self, entry: &Entry, id: EventId, timing: &Timing) {
+        let view = self.queue.look(&entry.mailbox, 1);
+        let Some(first) = view.first.first() else { return };
+        timing.trace().waits_for(match view.waits_for {
+            _ if view.paused.is_some() => FirstWait::Paused,
+            _ if first.id != id || view.running.is_some() => FirstWait::Turn,
+            Some(WaitsFor::Class) => FirstWait::HostPermit,
+            Some(WaitsFor::Gate) => FirstWait::Checkpoint,
+            _ => FirstWait::Worker,
+        });
     }
 
     /// Takes what a call counts for that waits for a paused actor: without a bound of their own, calls for many paused actors
@@ -303,6 +334,11 @@ impl Mailboxes {
     /// Queues a call that was admitted before, at the tail of the mailbox of its next actor.
     pub(crate) fn route(&self, mut placed: Placed) {
         placed.member = self.placement.member(&placed.entry.mailbox);
+        if let Task::Call(call) = &mut placed.task
+            && let Some(last) = call.route.last_mut()
+        {
+            last.times = call.timing.next_hop();
+        }
         if placed.entry.is_paused() && self.is_closed() {
             // The mailboxes know no pauses any more.
             return placed.fail(Error::Draining);

@@ -153,7 +153,8 @@ impl Planner {
             save = Some(self.save_with(actor, save, rows));
         }
         let completion = completion(actor, call, payload, route);
-        Ok(Plan { save, rest: Committed { completion, emitted, ack: None, broadcast } })
+        let (completion, traced) = completion;
+        Ok(Plan { save, rest: Committed { completion, emitted, ack: None, broadcast, traced } })
     }
 
     /// Applies the response of an init action: state and tags only.

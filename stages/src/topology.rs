@@ -205,6 +205,7 @@ fn mailboxes(settings: &Settings, gate: CheckpointGate, placement: Arc<OneNode>)
     let for_paused = (settings.admission.events / 8).max(1);
     Mailboxes::new(settings.mailboxes(gate), placement, settings.deadlines)
         .with_places_for_paused(for_paused)
+        .with_tracer(settings.tracer.clone())
 }
 
 /// Control, with the pauses that are stored.

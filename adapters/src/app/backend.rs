@@ -11,6 +11,7 @@ use tidegate_stages::ports::{OtherSystems, StoreError};
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::rules::ChangeRules;
 use tidegate_stages::topology::{self, DeadLetterBounds, Ports};
+use tidegate_stages::traces::Tracer;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -39,7 +40,7 @@ impl Backend {
     pub(super) async fn open(
         settings: &Settings,
         host: HttpHost<SystemConnector>,
-        (policies, other_systems): (CurrentPolicies, Option<Arc<dyn OtherSystems>>),
+        (policies, other_systems, tracer): (CurrentPolicies, Option<Arc<dyn OtherSystems>>, Tracer),
         address: String,
     ) -> Result<Self, StartError> {
         let store = stores::open(settings, Purpose::Serve).await?;
@@ -49,7 +50,7 @@ impl Backend {
         let (states, registry) = (store.states.clone(), store.registry.clone());
         let probe = Arc::new(host.clone());
         let ports = Ports { host, probe, store: states, registry, clock };
-        let plan = topology::Settings { other_systems, ..plan(settings, policies) };
+        let plan = topology::Settings { other_systems, tracer, ..plan(settings, policies) };
         let mesh = topology::open(plan, ports).await;
         let mesh = mesh.map_err(|error| match error {
             Error::Store(StoreError::Fenced(epoch)) => {
@@ -162,6 +163,7 @@ fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
         retention: settings.retention,
         max_live: usize_of(settings.max_live_actors),
         max_live_bytes: settings.live_bytes,
+        tracer: Tracer::default(),
     }
 }
 

@@ -45,6 +45,32 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     })
 }
 
+/// Where something listens that is reached over HTTP without TLS.
+pub(super) fn http_address(text: &str) -> Result<(), String> {
+    let uri = text.parse::<http::Uri>().ok();
+    let is_one = uri.is_some_and(|uri| {
+        uri.scheme_str() == Some("http")
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.query().is_none()
+    });
+    let wrong = || {
+        format!(
+            "must be http://host:port (traces are sent without TLS: to a collector beside the proxy), not {text:?}"
+        )
+    };
+    if is_one { Ok(()) } else { Err(wrong()) }
+}
+
+pub(super) fn ratio(text: &str) -> Result<(), String> {
+    parse_ratio(text).map(|_| ())
+}
+
+/// Parses a part of a whole.
+pub(super) fn parse_ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| format!("must be a number from 0 to 1, such as 0.01, not {text:?}"))
+}
+
 pub(super) fn full(text: &str) -> Result<(), String> {
     parse_full(text).map(|_| ())
 }

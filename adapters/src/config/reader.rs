@@ -121,6 +121,7 @@ impl Settings {
             },
             nats: read.nats(),
             drain,
+            traces: read.traces(),
             log: LogSettings {
                 level: level(&read.text("SPAWN_PROXY_LOGGER_LEVEL")),
                 json: read.text("TIDEGATE_LOG_FORMAT") == "json",
@@ -218,7 +219,7 @@ impl Reader<'_> {
         usize::try_from(self.bytes(name)).unwrap_or(usize::MAX)
     }
 
-    fn time(&self, name: &str) -> Duration {
+    pub(super) fn time(&self, name: &str) -> Duration {
         match self.value(name) {
             Some(Value::Time(time)) => *time,
             _ => unreachable!("{name} is a time with a default"),

@@ -10,6 +10,7 @@ use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
 use tidegate_stages::schedules::ScheduleBounds;
 use tidegate_stages::topology::{HostRules, RateLimits, RegistryBounds, RetryRates};
+use tidegate_stages::traces::TraceRules;
 
 use crate::host::HostOptions;
 use crate::ingress::{AuthOptions, Hosts, Limits, Trust};
@@ -17,6 +18,7 @@ use crate::nats::NatsOptions;
 use crate::policies::PolicyFolder;
 use crate::store::{CqlOptions, Vault};
 use crate::tls::{ClientFiles, ServerFiles};
+use crate::traces::Otlp;
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -91,6 +93,8 @@ pub struct Settings {
     pub drain: Drain,
     /// What is logged and how.
     pub log: LogSettings,
+    /// What is traced and where it is sent; `None`: nothing.
+    pub traces: Option<TraceSettings>,
 }
 
 /// Settings of the HTTP server.
@@ -190,4 +194,13 @@ pub struct LogSettings {
     pub level: &'static str,
     /// Whether lines are JSON.
     pub json: bool,
+}
+
+/// What is traced and where it is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceSettings {
+    /// Which calls are traced.
+    pub rules: TraceRules,
+    /// The receiver.
+    pub otlp: Otlp,
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod storage;
+mod traces;
 mod calls;
 mod nats;
 mod process;
@@ -77,8 +78,14 @@ pub static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         };
         names.iter().map(row)
     });
-    let effective =
-        [access::SETTINGS, storage::SETTINGS, calls::SETTINGS, nats::SETTINGS, process::SETTINGS];
+    let effective = [
+        access::SETTINGS,
+        storage::SETTINGS,
+        calls::SETTINGS,
+        nats::SETTINGS,
+        process::SETTINGS,
+        traces::SETTINGS,
+    ];
     effective.into_iter().flatten().copied().chain(ignored).collect()
 });
 

@@ -338,6 +338,16 @@ fn rejected(error: &Error) -> Option<(StatusCode, Bytes)> {
     }
 }
 
+/// The name of a failed call's kind.
+pub(crate) fn error_kind(error: &Error) -> &'static str {
+    name(error.kind())
+}
+
+/// The name of who failed.
+pub(crate) fn error_source(error: &Error) -> &'static str {
+    blamed(error).name()
+}
+
 /// Who failed.
 fn blamed(error: &Error) -> Blamed {
     match error {

@@ -4,11 +4,12 @@ use tidegate_pipeline::Permit;
 use tracing::warn;
 
 use crate::actor::ActorRef;
-use crate::call::{Ack, Emitted, Placed, PlannedBroadcast};
+use crate::call::{Ack, Call, Emitted, Placed, PlannedBroadcast};
 use crate::error::Error;
 use crate::invocation::Payload;
 use crate::reply::Reply;
 use crate::state::{ActorState, Checkpoint};
+use crate::traces::Mark;
 
 /// How a turn ends.
 #[derive(Debug, Default)]
@@ -29,6 +30,17 @@ pub(crate) enum Completion {
 }
 
 impl Completion {
+    /// Why a call has failed that ends with it: with an error, or because its caller waits no longer.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        match self {
+            Completion::Reply(reply, Ok(_), _) if reply.is_abandoned() => {
+                Some(Error::Internal("it has ended, and its caller had stopped waiting".into()))
+            }
+            Completion::Reply(_, answer, _) => answer.as_ref().err().cloned(),
+            _ => None,
+        }
+    }
+
     /// Ends it with an error instead.
     pub(crate) fn fail(self, actor: &ActorRef, error: Error) {
         match self {
@@ -59,6 +71,8 @@ pub(crate) struct Committed {
     pub(crate) ack: Option<Ack>,
     /// What leaves last.
     pub(crate) broadcast: Option<Box<PlannedBroadcast>>,
+    /// What is left of the call that ends with it, when that is traced.
+    pub(crate) traced: Option<(ActorRef, Box<Call>)>,
 }
 
 impl Committed {
@@ -67,8 +81,20 @@ impl Committed {
         Self { completion, ..Self::default() }
     }
 
+    /// Notes for the trace that it is being written.
+    pub(crate) fn writing(&self) {
+        match (&self.traced, &self.completion) {
+            (Some((_, call)), _) => call.timing.mark(Mark::Writing),
+            (None, Completion::Route(placed)) => placed.mark(Mark::Writing),
+            _ => {}
+        }
+    }
+
     /// Ends it with an error: it was not written.
     pub(crate) fn fail(self, actor: &ActorRef, error: Error) {
+        if let Some((actor, call)) = &self.traced {
+            call.end_trace(actor, Some(&error));
+        }
         if let Some(ack) = self.ack {
             return ack.send(Err(error));
         }

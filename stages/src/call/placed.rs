@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef};
 use crate::blocked_on::{ActionName, RetryOf, TurnKind};
-use crate::call::{ChangeLetters, Delivery, Received};
+use crate::call::{ChangeLetters, Delivery, Hop, Received};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::{Metadata, Payload};
@@ -27,6 +27,7 @@ use crate::reply::{Reply, SignalHandle, Timing};
 use crate::retries::Retries;
 use crate::retry_budget::RetryBudget;
 use crate::state::{ActorState, Checkpoint};
+use crate::traces::Mark;
 
 /// An invocation on its way through the stages.
 pub(crate) struct Call {
@@ -44,7 +45,9 @@ pub(crate) struct Call {
     /// Whether it is expected to change a state: its actor has one, and its action is not one that only reads it.
     pub(crate) writes: bool,
     /// Actors that routed this call on, oldest first.
-    pub(crate) route: Vec<ActorRef>,
+    pub(crate) route: Vec<Hop>,
+    /// Whether nobody waited for it from the start.
+    pub(crate) is_async: bool,
     /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains, and for
     /// deliveries of broadcasts.
     pub(crate) permit: Option<Permit>,
@@ -80,6 +83,7 @@ impl Call {
     /// Ends it with an error, which says so when an action of it has run.
     fn fail(self, actor: &ActorRef, error: Error) {
         let error = if self.route.is_empty() { error } else { error.after_action() };
+        self.end_trace(actor, Some(&error));
         if let Some(effect) = self.effect {
             return effect.ack.send(Err(error));
         }
@@ -87,6 +91,12 @@ impl Call {
             note_failed(&self, actor, &error);
         }
         self.reply.send(Err(error));
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("action", &self.action).finish_non_exhaustive()
     }
 }
 
@@ -319,6 +329,16 @@ impl Placed {
     pub(crate) fn note_parked(&self, of: Option<RetryOf>) {
         if let Some(timing) = self.task.timing() {
             timing.signal().parked(of);
+            if let Some(of) = of.filter(|_| timing.is_traced()) {
+                timing.trace().parked(of, timing.elapsed());
+            }
+        }
+    }
+
+    /// Notes for its trace what it has reached.
+    pub(crate) fn mark(&self, mark: Mark) {
+        if let Task::Call(call) = &self.task {
+            call.timing.mark(mark);
         }
     }
 

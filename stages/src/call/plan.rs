@@ -50,6 +50,13 @@ impl Planned {
         self.save.as_ref().map_or(0, |save| save.bytes() * (1 + usize::from(save.append)))
     }
 
+    /// Notes for the trace of its call that it is being written.
+    pub(crate) fn writing(&self) {
+        if let Some(rest) = &self.rest {
+            rest.writing();
+        }
+    }
+
     /// What leaves, now that the change is durable.
     pub(crate) fn committed(mut self: Box<Self>) -> Committed {
         self.rest.take().unwrap_or_default()

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::placement::{Mailboxes, overloaded};
 use crate::registry::registration::Registrar;
 use crate::reply::Timing;
+use crate::traces::{CallOrigin, Mark};
 
 /// The service; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -65,7 +66,9 @@ impl AdmitInner {
         let permit = if is_effect && self.mailboxes.is_closed() {
             None
         } else {
-            Some(self.mailboxes.reserve(invocation.bytes(), &timing, &entry).await?)
+            let permit = self.mailboxes.reserve(invocation.bytes(), &timing, &entry).await?;
+            timing.mark(Mark::Reserved);
+            Some(permit)
         };
         Ok(Admitted { entry, invocation, timing, permit, effect: None, delivery: None, load })
     }
@@ -82,7 +85,12 @@ impl Service<Checked> for Admit {
     }
 
     fn call(&mut self, checked: Checked) -> Self::Future {
-        let timing = self.0.mailboxes.timing(&checked.invocation);
+        let origin = match &checked.origin {
+            Origin::Outside => CallOrigin::Client,
+            Origin::Inside(_) => CallOrigin::Effect,
+            Origin::Due => CallOrigin::Due,
+        };
+        let timing = self.0.mailboxes.timing(&checked.invocation, origin);
         if let Some(permit) = self.0.permit_now(&checked) {
             let Checked { invocation, entry, .. } = checked;
             return Either::Left(ready(Ok(Admitted {

@@ -37,7 +37,10 @@ impl Batch {
         let (mut group_of, mut known) = (Vec::with_capacity(groups.len()), Vec::new());
         let undecided = groups.into_iter().enumerate().map(|(index, group)| {
             let before = saves.len();
-            let turns = group.turns.iter().map(|turn| turn.save.as_ref());
+            let turns = group.turns.iter().map(|turn| {
+                turn.writing();
+                turn.save.as_ref()
+            });
             let covered_by = coalesce(turns, &mut saves);
             group_of.resize(saves.len(), index);
             let left = saves.len() - before;

@@ -74,10 +74,11 @@ impl Calls {
 
     /// Makes a run of a schedule. It is noted that it has ended before its entry goes.
     async fn run(&self, run: &RunId, ready: &Ready, clock: &Arc<dyn Clock>) -> Result<(), Error> {
-        let Some(Run { invocation, effect }) = self.schedules.begin(run, ready.key.at).await?
+        let Some(Run { mut invocation, effect }) = self.schedules.begin(run, ready.key.at).await?
         else {
             return Ok(());
         };
+        self.mailboxes.tracer.begin(&mut invocation.traceparent);
         let outcome = match effect {
             None => self.call(invocation, Origin::Due).await,
             Some((source, id)) => {

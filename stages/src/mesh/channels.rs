@@ -23,7 +23,7 @@ impl Mesh {
         client: Identity,
         system: &str,
         broadcast: Broadcast,
-        traceparent: String,
+        mut traceparent: String,
         _: Announced,
     ) -> Result<Reached, Error> {
         self.refuse_while_closed()?;
@@ -34,6 +34,7 @@ impl Mesh {
         let (subject, kind) = (Subject::Client(&client), CallKind::Broadcast);
         let (name, action) = (channel.as_str(), kind.name());
         self.policies.check(&Access { subject, kind, system, name, action })?;
+        self.mailboxes.tracer.begin(&mut traceparent);
         let topic = Topic::new(system, &channel);
         let planned = self.channels.plan(topic, payload, None, traceparent);
         let planned = planned.map_err(|refused| match refused {

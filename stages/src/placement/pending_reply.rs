@@ -7,7 +7,7 @@ use tidegate_pipeline::{EventId, KeyedProducer};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::actor::ActorRef;
-use crate::call::Placed;
+use crate::call::{Placed, Task};
 use crate::error::Error;
 use crate::reply::Waiting;
 
@@ -62,7 +62,11 @@ struct Removal {
 impl Drop for Removal {
     fn drop(&mut self) {
         if self.is_armed {
-            drop(self.mailboxes.remove(&self.member, self.id));
+            let removed = self.mailboxes.remove(&self.member, self.id);
+            if let Some(Placed { entry, task: Task::Call(call), .. }) = removed {
+                let why = "its caller waited no longer".into();
+                call.end_trace(&entry.actor, Some(&Error::NotStarted(call.timing.elapsed(), why)));
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::signal::Signal;
+use crate::traces::{Mark, Stage, Times, Trace};
 
 /// Time limits of the phases of a call (decision 1).
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +50,7 @@ pub(super) struct Progress {
     bounded: bool,
     limits: Deadlines,
     signal: Signal,
+    trace: Trace,
 }
 
 /// The signal of a call's turn, for tasks other than its own.
@@ -81,6 +83,11 @@ pub struct Timing {
 impl Timing {
     /// Starts the time of a call; `whole` is the caller's own bound on the whole call.
     pub fn new(limits: Deadlines, whole: Option<Duration>) -> Self {
+        Self::traced(limits, whole, Trace::default())
+    }
+
+    /// The same for a call that has a trace.
+    pub(crate) fn traced(limits: Deadlines, whole: Option<Duration>, trace: Trace) -> Self {
         let admitted = Instant::now();
         // A bound too large to count is no bound.
         let ends_after_us = micros(whole.unwrap_or(limits.start));
@@ -92,6 +99,7 @@ impl Timing {
             bounded: whole.is_some(),
             limits,
             signal: Signal::default(),
+            trace,
         };
         Self { progress: Arc::new(progress), start_by }
     }
@@ -103,6 +111,7 @@ impl Timing {
         let Progress { phase, .. } = &*self.progress;
         // Before the phase, so that a caller that sees `STARTED` also sees the new end.
         self.extend(self.progress.limits.host + self.progress.limits.commit);
+        self.mark(Mark::Called);
         let began = phase.compare_exchange(QUEUED, STARTED, Ordering::AcqRel, Ordering::Acquire);
         began != Err(GIVEN_UP)
     }
@@ -146,6 +155,41 @@ impl Timing {
     /// An owned handle to the signal of the call's turn.
     pub(crate) fn signal_handle(&self) -> SignalHandle {
         SignalHandle(self.progress.clone())
+    }
+
+    /// Whether the call may be exported as a trace.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.progress.trace.is_on()
+    }
+
+    /// The trace of the call.
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.progress.trace
+    }
+
+    /// Notes for the trace that the call has reached something.
+    pub(crate) fn mark(&self, mark: Mark) {
+        if self.is_traced() {
+            self.progress.trace.mark(mark, self.elapsed());
+        }
+    }
+
+    /// Begins with the next actor of the call's route. Returns the times at the last one, when the call is traced.
+    pub(crate) fn next_hop(&self) -> Option<Times> {
+        let times = self.is_traced().then(|| self.progress.trace.next_hop());
+        self.mark(Mark::Placed);
+        times
+    }
+
+    /// The trace context of what a stage causes at an actor; `of_caller` is that of the call.
+    pub(crate) fn context(&self, hop: usize, stage: Stage, of_caller: &str) -> String {
+        let own = self.progress.trace.context(hop, stage, of_caller);
+        own.unwrap_or_else(|| of_caller.to_owned())
+    }
+
+    /// When the call began.
+    pub(crate) fn began(&self) -> Instant {
+        self.progress.admitted
     }
 
     /// Time since admission.

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::invocation::Broadcast;
 use crate::registry::entry::CheckedOut;
 use crate::registry::subscribers::Topic;
+use crate::traces::Stage;
 
 impl Planner {
     /// Plans the broadcast of a response. One for which a bound leaves no place is dropped and counted: it fails no call.
@@ -30,7 +31,8 @@ impl Planner {
             .map_err(|error| Error::NotAllowed(format!("{error}; {NOT_KEPT}")))?;
         let topic = Topic::new(system, &channel);
         let caller = ActorId { parent: String::new(), ..ActorId::clone(&actor.spec.id) };
-        let planned = self.channels.plan(topic, payload, Some(caller), call.traceparent.clone());
+        let context = call.timing.context(call.route.len(), Stage::SideEffects, &call.traceparent);
+        let planned = self.channels.plan(topic, payload, Some(caller), context);
         Ok(planned.ok().map(Box::new))
     }
 }

@@ -6,16 +6,18 @@ use super::{MAX_ROUTE, Planner};
 use crate::access::{Access, CallKind, Subject};
 use crate::activation::incarnation::Incarnation;
 use crate::actor::{ActorId, ActorRef};
-use crate::call::{Call, Completion, Emitted, EmittedEffect, Placed, Task};
+use crate::call::{Call, Completion, Emitted, EmittedEffect, Hop, Placed, Task};
 use crate::error::Error;
 use crate::identity::Identity;
-use crate::invocation::{Invocation, Payload, Routing};
+use crate::invocation::{Invocation, Metadata, Payload, Routing};
 use crate::outbox::pending::{MAX_EFFECT_BYTES, MAX_EFFECTS};
 use crate::outbox::record::Record;
 use crate::outbox::{EffectId, OutboxKey, OutboxRow};
 use crate::registry::entry::{CheckedOut, Entry};
 use crate::registry::known_host::KnownHost;
+use crate::reply::Reply;
 use crate::state::Timestamp;
+use crate::traces::{Mark, Stage};
 
 /// Text of the error when a response cannot be carried out.
 pub(super) const NOT_KEPT: &str = "the action ran, its state was not kept";
@@ -37,6 +39,7 @@ impl Planner {
         let (count, now) = (effects.len(), self.clock.now());
         let mut emitted = Vec::with_capacity(count.min(MAX_EFFECTS));
         let mut bytes = 0;
+        let context = call.timing.context(call.route.len(), Stage::SideEffects, &call.traceparent);
         for mut invocation in effects {
             if invocation.actor.system.is_empty() {
                 invocation.actor.system.clone_from(&actor.spec.id.system);
@@ -48,7 +51,7 @@ impl Planner {
                      {count}; {NOT_KEPT}"
                 )));
             }
-            invocation.traceparent.clone_from(&call.traceparent);
+            invocation.traceparent.clone_from(&context);
             // An effect has no waiting caller, whatever its flag says, and the identity of the mesh.
             (invocation.asynchronous, invocation.identity) = (true, Identity::default());
             emitted.push(self.emitted(&actor.live.incarnation, invocation, now));
@@ -92,7 +95,8 @@ impl Planner {
         };
         let from = &actor.entry.actor;
         if call.route.len() >= MAX_ROUTE {
-            let path: Vec<&str> = call.route.iter().chain([from]).map(ActorRef::name).collect();
+            let path: Vec<&str> =
+                call.route.iter().map(|hop| &hop.actor).chain([from]).map(ActorRef::name).collect();
             let path = path.join(" → ");
             return Err(Error::TooLarge(format!(
                 "a call may be routed {MAX_ROUTE} times at most: {path} → {target}; {NOT_KEPT}"
@@ -140,10 +144,30 @@ pub(super) fn completion(
     mut call: Box<Call>,
     payload: Payload,
     route: Option<Route>,
-) -> Completion {
-    let Some(route) = route else { return Completion::Reply(call.reply, Ok(payload), call.permit) };
-    call.route.push(actor.entry.actor.clone());
-    Completion::Route(Box::new(routed(&actor.spec.id, *call, payload, route)))
+) -> (Completion, Option<(ActorRef, Box<Call>)>) {
+    call.timing.mark(Mark::Planned);
+    let from = actor.entry.actor.clone();
+    let Some(route) = route else { return replied(from, call, Ok(payload)) };
+    let (action, caller) = (std::mem::take(&mut call.action), call.caller.take());
+    call.route.push(Hop { actor: from, action, caller, times: None });
+    (Completion::Route(Box::new(routed(&actor.spec.id, *call, payload, route))), None)
+}
+
+/// Returns how the call ends with an answer, and what is left of it for its trace.
+pub(super) fn replied(
+    from: ActorRef,
+    mut call: Box<Call>,
+    answer: Result<Payload, Error>,
+) -> (Completion, Option<(ActorRef, Box<Call>)>) {
+    if !call.timing.is_traced() {
+        return (Completion::Reply(call.reply, answer, call.permit), None);
+    }
+    let reply = std::mem::replace(&mut call.reply, Reply::unwanted());
+    let permit = call.permit.take();
+    // Whatever else counts for something goes now.
+    let (payload, metadata) = (Payload::Unset, Metadata::new());
+    *call = Call { payload, metadata, _delivery: None, _load: None, ..*call };
+    (Completion::Reply(reply, answer, permit), Some((from, call)))
 }
 
 /// Returns the call for its next actor. Permit, deadline, identity, metadata and trace stay (decision 10). The permit counts
@@ -169,7 +193,7 @@ mod tests {
     use crate::identity::PeerAddress;
     use crate::registry::directory::Directory;
     use crate::registry::entry::{Hosted, Source};
-    use crate::reply::{Deadlines, Reply, Timing};
+    use crate::reply::{Deadlines, Timing};
 
     fn entry(name: &str) -> Arc<Entry> {
         let definition = definition(name);
@@ -199,6 +223,7 @@ mod tests {
             spawns: false,
             writes: true,
             route: Vec::new(),
+            is_async: true,
             permit: None,
             effect: None,
             _delivery: None,

@@ -5,13 +5,15 @@ use std::sync::atomic::Ordering;
 
 use tracing::warn;
 
+use super::plan::replied;
 use super::{Plan, Planner};
-use crate::call::{Call, Committed, Completion, Received};
+use crate::call::{Call, Committed, Received};
 use crate::error::Error;
 use crate::invocation::{ActorInvocationResponse, Payload};
 use crate::outbox::{EffectRows, EffectSource, Seen};
 use crate::ports::StoreError;
 use crate::registry::entry::CheckedOut;
+use crate::traces::Mark;
 
 impl Planner {
     /// Applies the response to an effect. Without one, the effect was answered before, or its answer is useless.
@@ -29,7 +31,7 @@ impl Planner {
         };
         let is_repeated = actor.live.has_seen(&effect.source, effect.id);
         let mut plan = if is_repeated {
-            answered(*call, None)
+            answered(actor, call, None)
         } else {
             match self.plan_answer(actor, call, response, effect.failed.take()) {
                 Ok(plan) => plan,
@@ -79,15 +81,16 @@ impl Planner {
             return Err((call, error));
         }
         warn!(actor = %actor.entry.actor, action = call.action, %error, "the answer to a side effect changes nothing");
-        Ok(answered(*call, Some(error)))
+        Ok(answered(actor, call, Some(error)))
     }
 }
 
 /// How a turn ends that changes nothing.
-fn answered(call: Call, error: Option<Error>) -> Plan {
+fn answered(actor: &CheckedOut, call: Box<Call>, error: Option<Error>) -> Plan {
     let answer = error.map_or(Ok(Payload::Unset), Err);
-    let completion = Completion::Reply(call.reply, answer, call.permit);
-    Plan { save: None, rest: Committed::of(completion) }
+    call.timing.mark(Mark::Planned);
+    let (completion, traced) = replied(actor.entry.actor.clone(), call, answer);
+    Plan { save: None, rest: Committed { traced, ..Committed::of(completion) } }
 }
 
 /// Whether an error is the answer to an effect: there was a complete response, and trying again would not change it.

@@ -18,6 +18,7 @@ use crate::reply::Deadlines;
 use crate::retry_budget::RetryRates;
 use crate::rules::ChangeRules;
 use crate::schedules::ScheduleBounds;
+use crate::traces::Tracer;
 
 /// Bounds and rules of the mesh; the defaults suit a small machine.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Settings {
     pub other_systems: Option<Arc<dyn OtherSystems>>,
     /// Who may call what. Its owner may replace the policies while the mesh runs.
     pub policies: CurrentPolicies,
+    /// Which calls are traced, and where traces go.
+    pub tracer: Tracer,
     /// Turns that run at the same time.
     pub worker_demand: usize,
     /// Consumers among which the turns are shared; as many as there are cores.
@@ -96,6 +99,7 @@ impl Default for Settings {
             rate_limits: RateLimits::default(),
             other_systems: None,
             policies: CurrentPolicies::default(),
+            tracer: Tracer::default(),
             worker_demand: 4_096,
             workers: 2,
             host_connections: 4_096,

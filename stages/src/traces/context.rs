@@ -59,6 +59,14 @@ impl SpanContext {
         let is_valid = version != 0xff && trace_id != 0 && (rest.is_empty() || may_be_longer);
         is_valid.then_some(Self { trace_id, span_id, is_sampled: flags & SAMPLED != 0 })
     }
+
+    /// The trace context that names this span, with the `tracestate` of `other`.
+    pub(crate) fn with_state_of(self, other: &str) -> String {
+        let Self { trace_id, span_id, is_sampled } = self;
+        let (flags, (_, state)) = (u8::from(is_sampled), split(other));
+        let parent = format!("00-{trace_id:032x}-{span_id:016x}-{flags:02x}");
+        if state.is_empty() { parent } else { format!("{parent}\n{state}") }
+    }
 }
 
 #[cfg(test)]
@@ -73,8 +81,10 @@ mod tests {
         assert_eq!(span.trace_id, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
         assert_eq!(span.span_id, 0xb7ad_6b71_6920_3331);
         assert!(span.is_sampled);
+        assert_eq!(span.with_state_of(""), PARENT);
         let both = join(PARENT, " a=1,b=2 ");
         assert_eq!(both, format!("{PARENT}\na=1,b=2"));
+        assert_eq!(span.with_state_of(&both), both);
         assert_eq!(SpanContext::parse(&both), Some(span));
         assert_eq!(split(&both), (PARENT, "a=1,b=2"));
         assert_eq!(split(PARENT), (PARENT, ""));

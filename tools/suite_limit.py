@@ -106,9 +106,9 @@ def main():
     if module.failures[0] != ["a::b", "    thread 'a::b' panicked at x.rs:1:", "    why"] or "exit code 3" not in module.failures[1][0]:
         failures.append(f"shown again of a failed test: {module.failures}")
     text = (ROOT / "test").read_text()
-    # Those of the edge and of the actor model, and all of the other crates, are taken by their folder.
+    # Those of the edge, of the actor model and of what operators see, and all of the other crates, are taken by their folder.
     for name in runner().files("adapters"):
-        if not name.startswith(("edge_", "actors_")) and f'"{name}"' not in text:
+        if not name.startswith(("edge_", "actors_", "see_")) and f'"{name}"' not in text:
             failures.append(f"adapters/tests/{name} is in no suite of ./test")
     print("\n".join(failures) or "what ./test starts is ended at its limit, when it is done, and on a signal, and a run of no test is not a success")
     return int(bool(failures))

@@ -90,7 +90,7 @@ impl Export {
         ended: &CancellationToken,
     ) -> Result<(), String> {
         let until = Instant::now() + self.limit;
-        let sending = self.exporter.export(batch.flat_map(span_data).collect());
+        let sending = self.exporter.export(batch.flat_map(|call| span_data(&call)).collect());
         let sending = async { timeout_at(last.unwrap_or(until).min(until), sending).await };
         // An end that begins meanwhile does not wait longer than for all of it.
         let ending = async {

@@ -23,7 +23,7 @@ struct Call {
 }
 
 /// The spans of a call: first its root, then those of its stages.
-pub(super) fn span_data(call: TracedCall) -> Vec<SpanData> {
+pub(super) fn span_data(call: &TracedCall) -> Vec<SpanData> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_micros(SystemClock.now().0);
     let of = Call {
         trace_id: TraceId::from(call.trace_id),
@@ -34,7 +34,7 @@ pub(super) fn span_data(call: TracedCall) -> Vec<SpanData> {
             .with_version(env!("CARGO_PKG_VERSION"))
             .build(),
     };
-    let mut spans = vec![of.root(&call)];
+    let mut spans = vec![of.root(call)];
     for hop in &call.hops {
         spans.extend(hop.stages.iter().map(|stage| of.stage(hop, stage)));
     }

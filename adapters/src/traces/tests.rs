@@ -52,7 +52,7 @@ fn attribute(span: &SpanData, name: &str) -> Option<String> {
 
 #[tokio::test]
 async fn a_root_has_the_names_of_the_call_and_a_stage_its_times() {
-    let spans = span_data(call(None));
+    let spans = span_data(&call(None));
     let [root, lookup, invoke] = &spans[..] else { panic!("{spans:?}") };
     assert_eq!((&*root.name, &root.span_kind), ("client invoke", &SpanKind::Server));
     assert_eq!((root.parent_span_id, root.parent_span_is_remote), (SpanId::from(5), true));
@@ -81,7 +81,7 @@ async fn a_root_has_the_names_of_the_call_and_a_stage_its_times() {
 #[tokio::test]
 async fn a_failed_call_says_what_failed_and_who() {
     let error = Error::NoAnswer(Duration::from_secs(60));
-    let spans = span_data(call(Some(error.clone())));
+    let spans = span_data(&call(Some(error.clone())));
     assert_eq!(spans[0].status, Status::error(error.to_string()));
     assert_eq!(attribute(&spans[0], "error.type").as_deref(), Some("deadline_exceeded"));
     assert_eq!(attribute(&spans[0], "tidegate.error_source").as_deref(), Some("host"));

@@ -97,6 +97,34 @@ fn a_target_with_many_entries_delays_no_other() {
 }
 
 #[test]
+fn large_entries_of_a_target_that_does_not_answer_are_not_read_again_and_again() {
+    let large = |n| {
+        let mut large = entry(1, n, "slow");
+        let mut record = Record::decode(large.record).unwrap();
+        let value = vec![0; 40 << 10].into();
+        let payload = crate::state::Any { type_url: "t".into(), value };
+        record.invocation.payload = crate::invocation::Payload::Value(payload);
+        large.record = record.encode();
+        large
+    };
+    let table = Table::of((0..2_000).map(large).chain([entry(2, 99_999, "quick")]));
+    let mut window = Window::default();
+    let (mut pages, mut called) = (0, Vec::new());
+    for _ in 0..100 {
+        pages += table.feed(&mut window);
+        while let Some(ready) = window.take_due(Timestamp(10), 64, |_| false) {
+            window.waits(&target(&ready.record));
+            called.push(ready.record.invocation.actor.name.clone());
+        }
+        if window.has_drained() {
+            window.go_back();
+        }
+    }
+    assert_eq!(called, ["slow", "quick"]);
+    assert!(pages < 10, "{pages} pages for 2");
+}
+
+#[test]
 fn a_crowded_target_is_read_on_without_reading_the_whole_table_each_time() {
     let mut table = Table::of((0..50_000).map(|n| entry(1, n, "hot")));
     let mut window = Window::default();

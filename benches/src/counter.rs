@@ -4,16 +4,25 @@
 //! is torn, stale or another actor's.
 
 use std::future::{Ready, ready};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tidegate_stages::invocation::{ActorInvocation, ActorInvocationResponse, Payload};
+use tidegate_stages::actor::ActorId;
+use tidegate_stages::invocation::{
+    ActorInvocation, ActorInvocationResponse, EFFECT_ID, Invocation, Payload, Workflow,
+};
 use tidegate_stages::ports::HostError;
 use tidegate_stages::state::Any;
 use tower::Service;
 
 /// The action of every call.
 pub const ACTION: &str = "increment";
+/// The same, with a side effect: the counter whose number is the payload is called, too.
+pub const EMIT: &str = "emit";
+
+/// Side effects that reached their targets in this process, also those that came again.
+pub static DELIVERED: AtomicU64 = AtomicU64::new(0);
 
 /// Size of the state in bytes, without its type URL.
 pub const STATE_BYTES: usize = 256;
@@ -109,14 +118,33 @@ impl Service<ActorInvocation> for CounterHost {
     }
 
     fn call(&mut self, invocation: ActorInvocation) -> Self::Future {
-        assert_eq!(invocation.action, ACTION);
         let (count, state) = increment(number(&invocation.actor.name), invocation.state.as_ref());
+        let workflow = if invocation.action == EMIT {
+            effect(&invocation)
+        } else {
+            assert_eq!(invocation.action, ACTION);
+            Workflow::default()
+        };
+        if invocation.metadata.contains_key(EFFECT_ID) {
+            DELIVERED.fetch_add(1, Ordering::Relaxed);
+        }
         ready(Ok(ActorInvocationResponse {
             state: Some(state),
             payload: Payload::Value(value(count)),
+            workflow,
             ..ActorInvocationResponse::default()
         }))
     }
+}
+
+/// One call of the counter that the payload names.
+fn effect(invocation: &ActorInvocation) -> Workflow {
+    let target = value_in(&invocation.payload);
+    let system = invocation.actor.system.clone();
+    let actor = ActorId { name: name(target), system, parent: String::new() };
+    let payload = Payload::Value(value(target));
+    let effect = Invocation { actor, action: ACTION.into(), payload, ..Invocation::default() };
+    Workflow { effects: vec![effect], ..Workflow::default() }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use tidegate_stages::rules::{ChangeRules, Durability};
 use tidegate_stages::topology::{self, Ports, Settings};
 
 use crate::callers::call_at_random;
-use crate::counter::{ACTION, CounterHost, count_in, name, value, value_in};
+use crate::counter::{ACTION, CounterHost, EMIT, count_in, name, value, value_in};
 use crate::forgetful::Forgetful;
 
 const SYSTEM: &str = "benches";
@@ -126,6 +126,18 @@ impl World {
     pub async fn call(&self, actor: u64) -> u64 {
         let answer = self.mesh.invoke(self.invocation(actor, ACTION)).await.expect("an answer");
         self.calls.fetch_add(1, Ordering::Relaxed);
+        value_in(&answer)
+    }
+
+    /// Calls an actor that calls another one by a side effect. Both count.
+    ///
+    /// # Panics
+    /// When the call fails.
+    pub async fn emit(&self, actor: u64, target: u64) -> u64 {
+        let payload = Payload::Value(value(target));
+        let emit = Invocation { payload, ..self.invocation(actor, EMIT) };
+        let answer = self.mesh.invoke(emit).await.expect("an answer");
+        self.calls.fetch_add(2, Ordering::Relaxed);
         value_in(&answer)
     }
 
@@ -262,7 +274,7 @@ fn registration() -> Registration {
             snapshot_strategy: Some(snapshots),
             ..ActorSettings::default()
         }),
-        actions: vec![Action { name: ACTION.into() }],
+        actions: [ACTION, EMIT].map(|name| Action { name: name.into() }).into(),
         ..Actor::default()
     };
     let registry = WireRegistry { actors: [(TEMPLATE.into(), template)].into() };

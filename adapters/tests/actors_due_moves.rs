@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::tool::{run, store_in};
-use tidegate::store::{EmbeddedStore, Key, Options, Vault};
+use tidegate::store::{EmbeddedStore, Key, OpenError, Options, Vault};
 use tidegate::wire;
 use tidegate_stages::actor::{ActorId, ActorRef};
 use tidegate_stages::due::DueEntry;
@@ -21,20 +21,28 @@ use tidegate_stages::schedules::{
 use tidegate_stages::state::Timestamp;
 use tidegate_stages::testkit::conformance::due::{all, entry};
 use tidegate_stages::testkit::conformance::schedules::all as all_schedules;
+use tokio::time::sleep;
 
 const FIRST: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const SECOND: &str = "ICECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// More than fit a page.
 const ENTRIES: u64 = 700;
 
-fn open(dir: &Path, keys: &[&str]) -> Arc<EmbeddedStore> {
+async fn open(dir: &Path, keys: &[&str]) -> Arc<EmbeddedStore> {
     let keys: Vec<_> = keys.iter().map(|key| Key::parse(key).unwrap()).collect();
     let options = Options { vault: Arc::new(Vault::new(&keys)), ..Options::default() };
-    EmbeddedStore::open(dir, options, wire::definition).unwrap()
+    // A process that another test just starts has the lock's file too, until it is another program.
+    for _ in 0..1_000 {
+        match EmbeddedStore::open(dir, options.clone(), wire::definition) {
+            Err(OpenError::Locked { .. }) => sleep(Duration::from_millis(10)).await,
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("{} stays locked", dir.display());
 }
 
 async fn content(dir: &Path, keys: &[&str]) -> Vec<DueEntry> {
-    let store = open(dir, keys);
+    let store = open(dir, keys).await;
     let states: Arc<dyn StateStore> = store.clone();
     let found = all(&states, 100).await;
     drop(states);
@@ -43,7 +51,7 @@ async fn content(dir: &Path, keys: &[&str]) -> Vec<DueEntry> {
 }
 
 async fn filled(dir: &Path, keys: &[&str]) -> Vec<DueEntry> {
-    let store = open(dir, keys);
+    let store = open(dir, keys).await;
     let entries: Vec<_> = (0..ENTRIES).map(|n| entry(n * 7_000_000, &format!("ü|{n}"))).collect();
     store.claim_epoch().await.unwrap();
     store.put_due(entries.clone()).await.unwrap();
@@ -92,7 +100,7 @@ fn schedule(name: &str) -> ScheduleRow {
 }
 
 async fn schedules(dir: &Path, keys: &[&str]) -> Vec<ScheduleRow> {
-    let store = open(dir, keys);
+    let store = open(dir, keys).await;
     let states: Arc<dyn StateStore> = store.clone();
     let found = all_schedules(&states, None, 7).await;
     drop(states);
@@ -101,7 +109,7 @@ async fn schedules(dir: &Path, keys: &[&str]) -> Vec<ScheduleRow> {
 }
 
 async fn with_schedules(dir: &Path, keys: &[&str]) -> Vec<ScheduleRow> {
-    let store = open(dir, keys);
+    let store = open(dir, keys).await;
     store.claim_epoch().await.unwrap();
     for n in 0..20 {
         store.put_schedule(schedule(&format!("ü|@ {n:02}"))).await.unwrap();
@@ -139,7 +147,7 @@ async fn schedules_are_sealed_and_a_new_key_takes_over() {
     settings.extend([("SPAWN_STATESTORE_KEY", SECOND), ("TIDEGATE_STATESTORE_OLD_KEYS", FIRST)]);
     run(&["reseal"], &settings).await.said();
     assert_eq!(schedules(dir.path(), &[SECOND]).await, rows);
-    let store = open(dir.path(), &[FIRST]);
+    let store = open(dir.path(), &[FIRST]).await;
     let found = store.schedules(None, 10).await;
     assert!(matches!(found, Err(StoreError::Sealed(_))), "{found:?}");
 }
@@ -152,13 +160,13 @@ async fn calls_for_later_times_are_sealed_and_a_new_key_takes_over() {
     settings.extend([("SPAWN_STATESTORE_KEY", SECOND), ("TIDEGATE_STATESTORE_OLD_KEYS", FIRST)]);
     run(&["reseal"], &settings).await.said();
     assert_eq!(content(dir.path(), &[SECOND]).await, entries);
-    let store = open(dir.path(), &[FIRST]);
+    let store = open(dir.path(), &[FIRST]).await;
     let found = store.due(None, 10).await;
     assert!(matches!(found, Err(StoreError::Sealed(_))), "{found:?}");
 }
 
 async fn paused(dir: &Path, new: Vec<Pause>) -> Vec<Pause> {
-    let store = open(dir, &[]);
+    let store = open(dir, &[]).await;
     store.claim_epoch().await.unwrap();
     store.put_pauses(new).await.unwrap();
     let mut found = store.pauses().await.unwrap();

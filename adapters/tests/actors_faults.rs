@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::Request;
+use http_body_util::Full;
 use prost::Message;
 use support::client::{ANSWER_LIMIT, Client, Reply};
 use support::counter::{ADD, SYSTEM, call, definition, get_state, mark, marks, register};
@@ -107,12 +109,14 @@ struct Scene {
     host: Option<Host>,
     _proxy: Proxy,
     client: Client,
+    /// Whether answers are asked for in JSON.
+    in_json: bool,
     /// Calls begun that nobody waits for.
     begun: usize,
 }
 
 impl Scene {
-    async fn start(settings: &[(&str, &str)]) -> Self {
+    async fn start(settings: &[(&str, &str)], in_json: bool) -> Self {
         let script = Arc::new(Failing::default());
         let host = Host::start(script.clone());
         let port = host.port();
@@ -134,12 +138,15 @@ impl Scene {
         register(&mut client, vec![joe, template]).await;
         assert_eq!(client.invoke(&call("joe", ADD)).await.unwrap().0, 200);
         script.runs.store(0, Ordering::SeqCst);
-        Self { script, host: Some(host), _proxy: proxy, client, begun: 0 }
+        Self { script, host: Some(host), _proxy: proxy, client, in_json, begun: 0 }
     }
 
     async fn post(&mut self, path: &str, body: Vec<u8>) -> Reply {
         let path = format!("/api/v1/system/{SYSTEM}/actors/{path}");
-        self.client.post(&path, body.into()).await.unwrap()
+        let accept = if self.in_json { "application/json" } else { "application/octet-stream" };
+        let request = Request::post(path).header("host", "localhost").header("accept", accept);
+        let request = request.header("content-type", "application/octet-stream");
+        self.client.send(request.body(Full::new(body.into())).unwrap()).await.unwrap()
     }
 
     async fn invoke(&mut self, call: &InvocationRequest) -> Reply {
@@ -177,7 +184,10 @@ impl Scene {
 struct Row {
     status: u16,
     source: String,
-    outcome: String,
+    /// In JSON.
+    kind: Option<String>,
+    /// In protobuf.
+    outcome: Option<String>,
     again: String,
     state: String,
 }
@@ -188,24 +198,35 @@ fn rows() -> BTreeMap<String, Row> {
     let page = std::fs::read_to_string(page).unwrap();
     let row = |line: &str| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [fault, status, source, outcome, again, state] = cells[..] else { return None };
+        let [fault, status, source, kind, outcome, again, state] = cells[..] else { return None };
         let status = status.parse().ok()?;
-        let [source, outcome, again, state] = [source, outcome, again, state].map(str::to_owned);
-        Some((fault.to_owned(), Row { status, source, outcome, again, state }))
+        let [source, again, state] = [source, again, state].map(str::to_owned);
+        let [kind, outcome] = [kind, outcome].map(|cell| Some(cell.to_owned()));
+        Some((fault.to_owned(), Row { status, source, kind, outcome, again, state }))
     };
     page.lines().filter_map(row).collect()
 }
 
 /// Compares what came of a fault with its row. `value` is the state that joe is found with afterwards.
-fn compare(fault: &str, row: &Row, reply: &Reply, runs: usize, value: u32) {
+fn compare(fault: &str, row: &Row, (reply, in_json): (&Reply, bool), runs: usize, value: u32) {
     let text = String::from_utf8_lossy(&reply.body).into_owned();
-    // In each error body field 1, or 1 of field 1, is the status; every message of this port agrees in that.
-    let response = support::proto::InvocationResponse::decode(reply.body.clone()).unwrap();
-    let outcome = response.status.unwrap().status();
+    let (mut kind, mut outcome) = (row.kind.clone(), row.outcome.clone());
+    if in_json {
+        let told: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        kind = told["kind"].as_str().map(str::to_owned);
+        assert_eq!(told["safe_to_retry"], row.again == "safe", "{fault}: {text}");
+        assert_eq!(told["status"], row.status, "{fault}: {text}");
+    } else {
+        // In each error body field 1, or 1 of field 1, is the status; every message of this port agrees in that.
+        let response = support::proto::InvocationResponse::decode(reply.body.clone()).unwrap();
+        let is_unknown = response.status.unwrap().status() == Status::ActorNotFound;
+        outcome = Some(if is_unknown { "ACTOR_NOT_FOUND" } else { "ERROR" }.to_owned());
+    }
     let found = Row {
         status: reply.status,
         source: reply.headers["tidegate-error-source"].to_str().unwrap().into(),
-        outcome: if outcome == Status::ActorNotFound { "ACTOR_NOT_FOUND" } else { "ERROR" }.into(),
+        kind,
+        outcome,
         again: match runs {
             0 if matches!(reply.status, 429 | 502 | 503 | 504) => "safe",
             0 => "no use",
@@ -307,13 +328,16 @@ async fn each_fault_is_answered_and_leaves_what_the_table_says() {
     let rows = rows();
     assert!(rows.len() > 20, "{rows:?}");
     let mut faults = JoinSet::new();
-    for (fault, row) in rows {
+    let rows = rows.into_iter().map(|(fault, row)| (fault, Arc::new(row)));
+    let twice =
+        rows.flat_map(|(fault, row)| [false, true].map(|json| (fault.clone(), row.clone(), json)));
+    for (fault, row, in_json) in twice {
         let policies = path.clone();
         faults.spawn(async move {
-            let mut scene = Scene::start(&settings(&fault, &policies)).await;
+            let mut scene = Scene::start(&settings(&fault, &policies), in_json).await;
             let reply = happen(&fault, &mut scene).await;
             let (runs, value) = scene.end(&fault).await;
-            compare(&fault, &row, &reply, runs, value);
+            compare(&fault, &row, (&reply, in_json), runs, value);
         });
         // A few at once: each is a process.
         if faults.len() == 4 {

@@ -7,7 +7,7 @@ mod support;
 mod collector;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use collector::{Collector, LIMIT, Span, free_port};
@@ -21,10 +21,12 @@ use support::proto::{
     Action, Actor, ActorInvocation, ActorInvocationResponse, Any, Context, InvocationRequest, Kind,
 };
 use support::proxy::Proxy;
+use tidegate::clock::SystemClock;
 use tidegate::proto::eigr::functions::protocol::actors::Channel;
 use tidegate::proto::eigr::functions::protocol::{
     Broadcast, Pipe, SideEffect, Workflow, broadcast, workflow,
 };
+use tidegate_stages::ports::Clock;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
@@ -150,7 +152,7 @@ fn borrowed<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'static str, &'
     settings.iter().map(|(name, value)| (*name, &**value)).collect()
 }
 
-fn one<'a>(spans: &'a [Span], is_it: impl Fn(&Span) -> bool) -> &'a Span {
+fn one(spans: &[Span], is_it: impl Fn(&Span) -> bool) -> &Span {
     let found: Vec<_> = spans.iter().filter(|span| is_it(span)).collect();
     let [span] = found[..] else { panic!("{} of {spans:#?}", found.len()) };
     span
@@ -268,7 +270,7 @@ async fn a_call_for_a_later_time_is_linked_to_the_call_that_asked_for_it() {
     let collector = Collector::start().await;
     let settings = collector.settings("grpc");
     let mut world = start(&borrowed(&settings)).await;
-    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() + 300;
+    let at = SystemClock.now().0 / 1_000 + 300;
     let later =
         InvocationRequest { scheduled_to: i64::try_from(at).unwrap(), ..call("first", "end") };
     assert_eq!(world.invoke(&later, None).await, 200);

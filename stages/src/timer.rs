@@ -67,7 +67,7 @@ pub(crate) struct Timers {
     clock: Arc<dyn Clock>,
     directory: Arc<Directory>,
     /// Starts the registered timers of actors.
-    registered: ActorTimers,
+    pub(crate) registered: ActorTimers,
     /// Chooses the actors that have to leave memory.
     pub(crate) eviction: Eviction,
 }

@@ -114,7 +114,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let (registrar, storing) = Registrar::new(
         directory.clone(),
         registry.clone(),
-        mailboxes.clone(),
+        (mailboxes.clone(), timers.registered.clone()),
         tasks.clone(),
         settings.host_connections,
         (settings.registry, settings.hosts.join),

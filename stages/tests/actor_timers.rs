@@ -12,6 +12,7 @@ use tidegate_pipeline::Bound;
 use tidegate_stages::actor::{Definition, Timer};
 use tidegate_stages::invocation::{ActorInvocation, Payload};
 use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::StoreError;
 use tidegate_stages::topology::Settings;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
@@ -169,6 +170,19 @@ async fn timers_start_again_after_a_restart_although_nobody_calls() {
     let _second = world_with(host, Settings::default(), memory).await;
     sleep(Duration::from_millis(2_500)).await;
     assert_eq!(log.lock().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timers_start_although_the_store_refuses_the_warm_up_and_nobody_calls() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    world.store.refuse_loads(Some(StoreError::Unavailable("away".into())));
+    world.register(vec![timed("joe", "tick", SECOND)]).await.unwrap();
+    sleep(30 * SECOND).await;
+    assert_eq!(log.lock().len(), 0);
+    world.store.refuse_loads(None);
+    sleep(100 * SECOND).await;
+    assert!(log.lock().len() > 10, "{} ticks", log.lock().len());
 }
 
 #[tokio::test(start_paused = true)]

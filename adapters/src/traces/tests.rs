@@ -80,7 +80,7 @@ async fn a_root_has_the_names_of_the_call_and_a_stage_its_times() {
 
 #[tokio::test]
 async fn a_failed_call_says_what_failed_and_who() {
-    let error = Error::NoAnswer(Duration::from_secs(60));
+    let error = Error::NoAnswer(Duration::from_mins(1));
     let spans = span_data(&call(Some(error.clone())));
     assert_eq!(spans[0].status, Status::error(error.to_string()));
     assert_eq!(attribute(&spans[0], "error.type").as_deref(), Some("deadline_exceeded"));

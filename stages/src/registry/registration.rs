@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tidegate_pipeline::Drain;
 
 use crate::actor::ActorId;
+use crate::actor_timers::ActorTimers;
 use crate::error::Error;
 use crate::invocation::{Invocation, Registration, Spawn};
 use crate::placement::Mailboxes;
@@ -36,13 +37,13 @@ impl Registrar {
     pub(crate) fn new(
         directory: Arc<Directory>,
         registry: Arc<dyn Registry>,
-        mailboxes: Mailboxes,
+        (mailboxes, timers): (Mailboxes, ActorTimers),
         tasks: Drain,
         host_connections: usize,
         (bounds, join): (RegistryBounds, bool),
         changes_bytes: usize,
     ) -> (Self, Storing) {
-        let warm_ups = WarmUps::new(mailboxes.clone(), tasks);
+        let warm_ups = WarmUps::new(mailboxes.clone(), timers, tasks);
         let inner = StoringInner {
             directory: directory.clone(),
             registry,

@@ -7,6 +7,7 @@ use tidegate_pipeline::Drain;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
+use crate::actor_timers::ActorTimers;
 use crate::call::Task;
 use crate::placement::Mailboxes;
 use crate::registry::entry::Entry;
@@ -19,13 +20,14 @@ const WARM_UPS: usize = 16;
 #[derive(Debug, Clone)]
 pub(super) struct WarmUps {
     mailboxes: Mailboxes,
+    timers: ActorTimers,
     tasks: Drain,
     few: Arc<Semaphore>,
 }
 
 impl WarmUps {
-    pub(super) fn new(mailboxes: Mailboxes, tasks: Drain) -> Self {
-        Self { mailboxes, tasks, few: Arc::new(Semaphore::new(WARM_UPS)) }
+    pub(super) fn new(mailboxes: Mailboxes, timers: ActorTimers, tasks: Drain) -> Self {
+        Self { mailboxes, timers, tasks, few: Arc::new(Semaphore::new(WARM_UPS)) }
     }
 
     /// Activates an actor in the background if its definition says so.
@@ -36,6 +38,8 @@ impl WarmUps {
         {
             return;
         }
+        // Whatever becomes of it, a tick activates the actor: nobody may ever call it.
+        self.timers.start(&entry, &entry.spec().hosted.definition);
         let (mailboxes, few) = (self.mailboxes.clone(), self.few.clone());
         self.tasks.spawn(async move {
             let Ok(_one_of_few) = few.acquire().await else { return };

@@ -146,13 +146,22 @@ async fn holds_everything(directory: &Path) {
 }
 
 #[tokio::test]
+async fn an_export_of_0_2_0_is_imported_with_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let file = golden("export-0.2.0.jsonl");
+    run(&["import", file.to_str().unwrap()], &store_in(&store)).await.said();
+    holds_everything(&store).await;
+}
+
+#[tokio::test]
 async fn a_directory_of_0_2_0_opens_with_everything_and_exports_what_it_exported_then() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store");
     copy(&golden("directory-0.2.0"), &store);
     let now = export(&store, &directory.path().join("file")).await;
     assert_eq!(now, lines(&golden("export-0.2.0.jsonl")));
-    for kind in ["revision", "outbox", "due", "schedule"] {
+    for kind in ["revision", "outbox", "due", "schedule", "pause"] {
         assert!(
             now.iter().any(|line| line.starts_with(&format!("{{\"{kind}\""))),
             "{kind}: {now:?}"

@@ -24,7 +24,7 @@ const NO_CONTENT: &[u8] = b"no_content";
 /// When to come back after a call that was not sent.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Calls over a bus; see the [module](self). Cheap to clone.
+/// Calls over a bus; see the module. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NatsCalls {
     bus: Arc<dyn Bus>,

@@ -50,7 +50,7 @@ pub struct NatsOptions {
 #[error("NATS cannot be used: {0}")]
 pub struct NatsError(String);
 
-/// The bus; see the [module](self). Cheap to clone.
+/// The bus; see the module. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NatsBus {
     client: Client,

@@ -34,7 +34,7 @@ const LAST_MESSAGES: Duration = Duration::from_secs(2);
 /// When a caller may come back that found no place.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The calls of other systems; see the [module](self). Cheap to clone.
+/// The calls of other systems; see the module. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NatsServing {
     mesh: Mesh,

@@ -52,6 +52,18 @@ tidegate_pipeline::described! {
     Counter HANDSHAKES_FAILED_TOTAL = "tidegate_tls_handshakes_failed_total" {reason};
     /// When the first certificate of a file ends, in seconds since the Unix epoch, by the setting that names the file.
     Gauge CERTIFICATE_END = "tidegate_tls_certificate_end_timestamp_seconds" {setting};
+    /// Whether there is a connection to a NATS server: 1 or 0.
+    Gauge NATS_CONNECTED = "tidegate_nats_connected";
+    /// Calls that were sent to other systems, or were to be (ok; error, an answer that says no; unsent; unanswered).
+    Counter NATS_CALLS_OUT_TOTAL = "tidegate_nats_calls_out_total" {outcome};
+    /// Calls of other systems (ok; error, an answer that says no; refused, because too many are under way).
+    Counter NATS_CALLS_IN_TOTAL = "tidegate_nats_calls_in_total" {outcome};
+    /// Messages that were dropped, because too many waited to be read.
+    Counter NATS_MESSAGES_DROPPED_TOTAL = "tidegate_nats_messages_dropped_total";
+    /// Spans that the receiver of traces has taken.
+    Counter TRACE_SPANS_EXPORTED_TOTAL = "tidegate_trace_spans_exported_total";
+    /// Spans that were dropped: too many waited, or the receiver did not take them.
+    Counter TRACE_SPANS_DROPPED_TOTAL = "tidegate_trace_spans_dropped_total";
     /// 1, with the version of this binary.
     Gauge BUILD_INFO = "tidegate_build_info" {version};
     /// Seconds of processor time that the process has used.

@@ -13,8 +13,5 @@ mod told;
 
 pub use calls::NatsCalls;
 pub use client::{NatsBus, NatsOptions};
-pub use metrics::{
-    NATS_CALLS_IN_TOTAL, NATS_CALLS_OUT_TOTAL, NATS_CONNECTED, NATS_MESSAGES_DROPPED_TOTAL,
-};
 pub use serve::NatsServing;
 pub use subject::actions as subject_of_actions;

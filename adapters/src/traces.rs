@@ -5,9 +5,7 @@
 mod export;
 mod otlp;
 mod span_data;
-mod metrics;
 
-pub use metrics::{TRACE_SPANS_DROPPED_TOTAL, TRACE_SPANS_EXPORTED_TOTAL};
 pub use otlp::{Otlp, OtlpError, Protocol};
 
 use std::sync::Arc;
@@ -17,6 +15,8 @@ use ::metrics::{Counter, counter};
 use tidegate_stages::traces::{TraceRules, TraceSink, TracedCall, Tracer};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{TRACE_SPANS_DROPPED_TOTAL, TRACE_SPANS_EXPORTED_TOTAL};
 
 use export::Export;
 

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::metrics::{NATS_CONNECTED, NATS_MESSAGES_DROPPED_TOTAL};
 use super::replies::Replies;
+use crate::metrics::{NATS_CONNECTED, NATS_MESSAGES_DROPPED_TOTAL};
 
 /// Messages of one subscription that wait to be read.
 const WAITING: usize = 8_192;

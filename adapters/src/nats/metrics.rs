@@ -1,16 +1,8 @@
-//! Metrics of NATS, named as they are scraped.
+//! Metrics: counts calls over NATS by their outcome.
 
 use ::metrics::{Counter, counter};
 
-/// Whether there is a connection to a NATS server: 1 or 0.
-pub const NATS_CONNECTED: &str = "tidegate_nats_connected";
-/// Calls that were sent to other systems, or were to be, by outcome: `ok`; `error`, an answer that says no; `unsent`;
-/// `unanswered`.
-pub const NATS_CALLS_OUT_TOTAL: &str = "tidegate_nats_calls_out_total";
-/// Calls of other systems, by outcome: `ok`; `error`, an answer that says no; `refused`, because too many are under way.
-pub const NATS_CALLS_IN_TOTAL: &str = "tidegate_nats_calls_in_total";
-/// Messages that were dropped, because too many waited to be read.
-pub const NATS_MESSAGES_DROPPED_TOTAL: &str = "tidegate_nats_messages_dropped_total";
+use crate::metrics::{NATS_CALLS_IN_TOTAL, NATS_CALLS_OUT_TOTAL};
 
 /// Counts calls to other systems.
 #[derive(Clone)]

@@ -122,8 +122,9 @@ async fn a_cancelled_call_for_a_later_time_is_not_made_again() {
     let world = world(hanging.host()).await;
     world.register(vec![definition("joe")]).await.unwrap();
     let at_ms = i64::try_from(world.clock.now().0 / 1_000 + 1_000).unwrap();
-    for _ in 0..2 {
-        let later = Invocation { scheduled_to: at_ms, ..call("joe", "slow") };
+    // A target that has answered is called by more than one entry.
+    for (action, after_ms) in [("add", 0), ("slow", 1), ("slow", 1)] {
+        let later = Invocation { scheduled_to: at_ms + after_ms, ..call("joe", action) };
         world.mesh.invoke(later).await.unwrap();
     }
     world.clock.advance(Duration::from_secs(2));

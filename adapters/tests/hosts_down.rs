@@ -187,11 +187,12 @@ async fn a_registration_closes_the_breaker_and_the_host_is_waited_for_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn accepted_calls_wait_for_a_host_that_was_never_reached() {
     let host = BoundHost::bind();
-    let (_proxy, mut client) = proxy(&host.port(), &[("TIDEGATE_START_TIMEOUT", "1s")]).await;
+    // Longer than the longest pause, a second, before a call is tried again.
+    let (_proxy, mut client) = proxy(&host.port(), &[("TIDEGATE_START_TIMEOUT", "2s")]).await;
     for _ in 0..5 {
         accept_one(&mut client, "joe").await;
     }
-    sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_secs(4)).await;
     let _host = host.listen(Arc::new(Counter::default()));
     wait_for_value(&mut client, "joe", 5).await;
 }

@@ -253,7 +253,7 @@ async fn states_beyond_the_bytes_leave_memory_and_what_that_loses_is_counted() {
     for name in volatile {
         assert_eq!(added(&mut client, name).await, (200, 2), "stateful ones leave first");
     }
-    assert!(metric(&mut client, LOST).await.is_none());
+    assert_eq!(metric(&mut client, LOST).await, Some(0.0));
     let evicted = metric(&mut client, "tidegate_deactivations_total{reason=\"evicted\"}").await;
     assert!(evicted.unwrap() > 20.0, "{evicted:?}");
 

@@ -12,6 +12,6 @@ mod subject;
 mod told;
 
 pub use calls::NatsCalls;
-pub use client::{NatsBus, NatsOptions};
+pub use client::{NatsAuth, NatsBus, NatsError, NatsOptions};
 pub use serve::NatsServing;
 pub use subject::actions as subject_of_actions;

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::StartError;
 use crate::config::Settings;
-use crate::nats::{NatsBus, NatsCalls, NatsServing};
+use crate::nats::{NatsBus, NatsCalls, NatsError, NatsServing};
 
 /// The connection; it is made in the background.
 #[derive(Debug, Clone)]
@@ -28,7 +28,10 @@ impl Nats {
     ) -> Result<Option<Self>, StartError> {
         let Some(options) = &settings.nats else { return Ok(None) };
         let bus = NatsBus::start(options, background, ended).await;
-        let bus = bus.map_err(|error| StartError::Usage(error.to_string()))?;
+        let bus = bus.map_err(|error| match error {
+            NatsError::Tls(error) => StartError::Tls(error),
+            error => StartError::Usage(error.to_string()),
+        })?;
         Ok(Some(Self { bus, calls_at_once: options.calls_at_once }))
     }
 

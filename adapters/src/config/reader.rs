@@ -119,7 +119,7 @@ impl Settings {
                 path: read.text(POLICIES_DIR).into(),
                 is_given: config.get(POLICIES_DIR).source != Source::Default,
             },
-            nats: read.nats(),
+            nats: read.nats()?,
             drain,
             traces: read.traces(),
             log: LogSettings {

@@ -75,6 +75,24 @@ pub(super) fn database(config: &Config) -> Result<Option<Pair>, Mistakes> {
     Ok(shown)
 }
 
+/// The TLS of connections to NATS; `None`: they are in the clear.
+///
+/// # Errors
+/// When one setting lacks another.
+pub(super) fn nats(config: &Config) -> Result<Option<ClientFiles>, Mistakes> {
+    const ROOTS: &str = "TIDEGATE_NATS_TLS_CA";
+    let roots = file(config, ROOTS);
+    let shown = pair(config, "TIDEGATE_NATS_TLS_CERT", "TIDEGATE_NATS_TLS_KEY")?;
+    if is_on(config, "SPAWN_INTERNAL_NATS_TLS") {
+        return Ok(Some(ClientFiles { roots, shown }));
+    }
+    match (roots, shown) {
+        (None, None) => Ok(None),
+        (Some(_), _) => lacks(ROOTS, "SPAWN_INTERNAL_NATS_TLS=true"),
+        (None, Some(_)) => lacks("TIDEGATE_NATS_TLS_CERT", "SPAWN_INTERNAL_NATS_TLS=true"),
+    }
+}
+
 fn pair(
     config: &Config,
     certificate: &'static str,

@@ -9,12 +9,6 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
         &[
             "PROXY_APP_NAME",
             "NODE_IP",
-            "SPAWN_INTERNAL_NATS_TLS",
-            "SPAWN_INTERNAL_NATS_AUTH",
-            "SPAWN_INTERNAL_NATS_AUTH_TYPE",
-            "SPAWN_INTERNAL_NATS_AUTH_USER",
-            "SPAWN_INTERNAL_NATS_AUTH_PASS",
-            "SPAWN_INTERNAL_NATS_AUTH_JWT",
             "SPAWN_PUBSUB_NATS_HOSTS",
             "SPAWN_PUBSUB_NATS_TLS",
             "SPAWN_PUBSUB_NATS_AUTH",

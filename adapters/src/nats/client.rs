@@ -3,7 +3,9 @@
 //! The connection is made again when it breaks, to any of the servers, after pauses that grow. Nothing that was sent before is sent
 //! again.
 
+use std::fmt;
 use std::future::{Ready, ready};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +21,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
 use super::replies::Replies;
 use crate::metrics::{NATS_CONNECTED, NATS_MESSAGES_DROPPED_TOTAL};
+use crate::tls::{ClientFiles, TlsError};
 
 /// Messages of one subscription that wait to be read.
 const WAITING: usize = 8_192;
@@ -39,16 +43,59 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub struct NatsOptions {
     /// Its servers.
     pub servers: Vec<String>,
+    /// What it is shown.
+    pub auth: NatsAuth,
+    /// The TLS of connections; `None`: they are in the clear.
+    pub tls: Option<ClientFiles>,
     /// The longest pause between tries to connect.
     pub longest_pause: Duration,
     /// Calls that wait for their answers at the same time.
     pub calls_at_once: usize,
 }
 
+/// The library says of a handshake that fails: IO error.
+const TLS_HINT: &str = "; TLS is on: does the server speak it, and is its certificate known to TIDEGATE_NATS_TLS_CA, and ours to it?";
+
+/// What the proxy shows to NATS.
+#[derive(Clone)]
+pub enum NatsAuth {
+    /// Nothing.
+    Nothing,
+    /// A user and a password.
+    Password {
+        /// The user.
+        user: String,
+        /// The password.
+        password: Zeroizing<String>,
+    },
+    /// A token, or a JWT that needs no signature. A server reads the one that it wants.
+    Bearer(Zeroizing<String>),
+    /// What is in this file: a JWT, and the seed of the key that signs for it.
+    Credentials(PathBuf),
+}
+
+impl fmt::Debug for NatsAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Password { .. } => "Password(masked)",
+            Self::Bearer(_) => "Bearer(masked)",
+            Self::Credentials(_) => "Credentials(masked)",
+        })
+    }
+}
+
 /// NATS cannot be used as it is set.
 #[derive(Debug, thiserror::Error)]
-#[error("NATS cannot be used: {0}")]
-pub struct NatsError(String);
+#[non_exhaustive]
+pub enum NatsError {
+    /// An address or a file of credentials.
+    #[error("NATS cannot be used: {0}")]
+    Unusable(String),
+    /// A certificate or a key.
+    #[error("{0}")]
+    Tls(TlsError),
+}
 
 /// The bus; see the module. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -67,9 +114,14 @@ impl NatsBus {
         background: &TaskTracker,
         ended: &CancellationToken,
     ) -> Result<Self, NatsError> {
-        let wrong = |error: &dyn std::fmt::Display| NatsError(error.to_string());
+        let wrong = |error: &dyn fmt::Display| NatsError::Unusable(error.to_string());
         let longest = options.longest_pause;
-        let connect = ConnectOptions::new()
+        let mut connect = show(&options.auth).await?;
+        if let Some(files) = &options.tls {
+            let config = files.read().map_err(NatsError::Tls)?;
+            connect = connect.require_tls(true).tls_client_config(config);
+        }
+        let connect = connect
             // The name that Spawn's connections have.
             .name("spawn.internal.nats")
             .retry_on_initial_connect()
@@ -77,7 +129,7 @@ impl NatsBus {
             .subscription_capacity(WAITING)
             .client_capacity(TO_SEND)
             .reconnect_delay_callback(move |attempts| pause(attempts, longest))
-            .event_callback(watch());
+            .event_callback(watch(options.tls.is_some()));
         gauge!(NATS_CONNECTED).set(0.0);
         let client = connect.connect(&options.servers).await.map_err(|error| wrong(&error))?;
         let replies = Replies::new(client.new_inbox());
@@ -198,6 +250,28 @@ impl Bus for NatsBus {
     }
 }
 
+/// Options that show this.
+async fn show(auth: &NatsAuth) -> Result<ConnectOptions, NatsError> {
+    Ok(match auth.clone() {
+        NatsAuth::Nothing => ConnectOptions::new(),
+        NatsAuth::Password { user, password } => {
+            ConnectOptions::with_user_and_password(user, password.to_string())
+        }
+        NatsAuth::Bearer(token) => ConnectOptions::with_auth_callback(move |_nonce| {
+            let mut auth = async_nats::Auth::new();
+            (auth.jwt, auth.token) = (Some(token.to_string()), Some(token.to_string()));
+            async move { Ok(auth) }
+        }),
+        NatsAuth::Credentials(path) => {
+            let read = ConnectOptions::with_credentials_file(&path).await;
+            read.map_err(|error| {
+                let setting = format!("TIDEGATE_NATS_CREDS_FILE={}", path.display());
+                NatsError::Unusable(format!("{setting}: {error}"))
+            })?
+        }
+    })
+}
+
 /// A subscription.
 #[derive(Debug)]
 struct Subscription(Subscriber);
@@ -256,7 +330,7 @@ fn pause(attempts: usize, longest: Duration) -> Duration {
 }
 
 /// Logs and counts what happens to the connection. A reason why there is none is logged once.
-fn watch() -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
+fn watch(is_encrypted: bool) -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
     let told = Arc::new(Mutex::new(String::new()));
     move |event| {
         match event {
@@ -273,7 +347,8 @@ fn watch() -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
             }
             Event::SlowConsumer(_) => counter!(NATS_MESSAGES_DROPPED_TOTAL).increment(1),
             Event::ServerError(_) | Event::ClientError(_) => {
-                let text = event.to_string();
+                let hint = if is_encrypted { TLS_HINT } else { "" };
+                let text = format!("{event}{hint}");
                 let mut told = told.lock();
                 if *told != text {
                     warn!(error = text, "NATS");

@@ -101,6 +101,18 @@ impl ClientTls {
     }
 }
 
+impl ClientFiles {
+    /// What is made of the files, which are read now. Blocks. For connections that do not speak HTTP.
+    ///
+    /// # Errors
+    /// When a file cannot be read or used.
+    pub(crate) fn read(&self) -> Result<ClientConfig, TlsError> {
+        let (mut config, _) = config(self, &Contents::read(&self.named())?)?;
+        config.alpn_protocols.clear();
+        Ok(config)
+    }
+}
+
 /// Makes the handshake with the server at this authority; its failure has a hint.
 pub(super) async fn handshake<Io>(
     config: Arc<ClientConfig>,

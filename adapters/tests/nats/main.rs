@@ -7,6 +7,7 @@
 mod support;
 
 mod answers;
+mod secure;
 mod server;
 mod systems;
 

@@ -104,6 +104,11 @@ impl Proxy {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// The last lines that it said so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().iter().cloned().collect()
+    }
+
     /// `host:port` of its ingress.
     pub(crate) fn address(&self) -> &str {
         &self.address

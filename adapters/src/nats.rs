@@ -15,3 +15,6 @@ pub use calls::NatsCalls;
 pub use client::{NatsAuth, NatsBus, NatsError, NatsOptions};
 pub use serve::NatsServing;
 pub use subject::actions as subject_of_actions;
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,6 @@ COPY stages stages
 COPY adapters adapters
 COPY benches benches
 COPY loadtests loadtests
-COPY proto proto
 COPY examples examples
 RUN cargo build --locked --profile dist -p tidegate --bin tidegate
 RUN mkdir -m 0700 /data

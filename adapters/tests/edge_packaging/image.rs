@@ -93,12 +93,15 @@ fn what_is_copied_is_there_and_builds_what_the_image_takes() {
             assert!(dir.path().join(to).exists());
         }
     }
-    // What a build script reads beside its own package.
-    let script = fs::read_to_string(dir.path().join("adapters/build.rs")).unwrap();
-    let beside: Vec<_> =
-        script.split("\"../").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-    assert_eq!(beside, ["proto"]);
-    assert!(beside.iter().all(|name| dir.path().join(name).is_dir()), "{beside:?}");
+    // What a first actor is made of lies beside the package.
+    let source = fs::read_to_string(dir.path().join("adapters/src/cli/init.rs")).unwrap();
+    let beside: Vec<_> = source
+        .split("include_str!(\"../../../")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert!(beside.len() > 4, "{beside:?}");
+    assert!(beside.iter().all(|name| dir.path().join(name).is_file()), "{beside:?}");
     // Cargo finds every member and every target in what was copied, and the lock file fits.
     let described = Blocking::new(env!("CARGO"))
         .args(["metadata", "--locked", "--offline", "--format-version", "1"])

@@ -1,7 +1,8 @@
 //! NATS: calls between actor systems, on Spawn's subjects.
 //!
-//! `client` carries messages over a connection to NATS servers; it is the port [`Bus`](tidegate_stages::ports::Bus). Over any bus
-//! `calls` sends the calls for systems that are not registered here, and `serve` takes those for systems that are. `told` says in a header of an answer what failed.
+//! `client` carries messages over a connection to NATS servers; it is the port [`Bus`](tidegate_stages::ports::Bus). Over any
+//! bus, `calls` sends calls to systems that are not registered here, and `serve` answers calls from other systems to registered ones. `told` writes what
+//! failed into a header of the answer.
 
 mod calls;
 mod client;

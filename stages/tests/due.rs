@@ -19,7 +19,8 @@ use tidegate_stages::topology::Settings;
 use tokio::time::{advance, sleep};
 
 use support::{
-    BoxedHost, World, call, counted, definition, host, number, wait_until, world, world_with,
+    BoxedHost, World, call, counted, definition, host, later, number, pass, wait_until, world,
+    world_with,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,20 +37,6 @@ fn noting() -> (BoxedHost, Log) {
         async move { Ok(answer) }
     });
     (host, log)
-}
-
-/// A call that is due after so many seconds.
-fn later(world: &World, name: &str, seconds: u64) -> Invocation {
-    let at_ms = world.clock.now().0 / 1_000 + seconds * 1_000;
-    Invocation { scheduled_to: i64::try_from(at_ms).unwrap(), ..call(name, "add") }
-}
-
-/// Lets time pass, on both clocks.
-async fn pass(world: &World, seconds: u64) {
-    for _ in 0..seconds * 10 {
-        world.clock.advance(SECOND / 10);
-        sleep(SECOND / 10).await;
-    }
 }
 
 async fn stored(world: &World) -> usize {

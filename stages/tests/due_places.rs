@@ -10,12 +10,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidegate_stages::invocation::{ActorInvocation, Invocation, Payload};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::Clock;
 use tidegate_stages::state::Any;
 use tidegate_stages::topology::Settings;
-use tokio::time::sleep;
 
-use support::{BoxedHost, World, call, counted, definition, host, world, world_with};
+use support::{BoxedHost, counted, definition, host, later, pass, world, world_with};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,20 +34,6 @@ fn hanging() -> (BoxedHost, Called) {
         }
     });
     (host, called)
-}
-
-/// A call that is due after so many seconds.
-fn later(world: &World, name: &str, seconds: u64) -> Invocation {
-    let at_ms = world.clock.now().0 / 1_000 + seconds * 1_000;
-    Invocation { scheduled_to: i64::try_from(at_ms).unwrap(), ..call(name, "add") }
-}
-
-/// Lets time pass, on both clocks.
-async fn pass(world: &World, seconds: u64) {
-    for _ in 0..seconds * 10 {
-        world.clock.advance(SECOND / 10);
-        sleep(SECOND / 10).await;
-    }
 }
 
 #[tokio::test(start_paused = true)]

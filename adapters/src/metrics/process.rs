@@ -1,4 +1,5 @@
-//! Process: what the kernel says of this process, as Prometheus names it. Read when it is asked for; what cannot be read is left out.
+//! Process: the memory, processor time, files and threads of this process, under the names that Prometheus has for them. They are read from the
+//! kernel at each scrape; a value that cannot be read is left out.
 
 use std::fmt::Write;
 use std::fs;

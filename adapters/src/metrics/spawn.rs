@@ -1,5 +1,5 @@
-//! Spawn: the names under which Spawn 1.3 tells its metrics, for dashboards that ask for them (REQ-MET). Off by default: systems and
-//! actions are labels, which whoever reaches the port can read then. The first [`PAIRS`] of them have series of their own.
+//! Spawn: metrics under the names of Spawn 1.3, for dashboards that use those names (REQ-MET). Off by default, because systems and actions
+//! are labels, and everybody who reaches the port can read labels. The first [`PAIRS`] pairs of system and action have series of their own.
 
 use std::sync::Arc;
 

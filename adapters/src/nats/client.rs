@@ -1,7 +1,6 @@
 //! Client: the bus over a connection to NATS servers.
 //!
-//! The connection is made again when it breaks, to any of the servers, after pauses that grow. Nothing that was sent before is sent
-//! again.
+//! A broken connection is replaced by one to any of the servers, after pauses that grow. No message is sent twice.
 
 use std::fmt;
 use std::future::{Ready, ready};

@@ -30,8 +30,8 @@ pub(crate) enum Kind {
     Tick,
 }
 
-/// The number of a call, unique within a simulation. What is no call of a client has its kind in it, which subscriber or schedule it
-/// belongs to, and the number of its cause, of the run or of the tick.
+/// The number of a call, unique within a simulation. A message, effect, run or tick has a number that is composed of three: its kind,
+/// its subscriber or schedule, and the number of the call that caused it, of the run or of the tick.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CallId(pub(crate) u32);
 

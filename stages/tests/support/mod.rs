@@ -15,7 +15,7 @@ use tidegate_stages::invocation::{
 };
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::Mesh;
-use tidegate_stages::ports::{HostError, StateStore};
+use tidegate_stages::ports::{Clock, HostError, StateStore};
 use tidegate_stages::rules::ChangeRules;
 use tidegate_stages::state::{Any, Tags, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
@@ -199,5 +199,19 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
+    }
+}
+
+/// A call that is due after so many seconds.
+pub fn later(world: &World, name: &str, seconds: u64) -> Invocation {
+    let at_ms = world.clock.now().0 / 1_000 + seconds * 1_000;
+    Invocation { scheduled_to: i64::try_from(at_ms).unwrap(), ..call(name, "add") }
+}
+
+/// Lets time pass, on both clocks.
+pub async fn pass(world: &World, seconds: u64) {
+    for _ in 0..seconds * 10 {
+        world.clock.advance(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -6,8 +6,8 @@ use crate::actors::{SOURCE, SUBSCRIBERS, broadcasts};
 use crate::call::{CallId, Kind};
 use crate::facts::{Known, Outcome};
 
-/// Each subscriber gets a message of a client or of a state that is kept, at most once; exactly once when nothing failed. Those that
-/// both get come in one order.
+/// Each subscriber gets each message at most once, and exactly once when nothing failed. A message of an actor counts only when the
+/// actor's state is kept. Messages that both subscribers get come in the same order.
 pub(super) fn complaints(known: &Known, found: &mut Vec<String>) {
     let got: Vec<Vec<CallId>> = SUBSCRIBERS.iter().map(|name| of_subscriber(known, name)).collect();
     let kept: BTreeSet<_> = known

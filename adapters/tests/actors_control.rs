@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::Request;
 use http_body_util::Full;
+use serde_json::Value;
 use support::client::{Client, Reply};
 use support::counter::{
     ADD, Added, Counter, SYSTEM, add, add_within, call, definition, get, register, spawn,
@@ -34,6 +35,20 @@ async fn start(port: &str, directory: &Path, more: &[(&str, &str)]) -> (Proxy, C
     (proxy, client)
 }
 
+/// Lists actors until the first one is as it should be.
+async fn listed(client: &mut Client, query: &str, right: fn(&Value) -> bool) -> Value {
+    let right = async {
+        loop {
+            let list = json(&ask(client, "GET", query, None).await);
+            if right(&list["actors"][0]) {
+                return list;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, right).await.unwrap()
+}
+
 /// Runs `tidegate actors …` against the proxy: exit code and what it says.
 async fn actors(proxy: &Proxy, args: &[&str]) -> (Option<i32>, String) {
     let args = [&["actors"], args, &["--proxy", proxy.address()]].concat();
@@ -56,7 +71,7 @@ async fn ask(client: &mut Client, method: &str, path: &str, token: Option<&str>)
     client.send(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap()
 }
 
-fn json(reply: &Reply) -> serde_json::Value {
+fn json(reply: &Reply) -> Value {
     serde_json::from_slice(&reply.body).unwrap()
 }
 
@@ -87,6 +102,10 @@ async fn a_stuck_call_is_seen_and_freed_and_its_host_connection_closes() {
     let slow = [("TIDEGATE_START_TIMEOUT", "300000"), ("TIDEGATE_HOST_TIMEOUT", "300000")];
     let (proxy, mut client) = start(&port, directory.path(), &slow).await;
     register(&mut client, vec![definition("joe", Kind::Named)]).await;
+    // Its warm-up, which has a turn of its own, is over.
+    let idle =
+        |joe: &Value| joe["active"] == true && joe["queued"] == 0 && joe["running"].is_null();
+    listed(&mut client, "?system=counting&name=joe", idle).await;
     let mut callers = JoinSet::new();
     let mut start_call = async |number: u32| {
         let mut caller = Client::connect(proxy.address()).await.unwrap();
@@ -97,16 +116,7 @@ async fn a_stuck_call_is_seen_and_freed_and_its_host_connection_closes() {
     start_call(2).await;
     let first = json(&ask(&mut client, "GET", "?system=counting&name=joe", None).await);
     let turn = first["actors"][0]["running"]["turn"].as_str().unwrap().to_owned();
-    let waits = async {
-        loop {
-            let list = json(&ask(&mut client, "GET", "?stuck=1ms", None).await);
-            if list["actors"][0]["queued"] == 1 {
-                return list;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let list = timeout(PATIENCE, waits).await.unwrap();
+    let list = listed(&mut client, "?stuck=1ms", |joe| joe["queued"] == 1).await;
     let joe = &list["actors"][0];
     assert_eq!((&joe["running"]["action"], &joe["running"]["kind"]), (&ADD.into(), &"call".into()));
     assert_eq!(joe["waiting"]["blocked_on"], format!("turn {turn}"), "{list}");

@@ -2,8 +2,8 @@
 //!
 //! A call is four messages, with a state of 256 bytes: the caller's request, the request to the host, its response, and the
 //! response to the caller. The reference only decodes and encodes the messages that `prost-build` generates. Both sides of an
-//! encoding get a fresh copy of the value. A thousand different calls take turns. `cargo bench -p tidegate-benches --bench codec
-//! [-- [--quick] [FILTER]]`.
+//! encoding get a fresh copy of the value. A thousand different calls take turns.
+//! `cargo bench -p tidegate-benches -- codec [--quick] [FILTER]`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ use tidegate_stages::state::{Any, Tags};
 const CALLS: usize = 1000;
 const SYSTEM: &str = "benches";
 
-fn main() {
-    let bench = Bench::new("message", Unit::Nanoseconds, Options::from_args());
+pub(crate) fn run(options: &Options) {
+    let bench = Bench::new("message", Unit::Nanoseconds, options.clone());
     let calls: Arc<[Call]> = (0..CALLS).map(Call::new).collect();
     calls.iter().for_each(Call::check);
     pair(&bench, &calls, "decode InvocationRequest", prost_request, request);

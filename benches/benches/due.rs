@@ -3,7 +3,7 @@
 //! Printed: what storing them costs; memory and the time to open with them and without; then a start an hour after all of them
 //! were due, and how long ordinary calls take while the backlog is worked off, beside the same calls without it. `get` is a turn
 //! without host and without a write: what it takes is the wait for its turn. `increment` also waits for its commit.
-//! `cargo bench -p tidegate-benches --bench due [-- --quick]`.
+//! `cargo bench -p tidegate-benches -- due [--quick]`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::path::Path;
@@ -43,11 +43,10 @@ impl Clock for Ahead {
     }
 }
 
-fn main() {
-    let options = Options::from_args();
+pub(crate) fn run(options: &Options) {
     let entries = if options.quick { 20_000 } else { 1_000_000 };
     let time = if options.quick { Duration::from_millis(500) } else { Duration::from_secs(10) };
-    let bench = Bench::new("call", Unit::Microseconds, options);
+    let bench = Bench::new("call", Unit::Microseconds, options.clone());
     let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let (none, full) = (disk.path().join("none"), disk.path().join("full"));
     fill(&bench, &none, 0);

@@ -3,7 +3,7 @@
 //! 64 callers call 1,000 sources, each of which calls one of 1,000 targets. A round ends when all its effects have reached their
 //! hosts. The rounds take turns, so `ratio` (CPU) and `pace` compare the same moments. Two calls, one after the other, are what an
 //! effect is at least: a second turn and a second commit. Every count is checked.
-//! `cargo bench -p tidegate-benches --bench effects [-- [--quick] [FILTER]]`.
+//! `cargo bench -p tidegate-benches -- effects [--quick] [FILTER]`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,8 +23,8 @@ const ACTORS: u64 = 1_000;
 /// How long the last effects of a round may take.
 const LIMIT: Duration = Duration::from_mins(1);
 
-fn main() {
-    let bench = Bench::new("call", Unit::Microseconds, Options::from_args());
+pub(crate) fn run(options: &Options) {
+    let bench = Bench::new("call", Unit::Microseconds, options.clone());
     let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let kept = [
         ("memory", Keep::Memory(MemoryStore::new())),

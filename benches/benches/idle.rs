@@ -2,8 +2,8 @@
 //!
 //! The memory is the growth of the process's resident memory over 100,000 actors, in a mesh whose store keeps nothing: first when
 //! the actors are spawned, then when each has been called once and is in memory with a state of 256 bytes. The cost is that of an
-//! actor's first call after a start, beside its next call. Every count is checked. `cargo bench -p tidegate-benches --bench idle
-//! [-- [--quick] [weight | memory | embedded]]`.
+//! actor's first call after a start, beside its next call. Every count is checked.
+//! `cargo bench -p tidegate-benches -- idle [--quick] [weight | memory | embedded]`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::sync::Arc;
@@ -20,8 +20,7 @@ use tidegate_stages::rules::Durability;
 /// Actors whose memory is measured.
 const ACTORS: u64 = 100_000;
 
-fn main() {
-    let options = Options::from_args();
+pub(crate) fn run(options: &Options) {
     let bench = Bench::new("invocation", Unit::Microseconds, options.clone());
     // First, because memory that was freed before would make the growth look smaller.
     if options.chooses("weight") {

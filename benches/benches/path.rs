@@ -3,7 +3,7 @@
 //! 64 callers call 1,000 actors in a pseudo-random order; the host returns at once with a new state of 256 bytes. The reference
 //! is a minimal actor: a task with a bounded channel and a oneshot for the reply, which runs the same user function. Every count
 //! is checked: counts grow from call to call, and their sum equals the number of calls, in memory and on the disk after the store
-//! was closed. `cargo bench -p tidegate-benches --bench path [-- [--quick] [FILTER]]`.
+//! was closed. `cargo bench -p tidegate-benches -- path [--quick] [FILTER]`.
 
 use std::io::Write;
 use std::path::Path;
@@ -23,8 +23,8 @@ use tokio::task::JoinSet;
 
 const ACTORS: u64 = 1000;
 
-fn main() {
-    let bench = Bench::new("invocation", Unit::Microseconds, Options::from_args());
+pub(crate) fn run(options: &Options) {
+    let bench = Bench::new("invocation", Unit::Microseconds, options.clone());
     let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let hop = Arc::new(bench.block_on(async { Hop::start() }));
     let worlds: Vec<Kept> = [

@@ -1,8 +1,7 @@
 //! The pipeline through its public API: ledger, dispatcher, bounded channel, one tower `Service`.
 //!
 //! Every payload is checked: events arrive in order, none twice, none missing. Each line is the
-//! median of several rounds on a runtime of two workers. `cargo bench -p tidegate-benches --bench
-//! pipeline [-- [--quick] [FILTER]]`.
+//! median of several rounds on a runtime of two workers. `cargo bench -p tidegate-benches -- pipeline [--quick] [FILTER]`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -24,8 +23,8 @@ use tower::Service;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-fn main() {
-    let bench = Bench::new("event", Unit::Nanoseconds, Options::from_args());
+pub(crate) fn run(options: &Options) {
+    let bench = Bench::new("event", Unit::Nanoseconds, options.clone());
     bench.run("hop, demand 1000/500, service per event", |n| hop(n, demand(1000, 500)));
     bench.run("hop, demand 1000/500, service per batch", hop_batched);
     bench.run("one at a time: pulled, demand 1/0", |n| hop(n, demand(1, 0)));

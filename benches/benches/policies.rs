@@ -1,7 +1,7 @@
 //! What access policies cost per call: the whole path in this process, as in `path`, without and with policy files.
 //!
 //! Each file names clients, actors and actions; the last one is that of the calls, and no other matches, so all
-//! are looked at. Calls come from an anonymous client. `cargo bench -p tidegate-benches --bench policies [-- [--quick] [FILTER]]`.
+//! are looked at. Calls come from an anonymous client. `cargo bench -p tidegate-benches -- policies [--quick] [FILTER]`.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use tidegate_stages::rules::Durability;
 
 const ACTORS: u64 = 1000;
 
-fn main() {
-    let bench = Bench::new("invocation", Unit::Microseconds, Options::from_args());
+pub(crate) fn run(options: &Options) {
+    let bench = Bench::new("invocation", Unit::Microseconds, options.clone());
     let files = [
         ("reference: no policy file", 0),
         ("1 file", 1),

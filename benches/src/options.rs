@@ -20,12 +20,22 @@ pub struct Options {
 /// Environment variable for `--cql`.
 const CQL: &str = "TIDEGATE_BENCH_CQL";
 
-impl Options {
-    /// Reads the command line; ends the process on an invalid one.
-    pub fn from_args() -> Options {
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// One bench.
+    One(&'static str, Options),
+    /// Every bench, with the options of the command line.
+    All,
+}
+
+impl Asked {
+    /// Reads the command line, whose first word is a bench or nothing; ends the process on an invalid one.
+    pub fn from_args(benches: &[&'static str]) -> Asked {
         #[expect(clippy::disallowed_methods, reason = "a benchmark's own setting, not the proxy's")]
         let cql = std::env::var(CQL).ok().filter(|address| !address.is_empty());
         let mut options = Options { cql, ..Options::default() };
+        let mut asked = None;
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -33,20 +43,32 @@ impl Options {
                 "--bench" => {}
                 "--quick" => options.quick = true,
                 "--cql" if options.take_cql(arguments.next()) => {}
-                filter if !filter.starts_with('-') && options.filter.is_empty() => {
+                name if asked.is_none() && benches.contains(&name) => {
+                    asked = benches.iter().find(|bench| **bench == name).copied();
+                }
+                filter
+                    if asked.is_some() && !filter.starts_with('-') && options.filter.is_empty() =>
+                {
                     options.filter = argument;
                 }
-                _ => {
+                wrong => {
+                    let help = matches!(wrong, "--help" | "-h");
+                    if !help {
+                        println!("{wrong:?} makes no sense");
+                    }
                     println!(
-                        "{argument:?} makes no sense; usage: [--quick] [--cql HOST:PORT] [FILTER]"
+                        "usage: [BENCH [FILTER]] [--quick] [--cql HOST:PORT]\nbenches: {}",
+                        benches.join(", ")
                     );
-                    exit(64);
+                    exit(if help { 0 } else { 64 });
                 }
             }
         }
-        options
+        asked.map_or(Asked::All, |name| Asked::One(name, options))
     }
+}
 
+impl Options {
     /// Returns whether this looks like an address.
     fn take_cql(&mut self, address: Option<String>) -> bool {
         self.cql = address.filter(|address| address.contains(':'));

@@ -12,8 +12,8 @@ use tidegate_benches::store::ported::Ported;
 use tidegate_benches::store::workload::Workload;
 use tidegate_stages::ports::StateStore;
 
-use crate::histories;
-use crate::pairs::against_each_other;
+use super::histories;
+use super::pairs::against_each_other;
 
 /// Settings of a store in a keyspace that only this process uses.
 fn options(address: &str, what: &str) -> CqlOptions {

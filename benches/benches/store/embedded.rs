@@ -14,8 +14,8 @@ use tidegate_benches::usage::cpu;
 use tidegate_stages::ports::StateStore;
 use tokio::time::Instant;
 
-use crate::histories::{self, SHORT};
-use crate::pairs::against_each_other;
+use super::histories::{self, SHORT};
+use super::pairs::against_each_other;
 
 /// How often the store is opened.
 const OPENS: usize = 3;

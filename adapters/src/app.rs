@@ -1,6 +1,7 @@
 //! App: connects all parts, and shuts them down in order.
 
 mod address;
+mod admin;
 mod end;
 mod nats;
 mod descriptors;
@@ -27,9 +28,7 @@ use crate::audit::Audit;
 use crate::clock::{self, BEFORE_1970, SystemClock};
 use crate::config::{Config, Drain, Listen, Mistakes, Settings, TraceSettings};
 use crate::host::{HttpHost, SystemConnector};
-use crate::ingress::{
-    self, Auth, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Serving, Socket,
-};
+use crate::ingress::{Auth, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Socket};
 use crate::metrics::{STORE_OPEN_SECONDS, summary};
 use crate::offline::OfflineError;
 use crate::reload::{self, Watch};
@@ -38,6 +37,7 @@ use crate::telemetry;
 use crate::tls::{ClientTls, ServerTls, TlsError};
 use crate::traces;
 use crate::wire::json::Types;
+use admin::Ports;
 use backend::Backend;
 use end::Signals;
 use nats::{Nats, Taking};
@@ -178,6 +178,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     background.spawn(reload::run(watched, end::hangups()?, ended.clone()));
     // The listener is bound first: a second proxy on the same port fails before it waits for the data of the first.
     let socket = bind(&settings.http.listen).await?;
+    let admin = admin::bind(settings.http.admin).await?;
     let url = socket.url().map_err(anyhow::Error::from)?;
     let url = if tls.is_some() { url.replacen("http:", "https:", 1) } else { url };
     let host = HttpHost::with_types(SystemConnector::new(host_tls), settings.host, types.clone());
@@ -200,7 +201,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let other_systems = nats.as_ref().map(Nats::other_systems);
     // Health is answered while the store opens, which may take long.
     let opening = Instant::now();
-    let serving = ingress::serve(socket, ingress.clone());
+    let serving = Ports::serve(socket, admin, &ingress);
     let opened = tokio::select! {
         opened = Backend::open(&settings, host, (policies, other_systems, tracer), address::of(&url)) => opened,
         signal = signals.next() => {
@@ -346,7 +347,7 @@ async fn run(
     limits: Drain,
     lifecycle: Lifecycle,
     (backend, taking): (Backend, Taking),
-    (serving, notify): (Serving, &Notify),
+    (serving, notify): (Ports, &Notify),
 ) -> Result<(), StartError> {
     let (mesh, ownership) = (backend.mesh(), backend.ownership());
     let reason = tokio::select! {

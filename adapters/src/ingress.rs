@@ -22,6 +22,7 @@ mod cancelled;
 mod sending;
 mod taken;
 mod answer;
+mod administration;
 mod admin;
 mod trust;
 mod cors;
@@ -54,6 +55,7 @@ use tidegate_stages::mesh::{Announced, HostView, Mesh, ScheduleAsk, ScheduleTold
 use tidegate_stages::state::{ActorState, Checkpoint, Revision, Timestamp};
 
 pub use admin::AdminToken;
+pub use administration::Administration;
 pub use auth::{Auth, AuthFileError, AuthOptions, Required, TokenRules};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{BindError, Listener, Socket};
@@ -470,6 +472,11 @@ impl<C: Calls> Ingress<C> {
     /// Actors of this mesh are listed, paused and cancelled from now on; the first mesh counts.
     pub fn control(&self, mesh: Mesh) {
         self.0.controlled.get_or_init(|| mesh);
+    }
+
+    /// Whether clients speak to it over TLS.
+    pub fn has_tls(&self) -> bool {
+        self.0.parts.tls.is_some()
     }
 
     /// All metrics, as of now; `None` when they are off.

@@ -1,5 +1,6 @@
 //! Forms: values whose text has a form of its own.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -43,6 +44,19 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     mode.filter(|mode| (0o600..=0o777).contains(mode)).ok_or_else(|| {
         format!("must be an octal mode from 0600 to 0777, such as 0660, not {text:?}")
     })
+}
+
+pub(super) fn admin_address(text: &str) -> Result<(), String> {
+    parse_admin_address(text).map(|_| ())
+}
+
+/// Parses where the admin port is opened; `None`: nowhere.
+pub(super) fn parse_admin_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let wrong = || format!("must be off, or an IP address and a port, not {text:?}");
+    text.parse().map(Some).map_err(|_| wrong())
 }
 
 /// Where something listens that is reached over HTTP without TLS.

@@ -1,5 +1,6 @@
 //! Reader: checked values become [`Settings`].
 
+mod admin;
 mod auth;
 mod nats;
 
@@ -16,7 +17,9 @@ use tidegate_stages::topology::{
     HostChoice, HostRules, RateLimits, RegistryBounds, RetryRates, least_checkpoint_bytes,
 };
 
-use super::settings::{Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings};
+use super::settings::{
+    AdminListen, Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings,
+};
 use super::sources::Source;
 use super::value::Value;
 use super::{Config, Mistake, Mistakes, forms, tls};
@@ -49,7 +52,7 @@ impl Settings {
             .unwrap_or_else(|| read.small("TIDEGATE_HOST_CONNECTIONS"));
         let vault = read.vault();
         Ok(Self {
-            http: read.http(read.auth()?, tls::ingress(config)?),
+            http: read.http(read.auth()?, tls::ingress(config)?, read.admin()?),
             hosts: read.hosts(),
             host_rules: read.host_rules(),
             host_tls: tls::hosts(config)?,
@@ -239,7 +242,12 @@ impl Reader<'_> {
         if self.text(name) == word { one } else { other }
     }
 
-    fn http(&self, auth: AuthOptions, tls: Option<ServerFiles>) -> HttpSettings {
+    fn http(
+        &self,
+        auth: AuthOptions,
+        tls: Option<ServerFiles>,
+        admin: Option<AdminListen>,
+    ) -> HttpSettings {
         let port = u16::try_from(self.count("PROXY_HTTP_PORT")).expect("the table bounds it");
         let address: IpAddr = self.text("TIDEGATE_HTTP_ADDRESS").parse().expect("it was checked");
         let listen = if self.switch("PROXY_UDS_ENABLED") {
@@ -276,6 +284,7 @@ impl Reader<'_> {
             auth,
             trust,
             audit_file,
+            admin,
             metrics,
             spawn_metrics,
             console_metrics,

@@ -112,6 +112,8 @@ pub struct HttpSettings {
     pub trust: Trust,
     /// Where audit lines are written besides the log.
     pub audit_file: Option<PathBuf>,
+    /// Where the admin port is; `None`: there is none.
+    pub admin: Option<AdminListen>,
     /// Whether `/metrics` answers.
     pub metrics: bool,
     /// Whether it has the names of Spawn, too.
@@ -132,6 +134,15 @@ pub enum Listen {
         /// Mode of that file.
         mode: u32,
     },
+}
+
+/// Where the admin port is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminListen {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether the proxy does not start without it. False for the default address.
+    pub is_needed: bool,
 }
 
 /// Where states are kept.

@@ -110,6 +110,7 @@ impl Stage {
             ("PROXY_ACTOR_SYSTEM_NAME", SYSTEM.into()),
             ("PROXY_HTTP_PORT", "0".into()),
             ("TIDEGATE_HTTP_ADDRESS", "127.0.0.1".into()),
+            ("TIDEGATE_ADMIN_ADDRESS", "off".into()),
             ("USER_FUNCTION_HOST", host.ip().to_string()),
             ("USER_FUNCTION_PORT", host.port().to_string()),
             ("TIDEGATE_DURABILITY", "acknowledged".into()),

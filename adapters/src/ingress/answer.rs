@@ -364,7 +364,7 @@ impl<C: Calls> Inner<C> {
 }
 
 /// What a request asks for, in a line of the audit.
-fn asked(head: &request::Parts) -> String {
+pub(super) fn asked(head: &request::Parts) -> String {
     format!("{} {}", head.method, head.uri)
 }
 

@@ -141,6 +141,12 @@ impl Drop for Held {
     }
 }
 
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Buf for Held {
     fn remaining(&self) -> usize {
         self.bytes.len()

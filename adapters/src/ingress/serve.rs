@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::metrics::{counter, gauge};
 use http::header::EXPECT;
-use http::{Request, Version};
+use http::{Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,10 +25,10 @@ use super::places::Places;
 use super::progress::{InFlight, Progress};
 use super::spare::Spare;
 use super::taken::{AnswerBody, unless_untaken};
-use super::{Calls, Ingress, http2, identity};
+use super::{Calls, Ingress, Limits, http2, identity};
 use crate::metrics::{CONNECTIONS, CONNECTIONS_CLOSED_TOTAL, CONNECTIONS_REFUSED_TOTAL};
 use crate::net::Peer;
-use crate::tls::Channel;
+use crate::tls::{Channel, ServerTls};
 
 /// Pause after a failed accept, for example when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -47,8 +47,76 @@ pub struct Serving {
     stopped: CancellationToken,
 }
 
-/// Starts the server.
+/// What answers the requests of a server.
+pub(super) trait Respond: Clone + Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + 'static;
+
+    /// The bounds of its connections.
+    fn limits(&self) -> &Limits;
+
+    /// Its TLS; `None`: it speaks in the clear.
+    fn tls(&self) -> Option<&ServerTls>;
+
+    /// Answers a request of this client. Never fails, never panics.
+    fn respond(
+        &self,
+        request: Request<Incoming>,
+        client: Identity,
+        at: At,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// Where a request came: what its answer notes of its connection.
+pub(super) struct At {
+    /// The tasks of the server.
+    tasks: TaskTracker,
+    progress: Arc<Progress>,
+    write_time: Duration,
+    /// Held until the answer has left.
+    pub(super) in_flight: InFlight,
+}
+
+impl<C: Calls> Respond for Ingress<C> {
+    type Body = AnswerBody;
+
+    fn limits(&self) -> &Limits {
+        Ingress::limits(self)
+    }
+
+    fn tls(&self) -> Option<&ServerTls> {
+        self.0.parts.tls.as_ref()
+    }
+
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        client: Identity,
+        at: At,
+    ) -> Response<AnswerBody> {
+        let (head, mut body) = request.into_parts();
+        let is_http2 = head.version == Version::HTTP_2;
+        let response = self.handle(&head, &mut body, client).await;
+        // Over HTTP/2, the rest of the stream is refused. A client that asks before it sends has its answer.
+        if !is_http2 && !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
+            at.tasks.spawn(linger(body, self.limits().body_bytes, at.progress.begin()));
+        }
+        response.map(|body| match body.into_inner() {
+            bytes if is_http2 => AnswerBody::of_stream(bytes, at.in_flight, at.write_time),
+            bytes => AnswerBody::new(bytes, at.in_flight),
+        })
+    }
+}
+
+/// Starts the server of the API.
 pub fn serve<L: Listener, C: Calls>(listener: L, ingress: Ingress<C>) -> Serving {
+    start(listener, ingress)
+}
+
+/// Starts a server.
+pub(super) fn start<L: Listener, R: Respond>(listener: L, ingress: R) -> Serving {
     let serving = Serving {
         tasks: TaskTracker::new(),
         closing: CancellationToken::new(),
@@ -99,7 +167,7 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tracke
     }
 }
 
-fn builder<C: Calls>(ingress: &Ingress<C>, tasks: TaskTracker) -> Builder<Tracked> {
+fn builder<R: Respond>(ingress: &R, tasks: TaskTracker) -> Builder<Tracked> {
     let limits = ingress.limits();
     let mut builder = Builder::new(Tracked(tasks));
     let head_bytes = limits.head_bytes.max(LEAST_HEAD_BYTES);
@@ -110,28 +178,26 @@ fn builder<C: Calls>(ingress: &Ingress<C>, tasks: TaskTracker) -> Builder<Tracke
     builder
 }
 
-impl<C: Calls> Ingress<C> {
-    /// Makes the TLS handshake of a connection, in the time of a head, where TLS is set. `None`: it failed.
-    async fn secure<Io>(&self, io: Io, client: &mut Identity) -> Option<Channel<Io>>
-    where
-        Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    {
-        let Some(tls) = &self.0.parts.tls else { return Some(Channel::Clear(io)) };
-        let (io, name) = tls.accept(io, self.limits().head_time).await?;
-        client.tls_client = name;
-        Some(io)
-    }
+/// Makes the TLS handshake of a connection, in the time of a head, where TLS is set. `None`: it failed.
+async fn secure<Io>(server: &impl Respond, io: Io, client: &mut Identity) -> Option<Channel<Io>>
+where
+    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let Some(tls) = server.tls() else { return Some(Channel::Clear(io)) };
+    let (io, name) = tls.accept(io, server.limits().head_time).await?;
+    client.tls_client = name;
+    Some(io)
 }
 
-struct Connections<C> {
+struct Connections<R> {
     builder: Builder<Tracked>,
-    ingress: Ingress<C>,
+    ingress: R,
     tasks: TaskTracker,
     closing: CancellationToken,
     killed: CancellationToken,
 }
 
-impl<C: Calls> Connections<C> {
+impl<R: Respond> Connections<R> {
     async fn accept<L: Listener>(self, mut listener: L) {
         let limits = self.ingress.limits();
         let places = Places::new(limits.connections, limits.peer_connections);
@@ -177,7 +243,7 @@ impl<C: Calls> Connections<C> {
             let open = gauge!(CONNECTIONS);
             open.increment(1);
             let mut client = identity::of(peer);
-            let secured = ingress.secure(io, &mut client);
+            let secured = secure(&ingress, io, &mut client);
             let Some(Some(io)) = closing.run_until_cancelled(secured).await else {
                 open.decrement(1);
                 return;
@@ -185,21 +251,16 @@ impl<C: Calls> Connections<C> {
             let io = TokioIo::new(Paced::new(io, Arc::clone(&progress)));
             let service = service_fn(move |request: Request<Incoming>| {
                 let (ingress, in_flight) = (ingress.clone(), progress.begin());
-                let (tasks, progress) = (tasks.clone(), Arc::clone(&progress));
+                let at = At {
+                    tasks: tasks.clone(),
+                    progress: Arc::clone(&progress),
+                    write_time: pace.write,
+                    in_flight,
+                };
                 let client = client.clone();
                 async move {
-                    let (head, mut body) = request.into_parts();
-                    let is_http2 = head.version == Version::HTTP_2;
-                    let response = ingress.handle(&head, &mut body, client).await;
-                    // Over HTTP/2, the rest of the stream is refused. A client that asks before it sends has its answer.
-                    if !is_http2 && !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
-                        tasks.spawn(linger(body, ingress.limits().body_bytes, progress.begin()));
-                    }
-                    let response = response.map(|body| match body.into_inner() {
-                        bytes if is_http2 => AnswerBody::of_stream(bytes, in_flight, pace.write),
-                        bytes => AnswerBody::new(bytes, in_flight),
-                    });
-                    Ok::<_, std::convert::Infallible>(response)
+                    let answered = ingress.respond(request, client, at).await;
+                    Ok::<_, std::convert::Infallible>(answered)
                 }
             });
             let connection = builder.serve_connection(io, service);

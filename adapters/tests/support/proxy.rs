@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a start may take; a debug build on a busy machine needs a second or two.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -114,6 +114,23 @@ impl Proxy {
         &self.address
     }
 
+    /// `host:port` of its admin port, which it tells in its log.
+    pub(crate) async fn admin(&self) -> String {
+        let told = async {
+            loop {
+                let line = self.log().into_iter().find_map(|line| {
+                    let (_, url) = line.split_once("admin port on ")?;
+                    Some(url.split_once("://")?.1.trim().to_owned())
+                });
+                if let Some(address) = line {
+                    return address;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(START_LIMIT, told).await.expect("the binary says where its admin port is")
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
@@ -188,6 +205,7 @@ pub(crate) fn set(command: &mut Command, settings: &[(&str, &str)]) {
     command
         .env("PROXY_HTTP_PORT", "0")
         .env("TIDEGATE_HTTP_ADDRESS", "127.0.0.1")
+        .env("TIDEGATE_ADMIN_ADDRESS", "off")
         .envs(settings.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -48,6 +48,7 @@ pub(crate) fn begin(args: &[&str], settings: &[(&str, &str)]) -> Child {
         .args(args)
         .env("PROXY_HTTP_PORT", "0")
         .env("TIDEGATE_HTTP_ADDRESS", "127.0.0.1")
+        .env("TIDEGATE_ADMIN_ADDRESS", "off")
         .envs(settings.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

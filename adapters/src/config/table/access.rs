@@ -137,6 +137,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "A file that holds it, instead.",
     ),
     setting(
+        "TIDEGATE_ADMIN_ADDRESS",
+        Kind::Form("off, or an IP address and a port such as 127.0.0.1:9002", forms::admin_address),
+        Default::Is("127.0.0.1:9002"),
+        "Where the admin port is opened, with the console and everything that the API has; port 0 lets the operating system choose. An address other than loopback needs TIDEGATE_ADMIN_TOKEN. Unless it is set here, a port that is taken is a warning, and there is no admin port.",
+    ),
+    setting(
         "TIDEGATE_TRUSTED_PEERS",
         Kind::Form(
             "networks or addresses separated by commas, such as 10.1.0.0/16",

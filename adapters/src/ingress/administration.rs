@@ -1,0 +1,145 @@
+//! Administration: the server of the admin port. Whoever may administer gets everything there that the API has, from the same
+//! [`Ingress`], and what only the admin port has.
+//!
+//! Health, metrics and the description of the API are for anybody, as at the API's own port. Everything else is for
+//! administrators (decision 36): [`guard`](Administration::guard) refuses others before anything is read.
+
+mod about;
+mod origin;
+mod pass;
+
+use std::sync::{Arc, LazyLock};
+
+use ::http::header::ORIGIN;
+use ::http::{Request, Response, request};
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use bytes::Bytes;
+use hyper::body::Incoming;
+use serde_json::Value;
+use tidegate_stages::identity::Identity;
+use tower::Service;
+
+use super::answer::asked;
+use super::http::{Answer, JSON, Refusal, of_type};
+use super::listener::Listener;
+use super::route::Resource;
+use super::serve::{At, Respond, Serving, start};
+use super::trust::Asks;
+use super::{Calls, Ingress, Limits, json};
+use crate::tls::ServerTls;
+use crate::wire::Form;
+use pass::Passed;
+
+/// Open connections of the admin port. Each holds at most one answer, or a stream of the newest figures.
+const CONNECTIONS: usize = 64;
+
+/// The description of the API and of the admin port.
+static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| {
+    let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("it is checked in");
+    let mut described = read(&json::OPENAPI);
+    let own = read(include_bytes!("administration/openapi.json"));
+    for (part, more) in [("/paths", &own["paths"]), ("/components/schemas", &own["schemas"])] {
+        let known = described.pointer_mut(part).and_then(Value::as_object_mut);
+        let more = more.as_object().cloned().unwrap_or_default();
+        known.expect("the description has both").extend(more);
+    }
+    serde_json::to_vec(&described).expect("JSON becomes JSON").into()
+});
+
+/// The server; see the [module](self). Cheap to clone.
+#[derive(Debug)]
+pub struct Administration<C>(Arc<Inner<C>>);
+
+impl<C> Clone for Administration<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[derive(Debug)]
+struct Inner<C> {
+    ingress: Ingress<C>,
+    limits: Limits,
+    router: Router,
+}
+
+impl<C: Calls> Administration<C> {
+    /// Builds the server beside the one of the API.
+    pub fn new(ingress: Ingress<C>) -> Self {
+        let limits = Limits {
+            connections: CONNECTIONS,
+            peer_connections: Some(CONNECTIONS),
+            ..*ingress.limits()
+        };
+        let router = Router::new()
+            .route("/openapi.json", get(|| async { whole(of_type(JSON, OPENAPI.clone())) }))
+            .route("/admin/about", get(about::answer))
+            .fallback(pass::on)
+            .with_state(ingress.clone());
+        Self(Arc::new(Inner { ingress, limits, router }))
+    }
+
+    /// Starts it.
+    pub fn serve<L: Listener>(self, listener: L) -> Serving {
+        start(listener, self)
+    }
+
+    /// Refuses who may not administer. A web page of the admin port itself is no foreign one: its requests go on without their
+    /// `Origin`.
+    async fn guard(&self, head: &mut request::Parts, client: &Identity) -> Result<(), Refusal> {
+        if Resource::find(head.uri.path()).is_ok_and(|found| found.is_about_the_proxy()) {
+            return Ok(());
+        }
+        let parts = &self.0.ingress.0.parts;
+        if origin::is_own(head, parts.tls.is_some()) {
+            head.headers.remove(ORIGIN);
+        }
+        match parts.trust.check(Asks::Administer, client, head, None).await {
+            Ok(_) => Ok(()),
+            Err(refused) => {
+                parts.audit.refused(client, &asked(head), &refused).await?;
+                Err(refused.into())
+            }
+        }
+    }
+}
+
+impl<C: Calls> Respond for Administration<C> {
+    type Body = Passed;
+
+    fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    fn tls(&self) -> Option<&ServerTls> {
+        self.0.ingress.0.parts.tls.as_ref()
+    }
+
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        client: Identity,
+        at: At,
+    ) -> Response<Passed> {
+        let (mut head, body) = request.into_parts();
+        let answer = match Box::pin(self.guard(&mut head, &client)).await {
+            Err(refusal) => whole(refusal.into_answer(Form::Json)),
+            Ok(()) => {
+                head.extensions.insert(client);
+                let mut router = self.0.router.clone();
+                match router.call(Request::from_parts(head, Body::new(body))).await {
+                    Ok(answer) => answer,
+                    Err(never) => match never {},
+                }
+            }
+        };
+        answer.map(|body| Passed::new(body, at.in_flight))
+    }
+}
+
+/// An answer with all of its bytes.
+fn whole(answer: Answer) -> Response<Body> {
+    answer.map(Body::from)
+}

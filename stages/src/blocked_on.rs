@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidegate_pipeline::EventId;
 use tokio::time::Instant;
 
+use crate::last_errors::LastError;
 use crate::ports::Pause;
 
 /// Names a turn of an actor from its admission to its end, also while it is parked.
@@ -178,6 +179,16 @@ pub struct ActorFilter {
     pub paused: Option<bool>,
     /// With a turn that runs, or waits, for at least so long.
     pub stuck: Option<Duration>,
+    /// In memory, or not.
+    pub live: Option<bool>,
+    /// Not used for at least so long.
+    pub unused: Option<Duration>,
+    /// With at least so many turns that wait.
+    pub mailbox: Option<usize>,
+    /// With a last error, or without one.
+    pub failed: Option<bool>,
+    /// With a last error that has this in its text.
+    pub error: Option<String>,
 }
 
 /// An actor, and what it does at one moment.
@@ -197,6 +208,10 @@ pub struct ActorView {
     pub host: String,
     /// Whether it is in memory.
     pub is_active: bool,
+    /// For how long it was not used; since the start, if it was not used since.
+    pub unused_for: Duration,
+    /// Why its last failed call failed.
+    pub last_error: Option<LastError>,
     /// Its pause.
     pub pause: Option<Pause>,
     /// What it does.

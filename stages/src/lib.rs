@@ -16,6 +16,7 @@ pub mod blocked_on;
 mod signal;
 pub mod reply;
 pub mod error;
+pub mod last_errors;
 pub mod rules;
 pub mod access;
 // What the stages ask of the outside.

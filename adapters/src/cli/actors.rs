@@ -102,6 +102,21 @@ struct Filter {
     /// With a call that has run, or waited, for at least so long, such as 10s or 5m
     #[arg(long, value_name = "TIME")]
     stuck: Option<String>,
+    /// In memory (live), or not (stored)
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Not used for at least so long
+    #[arg(long, value_name = "TIME")]
+    unused: Option<String>,
+    /// With at least so many turns that wait
+    #[arg(long, value_name = "TURNS")]
+    mailbox: Option<String>,
+    /// A call of it has failed, as far as that is remembered
+    #[arg(long)]
+    failed: bool,
+    /// With this in the text of its last error
+    #[arg(long, value_name = "TEXT")]
+    error: Option<String>,
 }
 
 /// Which actors, and whether to change them.
@@ -136,6 +151,11 @@ impl Filter {
             .with("host", self.host.as_deref())
             .with("paused", self.paused.then_some("true"))
             .with("stuck", self.stuck.as_deref())
+            .with("state", self.state.as_deref())
+            .with("unused", self.unused.as_deref())
+            .with("mailbox", self.mailbox.as_deref())
+            .with("failed", self.failed.then_some("true"))
+            .with("error", self.error.as_deref())
     }
 }
 
@@ -205,8 +225,12 @@ fn shown(actor: &Listed) -> String {
     let turns: Vec<_> =
         turns.map(|(what, turn)| format!("  {what}: {}\n", of_turn(turn))).collect();
     let turns = turns.concat();
+    let error = actor.last_error.as_ref();
+    let error = error
+        .map(|last| format!("  last error, {} ago: {}\n", seconds(last.ago_ms), last.text))
+        .unwrap_or_default();
     format!(
-        "{system}/{name}{member}  {kind} {definition} at {host}, {memory}{queued}{paused}\n{turns}"
+        "{system}/{name}{member}  {kind} {definition} at {host}, {memory}{queued}{paused}\n{turns}{error}"
     )
 }
 

@@ -5,6 +5,8 @@
 
 mod listed;
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use http::request;
 use jiff::SignedDuration;
@@ -20,7 +22,24 @@ use tokio::time::Instant;
 use super::http::{Answer, JSON, Refusal, of_type};
 use super::query::{Query, wrong};
 use super::route::Verb;
+pub(in crate::ingress) use listed::listed;
 pub(crate) use listed::{ActorList, Listed, ListedTurn};
+
+/// The parameters that choose actors. All of them have to be true of an actor.
+const FILTER: [&str; 12] = [
+    "system",
+    "name",
+    "kind",
+    "definition",
+    "host",
+    "state",
+    "paused",
+    "stuck",
+    "unused",
+    "mailbox",
+    "failed",
+    "error",
+];
 
 /// Actors that one request changes.
 const CHANGED: usize = 256;
@@ -56,7 +75,7 @@ pub(super) async fn list(mesh: &Mesh, head: &request::Parts) -> Result<Answer, R
     let last = page.items.last().filter(|_| page.more);
     let next = last.map(|last| next(&last.system, &last.name));
     let now = Instant::now();
-    let actors = page.items.into_iter().map(|view| listed::listed(view, now)).collect();
+    let actors = page.items.into_iter().map(|view| listed(view, now)).collect();
     Ok(json(&ActorList { actors, next }))
 }
 
@@ -146,8 +165,12 @@ async fn carry_out(
 }
 
 fn filter_is_name_only(filter: &ActorFilter) -> bool {
-    let ActorFilter { kind, definition, host, paused, stuck, .. } = filter;
-    kind.is_none() && definition.is_none() && host.is_none() && paused.is_none() && stuck.is_none()
+    let of_name = ActorFilter {
+        system: filter.system.clone(),
+        name: filter.name.clone(),
+        ..ActorFilter::default()
+    };
+    *filter == of_name
 }
 
 /// Reads the filter, and where the page begins.
@@ -155,15 +178,31 @@ fn wanted(
     query: &Query<'_>,
     more: &[&str],
 ) -> Result<(ActorFilter, Option<(String, String)>), Refusal> {
-    let known = ["system", "name", "kind", "definition", "host", "paused", "stuck", "next"];
-    query.knows(&[&known[..], more].concat())?;
+    query.knows(&[&FILTER[..], &["next"], more].concat())?;
     let text = |name| query.get(name).map(str::to_owned);
-    let stuck = query.get("stuck").map(|given| {
-        let least = given.parse::<SignedDuration>().ok();
-        let least = least.and_then(|least| least.try_into().ok());
-        least.ok_or_else(|| {
-            wrong(format!("stuck in the query must be a time such as 10s or 5m, not {given:?}"))
-        })
+    let time = |name| {
+        let parsed = query.get(name).map(|given| {
+            let least = given.parse::<SignedDuration>().ok();
+            let least = least.and_then(|least| Duration::try_from(least).ok());
+            least.ok_or_else(|| {
+                wrong(format!(
+                    "{name} in the query must be a time such as 10s or 5m, not {given:?}"
+                ))
+            })
+        });
+        parsed.transpose()
+    };
+    let live = match query.get("state") {
+        None => None,
+        Some("live") => Some(true),
+        Some("stored") => Some(false),
+        Some(given) => {
+            return Err(wrong(format!("state in the query is live or stored, not {given:?}")));
+        }
+    };
+    let mailbox = query.get("mailbox").map(|given| {
+        let wrong = || wrong(format!("mailbox in the query must be a number, not {given:?}"));
+        given.parse().map_err(|_| wrong())
     });
     let after = query.get("next").map(|given| {
         let (system, name) = given.split_once('/')?;
@@ -183,7 +222,12 @@ fn wanted(
         definition: text("definition"),
         host: text("host"),
         paused: query.flag("paused")?,
-        stuck: stuck.transpose()?,
+        stuck: time("stuck")?,
+        live,
+        unused: time("unused")?,
+        mailbox: mailbox.transpose()?,
+        failed: query.flag("failed")?,
+        error: text("error"),
     };
     Ok((filter, after.transpose()?))
 }

@@ -288,7 +288,7 @@ pub(crate) fn source_named(word: &str) -> Option<FailedBy> {
 }
 
 /// The word for a kind of failure.
-fn name(kind: ErrorKind) -> &'static str {
+pub(super) fn name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Invalid => "invalid",
         ErrorKind::ActorNotFound => "actor_not_found",

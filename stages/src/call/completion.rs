@@ -7,6 +7,7 @@ use crate::actor::ActorRef;
 use crate::call::{Ack, Call, Emitted, Placed, PlannedBroadcast};
 use crate::error::Error;
 use crate::invocation::Payload;
+use crate::last_errors;
 use crate::reply::Reply;
 use crate::state::{ActorState, Checkpoint};
 use crate::traces::Mark;
@@ -47,6 +48,7 @@ impl Completion {
             Completion::Reply(reply, ..) => {
                 let error = error.after_action();
                 if !reply.is_wanted() {
+                    last_errors::note(actor, &error);
                     warn!(%actor, %error, "a call that nobody waits for has failed");
                 }
                 reply.send(Err(error));

@@ -19,6 +19,7 @@ use crate::call::{ChangeLetters, Delivery, Hop, Received};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::{Metadata, Payload};
+use crate::last_errors;
 use crate::metrics::CALLS_LOST_TOTAL;
 use crate::places::Place;
 use crate::registry::entry::Entry;
@@ -84,6 +85,9 @@ impl Call {
     fn fail(self, actor: &ActorRef, error: Error) {
         let error = if self.route.is_empty() { error } else { error.after_action() };
         self.end_trace(actor, Some(&error));
+        if !self.reply.is_wanted() {
+            last_errors::note(actor, &error);
+        }
         if let Some(effect) = self.effect {
             return effect.ack.send(Err(error));
         }

@@ -10,8 +10,12 @@ use crate::actor::{ActorRef, Definition, Kind};
 use crate::blocked_on::{ActorFilter, ActorView, Cancellation, TurnKind, Turns};
 use crate::error::Error;
 use crate::history::Page;
+use crate::last_errors;
 use crate::mesh::Mesh;
 use crate::registry::entry::Entry;
+
+/// Actors that are looked at before other tasks get their turn.
+const AT_ONCE: usize = 1_024;
 
 impl Mesh {
     /// Shows the actors that a filter matches, and the members of pools, ordered by system and name: a page of at most `limit`
@@ -56,7 +60,10 @@ impl Mesh {
         let mut first: BTreeMap<(String, String), Arc<Entry>> = BTreeMap::new();
         let mut shard = 0;
         while let Some(entries) = self.directory.shard_entries(shard) {
-            for entry in entries {
+            for (seen, entry) in entries.into_iter().enumerate() {
+                if seen % AT_ONCE == AT_ONCE - 1 {
+                    yield_now().await;
+                }
                 let (system, name) = key(&entry);
                 let is_past = first.len() > limit
                     && first.last_key_value().is_some_and(|((last_system, last_name), _)| {
@@ -89,9 +96,37 @@ impl Mesh {
                 is(&filter.kind, kind(&hosted.definition))
                     && is(&filter.host, hosted.definition.host().as_str())
             })
+            && filter.live.is_none_or(|live| live == self.is_in_memory(entry))
+            && filter.unused.is_none_or(|least| self.unused_for(entry) >= least)
+            && self.is_meant_by_error(entry, filter)
+            && filter.mailbox.is_none_or(|least| {
+                let waiting = |entry: &Arc<Entry>| self.mailboxes.queue.look(&entry.mailbox, 0);
+                self.with_members(entry).iter().any(|entry| waiting(entry).queued >= least)
+            })
             && filter.stuck.is_none_or(|least| {
                 self.with_members(entry).iter().any(|entry| self.is_stuck(entry, least))
             })
+    }
+
+    fn is_meant_by_error(&self, entry: &Entry, filter: &ActorFilter) -> bool {
+        if filter.failed.is_none() && filter.error.is_none() {
+            return true;
+        }
+        let last = last_errors::of(&entry.actor);
+        filter.failed.is_none_or(|failed| failed == last.is_some())
+            && filter
+                .error
+                .as_ref()
+                .is_none_or(|part| last.is_some_and(|last| last.text.contains(part)))
+    }
+
+    /// Whether it, or a member of the pool that it is, is in memory.
+    fn is_in_memory(&self, entry: &Arc<Entry>) -> bool {
+        self.with_members(entry).iter().any(|entry| entry.is_live())
+    }
+
+    fn unused_for(&self, entry: &Entry) -> Duration {
+        Duration::from_millis(self.directory.now_ms().saturating_sub(entry.last_used_ms()))
     }
 
     fn is_stuck(&self, entry: &Entry, least: Duration) -> bool {
@@ -108,7 +143,7 @@ impl Mesh {
         all
     }
 
-    fn view(&self, entry: &Entry) -> ActorView {
+    pub(super) fn view(&self, entry: &Entry) -> ActorView {
         let spec = entry.spec();
         let definition = &spec.hosted.definition;
         ActorView {
@@ -119,6 +154,8 @@ impl Mesh {
             definition: entry.definition().name().to_owned(),
             host: definition.host().as_str().to_owned(),
             is_active: entry.is_live(),
+            unused_for: self.unused_for(entry),
+            last_error: last_errors::of(&entry.actor),
             pause: self.directory.pauses.of(&entry.actor).filter(|pause| pause.ended.is_none()),
             queue: self.queue_of(entry, 1),
         }

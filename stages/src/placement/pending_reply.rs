@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::actor::ActorRef;
 use crate::call::{Placed, Task};
 use crate::error::Error;
+use crate::last_errors;
 use crate::reply::Waiting;
 
 /// A placed call with a waiting caller. If it is dropped before the answer, the call is removed from its mailbox unless it
@@ -46,6 +47,9 @@ impl<T> PendingReply<T> {
         let Self { waiting, mut removal, alarms, _place_for_paused } = self;
         let result = waiting.answer_with(&alarms).await;
         removal.is_armed = matches!(result, Err(Error::NotStarted(..)));
+        if let Err(error) = &result {
+            last_errors::note(&removal.member, error);
+        }
         result
     }
 }

@@ -10,6 +10,7 @@ use crate::call::{Call, Completion, Emitted, EmittedEffect, Hop, Placed, Task};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::invocation::{Invocation, Metadata, Payload, Routing};
+use crate::last_errors;
 use crate::outbox::pending::{MAX_EFFECT_BYTES, MAX_EFFECTS};
 use crate::outbox::record::Record;
 use crate::outbox::{EffectId, OutboxKey, OutboxRow};
@@ -159,6 +160,11 @@ pub(super) fn replied(
     mut call: Box<Call>,
     answer: Result<Payload, Error>,
 ) -> (Completion, Option<(ActorRef, Box<Call>)>) {
+    if let Err(error) = &answer
+        && !call.reply.is_wanted()
+    {
+        last_errors::note(&from, error);
+    }
     if !call.timing.is_traced() {
         return (Completion::Reply(call.reply, answer, call.permit), None);
     }

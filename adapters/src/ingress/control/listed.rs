@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_stages::blocked_on::{ActorView, BlockedOn, RetryOf, TurnKind, TurnView};
 use tokio::time::Instant;
 
+use super::super::http::name as name_of;
 use crate::moment;
 
 /// A page of actors.
@@ -37,6 +38,20 @@ pub(crate) struct Listed {
     pub(crate) waiting: Option<ListedTurn>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) paused: Option<ListedPause>,
+    /// For how long it was not used; since the start, if it was not used since.
+    #[serde(default)]
+    pub(crate) unused_for_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_error: Option<ListedError>,
+}
+
+/// Why the last failed call of an actor failed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ListedError {
+    pub(crate) kind: String,
+    /// What its caller was told, or the beginning of it.
+    pub(crate) text: String,
+    pub(crate) ago_ms: u64,
 }
 
 /// A turn that runs or waits.
@@ -63,7 +78,7 @@ pub(crate) struct ListedPause {
 }
 
 /// An actor, and what it does, for people and programs.
-pub(super) fn listed(view: ActorView, now: Instant) -> Listed {
+pub(in crate::ingress) fn listed(view: ActorView, now: Instant) -> Listed {
     let turn = |turn: &TurnView| ListedTurn {
         turn: turn.id.number().to_string(),
         kind: kind(turn.kind).to_owned(),
@@ -84,6 +99,12 @@ pub(super) fn listed(view: ActorView, now: Instant) -> Listed {
         queued: queue.queued,
         running: queue.running.as_ref().map(turn),
         waiting: queue.first.first().map(turn),
+        unused_for_ms: u64::try_from(view.unused_for.as_millis()).unwrap_or(u64::MAX),
+        last_error: view.last_error.map(|error| ListedError {
+            kind: name_of(error.kind).to_owned(),
+            text: error.text,
+            ago_ms: millis(now, error.at),
+        }),
         paused: view
             .pause
             .map(|pause| ListedPause { since: moment::show(pause.since), by: pause.by }),

@@ -217,6 +217,11 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.shared.state.lock().machine.in_flight_of(class)
     }
 
+    /// Returns how many events of a class may be in flight at once; `usize::MAX` without a limit.
+    pub fn class_limit(&self, class: u32) -> usize {
+        self.shared.state.lock().machine.limit_of(class)
+    }
+
     /// Returns how many events are in flight. Parked keys do not count.
     pub fn in_flight(&self) -> usize {
         self.shared.state.lock().machine.in_flight()

@@ -41,7 +41,7 @@ impl Ports {
                 Ok(url) => info!("admin port on {}", url.replacen("http", scheme, 1)),
                 Err(error) => warn!(%error, "the address of the admin port is not known"),
             }
-            Administration::new(ingress.clone()).serve(socket)
+            Administration::serve(socket, ingress.clone())
         });
         Self { api: ingress::serve(api, ingress.clone()), admin }
     }

@@ -5,15 +5,18 @@
 //! administrators (decision 36): [`guard`](Administration::guard) refuses others before anything is read.
 
 mod about;
+mod flow;
 mod origin;
 mod pass;
+mod waiting;
 
 use std::sync::{Arc, LazyLock};
 
 use ::http::header::ORIGIN;
-use ::http::{Request, Response, request};
+use ::http::{Request, Response, Uri, request};
 use axum::Router;
 use axum::body::Body;
+use axum::extract::State;
 use axum::routing::get;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -21,7 +24,7 @@ use serde_json::Value;
 use tidegate_stages::identity::Identity;
 use tower::Service;
 
-use super::answer::asked;
+use super::answer::{asked, opening};
 use super::http::{Answer, JSON, Refusal, of_type};
 use super::listener::Listener;
 use super::route::Resource;
@@ -66,24 +69,31 @@ struct Inner<C> {
 }
 
 impl<C: Calls> Administration<C> {
-    /// Builds the server beside the one of the API.
-    pub fn new(ingress: Ingress<C>) -> Self {
+    fn new(ingress: Ingress<C>) -> (Self, flow::Sampler) {
         let limits = Limits {
             connections: CONNECTIONS,
             peer_connections: Some(CONNECTIONS),
             ..*ingress.limits()
         };
+        let (sampler, looks) = flow::sampler();
+        let (once, live) = (looks.clone(), looks);
         let router = Router::new()
             .route("/openapi.json", get(|| async { whole(of_type(JSON, OPENAPI.clone())) }))
             .route("/admin/about", get(about::answer))
+            .route("/admin/flow", get(move || async { told(once.once().await) }))
+            .route("/admin/flow/live", get(move || async { live.live() }))
+            .route("/admin/waiting", get(waiting::<C>))
             .fallback(pass::on)
             .with_state(ingress.clone());
-        Self(Arc::new(Inner { ingress, limits, router }))
+        (Self(Arc::new(Inner { ingress, limits, router })), sampler)
     }
 
-    /// Starts it.
-    pub fn serve<L: Listener>(self, listener: L) -> Serving {
-        start(listener, self)
+    /// Starts the server beside the one of the API.
+    pub fn serve<L: Listener>(listener: L, ingress: Ingress<C>) -> Serving {
+        let (server, sampler) = Self::new(ingress.clone());
+        let serving = start(listener, server);
+        serving.beside(sampler.run(ingress));
+        serving
     }
 
     /// Refuses who may not administer. A web page of the admin port itself is no foreign one: its requests go on without their
@@ -137,6 +147,18 @@ impl<C: Calls> Respond for Administration<C> {
         };
         answer.map(|body| Passed::new(body, at.in_flight))
     }
+}
+
+async fn waiting<C: Calls>(State(ingress): State<Ingress<C>>, uri: Uri) -> Response<Body> {
+    told(match ingress.0.controlled.get() {
+        Some(mesh) => waiting::answer(mesh, &uri),
+        None => Err(opening().into()),
+    })
+}
+
+/// An answer, or why there is none.
+fn told(answered: Result<Response<Body>, Refusal>) -> Response<Body> {
+    answered.unwrap_or_else(|refusal| whole(refusal.into_answer(Form::Json)))
 }
 
 /// An answer with all of its bytes.

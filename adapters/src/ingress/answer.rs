@@ -375,7 +375,7 @@ fn no_certificate() -> Refusal {
 }
 
 /// The store is not open yet.
-fn opening() -> Error {
+pub(super) fn opening() -> Error {
     let reason = "not started: the proxy is opening its store".into();
     Error::Overloaded { reason, retry_after: Duration::from_secs(1) }
 }

@@ -139,6 +139,14 @@ pub(super) fn start<L: Listener, R: Respond>(listener: L, ingress: R) -> Serving
 }
 
 impl Serving {
+    /// Runs something beside the server, until that is closed.
+    pub(super) fn beside(&self, running: impl Future<Output = ()> + Send + 'static) {
+        let closing = self.closing.clone();
+        self.tasks.spawn(async move {
+            closing.run_until_cancelled(running).await;
+        });
+    }
+
     /// Waits until the server accepts no connections any more, also because of a defect.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
         self.stopped.clone().cancelled_owned()

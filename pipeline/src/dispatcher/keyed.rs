@@ -199,6 +199,11 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
         self.classes.get(&class).map_or(0, |class| class.in_flight)
     }
 
+    /// How many events of a class may be in flight; `usize::MAX`: there is no limit.
+    pub(crate) fn limit_of(&self, class: u32) -> usize {
+        self.classes.get(&class).map_or(usize::MAX, |class| class.limit)
+    }
+
     /// Whether the demand is shared between several classes.
     fn is_shared(&self) -> bool {
         self.limited > 1

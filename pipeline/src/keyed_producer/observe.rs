@@ -12,7 +12,9 @@ const PORTION: u32 = 256;
 
 /// What a key does at one moment, and what waits for it.
 #[derive(Debug)]
-pub struct KeySeen<'a, H> {
+pub struct KeySeen<'a, K, H> {
+    /// The key.
+    pub key: &'a K,
     /// Whether it is paused.
     pub is_paused: bool,
     /// The handle of its event in flight, or parked.
@@ -47,14 +49,16 @@ impl<T: KeyedEvent> KeyedProducer<T> {
 
     /// Looks at every key that has an event queued, in flight or parked, or is paused. Keys that come or go meanwhile may be
     /// missed. `see` runs with the producer's lock held; between portions of keys the lock is free.
-    pub fn survey(&self, mut see: impl FnMut(&KeySeen<'_, T::Handle>)) {
+    pub fn survey(&self, mut see: impl FnMut(&KeySeen<'_, T::Key, T::Handle>)) {
         let mut next = 0;
         loop {
             let state = self.shared.state.lock();
             let end = next + PORTION;
             let more = state.machine.look_from(next..end, |look| {
+                let Some(key) = look.key else { return };
                 let first = look.waiting.front();
                 see(&KeySeen {
+                    key,
                     is_paused: look.paused.is_some(),
                     running: look.running.map(|running| &running.handle),
                     parked: look.running.and_then(|running| running.parked),

@@ -9,6 +9,7 @@ use tidegate_pipeline::metrics::show_buffer;
 use tidegate_pipeline::{KeySeen, WaitsFor};
 use tokio::time::Instant;
 
+use crate::actor::ActorRef;
 use crate::blocked_on::RetryOf;
 use crate::call::TurnHandle;
 use crate::mesh::Mesh;
@@ -37,18 +38,18 @@ const REASONS: [(&str, &str); 12] = [
     RETRY_SPAWN,
     COMMIT,
 ];
-const ADMISSION: (&str, &str) = ("caller", "admission");
-const ACTOR_TURN: (&str, &str) = ("caller", "actor_turn");
+pub(super) const ADMISSION: (&str, &str) = ("caller", "admission");
+pub(super) const ACTOR_TURN: (&str, &str) = ("caller", "actor_turn");
 const PAUSED: (&str, &str) = ("caller", "paused");
 const WORKER: (&str, &str) = ("caller", "worker");
-const HOST_PERMIT: (&str, &str) = ("caller", "host_permit");
-const HOST_BREAKER: (&str, &str) = ("caller", "host_breaker");
+pub(super) const HOST_PERMIT: (&str, &str) = ("caller", "host_permit");
+pub(super) const HOST_BREAKER: (&str, &str) = ("caller", "host_breaker");
 const CHECKPOINT_PLACE: (&str, &str) = ("caller", "checkpoint_place");
 const STORE: (&str, &str) = ("lookup", "store");
 const RETRY_HOST: (&str, &str) = ("parked", "retry_host");
 const RETRY_STORE: (&str, &str) = ("parked", "retry_store");
 const RETRY_SPAWN: (&str, &str) = ("parked", "retry_spawn");
-const COMMIT: (&str, &str) = ("checkpoint", "commit");
+pub(super) const COMMIT: (&str, &str) = ("checkpoint", "commit");
 
 /// The classes of mailboxes, each with the most turns that wait in one.
 const DEPTHS: [(&str, usize); 6] =
@@ -112,33 +113,20 @@ impl Seen {
     }
 
     /// Adds a mailbox. `away` are the limits of hosts that accept no connections.
-    fn mailbox(&mut self, key: &KeySeen<'_, TurnHandle>, away: &HashSet<u32>) {
-        if let (Some(running), Some(since)) = (key.running, key.parked) {
-            let retry_of = running.signal.as_ref().and_then(|signal| signal.retry_of());
-            let reason = match retry_of {
-                None => STORE,
-                Some(RetryOf::Host) => RETRY_HOST,
-                Some(RetryOf::Store) => RETRY_STORE,
-                Some(RetryOf::Spawn) => RETRY_SPAWN,
-            };
+    fn mailbox(&mut self, key: &KeySeen<'_, ActorRef, TurnHandle>, away: &HashSet<u32>) {
+        if let Some((reason, since)) = parked(key) {
             self.add(reason, 1, Some(since));
         }
-        let Some((class, since)) = key.first else { return };
+        let Some((_, since)) = key.first else { return };
         self.deepest = self.deepest.max(key.queued);
         let depth = DEPTHS.iter().position(|(_, most)| key.queued <= *most);
         if let Some(count) = depth.and_then(|depth| self.depths.get_mut(depth)) {
             *count += 1;
         }
-        if key.is_paused {
-            return self.add(PAUSED, key.queued, Some(since));
+        let first = first_waits_for(key, away);
+        if first == PAUSED || first == ACTOR_TURN {
+            return self.add(first, key.queued, Some(since));
         }
-        let first = match key.waits_for {
-            Some(WaitsFor::Demand) => WORKER,
-            Some(WaitsFor::Gate) => CHECKPOINT_PLACE,
-            Some(WaitsFor::Class) if away.contains(&class) => HOST_BREAKER,
-            Some(WaitsFor::Class) => HOST_PERMIT,
-            _ => return self.add(ACTOR_TURN, key.queued, Some(since)),
-        };
         self.add(first, 1, Some(since));
         // The second waits at most as long as the first.
         self.add(ACTOR_TURN, key.queued - 1, None);
@@ -154,6 +142,41 @@ impl Seen {
             gauge!(MAILBOXES, "depth" => *depth).set(of(count));
         }
         gauge!(MAILBOX_DEEPEST).set(of(self.deepest));
+    }
+}
+
+/// What a turn can wait for, as (stage, reason).
+pub(super) type Reason = (&'static str, &'static str);
+
+/// What the parked turn of a mailbox waits for, if it has one, and since when.
+pub(super) fn parked(key: &KeySeen<'_, ActorRef, TurnHandle>) -> Option<(Reason, Instant)> {
+    let (running, since) = (key.running?, key.parked?);
+    let retry_of = running.signal.as_ref().and_then(|signal| signal.retry_of());
+    let reason = match retry_of {
+        None => STORE,
+        Some(RetryOf::Host) => RETRY_HOST,
+        Some(RetryOf::Store) => RETRY_STORE,
+        Some(RetryOf::Spawn) => RETRY_SPAWN,
+    };
+    Some((reason, since))
+}
+
+/// What the first turn that waits in a mailbox waits for.
+pub(super) fn first_waits_for(
+    key: &KeySeen<'_, ActorRef, TurnHandle>,
+    away: &HashSet<u32>,
+) -> Reason {
+    if key.is_paused {
+        return PAUSED;
+    }
+    match key.waits_for {
+        Some(WaitsFor::Demand) => WORKER,
+        Some(WaitsFor::Gate) => CHECKPOINT_PLACE,
+        Some(WaitsFor::Class) if key.first.is_some_and(|(class, _)| away.contains(&class)) => {
+            HOST_BREAKER
+        }
+        Some(WaitsFor::Class) => HOST_PERMIT,
+        _ => ACTOR_TURN,
     }
 }
 

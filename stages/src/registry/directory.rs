@@ -329,6 +329,16 @@ impl Directory {
         }
     }
 
+    /// The addresses of all hosts that are known, with their limits and what else is known of them.
+    pub(crate) fn all_hosts(&self) -> Vec<OneHost> {
+        let of = |(address, (limit, known)): (&HostAddress, &(u32, Arc<KnownHost>))| OneHost {
+            limit: *limit,
+            address: address.clone(),
+            known: known.clone(),
+        };
+        self.host_limits.lock().by_host.iter().map(of).collect()
+    }
+
     /// Returns the entries of one shard. Shards count from 0; `None` after the last.
     pub(crate) fn shard_entries(&self, shard: usize) -> Option<Vec<Arc<Entry>>> {
         Some(self.shards.get(shard)?.read().iter().cloned().collect())

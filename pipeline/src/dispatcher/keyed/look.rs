@@ -28,7 +28,9 @@ pub enum WaitsFor {
 
 /// A key that has an event queued or in flight, or is paused.
 #[derive(Debug)]
-pub(crate) struct KeyLook<'a, T, R> {
+pub(crate) struct KeyLook<'a, K, T, R> {
+    /// `None` for a slot that nobody uses.
+    pub(crate) key: Option<&'a K>,
     pub(crate) paused: Option<Instant>,
     pub(crate) running: Option<&'a R>,
     pub(crate) waiting: &'a Waiting<T>,
@@ -53,7 +55,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     }
 
     /// Looks at a key. Returns `None` when it is idle and not paused.
-    pub(crate) fn look(&self, key: &K) -> Option<KeyLook<'_, T, R>> {
+    pub(crate) fn look(&self, key: &K) -> Option<KeyLook<'_, K, T, R>> {
         Some(self.look_at(self.slots.get(self.slot_of(key)?)))
     }
 
@@ -61,14 +63,14 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
     pub(crate) fn look_from(
         &self,
         slots: Range<u32>,
-        mut see: impl FnMut(&KeyLook<'_, T, R>),
+        mut see: impl FnMut(&KeyLook<'_, K, T, R>),
     ) -> bool {
         let end = slots.end;
         self.slots.used(slots).for_each(|slot| see(&self.look_at(slot)));
         end < self.slots.len()
     }
 
-    fn look_at<'a>(&self, slot: &'a Slot<K, T, R>) -> KeyLook<'a, T, R> {
+    fn look_at<'a>(&self, slot: &'a Slot<K, T, R>) -> KeyLook<'a, K, T, R> {
         let waits_for = slot.waiting.front().map(|first| match slot.state {
             KeyState::Held => WaitsFor::Turn,
             _ if slot.paused.is_some() => WaitsFor::Resume,
@@ -80,7 +82,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
             _ => WaitsFor::Demand,
         });
         let (paused, running) = (slot.paused, slot.running.as_ref());
-        KeyLook { paused, running, waiting: &slot.waiting, waits_for }
+        KeyLook { key: slot.key(), paused, running, waiting: &slot.waiting, waits_for }
     }
 
     fn is_class_full(&self, class: u32) -> bool {

@@ -36,6 +36,13 @@ pub(crate) struct Slot<K, T, R> {
     pub(crate) paused: Option<Instant>,
 }
 
+impl<K, T, R> Slot<K, T, R> {
+    /// The key that uses it.
+    pub(crate) fn key(&self) -> Option<&K> {
+        self.key.as_ref()
+    }
+}
+
 /// All slots. Free slots are used again and keep a small queue allocated.
 #[derive(Debug)]
 pub(crate) struct Slots<K, T, R> {

@@ -198,12 +198,11 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         scrape,
     });
     let nats = Nats::connect(&settings, &background, &ended).await?;
-    let other_systems = nats.as_ref().map(Nats::other_systems);
     // Health is answered while the store opens, which may take long.
     let opening = Instant::now();
     let serving = Ports::serve(socket, admin, &ingress);
     let opened = tokio::select! {
-        opened = Backend::open(&settings, host, (policies, other_systems, tracer), address::of(&url)) => opened,
+        opened = Backend::open(&settings, host, (policies, nats.others(), tracer), address::of(&url)) => opened,
         signal = signals.next() => {
             info!(signal, "ended while the store was being opened");
             // What opens the store may not be interrupted, and does not need to end: a store is opened again after any end.
@@ -225,7 +224,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
                 background.spawn(summary::log(move || ingress.metrics(), ended.clone()));
             }
             announce(&url);
-            let taking = nats.map(|nats| nats.serve(backend.mesh())).unwrap_or_default();
+            let taking = nats.serve(&backend.mesh());
             let notify = Notify::new();
             notify.ready(&url);
             run(signals, settings.drain, lifecycle, (backend, taking), (serving, &notify)).await

@@ -26,8 +26,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use settings::{
-    AdminListen, Bounds, Database, Drain, HttpSettings, Listen, LogSettings, Settings,
-    TraceSettings,
+    AdminListen, Bounds, Database, Drain, HttpSettings, Listen, LogSettings, NatsConnections,
+    Settings, TraceSettings,
 };
 pub use shares::Memory;
 pub use show::{effective, help, markdown};

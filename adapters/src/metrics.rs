@@ -60,6 +60,16 @@ tidegate_pipeline::described! {
     Counter NATS_CALLS_IN_TOTAL = "tidegate_nats_calls_in_total" {outcome};
     /// Messages that were dropped, because too many waited to be read.
     Counter NATS_MESSAGES_DROPPED_TOTAL = "tidegate_nats_messages_dropped_total";
+    /// Whether there is a connection to a NATS server for broadcasts: 1 or 0.
+    Gauge NATS_BROADCASTS_CONNECTED = "tidegate_nats_broadcasts_connected";
+    /// Broadcasts for other members (sent; dropped, because too many waited to be sent; unsent, without a connection or larger
+    /// than NATS carries).
+    Counter NATS_BROADCASTS_OUT_TOTAL = "tidegate_nats_broadcasts_out_total" {outcome};
+    /// Broadcasts of other members (taken; dropped, because too many wait for their subscribers; refused, by a policy or because they
+    /// cannot be read; repeated).
+    Counter NATS_BROADCASTS_IN_TOTAL = "tidegate_nats_broadcasts_in_total" {outcome};
+    /// Broadcasts of other members that did not come, as the next one of the same topic showed.
+    Counter NATS_BROADCASTS_MISSED_TOTAL = "tidegate_nats_broadcasts_missed_total";
     /// Spans that the receiver of traces has taken.
     Counter TRACE_SPANS_EXPORTED_TOTAL = "tidegate_trace_spans_exported_total";
     /// Spans that were dropped: too many waited, or the receiver did not take them.

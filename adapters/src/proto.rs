@@ -27,6 +27,11 @@ pub mod tidegate {
             include!("proto/tidegate.api.v1.rs");
         }
     }
+    pub mod nats {
+        pub mod v1 {
+            include!("proto/tidegate.nats.v1.rs");
+        }
+    }
     pub mod store {
         pub mod v1 {
             include!("proto/tidegate.store.v1.rs");
@@ -59,6 +64,7 @@ mod tests {
             "tidegate/api/v1/channels.proto",
             "tidegate/api/v1/history.proto",
             "tidegate/api/v1/schedules.proto",
+            "tidegate/nats/v1/broadcast.proto",
             "tidegate/store/v1/store.proto",
         ];
         let descriptors = protox::compile(files.map(|file| root.join(file)), [&root]).unwrap();

@@ -17,6 +17,7 @@ mod history;
 mod channel;
 mod effect;
 mod hosts;
+mod member;
 pub mod json;
 mod schedule;
 
@@ -28,6 +29,7 @@ pub use definition::{definition, registration};
 pub use effect::{Effect, EffectListing, LettersChanged};
 pub use history::{Blob, Entry, Form, Listing};
 pub use hosts::{drained, hosts};
+pub use member::{Numbered, encode_member_broadcast, member_broadcast};
 pub use parts::{actor_id, actor_state, proto_actor_id};
 pub use reply::{Outcome, accepted, error, invoked, registered, state};
 pub use request::{Called, Echo, encode_invocation, invocation, invocation_request, spawn};

@@ -6,6 +6,9 @@
 //!
 //! Messages and deliveries have a bound of their own. A subscriber that is slow may hold as much of it as is free: beyond that
 //! it is left out, and counted; so it delays no other.
+//!
+//! Other members, which are proxies with subscribers of the same system, get it through the port [`OtherMembers`] first, which waits
+//! for nothing. What came from another member goes to no further one.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,9 +25,11 @@ use tracing::warn;
 
 use crate::actor::{ActorId, Kind};
 use crate::call::{Admitted, BroadcastBound, Message, PlannedBroadcast};
+use crate::identity::PeerAddress;
 use crate::invocation::{Invocation, Payload, Reached};
 use crate::metrics::{BROADCASTS_TOTAL, DELIVERIES_TOTAL};
 use crate::placement::Mailboxes;
+use crate::ports::{MemberBroadcast, OtherMembers};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::registry::subscribers::Topic;
@@ -96,6 +101,8 @@ pub(crate) struct FanOut {
     pub(crate) directory: Arc<Directory>,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) bound: Arc<BroadcastBound>,
+    /// `None`: this proxy is the only member.
+    pub(crate) members: Option<Arc<dyn OtherMembers>>,
 }
 
 /// What became of one delivery.
@@ -116,6 +123,7 @@ impl FanOut {
             // Its client was told that it was not started.
             return;
         }
+        self.tell_members(&message);
         let until = Instant::now() + FAN_OUT_LIMIT;
         let mut reached = Reached::default();
         let subscribers = &self.directory.subscribers;
@@ -145,6 +153,21 @@ impl FanOut {
             }
         }
         reply.send(Ok(reached));
+    }
+
+    /// Sends a message of this proxy to other members.
+    fn tell_members(&self, message: &Message) {
+        let Some(members) = &self.members else { return };
+        if message.identity.peer == Some(PeerAddress::Nats) {
+            return;
+        }
+        members.publish(MemberBroadcast {
+            system: message.topic.system().to_owned(),
+            topic: message.topic.name().to_owned(),
+            payload: message.payload.clone(),
+            caller: message.caller.clone(),
+            traceparent: message.traceparent.clone(),
+        });
     }
 
     /// Delivers a message to an actor, if that is subscribed.

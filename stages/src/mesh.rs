@@ -7,12 +7,14 @@ mod effects;
 mod flow;
 mod history;
 mod hosts;
+mod members;
 mod observe;
 mod schedules;
 
 use std::sync::Arc;
 
 use tidegate_pipeline::Drain;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -222,9 +224,9 @@ impl Mesh {
         self.directory.systems()
     }
 
-    /// Waits until [these](Self::systems) change, or may have. For one task only.
-    pub async fn systems_changed(&self) {
-        self.directory.systems_changed.notified().await;
+    /// Tells when [these](Self::systems) change, or may have.
+    pub fn watch_systems(&self) -> watch::Receiver<()> {
+        self.directory.systems_changed.subscribe()
     }
 
     /// Whether calls from outside are refused.

@@ -60,7 +60,7 @@ use crate::park::ParkLayer;
 use crate::path::Path;
 use crate::placement::{Mailboxes, OneNode};
 use crate::places::Places;
-use crate::ports::{Clock, Host, HostProbe, StateStore};
+use crate::ports::{Clock, Host, HostProbe, OtherMembers, StateStore};
 use crate::registry::change::Change;
 use crate::registry::directory::Directory;
 use crate::registry::registration::Registrar;
@@ -166,7 +166,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     let to = (&caller, &due, &elsewhere);
     start_effects(&effects, to, &mailboxes, &directory, (&store, &clock), &tasks)?;
-    start_broadcasts(&channels, &directory, &mailboxes, &tasks)?;
+    start_broadcasts(&channels, settings.other_members, &directory, &mailboxes, &tasks)?;
     let calls = (&caller, &mailboxes, &*directory);
     let schedules = start_due(&due, (epoch, settings.schedules), calls, &stop_timers, &tasks);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
@@ -440,6 +440,7 @@ fn start_effects(
 /// Broadcasts: what a committed turn, or a client, sends to a topic. One at a time per topic, in order.
 fn start_broadcasts(
     channels: &Channels,
+    members: Option<Arc<dyn OtherMembers>>,
     directory: &Arc<Directory>,
     mailboxes: &Mailboxes,
     tasks: &Drain,
@@ -449,6 +450,7 @@ fn start_broadcasts(
         directory: directory.clone(),
         mailboxes: mailboxes.clone(),
         bound: channels.bound.clone(),
+        members,
     };
     Consumer::spawn(options, timed("broadcasts").service(fan_out), tasks)
         .subscribe(&channels.queue, each_slot(TOPICS_AT_ONCE))

@@ -7,7 +7,7 @@ use tidegate_pipeline::Bound;
 use tidegate_stages::access::CurrentPolicies;
 use tidegate_stages::error::Error;
 use tidegate_stages::mesh::Mesh;
-use tidegate_stages::ports::{OtherSystems, StoreError};
+use tidegate_stages::ports::StoreError;
 use tidegate_stages::reply::Deadlines;
 use tidegate_stages::rules::ChangeRules;
 use tidegate_stages::topology::{self, DeadLetterBounds, Ports};
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::StartError;
+use super::nats::Others;
 use super::stores::{self, OpenStore, Purpose};
 use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
@@ -40,7 +41,7 @@ impl Backend {
     pub(super) async fn open(
         settings: &Settings,
         host: HttpHost<SystemConnector>,
-        (policies, other_systems, tracer): (CurrentPolicies, Option<Arc<dyn OtherSystems>>, Tracer),
+        (policies, others, tracer): (CurrentPolicies, Others, Tracer),
         address: String,
     ) -> Result<Self, StartError> {
         let store = stores::open(settings, Purpose::Serve).await?;
@@ -50,7 +51,12 @@ impl Backend {
         let (states, registry) = (store.states.clone(), store.registry.clone());
         let probe = Arc::new(host.clone());
         let ports = Ports { host, probe, store: states, registry, clock };
-        let plan = topology::Settings { other_systems, tracer, ..plan(settings, policies) };
+        let plan = topology::Settings {
+            other_systems: others.systems,
+            other_members: others.members,
+            tracer,
+            ..plan(settings, policies)
+        };
         let mesh = topology::open(plan, ports).await;
         let mesh = mesh.map_err(|error| match error {
             Error::Store(StoreError::Fenced(epoch)) => {
@@ -116,6 +122,7 @@ fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
         full: bounds.full,
         rate_limits: settings.rate_limits,
         other_systems: None,
+        other_members: None,
         policies,
         worker_demand,
         workers: cores.min(worker_demand),

@@ -123,6 +123,7 @@ impl Settings {
                 is_given: config.get(POLICIES_DIR).source != Source::Default,
             },
             nats: read.nats()?,
+            nats_calls: read.small("TIDEGATE_NATS_CALLS") as usize,
             drain,
             traces: read.traces(),
             log: LogSettings {

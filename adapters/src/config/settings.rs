@@ -87,14 +87,25 @@ pub struct Settings {
     pub rate_limits: RateLimits,
     /// Where policy files are.
     pub policies: PolicyFolder,
-    /// Calls between actor systems over NATS; `None`: there are none.
-    pub nats: Option<NatsOptions>,
+    /// The connections to NATS.
+    pub nats: NatsConnections,
+    /// Calls over NATS under way at once, in each direction.
+    pub nats_calls: usize,
     /// How the proxy ends.
     pub drain: Drain,
     /// What is logged and how.
     pub log: LogSettings,
     /// What is traced and where it is sent; `None`: nothing.
     pub traces: Option<TraceSettings>,
+}
+
+/// The connections to NATS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NatsConnections {
+    /// For calls between actor systems; `None`: there are none.
+    pub calls: Option<NatsOptions>,
+    /// For broadcasts to other members of a system; `None`: they go to none.
+    pub broadcasts: Option<NatsOptions>,
 }
 
 /// Settings of the HTTP server.

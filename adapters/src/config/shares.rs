@@ -39,6 +39,14 @@ impl Memory {
         };
         let mut bounds: Vec<_> = shares.map(|row| (row.name, size(row.name))).collect();
         bounds.push(("records of changes", size(CHECKPOINT) / 2));
+        if config
+            .get("SPAWN_PUBSUB_ADAPTER")
+            .value
+            .as_ref()
+            .is_some_and(|to| to.to_string() == "nats")
+        {
+            bounds.push(("broadcasts for other members", size("TIDEGATE_BROADCAST_BYTES")));
+        }
         bounds.push(("log", QUEUE_BYTES as u64));
         Self { limit_bytes: config.memory_bytes, bounds }
     }

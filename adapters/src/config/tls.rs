@@ -75,22 +75,35 @@ pub(super) fn database(config: &Config) -> Result<Option<Pair>, Mistakes> {
     Ok(shown)
 }
 
-/// The TLS of connections to NATS; `None`: they are in the clear.
+const NATS_ROOTS: &str = "TIDEGATE_NATS_TLS_CA";
+const NATS_CERTIFICATE: &str = "TIDEGATE_NATS_TLS_CERT";
+
+/// The TLS of the connections to NATS whose settings begin with `prefix`; `None`: they are in the clear.
 ///
 /// # Errors
 /// When one setting lacks another.
-pub(super) fn nats(config: &Config) -> Result<Option<ClientFiles>, Mistakes> {
-    const ROOTS: &str = "TIDEGATE_NATS_TLS_CA";
-    let roots = file(config, ROOTS);
-    let shown = pair(config, "TIDEGATE_NATS_TLS_CERT", "TIDEGATE_NATS_TLS_KEY")?;
-    if is_on(config, "SPAWN_INTERNAL_NATS_TLS") {
-        return Ok(Some(ClientFiles { roots, shown }));
+pub(super) fn nats(config: &Config, prefix: &str) -> Result<Option<ClientFiles>, Mistakes> {
+    if !is_on(config, &format!("{prefix}_TLS")) {
+        return Ok(None);
     }
-    match (roots, shown) {
-        (None, None) => Ok(None),
-        (Some(_), _) => lacks(ROOTS, "SPAWN_INTERNAL_NATS_TLS=true"),
-        (None, Some(_)) => lacks("TIDEGATE_NATS_TLS_CERT", "SPAWN_INTERNAL_NATS_TLS=true"),
+    let roots = file(config, NATS_ROOTS);
+    let shown = pair(config, NATS_CERTIFICATE, "TIDEGATE_NATS_TLS_KEY")?;
+    Ok(Some(ClientFiles { roots, shown }))
+}
+
+/// Refuses files that none of these connections to NATS uses.
+///
+/// # Errors
+/// When there is one.
+pub(super) fn check_nats(config: &Config, prefixes: &[&str]) -> Result<(), Mistakes> {
+    let tls = |prefix: &str| format!("{prefix}_TLS");
+    let Some(first) = prefixes.first() else { return Ok(()) };
+    if prefixes.iter().any(|prefix| is_on(config, &tls(prefix))) {
+        return Ok(());
     }
+    let given =
+        [NATS_ROOTS, NATS_CERTIFICATE].into_iter().find(|name| file(config, name).is_some());
+    given.map_or(Ok(()), |name| lacks(name, &format!("{}=true", tls(first))))
 }
 
 fn pair(

@@ -9,13 +9,6 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
         &[
             "PROXY_APP_NAME",
             "NODE_IP",
-            "SPAWN_PUBSUB_NATS_HOSTS",
-            "SPAWN_PUBSUB_NATS_TLS",
-            "SPAWN_PUBSUB_NATS_AUTH",
-            "SPAWN_PUBSUB_NATS_AUTH_TYPE",
-            "SPAWN_PUBSUB_NATS_AUTH_USER",
-            "SPAWN_PUBSUB_NATS_AUTH_PASS",
-            "SPAWN_PUBSUB_NATS_AUTH_JWT",
             "PROXY_CLUSTER_STRATEGY",
             "PROXY_HEADLESS_SERVICE",
             "PROXY_CLUSTER_POLLING",
@@ -44,7 +37,6 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
         "a failing actor ends no other",
         &["SPAWN_SUPERVISORS_ACTORS_MAX_RESTARTS", "SPAWN_SUPERVISORS_ACTORS_MAX_SECONDS"],
     ),
-    ("broadcasts reach the actors of this proxy", &["SPAWN_PUBSUB_ADAPTER"]),
     (
         "what waits for the database is bounded by TIDEGATE_CHECKPOINT_EVENTS",
         &["PROXY_DATABASE_QUEUE_TARGET"],
@@ -68,7 +60,6 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
 pub(super) const ASK_UNLESS: &[(&str, &str)] = &[
     ("PROXY_CLUSTER_STRATEGY", "gossip"),
     ("ACTORS_GLOBAL_BACKPRESSURE_ENABLED", "true"),
-    ("SPAWN_PUBSUB_ADAPTER", "native"),
     ("PROXY_GRPC_SERVER_ENABLED", "false"),
     ("PROXY_GRPC_HTTP_TRANSCODING_ENABLED", "false"),
 ];

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::metrics::{counter, gauge};
+use ::metrics::{Gauge, counter, gauge};
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use super::replies::Replies;
-use crate::metrics::{NATS_CONNECTED, NATS_MESSAGES_DROPPED_TOTAL};
+use crate::metrics::{NATS_BROADCASTS_CONNECTED, NATS_CONNECTED, NATS_MESSAGES_DROPPED_TOTAL};
 use crate::tls::{ClientFiles, TlsError};
 
 /// Messages of one subscription that wait to be read.
@@ -38,7 +38,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where NATS is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatsOptions {
     /// Its servers.
     pub servers: Vec<String>,
@@ -48,15 +48,47 @@ pub struct NatsOptions {
     pub tls: Option<ClientFiles>,
     /// The longest pause between tries to connect.
     pub longest_pause: Duration,
-    /// Calls that wait for their answers at the same time.
-    pub calls_at_once: usize,
+}
+
+/// What goes over a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// Calls between actor systems.
+    Calls,
+    /// Broadcasts between members of a system.
+    Broadcasts,
+    /// All of these.
+    Both,
+}
+
+impl Carries {
+    /// What tells whether there is a connection.
+    fn gauges(self) -> Vec<Gauge> {
+        let mut gauges = Vec::new();
+        if self != Self::Broadcasts {
+            gauges.push(gauge!(NATS_CONNECTED));
+        }
+        if self != Self::Calls {
+            gauges.push(gauge!(NATS_BROADCASTS_CONNECTED));
+        }
+        gauges
+    }
+
+    /// What does not work without a connection.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Calls => "calls for other actor systems",
+            Self::Broadcasts => "broadcasts to other members",
+            Self::Both => "calls for other actor systems and broadcasts to other members",
+        }
+    }
 }
 
 /// The library says of a handshake that fails: IO error.
 const TLS_HINT: &str = "; TLS is on: does the server speak it, and is its certificate known to TIDEGATE_NATS_TLS_CA, and ours to it?";
 
 /// What the proxy shows to NATS.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum NatsAuth {
     /// Nothing.
     Nothing,
@@ -110,6 +142,7 @@ impl NatsBus {
     /// When a server's address cannot be read.
     pub async fn start(
         options: &NatsOptions,
+        carries: Carries,
         background: &TaskTracker,
         ended: &CancellationToken,
     ) -> Result<Self, NatsError> {
@@ -128,8 +161,7 @@ impl NatsBus {
             .subscription_capacity(WAITING)
             .client_capacity(TO_SEND)
             .reconnect_delay_callback(move |attempts| pause(attempts, longest))
-            .event_callback(watch(options.tls.is_some()));
-        gauge!(NATS_CONNECTED).set(0.0);
+            .event_callback(watch(options.tls.is_some(), carries));
         let client = connect.connect(&options.servers).await.map_err(|error| wrong(&error))?;
         let replies = Replies::new(client.new_inbox());
         let answers = client.subscribe(replies.subject()).await.map_err(|error| wrong(&error))?;
@@ -142,7 +174,7 @@ impl NatsBus {
         if self.check_connected().is_ok()
             && !matches!(timeout(SEND_LIMIT, self.client.flush()).await, Ok(Ok(())))
         {
-            warn!("the last answers to other actor systems may be lost");
+            warn!("the last messages to NATS may be lost");
         }
     }
 
@@ -232,15 +264,38 @@ impl Bus for NatsBus {
         Box::pin(self.clone().publish(subject, message))
     }
 
+    fn publish_now(
+        &self,
+        subject: String,
+        message: BusMessage,
+    ) -> BoxFuture<'static, Result<(), BusError>> {
+        let bus = self.clone();
+        Box::pin(async move {
+            bus.check_connected()?;
+            bus.clone().publish(subject, message).await?;
+            match timeout(SEND_LIMIT, bus.client.flush()).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(BusError::Away(error.to_string())),
+                Err(_) => Err(BusError::Away("the connection takes nothing".into())),
+            }
+        })
+    }
+
     fn subscribe(
         &self,
         subject: String,
-        queue: String,
+        queue: Option<String>,
     ) -> BoxFuture<'static, Result<Box<dyn BusSubscription>, BusError>> {
         let client = self.client.clone();
         Box::pin(async move {
             let away = |error: &dyn std::fmt::Display| BusError::Away(error.to_string());
-            match timeout(SEND_LIMIT, client.queue_subscribe(subject, queue)).await {
+            let subscribe = async {
+                match queue {
+                    Some(queue) => client.queue_subscribe(subject, queue).await,
+                    None => client.subscribe(subject).await,
+                }
+            };
+            match timeout(SEND_LIMIT, subscribe).await {
                 Ok(Ok(subscriber)) => Ok(Box::new(Subscription(subscriber)) as _),
                 Ok(Err(error)) => Err(away(&error)),
                 Err(_) => Err(away(&"too many messages wait to be sent")),
@@ -329,20 +384,25 @@ fn pause(attempts: usize, longest: Duration) -> Duration {
 }
 
 /// Logs and counts what happens to the connection. A reason why there is none is logged once.
-fn watch(is_encrypted: bool) -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
+fn watch(
+    is_encrypted: bool,
+    carries: Carries,
+) -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
     let told = Arc::new(Mutex::new(String::new()));
+    let gauges = carries.gauges();
+    let is_connected = move |value: f64| gauges.iter().for_each(|gauge| gauge.set(value));
+    is_connected(0.0);
     move |event| {
         match event {
             Event::Connected => {
-                gauge!(NATS_CONNECTED).set(1.0);
+                is_connected(1.0);
                 told.lock().clear();
                 info!("connected to NATS");
             }
             Event::Disconnected => {
-                gauge!(NATS_CONNECTED).set(0.0);
-                warn!(
-                    "no connection to NATS: calls for other actor systems fail until it is made again"
-                );
+                is_connected(0.0);
+                let fail = carries.name();
+                warn!("no connection to NATS: {fail} fail until it is made again");
             }
             Event::SlowConsumer(_) => counter!(NATS_MESSAGES_DROPPED_TOTAL).increment(1),
             Event::ServerError(_) | Event::ClientError(_) => {

@@ -3,7 +3,6 @@
 //! There is one subscription for each registered system. A call that nobody here has capacity for is answered at once. A call
 //! that came this way never goes to another system.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +15,17 @@ use tidegate_stages::invocation::ActorInvocationResponse;
 use tidegate_stages::mesh::Mesh;
 use tidegate_stages::ports::{Bus, BusError, BusMessage, BusSubscription, Delivered};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::calls::{ACCEPTED, TRACEPARENT};
 use super::metrics::CallsIn;
-use super::{subject, told};
+use super::{subject, systems, told};
 use crate::ingress::http::Refusal;
 use crate::wire::{self, Malformed};
 
-/// How long to wait before a subscription that failed is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
 /// How long messages that are on their way to an ended subscription are waited for.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
 /// When a caller may come back that found no place.
@@ -75,41 +72,17 @@ impl NatsServing {
 
     /// Keeps a subscription for each registered system.
     async fn follow(self) {
-        let mut served: BTreeMap<String, CancellationToken> = BTreeMap::new();
-        while !self.leaving.is_cancelled() {
-            let systems: BTreeSet<String> = self.mesh.systems().into_iter().collect();
-            served.retain(|system, stop| {
-                let stays = systems.contains(system);
-                if !stays {
-                    stop.cancel();
-                }
-                stays
-            });
-            for system in systems {
-                served.entry(system).or_insert_with_key(|system| {
-                    let stop = self.leaving.child_token();
-                    self.calls.spawn(self.clone().serve(system.clone(), stop.clone()));
-                    stop
-                });
-            }
-            self.leaving.run_until_cancelled(self.mesh.systems_changed()).await;
-        }
+        let begin = |system, stop| {
+            self.calls.spawn(self.clone().serve(system, stop));
+        };
+        systems::follow(&self.mesh, &self.leaving, begin).await;
     }
 
     /// Takes the calls of one system.
     async fn serve(self, system: String, stop: CancellationToken) {
         let subject = subject::actions(&system);
-        let mut subscription = loop {
-            match self.bus.subscribe(subject.clone(), subject.clone()).await {
-                Ok(subscription) => break subscription,
-                Err(error) => {
-                    warn!(system, %error, "calls of other actor systems are not taken yet");
-                }
-            }
-            if stop.run_until_cancelled(sleep(AGAIN)).await.is_none() {
-                return;
-            }
-        };
+        let subscribed = systems::subscribe(&*self.bus, &subject, Some(&subject), &stop).await;
+        let Some(mut subscription) = subscribed else { return };
         info!(system, "calls of other actor systems are taken");
         while let Some(Some(call)) = stop.run_until_cancelled(subscription.next()).await {
             self.take(&system, call).await;

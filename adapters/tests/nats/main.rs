@@ -1,4 +1,4 @@
-//! The built binary on a real NATS server: calls between actor systems.
+//! The built binary on a real NATS server: calls between actor systems, and broadcasts between proxies of one.
 //!
 //! `./test nats` builds the server and says where it is. Each test starts servers of its own with `tools/nats-up`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -7,6 +7,7 @@
 mod support;
 
 mod answers;
+mod channels;
 mod secure;
 mod server;
 mod systems;

@@ -137,7 +137,7 @@ async fn a_bearer_jwt_or_a_file_of_credentials_is_shown_to_servers_with_accounts
     is_kept_out(&nats, &settings, "authorization violation", &[&signed]).await;
 }
 
-async fn certificates(directory: &Path) {
+pub(crate) async fn certificates(directory: &Path) {
     tool::run(&["tls", "bootstrap", directory.to_str().unwrap()], &[]).await.said();
 }
 

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -52,6 +53,12 @@ impl Nats {
     /// Starts a killed node again, at its address.
     pub(crate) async fn restart(&self, node: u16) {
         self.tell(&["start", &node.to_string()]).await;
+    }
+
+    /// The process of a node.
+    pub(crate) async fn pid(&self, node: u16) -> Pid {
+        let told = self.tell(&["pid", &node.to_string()]).await;
+        told.trim().parse().ok().and_then(Pid::from_raw).unwrap()
     }
 
     /// A client that is no Tidegate.

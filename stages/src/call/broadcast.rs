@@ -138,6 +138,16 @@ impl PlannedBroadcast {
     }
 }
 
+impl PlannedBroadcast {
+    /// The same of another member, for which nobody waits.
+    pub(crate) fn of_member(mut self, identity: Identity) -> Self {
+        if let Some(message) = Arc::get_mut(&mut self.message) {
+            message.identity = identity;
+        }
+        self
+    }
+}
+
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message").field("topic", &self.topic).finish_non_exhaustive()

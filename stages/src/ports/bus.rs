@@ -85,12 +85,19 @@ pub trait Bus: Debug + Send + Sync + 'static {
         message: BusMessage,
     ) -> BoxFuture<'static, Result<(), BusError>>;
 
-    /// Takes part in the messages of a subject: each goes to one subscription of the queue group. It outlives a lost
-    /// connection.
+    /// Sends a message, or fails at once when there is no connection. Returns when it is handed to the network.
+    fn publish_now(
+        &self,
+        subject: String,
+        message: BusMessage,
+    ) -> BoxFuture<'static, Result<(), BusError>>;
+
+    /// Takes part in the messages of a subject, whose last part may be `*`: each goes to one subscription of the queue group;
+    /// without a group, to every subscription. It outlives a lost connection.
     fn subscribe(
         &self,
         subject: String,
-        queue: String,
+        queue: Option<String>,
     ) -> BoxFuture<'static, Result<Box<dyn BusSubscription>, BusError>>;
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{Mutex, RwLock};
 use tidegate_pipeline::randomness::Seeded;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::actor::{ActorId, ActorRef, Definition, HostAddress};
@@ -44,7 +44,7 @@ pub(crate) struct Directory {
     /// Notified when an actor gets other timers, or one with timers is deleted.
     pub(crate) timers_changed: Notify,
     /// Notified when a system gets its first entry, or loses its last.
-    pub(crate) systems_changed: Notify,
+    pub(crate) systems_changed: watch::Sender<()>,
 }
 
 /// How many entries and kept keys there are.
@@ -128,7 +128,7 @@ impl Directory {
             registered: Mutex::default(),
             began: Instant::now(),
             timers_changed: Notify::new(),
-            systems_changed: Notify::new(),
+            systems_changed: watch::Sender::default(),
         }
     }
 
@@ -191,7 +191,7 @@ impl Directory {
             return entry;
         }
         if !self.kept_keys.remove(&id) && self.registered.lock().add(&id.system) {
-            self.systems_changed.notify_one();
+            self.systems_changed.send_replace(());
         }
         let actor = ActorRef::new(&id.system, &id.name);
         let entry = Arc::new(Entry::new(actor, key, id, source));
@@ -225,7 +225,7 @@ impl Directory {
         if let Ok(found) = shard.find_entry(hash, |other| other.actor == entry.actor) {
             found.remove();
             if self.registered.lock().remove(entry.actor.system()) {
-                self.systems_changed.notify_one();
+                self.systems_changed.send_replace(());
             }
             if is_sparse(shard.len(), shard.capacity()) {
                 let len = 2 * shard.len();
@@ -238,7 +238,7 @@ impl Directory {
     pub(crate) fn keep_key(&self, key: Arc<ActorId>) {
         let system = key.system.clone();
         if self.kept_keys.add(key) && self.registered.lock().add(&system) {
-            self.systems_changed.notify_one();
+            self.systems_changed.send_replace(());
         }
     }
 

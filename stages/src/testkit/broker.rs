@@ -1,6 +1,6 @@
 //! Broker: a simulated bus that loses, delays and repeats messages. The same seed does the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +35,26 @@ pub struct Broker {
 struct State {
     random: u64,
     newest: u64,
-    subscriptions: HashMap<String, Vec<mpsc::Sender<Delivered>>>,
+    subscriptions: Vec<Subscriber>,
     waiting: HashMap<String, oneshot::Sender<BusMessage>>,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    subject: String,
+    queue: Option<String>,
+    sender: mpsc::Sender<Delivered>,
+}
+
+impl Subscriber {
+    /// Whether messages of a subject come to it.
+    fn takes(&self, subject: &str) -> bool {
+        let below = |prefix: &str| {
+            subject.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && !rest.contains('.'))
+        };
+        !self.sender.is_closed()
+            && (self.subject == subject || self.subject.strip_suffix('*').is_some_and(below))
+    }
 }
 
 impl State {
@@ -54,11 +72,20 @@ impl State {
             drop(waiting.send(delivered.message));
             return;
         }
-        let count = self.subscriptions.get(subject).map_or(0, Vec::len) as u64;
-        let chosen = usize::try_from(self.below(count)).unwrap_or(0);
-        if let Some(one) = self.subscriptions.get(subject).and_then(|all| all.get(chosen)) {
-            // A full or closed one loses it.
-            drop(one.try_send(delivered));
+        let drawn = usize::try_from(self.below(u64::from(u32::MAX))).unwrap_or(0);
+        let takers = self.subscriptions.iter().filter(|one| one.takes(subject));
+        let mut groups: BTreeMap<&str, Vec<&Subscriber>> = BTreeMap::new();
+        for one in takers {
+            match &one.queue {
+                Some(queue) => groups.entry(queue).or_default().push(one),
+                // A full one loses it.
+                None => drop(one.sender.try_send(delivered.clone())),
+            }
+        }
+        for group in groups.into_values() {
+            if let Some(one) = group.get(drawn % group.len()) {
+                drop(one.sender.try_send(delivered.clone()));
+            }
         }
     }
 }
@@ -101,7 +128,7 @@ impl Bus for Broker {
             let (sender, answer) = oneshot::channel();
             let reply = {
                 let mut state = broker.state.lock();
-                if state.subscriptions.get(&subject).is_none_or(Vec::is_empty) {
+                if !state.subscriptions.iter().any(|one| one.takes(&subject)) {
                     return Err(BusError::NobodyThere(subject));
                 }
                 state.newest += 1;
@@ -128,21 +155,30 @@ impl Bus for Broker {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn publish_now(
+        &self,
+        subject: String,
+        message: BusMessage,
+    ) -> BoxFuture<'static, Result<(), BusError>> {
+        self.publish(subject, message)
+    }
+
     fn subscribe(
         &self,
         subject: String,
-        _queue: String,
+        queue: Option<String>,
     ) -> BoxFuture<'static, Result<Box<dyn BusSubscription>, BusError>> {
         let (sender, receiver) = mpsc::channel(1_024);
-        self.state.lock().subscriptions.entry(subject.clone()).or_default().push(sender);
-        let subscription = Subscription { subject, receiver, state: self.state.clone() };
+        let mut state = self.state.lock();
+        state.subscriptions.retain(|one| !one.sender.is_closed());
+        state.subscriptions.push(Subscriber { subject, queue, sender });
+        let subscription = Subscription { receiver, state: self.state.clone() };
         Box::pin(std::future::ready(Ok(Box::new(subscription) as _)))
     }
 }
 
 #[derive(Debug)]
 struct Subscription {
-    subject: String,
     receiver: mpsc::Receiver<Delivered>,
     state: Arc<Mutex<State>>,
 }
@@ -154,10 +190,7 @@ impl BusSubscription for Subscription {
 
     fn close(&mut self) -> BoxFuture<'_, ()> {
         self.receiver.close();
-        let mut state = self.state.lock();
-        if let Some(all) = state.subscriptions.get_mut(&self.subject) {
-            all.retain(|sender| !sender.is_closed());
-        }
+        self.state.lock().subscriptions.retain(|one| !one.sender.is_closed());
         Box::pin(std::future::ready(()))
     }
 }

@@ -11,7 +11,7 @@ use crate::call::Placed;
 use crate::checkpoint::CheckpointGate;
 use crate::effects::DeadLetterBounds;
 use crate::history::Retention;
-use crate::ports::{Clock, HostProbe, OtherSystems, Registry, StateStore};
+use crate::ports::{Clock, HostProbe, OtherMembers, OtherSystems, Registry, StateStore};
 use crate::registry::capacity::RegistryBounds;
 use crate::registry::hosts::HostRules;
 use crate::reply::Deadlines;
@@ -31,6 +31,8 @@ pub struct Settings {
     pub rate_limits: RateLimits,
     /// Where calls for systems go that are not registered here; `None`: nowhere.
     pub other_systems: Option<Arc<dyn OtherSystems>>,
+    /// Where broadcasts go beside the subscribers here; `None`: nowhere.
+    pub other_members: Option<Arc<dyn OtherMembers>>,
     /// Who may call what. Its owner may replace the policies while the mesh runs.
     pub policies: CurrentPolicies,
     /// Which calls are traced, and where traces go.
@@ -98,6 +100,7 @@ impl Default for Settings {
             full: Full::Shed,
             rate_limits: RateLimits::default(),
             other_systems: None,
+            other_members: None,
             policies: CurrentPolicies::default(),
             tracer: Tracer::default(),
             worker_demand: 4_096,

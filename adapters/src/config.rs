@@ -18,6 +18,7 @@ mod reader;
 mod settings;
 mod trust;
 mod traces;
+mod topics;
 mod secret;
 mod show;
 

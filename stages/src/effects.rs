@@ -18,7 +18,7 @@ mod remove;
 mod source;
 mod sources;
 
-pub(crate) use deliver::Deliver;
+pub(crate) use deliver::{Deliver, is_final};
 pub(crate) use feed::Feeder;
 pub use ledger::DeadLetterBounds;
 pub(crate) use letters::{Letters, count_dropped};
@@ -39,8 +39,12 @@ use tracing::warn;
 use crate::actor::{ActorId, ActorRef};
 use crate::call::{Emitted, EmittedEffect};
 use crate::metrics::DEAD_LETTERS_DROPPED_TOTAL;
+use crate::outbox::record::Record;
 use crate::outbox::view::source_name;
-use crate::outbox::{EffectSource, OutboxKey, SourceKind};
+use crate::outbox::{EffectId, EffectRows, EffectSource, OutboxKey, OutboxRow, SourceKind};
+use crate::ports::{Save, StateStore, StoreError};
+use crate::state::Timestamp;
+use crate::store_limit::in_time;
 use deliver::Delivery;
 use ledger::{Ledger, Letter, Surplus};
 use source::{Delivered, Died, InMemory, Reading, Source, State};
@@ -200,6 +204,32 @@ impl Effects {
         self.remove_soon(source, &mut state);
         drop(state);
         self.keep_letter(&source.key, key, letter);
+    }
+
+    /// Keeps a dead letter of a source that has no effects to deliver, durably.
+    ///
+    /// # Errors
+    /// When the store fails; it may be kept all the same.
+    pub(crate) async fn bury(
+        &self,
+        store: &dyn StateStore,
+        source: &Arc<ActorId>,
+        record: Record,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (epoch, number) = (self.0.epoch, self.next_number());
+        let row = OutboxRow {
+            key: OutboxKey { epoch, place: number },
+            id: EffectId { epoch, activation: 0, number },
+            record: record.encode(),
+        };
+        let (key, letter) = (row.key, Letter::of(&row, at));
+        let rows = EffectRows { appends: vec![row], ..EffectRows::default() };
+        let saving = store.save_all(vec![Save::of_rows(source.clone(), epoch, rows)]);
+        let no_answer = || Err(StoreError::Unknown("the store gave no answer".into()));
+        in_time(async { saving.await.pop().unwrap_or_else(no_answer) }).await?;
+        self.keep_letter(source, key, letter);
+        Ok(())
     }
 
     /// Counts a dead letter, and drops those for which the bounds leave no place.

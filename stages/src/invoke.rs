@@ -27,6 +27,7 @@ use crate::places::answering::Answering;
 use crate::ports::{Host, HostError};
 use crate::registry::entry::CheckedOut;
 use crate::signal::Signal;
+use crate::topics::event::published;
 use crate::traces::Stage;
 
 /// Timers that are kept for the next calls: each keeps some memory of the task that had it last, until it rings.
@@ -168,6 +169,9 @@ impl<H: Host> Inner<H> {
             let why = "it was given up before".into();
             let error = Error::NotStarted(call.timing.elapsed(), why);
             return Err((error, Failed::before_action));
+        }
+        if actor.entry.topic.is_some() {
+            return Ok(Box::new(published(actor.entry.actor.name(), call)));
         }
         let span = debug_span!("invoke", actor = %actor.entry.actor, action = call.action);
         // Pinned here: a future that is passed on by value is stored once more.

@@ -51,6 +51,7 @@ mod egress;
 mod elsewhere;
 mod effects;
 mod channels;
+pub mod topics;
 mod maintenance;
 mod eviction;
 mod timer;

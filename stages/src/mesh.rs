@@ -41,7 +41,9 @@ use crate::registry::registration::Registrar;
 use crate::retention::Growth;
 use crate::schedules::Schedules;
 use crate::state::ActorState;
+use crate::topics::append::Topics;
 use crate::traces::Stage;
+pub use channels::{SubscriberView, TopicView};
 pub use flow::{FlowSeen, HostSeen, WaitingFilter, WaitingSeen};
 pub use hosts::HostView;
 pub use observe::Observed;
@@ -58,6 +60,7 @@ pub struct Mesh {
     pub(crate) effects: Effects,
     pub(crate) letters: Letters,
     pub(crate) channels: Channels,
+    pub(crate) topics: Topics,
     pub(crate) checkpoint: CheckpointQueue,
     pub(crate) growth: Growth,
     pub(crate) due: DueWork,

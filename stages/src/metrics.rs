@@ -81,6 +81,10 @@ tidegate_pipeline::described! {
     Counter BROADCASTS_TOTAL = "tidegate_broadcasts_total" {outcome};
     /// Deliveries of broadcasts to subscribers.
     Counter DELIVERIES_TOTAL = "tidegate_broadcast_deliveries_total" {outcome};
+    /// Tries to deliver events of durable topics (delivered, retried, dead).
+    Counter TOPIC_DELIVERIES_TOTAL = "tidegate_topic_deliveries_total" {outcome};
+    /// Events of durable topics that subscribers did not get, because they were not kept long enough.
+    Counter TOPIC_EVENTS_MISSED_TOTAL = "tidegate_topic_events_missed_total";
     /// Side effects that are planned or stored, and neither delivered nor dead.
     Gauge EFFECTS_PENDING = "tidegate_effects_pending";
     /// Age of the oldest side effect that is neither delivered nor dead; 0 without any.

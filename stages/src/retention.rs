@@ -94,6 +94,10 @@ impl Growth {
 
     /// Records that an actor's history has grown to this revision.
     pub(crate) fn grew(&self, entry: &Arc<Entry>, revision: u64) {
+        if let Some(log) = &entry.topic {
+            // It has a retention of its own.
+            return log.appended(revision);
+        }
         let Some(grown) = &self.grown else { return };
         if !revision.is_multiple_of(self.stride) {
             return;

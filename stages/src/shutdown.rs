@@ -20,6 +20,7 @@ impl Mesh {
         self.tasks.stop_supervising();
         // What is not under way stays in the outboxes.
         self.effects.stop();
+        self.topics.stopped().cancel();
         self.mailboxes.close();
         let finished = timeout_at(deadline, async {
             let mut is_lost = false;

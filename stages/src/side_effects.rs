@@ -6,6 +6,7 @@
 
 mod broadcast;
 mod plan;
+mod positions;
 mod received;
 
 use std::sync::Arc;
@@ -31,7 +32,9 @@ use crate::registry::entry::CheckedOut;
 use crate::rules::{ChangeRules, Durability, Revisions};
 use crate::state::{Checkpoint, Revision, Status};
 use crate::timer::Timers;
-use plan::completion;
+use crate::topics::append::Topics;
+use crate::topics::event::topic_of;
+use plan::{NOT_KEPT, completion};
 
 /// Longest chain of pipes and forwards (decision 10).
 pub(crate) const MAX_ROUTE: usize = 32;
@@ -50,6 +53,7 @@ pub(crate) struct Planner {
     pub(crate) channels: Channels,
     pub(crate) policies: CurrentPolicies,
     pub(crate) timers: Timers,
+    pub(crate) topics: Topics,
 }
 
 /// The outcome of a turn; its actor is changed in memory already.
@@ -129,8 +133,12 @@ impl Planner {
             return Err((call, Error::from(StoreError::Unavailable(lost.into()))));
         }
         let ActorInvocationResponse { state, tags, payload, workflow, checkpoint } = response;
-        let Workflow { effects, broadcast, routing } = workflow;
-        let broadcast = match self.plan_broadcast(actor, &call, broadcast) {
+        let Workflow { mut effects, broadcast, routing } = workflow;
+        if effects.iter().any(|effect| topic_of(&effect.actor.name).is_some()) {
+            let text = format!("a side effect has a target that no actor is; {NOT_KEPT}");
+            return Err((call, Error::BadRoute(text)));
+        }
+        let broadcast = match self.plan_broadcast(actor, &call, broadcast, &mut effects) {
             Ok(broadcast) => broadcast,
             Err(error) => return Err((call, error)),
         };
@@ -152,6 +160,7 @@ impl Planner {
             let rows = EffectRows { appends: emitted.rows(), ..EffectRows::default() };
             save = Some(self.save_with(actor, save, rows));
         }
+        let save = self.with_positions(actor, save);
         let completion = completion(actor, call, payload, route);
         let (completion, traced) = completion;
         Ok(Plan { save, rest: Committed { completion, emitted, ack: None, broadcast, traced } })

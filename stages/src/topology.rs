@@ -72,6 +72,10 @@ use crate::schedules::{ScheduleBounds, Schedules};
 use crate::side_effects::{Planner, SideEffects};
 use crate::store_breaker::StoreBreaker;
 use crate::timer::{TimerTask, Timers};
+use crate::topics::append::Topics;
+use crate::topics::delivery::Carrier;
+use crate::topics::places::TopicPlaces;
+use crate::topics::runner::Runner;
 
 /// Events that one commit holds at most.
 const COMMIT_EVENTS: usize = 2_048;
@@ -102,15 +106,13 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let rules = settings.rules;
 
     let places = places(&settings, &directory)?;
-    let gate = CheckpointGate { places: places.clone(), durability: rules.durability };
-    let mailboxes = mailboxes(&settings, gate, placement.clone());
+    let mailboxes = mailboxes(&settings, places.clone(), placement.clone());
     let effects = Effects::new(settings.effects, settings.dead_letters, epoch);
     let channels = Channels::new(settings.broadcasts);
+    let topics = topics(&settings, &directory, &mailboxes, &store, epoch);
     let egress = Egress::new(&mailboxes, &effects, &channels);
     let queue = CheckpointQueue::new(places, egress.clone());
-    let live = LiveBounds { actors: settings.max_live, bytes: settings.max_live_bytes };
-    let eviction = Eviction::new(directory.clone(), live);
-    let (timers, of_time) = timers(&settings, &mailboxes, &directory, &clock, eviction);
+    let (timers, of_time) = timers(&settings, &mailboxes, &directory, &clock);
     let (registrar, storing) = Registrar::new(
         directory.clone(),
         registry.clone(),
@@ -146,7 +148,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         settings.deadlines.host,
         rules.max_pending_effects,
     ));
-    let side_effects = side_effects(&settings, &directory, &clock, &egress, &timers);
+    let side_effects = side_effects(&settings, (&directory, &topics), &clock, &egress, &timers);
     let submit = Submit::new(queue.clone(), rules.durability, timers);
     let maintenance = Maintenance::new((&lookup, &side_effects, &submit), &registrar, &store);
     let checkpoint = Checkpoint::new(
@@ -164,8 +166,9 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_registry(storing, &registrar, &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
-    let to = (&caller, &due, &elsewhere);
+    let to = (&caller, &due, &elsewhere, &topics);
     start_effects(&effects, to, &mailboxes, &directory, (&store, &clock), &tasks)?;
+    start_topics(&topics, &egress, &directory, (&store, &clock), &settings, &tasks);
     start_broadcasts(&channels, settings.other_members, &directory, &mailboxes, &tasks)?;
     let calls = (&caller, &mailboxes, &*directory);
     let schedules = start_due(&due, (epoch, settings.schedules), calls, &stop_timers, &tasks);
@@ -180,6 +183,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         directory,
         effects,
         channels,
+        topics,
         checkpoint: queue,
         growth,
         due,
@@ -200,8 +204,21 @@ fn elsewhere(settings: &Settings, directory: &Arc<Directory>) -> Elsewhere {
     Elsewhere::new(systems, directory, &settings.policies, &settings.deadlines)
 }
 
+/// Durable topics.
+fn topics(
+    settings: &Settings,
+    directory: &Arc<Directory>,
+    mailboxes: &Mailboxes,
+    store: &Arc<dyn StateStore>,
+    epoch: u64,
+) -> Topics {
+    let rules = (settings.topics.clone(), settings.rules.max_state_bytes);
+    Topics::new(rules, directory, mailboxes, store, epoch)
+}
+
 /// The mailboxes, with places for calls that wait for paused actors.
-fn mailboxes(settings: &Settings, gate: CheckpointGate, placement: Arc<OneNode>) -> Mailboxes {
+fn mailboxes(settings: &Settings, places: Places, placement: Arc<OneNode>) -> Mailboxes {
+    let gate = CheckpointGate { places, durability: settings.rules.durability };
     let for_paused = (settings.admission.events / 8).max(1);
     Mailboxes::new(settings.mailboxes(gate), placement, settings.deadlines)
         .with_places_for_paused(for_paused)
@@ -232,7 +249,7 @@ async fn control(
 /// Side effects, with what a response may ask for.
 fn side_effects(
     settings: &Settings,
-    directory: &Arc<Directory>,
+    (directory, topics): (&Arc<Directory>, &Topics),
     clock: &Arc<dyn Clock>,
     egress: &Egress,
     timers: &Timers,
@@ -245,6 +262,7 @@ fn side_effects(
         channels: egress.channels.clone(),
         policies: settings.policies.clone(),
         timers: timers.clone(),
+        topics: topics.clone(),
     }))
 }
 
@@ -278,8 +296,9 @@ fn timers(
     mailboxes: &Mailboxes,
     directory: &Arc<Directory>,
     clock: &Arc<dyn Clock>,
-    eviction: Eviction,
 ) -> (Timers, (TimerTask, TickTask, Eviction)) {
+    let live = LiveBounds { actors: settings.max_live, bytes: settings.max_live_bytes };
+    let eviction = Eviction::new(directory.clone(), live);
     let run = settings.delayed_calls;
     let (ticks, tick_task) = ActorTimers::new(mailboxes.clone(), directory.clone(), run);
     let (timers, timer_task) =
@@ -408,7 +427,7 @@ fn start_checkpoint(
 /// Effects: what committed turns send to other actors.
 fn start_effects(
     effects: &Effects,
-    (caller, due, elsewhere): (&CallerService, &DueWork, &Elsewhere),
+    (caller, due, elsewhere, topics): (&CallerService, &DueWork, &Elsewhere, &Topics),
     mailboxes: &Mailboxes,
     directory: &Arc<Directory>,
     (store, clock): (&Arc<dyn StateStore>, &Arc<dyn Clock>),
@@ -423,6 +442,7 @@ fn start_effects(
         mailboxes: mailboxes.clone(),
         clock: clock.clone(),
         pauses: directory.pauses.clone(),
+        topics: topics.clone(),
         tasks: tasks.clone(),
     };
     let options = ConsumerOptions { name: "side_effects", concurrency: EFFECTS_IN_FLIGHT };
@@ -456,6 +476,29 @@ fn start_broadcasts(
         .subscribe(&channels.queue, each_slot(TOPICS_AT_ONCE))
         .map_err(unsubscribed)?;
     Ok(())
+}
+
+/// Durable topics: their events are delivered until the topics stop.
+fn start_topics(
+    topics: &Topics,
+    egress: &Egress,
+    directory: &Arc<Directory>,
+    (store, clock): (&Arc<dyn StateStore>, &Arc<dyn Clock>),
+    settings: &Settings,
+    tasks: &Drain,
+) {
+    let carrier = Carrier {
+        store: store.clone(),
+        mailboxes: egress.mailboxes.clone(),
+        pauses: directory.pauses.clone(),
+        effects: egress.effects.clone(),
+        clock: clock.clone(),
+        places: TopicPlaces::new(settings.broadcasts.bytes),
+        stop: topics.stopped().clone(),
+    };
+    let (topics, directory, tasks) = (topics.clone(), directory.clone(), tasks.clone());
+    let runner = Runner { topics, carrier, directory, tasks: tasks.clone() };
+    tasks.supervise("topics", runner.run());
 }
 
 /// Due work: calls whose time has come, and schedules.

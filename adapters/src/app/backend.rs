@@ -163,6 +163,7 @@ fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
             ..Deadlines::default()
         },
         delayed_calls: settings.delayed_calls,
+        topics: settings.topics.clone(),
         retries: settings.retries,
         rules,
         registry: settings.registry,

@@ -69,6 +69,7 @@ impl Settings {
             host_grace: read.time("TIDEGATE_HOST_GRACE"),
             async_patience: read.time("TIDEGATE_ASYNC_PATIENCE"),
             delayed_calls: read.switch("SPAWN_DELAYED_INVOKES"),
+            topics: read.topics(),
             host_connections,
             retries: RetryRates {
                 percent: read.small("TIDEGATE_RETRY_PERCENT"),
@@ -165,7 +166,7 @@ impl Reader<'_> {
         }
     }
 
-    fn count(&self, name: &str) -> u64 {
+    pub(super) fn count(&self, name: &str) -> u64 {
         let count = self.signed(name).and_then(|count| u64::try_from(count).ok());
         count.expect("a count of the table has a default and is not negative")
     }

@@ -9,6 +9,7 @@ use tidegate_pipeline::Full;
 use tidegate_stages::history::Retention;
 use tidegate_stages::rules::{Durability, EmptyTags, Revisions};
 use tidegate_stages::schedules::ScheduleBounds;
+use tidegate_stages::topics::rules::TopicRules;
 use tidegate_stages::topology::{HostRules, RateLimits, RegistryBounds, RetryRates};
 use tidegate_stages::traces::TraceRules;
 
@@ -63,6 +64,8 @@ pub struct Settings {
     pub vault: Arc<Vault>,
     /// Which revisions are kept.
     pub retention: Retention,
+    /// Which topics are durable, and how.
+    pub topics: TopicRules,
     /// When a change is durable.
     pub durability: Durability,
     /// When history is appended.

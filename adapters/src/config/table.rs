@@ -6,6 +6,7 @@ mod traces;
 mod calls;
 mod nats;
 mod process;
+mod topics;
 
 use std::sync::LazyLock;
 
@@ -82,6 +83,7 @@ pub static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         access::SETTINGS,
         storage::SETTINGS,
         calls::SETTINGS,
+        topics::SETTINGS,
         nats::SETTINGS,
         process::SETTINGS,
         traces::SETTINGS,

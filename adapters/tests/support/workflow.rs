@@ -4,7 +4,7 @@
 //! source-0 … source-3 ─▶ left, right (stateful) ─▶ end (stateful)
 //!                     └▶ bare (stateless)
 //! ```
-//! A source counts, and sends its count to three targets. A stateful target keeps in its state, for each of its sources, the
+//! A source counts, and sends its count to three targets, by effects or by a durable topic. A stateful target keeps in its state, for each of its sources, the
 //! last count that it got. The next one has to be one more: less is a doubled effect, more a lost or an overtaken one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +31,12 @@ use super::proto::{
 };
 use super::proxy::{BINARY, Proxy};
 
-use tidegate::proto::eigr::functions::protocol::{SideEffect, Workflow};
+use tidegate::proto::eigr::functions::protocol::actors::Channel;
+use tidegate::proto::eigr::functions::protocol::{Broadcast, SideEffect, Workflow, broadcast};
 
+const TARGETS: [&str; 3] = ["left", "right", "bare"];
+/// The topic to which sources publish.
+const TOPIC: &str = "counts";
 const SOURCES: [&str; 4] = ["source-0", "source-1", "source-2", "source-3"];
 /// Callers of each source.
 const CALLERS: usize = 2;
@@ -57,6 +61,8 @@ pub(crate) struct Figures {
 /// The host.
 #[derive(Debug, Default)]
 struct Workers {
+    /// Whether sources publish to a topic.
+    publish: bool,
     runs: AtomicU64,
     /// What the stateless target was sent: counts by source, and by number of the effect how often.
     bare: Mutex<BTreeMap<String, BTreeSet<u64>>>,
@@ -129,15 +135,25 @@ fn effect(target: &str, source: &str, count: u64) -> SideEffect {
 }
 
 impl Workers {
-    /// The new state of an actor, and its effects.
-    fn act(&self, invocation: &ActorInvocation) -> (Option<Any>, Vec<SideEffect>) {
+    /// The new state of an actor, and what else it does.
+    fn act(&self, invocation: &ActorInvocation) -> (Option<Any>, Workflow) {
         let name = &invocation.actor.as_ref().expect("an actor").name;
         let context = invocation.current_context.as_ref().expect("a context");
         let state = text(context.state.as_ref());
         if SOURCES.contains(&name.as_str()) {
             let count = state.parse().unwrap_or(0) + 1_u64;
-            let effects = ["left", "right", "bare"].map(|target| effect(target, name, count));
-            return (Some(any(count.to_string())), effects.to_vec());
+            let workflow = if self.publish {
+                let payload = broadcast::Payload::Value(any(format!("{name} {count}")));
+                let (channel_group, payload) = (TOPIC.into(), Some(payload));
+                Workflow {
+                    broadcast: Some(Broadcast { channel_group, payload }),
+                    ..Workflow::default()
+                }
+            } else {
+                let effects = TARGETS.map(|target| effect(target, name, count)).to_vec();
+                Workflow { effects, ..Workflow::default() }
+            };
+            return (Some(any(count.to_string())), workflow);
         }
         assert!(context.metadata.contains_key(EFFECT_ID), "an effect has a number");
         let Some(actor_invocation::Payload::Value(sent)) = &invocation.payload else {
@@ -149,14 +165,14 @@ impl Workers {
         if name == "bare" {
             self.bare_runs.fetch_add(1, Ordering::Relaxed);
             self.bare.lock().entry(source.into()).or_default().insert(number);
-            return (None, Vec::new());
+            return (None, Workflow::default());
         }
         self.runs.fetch_add(1, Ordering::Relaxed);
         let mut counts = Counts::read(&state);
         counts.take(source, number);
         let effects =
             if name == "end" { Vec::new() } else { vec![effect("end", name, counts.all)] };
-        (Some(any(counts.write())), effects)
+        (Some(any(counts.write())), Workflow { effects, ..Workflow::default() })
     }
 }
 
@@ -168,15 +184,14 @@ impl Script for Workers {
                 let mut random = rand::rng();
                 (random.random_range(0..3_000), random.random_range(0..100) == 0)
             };
-            let (state, effects) = self.act(&invocation);
+            let (state, workflow) = self.act(&invocation);
             sleep(Duration::from_micros(pause)).await;
             if is_lost {
                 // The connection closes: whether the action has run, the proxy does not know.
                 return None;
             }
             let id = invocation.actor.expect("an actor");
-            let workflow =
-                (!effects.is_empty()).then(|| Workflow { effects, ..Workflow::default() });
+            let workflow = Some(workflow).filter(|workflow| *workflow != Workflow::default());
             Some(Answer::message(&ActorInvocationResponse {
                 actor_name: id.name,
                 actor_system: id.system,
@@ -234,6 +249,25 @@ impl Workshop {
         Self { workers, host, settings, program: None }
     }
 
+    /// Sources publish to a durable topic to which the targets are subscribed.
+    pub(crate) fn publishing(self) -> Self {
+        let workers = Arc::new(Workers { publish: true, ..Workers::default() });
+        let host = Host::start(Arc::clone(&workers));
+        let mut settings = self.settings;
+        settings.push(("TIDEGATE_DURABLE_TOPICS".into(), TOPIC.into()));
+        Self { workers, host, settings, program: self.program }
+    }
+
+    /// A definition of a target.
+    fn target(&self, mut actor: Actor) -> Actor {
+        if self.workers.publish {
+            let channel = Channel { topic: TOPIC.into(), action: "add".into() };
+            let metadata = actor.metadata.get_or_insert_default();
+            metadata.channel_group = vec![channel.encode_to_vec().into()];
+        }
+        actor
+    }
+
     /// Another program that serves.
     pub(crate) fn run_by(self, program: fn() -> Command) -> Self {
         Self { program: Some(program), ..self }
@@ -266,8 +300,9 @@ impl Workshop {
             let address = proxy.address().to_owned();
             if round == 0 {
                 let mut client = Client::connect(&address).await.expect("the proxy is there");
-                let mut all = vec![brief("source", Kind::Unnamed), stateless("bare")];
-                all.extend(["left", "right", "end"].map(|name| brief(name, Kind::Named)));
+                let mut all = vec![brief("source", Kind::Unnamed), brief("end", Kind::Named)];
+                all.push(self.target(stateless("bare")));
+                all.extend(["left", "right"].map(|name| self.target(brief(name, Kind::Named))));
                 register(&mut client, all).await;
                 spawn(&mut client, "source", &SOURCES).await;
             }

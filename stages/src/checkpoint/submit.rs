@@ -33,8 +33,9 @@ impl Submit {
 impl SubmitInner {
     async fn submit(&self, planned: BoxPlanned) {
         let Some((mut planned, error)) = self.queue.submit(planned).await else { return };
-        // Without its rows the change is not to be written.
-        let is_late = |save: &Save| save.rows.is_none();
+        // Without its rows the change is not to be written; nor is an event of a topic.
+        let is_topic = planned.entry.topic.is_some();
+        let is_late = |save: &Save| save.rows.is_none() && !is_topic;
         if self.durability == Durability::Snapshot
             && planned.save.take_if(|save| is_late(save)).is_some()
         {

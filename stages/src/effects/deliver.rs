@@ -33,6 +33,8 @@ use crate::placement::Mailboxes;
 use crate::ports::Clock;
 use crate::registry::pauses::Pauses;
 use crate::state::Timestamp;
+use crate::topics::append::Topics;
+use crate::topics::event::topic_of;
 
 /// Pauses between tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -123,6 +125,7 @@ pub(crate) struct Deliver {
     pub(crate) mailboxes: Mailboxes,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) pauses: Arc<Pauses>,
+    pub(crate) topics: Topics,
     pub(crate) tasks: Drain,
 }
 
@@ -165,6 +168,11 @@ impl Deliver {
     /// answer comes in every case, because the mesh ends each call that it admits.
     async fn attempt(&self, delivery: &Delivery) -> Result<(), Error> {
         let Delivery { path, row, source, .. } = delivery;
+        let id = || format!("{}/{}", path.source, row.id);
+        let effect = (source.name.clone(), row.id);
+        if topic_of(&delivery.invocation.actor.name).is_some() {
+            return self.topics.append(&delivery.invocation, id(), effect).await;
+        }
         let is_elsewhere = self.elsewhere.takes(&delivery.invocation);
         if !is_elsewhere && self.due.is_later(&delivery.invocation) {
             // The source is done with an effect that was handed over; its target is called later.
@@ -172,8 +180,7 @@ impl Deliver {
             return self.due.hand_over(&path.source, row.id, invocation).await;
         }
         let mut invocation = delivery.invocation.clone();
-        let id = format!("{}/{}", path.source, row.id);
-        invocation.metadata.insert(EFFECT_ID.into(), id);
+        invocation.metadata.insert(EFFECT_ID.into(), id());
         let request = Request {
             invocation: Box::new(invocation),
             origin: Origin::Inside(path.source.clone()),
@@ -183,7 +190,7 @@ impl Deliver {
         }
         let mut admitted = self.caller.clone().oneshot(request).await?;
         let (ack, answered) = Ack::new();
-        let (source, id) = (source.name.clone(), row.id);
+        let (source, id) = effect;
         admitted.effect = Some(Box::new(Received { source, id, ack, failed: None }));
         (&self.mailboxes).oneshot(admitted).await?;
         let dropped = || Error::Internal("the call was dropped on its way".into());
@@ -204,7 +211,7 @@ impl Deliver {
 }
 
 /// Whether no later try can succeed.
-fn is_final(error: &Error) -> bool {
+pub(crate) fn is_final(error: &Error) -> bool {
     // What may have run in another system is never sent again.
     if let Error::Elsewhere(failed) = error {
         return !failed.is_retryable;

@@ -11,9 +11,11 @@ use crate::mesh::{Announced, Mesh};
 use crate::placement::overloaded;
 use crate::registry::subscribers::Topic;
 use crate::reply::{Reply, Timing};
+pub use crate::topics::log::{SubscriberView, TopicView};
 
 impl Mesh {
-    /// Sends a message of a client, [announced](Self::announce) like a call, to all subscribers of a topic: returns when it is in their mailboxes. A topic without
+    /// Sends a message of a client, [announced](Self::announce) like a call, to all subscribers of a topic: returns when it is in their mailboxes; of a
+    /// durable topic when it is durable. A topic without
     /// subscribers is no error. Policies see a call of the kind `broadcast` whose target is the topic.
     ///
     /// # Errors
@@ -35,6 +37,10 @@ impl Mesh {
         let (name, action) = (channel.as_str(), kind.name());
         self.policies.check(&Access { subject, kind, system, name, action })?;
         self.mailboxes.tracer.begin(&mut traceparent);
+        if self.topics.has(&channel) {
+            let broadcast = Broadcast { channel, payload };
+            return self.topics.publish(client, system, broadcast, traceparent).await;
+        }
         let topic = Topic::new(system, &channel);
         let planned = self.channels.plan(topic, payload, None, traceparent);
         let planned = planned.map_err(|refused| match refused {
@@ -47,5 +53,10 @@ impl Mesh {
         let (reply, waiting) = Reply::new(&timing);
         self.channels.send(planned.of_client(client, timing, reply));
         waiting.answer().await
+    }
+
+    /// How far each durable topic is that has subscribers, or was used since the start.
+    pub fn durable_topics(&self) -> Vec<TopicView> {
+        self.topics.views()
     }
 }

@@ -11,11 +11,12 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::activation::Live;
 use crate::activation::incarnation::Incarnation;
-use crate::actor::{ActorId, ActorRef};
+use crate::actor::{ActorId, ActorRef, Definition};
 use crate::error::Error;
 use crate::outbox::pending::PendingEffects;
 use crate::places::held::Held;
 use crate::state::Timestamp;
+use crate::topics::log::Log;
 use crate::turn_time::MeanTurn;
 
 mod checked_out;
@@ -127,6 +128,8 @@ pub(crate) struct Entry {
     pub(crate) leaving: AtomicBool,
     /// Whether it is paused.
     paused: AtomicBool,
+    /// The durable topic that it keeps; `None` for an actor of users.
+    pub(crate) topic: Option<Arc<Log>>,
 }
 
 impl Entry {
@@ -164,7 +167,16 @@ impl Entry {
             live_bytes: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            topic: None,
         }
+    }
+
+    /// The actor that keeps a durable topic. Nobody finds it in the directory; its mailbox has a name that no actor can have.
+    pub(crate) fn of_topic(log: Arc<Log>, key: Arc<ActorId>, definition: Arc<Definition>) -> Self {
+        let hosted = Hosted { definition, host_limit: 0, host: Arc::default(), several: None };
+        let (actor, mailbox) = (log.topic.clone(), ActorRef::new(&key.system, &key.name));
+        let entry = Self::new(actor, key.clone(), key, Source::Defined(hosted));
+        Self { mailbox, topic: Some(log), ..entry }
     }
 
     /// A member of a pool. Hosts and policies see the name of the pool; mailbox and key have names that no actor can have.

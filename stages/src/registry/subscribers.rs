@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tidegate_pipeline::randomness::Seeded;
+use tokio::sync::watch;
 
 use crate::actor::{ActorRef, Definition};
 use crate::registry::entry::{Entry, Source};
@@ -40,6 +41,8 @@ type Entries = HashMap<ActorRef, Arc<Entry>, Seeded>;
 #[derive(Debug)]
 pub(crate) struct Subscribers {
     shards: Vec<RwLock<Shard>>,
+    /// Ascends with each change.
+    generation: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +55,8 @@ struct Shard {
 
 impl Default for Subscribers {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
+        let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
+        Self { shards, generation: watch::Sender::new(0) }
     }
 }
 
@@ -60,6 +64,28 @@ impl Subscribers {
     /// How many shards there are.
     pub(crate) fn shards(&self) -> usize {
         self.shards.len()
+    }
+
+    /// A number that is a later one after each change.
+    pub(crate) fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    /// Tells of each change.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    fn changed(&self) {
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// The topics that definitions bind.
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        let topics = |shard: &RwLock<Shard>| -> Vec<_> {
+            shard.read().definitions.keys().cloned().collect()
+        };
+        self.shards.iter().flat_map(topics).collect()
     }
 
     fn shard(&self, actor: &ActorRef) -> &RwLock<Shard> {
@@ -105,6 +131,7 @@ impl Subscribers {
                 shard.write().instances.remove(&entry.actor);
             }
         }
+        self.changed();
         binds && !bound && entry.instances() > 0
     }
 
@@ -121,6 +148,7 @@ impl Subscribers {
         if entry.is_removed() {
             self.remove_instance(&definition, &entry.actor);
         }
+        self.changed();
     }
 
     /// Notes that an entry is no longer registered.
@@ -131,7 +159,9 @@ impl Subscribers {
     }
 
     fn remove_instance(&self, definition: &ActorRef, actor: &ActorRef) {
-        remove_from(&mut self.shard(actor).write().instances, definition, actor);
+        if remove_from(&mut self.shard(actor).write().instances, definition, actor) {
+            self.changed();
+        }
     }
 
     /// The definitions in a shard that may bind a topic.
@@ -157,12 +187,18 @@ fn in_a_row(entries: &Entries) -> Vec<Arc<Entry>> {
     entries.values().cloned().collect()
 }
 
-fn remove_from<K: Hash + Eq>(map: &mut HashMap<K, Entries, Seeded>, key: &K, actor: &ActorRef) {
-    let Some(entries) = map.get_mut(key) else { return };
-    entries.remove(actor);
+/// Returns whether it was there.
+fn remove_from<K: Hash + Eq>(
+    map: &mut HashMap<K, Entries, Seeded>,
+    key: &K,
+    actor: &ActorRef,
+) -> bool {
+    let Some(entries) = map.get_mut(key) else { return false };
+    let removed = entries.remove(actor).is_some();
     if entries.is_empty() {
         map.remove(key);
     }
+    removed
 }
 
 #[cfg(test)]

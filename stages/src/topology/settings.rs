@@ -18,6 +18,7 @@ use crate::reply::Deadlines;
 use crate::retry_budget::RetryRates;
 use crate::rules::ChangeRules;
 use crate::schedules::ScheduleBounds;
+use crate::topics::rules::TopicRules;
 use crate::traces::Tracer;
 
 /// Bounds and rules of the mesh; the defaults suit a small machine.
@@ -60,6 +61,8 @@ pub struct Settings {
     /// Broadcasts and their deliveries, from the commit or the publication until the last subscriber is done: so many of each,
     /// and the bytes of the messages.
     pub broadcasts: Bound,
+    /// Which topics are durable, and how.
+    pub topics: TopicRules,
     /// Whether calls for a later time are taken and timers of actors run.
     pub delayed_calls: bool,
     /// How long a call may take, phase by phase.
@@ -113,6 +116,7 @@ impl Default for Settings {
             effects: Bound { events: 8_192, bytes: 64 << 20 },
             dead_letters: DeadLetterBounds::default(),
             broadcasts: Bound { events: 8_192, bytes: 64 << 20 },
+            topics: TopicRules::default(),
             delayed_calls: true,
             deadlines: Deadlines::default(),
             retries: RetryRates::default(),

@@ -1,0 +1,343 @@
+//! Log: how far a durable topic has come, and each of its subscribers.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
+use tidegate_pipeline::randomness::Seeded;
+use tokio::sync::Notify;
+
+use crate::actor::ActorRef;
+use crate::history::Position;
+use crate::outbox::{EffectId, EffectSource, Seen, SourceKind};
+use crate::state::Timestamp;
+use crate::topics::rules::{Start, TopicRule};
+
+/// A durable topic; see the [module](self).
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// Its system and its name.
+    pub(crate) topic: ActorRef,
+    /// Its name at its subscribers.
+    pub(crate) source: Arc<EffectSource>,
+    pub(crate) rule: TopicRule,
+    state: Mutex<State>,
+    /// Notified when events or subscribers have come.
+    pub(crate) changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Number of the newest event that is durable.
+    end: u64,
+    /// Which subscriptions were looked at last.
+    looked: Option<u64>,
+    subscribers: HashMap<ActorRef, Subscriber, Seeded>,
+    /// Those whose position is in no commit that is known to be durable.
+    new: HashSet<ActorRef, Seeded>,
+    /// Those whose position has changed since it was stored.
+    moved: HashSet<ActorRef, Seeded>,
+    /// Those that have left, whose positions are still stored.
+    gone: HashSet<Arc<EffectSource>, Seeded>,
+    /// Events that subscribers did not get because they were not kept long enough.
+    missed: u64,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    /// Its name where positions lie.
+    name: Arc<EffectSource>,
+    /// The last event that it has answered, or that it does not get.
+    position: Position,
+    /// The first event with whose commit its position was written, while it is new.
+    included: Option<u64>,
+}
+
+/// How far one subscriber is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriberView {
+    /// Its name.
+    pub actor: String,
+    /// Number of the last event that it has answered.
+    pub position: u64,
+    /// Events that it has to get.
+    pub lag: u64,
+}
+
+/// How far a durable topic is, and its subscribers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicView {
+    /// Its system.
+    pub system: String,
+    /// Its name.
+    pub topic: String,
+    /// Number of its newest event.
+    pub end: u64,
+    /// Events that subscribers did not get, because they were not kept long enough; since the start.
+    pub missed: u64,
+    /// Subscribers, by name.
+    pub subscribers: Vec<SubscriberView>,
+}
+
+/// A position as the stores keep it: as the newest effect of a source.
+fn id(position: Position) -> EffectId {
+    EffectId { epoch: 0, activation: position.at.0, number: position.revision }
+}
+
+fn position(id: EffectId) -> Position {
+    Position { at: Timestamp(id.activation), revision: id.number }
+}
+
+/// The number of an event for its subscribers.
+pub(crate) fn event_id(revision: u64) -> EffectId {
+    EffectId { number: revision, ..EffectId::default() }
+}
+
+impl Log {
+    pub(crate) fn new(topic: ActorRef, rule: TopicRule) -> Self {
+        let source = Arc::new(named(topic.system(), topic.name()));
+        Self { topic, source, rule, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Takes what the store has: the number of the newest event, and the positions of subscribers.
+    pub(crate) fn load(&self, end: u64, seen: Vec<Seen>) {
+        let mut state = self.state.lock();
+        state.end = state.end.max(end);
+        for seen in seen.into_iter().filter(|seen| seen.source.kind == SourceKind::Topic) {
+            let actor = ActorRef::new(&seen.source.system, &seen.source.name);
+            let (name, position) = (seen.source, position(seen.id));
+            state.subscribers.insert(actor, Subscriber { name, position, included: None });
+        }
+    }
+
+    /// Which subscriptions were [looked](Self::look) at last.
+    pub(crate) fn looked(&self) -> Option<u64> {
+        self.state.lock().looked
+    }
+
+    /// Takes the subscribers as of `generation`. New ones begin after `newest`, or with the earliest event. Those that are
+    /// missing have left.
+    pub(crate) fn look(&self, generation: u64, found: &[ActorRef], newest: Position) {
+        let mut state = self.state.lock();
+        if state.looked.is_some_and(|looked| looked > generation) {
+            return;
+        }
+        state.looked = Some(generation);
+        let State { subscribers, new, moved, gone, .. } = &mut *state;
+        let still: HashSet<&ActorRef, Seeded> = found.iter().collect();
+        subscribers.retain(|actor, subscriber| {
+            let is_there = still.contains(actor);
+            if !is_there {
+                new.remove(actor);
+                moved.remove(actor);
+                gone.insert(subscriber.name.clone());
+            }
+            is_there
+        });
+        for actor in found {
+            if subscribers.contains_key(actor) {
+                continue;
+            }
+            let name = Arc::new(named(actor.system(), actor.name()));
+            gone.remove(&name);
+            let position = match self.rule.start {
+                Start::Now => newest,
+                Start::Earliest => Position::default(),
+            };
+            new.insert(actor.clone());
+            subscribers.insert(actor.clone(), Subscriber { name, position, included: None });
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The positions of new subscribers, to be written with the commit of event `number`: it is one of theirs only if they are
+    /// known to be new no more.
+    pub(crate) fn of_new(&self, number: u64) -> Vec<Seen> {
+        let mut state = self.state.lock();
+        let State { subscribers, new, .. } = &mut *state;
+        let mut seen = Vec::with_capacity(new.len());
+        for actor in new.iter() {
+            let Some(subscriber) = subscribers.get_mut(actor) else { continue };
+            subscriber.included.get_or_insert(number);
+            seen.push(Seen { source: subscriber.name.clone(), id: id(subscriber.position) });
+        }
+        seen
+    }
+
+    /// Event `number` is durable, and those before it.
+    pub(crate) fn appended(&self, number: u64) {
+        let mut state = self.state.lock();
+        state.end = state.end.max(number);
+        let State { subscribers, new, .. } = &mut *state;
+        if !new.is_empty() {
+            let included = |actor: &ActorRef| subscribers.get(actor).and_then(|of| of.included);
+            new.retain(|actor| included(actor).is_none_or(|first| first > number));
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Number of the newest event that is durable.
+    pub(crate) fn end(&self) -> u64 {
+        self.state.lock().end
+    }
+
+    /// How many subscribers there are.
+    pub(crate) fn subscribers(&self) -> u64 {
+        self.state.lock().subscribers.len() as u64
+    }
+
+    /// The position of a subscriber, if it has events to get.
+    pub(crate) fn behind(&self, actor: &ActorRef) -> Option<Position> {
+        let state = self.state.lock();
+        let position = state.subscribers.get(actor)?.position;
+        (position.revision < state.end).then_some(position)
+    }
+
+    /// A subscriber is done with the events up to this one; it did not get `missed` of them.
+    pub(crate) fn advance(&self, actor: &ActorRef, to: Position, missed: u64) {
+        let mut state = self.state.lock();
+        state.missed += missed;
+        if let Some(subscriber) = state.subscribers.get_mut(actor)
+            && subscriber.position < to
+        {
+            subscriber.position = to;
+            state.moved.insert(actor.clone());
+        }
+    }
+
+    /// Whether positions are to be stored.
+    pub(crate) fn is_to_store(&self) -> bool {
+        let state = self.state.lock();
+        !state.moved.is_empty() || !state.new.is_empty() || !state.gone.is_empty()
+    }
+
+    /// Takes positions to be stored, at most so many, and who has left.
+    pub(crate) fn to_store(&self, most: usize) -> (Vec<Seen>, Vec<Arc<EffectSource>>) {
+        let mut state = self.state.lock();
+        let State { subscribers, new, moved, gone, .. } = &mut *state;
+        let all: HashSet<&ActorRef, Seeded> = new.iter().chain(moved.iter()).collect();
+        let chosen: Vec<_> = all.into_iter().take(most).cloned().collect();
+        let of = |actor: &ActorRef| {
+            let Subscriber { name, position, .. } = subscribers.get(actor)?;
+            Some(Seen { source: name.clone(), id: id(*position) })
+        };
+        let seen = chosen.iter().filter_map(of).collect();
+        for actor in &chosen {
+            moved.remove(actor);
+        }
+        let forgotten: Vec<_> = gone.iter().take(most).cloned().collect();
+        for name in &forgotten {
+            gone.remove(name);
+        }
+        (seen, forgotten)
+    }
+
+    /// What [`to_store`](Self::to_store) returned is stored, or is to be stored again.
+    pub(crate) fn stored(&self, seen: &[Seen], forgotten: Vec<Arc<EffectSource>>, is_stored: bool) {
+        let mut state = self.state.lock();
+        let State { subscribers, new, moved, gone, .. } = &mut *state;
+        for Seen { source, .. } in seen {
+            let actor = ActorRef::new(&source.system, &source.name);
+            if is_stored {
+                new.remove(&actor);
+            } else if subscribers.contains_key(&actor) {
+                moved.insert(actor);
+            }
+        }
+        if !is_stored {
+            let left = |name: &Arc<EffectSource>| {
+                !subscribers.contains_key(&ActorRef::new(&name.system, &name.name))
+            };
+            gone.extend(forgotten.into_iter().filter(left));
+        }
+    }
+
+    /// How far it is.
+    pub(crate) fn view(&self) -> TopicView {
+        let state = self.state.lock();
+        let view = |(actor, of): (&ActorRef, &Subscriber)| SubscriberView {
+            actor: actor.name().to_owned(),
+            position: of.position.revision,
+            lag: state.end.saturating_sub(of.position.revision),
+        };
+        let mut subscribers: Vec<_> = state.subscribers.iter().map(view).collect();
+        subscribers.sort_unstable_by(|one, other| one.actor.cmp(&other.actor));
+        let (system, topic) = (self.topic.system().to_owned(), self.topic.name().to_owned());
+        TopicView { system, topic, end: state.end, missed: state.missed, subscribers }
+    }
+}
+
+fn named(system: &str, name: &str) -> EffectSource {
+    EffectSource { kind: SourceKind::Topic, system: system.to_owned(), name: name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(name: &str) -> ActorRef {
+        ActorRef::new("s", name)
+    }
+
+    fn at(revision: u64) -> Position {
+        Position { at: Timestamp(100 + revision), revision }
+    }
+
+    fn log(start: Start) -> Log {
+        Log::new(actor("news"), TopicRule { start, ..TopicRule::default() })
+    }
+
+    #[test]
+    fn a_new_subscriber_begins_now_or_with_the_earliest_event() {
+        for (start, behind) in [(Start::Now, at(3)), (Start::Earliest, Position::default())] {
+            let log = log(start);
+            log.load(3, Vec::new());
+            log.look(1, &[actor("joe")], at(3));
+            log.appended(4);
+            assert_eq!(log.behind(&actor("joe")), Some(behind), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn the_position_of_a_new_subscriber_is_in_each_commit_until_one_is_durable() {
+        let log = log(Start::Now);
+        log.look(1, &[actor("joe")], at(0));
+        assert_eq!(log.of_new(1).len(), 1);
+        assert_eq!(log.of_new(2).len(), 1);
+        log.appended(1);
+        assert!(log.of_new(3).is_empty() && !log.is_to_store());
+        log.look(2, &[actor("joe"), actor("moe")], at(3));
+        let (seen, _) = log.to_store(10);
+        log.stored(&seen, Vec::new(), false);
+        assert_eq!(log.of_new(4).len(), 1, "it was not stored");
+        let (seen, _) = log.to_store(10);
+        log.stored(&seen, Vec::new(), true);
+        assert!(log.of_new(5).is_empty());
+    }
+
+    #[test]
+    fn what_has_moved_is_stored_once_and_who_has_left_is_forgotten() {
+        let log = log(Start::Now);
+        let seen = Seen { source: named("s", "joe").into(), id: id(at(2)) };
+        log.load(5, vec![seen]);
+        log.look(1, &[actor("joe")], at(5));
+        assert!(!log.is_to_store(), "it is known");
+        log.advance(&actor("joe"), at(4), 1);
+        let (seen, gone) = log.to_store(10);
+        assert_eq!(seen.iter().map(|seen| position(seen.id)).collect::<Vec<_>>(), [at(4)]);
+        assert!(gone.is_empty() && !log.is_to_store());
+        log.stored(&seen, gone, false);
+        assert!(log.is_to_store());
+        log.look(2, &[], at(5));
+        let (seen, gone) = log.to_store(10);
+        assert!(seen.is_empty());
+        assert_eq!(gone, [Arc::new(named("s", "joe"))]);
+        log.stored(&seen, gone, true);
+        assert!(!log.is_to_store());
+        log.look(1, &[actor("joe")], at(5));
+        assert_eq!(log.subscribers(), 0, "an older look changes nothing");
+        assert_eq!(log.view().missed, 1);
+    }
+}

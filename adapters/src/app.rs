@@ -360,8 +360,9 @@ async fn run(
             info!(signal, delay = ?limits.delay, timeout = ?limits.timeout, "ending: not ready any more, calls are still served");
             limits
         }
-        Err(StartError::Fenced(owner)) => {
-            error!(%owner, "a later owner has claimed the database: the proxy ends");
+        Err(StartError::Fenced(_)) => {
+            // The store has logged it.
+            info!("ending: the database has a later owner");
             Drain { delay: Duration::ZERO, ..limits }
         }
         Err(error) => {

@@ -17,6 +17,7 @@ mod hosts;
 mod import;
 mod init;
 mod invoke;
+mod log_level;
 mod offline;
 mod packaging;
 mod query;
@@ -118,6 +119,7 @@ enum Command {
     Import(import::ImportArgs),
     Init(init::InitArgs),
     Invoke(invoke::InvokeArgs),
+    LogLevel(log_level::LogLevel),
     Reseal(reseal::ResealArgs),
     Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
@@ -184,6 +186,7 @@ pub fn run() -> ExitCode {
         Command::Import(import) => on_runtime(import.run()),
         Command::Init(init) => init.run(),
         Command::Invoke(invoke) => on_runtime(invoke.run()),
+        Command::LogLevel(level) => on_runtime(level.run()),
         Command::Reseal(reseal) => on_runtime(reseal.run()),
         Command::Backup(backup) => on_runtime(backup.run()),
         Command::RestoreBackup(restore) => on_runtime(restore.run()),

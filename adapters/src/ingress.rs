@@ -35,6 +35,7 @@ mod json;
 pub(crate) mod query;
 mod schedules;
 pub(crate) mod control;
+mod log_level;
 mod accept;
 mod identity;
 pub mod http;

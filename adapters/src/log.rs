@@ -4,6 +4,9 @@
 //! writes what is in the queue. A line for which there is no free place, or that cannot be written, is dropped and
 //! counted. When stderr takes lines again, one more line says how many were dropped.
 
+pub(crate) mod filter;
+pub(crate) mod kinds;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::thread;
@@ -19,6 +22,10 @@ use tracing_subscriber::fmt::MakeWriter;
 pub(crate) const QUEUE_BYTES: usize = 1 << 20;
 /// About how many bytes a line in the queue takes besides its text.
 const LINE_BYTES: usize = 64;
+/// How often the thread looks for lines that were left out, while there are some.
+const LOOK: Duration = Duration::from_secs(1);
+/// How lines begin their target that say what was lost or left out.
+const TARGET: &str = module_path!();
 /// How long the process waits at its end until the log is written.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -95,6 +102,7 @@ pub(crate) fn say(text: &str) {
 
 /// Waits until the log is written, for one second at most.
 pub(crate) fn flush() {
+    kinds::tell(true);
     let mut state = QUEUE.state.lock();
     if state.is_started {
         // Lines that are not written by then are lost.
@@ -106,6 +114,12 @@ pub(crate) fn flush() {
 pub(crate) fn abort() -> ! {
     flush();
     std::process::abort()
+}
+
+/// Has the thread look for lines that were left out.
+fn wake() {
+    let _state = QUEUE.state.lock();
+    QUEUE.filled.notify_one();
 }
 
 /// How many lines were dropped since the process started.
@@ -169,14 +183,19 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Waits for the next line.
+    /// Waits for the next line. Says meanwhile what was left out.
     fn next(&self) -> Line {
-        let mut state = self.state.lock();
         loop {
+            kinds::tell(false);
+            let mut state = self.state.lock();
             if let Some(line) = state.lines.pop_front() {
                 return line;
             }
-            self.filled.wait(&mut state);
+            if kinds::has_left_out() {
+                self.filled.wait_for(&mut state, LOOK);
+            } else {
+                self.filled.wait(&mut state);
+            }
         }
     }
 

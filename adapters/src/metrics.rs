@@ -10,6 +10,8 @@ pub use table::{describe, markdown};
 tidegate_pipeline::described! {
     /// Lines of the log that were dropped, because the queue was full or stderr did not take them.
     Counter LOG_LINES_DROPPED_TOTAL = "tidegate_log_lines_dropped_total";
+    /// Lines of the log that were left out, because there were too many of one kind.
+    Counter LOG_LINES_LEFT_OUT_TOTAL = "tidegate_log_lines_left_out_total";
     /// Whether the last change of files that are read again could not be used, by what they hold: 1 or 0.
     Gauge RELOAD_BROKEN = "tidegate_reload_broken" {what};
     /// Changes of files that are read again, by what they hold.

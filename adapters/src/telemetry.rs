@@ -7,14 +7,15 @@ use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry};
 
 use crate::config::LogSettings;
-use crate::log;
-use crate::metrics::{self as names, BUILD_INFO, LOG_LINES_DROPPED_TOTAL};
+use crate::log::{self, kinds::KindLimit};
+use crate::metrics::{
+    self as names, BUILD_INFO, LOG_LINES_DROPPED_TOTAL, LOG_LINES_LEFT_OUT_TOTAL,
+};
 
 /// How often the samples of metrics are summed up. This bounds their memory while no scrape comes.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -36,22 +37,14 @@ const AMOUNTS: &[f64] =
 /// # Errors
 /// When a log has been started before.
 pub fn log(settings: &LogSettings) -> anyhow::Result<()> {
-    let level: LevelFilter = settings.level.parse()?;
     let colours = std::io::stderr().is_terminal();
-    // Lines of the audit are logged at every level but `off`.
-    let audit = if level == LevelFilter::OFF { level } else { level.max(LevelFilter::INFO) };
-    let lines = fmt().with_max_level(audit).with_writer(log::start()?).with_ansi(colours);
-    // Who calls the drivers of the database and of NATS logs their errors, once; the drivers' own lines are for debugging.
-    let driver = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
-    let targets = Targets::new()
-        .with_default(level)
-        .with_target("scylla", driver)
-        .with_target("async_nats", driver)
-        .with_target("audit", audit);
+    let filtered = registry().with(log::filter::layer(settings.level)?);
+    let bounded = filtered.with(KindLimit::new(settings.lines_per_kind));
+    let lines = fmt::layer().with_writer(log::start()?).with_ansi(colours);
     let started = if settings.json {
-        lines.json().finish().with(targets).try_init()
+        bounded.with(lines.json()).try_init()
     } else {
-        lines.finish().with(targets).try_init()
+        bounded.with(lines).try_init()
     };
     started.map_err(|error| anyhow::anyhow!(error))?;
     std::panic::set_hook(Box::new(|panic| {
@@ -81,6 +74,7 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
 /// Renders all metrics for a scrape.
 pub fn render(handle: &PrometheusHandle) -> String {
     counter!(LOG_LINES_DROPPED_TOTAL).absolute(log::dropped());
+    counter!(LOG_LINES_LEFT_OUT_TOTAL).absolute(log::kinds::left_out());
     let mut text = handle.render();
     names::process::render(&mut text);
     text

@@ -81,6 +81,8 @@ fn settings(port: &str) -> Vec<(&str, &str)> {
         ("USER_FUNCTION_HOST", "127.0.0.1"),
         ("USER_FUNCTION_PORT", port),
         ("TIDEGATE_DRAIN_DELAY", "0"),
+        // So many lines of one kind are made here on purpose.
+        ("TIDEGATE_LOG_LINES_PER_KIND", "0"),
     ]
 }
 
@@ -320,7 +322,8 @@ async fn a_panic_that_cannot_be_logged_ends_its_thread_only() {
 #[test]
 #[ignore = "started by a test above"]
 fn inside_a_process_that_panics() {
-    telemetry::log(&LogSettings { level: "info", json: false }).expect("the first log");
+    telemetry::log(&LogSettings { level: "info", json: false, lines_per_kind: 0 })
+        .expect("the first log");
     for _ in 0..3 {
         let panicking = std::thread::spawn(|| panic!("on purpose"));
         assert!(panicking.join().is_err());

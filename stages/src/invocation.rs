@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 
 use crate::actor::{ActorId, Definition, Encoding, HostAddress};
 use crate::identity::Identity;
+use crate::request_id::RequestId;
 use crate::state::{Any, Tags, Timestamp};
 
 /// Free-form text that a call carries.
@@ -77,6 +78,8 @@ pub struct Invocation {
     pub pooled: bool,
     /// The trace context of the caller, as [`context`](crate::traces::context) writes it; empty: none.
     pub traceparent: String,
+    /// Which request makes it. It is not stored.
+    pub request: RequestId,
 }
 
 impl Invocation {

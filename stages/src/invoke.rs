@@ -26,6 +26,7 @@ use crate::places::Place;
 use crate::places::answering::Answering;
 use crate::ports::{Host, HostError};
 use crate::registry::entry::CheckedOut;
+use crate::reply::SignalHandle;
 use crate::signal::Signal;
 use crate::topics::event::published;
 use crate::traces::Stage;
@@ -80,7 +81,7 @@ impl<H: Host> Inner<H> {
             }
             // Boxed: few turns need it.
             Task::Init(signal) => {
-                let signal = signal.as_ref().map(|signal| &**signal);
+                let signal = signal.as_ref();
                 Box::pin(self.initialise(actor, place, signal)).await
             }
             _ => Ok(None),
@@ -97,7 +98,7 @@ impl<H: Host> Inner<H> {
         &self,
         actor: &mut CheckedOut,
         place: &mut Option<Place>,
-        signal: Option<&Signal>,
+        signal: Option<&SignalHandle>,
     ) -> Result<Option<Box<ActorInvocationResponse>>, (Error, FailWith)> {
         let Some(action) = actor.spec.hosted.definition.init_action() else { return Ok(None) };
         let invocation = ActorInvocation {
@@ -121,7 +122,8 @@ impl<H: Host> Inner<H> {
                 return Err((error.into(), Failed::retryable));
             }
             Err(error) => {
-                warn!(actor = %actor.entry.actor, %error, "init action failed");
+                let request_id = signal.and_then(|signal| signal.request().field());
+                warn!(actor = %actor.entry.actor, %error, request_id, "init action failed");
                 None
             }
         };

@@ -5,6 +5,7 @@
 // The types that all stages use.
 pub mod actor;
 pub mod identity;
+pub mod request_id;
 pub mod invocation;
 pub mod traces;
 pub mod state;

@@ -99,6 +99,7 @@ impl Mailboxes {
     pub(crate) fn timing(&self, invocation: &Invocation, origin: CallOrigin) -> Timing {
         let is_linked = origin != CallOrigin::Client || !invocation.is_awaited();
         let trace = self.tracer.trace(&invocation.traceparent, origin, is_linked);
+        let trace = trace.of_request(invocation.request.clone());
         Timing::traced(self.deadlines, invocation.whole_limit(), trace)
     }
 

@@ -29,6 +29,7 @@ use crate::outbox::EffectRows;
 use crate::ports::{Clock, Save, StoreError};
 use crate::registry::directory::Directory;
 use crate::registry::entry::CheckedOut;
+use crate::reply::SignalHandle;
 use crate::rules::{ChangeRules, Durability, Revisions};
 use crate::state::{Checkpoint, Revision, Status};
 use crate::timer::Timers;
@@ -79,8 +80,8 @@ impl Planner {
             (Task::Call(call), Some(response)) => self
                 .plan_call(&mut actor, call, *response)
                 .map_err(|(call, error)| (Task::Call(call), error, AFTER_ACTION)),
-            (Task::Init(_), response) => {
-                Ok(self.plan_init(&mut actor, response.map(|response| *response)))
+            (Task::Init(signal), response) => {
+                Ok(self.plan_init(&mut actor, response.map(|response| *response), signal.as_ref()))
             }
             (Task::Checkpoint(question), _) => match question.start() {
                 Ok(()) => Ok(self.plan_checkpoint(&mut actor, None, question)),
@@ -167,7 +168,12 @@ impl Planner {
     }
 
     /// Applies the response of an init action: state and tags only.
-    fn plan_init(&self, actor: &mut CheckedOut, response: Option<ActorInvocationResponse>) -> Plan {
+    fn plan_init(
+        &self,
+        actor: &mut CheckedOut,
+        response: Option<ActorInvocationResponse>,
+        signal: Option<&SignalHandle>,
+    ) -> Plan {
         let ActorInvocationResponse { state, tags, .. } = response.unwrap_or_default();
         let save = match self.rules.new_content(&actor.live.content, state, tags) {
             Ok(content) => {
@@ -175,7 +181,8 @@ impl Planner {
                 self.save(actor, changed, false)
             }
             Err(error) => {
-                warn!(actor = %actor.entry.actor, %error, "the init action's state was not taken");
+                let request_id = signal.and_then(|signal| signal.request().field());
+                warn!(actor = %actor.entry.actor, %error, request_id, "the init action's state was not taken");
                 None
             }
         };

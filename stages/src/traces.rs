@@ -16,6 +16,7 @@ use std::time::Duration;
 use tidegate_pipeline::randomness::chance;
 
 use crate::blocked_on::RetryOf;
+use crate::request_id::RequestId;
 use context::SpanContext;
 pub(crate) use marks::{Mark, Times};
 pub(crate) use spans::{Ended, Stage, span_id};
@@ -91,6 +92,8 @@ pub(crate) struct Trace {
     first_wait: AtomicU8,
     origin: CallOrigin,
     is_linked: bool,
+    /// Which request made the call; also known of calls that are not traced.
+    request: RequestId,
 }
 
 /// What a call waits for in the mailbox of its actor, in the words of `tidegate actors list`.
@@ -185,6 +188,17 @@ impl Trace {
     /// Whether it is exported, perhaps.
     pub(crate) fn is_on(&self) -> bool {
         self.inner.is_some()
+    }
+
+    /// The same trace, of a call that this request makes.
+    #[must_use]
+    pub(crate) fn of_request(self, request: RequestId) -> Self {
+        Self { request, ..self }
+    }
+
+    /// Which request made the call.
+    pub(crate) fn request(&self) -> &RequestId {
+        &self.request
     }
 
     /// Whether it is exported in any case.

@@ -130,6 +130,7 @@ impl Settings {
             log: LogSettings {
                 level: level(&read.text("SPAWN_PROXY_LOGGER_LEVEL")),
                 json: read.text("TIDEGATE_LOG_FORMAT") == "json",
+                lines_per_kind: read.small("TIDEGATE_LOG_LINES_PER_KIND"),
             },
         })
     }

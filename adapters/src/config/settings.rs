@@ -219,6 +219,8 @@ pub struct LogSettings {
     pub level: &'static str,
     /// Whether lines are JSON.
     pub json: bool,
+    /// Most lines of one kind in ten seconds; 0: any number.
+    pub lines_per_kind: u32,
 }
 
 /// What is traced and where it is sent.

@@ -42,7 +42,7 @@ fn every_default_fits_and_every_setting_is_read() {
     assert_eq!(settings.bounds.admission_bytes, shares::share(GIB, 40));
     assert_eq!(settings.http.limits.body_bytes, 8_000_000);
     assert_eq!(settings.drain.timeout, Duration::from_secs(25));
-    assert_eq!(settings.log, LogSettings { level: "info", json: false });
+    assert_eq!(settings.log, LogSettings { level: "info", json: false, lines_per_kind: 100 });
     let Hosts::Sidecar(host) = settings.hosts else { panic!("sidecar is the default") };
     assert_eq!(host.as_str(), "127.0.0.1:8090");
 }

@@ -15,6 +15,7 @@ use tidegate_stages::actor::HostAddress;
 use tidegate_stages::error::Error;
 use tidegate_stages::identity::Identity;
 use tidegate_stages::mesh::Mesh;
+use tidegate_stages::request_id::RequestId;
 use tidegate_stages::traces::context;
 use tracing::error;
 
@@ -26,7 +27,7 @@ use super::schedules::Outcome;
 use super::sending::{Held, Hold};
 use super::{
     Calls, Ingress, Inner, Limits, Parts, accept, backup, body, control, cors, effects, history,
-    hosts, json, schedules,
+    hosts, json, log_level, schedules,
 };
 use crate::audit::Entry;
 use crate::metrics::STORE_UP;
@@ -44,6 +45,8 @@ const HOST_HEADER: &str = "tidegate-host";
 /// W3C trace context of a request.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// The id of a request, in both directions.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl<C: Calls> Ingress<C> {
     pub(super) fn limits(&self) -> &Limits {
@@ -75,20 +78,25 @@ impl<C: Calls> Ingress<C> {
                 | Resource::Hosts { .. }
                 | Resource::Host { .. }
                 | Resource::Actors { .. }
+                | Resource::LogLevel
                 | Resource::OpenApi,
             ) => Some(Form::Json),
             _ => None,
         };
         let form = || fixed.unwrap_or_else(|| accept::form_of_answer(&head.headers));
         let mut hold = Hold::default();
-        let answered = ingress.answer(resource, head, body, (client, &mut hold));
+        let given = head.headers.get(REQUEST_ID);
+        let request = given.and_then(|given| RequestId::given(given.as_bytes()));
+        let request = request.unwrap_or_else(RequestId::make);
+        let answered = ingress.answer(resource, head, body, (client, &request, &mut hold));
         let answered = AssertUnwindSafe(answered);
         let answer = match answered.catch_unwind().await {
             Ok(Ok(answer)) => answer,
             Ok(Err(refusal)) => refusal.into_answer(form()),
             Err(_) => {
                 // The panic hook has logged the place and the cause.
-                error!(route = label, "a request ended in a panic");
+                let request_id = request.field();
+                error!(route = label, request_id, "a request ended in a panic");
                 let error = Error::Internal("a defect ended this request".into());
                 Refusal::from(error).into_answer(form())
             }
@@ -103,6 +111,7 @@ impl<C: Calls> Ingress<C> {
         };
         ingress.counted.count(label, answer.status());
         cors::label(&ingress.parts.trust, head, &mut answer);
+        name(&mut answer, &request, given);
         answer.map(|bytes| Full::new(Held::new(bytes, hold)))
     }
 }
@@ -113,7 +122,7 @@ impl<C: Calls> Inner<C> {
         resource: Result<Resource<'_>, NoResource>,
         head: &request::Parts,
         body: &mut B,
-        (client, hold): (Identity, &mut Hold),
+        (client, request, hold): (Identity, &RequestId, &mut Hold),
     ) -> Result<Answer, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -138,7 +147,7 @@ impl<C: Calls> Inner<C> {
         };
         let client = self.known(client, head).await?;
         let entry = self.allowed(&resource, head, &client, named.as_ref()).await?;
-        let answered = self.carry_out(resource, head, body, (client, named, hold)).await;
+        let answered = self.carry_out(resource, head, body, (client, named, request, hold)).await;
         let later = || self.ownership.get().and_then(Ownership::later);
         let answered = answered.map_err(|refusal| refusal.naming(later()));
         if let Some(entry) = entry {
@@ -199,11 +208,14 @@ impl<C: Calls> Inner<C> {
         resource: Resource<'_>,
         head: &request::Parts,
         body: &mut B,
-        (client, named, hold): (Identity, Option<HostAddress>, &mut Hold),
+        (client, named, request, hold): (Identity, Option<HostAddress>, &RequestId, &mut Hold),
     ) -> Result<Answer, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        if let Resource::LogLevel = resource {
+            return log_level::answer(head);
+        }
         let calls = &self.opened.get().ok_or_else(opening)?.calls;
         if let Resource::History { system, name, part } = resource {
             *hold = Box::pin(history::before_load(&self.sending, &self.parts.limits, part)).await?;
@@ -236,6 +248,7 @@ impl<C: Calls> Inner<C> {
                 let called = json::called(form, read.await?, (&system, &name), types)?;
                 let mut invocation = called.invocation;
                 invocation.traceparent = traceparent(&head.headers);
+                invocation.request = request.clone();
                 let knows_hosts = self.parts.trust.may_know_hosts(&client);
                 invocation.identity = client;
                 let scrape = self.parts.scrape.as_ref();
@@ -292,6 +305,7 @@ impl<C: Calls> Inner<C> {
             | Resource::Backup { .. }
             | Resource::Outboxes(_)
             | Resource::Actors { .. }
+            | Resource::LogLevel
             | Resource::Health
             | Resource::Liveness
             | Resource::Readiness
@@ -361,6 +375,17 @@ impl<C: Calls> Inner<C> {
         }
         Some((scrape.render)())
     }
+}
+
+/// Tells the client the id of its request: when the client chose it, and when the request has failed. Others do not need it, and
+/// would pay for it.
+fn name(answer: &mut Answer, request: &RequestId, given: Option<&HeaderValue>) {
+    let value = match given.filter(|_| request.is_given()) {
+        Some(given) => given.clone(),
+        None if answer.status().is_success() => return,
+        None => HeaderValue::try_from(request.to_string()).expect("an id has digits only"),
+    };
+    answer.headers_mut().insert(REQUEST_ID, value);
 }
 
 /// What a request asks for, in a line of the audit.

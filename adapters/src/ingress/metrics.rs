@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use crate::metrics::REQUESTS_TOTAL;
 
-const ROUTES: [&str; 19] = [
+const ROUTES: [&str; 20] = [
     "invoke",
     "register",
     "spawn",
@@ -23,6 +23,7 @@ const ROUTES: [&str; 19] = [
     "effects",
     "schedules",
     "actors",
+    "log_level",
     "health",
     "metrics",
     "openapi",

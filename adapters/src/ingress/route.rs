@@ -61,6 +61,8 @@ pub(super) enum Resource<'a> {
     Actors {
         verb: Option<Verb>,
     },
+    /// Which lines are logged.
+    LogLevel,
     Health,
     Liveness,
     Readiness,
@@ -230,6 +232,7 @@ impl<'a> Resource<'a> {
             ["api", "v1", "actors", verb] => {
                 Ok(Self::Actors { verb: Some(Verb::parse(verb).ok_or(NoResource::Unknown)?) })
             }
+            ["admin", "log-level"] => Ok(Self::LogLevel),
             ["health"] => Ok(Self::Health),
             ["health", "liveness"] => Ok(Self::Liveness),
             ["health", "readiness"] => Ok(Self::Readiness),
@@ -264,6 +267,7 @@ impl<'a> Resource<'a> {
                 "GET, HEAD, DELETE"
             }
             Self::Host { .. } => "DELETE",
+            Self::LogLevel => "GET, HEAD, PUT",
             Self::Schedules { which, .. } => which.allowed(),
             Self::Hosts { .. }
             | Self::History { .. }
@@ -301,6 +305,7 @@ impl<'a> Resource<'a> {
             | Self::History { .. }
             | Self::Backup { .. }
             | Self::Actors { .. }
+            | Self::LogLevel
             | Self::Outboxes(_) => Asks::Administer,
         }
     }
@@ -340,6 +345,7 @@ impl<'a> Resource<'a> {
             Self::Outboxes(_) => "effects",
             Self::Schedules { .. } => "schedules",
             Self::Actors { .. } => "actors",
+            Self::LogLevel => "log_level",
             Self::Health | Self::Liveness | Self::Readiness => "health",
             Self::Metrics => "metrics",
             Self::OpenApi => "openapi",

@@ -14,6 +14,7 @@ use tidegate_stages::identity::{Identity, PeerAddress};
 use tidegate_stages::invocation::ActorInvocationResponse;
 use tidegate_stages::mesh::Mesh;
 use tidegate_stages::ports::{Bus, BusError, BusMessage, BusSubscription, Delivered};
+use tidegate_stages::request_id::RequestId;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -136,6 +137,7 @@ impl NatsServing {
         }
         invocation.identity = Identity::of(PeerAddress::Nats);
         invocation.traceparent = traceparent;
+        invocation.request = RequestId::make();
         let is_awaited = !invocation.asynchronous && invocation.scheduled_to <= 0;
         let actor = invocation.actor.clone();
         // What another system is told names no host.

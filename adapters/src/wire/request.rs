@@ -5,6 +5,7 @@ use prost::Message;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{Invocation, Metadata, Spawn};
+use tidegate_stages::request_id::RequestId;
 
 use super::parts::{actor_id, proto_actor_id, requested, to_request};
 use super::{Malformed, count};
@@ -99,6 +100,7 @@ pub fn invocation(body: Bytes) -> Result<Called, Malformed> {
         payload: requested(frame.payload),
         metadata: frame.metadata,
         identity: Identity::default(),
+        request: RequestId::None,
         caller: frame.caller.map(actor_id),
         asynchronous: frame.asynchronous,
         register_ref: frame.register_ref,
@@ -123,6 +125,7 @@ pub(super) fn effect(request: wire::InvocationRequest) -> Invocation {
         payload: requested(request.payload),
         metadata: request.metadata,
         identity: Identity::default(),
+        request: RequestId::None,
         caller: request.caller.map(actor_id),
         asynchronous: request.r#async,
         register_ref: request.register_ref,

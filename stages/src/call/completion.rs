@@ -43,16 +43,9 @@ impl Completion {
     }
 
     /// Ends it with an error instead.
-    pub(crate) fn fail(self, actor: &ActorRef, error: Error) {
+    fn fail(self, error: Error) {
         match self {
-            Completion::Reply(reply, ..) => {
-                let error = error.after_action();
-                if !reply.is_wanted() {
-                    last_errors::note(actor, &error);
-                    warn!(%actor, %error, "a call that nobody waits for has failed");
-                }
-                reply.send(Err(error));
-            }
+            Completion::Reply(reply, ..) => reply.send(Err(error.after_action())),
             Completion::State(reply, ..) => reply.send(Err(error)),
             Completion::Checkpoint(reply, ..) => reply.send(Err(error)),
             Completion::Route(placed) => placed.fail(error),
@@ -100,6 +93,15 @@ impl Committed {
         if let Some(ack) = self.ack {
             return ack.send(Err(error));
         }
-        self.completion.fail(actor, error);
+        if let Completion::Reply(reply, ..) = &self.completion
+            && !reply.is_wanted()
+        {
+            let call = self.traced.as_ref().map(|(_, call)| call);
+            let (request_id, trace_id) = call.map(|call| call.ids()).unwrap_or_default();
+            let error = error.clone().after_action();
+            last_errors::note(actor, &error);
+            warn!(%actor, %error, request_id, trace_id, "a call that nobody waits for has failed");
+        }
+        self.completion.fail(error);
     }
 }

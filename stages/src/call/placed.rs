@@ -11,6 +11,7 @@ use metrics::counter;
 use parking_lot::Mutex;
 use tidegate_pipeline::{KeyedEvent, Permit};
 use tokio::time::{Instant, sleep, timeout};
+use tracing::field::DisplayValue;
 use tracing::{debug, warn};
 
 use crate::actor::{ActorId, ActorRef};
@@ -25,10 +26,12 @@ use crate::places::Place;
 use crate::registry::entry::Entry;
 use crate::registry::pools::MemberLoad;
 use crate::reply::{Reply, SignalHandle, Timing};
+use crate::request_id::RequestId;
 use crate::retries::Retries;
 use crate::retry_budget::RetryBudget;
 use crate::state::{ActorState, Checkpoint};
 use crate::traces::Mark;
+use crate::traces::context::trace_id;
 
 /// An invocation on its way through the stages.
 pub(crate) struct Call {
@@ -70,6 +73,11 @@ impl Call {
     /// Whether it can no longer be started in time. A call without a waiting caller is never late.
     pub(crate) fn is_late(&self) -> bool {
         self.reply.is_wanted() && self.timing.is_late()
+    }
+
+    /// What lines of the log about it have: the id of its request, and of its trace.
+    pub(crate) fn ids(&self) -> (Option<DisplayValue<&RequestId>>, Option<&str>) {
+        (self.timing.trace().request().field(), trace_id(&self.traceparent))
     }
 
     /// How long the stages try to reach its host or the store.
@@ -120,7 +128,8 @@ fn note_failed(call: &Call, actor: &ActorRef, error: &Error) {
         unlogged = std::mem::take(&mut last.1);
     }
     let (action, from) = (&call.action, &call.identity);
-    warn!(%actor, action, %from, %error, unlogged, "a call that nobody waits for has failed");
+    let (request_id, trace_id) = call.ids();
+    warn!(%actor, action, %from, %error, unlogged, request_id, trace_id, "a call that nobody waits for has failed");
 }
 
 /// A question from outside: where its answer goes, its time, and what it counts for.

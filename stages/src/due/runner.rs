@@ -29,6 +29,7 @@ use crate::history::Page;
 use crate::metrics::DUE_CALLS_TOTAL;
 use crate::ports::StoreError;
 use crate::store_limit::in_time;
+use crate::traces::context::trace_id;
 
 /// One pool has at most this part of the places.
 const TARGETS: usize = 4;
@@ -240,9 +241,9 @@ impl DueRunner {
     }
 
     fn ended(&mut self, ready: Ready, outcome: Result<(), Error>) {
-        let (target, action) = {
+        let (target, action, trace_id) = {
             let called = &ready.record.invocation;
-            (&called.actor, &called.action)
+            (&called.actor, &called.action, trace_id(&called.traceparent))
         };
         let is_done = match outcome {
             Ok(()) => {
@@ -254,10 +255,10 @@ impl DueRunner {
                 let is_given_up = self.calls.is_given_up(&ready, &error, now);
                 if is_given_up {
                     count("given_up");
-                    warn!(%target, action, %error, "due call given up after a day");
+                    warn!(%target, action, %error, trace_id, "due call given up after a day");
                 } else {
                     count("again");
-                    info!(%target, action, %error, "due call failed, it is tried again");
+                    info!(%target, action, %error, trace_id, "due call failed, it is tried again");
                 }
                 is_given_up
             }
@@ -265,7 +266,7 @@ impl DueRunner {
                 let is_unknown =
                     matches!(error.kind(), ErrorKind::ActorNotFound | ErrorKind::ActionNotFound);
                 count(if is_unknown { "unknown_target" } else { "failed" });
-                warn!(%target, action, %error, "due call failed");
+                warn!(%target, action, %error, trace_id, "due call failed");
                 true
             }
         };

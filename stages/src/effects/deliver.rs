@@ -35,6 +35,7 @@ use crate::registry::pauses::Pauses;
 use crate::state::Timestamp;
 use crate::topics::append::Topics;
 use crate::topics::event::topic_of;
+use crate::traces::context::trace_id;
 
 /// Pauses between tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -156,7 +157,8 @@ impl Deliver {
             delivery.source.state.lock().tried(delivery.row.key, attempts);
             counter!(EFFECTS_TOTAL, "outcome" => "retried").increment(1);
             let Path { source, target } = &delivery.path;
-            debug!(%source, %target, %error, "side effect not answered, it is delivered again");
+            let trace_id = trace_id(&delivery.invocation.traceparent);
+            debug!(%source, %target, %error, trace_id, "side effect not answered, it is delivered again");
             tokio::select! {
                 () = sleep(delays.next_delay()) => {}
                 () = stop.cancelled() => {}
@@ -201,7 +203,8 @@ impl Deliver {
     fn die(&self, delivery: &Delivery, at: Timestamp, attempts: u32, error: &Error) {
         counter!(EFFECTS_TOTAL, "outcome" => "dead").increment(1);
         let Delivery { path: Path { source, target }, row, .. } = delivery;
-        warn!(%source, %target, id = %row.id, %error, "side effect not delivered: it is a dead letter");
+        let trace_id = trace_id(&delivery.invocation.traceparent);
+        warn!(%source, %target, id = %row.id, %error, trace_id, "side effect not delivered: it is a dead letter");
         let dead = Some(Dead { at, attempts, reason: error.to_string() });
         let record = Record { at: delivery.at, dead, invocation: delivery.invocation.clone() };
         let Row { key, id, bytes } = *row;

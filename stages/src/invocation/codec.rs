@@ -30,6 +30,7 @@ pub(crate) fn put_invocation(out: &mut BytesMut, invocation: &Invocation) {
         pooled,
         traceparent,
         identity: _,
+        request: _,
         asynchronous: _,
     } = invocation;
     let flags = [

@@ -98,7 +98,7 @@ impl Mesh {
             })
             && filter.live.is_none_or(|live| live == self.is_in_memory(entry))
             && filter.unused.is_none_or(|least| self.unused_for(entry) >= least)
-            && self.is_meant_by_error(entry, filter)
+            && Self::is_meant_by_error(entry, filter)
             && filter.mailbox.is_none_or(|least| {
                 let waiting = |entry: &Arc<Entry>| self.mailboxes.queue.look(&entry.mailbox, 0);
                 self.with_members(entry).iter().any(|entry| waiting(entry).queued >= least)
@@ -108,7 +108,7 @@ impl Mesh {
             })
     }
 
-    fn is_meant_by_error(&self, entry: &Entry, filter: &ActorFilter) -> bool {
+    fn is_meant_by_error(entry: &Entry, filter: &ActorFilter) -> bool {
         if filter.failed.is_none() && filter.error.is_none() {
             return true;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::request_id::RequestId;
 use crate::signal::Signal;
 use crate::traces::{Mark, Stage, Times, Trace};
 
@@ -61,6 +62,13 @@ impl SignalHandle {
     /// Whether nobody else knows the call any more: it has ended.
     pub(crate) fn is_ended(&self) -> bool {
         Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl SignalHandle {
+    /// Which request made the call.
+    pub(crate) fn request(&self) -> &RequestId {
+        self.0.trace.request()
     }
 }
 

@@ -80,7 +80,8 @@ impl Planner {
         if !is_answer(&error) {
             return Err((call, error));
         }
-        warn!(actor = %actor.entry.actor, action = call.action, %error, "the answer to a side effect changes nothing");
+        let (request_id, trace_id) = call.ids();
+        warn!(actor = %actor.entry.actor, action = call.action, %error, request_id, trace_id, "the answer to a side effect changes nothing");
         Ok(answered(actor, call, Some(error)))
     }
 }

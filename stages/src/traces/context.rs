@@ -40,6 +40,12 @@ pub fn split(context: &str) -> (&str, &str) {
     context.split_once('\n').unwrap_or((context, ""))
 }
 
+/// The trace id of a trace context, as a field of a line of the log.
+pub(crate) fn trace_id(context: &str) -> Option<&str> {
+    // Whatever travels as a context was read before.
+    context.get(3..35)
+}
+
 impl SpanContext {
     /// Reads the `traceparent` of a trace context. `None` when it is empty or not valid.
     pub(crate) fn parse(context: &str) -> Option<Self> {

@@ -88,7 +88,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "TIDEGATE_LOG_FORMAT",
         Kind::Choice(&["text", "json"]),
         Default::Is("text"),
-        "How lines of the log look.",
+        "How lines of the log look: text for people, or JSON.",
+    ),
+    setting(
+        "TIDEGATE_LOG_LINES_PER_KIND",
+        Kind::Count { min: 0, max: 1_000_000 },
+        Default::Is("100"),
+        "Most lines of one kind (one place in the program) in ten seconds. More are left out, and one line says later how many. 0: any number.",
     ),
     setting(
         "SPAWN_DISABLE_METRICS",

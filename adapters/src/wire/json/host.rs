@@ -9,6 +9,7 @@ use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Broadcast, Invocation, Metadata, Payload, Routing,
     Workflow,
 };
+use tidegate_stages::request_id::RequestId;
 use tidegate_stages::state::{Any, Tags};
 
 use super::{Malformed, Types, json, or_default, payload, payload_text, read, read_any, text};
@@ -171,6 +172,7 @@ fn effect(given: Effect<'_>, from: &ActorId, types: &Types) -> Result<Invocation
         payload,
         metadata: given.metadata,
         identity: Identity::default(),
+        request: RequestId::None,
         caller: Some(from.clone()),
         asynchronous: true,
         register_ref: given.register_ref,

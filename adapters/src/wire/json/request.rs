@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{Broadcast, Invocation, Metadata, Spawn};
+use tidegate_stages::request_id::RequestId;
 
 use super::{Malformed, Types, or_default, payload, read};
 
@@ -45,6 +46,7 @@ pub fn invocation(
         payload: payload(call.payload, types).map_err(|why| Malformed::wrong("payload", why))?,
         metadata: call.metadata,
         identity: Identity::default(),
+        request: RequestId::None,
         caller: None,
         asynchronous: call.asynchronous,
         register_ref: call.register_ref,

@@ -15,3 +15,4 @@ mod crash;
 mod effects;
 mod outage;
 mod secure;
+mod topics;

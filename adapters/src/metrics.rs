@@ -1,6 +1,7 @@
 //! Metrics: their names, as scraped, and what they mean.
 
 pub(crate) mod process;
+pub(crate) mod rare;
 pub(crate) mod spawn;
 pub(crate) mod summary;
 mod table;

@@ -17,6 +17,18 @@ use support::scrape::Scrape;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+/// What a fresh proxy has not counted yet, with a label.
+const RARE: [(&str, &str); 8] = [
+    ("tidegate_timer_ticks_total", "outcome=\"host_away\""),
+    ("tidegate_http_connections_closed_total", "reason=\"head\""),
+    ("tidegate_http_connections_refused_total", "reason=\"peer\""),
+    ("tidegate_credentials_refused_total", "means=\"token\""),
+    ("tidegate_tls_handshakes_failed_total", "reason=\"late\""),
+    ("tidegate_audit_lines_dropped_total", ""),
+    ("tidegate_nats_messages_dropped_total", ""),
+    ("tidegate_trace_spans_dropped_total", ""),
+];
+
 async fn start(host: &Host, directory: &std::path::Path, more: &[(&str, &str)]) -> (Proxy, Client) {
     let port = host.port();
     let settings = [&embedded(directory, &port)[..], more].concat();
@@ -47,6 +59,10 @@ async fn promtool_finds_nothing_wrong_and_every_metric_is_described() {
     let host = Host::start(Arc::new(Counter::default()));
     let directory = tempfile::tempdir().unwrap();
     let (proxy, mut client) = start(&host, directory.path(), &[]).await;
+    let first = Scrape::of(&proxy).await;
+    for (name, label) in RARE {
+        assert_eq!(first.get(name, &[label]), Some(0.0), "{name} is there before it counts");
+    }
     register(&mut client, vec![definition("joe", Kind::Named)]).await;
     assert!(matches!(add(&mut client, "joe").await.unwrap(), Added::To(1)));
     assert_eq!(client.invoke(&call("nobody", ADD)).await.unwrap().0, 404);

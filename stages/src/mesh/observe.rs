@@ -19,7 +19,7 @@ use crate::metrics::{
     DUE_LAG_SECONDS, DUE_PENDING, EFFECTS_TOTAL, HOSTS, HOSTS_AWAY, HOSTS_AWAY_SECONDS_TOTAL,
     MAILBOX_DEEPEST, MAILBOXES, PARKED_TOTAL, PAUSED_ACTORS, REGISTERED_ACTORS, RETRIES_TOTAL,
     SCHEDULE_RUNS_TOTAL, STATELESS_EVICTIONS_TOTAL, STORE_BREAKER_OPEN,
-    STORE_BREAKER_SECONDS_TOTAL,
+    STORE_BREAKER_SECONDS_TOTAL, TIMER_TICKS_TOTAL,
 };
 use crate::registry::reachability::Phase;
 
@@ -65,10 +65,11 @@ const STATES: [(&str, Phase); 5] = [
 
 /// Counters of what is rare, with a label and its values: each is there from the first scrape on. Otherwise its first count would be
 /// its first sample, and `increase` would not see it.
-const RARE: [(&str, &str, &[&str]); 10] = [
+const RARE: [(&str, &str, &[&str]); 11] = [
     (EFFECTS_TOTAL, "outcome", &["delivered", "retried", "dead"]),
     (DEAD_LETTERS_DROPPED_TOTAL, "reason", &["asked", "full"]),
     (SCHEDULE_RUNS_TOTAL, "outcome", &["answered", "failed", "skipped", "missed"]),
+    (TIMER_TICKS_TOTAL, "outcome", &["run", "running", "paused", "host_away", "refused", "missed"]),
     (BROADCASTS_TOTAL, "outcome", &["sent", "dropped"]),
     (DELIVERIES_TOTAL, "outcome", &["queued", "dropped", "failed"]),
     (

@@ -19,6 +19,8 @@ mod schedules;
 mod scene;
 mod sabotage;
 mod simulation;
+mod wire_bus;
+mod members;
 
 #[path = "../support/mod.rs"]
 mod support;

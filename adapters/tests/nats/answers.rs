@@ -31,7 +31,11 @@ impl Spawn {
     async fn on(nats: &Nats) -> Self {
         let client = nats.client().await;
         let calls = client.queue_subscribe(SUBJECT, SUBJECT.into()).await.unwrap();
-        client.flush().await.unwrap();
+        // The server takes what comes over a connection in order: it knows the subscription when this message is back.
+        let inbox = client.new_inbox();
+        let mut back = client.subscribe(inbox.clone()).await.unwrap();
+        client.publish(inbox, Bytes::new()).await.unwrap();
+        timeout(LIMIT, back.next()).await.expect("a message").unwrap();
         Self { client, calls }
     }
 

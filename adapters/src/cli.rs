@@ -13,6 +13,7 @@ mod doctor;
 mod effects;
 mod export;
 mod health;
+mod channels;
 mod hosts;
 mod import;
 mod init;
@@ -124,6 +125,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
     Hosts(hosts::Hosts),
+    Channels(channels::Channels),
     Backup(backup::BackupArgs),
     RestoreBackup(restore_backup::RestoreBackupArgs),
     Completions(packaging::CompletionsArgs),
@@ -179,6 +181,7 @@ pub fn run() -> ExitCode {
         Command::Diff(diff) => return ended(on_runtime(diff.run())),
         Command::Health(health) => on_runtime(health.run()),
         Command::Hosts(hosts) => on_runtime(hosts.run()),
+        Command::Channels(channels) => on_runtime(channels.run()),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
         Command::Doctor(doctor) => return ended(on_runtime(doctor.run())),

@@ -30,6 +30,7 @@ mod auth;
 pub(crate) mod history;
 mod backup;
 mod effects;
+mod channels;
 mod hosts;
 mod json;
 pub(crate) mod query;

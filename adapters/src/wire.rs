@@ -18,6 +18,7 @@ mod channel;
 mod effect;
 mod hosts;
 mod member;
+mod topics;
 pub mod json;
 mod schedule;
 
@@ -37,6 +38,7 @@ pub use schedule::{
     NewSchedule, OpenRunView, PastRunView, ScheduleForm, ScheduleListing, ScheduleView,
     new_schedule, schedule, schedules,
 };
+pub use topics::{subscribers, topics};
 
 /// Why a received message is refused; it had no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -81,6 +81,12 @@ tidegate_pipeline::described! {
     Counter BROADCASTS_TOTAL = "tidegate_broadcasts_total" {outcome};
     /// Deliveries of broadcasts to subscribers.
     Counter DELIVERIES_TOTAL = "tidegate_broadcast_deliveries_total" {outcome};
+    /// Durable topics that have subscribers, or were used since the start.
+    Gauge TOPICS = "tidegate_topics";
+    /// Their subscribers, added up.
+    Gauge TOPIC_SUBSCRIBERS = "tidegate_topic_subscribers";
+    /// Events that the subscriber has to get that is furthest behind, of all topics.
+    Gauge TOPIC_LAG_EVENTS = "tidegate_topic_lag_events";
     /// Tries to deliver events of durable topics (delivered, retried, dead).
     Counter TOPIC_DELIVERIES_TOTAL = "tidegate_topic_deliveries_total" {outcome};
     /// Events of durable topics that subscribers did not get, because they were not kept long enough.

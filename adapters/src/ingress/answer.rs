@@ -26,8 +26,8 @@ use super::route::{NoResource, Resource, revision};
 use super::schedules::Outcome;
 use super::sending::{Held, Hold};
 use super::{
-    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, control, cors, effects, history,
-    hosts, json, log_level, schedules,
+    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, channels, control, cors, effects,
+    history, hosts, json, log_level, schedules,
 };
 use crate::audit::Entry;
 use crate::metrics::STORE_UP;
@@ -77,6 +77,7 @@ impl<C: Calls> Ingress<C> {
                 | Resource::Outboxes(_)
                 | Resource::Hosts { .. }
                 | Resource::Host { .. }
+                | Resource::Channels(_)
                 | Resource::Actors { .. }
                 | Resource::LogLevel
                 | Resource::OpenApi,
@@ -230,6 +231,9 @@ impl<C: Calls> Inner<C> {
             let (query, is_delete) = (head.uri.query(), head.method == Method::DELETE);
             return Box::pin(effects::answer(calls.outboxes(), part, query, is_delete)).await;
         }
+        if let Resource::Channels(which) = &resource {
+            return channels::answer(self.controlled.get().ok_or_else(opening)?, which, head);
+        }
         if let Resource::Actors { verb } = resource {
             let mesh = self.controlled.get().ok_or_else(opening)?;
             return match verb {
@@ -304,6 +308,7 @@ impl<C: Calls> Inner<C> {
             Resource::History { .. }
             | Resource::Backup { .. }
             | Resource::Outboxes(_)
+            | Resource::Channels(_)
             | Resource::Actors { .. }
             | Resource::LogLevel
             | Resource::Health

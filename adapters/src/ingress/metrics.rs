@@ -18,6 +18,7 @@ const ROUTES: [&str; 20] = [
     "restore",
     "checkpoint",
     "publish",
+    "channels",
     "hosts",
     "backup",
     "effects",

@@ -37,6 +37,8 @@ pub(super) enum Resource<'a> {
         system: Cow<'a, str>,
         topic: Cow<'a, str>,
     },
+    /// How far durable topics are.
+    Channels(Channels<'a>),
     /// The hosts of a system's definitions.
     Hosts {
         system: Cow<'a, str>,
@@ -100,6 +102,15 @@ pub(super) enum Outboxes<'a> {
         id: &'a str,
         change: Option<DeadLetterChange>,
     },
+}
+
+/// Which durable topics a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Channels<'a> {
+    /// All of them.
+    All,
+    /// The subscribers of one; the names are percent-decoded.
+    Subscribers { system: Cow<'a, str>, topic: Cow<'a, str> },
 }
 
 /// Which schedules a path names.
@@ -201,6 +212,10 @@ impl<'a> Resource<'a> {
             ["api", "v1", "system", system, "channels", topic] => {
                 Ok(Self::Channel { system: decoded(system)?, topic: decoded(topic)? })
             }
+            ["api", "v1", "system", system, "channels", topic, "subscribers"] => {
+                let (system, topic) = (decoded(system)?, decoded(topic)?);
+                Ok(Self::Channels(Channels::Subscribers { system, topic }))
+            }
             ["api", "v1", "system", system, "hosts"] => {
                 Ok(Self::Hosts { system: decoded(system)? })
             }
@@ -228,6 +243,7 @@ impl<'a> Resource<'a> {
             ["api", "v1", "effects", "drop"] => {
                 Ok(Self::Outboxes(Outboxes::Change(DeadLetterChange::Drop)))
             }
+            ["api", "v1", "channels"] => Ok(Self::Channels(Channels::All)),
             ["api", "v1", "actors"] => Ok(Self::Actors { verb: None }),
             ["api", "v1", "actors", verb] => {
                 Ok(Self::Actors { verb: Some(Verb::parse(verb).ok_or(NoResource::Unknown)?) })
@@ -270,6 +286,7 @@ impl<'a> Resource<'a> {
             Self::LogLevel => "GET, HEAD, PUT",
             Self::Schedules { which, .. } => which.allowed(),
             Self::Hosts { .. }
+            | Self::Channels(_)
             | Self::History { .. }
             | Self::Actors { verb: None }
             | Self::Outboxes(Outboxes::All)
@@ -302,6 +319,7 @@ impl<'a> Resource<'a> {
             Self::Invoke { .. } | Self::Channel { .. } | Self::Actor { .. } => Asks::Use,
             Self::Host { .. } => Asks::Drain,
             Self::Hosts { .. }
+            | Self::Channels(_)
             | Self::History { .. }
             | Self::Backup { .. }
             | Self::Actors { .. }
@@ -339,6 +357,7 @@ impl<'a> Resource<'a> {
             Self::Invoke { .. } => "invoke",
             Self::Actor { .. } => "actor",
             Self::Channel { .. } => "publish",
+            Self::Channels(_) => "channels",
             Self::History { part, .. } => part.label(),
             Self::Hosts { .. } | Self::Host { .. } => "hosts",
             Self::Backup { .. } => "backup",

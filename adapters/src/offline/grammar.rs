@@ -165,7 +165,7 @@ impl Grammar {
         if self.due.is_some() || self.schedule.is_some() || self.pause.is_some() {
             return Err("an actor follows a call for a later time, a schedule or a pause".into());
         }
-        check_id(&id)?;
+        check_key(&id)?;
         let actor = Arc::new(id);
         self.part = Part::Actors;
         let named = named(&actor).into();
@@ -212,7 +212,8 @@ impl Grammar {
         let source = &seen.source;
         if source.kind == SourceKind::Actor {
             check_name(&source.system).map_err(|error| format!("the system {error}"))?;
-            check_name(&source.name).map_err(|error| format!("the name {error}"))?;
+            // A member of a pool is a source under the name of both.
+            check_parts(&source.name, '\u{1f}')?;
         }
         if open.source.as_ref().is_some_and(|last| last >= source) {
             return Err(format!("source {} does not follow what is before it", source.name));
@@ -336,6 +337,19 @@ fn check_id(id: &ActorId) -> Result<(), String> {
         return Ok(());
     }
     check_name(&id.parent).map_err(|error| format!("the parent {error}"))
+}
+
+/// Checks the key of a state. That of a topic, and of a member of a pool, has a name that no actor can have.
+fn check_key(id: &ActorId) -> Result<(), String> {
+    check_id(&ActorId { name: String::from("-"), ..id.clone() })?;
+    check_parts(&id.name, '\u{1}')
+}
+
+/// Checks a name that may have two parts with a control character between them.
+fn check_parts(name: &str, between: char) -> Result<(), String> {
+    let (first, second) = name.split_once(between).unwrap_or((name, "-"));
+    let mut parts = [first, second].into_iter();
+    parts.try_for_each(check_name).map_err(|error| format!("the name {error}"))
 }
 
 fn check_numbers(numbers: &[u64]) -> Result<(), String> {

@@ -5,6 +5,7 @@ use tidegate_pipeline::Refused;
 use crate::access::{Access, CallKind, Subject};
 use crate::actor::check_name;
 use crate::error::Error;
+use crate::history::Page;
 use crate::identity::Identity;
 use crate::invocation::{Broadcast, Reached};
 use crate::mesh::{Announced, Mesh};
@@ -58,5 +59,23 @@ impl Mesh {
     /// How far each durable topic is that has subscribers, or was used since the start.
     pub fn durable_topics(&self) -> Vec<TopicView> {
         self.topics.views()
+    }
+
+    /// How far the subscribers of one of them are, by name: a page of at most `limit`, after a name.
+    ///
+    /// # Errors
+    /// When it is none of them.
+    pub fn topic_subscribers(
+        &self,
+        system: &str,
+        topic: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<(TopicView, Page<SubscriberView>), Error> {
+        let log = self.topics.log_of(system, topic).ok_or_else(|| {
+            let text = format!("no durable topic {topic} is in use on ActorSystem {system}");
+            Error::NotFound(text)
+        })?;
+        Ok((log.view(), log.subscriber_views(after, limit)))
     }
 }

@@ -19,7 +19,8 @@ use crate::metrics::{
     DUE_LAG_SECONDS, DUE_PENDING, EFFECTS_TOTAL, HOSTS, HOSTS_AWAY, HOSTS_AWAY_SECONDS_TOTAL,
     MAILBOX_DEEPEST, MAILBOXES, PARKED_TOTAL, PAUSED_ACTORS, REGISTERED_ACTORS, RETRIES_TOTAL,
     SCHEDULE_RUNS_TOTAL, STATELESS_EVICTIONS_TOTAL, STORE_BREAKER_OPEN,
-    STORE_BREAKER_SECONDS_TOTAL, TIMER_TICKS_TOTAL,
+    STORE_BREAKER_SECONDS_TOTAL, TIMER_TICKS_TOTAL, TOPIC_DELIVERIES_TOTAL,
+    TOPIC_EVENTS_MISSED_TOTAL, TOPIC_LAG_EVENTS, TOPIC_SUBSCRIBERS, TOPICS,
 };
 use crate::registry::reachability::Phase;
 
@@ -65,13 +66,14 @@ const STATES: [(&str, Phase); 5] = [
 
 /// Counters of what is rare, with a label and its values: each is there from the first scrape on. Otherwise its first count would be
 /// its first sample, and `increase` would not see it.
-const RARE: [(&str, &str, &[&str]); 11] = [
+const RARE: [(&str, &str, &[&str]); 12] = [
     (EFFECTS_TOTAL, "outcome", &["delivered", "retried", "dead"]),
     (DEAD_LETTERS_DROPPED_TOTAL, "reason", &["asked", "full"]),
     (SCHEDULE_RUNS_TOTAL, "outcome", &["answered", "failed", "skipped", "missed"]),
     (TIMER_TICKS_TOTAL, "outcome", &["run", "running", "paused", "host_away", "refused", "missed"]),
     (BROADCASTS_TOTAL, "outcome", &["sent", "dropped"]),
     (DELIVERIES_TOTAL, "outcome", &["queued", "dropped", "failed"]),
+    (TOPIC_DELIVERIES_TOTAL, "outcome", &["delivered", "retried", "dead"]),
     (
         DUE_CALLS_TOTAL,
         "outcome",
@@ -223,12 +225,24 @@ impl Mesh {
         let (pending, lag) = self.due.view();
         gauge!(DUE_PENDING).set(of(pending));
         gauge!(DUE_LAG_SECONDS).set(lag.as_secs_f64());
+        self.observe_topics();
         Observed {
             running: self.mailboxes.queue.in_flight(),
             waiting: self.mailboxes.queue.queued(),
             live_actors: self.directory.live.len(),
             live_bytes: self.directory.live.bytes(),
         }
+    }
+
+    fn observe_topics(&self) {
+        let topics = self.topics.views();
+        let subscribers: u64 = topics.iter().map(|topic| topic.subscribers).sum();
+        let lag = topics.iter().map(|topic| topic.lag).max().unwrap_or_default();
+        let count = |count: u64| of(usize::try_from(count).unwrap_or(usize::MAX));
+        gauge!(TOPICS).set(of(topics.len()));
+        gauge!(TOPIC_SUBSCRIBERS).set(count(subscribers));
+        gauge!(TOPIC_LAG_EVENTS).set(count(lag));
+        counter!(TOPIC_EVENTS_MISSED_TOTAL).increment(0);
     }
 
     fn observe_waiting(&self) {

@@ -299,6 +299,12 @@ impl Topics {
         let topics: Vec<_> = self.0.known.lock().by_name.values().cloned().collect();
         topics.iter().map(|topic| topic.log.view()).collect()
     }
+
+    /// The log of one of them.
+    pub(crate) fn log_of(&self, system: &str, topic: &str) -> Option<Arc<Log>> {
+        let by_name = (system.to_owned(), topic.to_owned());
+        self.0.known.lock().by_name.get(&by_name).map(|topic| topic.log.clone())
+    }
 }
 
 /// Waits until a delivery is answered.

@@ -1,5 +1,6 @@
 //! Log: how far a durable topic has come, and each of its subscribers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
@@ -8,7 +9,7 @@ use tidegate_pipeline::randomness::Seeded;
 use tokio::sync::Notify;
 
 use crate::actor::ActorRef;
-use crate::history::Position;
+use crate::history::{Page, Position};
 use crate::outbox::{EffectId, EffectSource, Seen, SourceKind};
 use crate::state::Timestamp;
 use crate::topics::rules::{Start, TopicRule};
@@ -64,7 +65,7 @@ pub struct SubscriberView {
     pub lag: u64,
 }
 
-/// How far a durable topic is, and its subscribers.
+/// How far a durable topic is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicView {
     /// Its system.
@@ -72,11 +73,13 @@ pub struct TopicView {
     /// Its name.
     pub topic: String,
     /// Number of its newest event.
-    pub end: u64,
+    pub newest: u64,
+    /// How many actors are subscribed.
+    pub subscribers: u64,
+    /// Events that the slowest of them has to get.
+    pub lag: u64,
     /// Events that subscribers did not get, because they were not kept long enough; since the start.
     pub missed: u64,
-    /// Subscribers, by name.
-    pub subscribers: Vec<SubscriberView>,
 }
 
 /// A position as the stores keep it: as the newest effect of a source.
@@ -257,15 +260,35 @@ impl Log {
     /// How far it is.
     pub(crate) fn view(&self) -> TopicView {
         let state = self.state.lock();
-        let view = |(actor, of): (&ActorRef, &Subscriber)| SubscriberView {
-            actor: actor.name().to_owned(),
-            position: of.position.revision,
-            lag: state.end.saturating_sub(of.position.revision),
-        };
-        let mut subscribers: Vec<_> = state.subscribers.iter().map(view).collect();
-        subscribers.sort_unstable_by(|one, other| one.actor.cmp(&other.actor));
+        let lag = |of: &Subscriber| state.end.saturating_sub(of.position.revision);
         let (system, topic) = (self.topic.system().to_owned(), self.topic.name().to_owned());
-        TopicView { system, topic, end: state.end, missed: state.missed, subscribers }
+        TopicView {
+            system,
+            topic,
+            newest: state.end,
+            subscribers: state.subscribers.len() as u64,
+            lag: state.subscribers.values().map(lag).max().unwrap_or_default(),
+            missed: state.missed,
+        }
+    }
+
+    /// How far its subscribers are, by name: a page of at most `limit`, after a name.
+    pub(crate) fn subscriber_views(&self, after: &str, limit: usize) -> Page<SubscriberView> {
+        let state = self.state.lock();
+        let mut first = BTreeMap::new();
+        for (actor, of) in state.subscribers.iter().filter(|(actor, _)| actor.name() > after) {
+            first.insert(actor.name(), of.position.revision);
+            if first.len() > limit + 1 {
+                first.pop_last();
+            }
+        }
+        let more = first.len() > limit;
+        let view = |(actor, position): (&str, u64)| SubscriberView {
+            actor: actor.to_owned(),
+            position,
+            lag: state.end.saturating_sub(position),
+        };
+        Page { items: first.into_iter().take(limit).map(view).collect(), more }
     }
 }
 

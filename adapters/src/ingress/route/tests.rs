@@ -67,6 +67,18 @@ fn an_actor_has_a_past() {
 }
 
 #[test]
+fn durable_topics_are_listed_and_their_subscribers_shown() {
+    let find = |path| Resource::find(path).unwrap();
+    let all = find("/api/v1/channels");
+    assert_eq!(all, Resource::Channels(Channels::All));
+    assert!(all.allows(&Method::GET) && !all.allows(&Method::POST));
+    assert_eq!(all.asks(&Method::GET), Asks::Administer);
+    let one = find("/api/v1/system/s/channels/a%2Fb/subscribers");
+    let (system, topic) = ("s".into(), "a/b".into());
+    assert_eq!(one, Resource::Channels(Channels::Subscribers { system, topic }));
+}
+
+#[test]
 fn effects_are_looked_at_together_and_one_by_one() {
     let find = |path| Resource::find(path).unwrap();
     assert_eq!(find("/api/v1/effects"), Resource::Outboxes(Outboxes::All));

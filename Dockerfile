@@ -10,6 +10,7 @@ COPY adapters adapters
 COPY benches benches
 COPY loadtests loadtests
 COPY examples examples
+COPY dashboards dashboards
 RUN cargo build --locked --profile dist -p tidegate --bin tidegate
 RUN mkdir -m 0700 /data
 

@@ -6,6 +6,7 @@ mod actors;
 mod backup;
 mod client;
 mod confirm;
+mod dashboards;
 mod decode;
 mod delete;
 mod diff;
@@ -127,6 +128,7 @@ enum Command {
     Hosts(hosts::Hosts),
     Channels(channels::Channels),
     Backup(backup::BackupArgs),
+    Dashboards(dashboards::DashboardsArgs),
     RestoreBackup(restore_backup::RestoreBackupArgs),
     Completions(packaging::CompletionsArgs),
     Man(packaging::ManArgs),
@@ -188,6 +190,7 @@ pub fn run() -> ExitCode {
         Command::Export(export) => on_runtime(export.run()),
         Command::Import(import) => on_runtime(import.run()),
         Command::Init(init) => init.run(),
+        Command::Dashboards(dashboards) => dashboards.run(),
         Command::Invoke(invoke) => on_runtime(invoke.run()),
         Command::LogLevel(level) => on_runtime(level.run()),
         Command::Reseal(reseal) => on_runtime(reseal.run()),

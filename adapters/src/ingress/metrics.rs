@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use crate::metrics::REQUESTS_TOTAL;
 
-const ROUTES: [&str; 20] = [
+const ROUTES: [&str; 21] = [
     "invoke",
     "register",
     "spawn",

@@ -93,14 +93,17 @@ fn what_is_copied_is_there_and_builds_what_the_image_takes() {
             assert!(dir.path().join(to).exists());
         }
     }
-    // What a first actor is made of lies beside the package.
-    let source = fs::read_to_string(dir.path().join("adapters/src/cli/init.rs")).unwrap();
+    // What a first actor and dashboards are made of lies beside the package.
+    let source = ["init", "dashboards"].map(|command| {
+        fs::read_to_string(dir.path().join(format!("adapters/src/cli/{command}.rs"))).unwrap()
+    });
+    let source = source.concat();
     let beside: Vec<_> = source
         .split("include_str!(\"../../../")
         .skip(1)
         .map(|rest| rest.split('"').next().unwrap())
         .collect();
-    assert!(beside.len() > 4, "{beside:?}");
+    assert!(beside.len() > 12, "{beside:?}");
     assert!(beside.iter().all(|name| dir.path().join(name).is_file()), "{beside:?}");
     // Cargo finds every member and every target in what was copied, and the lock file fits.
     let described = Blocking::new(env!("CARGO"))

@@ -12,6 +12,7 @@ pub(crate) mod ledger;
 pub(crate) mod letters;
 pub(crate) mod machines;
 pub(crate) mod namespace;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod scene;
 pub(crate) mod schedules;

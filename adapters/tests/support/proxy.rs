@@ -156,6 +156,11 @@ impl Proxy {
         self.log.lock().drain(..).collect()
     }
 
+    /// Reads its log no more: the other end of its stderr is gone.
+    pub(crate) async fn stop_reading(&mut self) {
+        self.readers.shutdown().await;
+    }
+
     /// Sends a signal to it.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).expect("it is still there");

@@ -5,6 +5,7 @@
 //! administrators (decision 36): [`guard`](Administration::guard) refuses others before anything is read.
 
 mod about;
+mod console;
 mod flow;
 mod origin;
 mod pass;
@@ -83,6 +84,9 @@ impl<C: Calls> Administration<C> {
             .route("/admin/flow", get(move || async { told(once.once().await) }))
             .route("/admin/flow/live", get(move || async { live.live() }))
             .route("/admin/waiting", get(waiting::<C>))
+            .route("/", get(|| async { console::elsewhere() }))
+            .route("/console", get(page))
+            .route("/console/{file}", get(page))
             .fallback(pass::on)
             .with_state(ingress.clone());
         (Self(Arc::new(Inner { ingress, limits, router })), sampler)
@@ -106,7 +110,8 @@ impl<C: Calls> Administration<C> {
         if origin::is_own(head, parts.tls.is_some()) {
             head.headers.remove(ORIGIN);
         }
-        match parts.trust.check(Asks::Administer, client, head, None).await {
+        let asks = if console::has(head.uri.path()) { Asks::Use } else { Asks::Administer };
+        match parts.trust.check(asks, client, head, None).await {
             Ok(_) => Ok(()),
             Err(refused) => {
                 parts.audit.refused(client, &asked(head), &refused).await?;
@@ -147,6 +152,10 @@ impl<C: Calls> Respond for Administration<C> {
         };
         answer.map(|body| Passed::new(body, at.in_flight))
     }
+}
+
+async fn page(uri: Uri) -> Response<Body> {
+    console::answer(&uri)
 }
 
 async fn waiting<C: Calls>(State(ingress): State<Ingress<C>>, uri: Uri) -> Response<Body> {

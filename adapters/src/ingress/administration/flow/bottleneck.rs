@@ -69,6 +69,9 @@ fn sentence(worst: &WaitingSeen, host: Option<&HostSeen>, known: &Known) -> Stri
     match (worst.reason, host) {
         ("host_permit", Some(host)) => {
             let permits = match host.permits {
+                Some(permits) if host.running < permits => {
+                    format!("{} turns run there, its share among the hosts", host.running)
+                }
                 Some(permits) => format!("{} of {permits} permits", host.running),
                 None => format!("{} turns run there", host.running),
             };

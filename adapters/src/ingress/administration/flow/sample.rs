@@ -16,6 +16,11 @@ use crate::moment;
 /// The stages, in the order in which a call passes them; others follow.
 const ORDER: [&str; 6] = ["caller", "lookup", "invoke", "side_effects", "checkpoint", "registry"];
 
+/// Labels of the stage that calls hosts.
+const INVOKE: &str = "stage=\"invoke\"";
+/// A buffer with this many places has no bound of its own.
+const UNBOUNDED: f64 = 1e15;
+
 /// What is known of stages, by stage and name of the metric.
 type Figures = BTreeMap<String, BTreeMap<String, f64>>;
 
@@ -95,6 +100,9 @@ struct StageFlow {
     /// How long events waited for their grant, on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_ms: Option<f64>,
+    /// How long turns took, on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn_ms: Option<f64>,
     /// How long the service took, on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     service_ms: Option<f64>,
@@ -212,7 +220,8 @@ fn stage(before: &Sample, now: &Sample, name: &str, seconds: f64) -> StageFlow {
         let count = more(&format!("{metric}_count")).filter(|count| *count > 0.0)?;
         Some(more(&format!("{metric}_sum"))? * 1_000.0 / count)
     };
-    let buffer = at("tidegate_buffer_limit_events").map(|limit_events| Buffer {
+    let limit = at("tidegate_buffer_limit_events").filter(|limit| *limit < UNBOUNDED);
+    let buffer = limit.map(|limit_events| Buffer {
         events: at("tidegate_buffer_events").unwrap_or_default(),
         limit_events,
         bytes: at("tidegate_buffer_bytes").unwrap_or_default(),
@@ -231,8 +240,8 @@ fn stage(before: &Sample, now: &Sample, name: &str, seconds: f64) -> StageFlow {
         shed_per_second: rate("tidegate_calls_shed_total"),
         failed_per_second: rate("tidegate_events_failed_total"),
         queue_ms: mean_ms("tidegate_queue_duration_seconds"),
-        service_ms: mean_ms("tidegate_stage_duration_seconds")
-            .or_else(|| mean_ms("tidegate_turn_duration_seconds")),
+        turn_ms: mean_ms("tidegate_turn_duration_seconds"),
+        service_ms: mean_ms("tidegate_stage_duration_seconds"),
     }
 }
 
@@ -264,7 +273,7 @@ fn read(scrape: &str) -> (Figures, CallCounts) {
     let (mut figures, mut calls) = (Figures::new(), CallCounts::default());
     for line in scrape.lines().filter(|line| !line.starts_with('#')) {
         let Some((series, value)) = line.rsplit_once(' ') else { continue };
-        let Some((metric, labels)) = series.split_once('{') else { continue };
+        let (metric, labels) = series.split_once('{').unwrap_or((series, ""));
         let Ok(value) = value.parse::<f64>() else { continue };
         if let Some(part) = metric.strip_prefix("tidegate_invocation_duration_seconds_") {
             match part {
@@ -280,6 +289,12 @@ fn read(scrape: &str) -> (Figures, CallCounts) {
         if metric.ends_with("_bucket") || metric.starts_with("tidegate_blocked_") {
             continue;
         }
+        // The stage that calls hosts has a name of its own.
+        let (metric, labels) = match metric.strip_prefix("tidegate_invoke_duration_seconds") {
+            Some("_sum") => ("tidegate_stage_duration_seconds_sum", INVOKE),
+            Some("_count") => ("tidegate_stage_duration_seconds_count", INVOKE),
+            _ => (metric, labels),
+        };
         let stage = labels.split_once("stage=\"").and_then(|(_, rest)| rest.split_once('"'));
         if let Some((stage, _)) = stage {
             let of_stage = figures.entry(stage.to_owned()).or_default();
@@ -303,11 +318,13 @@ mod tests {
             tidegate_calls_shed_total{stage=\"caller\",reason=\"full\"} 3\n\
             tidegate_calls_shed_total{stage=\"caller\",reason=\"closed\"} 4\n\
             tidegate_stage_duration_seconds_bucket{stage=\"caller\",le=\"1\"} 9\n\
+            tidegate_invoke_duration_seconds_count 6\n\
             tidegate_invocation_duration_seconds_count{outcome=\"ok\"} 5\n\
             tidegate_invocation_duration_seconds_count{outcome=\"error\"} 2\n\
             tidegate_invocation_duration_seconds_sum{outcome=\"ok\"} 1.5\n";
         let (figures, calls) = read(scrape);
-        assert_eq!(figures.len(), 1);
+        assert_eq!(figures.len(), 2, "{figures:?}");
+        assert_eq!(figures["invoke"].len(), 1);
         assert_eq!(figures["caller"].len(), 1);
         assert!((figures["caller"]["tidegate_calls_shed_total"] - 7.0).abs() < 1e-9);
         assert!((calls.all - 7.0).abs() < 1e-9 && (calls.failed - 2.0).abs() < 1e-9);

@@ -1,0 +1,112 @@
+// Asks the admin port. With a token set, the page asks for it once and keeps it until its tab closes.
+
+import { el } from "./dom.js";
+
+const KEY = "tidegate-admin-token";
+
+class Refused extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+function headers(more) {
+  const token = sessionStorage.getItem(KEY);
+  const own = { accept: "application/json", ...more };
+  return token ? { ...own, authorization: `Bearer ${token}` } : own;
+}
+
+async function failed(response) {
+  const text = await response.text();
+  try {
+    const problem = JSON.parse(text);
+    return new Refused(response.status, problem.detail ?? problem.error ?? text);
+  } catch {
+    return new Refused(response.status, text || response.statusText);
+  }
+}
+
+/** Whether the failure says that a token is needed, or that the one that was shown is wrong. */
+function needsToken(error) {
+  return error.status === 403 && error.message.includes("TIDEGATE_ADMIN_TOKEN");
+}
+
+let asking;
+
+/** Asks the user for the token, once for all requests that wait for it. */
+function askForToken(why) {
+  asking ??= new Promise((resolve) => {
+    const dialog = document.getElementById("dialog");
+    const input = el("input", { type: "password", name: "token", autocomplete: "off", required: true });
+    const form = el(
+      "form",
+      { method: "dialog", onsubmit: () => sessionStorage.setItem(KEY, input.value) },
+      el("h1", { id: "dialog-title" }, "Administrator's token"),
+      el("p", { class: "soft" }, why),
+      el("label", {}, "TIDEGATE_ADMIN_TOKEN", input),
+      el("div", { class: "row" }, el("button", { class: "main" }, "Continue")),
+    );
+    dialog.replaceChildren(form);
+    dialog.addEventListener("close", () => { asking = undefined; resolve(); }, { once: true });
+    dialog.showModal();
+  });
+  return asking;
+}
+
+async function send(path, options = {}) {
+  for (;;) {
+    const used = sessionStorage.getItem(KEY);
+    const response = await fetch(path, { ...options, headers: headers(options.headers), cache: "no-store" });
+    if (response.ok) return response;
+    const error = await failed(response);
+    if (!needsToken(error)) throw error;
+    // Somebody may have given another one meanwhile.
+    if (used === sessionStorage.getItem(KEY)) {
+      sessionStorage.removeItem(KEY);
+      await askForToken(error.message);
+      if (!sessionStorage.getItem(KEY)) throw error;
+    }
+  }
+}
+
+export async function get(path) {
+  return (await send(path)).json();
+}
+
+export async function change(method, path, body) {
+  const options = body === undefined ? { method } : { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } };
+  const text = await (await send(path, options)).text();
+  return text ? JSON.parse(text) : {};
+}
+
+/** Calls `told` with each event of a stream, and `changed` with whether there is one; until the signal ends it. */
+export async function stream(path, told, changed, signal) {
+  while (!signal.aborted) {
+    try {
+      const response = await send(path, { signal });
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      changed(true);
+      let rest = "";
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        const events = (rest + value).split("\n\n");
+        rest = events.pop();
+        for (const event of events) {
+          const data = event.split("\n").find((line) => line.startsWith("data: "));
+          if (data) told(JSON.parse(data.slice(6)));
+        }
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      changed(false, error);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}
+
+/** The path of an actor. */
+export function actorPath(system, name) {
+  return `/api/v1/system/${encodeURIComponent(system)}/actors/${encodeURIComponent(name)}`;
+}

@@ -1,0 +1,238 @@
+// Opens the console in headless Chromium and clicks through it. What it needs of the outside it asks for: a line `ask: …`, which is
+// answered with a line.
+import { readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
+
+const [scenario, admin, modules] = process.argv.slice(2);
+const { chromium } = await import(pathToFileURL(join(modules, "playwright-core/index.mjs")));
+const axe = readFileSync(join(modules, "axe-core/axe.min.js"), "utf8");
+const FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
+const PATIENCE_MS = 60_000;
+
+const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+async function ask(what) {
+  console.log(`ask: ${what}`);
+  await answers.next();
+}
+
+function check(is, what) {
+  if (!is) throw new Error(what);
+}
+
+const profile = await mkdtemp(join(tmpdir(), "console-"));
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: "/usr/bin/chromium", args: FLAGS.split(" "), viewport: { width: 1280, height: 800 },
+});
+context.setDefaultTimeout(PATIENCE_MS);
+const page = context.pages()[0] ?? (await context.newPage());
+// What the browser says of errors. A request that is refused, or that an outage ends, is one that the page shows.
+const errors = [];
+const foreseen = /Failed to load resource/;
+page.on("console", (message) => { if (message.type() === "error" && !foreseen.test(message.text())) errors.push(message.text()); });
+page.on("pageerror", (error) => errors.push(error.message));
+// Nothing is asked of anybody else.
+context.on("request", (request) => { if (!request.url().startsWith(admin)) errors.push(`asked for ${request.url()}`); });
+
+/** Looks at the page in both colours and at two sizes; nothing serious may be found. */
+async function accessible(name) {
+  for (const [width, colorScheme] of [[1280, "light"], [1280, "dark"], [390, "light"]]) {
+    await page.setViewportSize({ width, height: 800 });
+    await page.emulateMedia({ colorScheme });
+    if (!(await page.evaluate("window.axe"))) await page.evaluate(axe);
+    const found = await page.evaluate("axe.run()");
+    const serious = found.violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+    check(serious.length === 0, `${name}, ${width}, ${colorScheme}: ${JSON.stringify(serious.map(({ id, nodes }) => [id, nodes[0].html, nodes[0].failureSummary]))}`);
+    const wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+    check(wide <= 0, `${name} is wider than a page of ${width}`);
+    if (process.env.TIDEGATE_CONSOLE_IMAGES && colorScheme === "light") {
+      await page.screenshot({ path: join(process.env.TIDEGATE_CONSOLE_IMAGES, `console-${name}-${width === 390 ? "phone" : "desktop"}.png`) });
+    }
+  }
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.emulateMedia({ colorScheme: "light" });
+  console.log(`seen: ${name}`);
+}
+
+const said = (text) => page.getByText(text).first().waitFor();
+const heading = (name) => page.getByRole("heading", { name, level: 1 }).waitFor();
+const follow = (name) => page.getByRole("navigation").getByRole("link", { name }).click();
+
+async function flow() {
+  await page.goto(admin);
+  await heading("Flow");
+  check(page.url().endsWith("/console"), page.url());
+  await ask("load");
+  await page.locator("#bottleneck", { hasText: "Nothing holds calls up." }).waitFor();
+  await page.locator("#status", { hasText: "live" }).waitFor();
+  for (const stage of ["Admission and mailboxes", "Lookup", "Invoke (hosts)", "Checkpoint"]) {
+    await page.getByRole("region", { name: `Stage ${stage}` }).waitFor();
+  }
+  await ask("quiet");
+  await ask("close");
+  await ask("calls 6");
+  await page.locator("#bottleneck", { hasText: /^calls wait for host 127\.0\.0\.1:\d+: 2 of 2 permits, / }).waitFor();
+  await page.getByRole("region", { name: "Hosts" }).getByText("2 of 2").waitFor();
+  await accessible("flow");
+}
+
+async function waiting() {
+  await page.getByRole("link", { name: "a permit of their host" }).click();
+  await heading("Why is it waiting");
+  check(page.url().endsWith("#/waiting?reason=host_permit"), page.url());
+  await page.getByRole("cell", { name: "a permit of their host" }).nth(3).waitFor();
+  await accessible("waiting");
+  // Each actor is called again: where one call runs, the next waits for it, which is named.
+  await ask("calls 6");
+  await page.getByLabel("Waits for").selectOption("actor_turn");
+  await page.getByRole("cell", { name: /^turn \d+ of its actor \(wait, for / }).first().waitFor();
+  await page.reload();
+  await page.getByRole("cell", { name: /^turn \d+ of its actor/ }).first().waitFor();
+  await page.getByRole("region", { name: "Actors that wait" }).getByRole("link").first().click();
+  await page.getByRole("heading", { name: /^shop\/cart-0/, level: 1 }).waitFor();
+}
+
+async function actors() {
+  // The actor whose call runs: the call is cancelled, after a question.
+  await page.getByRole("button", { name: "Cancel what runs" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Leave it" }).click();
+  await page.getByRole("button", { name: "Cancel what runs" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel what runs" }).click();
+  await said("conflict");
+  await ask("open");
+  await ask("quiet");
+
+  await page.goto(`${admin}/console#/actors/shop/counter`);
+  for (let count = 1; count <= 3; count += 1) {
+    await page.getByLabel("Action").fill("add");
+    await page.getByRole("button", { name: "Invoke" }).click();
+    await page.locator('pre[aria-label="Answer"]', { hasText: `"count": ${count}` }).waitFor();
+  }
+  await page.locator('pre[aria-label="State"]', { hasText: '"count": 3' }).waitFor();
+  const difference = page.locator('pre[aria-label="Difference"]');
+  await difference.getByText('- "count": 2'.replace(" ", "   ")).waitFor();
+  await page.getByRole("radio", { name: "Revision 1 as before" }).check();
+  await difference.getByText(/"count": 1/).waitFor();
+  await accessible("actor");
+  await page.getByRole("button", { name: "Restore 1", exact: true }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Restore revision 1" }).click();
+  await page.locator('pre[aria-label="State"]', { hasText: '"count": 1' }).waitFor();
+  await page.getByRole("button", { name: "Pause" }).click();
+  await said(/^since .* by /);
+  await page.getByRole("button", { name: "Resume" }).click();
+  await page.getByText(/^since .* by /).waitFor({ state: "detached" });
+  await page.getByLabel("Action").fill("fail");
+  await page.getByRole("button", { name: "Invoke" }).click();
+  await said("action_failed");
+  await page.getByRole("button", { name: "Take out of memory" }).click();
+  await page.getByText("stored").waitFor();
+
+  // All that a filter matches: counted, asked, done.
+  await follow("Actors");
+  await heading("Actors");
+  await page.getByLabel("Definition").fill("cart");
+  await page.getByLabel("State").selectOption("live");
+  await page.getByRole("button", { name: "List" }).click();
+  await said("30 actors");
+  await page.getByRole("button", { name: "Pause…" }).click();
+  await page.getByRole("dialog").getByText("30 actors match.").waitFor();
+  await page.getByRole("dialog").getByRole("button", { name: "Pause: 30" }).click();
+  await page.getByRole("dialog").getByText("30 of 30 actors were paused.").waitFor();
+  await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+  await page.getByRole("region", { name: "Actors" }).getByText("paused").nth(29).waitFor();
+  await accessible("actors");
+  await page.getByRole("button", { name: "Resume…" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Resume: 30" }).click();
+  await page.getByRole("dialog").getByText("30 of 30 actors were resumed.").waitFor();
+  // By keyboard alone: Escape closes, and the tab key reaches the links of the list.
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  await page.getByRole("link", { name: "shop/cart-07" }).focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "shop/cart-07", level: 1 }).waitFor();
+  await page.goBack();
+  await said("30 actors");
+}
+
+async function schedules() {
+  await ask("schedule");
+  await follow("Schedules");
+  await heading("Schedules");
+  await page.getByRole("cell", { name: "30 2 * * * Europe/Berlin" }).waitFor();
+  await page.getByRole("button", { name: "Run now nightly" }).click();
+  await page.getByText(/answered at/).waitFor();
+  await page.getByRole("button", { name: "Pause nightly" }).click();
+  await page.getByRole("region", { name: "Schedules" }).getByText("paused").waitFor();
+  await accessible("schedules");
+  await page.getByRole("button", { name: "Resume nightly" }).click();
+  await page.getByRole("region", { name: "Schedules" }).getByText("active").waitFor();
+}
+
+async function effects() {
+  await page.goto(`${admin}/console#/actors/shop/counter`);
+  await page.getByLabel("Action").fill("add");
+  await page.getByLabel("Payload, as JSON").fill(JSON.stringify({ answer: { state: { count: 9 }, effects: [{ actor: "nobody", action: "nothing" }] } }));
+  await page.getByRole("button", { name: "Invoke" }).click();
+  await page.locator('pre[aria-label="State"]', { hasText: '"count": 9' }).waitFor();
+  await page.goto(`${admin}/console#/effects?state=dead`);
+  await heading("Effects and dead letters");
+  const why = page.getByRole("cell", { name: /nobody not found/ });
+  while (!(await why.count())) await page.getByRole("button", { name: "List" }).click().then(() => page.waitForTimeout(200));
+  await accessible("effects");
+  const first = await page.getByRole("region", { name: "Effects" }).getByRole("cell").first().innerText();
+  await page.getByRole("button", { name: /^Deliver again shop/ }).click();
+  // It is delivered under a number of its own, and dies again.
+  const again = page.getByRole("region", { name: "Effects" }).getByRole("row").nth(1);
+  while ((await again.innerText()).includes(first) || !(await why.count())) await page.getByRole("button", { name: "List" }).click().then(() => page.waitForTimeout(200));
+  await page.getByRole("button", { name: "Drop…" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Drop: 1" }).click();
+  await page.getByRole("dialog").getByText("1 of 1 dead letters are dropped.").waitFor();
+  await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+  await said("Everything is delivered.");
+}
+
+async function outage() {
+  await follow("Flow");
+  await ask("away");
+  await ask("calls 3");
+  await page.locator("#bottleneck", { hasText: "which has accepted no connection for" }).waitFor();
+  await page.getByRole("region", { name: "Hosts" }).getByText(/away|breaker open/).first().waitFor();
+  await accessible("outage");
+}
+
+async function token() {
+  await page.goto(`${admin}/console#/actors`);
+  await page.getByRole("dialog").getByLabel("TIDEGATE_ADMIN_TOKEN").fill("wrong");
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").getByText("is not the one").waitFor();
+  await page.getByLabel("TIDEGATE_ADMIN_TOKEN").fill("a-long-secret");
+  await page.keyboard.press("Enter");
+  await said("32 actors");
+  await page.reload();
+  await said("32 actors");
+  await follow("Flow");
+  await page.locator("#status", { hasText: "live" }).waitFor();
+  await accessible("token");
+  // A file that is not there, and the policy of what is.
+  const missing = await page.request.get(`${admin}/console/nothing.js`);
+  check(missing.status() === 404, `${missing.status()}`);
+  const policy = (await page.request.get(`${admin}/console`)).headers()["content-security-policy"];
+  check(policy.includes("default-src 'none'") && !policy.includes("unsafe"), policy);
+}
+
+try {
+  const parts = { views: [flow, waiting, actors, schedules, effects, outage], token: [token] }[scenario];
+  for (const part of parts) await part();
+  check(errors.length === 0, `the browser says: ${errors.join("\n")}`);
+} catch (error) {
+  console.log(`${scenario} at ${page.url()}: ${error.message}\n${await page.locator("body").innerText().catch(() => "")}`);
+  console.log(errors.join("\n"));
+  process.exitCode = 1;
+} finally {
+  await context.close();
+  await rm(profile, { recursive: true, force: true });
+  process.stdin.destroy();
+}

@@ -1,0 +1,209 @@
+//! The console in headless Chromium, against the built binary: `console.mjs` clicks, and asks this program for load and outages.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use support::client::Client;
+use support::host::{Answer, Call, Host, Script};
+use support::json::{Told, answer, send};
+use support::proxy::{Proxy, embedded};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// How long the browser may take between two things that it says; what it waits for in the page ends before.
+const PATIENCE: Duration = Duration::from_mins(2);
+const CARTS: usize = 30;
+/// The secret of the proxy whose console asks for one.
+const TOKEN: &str = "a-long-secret";
+
+/// Counts; calls of `wait` are answered when the shop is open.
+struct Shop {
+    told: Arc<Told>,
+    open: watch::Receiver<bool>,
+}
+
+impl Script for Shop {
+    fn answer(self: Arc<Self>, call: Call) -> BoxFuture<'static, Option<Answer>> {
+        Box::pin(async move {
+            let body: Value = serde_json::from_slice(&call.body).unwrap();
+            if body["action"] == "wait" {
+                self.open.clone().wait_for(|open| *open).await.unwrap();
+            }
+            if body["action"] == "fail" {
+                return Some(answer(422, "{\"reason\":\"it only counts up\"}"));
+            }
+            self.told.clone().answer(call).await
+        })
+    }
+}
+
+/// A proxy with a shop, and whatever the browser asks for.
+struct World {
+    proxy: Proxy,
+    host: Option<Host>,
+    open: watch::Sender<bool>,
+    calls: JoinSet<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    async fn start(more: &[(&str, &str)]) -> Self {
+        let (open, seen) = watch::channel(true);
+        let host = Host::start(Arc::new(Shop { told: Arc::default(), open: seen }));
+        let (port, directory) = (host.port(), tempfile::tempdir().unwrap());
+        let settings = [
+            ("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0"),
+            ("TIDEGATE_HOST_CONNECTIONS", "2"),
+            ("TIDEGATE_START_TIMEOUT", "300s"),
+            ("TIDEGATE_HOST_TIMEOUT", "300s"),
+            ("TIDEGATE_REVISIONS", "every"),
+        ];
+        let all = [&embedded(directory.path(), &port)[..], &settings, more].concat();
+        let proxy = Proxy::start(&all).await;
+        let mut client = Client::connect(proxy.address()).await.unwrap();
+        let actions = ["add", "wait", "fail"];
+        let actors = json!({"system": "shop", "actors": [
+            {"name": "counter", "actions": actions},
+            {"name": "cart", "kind": "unnamed", "actions": actions},
+        ]});
+        let path = ("POST", "/api/v1/system");
+        assert_eq!(send(&mut client, path, &[], &actors.to_string()).await.0.status, 200);
+        let world =
+            Self { proxy, host: Some(host), open, calls: JoinSet::new(), _directory: directory };
+        for number in 0..CARTS {
+            world.call(&format!("cart-{number:02}"), "add").await;
+        }
+        world
+    }
+
+    async fn call(&self, actor: &str, action: &str) -> u16 {
+        call(self.proxy.address(), actor, action).await
+    }
+
+    /// Does what the browser asks for.
+    async fn carry_out(&mut self, asked: &str) {
+        let address = self.proxy.address().to_owned();
+        match asked.split(' ').collect::<Vec<_>>()[..] {
+            ["load"] => {
+                self.calls.spawn(async move {
+                    loop {
+                        for number in 0..CARTS {
+                            call(&address, &format!("cart-{number:02}"), "add").await;
+                        }
+                    }
+                });
+            }
+            ["schedule"] => {
+                let mut client = Client::connect(&address).await.unwrap();
+                let nightly = json!({
+                    "name": "nightly", "actor": "counter", "action": "add",
+                    "cron": "30 2 * * *", "zone": "Europe/Berlin",
+                });
+                let path = ("POST", "/api/v1/system/shop/schedules");
+                let created = send(&mut client, path, &[], &nightly.to_string()).await;
+                assert_eq!(created.0.status, 200, "{:?}", created.1);
+            }
+            ["quiet"] => self.calls.shutdown().await,
+            ["call", actor, action] => {
+                self.call(actor, action).await;
+            }
+            ["calls", count] => {
+                for number in 0..count.parse().unwrap() {
+                    let address = address.clone();
+                    let actor = format!("cart-{number:02}");
+                    self.calls.spawn(async move {
+                        call(&address, &actor, "wait").await;
+                    });
+                }
+            }
+            ["close"] => drop(self.open.send_replace(false)),
+            ["open"] => drop(self.open.send_replace(true)),
+            ["away"] => drop(self.host.take()),
+            _ => panic!("the browser asks for {asked:?}"),
+        }
+    }
+}
+
+async fn call(address: &str, actor: &str, action: &str) -> u16 {
+    let Ok(mut client) = Client::connect(address).await else { return 0 };
+    let path = format!("/api/v1/system/shop/actors/{actor}/invoke");
+    let body = json!({"action": action, "register_ref": "cart"});
+    let body = if actor == "counter" { json!({"action": action}) } else { body };
+    let request = http::Request::post(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(http_body_util::Full::new(Bytes::from(body.to_string())))
+        .unwrap();
+    match timeout(PATIENCE, client.send(request)).await {
+        Ok(Ok(reply)) => reply.status,
+        _ => {
+            sleep(Duration::from_millis(50)).await;
+            0
+        }
+    }
+}
+
+/// The browser, and what it says.
+struct Browser {
+    child: Child,
+    input: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Browser {
+    fn start(scenario: &str, admin: &str) -> Self {
+        let modules = std::env::var("TIDEGATE_TEST_NODE_MODULES");
+        let modules = modules.expect("TIDEGATE_TEST_NODE_MODULES: ./test console sets it");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/console/console.mjs");
+        let mut command = Command::new("node");
+        command.arg(script).args([scenario, &format!("http://{admin}"), &modules]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("node is there");
+        let input = child.stdin.take().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, input, lines }
+    }
+
+    /// Does what it asks for, until it has seen everything.
+    async fn run(mut self, world: &mut World) {
+        loop {
+            let line = timeout(PATIENCE, self.lines.next_line()).await;
+            let Some(line) = line.expect("the browser goes on").unwrap() else { break };
+            match line.strip_prefix("ask: ") {
+                Some(asked) => {
+                    world.carry_out(asked).await;
+                    self.input.write_all(b"done\n").await.unwrap();
+                }
+                None => eprintln!("{line}"),
+            }
+        }
+        let status = timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "the browser: {status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_console_shows_and_changes_what_it_says() {
+    let mut world = World::start(&[]).await;
+    let admin = world.proxy.admin().await;
+    Browser::start("views", &admin).run(&mut world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_console_asks_for_the_token_once_and_keeps_foreign_pages_out() {
+    let mut world = World::start(&[("TIDEGATE_ADMIN_TOKEN", TOKEN)]).await;
+    let admin = world.proxy.admin().await;
+    Browser::start("token", &admin).run(&mut world).await;
+}

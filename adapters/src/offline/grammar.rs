@@ -358,3 +358,25 @@ fn check_numbers(numbers: &[u64]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_may_be_that_of_a_topic_or_of_a_member_of_a_pool() {
+        let key = |name: &str, parent: &str| {
+            let (name, system, parent) = (name.into(), "shop".into(), parent.into());
+            check_key(&ActorId { name, system, parent })
+        };
+        for (name, parent) in [("cart", ""), ("orders\u{1}topic", ""), ("mail\u{1}3", "mail-3")] {
+            assert_eq!(key(name, parent), Ok(()), "{name:?}");
+        }
+        for name in ["", "a\nb", "\u{1}topic", "orders\u{1}", "a\u{1}b\u{1}c", "a\u{2}b"] {
+            assert!(key(name, "").is_err(), "{name:?}");
+        }
+        assert!(key("cart", "a\nb").is_err());
+        assert_eq!(check_parts("mail\u{1f}mail-3", '\u{1f}'), Ok(()));
+        assert!(check_parts("mail\u{1}3", '\u{1f}').is_err());
+    }
+}

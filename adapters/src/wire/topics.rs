@@ -10,7 +10,8 @@ use super::history::json;
 #[derive(Serialize)]
 struct Topic<'a> {
     system: &'a str,
-    topic: &'a str,
+    #[serde(rename = "topic")]
+    name: &'a str,
     newest: u64,
     subscribers: u64,
     lag: u64,
@@ -21,17 +22,17 @@ impl<'a> Topic<'a> {
     fn of(view: &'a TopicView) -> Self {
         let TopicView { system, topic, newest, subscribers, lag, missed } = view;
         let (newest, subscribers, lag, missed) = (*newest, *subscribers, *lag, *missed);
-        Self { system, topic, newest, subscribers, lag, missed }
+        Self { system, name: topic, newest, subscribers, lag, missed }
     }
 }
 
 /// Encodes a list of topics.
 pub fn topics(topics: &[TopicView]) -> Bytes {
     #[derive(Serialize)]
-    struct Topics<'a> {
+    struct Listing<'a> {
         channels: Vec<Topic<'a>>,
     }
-    json(&Topics { channels: topics.iter().map(Topic::of).collect() })
+    json(&Listing { channels: topics.iter().map(Topic::of).collect() })
 }
 
 /// Encodes a topic and a page of its subscribers.
@@ -43,7 +44,7 @@ pub fn subscribers(topic: &TopicView, page: &Page<SubscriberView>) -> Bytes {
         lag: u64,
     }
     #[derive(Serialize)]
-    struct Subscribers<'a> {
+    struct Shown<'a> {
         channel: Topic<'a>,
         subscribers: Vec<Subscriber<'a>>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +55,7 @@ pub fn subscribers(topic: &TopicView, page: &Page<SubscriberView>) -> Bytes {
         Subscriber { actor, position: *position, lag: *lag }
     });
     let last = page.items.last().filter(|_| page.more);
-    json(&Subscribers {
+    json(&Shown {
         channel: Topic::of(topic),
         subscribers: subscribers.collect(),
         next: last.map(|last| &*last.actor),

@@ -27,6 +27,7 @@ pub struct BrokerFaults {
 #[derive(Debug, Clone)]
 pub struct Broker {
     state: Arc<Mutex<State>>,
+    seed: u64,
     faults: BrokerFaults,
     tasks: TaskTracker,
 }
@@ -94,7 +95,7 @@ impl Broker {
     /// Messages meet these faults, at random.
     pub fn new(seed: u64, faults: BrokerFaults) -> Self {
         let state = State { random: seed.wrapping_mul(2).wrapping_add(1), ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), faults, tasks: TaskTracker::new() }
+        Self { state: Arc::new(Mutex::new(state)), seed, faults, tasks: TaskTracker::new() }
     }
 
     fn send(&self, subject: &str, delivered: &Delivered) {
@@ -132,7 +133,8 @@ impl Bus for Broker {
                     return Err(BusError::NobodyThere(subject));
                 }
                 state.newest += 1;
-                let reply = format!("reply.{}", state.newest);
+                // A broker that follows another one takes no late answer for one of its own.
+                let reply = format!("reply.{}.{}", broker.seed, state.newest);
                 state.waiting.insert(reply.clone(), sender);
                 reply
             };

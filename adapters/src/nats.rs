@@ -7,6 +7,7 @@
 mod calls;
 mod channels;
 mod client;
+mod context;
 mod metrics;
 mod replies;
 mod serve;

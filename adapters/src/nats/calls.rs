@@ -9,13 +9,12 @@ use tidegate_stages::invocation::{Invocation, Payload};
 use tidegate_stages::ports::{Bus, BusError, BusMessage, OtherSystems};
 use tokio::sync::Semaphore;
 
+use super::context;
 use super::metrics::CallsOut;
 use super::subject;
 use super::told;
 use crate::wire;
 
-/// W3C trace context of a call.
-pub(super) const TRACEPARENT: &str = "traceparent";
 /// Body of an answer: the call is accepted.
 pub(super) const ACCEPTED: &[u8] = b"async";
 /// Body of an answer of Spawn: the host of the actor gave none.
@@ -46,11 +45,8 @@ impl NatsCalls {
             return Err(unsent(ErrorKind::Overloaded, text.into()));
         };
         let is_awaited = !invocation.asynchronous && invocation.scheduled_to <= 0;
-        let mut request = BusMessage::default();
-        if !invocation.traceparent.is_empty() {
-            request.headers.push((TRACEPARENT.into(), invocation.traceparent.clone()));
-        }
-        request.body = wire::encode_invocation(invocation);
+        let headers = context::headers(&invocation.traceparent);
+        let request = BusMessage { headers, body: wire::encode_invocation(invocation) };
         match self.bus.request(subject::actions(&system), request, limit).await {
             Ok(answer) => {
                 let read = read(&answer, &system, is_awaited);

@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::calls::{ACCEPTED, TRACEPARENT};
+use super::calls::ACCEPTED;
 use super::metrics::CallsIn;
-use super::{subject, systems, told};
+use super::{context, subject, systems, told};
 use crate::ingress::http::Refusal;
 use crate::wire::{self, Malformed};
 
@@ -128,7 +128,7 @@ impl NatsServing {
 
     /// Runs a call. Returns the body of its answer.
     async fn run(&self, system: &str, message: BusMessage) -> Result<Bytes, Refusal> {
-        let traceparent = message.header(TRACEPARENT).unwrap_or_default().to_owned();
+        let traceparent = context::of(&message);
         let mut invocation = wire::invocation(message.body)?.invocation;
         if invocation.actor.system != system {
             let field = "InvocationRequest.system".into();

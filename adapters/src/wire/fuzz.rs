@@ -1,10 +1,13 @@
-//! Fuzz: messages of clients and hosts.
+//! Fuzz: messages of clients, hosts, and other members of a system.
 
 use bytes::Bytes;
 use tidegate_stages::actor::{ActorId, HostAddress};
+use tidegate_stages::invocation::Payload;
+use tidegate_stages::ports::MemberBroadcast;
+use tidegate_stages::state::Any;
 
 use crate::fuzz::{golden, run};
-use crate::wire;
+use crate::wire::{self, Numbered};
 
 const LIMIT: usize = 50;
 
@@ -63,5 +66,26 @@ fn messages_of_hosts() {
     run("wire-hosts", recorded(), |bytes| {
         drop(wire::action_response(Bytes::copy_from_slice(bytes), &asked));
         drop(wire::read_action_request(Bytes::copy_from_slice(bytes), host.clone()));
+    });
+}
+
+#[test]
+fn broadcasts_of_members() {
+    let caller = ActorId { name: "joe".into(), system: "s".into(), parent: "p".into() };
+    let value = Any { type_url: "t".into(), value: Bytes::from_static(b"12345") };
+    let sent = MemberBroadcast {
+        system: "s".into(),
+        topic: "news".into(),
+        payload: Payload::Value(value),
+        caller: Some(caller),
+        traceparent: String::new(),
+    };
+    let numbered = Numbered { publisher: 1 << 100, stream: 3, sequence: 1 << 40, age_ms: 9 };
+    let seed = wire::encode_member_broadcast(sent, numbered);
+    run("wire-members", vec![seed.to_vec()], |bytes| {
+        if let Ok((sent, numbered)) = wire::member_broadcast(Bytes::copy_from_slice(bytes)) {
+            let again = wire::encode_member_broadcast(sent.clone(), numbered);
+            assert_eq!(wire::member_broadcast(again), Ok((sent, numbered)));
+        }
     });
 }

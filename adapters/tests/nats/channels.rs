@@ -33,7 +33,7 @@ struct Heard {
     actor: String,
     number: u64,
     caller: Value,
-    traceparent: String,
+    trace: [String; 2],
 }
 
 impl Script for Square {
@@ -51,7 +51,8 @@ impl Script for Square {
                     actor: body["self"]["name"].as_str().unwrap().to_owned(),
                     number,
                     caller: body["caller"]["name"].clone(),
-                    traceparent: call.header("traceparent").unwrap_or_default().to_owned(),
+                    trace: ["traceparent", "tracestate"]
+                        .map(|name| call.header(name).unwrap_or_default().to_owned()),
                 });
             }
             Some(answer(200, "{}"))
@@ -125,7 +126,7 @@ impl Member {
             percent_encoding::utf8_percent_encode(topic, percent_encoding::NON_ALPHANUMERIC);
         let path = format!("/api/v1/system/shop/channels/{topic}");
         let body = json!({ "payload": payload }).to_string();
-        let headers = [("traceparent", TRACE)];
+        let headers = [("traceparent", TRACE), ("tracestate", "a=1")];
         let (reply, answer) = send(&mut self.caller.client, ("POST", &path), &headers, &body).await;
         // Whom it reached is said of this proxy.
         assert_eq!((reply.status, &answer["subscribers"]), (200, &json!(2)), "{answer}");
@@ -185,7 +186,8 @@ async fn a_broadcast_reaches_the_subscribers_of_every_member_once_and_in_order()
         let heard = member.square.heard.lock();
         let of = |number| heard.iter().find(|heard| heard.number == number).unwrap().clone();
         assert_eq!((of(2_001).caller, of(3_001).caller), (json!("crier"), Value::Null));
-        assert!(of(3_001).traceparent.contains(&TRACE[3..35]), "{}", of(3_001).traceparent);
+        let [parent, state] = of(3_001).trace;
+        assert!(parent.contains(&TRACE[3..35]) && state == "a=1", "{parent} {state}");
     }
     // What one sent did not come back to it.
     assert_eq!(here.outcome(IN, "taken").await, 1);

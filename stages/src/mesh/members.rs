@@ -18,7 +18,10 @@ impl Mesh {
     pub fn receive(&self, broadcast: MemberBroadcast) -> Result<(), Error> {
         self.refuse_while_closed()?;
         let MemberBroadcast { system, topic, payload, caller, mut traceparent } = broadcast;
-        for (part, name) in [("system", &system), ("topic", &topic)] {
+        let caller_names =
+            caller.iter().flat_map(|id| [("caller", &id.name), ("caller", &id.system)]);
+        for (part, name) in [("system", &system), ("topic", &topic)].into_iter().chain(caller_names)
+        {
             check_name(name).map_err(|error| Error::Invalid(format!("{part} {error}")))?;
         }
         let identity = Identity::of(PeerAddress::Nats);

@@ -17,9 +17,8 @@ use tracing::{info, warn};
 
 use super::NatsMembers;
 use super::gaps::{Gaps, Seen};
-use crate::nats::calls::TRACEPARENT;
 use crate::nats::metrics::BroadcastsIn;
-use crate::nats::{subject, systems};
+use crate::nats::{context, subject, systems};
 use crate::wire;
 
 /// How long a subscription may take to end.
@@ -86,7 +85,7 @@ impl NatsListening {
 
     /// Hands a broadcast to the subscribers here, unless it was here before.
     fn take(&self, system: &str, message: BusMessage, gaps: &mut Gaps) {
-        let traceparent = message.header(TRACEPARENT).unwrap_or_default().to_owned();
+        let traceparent = context::of(&message);
         let (mut broadcast, numbered) = match wire::member_broadcast(message.body) {
             Ok(read) if read.0.system == system => read,
             Ok(_) => return self.refuse(&"its system is not that of the subject"),

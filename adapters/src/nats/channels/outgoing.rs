@@ -16,9 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::nats::calls::TRACEPARENT;
 use crate::nats::metrics::BroadcastsOut;
-use crate::nats::subject;
+use crate::nats::{context, subject};
 use crate::wire::{self, Numbered};
 
 /// Topics whose messages are counted.
@@ -73,13 +72,11 @@ impl NatsMembers {
 
 impl OtherMembers for NatsMembers {
     fn publish(&self, broadcast: MemberBroadcast) {
-        let mut message = BusMessage::default();
-        if !broadcast.traceparent.is_empty() {
-            message.headers.push((TRACEPARENT.into(), broadcast.traceparent.clone()));
-        }
+        let headers = context::headers(&broadcast.traceparent);
         let subject = subject::channel(&broadcast.system, &broadcast.topic);
         let numbered = self.streams.lock().number(self.publisher, &subject);
-        message.body = wire::encode_member_broadcast(broadcast, numbered);
+        let message =
+            BusMessage { headers, body: wire::encode_member_broadcast(broadcast, numbered) };
         let bytes = u32::try_from(message.body.len() + subject.len()).unwrap_or(u32::MAX);
         let queued = self.bytes.clone().try_acquire_many_owned(bytes).is_ok_and(|bytes| {
             self.queue.try_send(Queued { subject, message, _bytes: bytes }).is_ok()

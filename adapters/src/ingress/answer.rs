@@ -203,6 +203,21 @@ impl<C: Calls> Inner<C> {
         }
     }
 
+    async fn spawn(
+        &self,
+        calls: &C,
+        system: &str,
+        head: &request::Parts,
+        read: impl Future<Output = Result<Bytes, body::BodyError>>,
+    ) -> Result<Answer, Refusal> {
+        let revision = revision(head.uri.query())
+            .map_err(|text| Refusal::new(StatusCode::BAD_REQUEST, text))?;
+        let limit = self.parts.limits.registered;
+        let spawn = json::spawn(&head.headers, read.await?, (system, revision), limit)?;
+        calls.spawn(spawn).await?;
+        Ok(json::done(&head.headers, wire::accepted))
+    }
+
     /// Does what an allowed request asks for. All but a call is boxed: a call is not to carry the memory of what is rare.
     async fn carry_out<B>(
         &self,
@@ -270,15 +285,7 @@ impl<C: Calls> Inner<C> {
                 Box::pin(calls.register(registration)).await?;
                 Ok(json::done(&head.headers, wire::registered))
             }
-            Resource::Spawn { system } => {
-                let revision = revision(head.uri.query())
-                    .map_err(|text| Refusal::new(StatusCode::BAD_REQUEST, text))?;
-                let limit = limits.registered;
-                let asked = (&*system, revision);
-                let spawn = json::spawn(&head.headers, read.await?, asked, limit)?;
-                Box::pin(calls.spawn(spawn)).await?;
-                Ok(json::done(&head.headers, wire::accepted))
-            }
+            Resource::Spawn { system } => Box::pin(self.spawn(calls, &system, head, read)).await,
             Resource::Channel { system, topic } => {
                 let form = accept::form(&head.headers)?;
                 let announced = calls.announce(&client, &system)?;

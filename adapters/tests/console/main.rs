@@ -146,13 +146,11 @@ async fn call(address: &str, actor: &str, action: &str) -> u16 {
         .header("content-type", "application/json")
         .body(http_body_util::Full::new(Bytes::from(body.to_string())))
         .unwrap();
-    match timeout(PATIENCE, client.send(request)).await {
-        Ok(Ok(reply)) => reply.status,
-        _ => {
-            sleep(Duration::from_millis(50)).await;
-            0
-        }
+    if let Ok(Ok(reply)) = timeout(PATIENCE, client.send(request)).await {
+        return reply.status;
     }
+    sleep(Duration::from_millis(50)).await;
+    0
 }
 
 /// The browser, and what it says.
@@ -163,6 +161,7 @@ struct Browser {
 }
 
 impl Browser {
+    #[allow(clippy::disallowed_methods, reason = "a test is told where its modules are")]
     fn start(scenario: &str, admin: &str) -> Self {
         let modules = std::env::var("TIDEGATE_TEST_NODE_MODULES");
         let modules = modules.expect("TIDEGATE_TEST_NODE_MODULES: ./test console sets it");

@@ -133,9 +133,13 @@ async fn position_and_lag_are_shown_and_an_export_carries_topics_and_positions()
     assert_eq!(shown["channel"]["newest"], 8);
     publish(&mut client, 9).await;
     until(&mut client, 9).await;
-    for actor in ["invoices", "bare"] {
-        assert_eq!(heard(&told, actor), (1..=9).collect::<Vec<_>>(), "{actor}");
-    }
+    let all: Vec<u64> = (1..=9).collect();
+    assert_eq!(heard(&told, "invoices"), all);
+    // It has no state, and the kill may have come before its position was stored.
+    let mut bare = heard(&told, "bare");
+    bare.sort_unstable();
+    bare.dedup();
+    assert_eq!(bare, all);
     assert!(proxy.terminate(LIMIT).await.success());
     host.stop().await;
 }

@@ -1,6 +1,7 @@
 //! Due work: calls that are to be made at a later time, and the table in which a store keeps them (decision 41).
 
 mod calls;
+mod known;
 mod places;
 mod record;
 mod runner;

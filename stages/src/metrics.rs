@@ -41,6 +41,8 @@ tidegate_pipeline::described! {
     Gauge PAUSED_ACTORS = "tidegate_paused_actors";
     /// Calls for a later time, runs of schedules among them, that are in memory; further ones are in the store only.
     Gauge DUE_PENDING = "tidegate_due_pending_calls";
+    /// Schedules whose next run is in memory; further ones are in the store only. How late they are: `tidegate_due_lag_seconds`.
+    Gauge SCHEDULES_PENDING = "tidegate_schedules_pending";
     /// For how long the first call whose time has come waits to be made; 0 without any.
     Gauge DUE_LAG_SECONDS = "tidegate_due_lag_seconds";
     /// Actors in memory.

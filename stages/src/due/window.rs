@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use crate::due::known::Known;
 use crate::due::record::Record;
 use crate::due::{DueEntry, DueKey};
 use crate::history::Page;
@@ -93,7 +94,7 @@ pub(super) struct Window {
     /// Due, and their target has a call less.
     ready: VecDeque<Ready>,
     /// All entries in memory, and those whose removal from the store is under way.
-    known: HashSet<DueKey>,
+    known: Known,
     targets: HashMap<Target, OfTarget>,
     bytes: usize,
     /// Calls to one pool at once.
@@ -113,6 +114,17 @@ pub(super) struct Window {
     held_back: HashMap<Target, DueKey>,
     /// Where the cursor goes on after it went back, and what was true there.
     resume: Option<(DueKey, bool)>,
+}
+
+/// What metrics show of a window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct WindowView {
+    /// Entries in memory.
+    pub(super) entries: usize,
+    /// How many of them are looks at schedules.
+    pub(super) schedules: usize,
+    /// The first whose time may have come and that is not called.
+    pub(super) first: Option<Timestamp>,
 }
 
 /// The target of an entry.
@@ -442,12 +454,13 @@ impl Window {
         }
     }
 
-    /// How many entries are in memory, and the first one whose time may have come and that is not called.
-    pub(super) fn view(&self) -> (usize, Option<Timestamp>) {
+    /// What metrics show of it.
+    pub(super) fn view(&self) -> WindowView {
         let ready = self.ready.front().map(|ready| ready.key.at);
         let waiting = self.waiting.first_key_value().map(|(key, _)| key.at);
         let left = self.left.as_ref().map(|left| left.at).filter(|at| at.0 > 0);
-        (self.known.len(), [ready, waiting, left].into_iter().flatten().min())
+        let first = [ready, waiting, left].into_iter().flatten().min();
+        WindowView { entries: self.known.len(), schedules: self.known.schedules(), first }
     }
 
     #[cfg(test)]

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::actor::{ActorRef, MAX_NAME_BYTES, check_name};
 use crate::call::Admitted;
 use crate::due::record::{Purpose, Record};
+use crate::due::window::WindowView;
 use crate::due::{DueEntry, DueKey};
 use crate::error::Error;
 use crate::invocation::{Invocation, Payload, SCHEDULE_ID};
@@ -48,8 +49,8 @@ pub(super) struct Inner {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) new: Mutex<New>,
     pub(super) added: Notify,
-    /// What the task has in memory, for metrics: how many entries, and the time of the first.
-    pub(super) view: Mutex<(usize, Option<Timestamp>)>,
+    /// What the task has in memory, for metrics.
+    pub(super) view: Mutex<WindowView>,
     epoch: u64,
     next: AtomicU64,
     /// Whether new entries are taken; those in the store run in any case.
@@ -69,12 +70,13 @@ impl DueWork {
         Self(Arc::new(Inner { store, clock, new, added, view, epoch, next, takes_new }))
     }
 
-    /// How many calls for a later time are in memory, and for how long the first whose time has come waits.
-    pub(crate) fn view(&self) -> (usize, Duration) {
-        let (pending, first) = *self.0.view.lock();
+    /// How many calls for a later time are in memory, of how many schedules the next time is, and for how long the first call whose
+    /// time has come waits.
+    pub(crate) fn view(&self) -> (usize, usize, Duration) {
+        let WindowView { entries, schedules, first } = *self.0.view.lock();
         let now = self.0.clock.now();
         let late = first.map_or(0, |first| now.0.saturating_sub(first.0));
-        (pending, Duration::from_micros(late))
+        (entries, schedules, Duration::from_micros(late))
     }
 
     /// Has the task look again at what it holds back: an actor was resumed.

@@ -18,7 +18,7 @@ use crate::metrics::{
     DEACTIVATIONS_TOTAL, DEAD_LETTERS_DROPPED_TOTAL, DELIVERIES_TOTAL, DUE_CALLS_TOTAL,
     DUE_LAG_SECONDS, DUE_PENDING, EFFECTS_TOTAL, HOSTS, HOSTS_AWAY, HOSTS_AWAY_SECONDS_TOTAL,
     MAILBOX_DEEPEST, MAILBOXES, PARKED_TOTAL, PAUSED_ACTORS, REGISTERED_ACTORS, RETRIES_TOTAL,
-    SCHEDULE_RUNS_TOTAL, STATELESS_EVICTIONS_TOTAL, STORE_BREAKER_OPEN,
+    SCHEDULE_RUNS_TOTAL, SCHEDULES_PENDING, STATELESS_EVICTIONS_TOTAL, STORE_BREAKER_OPEN,
     STORE_BREAKER_SECONDS_TOTAL, TIMER_TICKS_TOTAL, TOPIC_DELIVERIES_TOTAL,
     TOPIC_EVENTS_MISSED_TOTAL, TOPIC_LAG_EVENTS, TOPIC_SUBSCRIBERS, TOPICS,
 };
@@ -222,7 +222,8 @@ impl Mesh {
         let (is_open, open_for) = self.control.store_breaker();
         gauge!(STORE_BREAKER_OPEN).set(of(usize::from(is_open)));
         counter!(STORE_BREAKER_SECONDS_TOTAL).absolute(open_for.as_secs());
-        let (pending, lag) = self.due.view();
+        let (pending, schedules, lag) = self.due.view();
+        gauge!(SCHEDULES_PENDING).set(of(schedules));
         gauge!(DUE_PENDING).set(of(pending));
         gauge!(DUE_LAG_SECONDS).set(lag.as_secs_f64());
         self.observe_topics();

@@ -132,6 +132,8 @@ function one(main, { signal, connected }, system, name) {
       await notice(title, error.message);
     }
     look();
+    // A call that was cancelled ends a moment later.
+    setTimeout(look, 1000);
   }
 
   async function look() {

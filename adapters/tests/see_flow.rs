@@ -88,11 +88,11 @@ async fn what_holds_calls_up_is_named_once_and_live() {
     live.write_all(request.as_bytes()).await.unwrap();
     let mut told = String::new();
     let events = async {
-        let mut part = [0; 4_096];
+        let mut bytes = [0; 4_096];
         while told.matches("event: flow").count() < 3 {
-            let read = live.read(&mut part).await.unwrap();
+            let read = live.read(&mut bytes).await.unwrap();
             assert!(read > 0, "{told}");
-            told += &String::from_utf8_lossy(&part[..read]);
+            told += &String::from_utf8_lossy(&bytes[..read]);
         }
     };
     timeout(PATIENCE, events).await.expect("an event per second");

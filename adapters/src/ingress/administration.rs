@@ -44,9 +44,9 @@ static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| {
     let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("it is checked in");
     let mut described = read(&json::OPENAPI);
     let own = read(include_bytes!("administration/openapi.json"));
-    for (part, more) in [("/paths", &own["paths"]), ("/components/schemas", &own["schemas"])] {
+    for (part, of_own) in [("/paths", "/paths"), ("/components/schemas", "/schemas")] {
         let known = described.pointer_mut(part).and_then(Value::as_object_mut);
-        let more = more.as_object().cloned().unwrap_or_default();
+        let more = own.pointer(of_own).and_then(Value::as_object).cloned().unwrap_or_default();
         known.expect("the description has both").extend(more);
     }
     serde_json::to_vec(&described).expect("JSON becomes JSON").into()
@@ -139,15 +139,15 @@ impl<C: Calls> Respond for Administration<C> {
         at: At,
     ) -> Response<Passed> {
         let (mut head, body) = request.into_parts();
-        let answer = match Box::pin(self.guard(&mut head, &client)).await {
-            Err(refusal) => whole(refusal.into_answer(Form::Json)),
-            Ok(()) => {
-                head.extensions.insert(client);
-                let mut router = self.0.router.clone();
-                match router.call(Request::from_parts(head, Body::new(body))).await {
-                    Ok(answer) => answer,
-                    Err(never) => match never {},
-                }
+        let allowed = Box::pin(self.guard(&mut head, &client)).await;
+        let answer = if let Err(refusal) = allowed {
+            whole(refusal.into_answer(Form::Json))
+        } else {
+            head.extensions.insert(client);
+            let mut router = self.0.router.clone();
+            match router.call(Request::from_parts(head, Body::new(body))).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
             }
         };
         answer.map(|body| Passed::new(body, at.in_flight))

@@ -101,7 +101,13 @@ async function actors() {
   await page.getByRole("dialog").getByRole("button", { name: "Leave it" }).click();
   await page.getByRole("button", { name: "Cancel what runs" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Cancel what runs" }).click();
-  await said("conflict");
+  // The cancelled call ends a moment later.
+  const ended = page.getByText("conflict", { exact: true });
+  while (!(await ended.count())) {
+    await page.reload();
+    await said("last error");
+    await page.waitForTimeout(200);
+  }
   await ask("open");
   await ask("quiet");
 

@@ -98,7 +98,7 @@ impl Mesh {
             })
             && filter.live.is_none_or(|live| live == self.is_in_memory(entry))
             && filter.unused.is_none_or(|least| self.unused_for(entry) >= least)
-            && Self::is_meant_by_error(entry, filter)
+            && is_meant_by_error(entry, filter)
             && filter.mailbox.is_none_or(|least| {
                 let waiting = |entry: &Arc<Entry>| self.mailboxes.queue.look(&entry.mailbox, 0);
                 self.with_members(entry).iter().any(|entry| waiting(entry).queued >= least)
@@ -106,18 +106,6 @@ impl Mesh {
             && filter.stuck.is_none_or(|least| {
                 self.with_members(entry).iter().any(|entry| self.is_stuck(entry, least))
             })
-    }
-
-    fn is_meant_by_error(entry: &Entry, filter: &ActorFilter) -> bool {
-        if filter.failed.is_none() && filter.error.is_none() {
-            return true;
-        }
-        let last = last_errors::of(&entry.actor);
-        filter.failed.is_none_or(|failed| failed == last.is_some())
-            && filter
-                .error
-                .as_ref()
-                .is_none_or(|part| last.is_some_and(|last| last.text.contains(part)))
     }
 
     /// Whether it, or a member of the pool that it is, is in memory.
@@ -228,6 +216,18 @@ fn kind(definition: &Definition) -> &'static str {
         Kind::Task => "task",
         _ => "named",
     }
+}
+
+fn is_meant_by_error(entry: &Entry, filter: &ActorFilter) -> bool {
+    if filter.failed.is_none() && filter.error.is_none() {
+        return true;
+    }
+    let last = last_errors::of(&entry.actor);
+    filter.failed.is_none_or(|failed| failed == last.is_some())
+        && filter
+            .error
+            .as_ref()
+            .is_none_or(|part| last.is_some_and(|last| last.text.contains(part)))
 }
 
 /// Whether somebody outside asked for a turn of this kind, and it may be taken out of the queue together with others.

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
+use tidegate_stages::mesh::Mesh;
 
 use super::super::http::{JSON, of_type};
 use super::super::lifecycle::Phase;
@@ -33,7 +34,7 @@ pub(super) async fn answer<C: Calls>(State(ingress): State<Ingress<C>>) -> Respo
         Phase::Leaving => "leaving",
         Phase::Draining => "draining",
     };
-    let systems = inner.controlled.get().map(|mesh| mesh.systems()).unwrap_or_default();
+    let systems = inner.controlled.get().map(Mesh::systems).unwrap_or_default();
     let about = About { version: env!("CARGO_PKG_VERSION"), phase, store_up, systems };
     let bytes = serde_json::to_vec(&about).expect("texts become JSON");
     whole(of_type(JSON, bytes.into()))

@@ -275,18 +275,20 @@ fn read(scrape: &str) -> (Figures, CallCounts) {
         let Some((series, value)) = line.rsplit_once(' ') else { continue };
         let (metric, labels) = series.split_once('{').unwrap_or((series, ""));
         let Ok(value) = value.parse::<f64>() else { continue };
-        if let Some(part) = metric.strip_prefix("tidegate_invocation_duration_seconds_") {
+        if let Some(part) = metric.strip_prefix("tidegate_invocation_duration_seconds") {
             match part {
-                "count" => {
+                "_count" => {
                     calls.all += value;
                     calls.failed += if labels.contains("\"error\"") { value } else { 0.0 };
                 }
-                "sum" => calls.seconds += value,
+                "_sum" => calls.seconds += value,
                 _ => {}
             }
         }
         // Buckets are not needed, and the gauges of what is blocked are looked at elsewhere.
-        if metric.ends_with("_bucket") || metric.starts_with("tidegate_blocked_") {
+        let is_blocked =
+            matches!(metric, "tidegate_blocked_turns" | "tidegate_blocked_oldest_seconds");
+        if metric.ends_with("_bucket") || is_blocked {
             continue;
         }
         // The stage that calls hosts has a name of its own.
@@ -313,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_of_a_stage_are_added_up_and_buckets_left_out() {
+    fn series_of_a_stage_are_added_up_and_what_is_blocked_left_out() {
         let scrape = "# TYPE tidegate_calls_shed_total counter\n\
             tidegate_calls_shed_total{stage=\"caller\",reason=\"full\"} 3\n\
             tidegate_calls_shed_total{stage=\"caller\",reason=\"closed\"} 4\n\

@@ -319,7 +319,7 @@ mod tests {
         let scrape = "# TYPE tidegate_calls_shed_total counter\n\
             tidegate_calls_shed_total{stage=\"caller\",reason=\"full\"} 3\n\
             tidegate_calls_shed_total{stage=\"caller\",reason=\"closed\"} 4\n\
-            tidegate_stage_duration_seconds_bucket{stage=\"caller\",le=\"1\"} 9\n\
+            tidegate_blocked_turns{stage=\"caller\",reason=\"worker\"} 9\n\
             tidegate_invoke_duration_seconds_count 6\n\
             tidegate_invocation_duration_seconds_count{outcome=\"ok\"} 5\n\
             tidegate_invocation_duration_seconds_count{outcome=\"error\"} 2\n\

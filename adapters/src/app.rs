@@ -12,6 +12,7 @@ pub(crate) mod stores;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
@@ -35,7 +36,7 @@ use crate::reload::{self, Watch};
 use crate::store::{KeyError, Owner};
 use crate::telemetry;
 use crate::tls::{ClientTls, ServerTls, TlsError};
-use crate::traces;
+use crate::traces::{self, Kept};
 use crate::wire::json::Types;
 use admin::Ports;
 use backend::Backend;
@@ -162,7 +163,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;
-    let tracer = traces(&settings, &background, &ended)?;
+    let (tracer, kept) = traces(&settings, &background, &ended)?;
     let policies = CurrentPolicies::default();
     let (auth, mut watched) = watch(&settings, &policies)?;
     let tls = match settings.http.tls.clone().map(ServerTls::watch).transpose()? {
@@ -197,6 +198,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         types,
         scrape,
     });
+    ingress.show_kept(kept);
     let nats = Nats::connect(&settings, &background, &ended).await?;
     // Health is answered while the store opens, which may take long.
     let opening = Instant::now();
@@ -273,19 +275,22 @@ fn scrape(
     Ok(Some(if settings.http.spawn_metrics { scrape.with_spawn_names() } else { scrape }))
 }
 
-/// Starts what exports traces.
+/// Starts what exports traces, and what keeps some calls in memory.
 fn traces(
     settings: &Settings,
     background: &TaskTracker,
     ended: &CancellationToken,
-) -> Result<Tracer, StartError> {
-    let Some(TraceSettings { rules, otlp }) = &settings.traces else {
-        return Ok(Tracer::default());
+) -> Result<(Tracer, Option<Arc<Kept>>), StartError> {
+    let TraceSettings { rules, otlp, kept_calls } = &settings.traces;
+    let kept = (*kept_calls > 0).then(|| Arc::new(Kept::new(*kept_calls)));
+    let Some(otlp) = otlp else {
+        let tracer = kept.clone().map(|kept| traces::keep(*rules, kept));
+        return Ok((tracer.unwrap_or_default(), kept));
     };
-    let started = traces::start(*rules, otlp, ended.clone());
+    let started = traces::start(*rules, otlp, kept.clone(), ended.clone());
     let (tracer, export) = started.map_err(|error| StartError::Usage(error.to_string()))?;
     background.spawn(export);
-    Ok(tracer)
+    Ok((tracer, kept))
 }
 
 /// Starts the thread that writes audit lines, if there is a file for them; also what tells that all of them are written.

@@ -12,6 +12,7 @@ mod delete;
 mod diff;
 mod doctor;
 mod effects;
+mod explain;
 mod export;
 mod health;
 mod channels;
@@ -21,7 +22,9 @@ mod init;
 mod invoke;
 mod log_level;
 mod offline;
+mod output;
 mod packaging;
+mod ps;
 mod query;
 mod reseal;
 mod restore;
@@ -29,7 +32,9 @@ mod restore_backup;
 mod schedules;
 mod source;
 mod state;
+mod tail;
 mod tls;
+mod top;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -121,6 +126,10 @@ enum Command {
     Import(import::ImportArgs),
     Init(init::InitArgs),
     Invoke(invoke::InvokeArgs),
+    Ps(ps::Ps),
+    Top(top::Top),
+    Tail(tail::Tail),
+    Explain(explain::Explain),
     LogLevel(log_level::LogLevel),
     Reseal(reseal::ResealArgs),
     Doctor(doctor::DoctorArgs),
@@ -192,6 +201,10 @@ pub fn run() -> ExitCode {
         Command::Init(init) => init.run(),
         Command::Dashboards(dashboards) => dashboards.run(),
         Command::Invoke(invoke) => on_runtime(invoke.run()),
+        Command::Ps(ps) => on_runtime(ps.run()),
+        Command::Top(top) => on_runtime(top.run()),
+        Command::Tail(tail) => on_runtime(tail.run()),
+        Command::Explain(explain) => return ended(on_runtime(explain.run())),
         Command::LogLevel(level) => on_runtime(level.run()),
         Command::Reseal(reseal) => on_runtime(reseal.run()),
         Command::Backup(backup) => on_runtime(backup.run()),

@@ -163,6 +163,12 @@ pub(crate) fn notify_socket() -> Option<std::ffi::OsString> {
     socket.map(|(_, socket)| socket).filter(|socket| !socket.is_empty())
 }
 
+/// Whether a terminal may have colours: unless `NO_COLOR` is set.
+pub(crate) fn wants_colours() -> bool {
+    let unwanted = std::env::vars_os().find(|(name, _)| name == "NO_COLOR");
+    unwanted.is_none_or(|(_, value)| value.is_empty())
+}
+
 /// A setting of Spawn that is set and has no effect here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WithoutEffect {

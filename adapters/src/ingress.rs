@@ -37,6 +37,7 @@ pub(crate) mod query;
 mod schedules;
 pub(crate) mod control;
 mod log_level;
+pub(crate) mod calls;
 mod accept;
 mod identity;
 pub mod http;
@@ -71,6 +72,7 @@ use crate::metrics::spawn::{CountedCall, SpawnNames};
 use crate::reload::Status;
 use crate::store::{EmbeddedStore, Ownership};
 use crate::tls::ServerTls;
+use crate::traces::Kept;
 use crate::wire::json::Types;
 
 /// The calls that the ingress makes to the mesh.
@@ -436,6 +438,7 @@ struct Inner<C> {
     backed_up: OnceLock<Arc<EmbeddedStore>>,
     ownership: OnceLock<Ownership>,
     controlled: OnceLock<Mesh>,
+    kept: OnceLock<Arc<Kept>>,
     bodies: Arc<ByteBound>,
     sending: sending::Sending,
     counted: metrics::Requests,
@@ -448,13 +451,14 @@ impl<C: Calls> Ingress<C> {
         let sending = sending::Sending::new(parts.limits.answers_bytes);
         let counted = metrics::Requests::default();
         let (opened, backed_up, ownership) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        let controlled = OnceLock::new();
+        let (controlled, kept) = (OnceLock::new(), OnceLock::new());
         Self(Arc::new(Inner {
             parts,
             opened,
             backed_up,
             ownership,
             controlled,
+            kept,
             bodies,
             sending,
             counted,
@@ -479,6 +483,13 @@ impl<C: Calls> Ingress<C> {
     /// Whether clients speak to it over TLS.
     pub fn has_tls(&self) -> bool {
         self.0.parts.tls.is_some()
+    }
+
+    /// These calls are shown from now on; the first ones count.
+    pub fn show_kept(&self, kept: Option<Arc<Kept>>) {
+        if let Some(kept) = kept {
+            self.0.kept.get_or_init(|| kept);
+        }
     }
 
     /// All metrics, as of now; `None` when they are off.

@@ -11,7 +11,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, registry};
 
-use crate::config::LogSettings;
+use crate::config::{LogSettings, wants_colours};
 use crate::log::{self, kinds::KindLimit};
 use crate::metrics::{
     self as names, BUILD_INFO, LOG_LINES_DROPPED_TOTAL, LOG_LINES_LEFT_OUT_TOTAL,
@@ -37,7 +37,7 @@ const AMOUNTS: &[f64] =
 /// # Errors
 /// When a log has been started before.
 pub fn log(settings: &LogSettings) -> anyhow::Result<()> {
-    let colours = std::io::stderr().is_terminal();
+    let colours = std::io::stderr().is_terminal() && wants_colours();
     let filtered = registry().with(log::filter::layer(settings.level)?);
     let bounded = filtered.with(KindLimit::new(settings.lines_per_kind));
     let lines = fmt::layer().with_writer(log::start()?).with_ansi(colours);

@@ -3,15 +3,18 @@
 //! A call hands itself over and goes on: it never waits. What the receiver does not take in time is dropped and counted.
 
 mod export;
+mod kept;
 mod otlp;
 mod span_data;
 
+pub use kept::Kept;
 pub use otlp::{Otlp, OtlpError, Protocol};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::metrics::{Counter, counter};
+use tidegate_stages::actor::ActorRef;
 use tidegate_stages::traces::{TraceRules, TraceSink, TracedCall, Tracer};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +67,7 @@ impl Waiting {
 pub fn start(
     rules: TraceRules,
     otlp: &Otlp,
+    kept: Option<Arc<Kept>>,
     ended: CancellationToken,
 ) -> Result<(Tracer, impl Future<Output = ()> + Send + use<>), OtlpError> {
     let exporter = otlp.exporter()?;
@@ -71,7 +75,13 @@ pub fn start(
     let (calls, taken) = mpsc::channel(MAX_SPANS);
     let buffer = Buffer { calls, waiting: waiting.clone() };
     let export = Export { exporter, taken, waiting, limit: otlp.timeout };
-    Ok((Tracer::new(rules, Arc::new(buffer)), export.run(ended)))
+    let sink = Sink { export: Some(buffer), kept };
+    Ok((Tracer::new(rules, Arc::new(sink)), export.run(ended)))
+}
+
+/// Returns what keeps failed and slow calls in memory, and exports none.
+pub fn keep(rules: TraceRules, kept: Arc<Kept>) -> Tracer {
+    Tracer::keeping(rules, Arc::new(Sink { export: None, kept: Some(kept) }))
 }
 
 /// The spans of a call: its root, and those of its stages.
@@ -79,11 +89,41 @@ fn spans_of(call: &TracedCall) -> usize {
     1 + call.hops.iter().map(|hop| hop.stages.len()).sum::<usize>()
 }
 
-impl TraceSink for Buffer {
+/// Where calls that have ended go.
+#[derive(Debug)]
+struct Sink {
+    export: Option<Buffer>,
+    kept: Option<Arc<Kept>>,
+}
+
+impl TraceSink for Sink {
     fn draw(&self) -> u128 {
         rand::random::<u128>().max(1)
     }
 
+    fn take(&self, call: TracedCall) {
+        let Some(kept) = &self.kept else {
+            return self.export.iter().for_each(|export| export.take(call.clone()));
+        };
+        let call = Arc::new(call);
+        kept.take(&call, true);
+        if let Some(export) = &self.export {
+            export.take(TracedCall::clone(&call));
+        }
+    }
+
+    fn is_followed(&self, actor: &ActorRef) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.is_followed(actor))
+    }
+
+    fn follow(&self, call: TracedCall) {
+        if let Some(kept) = &self.kept {
+            kept.take(&Arc::new(call), false);
+        }
+    }
+}
+
+impl Buffer {
     fn take(&self, call: TracedCall) {
         let spans = spans_of(&call);
         if !self.waiting.enter(spans) {

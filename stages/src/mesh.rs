@@ -10,6 +10,7 @@ mod hosts;
 mod members;
 mod observe;
 mod schedules;
+mod summary;
 
 use std::sync::Arc;
 
@@ -48,6 +49,7 @@ pub use flow::{FlowSeen, HostSeen, WaitingFilter, WaitingSeen};
 pub use hosts::HostView;
 pub use observe::Observed;
 pub use schedules::{ScheduleAsk, ScheduleTold};
+pub use summary::{Summary, Totals};
 
 /// The running mesh. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tidegate_pipeline::randomness::chance;
 
+use crate::actor::ActorRef;
 use crate::blocked_on::RetryOf;
 use crate::request_id::RequestId;
 use context::SpanContext;
@@ -43,6 +44,12 @@ pub trait TraceSink: Debug + Send + Sync {
     fn draw(&self) -> u128;
     /// Takes an ended call, at once.
     fn take(&self, call: TracedCall);
+    /// Whether somebody follows the calls of this actor. Asked at the end of each call: it must cost next to nothing.
+    fn is_followed(&self, _actor: &ActorRef) -> bool {
+        false
+    }
+    /// Takes an ended call that only those ask for who follow its actor.
+    fn follow(&self, _call: TracedCall) {}
 }
 
 /// What makes a call.
@@ -68,6 +75,8 @@ pub struct Tracer(Option<Arc<Inner>>);
 #[derive(Debug)]
 struct Inner {
     rules: TraceRules,
+    /// Whether calls are sampled, and leave the proxy as traces.
+    exports: bool,
     sink: Arc<dyn TraceSink>,
 }
 
@@ -113,13 +122,19 @@ impl FirstWait {
 impl Tracer {
     /// Traces go to this sink.
     pub fn new(rules: TraceRules, sink: Arc<dyn TraceSink>) -> Self {
-        Self(Some(Arc::new(Inner { rules, sink })))
+        Self(Some(Arc::new(Inner { rules, exports: true, sink })))
+    }
+
+    /// Failed and slow calls, and those that somebody follows, go to this sink. None is sampled, and the trace contexts of calls
+    /// stay as they come.
+    pub fn keeping(rules: TraceRules, sink: Arc<dyn TraceSink>) -> Self {
+        Self(Some(Arc::new(Inner { rules, exports: false, sink })))
     }
 
     /// Decides whether a call that comes from outside is sampled. Notes it in its trace context, which begins here unless the
     /// caller has one.
     pub(crate) fn begin(&self, context: &mut String) -> bool {
-        let Some(inner) = &self.0 else { return false };
+        let Some(inner) = self.0.as_ref().filter(|inner| inner.exports) else { return false };
         let (parent, rules) = (SpanContext::parse(context), &inner.rules);
         let is_sampled = match parent {
             Some(parent) if rules.parent_based => return parent.is_sampled,
@@ -143,6 +158,9 @@ impl Tracer {
     /// caused it.
     pub(crate) fn trace(&self, context: &str, origin: CallOrigin, is_linked: bool) -> Trace {
         let Some(inner) = &self.0 else { return Trace::default() };
+        if !inner.exports {
+            return Trace { inner: Some(inner.clone()), origin, is_linked, ..Trace::default() };
+        }
         let (parent, rules) = (SpanContext::parse(context), &inner.rules);
         let ids = parent
             .filter(|parent| parent.is_sampled)
@@ -199,6 +217,11 @@ impl Trace {
     /// Which request made the call.
     pub(crate) fn request(&self) -> &RequestId {
         &self.request
+    }
+
+    /// Whether somebody follows the calls of this actor.
+    pub(crate) fn is_followed(&self, actor: &ActorRef) -> bool {
+        self.inner.as_ref().is_some_and(|inner| inner.sink.is_followed(actor))
     }
 
     /// Whether it is exported in any case.

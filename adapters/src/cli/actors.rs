@@ -8,6 +8,7 @@ use http::Method;
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
 use super::confirm::confirm;
+use super::output::Output;
 use super::query::Query;
 use super::{print, say};
 use crate::app::StartError;
@@ -34,9 +35,8 @@ enum ActorsCommand {
     List {
         #[command(flatten)]
         filter: Filter,
-        /// Prints a line of JSON for each actor
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
         #[command(flatten)]
         proxy_args: ProxyArgs,
     },
@@ -162,8 +162,8 @@ impl Filter {
 impl Actors {
     pub(super) async fn run(self) -> Result<ExitCode, StartError> {
         match self.command {
-            ActorsCommand::List { filter, json, proxy_args } => {
-                list(&filter, json, &proxy_args).await
+            ActorsCommand::List { filter, output, proxy_args } => {
+                list(&filter, output.is_json(), &proxy_args).await
             }
             ActorsCommand::Cancel { change, what, turn } => {
                 let what = what.to_possible_value().map(|what| what.get_name().to_owned());

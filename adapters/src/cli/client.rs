@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{Method, Request};
+use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::Full;
 use prost::Message;
 use tokio::time::timeout;
@@ -45,6 +45,8 @@ pub(super) struct Client {
     pub(super) is_given: bool,
     /// Time limit of a whole request.
     pub(super) limit: Duration,
+    /// A header of each request.
+    pub(super) header: Option<(HeaderName, HeaderValue)>,
     token: Option<String>,
     /// `None`: it asks in the clear.
     tls: Option<ProxyTls>,
@@ -94,6 +96,7 @@ impl Client {
             address,
             is_given: proxy_args.proxy.is_some(),
             limit: LIMIT,
+            header: None,
             token,
             tls,
         })
@@ -202,6 +205,9 @@ impl Client {
         *request.uri_mut() = path.parse()?;
         request.headers_mut().insert(HOST, "localhost".parse()?);
         request.headers_mut().insert(ACCEPT, "application/json".parse()?);
+        if let Some((name, value)) = self.header.clone() {
+            request.headers_mut().insert(name, value);
+        }
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse()?);
         }

@@ -15,6 +15,7 @@ use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
 use super::confirm::confirm;
 use super::decode::one_line;
+use super::output::Output;
 use super::query::{Query, encoded};
 use super::{print, print_json, say};
 use crate::app::StartError;
@@ -93,9 +94,8 @@ struct List {
     /// Continues after an earlier page: its value of `next`
     #[arg(long, value_name = "NEXT")]
     next: Option<String>,
-    /// Prints them as the HTTP endpoint does
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     proxy_args: ProxyArgs,
 }
@@ -105,9 +105,8 @@ struct Show {
     /// Which effect, as `list` and the log name it
     #[arg(value_name = "SYSTEM/ACTOR/NUMBER")]
     id: EffectName,
-    /// Prints it as the HTTP endpoint does
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     proxy_args: ProxyArgs,
 }
@@ -129,9 +128,8 @@ struct Change {
     /// Changes what is chosen without asking first. One dead letter that is named needs none
     #[arg(long, short)]
     yes: bool,
-    /// Prints the counts as the HTTP endpoint does
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     proxy_args: ProxyArgs,
 }
@@ -215,7 +213,7 @@ impl List {
                 break;
             }
         }
-        if self.json {
+        if self.output.is_json() {
             return print_json(&all);
         }
         print(&table(&all.effects))?;
@@ -230,7 +228,7 @@ impl Show {
     async fn run(self) -> Result<(), StartError> {
         let client = Client::new(&self.proxy_args)?;
         let effect: Effect = ask(&client, Method::GET, &path_of(&self.id)).await?;
-        if self.json {
+        if self.output.is_json() {
             return print_json(&effect);
         }
         let mut text = one_line(&effect.id) + "\n";
@@ -275,12 +273,12 @@ impl Change {
             confirm(&format!("{change} {}", letters(counted.matched)))?;
         }
         let changed = change_all(&client, change, &query, false).await?;
-        if self.json { print_json(&changed) } else { print(&told(&changed, done)) }
+        if self.output.is_json() { print_json(&changed) } else { print(&told(&changed, done)) }
     }
 
     /// Says how many there are.
     fn counted(&self, counted: &LettersChanged) -> Result<(), StartError> {
-        if self.json {
+        if self.output.is_json() {
             return print_json(counted);
         }
         print(&format!("{} match\n", letters(counted.matched)))
@@ -304,7 +302,7 @@ impl Change {
             change => (Method::POST, format!("{path}/{change}")),
         };
         let changed: LettersChanged = ask(client, method, &path).await?;
-        if self.json { print_json(&changed) } else { print(&told(&changed, done)) }
+        if self.output.is_json() { print_json(&changed) } else { print(&told(&changed, done)) }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::client::{Client, ProxyArgs, read};
-use super::print;
+use super::output::Output;
 use super::query::encoded;
+use super::{print, print_json};
 use crate::app::StartError;
 
 /// Lists the hosts of a system's definitions, or drains one
@@ -23,6 +24,8 @@ enum Command {
         /// The system
         system: String,
         #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
         proxy_args: ProxyArgs,
     },
     /// Gives a host no new turns, and waits until those that run are over; it joins again when it registers
@@ -36,12 +39,12 @@ enum Command {
     },
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Listed {
     hosts: Vec<Host>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Host {
     address: String,
     state: String,
@@ -58,10 +61,13 @@ struct Drained {
 impl Hosts {
     pub(super) async fn run(self) -> Result<(), StartError> {
         match self.command {
-            Command::List { system, proxy_args } => {
+            Command::List { system, output, proxy_args } => {
                 let path = format!("/api/v1/system/{}/hosts", encoded(&system));
                 let asked = Client::new(&proxy_args)?.send(Method::GET, &path).await;
                 let listed: Listed = read(&asked.map_err(anyhow::Error::from)?)?;
+                if output.is_json() {
+                    return print_json(&listed);
+                }
                 print(&table(&listed.hosts))
             }
             Command::Drain { system, address, proxy_args } => {

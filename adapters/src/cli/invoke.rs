@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use http::Method;
+use http::{HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidegate_stages::state::Timestamp;
+use tokio::time::timeout;
 
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
-use super::print;
+use super::explain::path;
+use super::output::Colours;
 use super::schedules::parse_time;
+use super::tail::Following;
+use super::{print, say};
 use crate::app::StartError;
-use crate::moment;
+use crate::{log, moment};
 
 const EXAMPLES: &str = "\
 The answer is printed as JSON, without its envelope. An action that failed, or did not run, is exit code 70; the text says
@@ -26,6 +30,7 @@ Examples:
   tidegate invoke shop/cart-7 add --json '{\"item\": \"tea\"}'
   tidegate invoke shop/cart-7 get | jq .items
   tidegate invoke shop/cart-8 add --register-ref cart --json @item.json
+  tidegate invoke shop/cart-7 add --watch
   tidegate invoke shop/report run --async
   tidegate invoke shop/report run --at 2026-12-24T18:00:00Z";
 
@@ -59,12 +64,17 @@ pub(super) struct InvokeArgs {
     /// Gives up after this time, such as 5s or 2m; by default after that of the proxy
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
+    /// Shows the path of the call on stderr: the time of each stage, and what it was blocked on
+    #[arg(long, conflicts_with_all = ["is_async", "at"])]
+    watch: bool,
     #[command(flatten)]
     proxy_args: ProxyArgs,
 }
 
 /// Time that the proxy has for its answer beyond the time of the call.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the path of a call may take to come, after its answer.
+const PATH_LIMIT: Duration = Duration::from_secs(2);
 /// Time for a call without a time of its own; the proxy ends it before.
 const PATIENCE: Duration = Duration::from_mins(10);
 
@@ -107,13 +117,61 @@ impl InvokeArgs {
         let body = serde_json::to_vec(&body).map_err(anyhow::Error::from)?;
         let mut client = Client::new(&self.proxy_args)?;
         client.limit = self.timeout.map_or(PATIENCE, |limit| limit + GRACE);
+        let watched = if self.watch {
+            Some(Watched::begin(&mut client, &self.proxy_args, &self.actor).await?)
+        } else {
+            None
+        };
         let asked = client.ask_json(Method::POST, &self.actor, "/invoke", body.into()).await;
+        if let Some(watched) = watched {
+            watched.show().await?;
+        }
         let answer = asked.map_err(anyhow::Error::from)?;
         if self.is_async || self.at.is_some() {
             return print("accepted\n");
         }
         let Answered { payload }: Answered = read(&answer)?;
         print(&format!("{payload}\n"))
+    }
+}
+
+/// A call whose path is shown when it has ended.
+struct Watched {
+    following: Following,
+    id: String,
+}
+
+impl Watched {
+    /// Names the call that the client makes next, and follows its actor.
+    async fn begin(
+        client: &mut Client,
+        proxy_args: &ProxyArgs,
+        actor: &ActorName,
+    ) -> Result<Self, StartError> {
+        let id = format!("tidegate-invoke-{:016x}", rand::random::<u64>());
+        let value = HeaderValue::try_from(&*id).map_err(anyhow::Error::from)?;
+        client.header = Some((HeaderName::from_static("x-request-id"), value));
+        let following = Following::begin(Client::new(proxy_args)?, actor.clone()).await?;
+        Ok(Self { following, id })
+    }
+
+    /// Shows the path of the call. One that was refused before it was queued has none.
+    async fn show(mut self) -> Result<(), StartError> {
+        let calls = timeout(PATH_LIMIT, async {
+            loop {
+                let calls = self.following.next().await?.calls;
+                let mut own =
+                    calls.iter().filter(|call| call.request_id.as_ref() == Some(&self.id));
+                if let Some(call) = own.next() {
+                    return Ok::<_, StartError>(path(call, Colours::none()));
+                }
+            }
+        });
+        match calls.await {
+            Ok(path) => log::say(path?.trim_end()),
+            Err(_) => say("the call was refused before it was queued: it has no path"),
+        }
+        Ok(())
     }
 }
 

@@ -4,8 +4,9 @@ use clap::Args;
 use http::Method;
 
 use super::client::{Client, ProxyArgs, read};
-use super::print;
+use super::output::Output;
 use super::query::Query;
+use super::{print, print_json};
 use crate::app::StartError;
 use crate::log::filter::Filters;
 
@@ -26,6 +27,8 @@ pub(super) struct LogLevel {
     #[arg(long, conflicts_with = "filter")]
     reset: bool,
     #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
     proxy_args: ProxyArgs,
 }
 
@@ -36,7 +39,11 @@ impl LogLevel {
         let method = if is_change { Method::PUT } else { Method::GET };
         let path = format!("/admin/log-level?{query}");
         let asked = Client::new(&self.proxy_args)?.send(method, &path).await;
-        let Filters { filter, at_start } = read(&asked.map_err(anyhow::Error::from)?)?;
+        let filters: Filters = read(&asked.map_err(anyhow::Error::from)?)?;
+        if self.output.is_json() {
+            return print_json(&filters);
+        }
+        let Filters { filter, at_start } = filters;
         let note = if filter == at_start { "" } else { " (until the restart)" };
         print(&format!("{filter}{note}\n"))
     }

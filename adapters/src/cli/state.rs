@@ -8,6 +8,7 @@ use tidegate_stages::state::Timestamp;
 use super::actor::{self, ActorName, Which};
 use super::client::ProxyArgs;
 use super::decode::{Decoder, one_line};
+use super::output::Output;
 use super::query::Query;
 use super::source::Source;
 use super::{print, print_json, say};
@@ -37,9 +38,8 @@ pub(super) struct State {
     /// The state of that revision
     #[arg(long, value_name = "NUMBER", value_parser = actor::revision)]
     revision: Option<u64>,
-    /// Prints it as the HTTP endpoint does
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     /// A file with a `FileDescriptorSet` that describes the types of states
     #[arg(long, value_name = "FILE")]
     descriptor: Option<PathBuf>,
@@ -59,7 +59,7 @@ impl State {
         let asked = source.entry(&self.actor, which).await;
         source.close().await;
         let entry = asked?;
-        if self.json {
+        if self.output.is_json() {
             return print_json(&entry);
         }
         print(&shown(&self.actor, &entry, which, &decoder))
@@ -124,9 +124,8 @@ pub(super) struct History {
     /// Continues after an earlier page: its value of `next`
     #[arg(long, value_name = "NEXT")]
     next: Option<String>,
-    /// Prints them as the HTTP endpoint does
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     proxy_args: ProxyArgs,
 }
@@ -137,7 +136,7 @@ impl History {
         let asked = self.ask(&mut source).await;
         source.close().await;
         let listing = asked?;
-        if self.json {
+        if self.output.is_json() {
             return print_json(&listing);
         }
         print(&table(&listing))?;

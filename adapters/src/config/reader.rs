@@ -172,7 +172,7 @@ impl Reader<'_> {
         count.expect("a count of the table has a default and is not negative")
     }
 
-    fn small(&self, name: &str) -> u32 {
+    pub(super) fn small(&self, name: &str) -> u32 {
         u32::try_from(self.count(name)).expect("the table bounds it")
     }
 

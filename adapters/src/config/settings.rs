@@ -99,7 +99,7 @@ pub struct Settings {
     /// What is logged and how.
     pub log: LogSettings,
     /// What is traced and where it is sent; `None`: nothing.
-    pub traces: Option<TraceSettings>,
+    pub traces: TraceSettings,
 }
 
 /// The connections to NATS.
@@ -223,11 +223,13 @@ pub struct LogSettings {
     pub lines_per_kind: u32,
 }
 
-/// What is traced and where it is sent.
+/// What is traced, where it is sent, and what is kept of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceSettings {
     /// Which calls are traced.
     pub rules: TraceRules,
-    /// The receiver.
-    pub otlp: Otlp,
+    /// The receiver; `None`: nothing is sent.
+    pub otlp: Option<Otlp>,
+    /// Failed and slow calls that are kept in memory, and as many that are sampled.
+    pub kept_calls: usize,
 }

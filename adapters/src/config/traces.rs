@@ -8,9 +8,8 @@ use super::settings::TraceSettings;
 use crate::traces::{Otlp, Protocol};
 
 impl Reader<'_> {
-    /// `None`: no call is traced.
-    pub(super) fn traces(&self) -> Option<TraceSettings> {
-        let endpoint = self.value("OTEL_EXPORTER_OTLP_ENDPOINT")?.to_string();
+    pub(super) fn traces(&self) -> TraceSettings {
+        let endpoint = self.value("OTEL_EXPORTER_OTLP_ENDPOINT").map(ToString::to_string);
         let sampler = self.text("OTEL_TRACES_SAMPLER");
         let (parent_based, root) = match sampler.strip_prefix("parentbased_") {
             Some(root) => (true, root),
@@ -28,7 +27,7 @@ impl Reader<'_> {
             "grpc" => Protocol::Grpc,
             _ => Protocol::HttpProtobuf,
         };
-        Some(TraceSettings {
+        TraceSettings {
             rules: TraceRules {
                 parent_based,
                 ratio,
@@ -36,13 +35,14 @@ impl Reader<'_> {
                 slow: (!slow.is_zero()).then_some(slow),
                 overrides_parent: self.switch("TIDEGATE_TRACE_OVERRIDE_PARENT"),
             },
-            otlp: Otlp {
+            otlp: endpoint.map(|endpoint| Otlp {
                 endpoint,
                 protocol,
                 timeout: self.time("OTEL_EXPORTER_OTLP_TIMEOUT"),
                 service_name: self.text("OTEL_SERVICE_NAME"),
-            },
-        })
+            }),
+            kept_calls: self.small("TIDEGATE_KEPT_CALLS") as usize,
+        }
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
 
     fn rules(settings: &[(&str, &str)]) -> Option<TraceRules> {
         let given = from(settings).unwrap().settings().unwrap();
-        given.traces.map(|traces| traces.rules)
+        given.traces.otlp.map(|_| given.traces.rules)
     }
 
     #[test]

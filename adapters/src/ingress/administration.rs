@@ -52,7 +52,7 @@ static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| {
     serde_json::to_vec(&described).expect("JSON becomes JSON").into()
 });
 
-/// The server; see the [module](self). Cheap to clone.
+/// The server. Cheap to clone.
 #[derive(Debug)]
 pub struct Administration<C>(Arc<Inner<C>>);
 

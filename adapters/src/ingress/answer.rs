@@ -26,8 +26,8 @@ use super::route::{NoResource, Resource, revision};
 use super::schedules::Outcome;
 use super::sending::{Held, Hold};
 use super::{
-    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, channels, control, cors, effects,
-    history, hosts, json, log_level, schedules,
+    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, calls, channels, control, cors,
+    effects, history, hosts, json, log_level, schedules,
 };
 use crate::audit::Entry;
 use crate::metrics::STORE_UP;
@@ -80,6 +80,9 @@ impl<C: Calls> Ingress<C> {
                 | Resource::Channels(_)
                 | Resource::Actors { .. }
                 | Resource::LogLevel
+                | Resource::Summary
+                | Resource::Calls
+                | Resource::Followed { .. }
                 | Resource::OpenApi,
             ) => Some(Form::Json),
             _ => None,
@@ -195,6 +198,8 @@ impl<C: Calls> Inner<C> {
                 Err(refused.into())
             }
             Ok(_) if !asks.is_audited() || resource.is_page_of_backup() => Ok(None),
+            // It goes on with what began with a line.
+            Ok(_) if goes_on(resource, head) => Ok(None),
             Ok(Shown::Right) => {
                 let who = format!("{client} with the administrator's token");
                 Ok(Some(Box::pin(audit.begin(&who, &asked(head))).await?))
@@ -229,8 +234,8 @@ impl<C: Calls> Inner<C> {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        if let Resource::LogLevel = resource {
-            return log_level::answer(head);
+        if resource.is_of_the_whole() {
+            return Box::pin(self.show(resource, head, &client)).await;
         }
         let calls = &self.opened.get().ok_or_else(opening)?.calls;
         if let Resource::History { system, name, part } = resource {
@@ -245,16 +250,6 @@ impl<C: Calls> Inner<C> {
             *hold = Box::pin(effects::before_load(&self.sending, &self.parts.limits)).await?;
             let (query, is_delete) = (head.uri.query(), head.method == Method::DELETE);
             return Box::pin(effects::answer(calls.outboxes(), part, query, is_delete)).await;
-        }
-        if let Resource::Channels(which) = &resource {
-            return channels::answer(self.controlled.get().ok_or_else(opening)?, which, head);
-        }
-        if let Resource::Actors { verb } = resource {
-            let mesh = self.controlled.get().ok_or_else(opening)?;
-            return match verb {
-                None => Box::pin(control::list(mesh, head)).await,
-                Some(verb) => Box::pin(control::change(mesh, verb, head, &client)).await,
-            };
         }
         let Parts { limits, types, .. } = &self.parts;
         let mut bodies = self.bodies.enter();
@@ -318,11 +313,38 @@ impl<C: Calls> Inner<C> {
             | Resource::Channels(_)
             | Resource::Actors { .. }
             | Resource::LogLevel
+            | Resource::Summary
+            | Resource::Calls
+            | Resource::Followed { .. }
             | Resource::Health
             | Resource::Liveness
             | Resource::Readiness
             | Resource::OpenApi
             | Resource::Metrics => unreachable!("answered above"),
+        }
+    }
+
+    /// Shows what runs and what has ended, and changes what is logged and which actors run.
+    async fn show(
+        &self,
+        resource: Resource<'_>,
+        head: &request::Parts,
+        client: &Identity,
+    ) -> Result<Answer, Refusal> {
+        let kept = self.kept.get().map(|kept| &**kept);
+        let mesh = self.controlled.get().ok_or_else(opening);
+        match resource {
+            Resource::Calls => calls::list(kept, head),
+            Resource::Followed { system, name } => {
+                calls::follow(kept, (&system, &name), head).await
+            }
+            Resource::Channels(which) => channels::answer(mesh?, &which, head),
+            Resource::Summary => Ok(control::summary(mesh?).await),
+            Resource::Actors { verb: None } => control::list(mesh?, head).await,
+            Resource::Actors { verb: Some(verb) } => {
+                control::change(mesh?, verb, head, client).await
+            }
+            _ => log_level::answer(head),
         }
     }
 
@@ -398,6 +420,11 @@ fn name(answer: &mut Answer, request: &RequestId, given: Option<&HeaderValue>) {
         None => HeaderValue::try_from(request.to_string()).expect("an id has digits only"),
     };
     answer.headers_mut().insert(REQUEST_ID, value);
+}
+
+/// Whether a request goes on following an actor.
+fn goes_on(resource: &Resource<'_>, head: &request::Parts) -> bool {
+    matches!(resource, Resource::Followed { .. }) && head.headers.contains_key(calls::LAST_EVENT)
 }
 
 /// What a request asks for, in a line of the audit.

@@ -4,6 +4,7 @@
 //! many there were. Both answer `next` when there are more. See `docs/control.md`.
 
 mod listed;
+mod summary;
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use super::query::{Query, wrong};
 use super::route::Verb;
 pub(in crate::ingress) use listed::listed;
 pub(crate) use listed::{ActorList, Listed, ListedTurn};
+pub(super) use summary::summary;
+pub(crate) use summary::{Line, SummaryBody};
 
 /// The parameters that choose actors. All of them have to be true of an actor.
 const FILTER: [&str; 12] = [

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use crate::metrics::REQUESTS_TOTAL;
 
-const ROUTES: [&str; 21] = [
+const ROUTES: [&str; 24] = [
     "invoke",
     "register",
     "spawn",
@@ -24,6 +24,9 @@ const ROUTES: [&str; 21] = [
     "effects",
     "schedules",
     "actors",
+    "summary",
+    "calls",
+    "follow",
     "log_level",
     "health",
     "metrics",

@@ -63,6 +63,15 @@ pub(super) enum Resource<'a> {
     Actors {
         verb: Option<Verb>,
     },
+    /// What all actors do, added up.
+    Summary,
+    /// Calls that have ended and are kept.
+    Calls,
+    /// The calls of an actor, while they end.
+    Followed {
+        system: Cow<'a, str>,
+        name: Cow<'a, str>,
+    },
     /// Which lines are logged.
     LogLevel,
     Health,
@@ -198,6 +207,9 @@ impl<'a> Resource<'a> {
                 let (system, source) = (decoded(system)?, decoded(name)?);
                 Ok(Self::Outboxes(Outboxes::One { system, source, id, change }))
             }
+            ["api", "v1", "system", system, "actors", name, "calls"] => {
+                Ok(Self::Followed { system: decoded(system)?, name: decoded(name)? })
+            }
             ["api", "v1", "system", system, "actors", name, part @ ..] => {
                 let part = match part {
                     ["revisions"] => Part::Revisions,
@@ -248,6 +260,8 @@ impl<'a> Resource<'a> {
             ["api", "v1", "actors", verb] => {
                 Ok(Self::Actors { verb: Some(Verb::parse(verb).ok_or(NoResource::Unknown)?) })
             }
+            ["api", "v1", "summary"] => Ok(Self::Summary),
+            ["api", "v1", "calls"] => Ok(Self::Calls),
             ["admin", "log-level"] => Ok(Self::LogLevel),
             ["health"] => Ok(Self::Health),
             ["health", "liveness"] => Ok(Self::Liveness),
@@ -289,6 +303,9 @@ impl<'a> Resource<'a> {
             | Self::Channels(_)
             | Self::History { .. }
             | Self::Actors { verb: None }
+            | Self::Summary
+            | Self::Calls
+            | Self::Followed { .. }
             | Self::Outboxes(Outboxes::All)
             | Self::Health
             | Self::Liveness
@@ -324,8 +341,24 @@ impl<'a> Resource<'a> {
             | Self::Backup { .. }
             | Self::Actors { .. }
             | Self::LogLevel
+            | Self::Summary
+            | Self::Calls
+            | Self::Followed { .. }
             | Self::Outboxes(_) => Asks::Administer,
         }
+    }
+
+    /// Whether it shows or changes what all of the proxy does.
+    pub(super) fn is_of_the_whole(&self) -> bool {
+        matches!(
+            self,
+            Self::Actors { .. }
+                | Self::Channels(_)
+                | Self::Summary
+                | Self::Calls
+                | Self::Followed { .. }
+                | Self::LogLevel
+        )
     }
 
     /// Whether it continues a backup that began with a request of its own.
@@ -364,6 +397,9 @@ impl<'a> Resource<'a> {
             Self::Outboxes(_) => "effects",
             Self::Schedules { .. } => "schedules",
             Self::Actors { .. } => "actors",
+            Self::Summary => "summary",
+            Self::Calls => "calls",
+            Self::Followed { .. } => "follow",
             Self::LogLevel => "log_level",
             Self::Health | Self::Liveness | Self::Readiness => "health",
             Self::Metrics => "metrics",

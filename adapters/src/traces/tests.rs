@@ -6,6 +6,7 @@ use opentelemetry::trace::{SpanId, SpanKind, Status};
 use opentelemetry_sdk::trace::SpanData;
 use tidegate_stages::actor::ActorRef;
 use tidegate_stages::error::Error;
+use tidegate_stages::request_id::RequestId;
 use tidegate_stages::traces::{CallOrigin, TracedHop, TracedStage};
 use tokio::time::Instant;
 
@@ -25,7 +26,7 @@ fn stage(name: &'static str, span_id: u64) -> TracedStage {
     }
 }
 
-fn call(error: Option<Error>) -> TracedCall {
+pub(super) fn call(error: Option<Error>) -> TracedCall {
     let stages = vec![stage("lookup", 21), stage("invoke", 22)];
     let hop = TracedHop { actor: ActorRef::new("s", "joe"), action: "add".into(), stages };
     TracedCall {
@@ -36,6 +37,7 @@ fn call(error: Option<Error>) -> TracedCall {
         state: "a=1".into(),
         origin: CallOrigin::Client,
         is_async: false,
+        request: RequestId::None,
         is_sampled: error.is_none(),
         began: Instant::now(),
         took: Duration::from_millis(20),

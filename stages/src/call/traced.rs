@@ -25,7 +25,10 @@ impl Call {
         if !self.timing.is_traced() {
             return;
         }
-        self.timing.trace().end(self.timing.elapsed(), error, || {
+        let trace = self.timing.trace();
+        let is_followed =
+            trace.is_followed(actor) || self.route.iter().any(|hop| trace.is_followed(&hop.actor));
+        trace.end(self.timing.elapsed(), error, is_followed, || {
             // Those who route a call on become its callers.
             let caller = self.route.first().map_or(&self.caller, |hop| &hop.caller);
             let mut passed: Vec<_> = Vec::with_capacity(self.route.len());
@@ -83,7 +86,7 @@ impl Early {
     pub(crate) fn end(self, timing: Option<&Timing>, error: Option<&Error>) {
         let timing = timing.unwrap_or(&self.timing);
         let Self { context, is_async, caller, actor, action, .. } = &self;
-        timing.trace().end(timing.elapsed(), error, || Ended {
+        timing.trace().end(timing.elapsed(), error, false, || Ended {
             began: timing.began(),
             context,
             is_async: *is_async,

@@ -10,6 +10,7 @@ use super::{CallOrigin, FirstWait, Ids, Inner, Trace};
 use crate::actor::ActorRef;
 use crate::blocked_on::RetryOf;
 use crate::error::Error;
+use crate::request_id::RequestId;
 
 /// A call that has ended: its root span, with those of its stages below it.
 #[derive(Debug, Clone)]
@@ -28,7 +29,9 @@ pub struct TracedCall {
     pub origin: CallOrigin,
     /// Whether nobody waited for its answer.
     pub is_async: bool,
-    /// Whether it was sampled. If not, it has failed or was slow.
+    /// Which request made it.
+    pub request: RequestId,
+    /// Whether it was sampled. If not, it has failed or was slow, or somebody follows its actor.
     pub is_sampled: bool,
     /// When it began.
     pub began: Instant,
@@ -112,10 +115,12 @@ impl Trace {
         &self,
         took: Duration,
         error: Option<&Error>,
+        is_followed: bool,
         ended: impl FnOnce() -> Ended<'a>,
     ) {
         let Some(inner) = &self.inner else { return };
-        if self.ids.is_none() && !inner.keeps(took, error) {
+        let is_kept = self.ids.is_some() || inner.keeps(took, error);
+        if !is_kept && !is_followed {
             return;
         }
         let Ended { began, context, is_async, from, passed, last: (actor, action) } = ended();
@@ -135,7 +140,7 @@ impl Trace {
         let end = micros(took);
         let stages = Stages { root: span_id, hop: hops.len(), times: &times, end, wait };
         hops.push(TracedHop { actor, action, stages: stages.all(error.is_some()) });
-        inner.sink.take(TracedCall {
+        let call = TracedCall {
             trace_id,
             span_id,
             parent,
@@ -143,13 +148,19 @@ impl Trace {
             state: split(context).1.to_owned(),
             origin: self.origin,
             is_async,
+            request: self.request.clone(),
             is_sampled: self.ids.is_some(),
             began,
             took,
             from,
             hops,
             error: error.cloned(),
-        });
+        };
+        if is_kept {
+            inner.sink.take(call);
+        } else {
+            inner.sink.follow(call);
+        }
     }
 
     fn first_wait(&self) -> Option<&'static str> {

@@ -46,7 +46,7 @@ fn end(trace: &Trace, context: &str, took: Duration, error: Option<&Error>) {
     let last = (ActorRef::new("s", "joe"), "add".to_owned());
     let (began, from) = (Instant::now(), None);
     let ended = || Ended { began, context, is_async: false, from, passed: Vec::new(), last };
-    trace.end(took, error, ended);
+    trace.end(took, error, false, ended);
 }
 
 /// What is exported of a call that ends at once, slowly, and with an error.
@@ -179,4 +179,22 @@ async fn a_call_that_fails_ends_in_the_stage_where_it_was() {
     assert_eq!(lookup.queued, ms(49), "it was never worked on to an end");
     assert_eq!(lookup.blocked_on, [("retry_host", ms(45))]);
     assert!(matches!(call.error, Some(Error::Cancelled)));
+}
+
+#[tokio::test]
+async fn what_is_only_kept_changes_no_context_and_is_never_sampled() {
+    for given in ["", SAMPLED, UNSAMPLED] {
+        let kept = Arc::new(Kept::default());
+        let tracer = Tracer::keeping(TraceRules { ratio: 1.0, ..RULES }, kept.clone());
+        let mut context = given.to_owned();
+        assert!(!tracer.begin(&mut context), "{given}");
+        assert_eq!(context, given);
+        let trace = tracer.trace(&context, CallOrigin::Client, false);
+        assert_eq!(trace.context(0, Stage::Invoke, &context), None, "the caller's stays");
+        end(&trace, &context, Duration::ZERO, None);
+        assert!(kept.0.lock().1.is_empty(), "it was neither slow nor did it fail");
+        end(&trace, &context, Duration::ZERO, Some(&Error::Draining));
+        assert!(kept.0.lock().1.iter().all(|call| !call.is_sampled));
+        assert_eq!(kept.0.lock().1.len(), 1, "{given}");
+    }
 }

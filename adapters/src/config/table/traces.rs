@@ -67,4 +67,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         Default::Is("false"),
         "Whether these two also count for calls whose traceparent says that they are not sampled.",
     ),
+    setting(
+        "TIDEGATE_KEPT_CALLS",
+        Kind::Count { min: 0, max: 100_000 },
+        Default::Is("1000"),
+        "Failed and slow calls that are kept in memory for `tidegate explain`, the newest ones, with the times of their stages; and as many that are sampled. Each takes about 2 KiB. 0: none is kept, and calls are not followed.",
+    ),
 ];

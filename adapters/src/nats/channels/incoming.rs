@@ -26,7 +26,7 @@ const LAST_MESSAGES: Duration = Duration::from_secs(2);
 /// At most one line of the log tells of messages that cannot be read, in this time.
 const BETWEEN_LINES: Duration = Duration::from_secs(1);
 
-/// The broadcasts of other members; see the [module](self). Cheap to clone.
+/// The broadcasts of other members. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NatsListening {
     mesh: Mesh,

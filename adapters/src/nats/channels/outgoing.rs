@@ -25,7 +25,7 @@ const STREAMS: usize = 16_384;
 /// How long the end of the proxy waits for what is queued.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
 
-/// Where broadcasts go; see the [module](self). Cheap to clone.
+/// Where broadcasts go. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NatsMembers {
     publisher: u128,

@@ -22,7 +22,7 @@ const WAITING: usize = 256;
 /// How long a listener is kept that asks for nothing.
 const GONE: Duration = Duration::from_secs(30);
 
-/// Calls that have ended; see the [module](self).
+/// Calls that have ended: the newest of them, for those who ask why one took so long.
 #[derive(Debug)]
 pub struct Kept {
     /// Calls in each ring.

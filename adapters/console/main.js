@@ -2,6 +2,8 @@
 
 import { el } from "./dom.js";
 import { actors } from "./actors.js";
+import { calls } from "./calls.js";
+import { channels } from "./channels.js";
 import { effects } from "./effects.js";
 import { flow } from "./flow.js";
 import { schedules } from "./schedules.js";
@@ -11,9 +13,11 @@ import { waiting } from "./waiting.js";
 const VIEWS = [
   ["flow", "Flow", flow],
   ["waiting", "Why is it waiting", waiting],
+  ["calls", "Slow calls", calls],
   ["actors", "Actors", actors],
   ["schedules", "Schedules", schedules],
   ["effects", "Effects", effects],
+  ["channels", "Channels", channels],
 ];
 
 let leave = new AbortController();

@@ -200,6 +200,46 @@ async function effects() {
   await said("Everything is delivered.");
 }
 
+async function calls() {
+  await follow("Slow calls");
+  await heading("Slow calls");
+  await page.getByLabel("Actor").fill("counter");
+  await page.getByLabel("Outcome").selectOption("failed");
+  await page.getByRole("button", { name: "List" }).click();
+  await page.getByRole("cell", { name: "action_failed" }).first().waitFor();
+  await accessible("calls");
+  await page.getByRole("link", { name: "shop/counter fail" }).first().click();
+  await heading("One call");
+  await said("action_failed (host): the action failed: its host answered HTTP 422");
+  await page.getByRole("region", { name: /^Call [0-9a-f]{32}$/ }).getByText(/^queued .*, served /).nth(1).waitFor();
+  await page.getByRole("listitem").filter({ hasText: "invoke failed" }).waitFor();
+  await accessible("call");
+  // The address is that of the call.
+  await page.reload();
+  await said(/its host answered HTTP 422/);
+  await page.goto(`${admin}/console#/calls/${"0".repeat(31)}1`);
+  await said("This call is not kept any more.");
+}
+
+async function channels() {
+  await follow("Channels");
+  await heading("Channels");
+  await ask("publish 3");
+  await page.getByRole("cell", { name: "has all" }).waitFor();
+  await accessible("channels");
+  await page.getByRole("link", { name: "shop/orders" }).click();
+  await heading("shop/orders");
+  await page.getByRole("link", { name: "reader" }).waitFor();
+  await page.getByRole("row", { name: "reader 3 has all" }).waitFor();
+  // It stays behind while it is paused, and goes on after that.
+  await ask("pause reader");
+  await ask("publish 2");
+  await page.getByRole("row", { name: "reader 3 2 behind" }).waitFor();
+  await accessible("channel");
+  await ask("resume reader");
+  await page.getByRole("row", { name: "reader 5 has all" }).waitFor();
+}
+
 async function outage() {
   await follow("Flow");
   await ask("away");
@@ -216,9 +256,9 @@ async function token() {
   await page.getByRole("dialog").getByText("is not the one").waitFor();
   await page.getByLabel("TIDEGATE_ADMIN_TOKEN").fill("a-long-secret");
   await page.keyboard.press("Enter");
-  await said("32 actors");
+  await said("33 actors");
   await page.reload();
-  await said("32 actors");
+  await said("33 actors");
   await follow("Flow");
   await page.locator("#status", { hasText: "live" }).waitFor();
   await accessible("token");
@@ -230,7 +270,7 @@ async function token() {
 }
 
 try {
-  const parts = { views: [flow, waiting, actors, schedules, effects, outage], token: [token] }[scenario];
+  const parts = { views: [flow, waiting, actors, calls, schedules, effects, channels, outage], token: [token] }[scenario];
   for (const part of parts) await part();
   check(errors.length === 0, `the browser says: ${errors.join("\n")}`);
 } catch (error) {

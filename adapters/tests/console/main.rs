@@ -69,6 +69,7 @@ impl World {
             ("TIDEGATE_START_TIMEOUT", "300s"),
             ("TIDEGATE_HOST_TIMEOUT", "300s"),
             ("TIDEGATE_REVISIONS", "every"),
+            ("TIDEGATE_DURABLE_TOPICS", "orders"),
         ];
         let all = [&embedded(directory.path(), &port)[..], &settings, more].concat();
         let proxy = Proxy::start(&all).await;
@@ -77,6 +78,7 @@ impl World {
         let actors = json!({"system": "shop", "actors": [
             {"name": "counter", "actions": actions},
             {"name": "cart", "kind": "unnamed", "actions": actions},
+            {"name": "reader", "actions": actions, "channels": [{"topic": "orders", "action": "add"}]},
         ]});
         let path = ("POST", "/api/v1/system");
         assert_eq!(send(&mut client, path, &[], &actors.to_string()).await.0.status, 200);
@@ -114,6 +116,20 @@ impl World {
                 let path = ("POST", "/api/v1/system/shop/schedules");
                 let created = send(&mut client, path, &[], &nightly.to_string()).await;
                 assert_eq!(created.0.status, 200, "{:?}", created.1);
+            }
+            ["publish", count] => {
+                let mut client = Client::connect(&address).await.unwrap();
+                for _ in 0..count.parse().unwrap() {
+                    let path = ("POST", "/api/v1/system/shop/channels/orders");
+                    let sent = send(&mut client, path, &[], "{}").await;
+                    assert_eq!(sent.0.status, 200, "{:?}", sent.1);
+                }
+            }
+            [verb @ ("pause" | "resume"), actor] => {
+                let mut client = Client::connect(&address).await.unwrap();
+                let path = format!("/api/v1/actors/{verb}?system=shop&name={actor}");
+                let done = send(&mut client, ("POST", &path), &[], "").await;
+                assert_eq!(done.0.status, 200, "{:?}", done.1);
             }
             ["quiet"] => self.calls.shutdown().await,
             ["call", actor, action] => {

@@ -40,6 +40,8 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "actors.js": "text/javascript; charset=utf-8",
     "schedules.js": "text/javascript; charset=utf-8",
     "effects.js": "text/javascript; charset=utf-8",
+    "channels.js": "text/javascript; charset=utf-8",
+    "calls.js": "text/javascript; charset=utf-8",
     "dialog.js": "text/javascript; charset=utf-8",
     "diff.js": "text/javascript; charset=utf-8",
 };

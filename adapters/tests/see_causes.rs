@@ -7,9 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
 use serde_json::json;
 use support::client::Client;
 use support::counter::{ADD, Added, Counter, Gate, SYSTEM, add, call, definition, register};
@@ -17,6 +14,7 @@ use support::host::Host;
 use support::letters::Post;
 use support::proto::Kind;
 use support::proxy::{Proxy, embedded};
+use support::schedules;
 use support::scrape::{Scrape, until};
 use support::tool::run;
 use tokio::sync::watch;
@@ -215,13 +213,7 @@ async fn runs_of_a_schedule_that_an_outage_took_are_counted_as_missed() {
         (Host::start(Arc::new(Counter::default())), tempfile::tempdir().unwrap());
     let (proxy, mut client) = scheduling(&host, directory.path()).await;
     register(&mut client, vec![definition("joe", Kind::Named)]).await;
-    let spec = json!({ "name": "tick", "actor": "joe", "action": ADD, "every_ms": 1000, "catch_up": "none" });
-    let request = Request::post(format!("/api/v1/system/{SYSTEM}/schedules"))
-        .header("host", "localhost")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(spec.to_string())))
-        .unwrap();
-    assert_eq!(client.send(request).await.unwrap().status, 200);
+    schedules::create(&mut client, "tick", "joe", json!({ "catch_up": "none" })).await;
     let answered = ["outcome=\"answered\""];
     until(&proxy, "tidegate_schedule_runs_total", &answered, |runs| runs >= 1.0).await;
     until(&proxy, "tidegate_due_pending_calls", &[], |pending| pending >= 1.0).await;

@@ -1,7 +1,7 @@
 //! A real Prometheus watches the built binary, with the files that `tidegate dashboards` writes: every query of every panel and every
 //! rule returns data, and each alert fires when its trouble is caused.
 //!
-//! To be quick, all windows are 30 s, no alert waits before it fires, Prometheus asks twice a second, and alerts fire after three
+//! To be quick, all windows are 30 s, no alert waits before it fires, Prometheus asks each second, and alerts fire after three
 //! seconds where they wait for minutes ([`SOONER`]).
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -27,6 +27,7 @@ use support::namespace::run_on_device;
 use support::prometheus::{Prometheus, Series};
 use support::proto::{Action, ActorInvocation, ActorInvocationResponse, Kind};
 use support::proxy::{BINARY, Proxy, embedded};
+use support::schedules;
 use support::scrape::until;
 use support::tool::run;
 use tidegate::clock::SystemClock;
@@ -234,13 +235,7 @@ impl World {
         let mut client = Client::connect(self.stopped.address()).await.unwrap();
         let host = format!("http://127.0.0.1:{}", self.host.port());
         register_at(&mut client, &host, vec![definition("joe", Kind::Named)]).await;
-        let spec = json!({ "name": "tick", "actor": "joe", "action": ADD, "every_ms": 1000, "catch_up": "none" });
-        let request = Request::post(format!("/api/v1/system/{SYSTEM}/schedules"))
-            .header("host", "localhost")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(spec.to_string())))
-            .unwrap();
-        assert_eq!(client.send(request).await.unwrap().status, 200);
+        schedules::create(&mut client, "tick", "joe", json!({ "catch_up": "none" })).await;
         self.prometheus.until("tidegate_schedule_runs_total{outcome=\"answered\"} > 0").await;
         self.stopped.signal(Signal::STOP);
         sleep(STOPPED).await;

@@ -7,8 +7,8 @@
 //! Messages and deliveries have a bound of their own. A subscriber that is slow may hold as much of it as is free: beyond that
 //! it is left out, and counted; so it delays no other.
 //!
-//! Other members, which are proxies with subscribers of the same system, get it through the port [`OtherMembers`] first, which waits
-//! for nothing. What came from another member goes to no further one.
+//! Members of a system are the proxies that have subscribers of it. A broadcast goes to the other members first, through the port
+//! [`OtherMembers`], which does not wait. A broadcast that came from another member is not passed on to members.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -25,6 +25,7 @@ pub mod ports;
 pub mod metrics;
 mod clock;
 mod store_limit;
+mod optional;
 mod retry_budget;
 mod retries;
 mod filter;

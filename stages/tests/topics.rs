@@ -2,14 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
+#[path = "support/durable_topic.rs"]
+mod durable_topic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use durable_topic::*;
 use parking_lot::Mutex;
 use support::*;
-use tidegate_stages::access::Pattern;
 use tidegate_stages::actor::{Channel, Definition};
 use tidegate_stages::history::{Interval, Retention};
 use tidegate_stages::identity::Identity;
@@ -17,20 +19,13 @@ use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Broadcast, Invocation, Payload, Reached,
 };
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::mesh::TopicView;
 use tidegate_stages::outbox::record::Record;
-use tidegate_stages::ports::{HostError, StateStore, StoreError};
-use tidegate_stages::rules::{ChangeRules, Durability};
+use tidegate_stages::ports::{HostError, StateStore};
+use tidegate_stages::rules::ChangeRules;
 use tidegate_stages::state::Any;
-use tidegate_stages::testkit::faulty::SaveFault;
-use tidegate_stages::topics::rules::{Start, TopicRule, TopicRules};
+use tidegate_stages::topics::rules::{Start, TopicRule};
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
-
-fn durable(rule: TopicRule) -> Settings {
-    let topics = TopicRules::new(vec![(Pattern::parse("news").unwrap(), rule)]);
-    Settings { topics, ..Settings::default() }
-}
 
 fn any_text(text: &str) -> Any {
     Any { type_url: "test/text".into(), value: text.to_owned().into() }
@@ -43,12 +38,6 @@ fn text(value: Option<&Any>) -> String {
 fn payload(payload: &Payload) -> String {
     let Payload::Value(value) = payload else { return String::new() };
     text(Some(value))
-}
-
-/// A definition that binds `news` to `add`.
-fn subscriber(name: &str) -> Definition {
-    let channel = Channel { topic: "news".into(), action: "add".into() };
-    Definition { channels: Some(vec![channel]), ..definition(name) }
 }
 
 /// What actors got, in order.
@@ -85,26 +74,6 @@ async fn publish(world: &World, message: &str) -> Result<Reached, tidegate_stage
 
 fn send(message: &str) -> Invocation {
     Invocation { payload: Payload::Value(any_text(message)), ..call("source", "other") }
-}
-
-fn view(world: &World) -> TopicView {
-    world.mesh.durable_topics().pop().unwrap()
-}
-
-/// The position of each subscriber, and what it lags behind.
-fn positions(world: &World) -> Vec<(String, u64, u64)> {
-    let (_, page) = world.mesh.topic_subscribers("s", "news", "", 100).unwrap();
-    page.items.into_iter().map(|of| (of.actor, of.position, of.lag)).collect()
-}
-
-async fn caught_up(world: &World) {
-    for _ in 0..2_000 {
-        sleep(Duration::from_secs(1)).await;
-        if positions(world).iter().all(|(.., lag)| *lag == 0) {
-            return;
-        }
-    }
-    panic!("{:?}", positions(world));
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,182 +255,4 @@ async fn an_event_that_is_larger_than_a_state_may_be_is_refused_and_nothing_is_k
     publish(&world, &fits).await.unwrap();
     caught_up(&world).await;
     assert_eq!(heard.lock()["joe"], [fits]);
-}
-
-// Random interleavings of publications, crashes, store failures and lost answers.
-
-const SOURCES: [&str; 3] = ["source-a", "source-b", "source-c"];
-const SUBSCRIBERS: [&str; 3] = ["left", "middle", "right"];
-const STARTS: u64 = 4;
-const STEPS: u64 = 40;
-const SEEDS: u64 = 15;
-
-fn fault(random: &mut Random) -> SaveFault {
-    let text = "as the test wants it".to_owned();
-    match random.below(7) {
-        0 => SaveFault::Lose(StoreError::Unavailable(text)),
-        1 => SaveFault::Lose(StoreError::Unknown(text)),
-        2 => SaveFault::WriteAndFail(StoreError::Unknown(text)),
-        3 => SaveFault::LoseFirst(StoreError::Full(text)),
-        4 | 5 => SaveFault::Late(Duration::from_millis(random.below(200))),
-        _ => SaveFault::Tear(usize::try_from(random.below(3)).unwrap(), StoreError::Unknown(text)),
-    }
-}
-
-fn counts(text: &str) -> BTreeMap<String, u64> {
-    let pairs = text.lines().map(|line| line.split_once(' ').unwrap());
-    pairs.map(|(name, number)| (name.into(), number.parse().unwrap())).collect()
-}
-
-/// A source counts, and publishes its count. A subscriber keeps the last count of each, and how many came that were none of
-/// those to come next.
-fn act(invocation: &ActorInvocation) -> ActorInvocationResponse {
-    let name = &*invocation.actor.name;
-    let mut response = ActorInvocationResponse::default();
-    if SOURCES.contains(&name) {
-        let count = text(invocation.state.as_ref()).parse().unwrap_or(0) + 1_u64;
-        response.state = Some(any_text(&count.to_string()));
-        let payload = Payload::Value(any_text(&format!("{name} {count}")));
-        response.workflow.broadcast = Some(Broadcast { channel: "news".into(), payload });
-        return response;
-    }
-    let mut counts = counts(&text(invocation.state.as_ref()));
-    let sent = payload(&invocation.payload);
-    let (from, count) = sent.split_once(' ').unwrap();
-    let count: u64 = count.parse().unwrap();
-    let last = counts.entry(from.into()).or_default();
-    let is_wrong = count != *last + 1;
-    *last = count.max(*last);
-    *counts.entry("wrong".into()).or_default() += u64::from(is_wrong);
-    let lines: Vec<_> = counts.iter().map(|(name, number)| format!("{name} {number}\n")).collect();
-    response.state = Some(any_text(&lines.concat()));
-    response
-}
-
-fn worker(seed: u64) -> BoxedHost {
-    let random = Arc::new(Mutex::new(Random::new(seed)));
-    host(move |invocation| {
-        let (mood, pause) = {
-            let mut random = random.lock();
-            (random.below(25), random.below(30))
-        };
-        let response = act(&invocation);
-        async move {
-            sleep(Duration::from_millis(pause)).await;
-            let (address, reason) = ("h".into(), "as the test wants it".into());
-            match mood {
-                0 => Err(HostError::Broken { address, reason }),
-                1 => Err(HostError::Connect { address, reason }),
-                _ => Ok(response),
-            }
-        }
-    })
-}
-
-async fn next(former: Option<World>, seed: u64, settings: Settings, memory: &MemoryStore) -> World {
-    let world = world_with(worker(seed), settings, memory.clone()).await;
-    if let Some(former) = former {
-        former.store.forget_faults();
-        former.mesh.drain(Duration::ZERO).await;
-    }
-    world
-}
-
-async fn disturb(random: &mut Random, world: &World) {
-    let mut calls = Vec::new();
-    for _ in 0..STEPS {
-        match random.below(10) {
-            0 => world.store.fail_next_save(fault(random)),
-            1 => world.store.fail_next_load(StoreError::Unavailable("away".into())),
-            2 => world.store.fail_next_take_over(StoreError::Unknown("cut".into())),
-            3 => sleep(Duration::from_millis(random.below(400))).await,
-            _ => {
-                let source = SOURCES[usize::try_from(random.below(3)).unwrap()];
-                calls.push(world.start(call(source, "add")));
-                sleep(Duration::from_millis(random.below(20))).await;
-            }
-        }
-    }
-    if random.below(2) == 0 {
-        world.store.forget_faults();
-        world.mesh.drain(Duration::from_secs(30)).await;
-    }
-    for call in calls {
-        call.abort();
-    }
-}
-
-async fn state(world: &World, name: &str) -> String {
-    let head = world.head(name).await;
-    text(head.and_then(|head| head.content.state).as_ref())
-}
-
-async fn run(seed: u64, durability: Durability, max_seen: u32) {
-    let mut random = Random::new(seed);
-    let memory = MemoryStore::new();
-    let settings = || Settings {
-        rules: ChangeRules { durability, max_seen, ..ChangeRules::default() },
-        ..durable(TopicRule::default())
-    };
-    let mut world = next(None, seed, settings(), &memory).await;
-    let brief = |definition: Definition| Definition {
-        deactivate_after: Some(Duration::from_millis(100)),
-        snapshot_every: (durability == Durability::Snapshot).then_some(Duration::from_secs(1)),
-        ..definition
-    };
-    let sources = SOURCES.iter().map(|name| brief(definition(name)));
-    let all = sources.chain(SUBSCRIBERS.iter().map(|name| brief(subscriber(name)))).collect();
-    world.register(all).await.unwrap();
-    for number in 1..=STARTS {
-        disturb(&mut random, &world).await;
-        world = next(Some(world), seed + number, settings(), &memory).await;
-    }
-    let mut sum: u64 = 0;
-    let mut expected = BTreeMap::new();
-    for _ in 0..600 {
-        sleep(Duration::from_secs(5)).await;
-        if memory.pending(None, 1).await.unwrap().items.is_empty() {
-            break;
-        }
-    }
-    for source in SOURCES {
-        let count: u64 = state(&world, source).await.parse().unwrap_or(0);
-        sum += count;
-        if count > 0 {
-            expected.insert(source.to_owned(), count);
-        }
-    }
-    expected.insert("wrong".into(), 0);
-    caught_up(&world).await;
-    assert_eq!(view(&world).missed, 0, "seed {seed}");
-    for subscriber in SUBSCRIBERS {
-        let counted = counts(&state(&world, subscriber).await);
-        assert!(
-            sum == 0 || counted == expected,
-            "seed {seed}: {subscriber} {counted:?}, not {expected:?}"
-        );
-    }
-    assert_eq!(view(&world).newest, sum, "seed {seed}: each event is in the log once");
-    world.mesh.drain(Duration::ZERO).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn each_event_of_a_committed_state_counts_once_whatever_fails() {
-    for seed in 0..SEEDS {
-        run(seed, Durability::Acknowledged, 1_024).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn each_event_of_a_committed_state_counts_once_with_snapshots_too() {
-    for seed in 0..SEEDS {
-        run(seed, Durability::Snapshot, 1_024).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn each_event_counts_once_where_sources_are_forgotten_as_soon_as_they_may_be() {
-    for seed in 0..SEEDS {
-        run(seed, Durability::Acknowledged, 1).await;
-    }
 }

@@ -1,7 +1,7 @@
 //! Channels: broadcasts between the proxies that have subscribers of the same system.
 //!
-//! `outgoing` sends those of this proxy, `incoming` takes those of others. Each message has its number among those of its topic, so
-//! `gaps` knows repeated ones, and counts what was missed.
+//! `outgoing` sends the broadcasts of this proxy, `incoming` takes the broadcasts of other proxies. A proxy numbers its messages of
+//! each topic. By these numbers `gaps` finds messages that are repeated, and counts messages that were missed.
 
 mod gaps;
 mod incoming;

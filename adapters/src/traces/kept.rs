@@ -1,8 +1,8 @@
 //! Kept: calls that have ended, in memory, for whoever asks why one was slow or failed, or follows the calls of an actor.
 //!
-//! Failed and slow calls are kept in a ring, and sampled ones in another, so that these do not push those out. Calls of an actor
-//! are passed to those that follow it: each listener has a buffer of bounded size, and what has no place in it is counted. While
-//! nobody listens, a call that ends pays for one look at a number.
+//! Failed and slow calls are kept in one ring, sampled calls in another: many sampled calls do not push out a failed call. A listener
+//! follows the calls of one actor. It has a buffer of bounded size; calls for which the buffer has no place are counted. While there
+//! is no listener, the end of a call reads one atomic number.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -9,9 +9,9 @@ use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use futures_util::{FutureExt, future};
 use metrics::counter;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,7 @@ use crate::due::{DueEntry, DueKey};
 use crate::error::{Error, ErrorKind};
 use crate::history::Page;
 use crate::metrics::DUE_CALLS_TOTAL;
+use crate::optional::result_of;
 use crate::ports::StoreError;
 use crate::store_limit::in_time;
 use crate::traces::context::trace_id;
@@ -96,8 +97,8 @@ impl DueRunner {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = due.added.notified(), if !self.window.is_reading() => {}
-                page = pending(&mut self.reading) => self.read(page),
-                removed = pending(&mut self.removing) => self.removed(removed),
+                page = result_of(&mut self.reading) => self.read(page),
+                removed = result_of(&mut self.removing) => self.removed(removed),
                 Some((number, ready, outcome)) = self.running.next(), if !self.running.is_empty() => {
                     self.places.ended(number);
                     self.ended(ready, outcome);
@@ -306,18 +307,6 @@ impl DueRunner {
         {
             warn!(%error, count, "due work that is done is still stored: it runs again");
         }
-    }
-}
-
-/// The result of a future that may not be there; the future is gone then.
-async fn pending<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
-    match future {
-        Some(running) => {
-            let done = running.await;
-            *future = None;
-            done
-        }
-        None => future::pending().await,
     }
 }
 

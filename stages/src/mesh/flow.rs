@@ -1,5 +1,5 @@
-//! Flow: what turns wait for at one moment, at which host, and the actors that have waited longest. The gauges of metrics are made
-//! of the same looks ([`observe`](super::observe)).
+//! Flow: what turns wait for at one moment, at which host, and which actors have waited longest. The gauges of
+//! [`observe`](super::observe) are computed from the same views of the mailboxes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -12,7 +12,8 @@ use crate::registry::subscribers::Topic;
 use crate::traces::Stage;
 
 impl Planner {
-    /// Plans the broadcast of a response. To a durable topic it is one more of its effects. Another one for which a bound leaves no place is dropped and counted: it fails no call.
+    /// Plans the broadcast of a response. A broadcast to a durable topic becomes one more effect of the response. A broadcast to
+    /// any other topic is dropped and counted when the bound of broadcasts is reached; the call does not fail.
     ///
     /// # Errors
     /// When the actor may not send to the channel.

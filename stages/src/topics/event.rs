@@ -68,7 +68,8 @@ pub(crate) fn published(topic: &str, call: &Call) -> ActorInvocationResponse {
     }
 }
 
-/// The event in a revision of a topic: what its subscribers get, with the caller that published it. `None` when it cannot be read.
+/// Reads the event that a revision of a topic holds: the invocation of subscribers, with the publisher as caller. Returns `None` when
+/// the revision holds no event, or a damaged one.
 pub(crate) fn read(revision: &Revision) -> Option<Invocation> {
     let state = revision.content.state.as_ref().filter(|state| state.type_url == TYPE)?;
     Record::decode(state.value.clone()).map(|record| record.invocation)

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::{self, BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use hashbrown::{HashMap, HashSet};
 use metrics::counter;
@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 use crate::actor::ActorRef;
 use crate::history::Position;
 use crate::metrics::REVISIONS_DROPPED_TOTAL;
+use crate::optional::result_of;
 use crate::outbox::EffectRows;
 use crate::ports::{Save, StoreError};
 use crate::registry::directory::Directory;
@@ -159,10 +160,10 @@ impl Deliveries {
             let wakes_at = self.next_wake().min(look_at.unwrap_or(self.prune_at));
             tokio::select! {
                 () = stop.cancelled() => {}
-                place = pending(&mut taking) => self.start(place),
+                place = result_of(&mut taking) => self.start(place),
                 Some(to) = self.running.next() => self.ended(to),
-                () = pending(&mut self.storing) => {}
-                is_done = pending(&mut self.pruning) => self.was_pruned(is_done),
+                () = result_of(&mut self.storing) => {}
+                is_done = result_of(&mut self.pruning) => self.was_pruned(is_done),
                 () = log.changed.notified() => self.ready.extend(self.idle.drain(..)),
                 Ok(()) = changes.changed(), if look_at.is_none() => {
                     look_at = Some(Instant::now() + SUBSCRIBING);
@@ -343,17 +344,5 @@ async fn store(topic: Arc<Topic>, carrier: Carrier, epoch: u64) {
             warn!(topic = %topic.log.topic, %error, "positions of subscribers are not stored yet");
             return;
         }
-    }
-}
-
-/// The result of a future that may not be there; the future is gone then.
-async fn pending<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
-    match future {
-        Some(running) => {
-            let done = running.await;
-            *future = None;
-            done
-        }
-        None => future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! A data directory and an export that the built binary of 0.2.0 wrote hold everything for the next versions.
+//! A data directory and an export that the built binary of each release wrote hold everything for the next versions.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
@@ -19,6 +19,9 @@ use tokio::time::{sleep, timeout};
 
 const LIMIT: Duration = Duration::from_mins(1);
 const COUNT: &str = "/api/v1/system/shop/actors";
+const ORDERS: &str = "/api/v1/system/shop/channels/orders";
+/// The releases, with the events in the durable topic `orders`, which is new in 0.3.0.
+const RELEASES: [(&str, u64); 2] = [("0.2.0", 0), ("0.3.0", 2)];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -27,13 +30,16 @@ fn golden(name: &str) -> PathBuf {
 fn actors() -> Value {
     let named = |name: &str| json!({ "name": name, "actions": ["add"] });
     let listener = json!({ "name": "listener", "actions": ["add"], "channels": [{"topic": "news", "action": "add"}] });
+    let reader = json!({ "name": "reader", "actions": ["add"], "channels": [{"topic": "orders", "action": "add"}] });
     let cart = json!({ "name": "cart", "kind": "unnamed", "actions": ["add"], "state": {"count": 7}, "tags": {"a": "ä"} });
-    json!([named("joe"), named("mail"), named("asleep"), listener, cart])
+    json!([named("joe"), named("mail"), named("asleep"), listener, reader, cart])
 }
 
 async fn start(directory: &Path) -> (Proxy, Client, Host) {
     let host = Host::start(Arc::new(Told::default()));
-    let proxy = Proxy::start(&embedded(directory, "1")).await;
+    let mut settings = embedded(directory, "1");
+    settings.push(("TIDEGATE_DURABLE_TOPICS", "orders"));
+    let proxy = Proxy::start(&settings).await;
     let mut client = Client::connect(proxy.address()).await.unwrap();
     register(&mut client, &host.port(), &actors()).await;
     (proxy, client, host)
@@ -94,6 +100,10 @@ async fn write_the_directory_of_this_version() {
     ask(&mut client, "POST", "/api/v1/system/shop/schedules", &night).await;
     ask(&mut client, "POST", "/api/v1/system/shop/schedules/night/pause", &Value::Null).await;
     ask(&mut client, "POST", "/api/v1/system/shop/channels/news", &json!({ "payload": {} })).await;
+    for _ in 0..2 {
+        ask(&mut client, "POST", ORDERS, &json!({ "payload": {} })).await;
+    }
+    until(&mut client, &format!("{COUNT}/reader"), |state| state["state"]["count"] == 2).await;
     until(&mut client, "/api/v1/effects?state=dead", |answer| {
         answer["effects"].as_array().unwrap().len() == 1
     })
@@ -116,7 +126,7 @@ async fn until(client: &mut Client, path: &str, reached: impl Fn(&Value) -> bool
 }
 
 /// What the directory holds, seen by a user of the running proxy; and it goes on from there.
-async fn holds_everything(directory: &Path) {
+async fn holds_everything(directory: &Path, orders: u64) {
     let (proxy, mut client, _host) = start(directory).await;
     assert_eq!(count(&mut client, "joe").await, 3);
     let history = ask(&mut client, "GET", &format!("{COUNT}/joe/revisions"), &Value::Null).await;
@@ -133,6 +143,15 @@ async fn holds_everything(directory: &Path) {
     let listener = format!("{COUNT}/listener");
     until(&mut client, &listener, |state| state["state"]["count"] == heard + 1).await;
 
+    ask(&mut client, "POST", ORDERS, &published).await;
+    until(&mut client, "/api/v1/channels?system=shop", |answer| {
+        let topics = answer["channels"].as_array().unwrap();
+        let orders_of = topics.iter().find(|topic| topic["topic"] == "orders");
+        orders_of.is_some_and(|topic| topic["newest"] == orders + 1 && topic["lag"] == 0)
+    })
+    .await;
+    assert_eq!(count(&mut client, "reader").await, orders + 1);
+
     let effects = ask(&mut client, "GET", "/api/v1/effects", &Value::Null).await;
     assert_eq!(effects["effects"].as_array().unwrap().len(), 2, "{effects}");
     let paused = ask(&mut client, "GET", "/api/v1/actors?paused=true", &Value::Null).await;
@@ -146,26 +165,28 @@ async fn holds_everything(directory: &Path) {
 }
 
 #[tokio::test]
-async fn an_export_of_0_2_0_is_imported_with_everything() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = directory.path().join("store");
-    let file = golden("export-0.2.0.jsonl");
-    run(&["import", file.to_str().unwrap()], &store_in(&store)).await.said();
-    holds_everything(&store).await;
+async fn an_export_of_each_release_is_imported_with_everything() {
+    for (version, orders) in RELEASES {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("store");
+        let file = golden(&format!("export-{version}.jsonl"));
+        run(&["import", file.to_str().unwrap()], &store_in(&store)).await.said();
+        holds_everything(&store, orders).await;
+    }
 }
 
 #[tokio::test]
-async fn a_directory_of_0_2_0_opens_with_everything_and_exports_what_it_exported_then() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = directory.path().join("store");
-    copy(&golden("directory-0.2.0"), &store);
-    let now = export(&store, &directory.path().join("file")).await;
-    assert_eq!(now, lines(&golden("export-0.2.0.jsonl")));
-    for kind in ["revision", "outbox", "due", "schedule", "pause"] {
-        assert!(
-            now.iter().any(|line| line.starts_with(&format!("{{\"{kind}\""))),
-            "{kind}: {now:?}"
-        );
+async fn a_directory_of_each_release_opens_with_everything_and_exports_what_it_exported_then() {
+    for (version, orders) in RELEASES {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("store");
+        copy(&golden(&format!("directory-{version}")), &store);
+        let now = export(&store, &directory.path().join("file")).await;
+        assert_eq!(now, lines(&golden(&format!("export-{version}.jsonl"))), "{version}");
+        for kind in ["revision", "outbox", "due", "schedule", "pause"] {
+            let is_there = |line: &String| line.starts_with(&format!("{{\"{kind}\""));
+            assert!(now.iter().any(is_there), "{version}, {kind}: {now:?}");
+        }
+        holds_everything(&store, orders).await;
     }
-    holds_everything(&store).await;
 }

@@ -59,8 +59,10 @@ impl ParkLayer {
         if goes_elsewhere || is_of_host && hosted.is_away() {
             // The turns of a host that is away get no permit until it is back. This one stays the first of its actor.
             let refusal = hosted.refusal().filter(|_| !failed.placed.task.is_patient());
-            if let Some(error) = failed.placed.cancelled().or(refusal) {
-                failed.error = error;
+            let ends = failed.placed.cancelled().or(refusal);
+            // A caller that has waited for a connection past the time to start waits for this outcome, not for its deadline.
+            if ends.is_some() || failed.placed.task.late_after().is_some() {
+                failed.error = ends.unwrap_or(failed.error);
                 drop(parked);
                 return failed.finish();
             }

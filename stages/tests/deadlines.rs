@@ -3,16 +3,34 @@
 
 mod support;
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use support::*;
-use tidegate_stages::actor::Definition;
+use tidegate_stages::actor::{Definition, HostAddress};
 use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::invocation::{ActorInvocationResponse, Invocation, Routing};
-use tidegate_stages::ports::HostError;
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::ports::{HostError, HostProbe};
+use tidegate_stages::topology::Settings;
 use tokio::time::{Instant, sleep};
+
+/// Finds a host that is away still away.
+#[derive(Debug)]
+struct NeverBack;
+
+impl HostProbe for NeverBack {
+    fn probe(&self, address: &HostAddress) -> BoxFuture<'static, Result<(), HostError>> {
+        Box::pin(ready(Err(no_connection(address))))
+    }
+}
+
+fn no_connection(address: &HostAddress) -> HostError {
+    HostError::Connect { address: address.to_string(), reason: "no answer".into() }
+}
 
 fn bounded(invocation: Invocation, ms: u64) -> Invocation {
     let metadata = [("request-timeout".to_owned(), ms.to_string())].into();
@@ -57,6 +75,33 @@ async fn a_call_that_never_reached_its_host_is_said_not_to_be_started() {
     let error = world.mesh.invoke(bounded(call("joe", "add"), 500)).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     assert!(began.elapsed() <= Duration::from_millis(500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_host_refuses_after_the_time_to_start_is_answered_at_once() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let host = host(move |invocation| {
+        let number = calls.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if number == 0 {
+                return Ok(counted(&invocation));
+            }
+            let seconds = if &*invocation.actor.name == "moe" { 1 } else { 12 };
+            sleep(Duration::from_secs(seconds)).await;
+            Err(no_connection(&invocation.host))
+        }
+    });
+    let host_grace = Duration::from_mins(1);
+    let settings = Settings { host_grace, ..Settings::default() };
+    let world = world_of((host, Arc::new(NeverBack)), settings, MemoryStore::new()).await;
+    world.register(vec![definition("joe"), definition("moe")]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+    let began = Instant::now();
+    // This one finds out that the host is away, and waits for its return.
+    let _other = world.start(call("moe", "add"));
+    let error = world.add("joe").await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    assert_eq!(began.elapsed(), Duration::from_secs(12));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -106,10 +107,7 @@ impl BoundHost {
 
     /// Accepts connections from now on.
     pub(crate) fn listen(self, script: Arc<impl Script>) -> Host {
-        let listener = self.socket.listen(1024).expect("a bound socket listens");
-        let mut task = JoinSet::new();
-        task.spawn(accept(listener, script));
-        Host { address: self.address, task }
+        Host::serve(self.socket.listen(1024).expect("a bound socket listens"), script)
     }
 }
 
@@ -118,7 +116,11 @@ impl BoundHost {
 pub(crate) struct Host {
     address: SocketAddr,
     task: JoinSet<()>,
+    connections: Connections,
 }
+
+/// A task for each connection.
+type Connections = Arc<Mutex<JoinSet<()>>>;
 
 impl Host {
     /// Binds and listens at once.
@@ -135,14 +137,16 @@ impl Host {
     /// Serves what arrives here.
     pub(crate) fn serve(listener: TcpListener, script: Arc<impl Script>) -> Self {
         let address = listener.local_addr().expect("bound");
-        let mut task = JoinSet::new();
-        task.spawn(accept(listener, script));
-        Host { address, task }
+        let (mut task, connections) = (JoinSet::new(), Connections::default());
+        task.spawn(accept(listener, script, connections.clone()));
+        Host { address, task, connections }
     }
 
-    /// Refuses connections from now on, and closes those that it has. Returns its port.
+    /// Refuses connections and closes those that it has: when this returns, no call is answered any more. Returns its port.
     pub(crate) async fn stop(mut self) -> u16 {
         self.task.shutdown().await;
+        let mut connections = std::mem::take(&mut *self.connections.lock());
+        connections.shutdown().await;
         self.address.port()
     }
 
@@ -152,10 +156,10 @@ impl Host {
     }
 }
 
-async fn accept(listener: TcpListener, script: Arc<impl Script>) {
-    let mut connections = JoinSet::new();
+async fn accept(listener: TcpListener, script: Arc<impl Script>, connections: Connections) {
     loop {
         let (stream, _) = listener.accept().await.expect("accepts");
+        let mut connections = connections.lock();
         while connections.try_join_next().is_some() {}
         let script = Arc::clone(&script);
         // A connection that breaks is the proxy's to report; a call that breaks is the script's.

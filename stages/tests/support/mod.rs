@@ -15,7 +15,7 @@ use tidegate_stages::invocation::{
 };
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::Mesh;
-use tidegate_stages::ports::{Clock, HostError, StateStore};
+use tidegate_stages::ports::{Clock, HostError, HostProbe, StateStore};
 use tidegate_stages::rules::ChangeRules;
 use tidegate_stages::state::{Any, Tags, Timestamp};
 use tidegate_stages::testkit::clock::SetClock;
@@ -76,11 +76,20 @@ pub async fn world(host: BoxedHost) -> World {
 }
 
 pub async fn world_with(host: BoxedHost, settings: Settings, memory: MemoryStore) -> World {
+    world_of((host, Arc::new(())), settings, memory).await
+}
+
+/// The same with a probe of the host.
+pub async fn world_of(
+    (host, probe): (BoxedHost, Arc<dyn HostProbe>),
+    settings: Settings,
+    memory: MemoryStore,
+) -> World {
     let store = Arc::new(FaultyStore::new(Arc::new(memory.clone())));
     let clock = Arc::new(SetClock::at(Timestamp(1_000_000_000_000)));
     let ports = Ports {
         host,
-        probe: Arc::new(()),
+        probe,
         store: store.clone() as Arc<dyn StateStore>,
         registry: Arc::new(memory.clone()),
         clock: clock.clone(),

@@ -138,7 +138,7 @@ impl Scene {
         register(&mut client, vec![joe, template]).await;
         assert_eq!(client.invoke(&call("joe", ADD)).await.unwrap().0, 200);
         script.runs.store(0, Ordering::SeqCst);
-        Self { script, host: Some(host), proxy: proxy, client, in_json, begun: 0 }
+        Self { script, host: Some(host), proxy, client, in_json, begun: 0 }
     }
 
     async fn post(&mut self, path: &str, body: Vec<u8>) -> Reply {

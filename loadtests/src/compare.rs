@@ -25,7 +25,7 @@ pub async fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     let scenario = args.scenario;
     let bench = Bench::start(args).await?;
     let (clean, value) = match scenario {
-        Scenario::Speed => speed::run(&bench).await?,
+        Scenario::Speed | Scenario::Observing => speed::run(&bench).await?,
         Scenario::Overload => overload::run(&bench).await?,
     };
     bench.stop().await?;

@@ -8,6 +8,7 @@
 pub mod listen;
 pub mod counter;
 pub mod host;
+pub mod receiver;
 pub mod bare_proxy;
 pub mod faulty_proxy;
 pub mod register;

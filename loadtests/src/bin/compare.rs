@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate_loadtests::compare::{Program, Server, run};
-use tidegate_loadtests::{bare_proxy, host};
+use tidegate_loadtests::{bare_proxy, host, receiver};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(worker_threads = 2)]
@@ -13,6 +13,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     match program.server {
         Some(Server::Host(args)) => host::run(args).await?,
         Some(Server::BareProxy(args)) => bare_proxy::run(args).await?,
+        Some(Server::Receiver(args)) => receiver::run(args).await?,
         None => {
             let mut terminate = signal(SignalKind::terminate())?;
             // When a signal comes first, the run is dropped, and with it every process that it started.

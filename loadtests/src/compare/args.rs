@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bare_proxy::BareProxyArgs;
 use crate::host::HostArgs;
+use crate::receiver::ReceiverArgs;
 
 /// Measures Tidegate and a minimal hyper reverse proxy, in turns, in one run.
 ///
@@ -32,6 +33,8 @@ pub enum Server {
     Host(HostArgs),
     /// The reference proxy alone (also the binary `bare-proxy`).
     BareProxy(BareProxyArgs),
+    /// The receiver of traces alone.
+    Receiver(ReceiverArgs),
 }
 
 /// Options of the measurement.
@@ -93,6 +96,9 @@ pub struct CompareArgs {
 pub enum Scenario {
     /// Closed loop: the throughput of each target, and its cost.
     Speed,
+    /// Closed loop: what it costs to observe Tidegate, by turns with metrics, kept calls and 1 % of calls as traces, and turns
+    /// without all that.
+    Observing,
     /// Open loop, far above the capacity of Tidegate: goodput stays, the rest is shed, memory is flat.
     Overload,
 }

@@ -11,13 +11,21 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::client::Client;
-use crate::compare::CompareArgs;
+use crate::compare::{CompareArgs, Scenario};
 use crate::dialect::Dialect;
 use crate::drive::Rig;
 use crate::host::CALLS_PATH;
 use crate::process::Process;
 use crate::procfs;
+use crate::receiver::BYTES_PATH;
 use crate::register::register;
+
+/// What switches observing off.
+const UNOBSERVED: [(&str, &str); 2] =
+    [("SPAWN_DISABLE_METRICS", "true"), ("TIDEGATE_KEPT_CALLS", "0")];
+/// What makes 1 % of calls traces.
+const SAMPLED: [(&str, &str); 2] =
+    [("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.01")];
 
 /// The actor system of every run.
 const SYSTEM: &str = "loadtest";
@@ -32,6 +40,8 @@ pub(super) enum Target {
     Tidegate(&'static str),
     /// The build that it is compared with, with this durability.
     Before(&'static str),
+    /// Tidegate without metrics, kept calls and traces, with this durability.
+    Unobserved(&'static str),
 }
 
 /// A running target with registered actors.
@@ -49,6 +59,8 @@ pub(super) struct Bench {
     pub(super) args: CompareArgs,
     pub(super) file_system: String,
     host: Process,
+    /// What takes traces, where observing is measured.
+    receiver: Option<Process>,
     program: PathBuf,
     tidegate: PathBuf,
     before: Option<PathBuf>,
@@ -61,6 +73,7 @@ impl Target {
             Self::Reference => "reference".into(),
             Self::Tidegate(durability) => format!("tidegate {durability}"),
             Self::Before(durability) => format!("before {durability}"),
+            Self::Unobserved(durability) => format!("unobserved {durability}"),
         }
     }
 }
@@ -90,7 +103,14 @@ impl Bench {
             .args(["host", "--exit-with-stdin", "--state-bytes"])
             .arg(args.state_bytes.to_string());
         let host = Process::start("host", command, scratch.path()).await?;
-        Ok(Self { args, file_system, host, program, tidegate, before, scratch })
+        let receiver = if args.scenario == Scenario::Observing {
+            let mut command = Command::new(&program);
+            command.args(["receiver", "--exit-with-stdin"]);
+            Some(Process::start("receiver", command, scratch.path()).await?)
+        } else {
+            None
+        };
+        Ok(Self { args, file_system, host, receiver, program, tidegate, before, scratch })
     }
 
     /// The targets in the order of a round; each round begins with another target.
@@ -100,6 +120,9 @@ impl Bench {
             targets.push(Target::Tidegate(setting));
             if self.before.is_some() {
                 targets.push(Target::Before(setting));
+            }
+            if self.receiver.is_some() {
+                targets.push(Target::Unobserved(setting));
             }
         }
         let first = round as usize % targets.len();
@@ -111,7 +134,9 @@ impl Bench {
     pub(super) async fn bring_up(&self, target: Target) -> anyhow::Result<Up> {
         let (binary, durability) = match target {
             Target::Reference => (None, ""),
-            Target::Tidegate(durability) => (Some(&self.tidegate), durability),
+            Target::Tidegate(durability) | Target::Unobserved(durability) => {
+                (Some(&self.tidegate), durability)
+            }
             Target::Before(durability) => (self.before.as_ref(), durability),
         };
         let (command, data, dialect) = match binary {
@@ -132,6 +157,14 @@ impl Bench {
                 command.env("USER_FUNCTION_PORT", self.host.address().port().to_string());
                 command.env("TIDEGATE_DATA_DIR", data.path().join("data"));
                 command.env("TIDEGATE_DURABILITY", durability);
+                match (&self.receiver, target) {
+                    (Some(_), Target::Unobserved(_)) => drop(command.envs(UNOBSERVED)),
+                    (Some(receiver), _) => {
+                        let endpoint = format!("http://{}", receiver.address());
+                        command.envs(SAMPLED).env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+                    }
+                    (None, _) => {}
+                }
                 command.envs(self.args.settings.iter().map(|(name, value)| (name, value)));
                 (command, Some(data), Dialect::Invoke)
             }
@@ -152,14 +185,20 @@ impl Bench {
 
     /// Returns the number of actions that the host has run since its start.
     pub(super) async fn host_calls(&self) -> anyhow::Result<u64> {
-        let mut client = Client::new(self.host.address(), DEADLINE);
-        let request = client.request(Method::GET, CALLS_PATH.parse()?, Bytes::new());
-        let answer = client.call(request).await.context("asking the host")?.into_body();
-        Ok(std::str::from_utf8(&answer)?.parse()?)
+        number_at(&self.host, CALLS_PATH).await.context("asking the host")
     }
 
-    /// Stops the host.
+    /// Returns the bytes of traces that have come since the start; `None` where observing is not measured.
+    pub(super) async fn traced_bytes(&self) -> anyhow::Result<Option<u64>> {
+        let Some(receiver) = &self.receiver else { return Ok(None) };
+        number_at(receiver, BYTES_PATH).await.context("asking the receiver").map(Some)
+    }
+
+    /// Stops the host and the receiver.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
+        if let Some(receiver) = self.receiver {
+            receiver.kill().await?;
+        }
         self.host.kill().await
     }
 
@@ -175,4 +214,12 @@ impl Bench {
             seed: 1,
         }
     }
+}
+
+/// Returns the number that a server of this package answers at a path.
+async fn number_at(server: &Process, path: &str) -> anyhow::Result<u64> {
+    let mut client = Client::new(server.address(), DEADLINE);
+    let request = client.request(Method::GET, path.parse()?, Bytes::new());
+    let answer = client.call(request).await?.into_body();
+    Ok(std::str::from_utf8(&answer)?.parse()?)
 }

@@ -53,11 +53,11 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = match self.median {
+        let digits = f.precision().unwrap_or(match self.median {
             median if median >= 1000.0 => 0,
             median if median >= 10.0 => 1,
             _ => 2,
-        };
+        });
         let Self { median, lowest, highest } = self;
         write!(f, "{median:.digits$} ({lowest:.digits$}–{highest:.digits$})")
     }
@@ -127,6 +127,7 @@ pub(super) fn write(out: &mut impl Write, bench: &Bench, rows: &[Row]) -> io::Re
         writeln!(out)?;
         write_shares(out, rows, reference)?;
     }
+    write_observing(out, rows)?;
     for row in rows.iter().filter(|row| row.target == Target::Tidegate("acknowledged")) {
         writeln!(out, "durable invocations a second: {}", row.spread(|m| m.report.per_second))?;
     }
@@ -149,6 +150,19 @@ fn write_shares(out: &mut impl Write, rows: &[Row], reference: &Row) -> io::Resu
                 .collect(),
         );
         writeln!(out, "{durability}: CPU beyond the reference, as a share of before: {share}")?;
+    }
+    Ok(())
+}
+
+/// Prints, for each durability, what a call costs with observing as a multiple of one without, round by round.
+fn write_observing(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+    for row in rows {
+        let Target::Tidegate(durability) = row.target else { continue };
+        let unobserved = Target::Unobserved(durability);
+        if let Some(without) = rows.iter().find(|other| other.target == unobserved) {
+            let ratio = row.ratio(without);
+            writeln!(out, "{durability}: CPU per call, observed to unobserved: {ratio:.3}")?;
+        }
     }
     Ok(())
 }

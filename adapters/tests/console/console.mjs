@@ -249,6 +249,32 @@ async function outage() {
   await accessible("outage");
 }
 
+/** The longest frame of each view while 10,000 actors are there and 50 calls a second change them. */
+async function frames() {
+  await ask("many 10000");
+  await ask("pace 50");
+  for (const [view, title] of [["flow", "Flow"], ["waiting", "Why is it waiting"], ["calls", "Slow calls"], ["actors", "Actors"]]) {
+    await page.goto(`${admin}/console#/${view}`);
+    await heading(title);
+    if (await page.getByRole("button", { name: "List" }).count()) await page.getByRole("button", { name: "List" }).click();
+    if (view === "actors") await page.getByText(/10,?000 actors|more/).first().waitFor();
+    const { frames, longest } = await page.evaluate((lasts) => new Promise((done) => {
+      const ends = performance.now() + lasts;
+      let [frames, longest, last] = [0, 0, performance.now()];
+      const next = (now) => {
+        longest = Math.max(longest, now - last);
+        [frames, last] = [frames + 1, now];
+        if (now < ends) requestAnimationFrame(next);
+        else done({ frames, longest });
+      };
+      requestAnimationFrame(next);
+    }), 5000);
+    check(frames > 1, `${title} draws nothing`);
+    console.log(`${title}: longest of ${frames} frames: ${longest.toFixed(1)} ms`);
+  }
+  await ask("paced 100");
+}
+
 async function token() {
   await page.goto(`${admin}/console#/actors`);
   await page.getByRole("dialog").getByLabel("TIDEGATE_ADMIN_TOKEN").fill("wrong");
@@ -270,7 +296,7 @@ async function token() {
 }
 
 try {
-  const parts = { views: [flow, waiting, actors, calls, schedules, effects, channels, outage], token: [token] }[scenario];
+  const parts = { views: [flow, waiting, actors, calls, schedules, effects, channels, outage], frames: [frames], token: [token] }[scenario];
   for (const part of parts) await part();
   check(errors.length === 0, `the browser says: ${errors.join("\n")}`);
 } catch (error) {

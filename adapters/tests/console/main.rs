@@ -7,6 +7,7 @@ mod support;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 /// How long the browser may take between two things that it says; what it waits for in the page ends before.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -55,6 +56,8 @@ struct World {
     host: Option<Host>,
     open: watch::Sender<bool>,
     calls: JoinSet<()>,
+    /// Calls at a pace.
+    answered: Arc<AtomicUsize>,
     _directory: tempfile::TempDir,
 }
 
@@ -82,8 +85,9 @@ impl World {
         ]});
         let path = ("POST", "/api/v1/system");
         assert_eq!(send(&mut client, path, &[], &actors.to_string()).await.0.status, 200);
-        let world =
-            Self { proxy, host: Some(host), open, calls: JoinSet::new(), _directory: directory };
+        let host = Some(host);
+        let (calls, answered) = (JoinSet::new(), Arc::default());
+        let world = Self { proxy, host, open, calls, answered, _directory: directory };
         for number in 0..CARTS {
             world.call(&format!("cart-{number:02}"), "add").await;
         }
@@ -106,6 +110,30 @@ impl World {
                         }
                     }
                 });
+            }
+            ["many", count] => {
+                let mut client = Client::connect(&address).await.unwrap();
+                let named = (0..count.parse().unwrap())
+                    .map(|number: usize| json!({"name": many(number), "actions": ["add"]}));
+                let actors = json!({"system": "shop", "actors": named.collect::<Vec<_>>()});
+                let path = ("POST", "/api/v1/system");
+                assert_eq!(send(&mut client, path, &[], &actors.to_string()).await.0.status, 200);
+            }
+            ["pace", a_second] => {
+                let pause = Duration::from_secs(1) / a_second.parse::<u32>().unwrap();
+                let answered = self.answered.clone();
+                self.calls.spawn(async move {
+                    let mut ticks = interval(pause);
+                    for number in 0.. {
+                        ticks.tick().await;
+                        assert_eq!(call(&address, &many(number * 7 % 10_000), "add").await, 200);
+                        answered.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            ["paced", least] => {
+                let answered = self.answered.load(Ordering::SeqCst);
+                assert!(answered >= least.parse::<usize>().unwrap(), "{answered} calls were answered");
             }
             ["schedule"] => {
                 let mut client = Client::connect(&address).await.unwrap();
@@ -152,11 +180,19 @@ impl World {
     }
 }
 
+fn many(number: usize) -> String {
+    format!("many-{number:05}")
+}
+
 async fn call(address: &str, actor: &str, action: &str) -> u16 {
     let Ok(mut client) = Client::connect(address).await else { return 0 };
     let path = format!("/api/v1/system/shop/actors/{actor}/invoke");
     let body = json!({"action": action, "register_ref": "cart"});
-    let body = if actor == "counter" { json!({"action": action}) } else { body };
+    let body = if actor == "counter" || actor.starts_with("many") {
+        json!({"action": action})
+    } else {
+        body
+    };
     let request = http::Request::post(path)
         .header("host", "localhost")
         .header("content-type", "application/json")
@@ -214,6 +250,13 @@ async fn the_console_shows_and_changes_what_it_says() {
     let mut world = World::start(&[]).await;
     let admin = world.proxy.admin().await;
     Browser::start("views", &admin).run(&mut world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_console_draws_its_views_while_ten_thousand_actors_change() {
+    let mut world = World::start(&[]).await;
+    let admin = world.proxy.admin().await;
+    Browser::start("frames", &admin).run(&mut world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -139,9 +139,17 @@ async fn a_slow_and_a_failed_call_are_explained_by_the_id_of_request_or_trace() 
 }
 
 #[tokio::test]
-async fn a_sampled_call_says_what_it_was_blocked_on() {
-    // Nobody takes the traces: they are kept in any case.
-    let world = World::new(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")]).await;
+async fn a_kept_call_says_what_it_was_blocked_on() {
+    // Nobody takes the traces: sampled calls are kept in any case, and slow ones without sampling.
+    for setting in
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), ("TIDEGATE_TRACE_SLOW", "1ms")]
+    {
+        says_what_it_was_blocked_on(setting).await;
+    }
+}
+
+async fn says_what_it_was_blocked_on(setting: (&str, &str)) {
+    let world = World::new(&[setting]).await;
     let mut calls = JoinSet::new();
     for (id, queued) in [("first", 0), ("second", 1)] {
         let address = world.proxy.address().to_owned();

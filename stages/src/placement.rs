@@ -152,7 +152,7 @@ impl Mailboxes {
         let is_bounded = effect.is_some() || delivery.is_some();
         let place_for_paused = self.wait_for_paused(&entry, is_bounded, invocation.is_awaited())?;
         timing.mark(Mark::Placed);
-        let sampled = timing.trace().is_sampled().then(|| timing.clone());
+        let traced = timing.is_traced().then(|| timing.clone());
         let is_async = !invocation.is_awaited();
         let (reply, waiting) = if invocation.is_awaited() {
             let (reply, waiting) = Reply::new(&timing);
@@ -201,7 +201,7 @@ impl Mailboxes {
             if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
         match pushed {
             Ok(id) => {
-                if let Some(timing) = sampled {
+                if let Some(timing) = traced {
                     self.note_wait(&entry, id, &timing);
                 }
                 Ok(waiting
@@ -217,13 +217,12 @@ impl Mailboxes {
 
     /// Notes for the trace of a call what that waits for in its mailbox (decision 44).
     fn note_wait(&self, entry: &Entry, id: EventId, timing: &Timing) {
-        let view = self.queue.look(&entry.mailbox, 1);
-        let Some(first) = view.first.first() else { return };
-        timing.trace().waits_for(match view.waits_for {
-            _ if view.paused.is_some() => FirstWait::Paused,
-            _ if first.id != id || view.running.is_some() => FirstWait::Turn,
-            Some(WaitsFor::Class) => FirstWait::HostPermit,
-            Some(WaitsFor::Gate) => FirstWait::Checkpoint,
+        let Some(what) = self.queue.waits_for(&entry.mailbox, id) else { return };
+        timing.trace().waits_for(match what {
+            WaitsFor::Resume => FirstWait::Paused,
+            WaitsFor::Turn => FirstWait::Turn,
+            WaitsFor::Class => FirstWait::HostPermit,
+            WaitsFor::Gate => FirstWait::Checkpoint,
             _ => FirstWait::Worker,
         });
     }

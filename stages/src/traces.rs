@@ -224,11 +224,6 @@ impl Trace {
         self.inner.as_ref().is_some_and(|inner| inner.sink.is_followed(actor))
     }
 
-    /// Whether it is exported in any case.
-    pub(crate) fn is_sampled(&self) -> bool {
-        self.ids.is_some()
-    }
-
     /// Notes that the call has reached something, so long after it began.
     pub(crate) fn mark(&self, mark: Mark, after: Duration) {
         self.marks.set(mark, after);

@@ -133,7 +133,10 @@ impl World {
             }
             ["paced", least] => {
                 let answered = self.answered.load(Ordering::SeqCst);
-                assert!(answered >= least.parse::<usize>().unwrap(), "{answered} calls were answered");
+                assert!(
+                    answered >= least.parse::<usize>().unwrap(),
+                    "{answered} calls were answered"
+                );
             }
             ["schedule"] => {
                 let mut client = Client::connect(&address).await.unwrap();

@@ -109,10 +109,13 @@ async fn a_look_shows_who_runs_who_waits_for_what_and_since_when() {
     let view = producer.look(&1, 10);
     assert_eq!((view.queued, view.waits_for), (4, Some(WaitsFor::Demand)));
     assert!(view.running.is_none());
+    let waits_for = |number: usize| producer.waits_for(&1, ids[number]);
+    assert_eq!([waits_for(0), waits_for(1)], [WaitsFor::Demand, WaitsFor::Turn].map(Some));
     sleep(Duration::from_secs(1)).await;
     let mut turns = start(&producer, 1, &drain);
     let turn = turns.recv().await.unwrap();
     assert_eq!(turn.waited(), Duration::from_secs(1));
+    assert_eq!([waits_for(0), waits_for(1)], [None, Some(WaitsFor::Turn)]);
     sleep(Duration::from_secs(1)).await;
     producer.pause(&1).unwrap();
     let view = producer.look(&1, 2);
@@ -130,6 +133,7 @@ async fn a_look_shows_who_runs_who_waits_for_what_and_since_when() {
     parked.resume(first);
     let view = producer.look(&1, 1);
     assert_eq!((view.queued, view.waits_for), (4, Some(WaitsFor::Resume)));
+    assert_eq!([waits_for(0), waits_for(3)], [Some(WaitsFor::Resume); 2]);
     assert_eq!((view.first[0].id, view.first[0].since), (ids[0], at(4)), "it keeps its name");
     assert!(view.running.is_none() && view.parked.is_none());
     let nothing = producer.look(&2, 1);
@@ -141,10 +145,10 @@ async fn a_full_class_is_what_its_keys_wait_for() {
     let (producer, drain) = (mailboxes(), Drain::new());
     producer.set_class_limit(7, 1);
     let mut turns = start(&producer, 10, &drain);
-    for key in 0..2 {
-        producer.push(of_class(7, event(key, 0))).unwrap();
-    }
+    let [granted, refused] = [0, 1].map(|key| producer.push(of_class(7, event(key, 0))).unwrap());
     let _turn = turns.recv().await.unwrap();
+    assert_eq!(producer.waits_for(&0, granted), None);
+    assert_eq!(producer.waits_for(&1, refused), Some(WaitsFor::Class));
     assert_eq!(producer.look(&1, 0).waits_for, Some(WaitsFor::Class));
 }
 

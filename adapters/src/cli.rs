@@ -97,11 +97,13 @@ enum Command {
         #[command(flatten)]
         flags: Flags,
         /// Prints all settings as docs/settings.md shows them instead
-        #[arg(long)]
+        #[arg(long, conflicts_with = "output")]
         markdown: bool,
         /// Prints all metrics as docs/metrics.md shows them instead
-        #[arg(long)]
+        #[arg(long, conflicts_with = "output")]
         metrics: bool,
+        #[command(flatten)]
+        output: output::Output,
     },
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -174,7 +176,7 @@ pub fn run() -> ExitCode {
         Command::Serve { flags, take_over } => serve(flags, take_over),
         Command::Config { markdown: true, .. } => print(&config::markdown()),
         Command::Config { metrics: true, .. } => print(&metrics::markdown()),
-        Command::Config { flags, .. } => show(&flags),
+        Command::Config { flags, output, .. } => show(&flags, output),
         #[cfg(feature = "demo")]
         Command::Demo(args) => {
             on_runtime(async { demo::run(args).await.map_err(StartError::Demo) })
@@ -232,9 +234,12 @@ fn serve(mut flags: Flags, take_over: bool) -> Result<(), StartError> {
     on_runtime(app::serve(config))
 }
 
-fn show(flags: &Flags) -> Result<(), StartError> {
+fn show(flags: &Flags, output: output::Output) -> Result<(), StartError> {
     let config = Config::load(flags)?;
     config.settings()?;
+    if output.is_json() {
+        return print_json(&config::effective_json(&config));
+    }
     print(&config::effective(&config))
 }
 

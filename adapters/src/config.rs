@@ -31,7 +31,7 @@ pub use settings::{
     Settings, TraceSettings,
 };
 pub use shares::Memory;
-pub use show::{effective, help, markdown};
+pub use show::{effective, effective_json, help, markdown};
 pub use sources::{Flags, Source};
 pub use table::{Setting, TABLE};
 pub use value::{Kind, Value};

@@ -6,10 +6,10 @@ mod support;
 use std::fs;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::client::Client;
 use support::host::Host;
-use support::json::{Told, register};
+use support::json::{Told, register, send};
 use support::proxy::{Proxy, embedded};
 use support::tool::{Ran, run};
 
@@ -25,15 +25,22 @@ impl World {
         let told = Arc::new(Told::default());
         let host = Host::start(Arc::clone(&told));
         let directory = tempfile::tempdir().unwrap();
-        let proxy = Proxy::start(&embedded(directory.path(), "1")).await;
+        let store = directory.path().join("store");
+        let more = [("TIDEGATE_DURABLE_TOPICS", "orders"), ("TIDEGATE_REVISIONS", "every")];
+        let proxy = Proxy::start(&[&embedded(&store, "1")[..], &more].concat()).await;
         let mut client = Client::connect(proxy.address()).await.unwrap();
         let actors = json!([{ "name": "joe", "actions": ["add"] }, { "name": "cart", "kind": "unnamed", "actions": ["add"] }]);
         register(&mut client, &host.port(), &actors).await;
         Self { proxy, told, _host: host, directory }
     }
 
+    /// Runs a command that asks the proxy.
+    async fn ask(&self, args: &[&str]) -> Ran {
+        run(&[args, &["--proxy", self.proxy.address()]].concat(), &[]).await
+    }
+
     async fn invoke(&self, args: &[&str]) -> Ran {
-        run(&[&["invoke", "--proxy", self.proxy.address()], args].concat(), &[]).await
+        self.ask(&[&["invoke"], args].concat()).await
     }
 }
 
@@ -91,4 +98,82 @@ async fn what_cannot_be_called_is_told_and_what_an_action_answered_to_its_failur
         world.invoke(&args).await.refused(2);
     }
     assert_eq!(world.told.calls.lock().len(), 1, "only one call reached the host");
+}
+
+/// JSON: one value, or one a line where a list can be long.
+fn values_of(text: &str) -> serde_json::Result<Vec<Value>> {
+    serde_json::Deserializer::from_str(text).into_iter().collect()
+}
+
+#[tokio::test]
+async fn what_a_command_shows_is_json_for_programs() {
+    let world = World::new().await;
+    let address = world.proxy.address().to_owned();
+    assert_eq!(world.ask(&["channels", "list"]).await.said(), "no durable topic is in use\n");
+    for _ in 0..2 {
+        assert!(world.invoke(&["shop/joe", "add"]).await.said().contains("count"));
+    }
+    let every = ["schedules", "create", "shop/poll", "joe", "add", "--every", "1d"];
+    assert!(world.ask(&every).await.said().starts_with("created shop/poll: active, next"));
+    let mut client = Client::connect(&address).await.unwrap();
+    let path = ("POST", "/api/v1/system/shop/channels/orders");
+    assert_eq!(send(&mut client, path, &[], "{}").await.0.status, 200);
+    let policies = world.directory.path().to_str().unwrap();
+    let policies = format!("TIDEGATE_POLICIES_DIR={policies}");
+    fs::write(world.directory.path().join("a.policy"), "type: deny\nactions: [add]\n").unwrap();
+
+    // What is asked, the exit code, and one thing that has to be there.
+    for (args, code, place, wanted) in [
+        (&["channels", "list"][..], 0, "/channels/0/newest", json!(1)),
+        (&["channels", "show", "shop/orders"], 0, "/channel/topic", json!("orders")),
+        (&["schedules", "list", "shop"], 0, "/schedules/0/spec/name", json!("poll")),
+        (&["schedules", "show", "shop/poll"], 0, "/state", json!("active")),
+        (&["diff", "shop/joe@1", "shop/joe@2"], 1, "/equal", json!(false)),
+        (&["diff", "shop/joe@2", "shop/joe"], 0, "/b/revision", json!(2)),
+        (&["health"], 0, "/ready", json!(true)),
+        (&["actors", "list", "shop/joe"], 0, "/name", json!("joe")),
+        (&["state", "shop/joe"], 0, "/revision", json!(2)),
+        (&["history", "shop/joe"], 0, "/revisions/0/revision", json!(1)),
+        (&["hosts", "list", "shop"], 0, "/hosts/0/state", json!("up")),
+        (&["effects", "list"], 0, "/effects", json!([])),
+        (&["ps"], 0, "/systems/0/name", json!("shop")),
+        (&["log-level"], 0, "/filter", json!("info")),
+    ] {
+        let shown = world.ask(&[args, &["--output", "json"]].concat()).await;
+        assert_eq!(shown.code, Some(code), "{args:?}: {}", shown.stderr);
+        let values = values_of(&shown.stdout).expect(&shown.stdout);
+        assert_eq!(values[0].pointer(place), Some(&wanted), "{args:?}: {values:?}");
+        let same = world.ask(&[args, &["--json"]].concat()).await;
+        assert_eq!(same.code, Some(code), "{args:?}: {}", same.stderr);
+        let table = world.ask(&[args, &["--output", "table"]].concat()).await;
+        let is_json = values_of(&table.stdout).is_ok();
+        assert!(table.code == Some(code) && !is_json, "{args:?}: {}", table.stdout);
+    }
+    let difference = world.ask(&["diff", "shop/joe@1", "shop/joe@2", "--json"]).await.stdout;
+    let difference: Value = serde_json::from_str(&difference).unwrap();
+    let lines = difference["lines"].as_array().unwrap();
+    let marks: Vec<_> = lines.iter().filter_map(|line| line["mark"].as_str()).collect();
+    assert!(["-", "+"].iter().all(|mark| marks.contains(mark)), "{difference}");
+
+    // Nothing has to run for these.
+    let secret = "SPAWN_STATESTORE_KEY=3Jnb0hZiHIzHTOih7t2cTEPEpY98Tu1wvQkPfq/XwqE=";
+    let config = run(&["config", "--json", "--set", secret], &[]).await.said();
+    assert!(!config.contains("3Jnb0"), "{config}");
+    let config: Value = serde_json::from_str(&config).unwrap();
+    let key = config["settings"].as_array().unwrap().iter();
+    let key = key.clone().find(|one| one["name"] == "SPAWN_STATESTORE_KEY").unwrap();
+    assert_eq!((key["value"].is_string(), &key["source"]), (true, &json!("flag")), "{key}");
+    let check = ["acl", "check", "anonymous", "shop/joe", "add", "--json", "--set", &policies];
+    let refused = run(&check, &[]).await;
+    let told: Value = serde_json::from_str(&refused.stdout).unwrap();
+    assert_eq!((refused.code, &told["allowed"]), (Some(1), &json!(false)), "{told}");
+    assert!(told["why"].as_str().unwrap().contains("a.policy:1"), "{told}");
+    let settings = [("PROXY_HTTP_PORT", "0"), ("PROXY_DATABASE_TYPE", "memory")];
+    let doctor = run(&["doctor", "--json"], &settings).await;
+    let told: Value = serde_json::from_str(&doctor.stdout).expect(&doctor.stdout);
+    let found = told["findings"].as_array().unwrap();
+    assert!(
+        found.iter().all(|one| one["severity"].is_string() && one["text"].is_string()),
+        "{told}"
+    );
 }

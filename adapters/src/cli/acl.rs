@@ -6,12 +6,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 use tidegate_stages::access::{Access, CallKind, Decision, Policies, Policy, PolicyType, Subject};
 use tidegate_stages::actor::ActorRef;
 use tidegate_stages::identity::{Identity, PeerAddress};
 
 use super::actor::ActorName;
-use super::print;
+use super::output::Output;
+use super::{print, print_json};
 use crate::app::StartError;
 use crate::config::{Config, Flags};
 
@@ -52,6 +54,8 @@ struct Check {
     /// The kind of call: invoke, state, effect, pipe, forward or broadcast; else invoke, of an actor effect
     #[arg(long, value_parser = kind)]
     kind: Option<CallKind>,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     flags: Flags,
 }
@@ -95,7 +99,7 @@ fn kind(given: &str) -> Result<CallKind, String> {
 
 impl Acl {
     pub(super) fn run(self) -> Result<ExitCode, StartError> {
-        let AclCommand::Check(Check { who, actor, action, kind, flags }) = self.command;
+        let AclCommand::Check(Check { who, actor, action, kind, output, flags }) = self.command;
         let folder = Config::load(&flags)?.settings()?.policies;
         let policies = folder.load().map_err(|error| StartError::Usage(error.to_string()))?;
         let (subject, usual) = match &who {
@@ -109,7 +113,11 @@ impl Acl {
         if policies.is_empty() {
             text = format!("allowed: there is no policy in {}\n", folder.path.display());
         }
-        print(&text)?;
+        if output.is_json() {
+            print_json(&json!({ "allowed": is_allowed, "why": text.trim_end() }))?;
+        } else {
+            print(&text)?;
+        }
         Ok(if is_allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }

@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::client::{Client, ProxyArgs, read};
-use super::print;
+use super::output::Output;
 use super::query::encoded;
+use super::{print, print_json};
 use crate::app::StartError;
 
 /// Shows durable topics and their subscribers
@@ -24,6 +25,8 @@ enum Command {
         #[arg(long)]
         system: Option<String>,
         #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
         proxy_args: ProxyArgs,
     },
     /// Shows how far each subscriber of a topic is
@@ -31,16 +34,18 @@ enum Command {
         /// The topic, as SYSTEM/TOPIC
         topic: String,
         #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
         proxy_args: ProxyArgs,
     },
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Listed {
     channels: Vec<Channel>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Channel {
     system: String,
     topic: String,
@@ -50,14 +55,15 @@ struct Channel {
     missed: u64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Shown {
     channel: Channel,
     subscribers: Vec<Subscriber>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Subscriber {
     actor: String,
     position: u64,
@@ -67,35 +73,52 @@ struct Subscriber {
 impl Channels {
     pub(super) async fn run(self) -> Result<(), StartError> {
         match self.command {
-            Command::List { system, proxy_args } => {
+            Command::List { system, output, proxy_args } => {
                 let system = system.map(|system| format!("?system={}", encoded(&system)));
                 let path = format!("/api/v1/channels{}", system.unwrap_or_default());
                 let asked = Client::new(&proxy_args)?.send(Method::GET, &path).await;
                 let listed: Listed = read(&asked.map_err(anyhow::Error::from)?)?;
+                if output.is_json() {
+                    return print_json(&listed);
+                }
+                if listed.channels.is_empty() {
+                    return print("no durable topic is in use\n");
+                }
                 print(&table(&listed.channels))
             }
-            Command::Show { topic, proxy_args } => show(&topic, &proxy_args).await,
+            Command::Show { topic, output, proxy_args } => show(&topic, output, &proxy_args).await,
         }
     }
 }
 
-async fn show(topic: &str, proxy_args: &ProxyArgs) -> Result<(), StartError> {
+async fn show(topic: &str, output: Output, proxy_args: &ProxyArgs) -> Result<(), StartError> {
     let (system, name) = topic
         .split_once('/')
         .ok_or_else(|| anyhow::anyhow!("a topic is SYSTEM/TOPIC, not {topic:?}"))?;
     let path = format!("/api/v1/system/{}/channels/{}/subscribers", encoded(system), encoded(name));
     let client = Client::new(proxy_args)?;
     let mut next = String::new();
+    let mut all = Vec::new();
     loop {
         let page = format!("{path}?limit=1000&next={}", encoded(&next));
         let asked = client.send(Method::GET, &page).await;
         let shown: Shown = read(&asked.map_err(anyhow::Error::from)?)?;
-        if next.is_empty() {
-            print(&table(std::slice::from_ref(&shown.channel)))?;
+        if output.is_json() {
+            all.extend(shown.subscribers);
+        } else {
+            if next.is_empty() {
+                print(&table(std::slice::from_ref(&shown.channel)))?;
+            }
+            print(&subscribers(&shown.subscribers))?;
         }
-        print(&subscribers(&shown.subscribers))?;
-        let Some(more) = shown.next else { return Ok(()) };
-        next = more;
+        match shown.next {
+            Some(more) => next = more,
+            None if output.is_json() => {
+                let channel = shown.channel;
+                return print_json(&Shown { channel, subscribers: all, next: None });
+            }
+            None => return Ok(()),
+        }
     }
 }
 

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
 use super::actor::{ActorName, Point, Which};
 use super::client::ProxyArgs;
 use super::decode::{Decoder, one_line};
-use super::print;
+use super::output::Output;
 use super::source::Source;
+use super::{print, print_json};
 use crate::app::StartError;
 use crate::wire::Entry;
 use lines::Line;
@@ -40,6 +42,8 @@ pub(super) struct Diff {
     #[arg(long, value_name = "FILE")]
     descriptor: Option<PathBuf>,
     #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
     proxy_args: ProxyArgs,
 }
 
@@ -51,23 +55,34 @@ impl Diff {
         source.close().await;
         let (a, b) = asked?;
         let (old, new) = (content(&a, &decoder), content(&b, &decoder));
-        let mut text = header("---", &self.a, &a) + &header("+++", &self.b, &b);
-        if old == new {
-            print(&text)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        for line in lines::compare(&old, &new) {
-            let (mark, line) = match line {
-                Line::Both(line) => (' ', line),
-                Line::Old(line) => ('-', line),
-                Line::New(line) => ('+', line),
+        let are_equal = old == new;
+        let compared = if are_equal { Vec::new() } else { lines::compare(&old, &new) };
+        let marked = compared.into_iter().map(|line| match line {
+            Line::Both(line) => (' ', line),
+            Line::Old(line) => ('-', line),
+            Line::New(line) => ('+', line),
+        });
+        if self.output.is_json() {
+            let side = |Point { actor: ActorName { system, name }, .. }: &Point, entry: &Entry| {
+                let Entry { revision, at, status, exact, .. } = entry;
+                json!({
+                    "system": system, "actor": name,
+                    "revision": revision, "at": at, "status": status, "exact": exact,
+                })
             };
-            text.push(mark);
-            text += line;
-            text.push('\n');
+            let lines: Vec<_> =
+                marked.map(|(mark, line)| json!({ "mark": mark, "text": line })).collect();
+            let (a, b) = (side(&self.a, &a), side(&self.b, &b));
+            print_json(&json!({ "equal": are_equal, "a": a, "b": b, "lines": lines }))?;
+        } else {
+            let mut text = header("---", &self.a, &a) + &header("+++", &self.b, &b);
+            for (mark, line) in marked {
+                text.push(mark);
+                text.extend([line, "\n"]);
+            }
+            print(&text)?;
         }
-        print(&text)?;
-        Ok(ExitCode::from(1))
+        Ok(if are_equal { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }
 

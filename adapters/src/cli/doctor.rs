@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use http::Method;
+use serde_json::json;
 
 use super::client::{Client, ProxyArgs, Unanswered};
-use super::print;
+use super::output::Output;
+use super::{print, print_json};
 use crate::app::{self, StartError};
 use crate::clock;
 use crate::config::Listen;
@@ -20,6 +22,8 @@ const ABOUT: &str = "port";
 /// warnings, 2 when the proxy would not start, or refuses calls.
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     proxy_args: ProxyArgs,
 }
@@ -36,8 +40,12 @@ impl DoctorArgs {
         }
         let count = |severity| found.iter().filter(|finding| finding.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
-        print(&format!("{}\n{errors} errors, {warnings} warnings\n", lines.join("\n")))?;
+        if self.output.is_json() {
+            print_json(&json!({ "findings": found, "errors": errors, "warnings": warnings }))?;
+        } else {
+            let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
+            print(&format!("{}\n{errors} errors, {warnings} warnings\n", lines.join("\n")))?;
+        }
         Ok(ExitCode::from(match found.iter().map(|finding| finding.severity).max() {
             Some(Severity::Error) => 2,
             Some(Severity::Warning) => 1,

@@ -10,8 +10,9 @@ use http::Method;
 
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
-use super::print;
+use super::output::Output;
 use super::query::{Query, encoded};
+use super::{print, print_json};
 use crate::app::StartError;
 use crate::config::{Kind, Value};
 use crate::wire::{ScheduleForm, ScheduleListing, ScheduleView};
@@ -42,10 +43,17 @@ enum Command {
         /// The system
         system: String,
         #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
         proxy_args: ProxyArgs,
     },
     /// Shows a schedule: its next five runs, those that have not ended, and the last twenty
-    Show(One),
+    Show {
+        #[command(flatten)]
+        one: One,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Creates a schedule
     Create(Box<Create>),
     /// Begins no run from now on
@@ -170,10 +178,12 @@ impl Create {
 impl Schedules {
     pub(super) async fn run(self) -> Result<(), StartError> {
         match self.command {
-            Command::List { system, proxy_args } => list(&system, &proxy_args).await,
-            Command::Show(one) => {
+            Command::List { system, output, proxy_args } => {
+                list(&system, output, &proxy_args).await
+            }
+            Command::Show { one, output } => {
                 let view = one.ask(Method::GET, "", Bytes::new()).await?;
-                print(&show::whole(&view))
+                if output.is_json() { print_json(&view) } else { print(&show::whole(&view)) }
             }
             Command::Create(create) => {
                 let body = serde_json::to_vec(&create.form()).map_err(anyhow::Error::from)?;
@@ -222,17 +232,25 @@ impl One {
     }
 }
 
-async fn list(system: &str, proxy_args: &ProxyArgs) -> Result<(), StartError> {
+async fn list(system: &str, output: Output, proxy_args: &ProxyArgs) -> Result<(), StartError> {
     let client = Client::new(proxy_args)?;
     let mut after = String::new();
+    let mut all = Vec::new();
     loop {
         let query = Query::default().with("after", Some(&after));
         let path = format!("{}?{query}", path_of(system, None));
         let answer = client.send(Method::GET, &path).await.map_err(anyhow::Error::from)?;
         let ScheduleListing { schedules, next } = read(&answer)?;
-        print(&show::lines(&schedules))?;
+        if output.is_json() {
+            all.extend(schedules);
+        } else {
+            print(&show::lines(&schedules))?;
+        }
         match next {
             Some(next) => after = next,
+            None if output.is_json() => {
+                return print_json(&ScheduleListing { schedules: all, next: None });
+            }
             None => return Ok(()),
         }
     }

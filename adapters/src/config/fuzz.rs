@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{effective, sources};
+use super::{effective, effective_json, sources};
 use crate::fuzz::run;
 
 const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -24,7 +24,8 @@ fn files_of_settings() {
         match sources::resolve(&[], &BTreeMap::new(), Some(&file), 1 << 30) {
             Ok(config) => {
                 if config.settings().is_ok() {
-                    assert!(!effective(&config).contains(SECRET), "a secret is shown");
+                    let shown = effective(&config) + &effective_json(&config).to_string();
+                    assert!(!shown.contains(SECRET), "a secret is shown");
                 }
             }
             Err(mistakes) => assert!(!mistakes.to_string().is_empty()),

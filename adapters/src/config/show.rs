@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde_json::json;
+
 use super::table::{Default, Setting, TABLE};
 use super::upstream::NO_EFFECT;
 use super::value::Kind;
@@ -9,20 +11,40 @@ use super::{Config, Source, trust};
 
 const UNSET: &str = "(unset)";
 
+/// The effective settings with their values, secrets masked. What has no effect is there only if it is set.
+fn shown(config: &Config) -> impl Iterator<Item = (&'static str, Option<String>, &Source)> {
+    config.iter().filter_map(|(setting, effective)| {
+        let is_ignored = matches!(setting.kind, Kind::Ignored(_));
+        if is_ignored && effective.source == Source::Default {
+            return None;
+        }
+        let value = effective.value.as_ref().map(|value| match setting.kind {
+            // A value without effect may be another program's secret.
+            Kind::Ignored(why) => format!("(set; no effect: {why})"),
+            _ => value.to_string(),
+        });
+        Some((setting.name, value, &effective.source))
+    })
+}
+
+/// The effective settings as JSON, with what [`effective`] says besides.
+pub fn effective_json(config: &Config) -> serde_json::Value {
+    let settings = shown(config).map(|(name, value, source)| {
+        json!({ "name": name, "value": value, "source": source.to_string() })
+    });
+    json!({
+        "settings": settings.collect::<Vec<_>>(),
+        "memory": config.memory().to_string(),
+        "trust": trust::sentence(config),
+    })
+}
+
 /// The effective settings, one a line, each with its source.
 pub fn effective(config: &Config) -> String {
     let mut text = String::new();
-    for (setting, effective) in config.iter() {
-        if matches!(setting.kind, Kind::Ignored(_)) && effective.source == Source::Default {
-            continue;
-        }
-        let value = match (&effective.value, setting.kind) {
-            (None, _) => UNSET.to_owned(),
-            // A value without effect may be another program's secret.
-            (Some(_), Kind::Ignored(why)) => format!("(set; no effect: {why})"),
-            (Some(value), _) => value.to_string(),
-        };
-        line(&mut text, format_args!("{} = {value}    # {}", setting.name, effective.source));
+    for (name, value, source) in shown(config) {
+        let value = value.as_deref().unwrap_or(UNSET);
+        line(&mut text, format_args!("{name} = {value}    # {source}"));
     }
     for name in config.service_links() {
         let why = "(ignored: Kubernetes sets it beside a Service)";

@@ -51,6 +51,7 @@ use crate::eviction::{Eviction, LiveBounds};
 use crate::filter::FilterLayer;
 use crate::history_reader::HistoryReader;
 use crate::host_breaker::{HostBreaker, HostBreakerLayer, HostBreakers, Patience, RefuseAway};
+use crate::hot::Hot;
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
 use crate::maintenance::Maintenance;
@@ -126,7 +127,8 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     info!(epoch, recalled, "mesh open");
 
     let at_once = (settings.worker_demand, settings.host_connections);
-    let admission = Admission::new(mailboxes.queue.clone(), at_once, settings.deadlines.start);
+    let (queue_of_turns, start, hot) = (&mailboxes.queue, settings.deadlines.start, Hot::default());
+    let admission = Admission::new(queue_of_turns.clone(), at_once, start, hot.clone());
     let announce = announce(&settings.rate_limits, &mailboxes);
     let caller = caller(&settings, &registrar, &announce, &clock, admission.clone());
     let growth =
@@ -184,6 +186,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         effects,
         channels,
         topics,
+        hot,
         checkpoint: queue,
         growth,
         due,

@@ -28,12 +28,19 @@ pub(crate) struct Counted<K> {
 pub(crate) struct SpaceSaving<K> {
     capacity: usize,
     total: u64,
-    entries: Vec<Counted<K>>,
+    entries: Vec<Entry<K>>,
     /// Places of the entries, by key.
     index: HashTable<usize>,
     /// Places of the entries, each with a count that is at most the entry's, the smallest first.
     order: BinaryHeap<Reverse<(u64, usize)>>,
     hasher: Seeded,
+}
+
+/// A counted key with its hash: whoever compares and moves entries leaves the keys alone, which are scattered in memory.
+#[derive(Debug)]
+struct Entry<K> {
+    hash: u64,
+    counted: Counted<K>,
 }
 
 /// What several tables say together.
@@ -57,7 +64,8 @@ impl<K: Hash + Eq + Clone> SpaceSaving<K> {
             capacity,
             total: 0,
             entries: Vec::new(),
-            index: HashTable::new(),
+            // Twice the room: places of keys that went are used again before the table is put in order.
+            index: HashTable::with_capacity(2 * capacity),
             order: BinaryHeap::new(),
             hasher: Seeded::default(),
         }
@@ -70,15 +78,15 @@ impl<K: Hash + Eq + Clone> SpaceSaving<K> {
         }
         self.total = self.total.saturating_add(weight);
         let hash = self.hasher.hash_one(key);
-        let Self { entries, index, order, hasher, .. } = self;
-        let is_meant = |place: &usize| entries.get(*place).is_some_and(|entry| entry.key == *key);
-        if let Some(place) = index.find(hash, is_meant) {
-            let entry = entries.get_mut(*place).expect(HAS_PLACE);
-            entry.count = entry.count.saturating_add(weight);
+        if let Some(place) = self.place(hash, key) {
+            let count = &mut self.entries.get_mut(place).expect(HAS_PLACE).counted.count;
+            *count = count.saturating_add(weight);
             return;
         }
+        let Self { entries, index, order, .. } = self;
         let place = if entries.len() < self.capacity {
-            entries.push(Counted { key: key.clone(), count: weight, error: 0 });
+            let counted = Counted { key: key.clone(), count: weight, error: 0 };
+            entries.push(Entry { hash, counted });
             let place = entries.len() - 1;
             order.push(Reverse((weight, place)));
             place
@@ -86,7 +94,7 @@ impl<K: Hash + Eq + Clone> SpaceSaving<K> {
             let mut least = loop {
                 let mut first = order.peek_mut().expect("a table has at least one entry");
                 let Reverse((known, place)) = *first;
-                let count = entries.get(place).expect(HAS_PLACE).count;
+                let count = entries.get(place).expect(HAS_PLACE).counted.count;
                 if known == count {
                     break first;
                 }
@@ -96,17 +104,28 @@ impl<K: Hash + Eq + Clone> SpaceSaving<K> {
             };
             let Reverse((error, place)) = *least;
             let entry = entries.get_mut(place).expect(HAS_PLACE);
-            if let Ok(old) = index.find_entry(hasher.hash_one(&entry.key), |at| *at == place) {
+            if let Ok(old) = index.find_entry(entry.hash, |at| *at == place) {
                 old.remove();
             }
             let count = error.saturating_add(weight);
-            *entry = Counted { key: key.clone(), count, error };
+            *entry = Entry { hash, counted: Counted { key: key.clone(), count, error } };
             *least = Reverse((count, place));
             place
         };
-        index.insert_unique(hash, place, |place| {
-            hasher.hash_one(&entries.get(*place).expect(HAS_PLACE).key)
-        });
+        index.insert_unique(hash, place, |place| entries.get(*place).expect(HAS_PLACE).hash);
+    }
+
+    fn place(&self, hash: u64, key: &K) -> Option<usize> {
+        let is_meant = |place: &usize| {
+            let entry = self.entries.get(*place);
+            entry.is_some_and(|entry| entry.hash == hash && entry.counted.key == *key)
+        };
+        self.index.find(hash, is_meant).copied()
+    }
+
+    /// What is known of each key that has an entry.
+    fn counted(&self) -> impl Iterator<Item = &Counted<K>> {
+        self.entries.iter().map(|entry| &entry.counted)
     }
 
     /// Forgets everything, and keeps the memory for it.
@@ -119,9 +138,8 @@ impl<K: Hash + Eq + Clone> SpaceSaving<K> {
 
     /// What is known of a key.
     fn get(&self, key: &K) -> Option<&Counted<K>> {
-        let is_meant =
-            |place: &usize| self.entries.get(*place).is_some_and(|entry| entry.key == *key);
-        self.entries.get(*self.index.find(self.hasher.hash_one(key), is_meant)?)
+        let place = self.place(self.hasher.hash_one(key), key)?;
+        self.entries.get(place).map(|entry| &entry.counted)
     }
 
     /// The most that a key weighs that has no entry.
@@ -129,7 +147,7 @@ impl<K: Hash + Eq + Clone> SpaceSaving<K> {
         if self.entries.len() < self.capacity {
             return 0;
         }
-        self.entries.iter().map(|entry| entry.count).min().unwrap_or_default()
+        self.counted().map(|counted| counted.count).min().unwrap_or_default()
     }
 
     /// What this table and another one say together, of two parts of a stream. A key that weighs more than the `capacity`th part
@@ -145,8 +163,8 @@ impl<K: Hash + Eq + Clone> SpaceSaving<K> {
                 error: of.error.saturating_add(error),
             }
         };
-        let own = self.entries.iter().map(|entry| sum(entry, other, least.1));
-        let rest = other.entries.iter().filter(|entry| self.get(&entry.key).is_none());
+        let own = self.counted().map(|entry| sum(entry, other, least.1));
+        let rest = other.counted().filter(|entry| self.get(&entry.key).is_none());
         Together {
             total: self.total.saturating_add(other.total),
             others_at_most: least.0.saturating_add(least.1),
@@ -171,6 +189,10 @@ mod tests {
             table.add(key, *weight);
         }
         table
+    }
+
+    fn entries<K: Hash + Eq + Clone>(table: &SpaceSaving<K>) -> Vec<Counted<K>> {
+        table.counted().cloned().collect()
     }
 
     fn weights(stream: &Stream) -> HashMap<u8, u64> {
@@ -223,9 +245,9 @@ mod tests {
             prop_assert!(table.entries.len() <= capacity);
             prop_assert_eq!(table.order.len(), table.entries.len());
             prop_assert_eq!(table.index.len(), table.entries.len());
-            let counts: u64 = table.entries.iter().map(|entry| entry.count).sum();
+            let counts: u64 = table.counted().map(|counted| counted.count).sum();
             prop_assert_eq!(counts, table.total);
-            check(&table.entries, table.others_at_most(), capacity, &stream)?;
+            check(&entries(&table), table.others_at_most(), capacity, &stream)?;
         }
 
         #[test]
@@ -246,7 +268,7 @@ mod tests {
             for (key, weight) in &stream {
                 table.add(key, *weight);
             }
-            prop_assert_eq!(table.entries, table_of(capacity, &stream).entries);
+            prop_assert_eq!(entries(&table), entries(&table_of(capacity, &stream)));
         }
     }
 
@@ -262,7 +284,7 @@ mod tests {
             (table.entries.len(), table.index.len(), table.order.len()),
             (1_000, 1_000, 1_000)
         );
-        let mut heaviest = table.entries.clone();
+        let mut heaviest = entries(&table);
         heaviest.sort_by_key(|entry| Reverse(entry.count));
         let first: Vec<_> = heaviest.iter().take(10).collect();
         assert!(first.iter().all(|entry| entry.key >= 1_000_000), "{first:?}");

@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(told(&hot, Measure::Calls), [line("ann", 1)]);
         assert_eq!(hot.heaviest(Measure::Calls, 1, Instant::now()).covers.as_secs(), 60);
         turn(&joe);
-        advance(Duration::from_secs(3_600)).await;
+        advance(Duration::from_hours(1)).await;
         assert_eq!(told(&hot, Measure::Calls), []);
         turn(&joe);
         assert_eq!(told(&hot, Measure::Calls), [line("joe", 1)]);

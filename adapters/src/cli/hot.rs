@@ -93,7 +93,7 @@ pub(super) fn shown(hot: &HotBody, colours: Colours) -> String {
 fn amount(unit: &str, count: u64) -> String {
     let scaled = |units: &[(&str, f64)]| {
         let count = count as f64;
-        let fits = units.iter().find(|(_, size)| count >= *size).or(units.last());
+        let fits = units.iter().find(|(_, size)| count >= *size).or_else(|| units.last());
         fits.map_or_else(String::new, |(unit, size)| format!("{:.1} {unit}", count / size))
     };
     match unit {

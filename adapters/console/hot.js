@@ -43,7 +43,7 @@ function show(list, { by, covers_ms, total, others_at_most, actors }) {
     ["actor", "", (actor) => [actorLink(actor), actor.member ? ` (${actor.member})` : ""]],
     [by === "queue" ? "turns that wait" : MEASURES[by][0].toLowerCase(), "num", (actor) => amount(actor.count)],
     ["share of all", "num", (actor) => [percent(actor.share), meter(actor.share, 1)]],
-    ["at most too high by", "num", (actor) => (actor.error ? amount(actor.error) : "exact")],
+    ["error", "num", (actor) => (actor.error ? `≤ ${amount(actor.error)} too high` : "exact")],
   ];
   const since = covers_ms ? ` in the last ${time(covers_ms)}` : "";
   const others = others_at_most ? ` Of actors that are not counted by name, none came to more than ${amount(others_at_most)}.` : "";

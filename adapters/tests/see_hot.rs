@@ -69,6 +69,23 @@ async fn called(client: &mut Client, actor: &str, times: usize, payload: &Value)
     }
 }
 
+/// Registers the hot actors, and spawns the quiet ones.
+async fn register_all(client: &mut Client, port: &str) {
+    let hottest =
+        ["many-1", "many-2", "slow-1", "slow-2", "large-1", "large-2", "deep-1", "deep-2"];
+    let actions = ["add", "wait"];
+    let mut actors: Vec<_> =
+        hottest.iter().map(|name| json!({"name": name, "actions": actions})).collect();
+    actors.push(json!({"name": "quiet", "kind": "unnamed", "actions": actions}));
+    register(client, port, &actors.into()).await;
+    let spawned: Vec<_> = (0..QUIET)
+        .map(|number| json!({"name": format!("quiet-{number}"), "parent": "quiet"}))
+        .collect();
+    let spawn = json!({ "actors": spawned }).to_string();
+    let path = ("POST", "/api/v1/system/shop/actors/spawn");
+    assert_eq!(send(client, path, &[], &spawn).await.0.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_hot_among_three_thousand_actors_is_named_in_order() {
     let (open, seen) = watch::channel(false);
@@ -77,19 +94,7 @@ async fn what_is_hot_among_three_thousand_actors_is_named_in_order() {
     let settings = [("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0"), ("TIDEGATE_HOST_TIMEOUT", "300s")];
     let proxy = Proxy::start(&[&embedded(directory.path(), "1")[..], &settings].concat()).await;
     let mut admin = Client::connect(&proxy.admin().await).await.unwrap();
-    let hottest =
-        ["many-1", "many-2", "slow-1", "slow-2", "large-1", "large-2", "deep-1", "deep-2"];
-    let actions = ["add", "wait"];
-    let mut actors: Vec<_> =
-        hottest.iter().map(|name| json!({"name": name, "actions": actions})).collect();
-    actors.push(json!({"name": "quiet", "kind": "unnamed", "actions": actions}));
-    register(&mut admin, &host.port(), &actors.into()).await;
-    let spawned: Vec<_> = (0..QUIET)
-        .map(|number| json!({"name": format!("quiet-{number}"), "parent": "quiet"}))
-        .collect();
-    let spawn = json!({ "actors": spawned }).to_string();
-    let path = ("POST", "/api/v1/system/shop/actors/spawn");
-    assert_eq!(send(&mut admin, path, &[], &spawn).await.0.status, 200);
+    register_all(&mut admin, &host.port()).await;
     assert_eq!(names(&hot(&mut admin, "by=queue").await), [""; 0]);
 
     let mut callers = JoinSet::new();

@@ -6,6 +6,7 @@ import { calls } from "./calls.js";
 import { channels } from "./channels.js";
 import { effects } from "./effects.js";
 import { flow } from "./flow.js";
+import { hot } from "./hot.js";
 import { schedules } from "./schedules.js";
 import { waiting } from "./waiting.js";
 
@@ -13,6 +14,7 @@ import { waiting } from "./waiting.js";
 const VIEWS = [
   ["flow", "Flow", flow],
   ["waiting", "Why is it waiting", waiting],
+  ["hot", "Hot actors", hot],
   ["calls", "Slow calls", calls],
   ["actors", "Actors", actors],
   ["schedules", "Schedules", schedules],

@@ -17,6 +17,7 @@ mod export;
 mod health;
 mod channels;
 mod hosts;
+mod hot;
 mod import;
 mod init;
 mod invoke;
@@ -137,6 +138,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
     Hosts(hosts::Hosts),
+    Hot(hot::Hot),
     Channels(channels::Channels),
     Backup(backup::BackupArgs),
     Dashboards(dashboards::DashboardsArgs),
@@ -194,6 +196,7 @@ pub fn run() -> ExitCode {
         Command::Diff(diff) => return ended(on_runtime(diff.run())),
         Command::Health(health) => on_runtime(health.run()),
         Command::Hosts(hosts) => on_runtime(hosts.run()),
+        Command::Hot(hot) => on_runtime(hot.run()),
         Command::Channels(channels) => on_runtime(channels.run()),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),

@@ -36,6 +36,7 @@ mod json;
 pub(crate) mod query;
 mod schedules;
 pub(crate) mod control;
+pub(crate) mod hot;
 mod log_level;
 pub(crate) mod calls;
 mod accept;

@@ -34,6 +34,7 @@ use tower::{Layer, Service};
 
 use crate::call::{Admitted, Failed, ParkedWork, Placed, StageResult, Task};
 use crate::error::Error;
+use crate::hot::{Hot, Weights};
 use crate::metrics::CALLS_REFUSED_TOTAL;
 use crate::registry::entry::{Entry, Hosted};
 use crate::turn_time::MeanTurn;
@@ -59,6 +60,7 @@ struct Inner {
     at_once_per_host: u32,
     short: Duration,
     mean_turn: MeanTurn,
+    hot: Hot,
     refused: Counter,
 }
 
@@ -71,11 +73,13 @@ struct Means {
 }
 
 impl Admission {
-    /// `at_once`: turns that may run at once, in all and for one host. `start`: how long calls may take to start.
+    /// `at_once`: turns that may run at once, in all and for one host. `start`: how long calls may take to start. `hot`: where
+    /// turns are noted, too.
     pub(crate) fn new(
         queue: KeyedProducer<Placed>,
         at_once: (usize, usize),
         start: Duration,
+        hot: Hot,
     ) -> Self {
         let number = |count: usize| u32::try_from(count.max(1)).unwrap_or(u32::MAX);
         Self(Arc::new(Inner {
@@ -84,6 +88,7 @@ impl Admission {
             at_once_per_host: number(at_once.1),
             short: start / SHORT,
             mean_turn: MeanTurn::default(),
+            hot,
             refused: counter!(CALLS_REFUSED_TOTAL, "reason" => "deadline"),
         }))
     }
@@ -148,8 +153,19 @@ impl Inner {
         Error::Overloaded { reason, retry_after: expected.saturating_sub(left).max(RETRY_AFTER) }
     }
 
+    /// Notes what a turn came to. The turns of a durable topic are no actor's.
+    fn note(&self, entry: &Entry, weights: Weights, now: Instant) {
+        let bytes = u64::try_from(entry.take_turn_bytes()).unwrap_or(u64::MAX);
+        if entry.topic.is_none() {
+            self.hot.turn(&entry.actor, Weights { bytes, ..weights }, now);
+        }
+    }
+
     /// Records a turn, and refuses calls that wait in vain.
-    fn ended(&self, entry: &Entry, host_limit: u32, took: Duration) {
+    fn ended(&self, entry: &Entry, host_limit: u32, (began, is_call): (Instant, bool)) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(began);
+        self.note(entry, Weights { calls: u64::from(is_call), took, bytes: 0 }, now);
         entry.mean_turn.record(took);
         self.mean_turn.record(took);
         if host_limit == 0 {
@@ -223,6 +239,7 @@ pub(crate) struct Running<F> {
     entry: Arc<Entry>,
     host_limit: u32,
     began: Instant,
+    is_call: bool,
     admission: Admission,
 }
 
@@ -248,8 +265,9 @@ where
 
     fn call(&mut self, placed: Placed) -> Self::Future {
         let (entry, host_limit) = (placed.entry.clone(), placed.host_limit);
+        let is_call = matches!(placed.task, Task::Call(_));
         let (began, admission) = (Instant::now(), self.admission.clone());
-        Running { turn: self.path.call(placed), entry, host_limit, began, admission }
+        Running { turn: self.path.call(placed), entry, host_limit, began, is_call, admission }
     }
 }
 
@@ -263,7 +281,7 @@ impl<F: Future<Output = StageResult<Option<ParkedWork>>> + Unpin> Future for Run
             Err(failed) => !is_no_turn(failed),
         };
         if is_turn {
-            self.admission.0.ended(&self.entry, self.host_limit, self.began.elapsed());
+            self.admission.0.ended(&self.entry, self.host_limit, (self.began, self.is_call));
         }
         Poll::Ready(result)
     }

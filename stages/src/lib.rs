@@ -30,6 +30,7 @@ mod retry_budget;
 mod retries;
 mod filter;
 mod turn_time;
+mod hot;
 // Who is registered, what is in memory, and what travels from stage to stage.
 mod activation;
 mod registry;

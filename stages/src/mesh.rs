@@ -6,6 +6,7 @@ mod control;
 mod effects;
 mod flow;
 mod history;
+mod hot;
 mod hosts;
 mod members;
 mod observe;
@@ -32,6 +33,8 @@ use crate::effects::{Effects, Letters};
 use crate::elsewhere::Elsewhere;
 use crate::error::Error;
 use crate::history_reader::HistoryReader;
+use crate::hot::Hot;
+pub use crate::hot::Measure;
 use crate::identity::Identity;
 use crate::invocation::{Invocation, Payload, Registration, Spawn};
 use crate::metrics::InvocationDurations;
@@ -47,6 +50,7 @@ use crate::traces::Stage;
 pub use channels::{SubscriberView, TopicView};
 pub use flow::{FlowSeen, HostSeen, WaitingFilter, WaitingSeen};
 pub use hosts::HostView;
+pub use hot::{HotActor, HotSeen};
 pub use observe::Observed;
 pub use schedules::{ScheduleAsk, ScheduleTold};
 pub use summary::{Summary, Totals};
@@ -63,6 +67,7 @@ pub struct Mesh {
     pub(crate) letters: Letters,
     pub(crate) channels: Channels,
     pub(crate) topics: Topics,
+    pub(crate) hot: Hot,
     pub(crate) checkpoint: CheckpointQueue,
     pub(crate) growth: Growth,
     pub(crate) due: DueWork,

@@ -51,6 +51,7 @@ use crate::eviction::{Eviction, LiveBounds};
 use crate::filter::FilterLayer;
 use crate::history_reader::HistoryReader;
 use crate::host_breaker::{HostBreaker, HostBreakerLayer, HostBreakers, Patience, RefuseAway};
+use crate::hot::Hot;
 use crate::invoke::Invoke;
 use crate::lookup::Lookup;
 use crate::maintenance::Maintenance;
@@ -125,8 +126,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let recalled = storing.recall().await?;
     info!(epoch, recalled, "mesh open");
 
-    let at_once = (settings.worker_demand, settings.host_connections);
-    let admission = Admission::new(mailboxes.queue.clone(), at_once, settings.deadlines.start);
+    let (hot, admission) = admission(&settings, &mailboxes);
     let announce = announce(&settings.rate_limits, &mailboxes);
     let caller = caller(&settings, &registrar, &announce, &clock, admission.clone());
     let growth =
@@ -184,6 +184,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         effects,
         channels,
         topics,
+        hot,
         checkpoint: queue,
         growth,
         due,
@@ -223,6 +224,13 @@ fn mailboxes(settings: &Settings, places: Places, placement: Arc<OneNode>) -> Ma
     Mailboxes::new(settings.mailboxes(gate), placement, settings.deadlines)
         .with_places_for_paused(for_paused)
         .with_tracer(settings.tracer.clone())
+}
+
+/// Admission by deadline, and the actors that are hot by the turns that it sees end.
+fn admission(settings: &Settings, mailboxes: &Mailboxes) -> (Hot, Admission) {
+    let at_once = (settings.worker_demand, settings.host_connections);
+    let (hot, start) = (Hot::default(), settings.deadlines.start);
+    (hot.clone(), Admission::new(mailboxes.queue.clone(), at_once, start, hot))
 }
 
 /// Control, with the pauses that are stored.

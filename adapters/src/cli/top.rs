@@ -1,4 +1,4 @@
-//! `tidegate top`: the stages of a running proxy and its busiest actors, each second anew.
+//! `tidegate top`: the stages of a running proxy, its busiest actors and its heaviest ones, each second anew.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -10,22 +10,27 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, ProxyArgs};
 use super::output::{Colours, table};
-use super::{print, ps};
+use super::{hot, print, ps};
 use crate::app::StartError;
 
 /// How often a frame is drawn.
 const EVERY: Duration = Duration::from_secs(1);
-/// Actors in a frame.
+/// Actors in a frame that have something to do.
 const ACTORS: usize = 10;
+/// The heaviest actors in a frame.
+const HOT: u16 = 10;
 /// Clears the screen and begins at its top.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
-/// Shows the stages of a running proxy and its busiest actors, each second anew, until Ctrl-C
+/// Shows the stages of a running proxy, its busiest and its heaviest actors, each second anew, until Ctrl-C
 #[derive(Debug, Args)]
 pub(super) struct Top {
     /// Prints one frame, with the rates of one second
     #[arg(long)]
     once: bool,
+    /// By what the heaviest actors of the last one or two minutes are shown
+    #[arg(long, value_enum, value_name = "MEASURE", default_value = "calls")]
+    by: hot::By,
     #[command(flatten)]
     proxy_args: ProxyArgs,
 }
@@ -43,7 +48,7 @@ impl Top {
         loop {
             sleep(EVERY).await;
             let now = scrape(&client).await?;
-            let frame = frame(&client, &before, &now).await?;
+            let frame = frame(&client, (&before, &now), self.by).await?;
             if self.once {
                 return print(&frame);
             }
@@ -88,7 +93,11 @@ impl Seen {
     }
 }
 
-async fn frame(client: &Client, before: &Seen, now: &Seen) -> Result<String, StartError> {
+async fn frame(
+    client: &Client,
+    (before, now): (&Seen, &Seen),
+    by: hot::By,
+) -> Result<String, StartError> {
     let (summary, colours) = (ps::ask(client).await?, Colours::of_stdout());
     let sum = |of: fn(&crate::ingress::control::Line) -> usize| -> usize {
         summary.systems.iter().map(of).sum()
@@ -126,6 +135,10 @@ async fn frame(client: &Client, before: &Seen, now: &Seen) -> Result<String, Sta
     }
     if !summary.busiest.is_empty() {
         text += &("\n".to_owned() + &ps::actors(&summary.busiest, ACTORS, colours));
+    }
+    let hot = hot::ask(client, by, HOT).await?;
+    if !hot.actors.is_empty() {
+        text += &("\n".to_owned() + &hot::shown(&hot, colours));
     }
     Ok(text)
 }

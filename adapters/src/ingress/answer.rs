@@ -27,7 +27,7 @@ use super::schedules::Outcome;
 use super::sending::{Held, Hold};
 use super::{
     Calls, Ingress, Inner, Limits, Parts, accept, backup, body, calls, channels, control, cors,
-    effects, history, hosts, json, log_level, schedules,
+    effects, history, hosts, hot, json, log_level, schedules,
 };
 use crate::audit::Entry;
 use crate::metrics::STORE_UP;
@@ -81,6 +81,7 @@ impl<C: Calls> Ingress<C> {
                 | Resource::Actors { .. }
                 | Resource::LogLevel
                 | Resource::Summary
+                | Resource::Hot
                 | Resource::Calls
                 | Resource::Followed { .. }
                 | Resource::OpenApi,
@@ -314,6 +315,7 @@ impl<C: Calls> Inner<C> {
             | Resource::Actors { .. }
             | Resource::LogLevel
             | Resource::Summary
+            | Resource::Hot
             | Resource::Calls
             | Resource::Followed { .. }
             | Resource::Health
@@ -340,6 +342,7 @@ impl<C: Calls> Inner<C> {
             }
             Resource::Channels(which) => channels::answer(mesh?, &which, head),
             Resource::Summary => Ok(control::summary(mesh?).await),
+            Resource::Hot => hot::answer(mesh?, &head.uri),
             Resource::Actors { verb: None } => control::list(mesh?, head).await,
             Resource::Actors { verb: Some(verb) } => {
                 control::change(mesh?, verb, head, client).await

@@ -59,7 +59,7 @@ async function accessible(name) {
 
 const said = (text) => page.getByText(text).first().waitFor();
 const heading = (name) => page.getByRole("heading", { name, level: 1 }).waitFor();
-const follow = (name) => page.getByRole("navigation").getByRole("link", { name }).click();
+const follow = (name) => page.getByRole("navigation", { name: "Views" }).getByRole("link", { name, exact: true }).click();
 
 async function flow() {
   await page.goto(admin);
@@ -77,6 +77,28 @@ async function flow() {
   await page.locator("#bottleneck", { hasText: /^calls wait for host 127\.0\.0\.1:\d+: 2 of 2 permits, / }).waitFor();
   await page.getByRole("region", { name: "Hosts" }).getByText("2 of 2").waitFor();
   await accessible("flow");
+}
+
+async function hot() {
+  await follow("Hot actors");
+  await heading("Hot actors");
+  await page.getByRole("navigation", { name: "Measures" }).getByRole("link", { name: "Queue" }).click();
+  check(page.url().endsWith("#/hot?by=queue"), page.url());
+  await page.getByText(/^4 turns wait now\./).waitFor();
+  const rows = page.getByRole("region", { name: "Hot actors" });
+  await rows.getByRole("row", { name: /^shop\/cart-0\d 1 25\.0 % exact$/ }).nth(3).waitFor();
+  await page.getByRole("navigation", { name: "Measures" }).getByRole("link", { name: "Calls" }).click();
+  await page.getByText(/^\d.* calls ended in the last .*\.$/).waitFor();
+  await rows.getByRole("row", { name: /^shop\/cart-\d\d .* % exact$/ }).nth(29).waitFor();
+  await accessible("hot");
+  for (const [by, said] of [["time", / of turns in the last /], ["bytes", / written and answered in the last /]]) {
+    await page.goto(`${admin}/console#/hot?by=${by}`);
+    await page.getByText(said).waitFor();
+    await rows.getByRole("link", { name: "shop/cart-07" }).waitFor();
+  }
+  await rows.getByRole("link", { name: "shop/cart-07" }).click();
+  await page.getByRole("heading", { name: "shop/cart-07", level: 1 }).waitFor();
+  await follow("Flow");
 }
 
 async function waiting() {
@@ -253,7 +275,7 @@ async function outage() {
 async function frames() {
   await ask("many 10000");
   await ask("pace 50");
-  for (const [view, title] of [["flow", "Flow"], ["waiting", "Why is it waiting"], ["calls", "Slow calls"], ["actors", "Actors"]]) {
+  for (const [view, title] of [["flow", "Flow"], ["hot", "Hot actors"], ["waiting", "Why is it waiting"], ["calls", "Slow calls"], ["actors", "Actors"]]) {
     await page.goto(`${admin}/console#/${view}`);
     await heading(title);
     if (await page.getByRole("button", { name: "List" }).count()) await page.getByRole("button", { name: "List" }).click();
@@ -296,7 +318,7 @@ async function token() {
 }
 
 try {
-  const parts = { views: [flow, waiting, actors, calls, schedules, effects, channels, outage], frames: [frames], token: [token] }[scenario];
+  const parts = { views: [flow, hot, waiting, actors, calls, schedules, effects, channels, outage], frames: [frames], token: [token] }[scenario];
   for (const part of parts) await part();
   check(errors.length === 0, `the browser says: ${errors.join("\n")}`);
 } catch (error) {

@@ -4,7 +4,7 @@ use tidegate_pipeline::Permit;
 use tracing::warn;
 
 use crate::actor::ActorRef;
-use crate::call::{Ack, Call, Emitted, Placed, PlannedBroadcast};
+use crate::call::{Ack, Call, Emitted, Placed, PlannedBroadcast, Task};
 use crate::error::Error;
 use crate::invocation::Payload;
 use crate::last_errors;
@@ -39,6 +39,19 @@ impl Completion {
             }
             Completion::Reply(_, answer, _) => answer.as_ref().err().cloned(),
             _ => None,
+        }
+    }
+
+    /// Bytes of the payload that is answered, or that goes on to another actor.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Completion::Reply(_, Ok(payload), _) => payload.len(),
+            Completion::Route(placed) => match &placed.task {
+                Task::Call(call) => call.payload.len(),
+                _ => 0,
+            },
+            Completion::State(_, state, _) => state.bytes(),
+            _ => 0,
         }
     }
 

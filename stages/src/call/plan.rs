@@ -28,7 +28,7 @@ pub(crate) struct Planned {
 pub(crate) type BoxPlanned = Box<Planned>;
 
 impl Planned {
-    /// Records the turn as unsettled in its activation.
+    /// Records the turn as unsettled in its activation, and what it writes and answers as what its actor's turn moves.
     pub(crate) fn new(
         entry: Arc<Entry>,
         incarnation: Arc<Incarnation>,
@@ -36,8 +36,12 @@ impl Planned {
         place: Option<Place>,
         rest: Committed,
     ) -> Box<Self> {
+        let answered = rest.completion.bytes();
         let (unsettled, rest) = (Unsettled::new(&incarnation), Some(rest));
-        Box::new(Self { entry, incarnation, save, place, rest, _unsettled: unsettled })
+        let planned =
+            Box::new(Self { entry, incarnation, save, place, rest, _unsettled: unsettled });
+        planned.entry.add_turn_bytes(planned.record_bytes() + answered);
+        planned
     }
 
     /// Bytes that it counts for.

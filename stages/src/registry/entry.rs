@@ -92,6 +92,8 @@ pub(crate) struct Entry {
     pub(crate) owned_under: AtomicU64,
     /// How long its turns take.
     pub(crate) mean_turn: MeanTurn,
+    /// Bytes that its turn which runs has given the store and its caller.
+    turn_bytes: AtomicUsize,
     /// Size of its last state in memory.
     state_bytes: AtomicUsize,
     /// Its places at the checkpoint.
@@ -148,6 +150,7 @@ impl Entry {
             newest_record_us: AtomicU64::new(0),
             owned_under: AtomicU64::new(0),
             mean_turn: MeanTurn::default(),
+            turn_bytes: AtomicUsize::new(0),
             state_bytes: AtomicUsize::new(0),
             held_places: Held::default(),
             pending_effects: Arc::default(),
@@ -238,6 +241,17 @@ impl Entry {
     /// How many registered entries were spawned from this one.
     pub(crate) fn instances(&self) -> usize {
         self.instances.load(Ordering::Acquire)
+    }
+
+    /// Adds to what the turn that runs moves.
+    pub(crate) fn add_turn_bytes(&self, bytes: usize) {
+        // Most often it is 0 before: only one turn runs.
+        self.turn_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What its turn has moved, which is over.
+    pub(crate) fn take_turn_bytes(&self) -> usize {
+        self.turn_bytes.swap(0, Ordering::Relaxed)
     }
 
     /// Notes the size of its state in memory.

@@ -37,6 +37,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "api.js": "text/javascript; charset=utf-8",
     "flow.js": "text/javascript; charset=utf-8",
     "waiting.js": "text/javascript; charset=utf-8",
+    "hot.js": "text/javascript; charset=utf-8",
     "actors.js": "text/javascript; charset=utf-8",
     "schedules.js": "text/javascript; charset=utf-8",
     "effects.js": "text/javascript; charset=utf-8",

@@ -38,7 +38,7 @@ async fn plant(client: &mut Client, admin: &mut Client) {
     assert!(failed.0.status >= 400, "{:?}", failed.1);
     let nightly = json!({
         "name": "nightly", "actor": "counter", "action": "add", "cron": "30 2 * * *",
-        "payload": {"of": "planted-in-schedule"}, "metadata": {"of": "planted-in-schedules-metadata"},
+        "payload": {"type_url": "type.googleapis.com/planted", "value": "cGxhbnRlZC1pbi1zY2hlZHVsZQ=="}, "metadata": {"of": "planted-in-schedules-metadata"},
     });
     let path = ("POST", "/api/v1/system/shop/schedules");
     let created = send(admin, path, &AUTHORIZED, &nightly.to_string()).await;

@@ -92,8 +92,8 @@ impl<C: Calls> Administration<C> {
             .with_state(ingress.clone());
         let ring = record::Ring::default();
         let recorder = record::Recorder::new(router.clone(), ring.clone(), ingress.clone());
-        let recorded = get(move |request| async { told(recorder.answer(request).await) });
-        let router = router.route("/admin/record", recorded);
+        let made = get(move |request| async { told(recorder.answer(request).await) });
+        let router = router.route("/admin/record", made);
         (Self(Arc::new(Inner { ingress, limits, router })), sampler, ring)
     }
 

@@ -1,6 +1,7 @@
-// Asks the admin port. With a token set, the page asks for it once and keeps it until its tab closes.
+// Asks the admin port, or the recording that is open. With a token set, the page asks for it once and keeps it until its tab closes.
 
 import { el } from "./dom.js";
+import { answer, follow, opened } from "./recording.js";
 
 const KEY = "tidegate-admin-token";
 
@@ -71,17 +72,20 @@ async function send(path, options = {}) {
 }
 
 export async function get(path) {
+  if (opened()) return answer(path);
   return (await send(path)).json();
 }
 
 export async function change(method, path, body) {
+  if (opened()) throw new Refused(409, "This is a recording: nothing can be changed.");
   const options = body === undefined ? { method } : { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } };
   const text = await (await send(path, options)).text();
   return text ? JSON.parse(text) : {};
 }
 
-/** Calls `told` with each event of a stream, and `changed` with whether there is one; until the signal ends it. */
+/** Calls `told` with each event of a stream, and, of a recording, with whether it is the first of a series; and `changed` with whether there is one; until the signal ends it. */
 export async function stream(path, told, changed, signal) {
+  if (opened()) return follow(told, changed, signal);
   while (!signal.aborted) {
     try {
       const response = await send(path, { signal });

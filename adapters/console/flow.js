@@ -26,6 +26,11 @@ export const REASONS = {
 // Kept while the page is open, so that going back shows the last minute.
 const past = new Map();
 
+/** Forgets the last minute: another proxy is shown, or another time. */
+export function forget() {
+  past.clear();
+}
+
 function note(name, value) {
   const values = past.get(name) ?? [];
   values.push(value ?? 0);
@@ -38,7 +43,11 @@ export function flow(main, { signal, connected }) {
   const banner = el("p", { class: "banner", role: "status", id: "bottleneck" }, "Waiting for the first figures…");
   const parts = el("div");
   main.append(el("h1", {}, "Flow"), banner, parts);
-  stream("/admin/flow/live", (now) => show(now, banner, parts), (is, error) => connected(is, error?.message), signal);
+  const told = (now, isFirst) => {
+    if (isFirst) forget();
+    show(now, banner, parts);
+  };
+  stream("/admin/flow/live", told, (is, error) => connected(is, error?.message), signal);
 }
 
 function show(now, banner, parts) {

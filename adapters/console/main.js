@@ -5,8 +5,10 @@ import { actors } from "./actors.js";
 import { calls } from "./calls.js";
 import { channels } from "./channels.js";
 import { effects } from "./effects.js";
-import { flow } from "./flow.js";
+import { flow, forget } from "./flow.js";
 import { hot } from "./hot.js";
+import { record } from "./record.js";
+import { close, moveTo, onMove, opened, shown } from "./recording.js";
 import { schedules } from "./schedules.js";
 import { waiting } from "./waiting.js";
 
@@ -20,6 +22,7 @@ const VIEWS = [
   ["schedules", "Schedules", schedules],
   ["effects", "Effects", effects],
   ["channels", "Channels", channels],
+  ["record", "Recording", record],
 ];
 
 let leave = new AbortController();
@@ -33,12 +36,46 @@ function place() {
 
 export function connected(is, why = "") {
   const status = document.getElementById("status");
-  const text = is ? "live" : `no connection${why && `: ${why}`}`;
+  const text = opened() ? "recording" : is ? "live" : `no connection${why && `: ${why}`}`;
   if (status.textContent !== text) status.textContent = text;
-  status.className = is ? "" : "bad";
+  status.className = is || opened() ? "" : "bad";
+}
+
+let sign;
+
+/** What is shown is a recording: of which proxy, and of which time. */
+function banner() {
+  const from = opened();
+  if (sign && sign.of === from) return;
+  sign?.element.remove();
+  sign = undefined;
+  if (!from) return;
+  const text = el("p", { role: "status", id: "recording" });
+  const last = from.looks.length - 1;
+  const slider = el("input", { type: "range", min: 0, max: Math.max(last, 0), value: shown().at, disabled: last < 1, "aria-label": "Time of the recording", oninput: () => moveTo(Number(slider.value)) });
+  const tell = () => {
+    const { at, look } = shown();
+    const time = look?.flow.at ?? from.recorded_at;
+    text.textContent = `Recording of ${from.address}, ${time}`;
+    slider.setAttribute("aria-valuetext", `look ${at + 1} of ${last + 1}, ${time}`);
+  };
+  const leaves = new AbortController();
+  onMove(tell, leaves.signal);
+  const end = () => {
+    leaves.abort();
+    close();
+    forget();
+    show();
+    document.getElementById("main").focus();
+  };
+  const element = el("section", { class: "recording", "aria-label": "Recording" }, text, slider, el("button", { type: "button", onclick: end }, "Close the recording"));
+  sign = { of: from, element };
+  tell();
+  document.querySelector("header").after(element);
 }
 
 function show() {
+  banner();
   leave.abort();
   leave = new AbortController();
   const { view, parts, query } = place();
@@ -52,8 +89,10 @@ function show() {
     main.append(el("h1", {}, "Nothing here"), el("p", {}, el("a", { href: "#/flow" }, "Flow")));
     return;
   }
-  known[2](main, { parts, query, signal: leave.signal, connected });
+  known[2](main, { parts, query, signal: leave.signal, connected, reopened: show });
 }
 
+// Views that ask now and then follow the slider at once; the flow follows it by itself.
+onMove(() => { if (["waiting"].includes(place().view)) show(); });
 addEventListener("hashchange", show);
 show();

@@ -27,9 +27,11 @@ use tracing::{error, info, warn};
 
 use crate::audit::Audit;
 use crate::clock::{self, BEFORE_1970, SystemClock};
-use crate::config::{Config, Drain, Listen, Mistakes, Settings, TraceSettings};
+use crate::config::{self, Config, Drain, Listen, Mistakes, Settings, TraceSettings};
 use crate::host::{HttpHost, SystemConnector};
-use crate::ingress::{Auth, BindError, Ingress, Lifecycle, Parts, Phase, Scrape, Socket};
+use crate::ingress::{
+    Auth, BindError, Calls, Described, Ingress, Lifecycle, Parts, Phase, Scrape, Socket,
+};
 use crate::metrics::{STORE_OPEN_SECONDS, summary};
 use crate::offline::OfflineError;
 use crate::reload::{self, Watch};
@@ -199,6 +201,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         scrape,
     });
     ingress.show_kept(kept);
+    describe(&ingress, &config, &url);
     let nats = Nats::connect(&settings, &background, &ended).await?;
     // Health is answered while the store opens, which may take long.
     let opening = Instant::now();
@@ -246,6 +249,12 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     }
     info!("ended");
     outcome
+}
+
+/// Says what recordings tell of this proxy.
+fn describe<C: Calls>(ingress: &Ingress<C>, config: &Config, url: &str) {
+    let (address, settings) = (address::of(url), config::effective(config));
+    ingress.described_as(Described { address, settings });
 }
 
 /// Reads the files that are read again when they change.

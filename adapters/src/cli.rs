@@ -27,6 +27,7 @@ mod output;
 mod packaging;
 mod ps;
 mod query;
+mod record;
 mod reseal;
 mod restore;
 mod restore_backup;
@@ -134,6 +135,7 @@ enum Command {
     Tail(tail::Tail),
     Explain(explain::Explain),
     LogLevel(log_level::LogLevel),
+    Record(record::Record),
     Reseal(reseal::ResealArgs),
     Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
@@ -211,6 +213,7 @@ pub fn run() -> ExitCode {
         Command::Tail(tail) => on_runtime(tail.run()),
         Command::Explain(explain) => return ended(on_runtime(explain.run())),
         Command::LogLevel(level) => on_runtime(level.run()),
+        Command::Record(record) => on_runtime(record.run()),
         Command::Reseal(reseal) => on_runtime(reseal.run()),
         Command::Backup(backup) => on_runtime(backup.run()),
         Command::RestoreBackup(restore) => on_runtime(restore.run()),

@@ -420,6 +420,15 @@ impl std::fmt::Debug for Scrape {
     }
 }
 
+/// What recordings say of the proxy itself.
+#[derive(Debug)]
+pub struct Described {
+    /// Where it listens, and on which machine.
+    pub address: String,
+    /// The settings in effect, one a line, with secrets masked.
+    pub settings: String,
+}
+
 /// The mesh, and whether its store works.
 struct Opened<C> {
     calls: C,
@@ -440,6 +449,7 @@ struct Inner<C> {
     ownership: OnceLock<Ownership>,
     controlled: OnceLock<Mesh>,
     kept: OnceLock<Arc<Kept>>,
+    described: OnceLock<Described>,
     bodies: Arc<ByteBound>,
     sending: sending::Sending,
     counted: metrics::Requests,
@@ -452,7 +462,7 @@ impl<C: Calls> Ingress<C> {
         let sending = sending::Sending::new(parts.limits.answers_bytes);
         let counted = metrics::Requests::default();
         let (opened, backed_up, ownership) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        let (controlled, kept) = (OnceLock::new(), OnceLock::new());
+        let (controlled, kept, described) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Self(Arc::new(Inner {
             parts,
             opened,
@@ -460,6 +470,7 @@ impl<C: Calls> Ingress<C> {
             ownership,
             controlled,
             kept,
+            described,
             bodies,
             sending,
             counted,
@@ -479,6 +490,11 @@ impl<C: Calls> Ingress<C> {
     /// Actors of this mesh are listed, paused and cancelled from now on; the first mesh counts.
     pub fn control(&self, mesh: Mesh) {
         self.0.controlled.get_or_init(|| mesh);
+    }
+
+    /// What recordings say of the proxy; the first description counts.
+    pub fn described_as(&self, described: Described) {
+        self.0.described.get_or_init(|| described);
     }
 
     /// Whether clients speak to it over TLS.

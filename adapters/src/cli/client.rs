@@ -1,6 +1,7 @@
 //! Client: sends requests over HTTP to the running proxy, at the address in the settings.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -100,6 +101,21 @@ impl Client {
             token,
             tls,
         })
+    }
+
+    /// Asks the admin port of the settings instead of the port of the API.
+    pub(super) fn ask_admin_port(&mut self) -> Result<(), StartError> {
+        let Some(admin) = &self.settings.http.admin else {
+            let text = "TIDEGATE_ADMIN_ADDRESS is off: there is no admin port to be asked";
+            return Err(StartError::Usage(text.into()));
+        };
+        let mut address = admin.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        let scheme = if self.tls.is_some() { HTTPS } else { "" };
+        self.address = format!("{scheme}{address}");
+        Ok(())
     }
 
     /// Connects, with TLS where the address asks for it.

@@ -9,6 +9,7 @@ mod console;
 mod flow;
 mod origin;
 mod pass;
+mod record;
 mod waiting;
 
 use std::sync::{Arc, LazyLock};
@@ -70,7 +71,7 @@ struct Inner<C> {
 }
 
 impl<C: Calls> Administration<C> {
-    fn new(ingress: Ingress<C>) -> (Self, flow::Sampler) {
+    fn new(ingress: Ingress<C>) -> (Self, flow::Sampler, record::Ring) {
         let limits = Limits {
             connections: CONNECTIONS,
             peer_connections: Some(CONNECTIONS),
@@ -90,14 +91,19 @@ impl<C: Calls> Administration<C> {
             .route("/console/{file}", get(page))
             .fallback(pass::on)
             .with_state(ingress.clone());
-        (Self(Arc::new(Inner { ingress, limits, router })), sampler)
+        let ring = record::Ring::default();
+        let recorder = record::Recorder::new(router.clone(), ring.clone(), ingress.clone());
+        let made = get(move |request| async { told(recorder.answer(request).await) });
+        let router = router.route("/admin/record", made);
+        (Self(Arc::new(Inner { ingress, limits, router })), sampler, ring)
     }
 
     /// Starts the server beside the one of the API.
     pub fn serve<L: Listener>(listener: L, ingress: Ingress<C>) -> Serving {
-        let (server, sampler) = Self::new(ingress.clone());
+        let (server, sampler, ring) = Self::new(ingress.clone());
         let serving = start(listener, server);
-        serving.beside(sampler.run(ingress));
+        serving.beside(sampler.run(ingress.clone()));
+        serving.beside(ring.run(ingress));
         serving
     }
 

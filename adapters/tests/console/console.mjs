@@ -297,6 +297,70 @@ async function frames() {
   await ask("paced 100");
 }
 
+async function recording() {
+  // The outage has to be in a look; there is one each five seconds.
+  let made;
+  do {
+    await page.waitForTimeout(500);
+    made = await (await page.request.get(`${admin}/admin/record`)).json();
+  } while (!made.looks.at(-1)?.flow.bottleneck?.sentence.includes("has accepted no connection"));
+  const outage = made.looks.findIndex(({ flow }) => flow.bottleneck?.sentence.includes("has accepted no connection"));
+  check(outage > 0, "there are looks before the outage");
+  const bytes = (text) => ({ name: "recording.json", mimeType: "application/json", buffer: Buffer.from(text) });
+  await page.goto(`${admin}/console#record`);
+  await heading("Recording");
+  const asked = [];
+  await context.route("**/*", (route) => { asked.push(route.request().url()); return route.abort(); });
+  const input = page.getByLabel("Open a recording");
+  await input.setInputFiles(bytes("{}"));
+  await page.getByRole("alert").getByText("This file is no recording of Tidegate.").waitFor();
+  await input.setInputFiles(bytes(JSON.stringify({ ...made, format_version: 99 })));
+  await page.getByRole("alert").getByText("This recording has format 99").waitFor();
+  // Of another proxy.
+  await input.setInputFiles(bytes(JSON.stringify({ ...made, address: "http://elsewhere:9001" })));
+  await page.locator("#recording", { hasText: "Recording of http://elsewhere:9001, 20" }).waitFor();
+  await page.getByLabel("Settings").getByText("TIDEGATE_HOST_CONNECTIONS = 2").waitFor();
+  await accessible("recording");
+  await follow("Flow");
+  await page.locator("#status", { hasText: "recording" }).waitFor();
+  const sentence = (text) => page.locator("#bottleneck").getByText(text, { exact: true }).waitFor();
+  await sentence(made.looks.at(-1).flow.bottleneck.sentence);
+  // By keyboard, to the outage and to before it.
+  const slider = page.getByRole("slider", { name: "Time of the recording" });
+  await slider.focus();
+  for (let at = made.looks.length - 1; at > outage; at -= 1) await page.keyboard.press("ArrowLeft");
+  await sentence(made.looks[outage].flow.bottleneck.sentence);
+  await page.locator("#recording", { hasText: made.looks[outage].flow.at }).waitFor();
+  await accessible("recording-flow");
+  await page.keyboard.press("Home");
+  await sentence(made.looks[0].flow.bottleneck?.sentence ?? (made.looks[0].flow.calls.per_second > 0 ? "Nothing holds calls up." : "Nothing holds calls up, and nobody calls."));
+  await page.keyboard.press("End");
+  await follow("Hot actors");
+  await page.getByRole("region", { name: "Hot actors" }).getByRole("link", { name: /^shop\/cart-/ }).first().waitFor();
+  await follow("Why is it waiting");
+  await page.getByRole("cell", { name: "their host, which accepts no connections" }).first().waitFor();
+  await slider.focus();
+  await page.keyboard.press("Home");
+  await said(`${made.looks[0].waiting.all} actors`);
+  await follow("Slow calls");
+  await page.getByRole("link", { name: "shop/counter fail" }).first().click();
+  await said("action_failed (host): (not recorded)");
+  await follow("Actors");
+  await page.getByRole("link", { name: "shop/counter" }).waitFor();
+  await follow("Schedules");
+  await page.getByRole("button", { name: "Pause nightly" }).click();
+  await page.getByRole("dialog").getByText("This is a recording: nothing can be changed.").waitFor();
+  await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+  await follow("Effects");
+  await said("Everything is delivered.");
+  await follow("Channels");
+  await page.getByRole("link", { name: "shop/orders" }).waitFor();
+  check(asked.length === 0, `a recording asked for ${asked}`);
+  await context.unroute("**/*");
+  await page.getByRole("button", { name: "Close the recording" }).click();
+  await page.locator("#status", { hasText: "live" }).waitFor();
+}
+
 async function token() {
   await page.goto(`${admin}/console#/actors`);
   await page.getByRole("dialog").getByLabel("TIDEGATE_ADMIN_TOKEN").fill("wrong");
@@ -318,7 +382,7 @@ async function token() {
 }
 
 try {
-  const parts = { views: [flow, hot, waiting, actors, calls, schedules, effects, channels, outage], frames: [frames], token: [token] }[scenario];
+  const parts = { views: [flow, hot, waiting, actors, calls, schedules, effects, channels, outage, recording], frames: [frames], token: [token] }[scenario];
   for (const part of parts) await part();
   check(errors.length === 0, `the browser says: ${errors.join("\n")}`);
 } catch (error) {

@@ -43,6 +43,8 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "effects.js": "text/javascript; charset=utf-8",
     "channels.js": "text/javascript; charset=utf-8",
     "calls.js": "text/javascript; charset=utf-8",
+    "record.js": "text/javascript; charset=utf-8",
+    "recording.js": "text/javascript; charset=utf-8",
     "dialog.js": "text/javascript; charset=utf-8",
     "diff.js": "text/javascript; charset=utf-8",
 };

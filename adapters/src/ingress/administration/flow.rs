@@ -45,6 +45,19 @@ pub(super) struct Sampler {
     wanted: Arc<Notify>,
 }
 
+/// What was seen at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Since(Option<Sample>);
+
+impl Since {
+    /// Returns what has come since the last look, as JSON; nothing at the first one, or while the store opens.
+    pub(super) fn look<C: Calls>(&mut self, ingress: &Ingress<C>) -> Option<Vec<u8>> {
+        let before = std::mem::replace(&mut self.0, Sample::take(ingress));
+        let flow = Flow::between(&before?, self.0.as_ref()?);
+        Some(serde_json::to_vec(&flow).expect("texts and numbers become JSON"))
+    }
+}
+
 /// A sampler, and what it serves.
 pub(super) fn sampler() -> (Sampler, Looks) {
     let (sender, newest) = watch::channel(None);
@@ -55,21 +68,17 @@ pub(super) fn sampler() -> (Sampler, Looks) {
 impl Sampler {
     /// Runs until it is dropped; streams end then.
     pub(super) async fn run<C: Calls>(self, ingress: Ingress<C>) {
-        let mut before = None;
+        let mut since = Since::default();
         loop {
             // One receiver is that of the server itself.
             if self.newest.receiver_count() <= 1 {
                 self.newest.send_replace(None);
-                before = None;
+                since = Since::default();
                 self.wanted.notified().await;
             }
-            let now = Sample::take(&ingress);
-            if let (Some(before), Some(now)) = (&before, &now) {
-                let flow = Flow::between(before, now);
-                let json = serde_json::to_vec(&flow).expect("texts and numbers become JSON");
+            if let Some(json) = since.look(&ingress) {
                 self.newest.send_replace(Some(json.into()));
             }
-            before = now;
             sleep(PERIOD).await;
         }
     }

@@ -27,10 +27,14 @@ pub(super) fn answer(mesh: &Mesh, uri: &Uri) -> Result<Response<Body>, Refusal> 
     let text = |name| query.get(name).map(str::to_owned);
     let filter =
         WaitingFilter { system: text("system"), reason: text("reason"), host: text("host") };
-    let (views, all) = mesh.waiting(&filter, query.limit()?);
+    Ok(whole(of_type(JSON, list(mesh, &filter, query.limit()?).into())))
+}
+
+/// Lists the first ones as JSON, the longest first.
+pub(super) fn list(mesh: &Mesh, filter: &WaitingFilter, limit: usize) -> Vec<u8> {
+    let (views, all) = mesh.waiting(filter, limit);
     let now = Instant::now();
     let actors = views.into_iter().map(|view| listed(view, now)).collect();
     let list = WaitingList { actors, all };
-    let bytes = serde_json::to_vec(&list).expect("texts and numbers become JSON");
-    Ok(whole(of_type(JSON, bytes.into())))
+    serde_json::to_vec(&list).expect("texts and numbers become JSON")
 }

@@ -1,6 +1,7 @@
 //! Otlp: how the receiver of traces is reached.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,9 +17,11 @@ use opentelemetry_otlp::{
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanExporter as _;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use tonic::transport::Endpoint;
 use tower::Service;
+use tracing::warn;
 
 use crate::net::Stream;
 use crate::tls::{Certificates, Channel, ClientFiles, ClientTls, Servers, TlsError};
@@ -126,7 +129,7 @@ impl Otlp {
             Protocol::HttpProtobuf => b"http/1.1",
         };
         let (tls, certificates) = ClientTls::watch(Servers::Traces(alpn), files)?;
-        Ok(Some((Connector { tls, limit: self.timeout }, certificates)))
+        Ok(Some((Connector { tls, limit: self.timeout, told: Arc::default() }, certificates)))
     }
 }
 
@@ -136,6 +139,24 @@ struct Connector {
     tls: ClientTls,
     /// How long one may take, its handshake included.
     limit: Duration,
+    /// Why there was no connection at the last try. Logged once: what is exported over HTTP says `network error` only.
+    told: Arc<Mutex<String>>,
+}
+
+impl Connector {
+    async fn connect(&self, authority: &str) -> io::Result<Channel<Stream>> {
+        let stream = Stream::over_tcp(authority).await?;
+        self.tls.connect(stream, authority).await
+    }
+
+    fn tell(&self, failed: Option<&io::Error>) {
+        let reason = failed.map(ToString::to_string).unwrap_or_default();
+        let mut told = self.told.lock();
+        if failed.is_some() && *told != reason {
+            warn!(%reason, "no connection to the receiver of traces");
+        }
+        *told = reason;
+    }
 }
 
 impl Service<Uri> for Connector {
@@ -148,16 +169,14 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (tls, limit) = (self.tls.clone(), self.limit);
+        let this = self.clone();
         Box::pin(async move {
             let host = uri.host().unwrap_or_default();
             let authority = format!("{host}:{}", uri.port_u16().unwrap_or(HTTPS_PORT));
-            let connecting = async {
-                let stream = Stream::over_tcp(&authority).await?;
-                tls.connect(stream, &authority).await
-            };
-            let connected = timeout(limit, connecting).await;
-            connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(TokioIo::new)
+            let connected = timeout(this.limit, this.connect(&authority)).await;
+            let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            this.tell(connected.as_ref().err());
+            connected.map(TokioIo::new)
         })
     }
 }

@@ -37,7 +37,7 @@ use crate::offline::OfflineError;
 use crate::reload::{self, Watch};
 use crate::store::{KeyError, Owner};
 use crate::telemetry;
-use crate::tls::{ClientTls, ServerTls, TlsError};
+use crate::tls::{ClientTls, ServerTls, Servers, TlsError};
 use crate::traces::{self, Kept};
 use crate::wire::json::Types;
 use admin::Ports;
@@ -165,9 +165,9 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
     let scrape = scrape(&settings, &background, &ended)?;
-    let (tracer, kept) = traces(&settings, &background, &ended)?;
     let policies = CurrentPolicies::default();
     let (auth, mut watched) = watch(&settings, &policies)?;
+    let (tracer, kept) = traces(&settings, &background, &ended, &mut watched)?;
     let tls = match settings.http.tls.clone().map(ServerTls::watch).transpose()? {
         Some((tls, certificates)) => {
             watched.push(Box::new(certificates));
@@ -175,7 +175,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         }
         None => None,
     };
-    let (host_tls, certificates) = ClientTls::watch(settings.host_tls.clone())?;
+    let (host_tls, certificates) = ClientTls::watch(Servers::Hosts, settings.host_tls.clone())?;
     watched.extend(certificates.map(|certificates| Box::new(certificates) as Box<dyn Watch>));
     let reloads = watched.iter().map(|files| files.status()).collect();
     background.spawn(reload::run(watched, end::hangups()?, ended.clone()));
@@ -289,6 +289,7 @@ fn traces(
     settings: &Settings,
     background: &TaskTracker,
     ended: &CancellationToken,
+    watched: &mut Vec<Box<dyn Watch>>,
 ) -> Result<(Tracer, Option<Arc<Kept>>), StartError> {
     let TraceSettings { rules, otlp, kept_calls } = &settings.traces;
     let kept = (*kept_calls > 0).then(|| Arc::new(Kept::new(*kept_calls)));
@@ -297,8 +298,10 @@ fn traces(
         return Ok((tracer.unwrap_or_default(), kept));
     };
     let started = traces::start(*rules, otlp, kept.clone(), ended.clone());
-    let (tracer, export) = started.map_err(|error| StartError::Usage(error.to_string()))?;
+    let (tracer, export, certificates) =
+        started.map_err(|error| StartError::Usage(error.to_string()))?;
     background.spawn(export);
+    watched.extend(certificates.map(|certificates| Box::new(certificates) as Box<dyn Watch>));
     Ok((tracer, kept))
 }
 

@@ -1,7 +1,7 @@
 //! TLS: encrypted connections with rustls, and the names of those at the other end.
 //!
 //! Certificates and keys are PEM files that settings name. `files` reads these files. From their content `server` makes the
-//! TLS of the ingress, `client` the TLS of connections to hosts, and `proxy` the TLS of commands. `certificate` tells whom a
+//! TLS of the ingress, `client` the TLS of connections to hosts and to the receiver of traces, and `proxy` the TLS of commands. `certificate` tells whom a
 //! certificate names and when its validity ends. When the content of a file changes, `watch` makes the TLS anew; open
 //! connections keep the TLS that they began with.
 //! `bootstrap` makes an authority and certificates for those who have none.
@@ -20,6 +20,7 @@ mod examine;
 
 pub(crate) use bootstrap::{Bootstrap, BootstrapError, MAX_COMMON_BYTES};
 pub use channel::Channel;
+pub(crate) use client::Servers;
 pub use client::{ClientFiles, ClientTls, Pair};
 #[cfg(feature = "scylla")]
 pub(crate) use database::ShownToDatabase;
@@ -29,3 +30,4 @@ pub(crate) use examine::{
 pub use files::{PemFile, TlsError};
 pub(crate) use proxy::ProxyTls;
 pub use server::{ClientAuth, ServerFiles, ServerTls};
+pub(crate) use watch::Certificates;

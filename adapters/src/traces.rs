@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{TRACE_SPANS_DROPPED_TOTAL, TRACE_SPANS_EXPORTED_TOTAL};
+use crate::tls::Certificates;
 
 use export::Export;
 
@@ -60,23 +61,27 @@ impl Waiting {
     }
 }
 
-/// Returns what decides about traces and takes them, and the task that exports them until `ended`, and then what is left.
+/// What has started: what decides about traces and takes them, the task that exports them, and what reads the certificates of
+/// the receiver again.
+pub(crate) type Started<F> = (Tracer, F, Option<Certificates>);
+
+/// Starts what exports calls until `ended`, and then what is left.
 ///
 /// # Errors
-/// When the receiver's address cannot be used.
-pub fn start(
+/// When the receiver's address or its certificates cannot be used.
+pub(crate) fn start(
     rules: TraceRules,
     otlp: &Otlp,
     kept: Option<Arc<Kept>>,
     ended: CancellationToken,
-) -> Result<(Tracer, impl Future<Output = ()> + Send + use<>), OtlpError> {
-    let exporter = otlp.exporter()?;
+) -> Result<Started<impl Future<Output = ()> + Send + use<>>, OtlpError> {
+    let (exporter, certificates) = otlp.exporter()?;
     let waiting = Arc::new(Waiting::new());
     let (calls, taken) = mpsc::channel(MAX_SPANS);
     let buffer = Buffer { calls, waiting: waiting.clone() };
     let export = Export { exporter, taken, waiting, limit: otlp.timeout };
     let sink = Sink { export: Some(buffer), kept };
-    Ok((Tracer::new(rules, Arc::new(sink)), export.run(ended)))
+    Ok((Tracer::new(rules, Arc::new(sink)), export.run(ended), certificates))
 }
 
 /// Returns what keeps failed and slow calls in memory, and exports none.

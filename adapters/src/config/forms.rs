@@ -59,19 +59,15 @@ pub(super) fn parse_admin_address(text: &str) -> Result<Option<SocketAddr>, Stri
     text.parse().map(Some).map_err(|_| wrong())
 }
 
-/// Where something listens that is reached over HTTP without TLS.
+/// Where something listens that is reached over HTTP.
 pub(super) fn http_address(text: &str) -> Result<(), String> {
     let uri = text.parse::<http::Uri>().ok();
     let is_one = uri.is_some_and(|uri| {
-        uri.scheme_str() == Some("http")
+        matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
             && uri.query().is_none()
     });
-    let wrong = || {
-        format!(
-            "must be http://host:port (traces are sent without TLS: to a collector beside the proxy), not {text:?}"
-        )
-    };
+    let wrong = || format!("must be http://host:port or https://host:port, not {text:?}");
     if is_one { Ok(()) } else { Err(wrong()) }
 }
 

@@ -126,7 +126,7 @@ impl Settings {
             nats: read.nats()?,
             nats_calls: read.small("TIDEGATE_NATS_CALLS") as usize,
             drain,
-            traces: read.traces(),
+            traces: read.traces()?,
             log: LogSettings {
                 level: level(&read.text("SPAWN_PROXY_LOGGER_LEVEL")),
                 json: read.text("TIDEGATE_LOG_FORMAT") == "json",

@@ -106,6 +106,26 @@ pub(super) fn check_nats(config: &Config, prefixes: &[&str]) -> Result<(), Mista
     given.map_or(Ok(()), |name| lacks(name, &format!("{}=true", tls(first))))
 }
 
+const OTLP_ROOTS: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+const HTTPS: &str = "OTEL_EXPORTER_OTLP_ENDPOINT=https://…";
+const OTLP_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+
+/// The TLS of the receiver of traces at this address; `None`: it is spoken to in the clear.
+///
+/// # Errors
+/// When one setting lacks another.
+pub(super) fn traces(config: &Config, endpoint: &str) -> Result<Option<ClientFiles>, Mistakes> {
+    let roots = file(config, OTLP_ROOTS);
+    let shown = pair(config, OTLP_CERTIFICATE, "OTEL_EXPORTER_OTLP_CLIENT_KEY")?;
+    let is_https = endpoint.parse::<http::Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https"));
+    match (is_https, &roots, &shown) {
+        (true, _, _) => Ok(Some(ClientFiles { roots, shown })),
+        (false, None, None) => Ok(None),
+        (false, Some(_), _) => lacks(OTLP_ROOTS, HTTPS),
+        (false, None, Some(_)) => lacks(OTLP_CERTIFICATE, HTTPS),
+    }
+}
+
 fn pair(
     config: &Config,
     certificate: &'static str,
@@ -148,6 +168,8 @@ mod tests {
     #[test]
     fn a_setting_of_tls_that_lacks_another_is_a_mistake() {
         let (certificate, key) = ((CERTIFICATE, "c.pem"), (KEY, "k.pem"));
+        let http = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317");
+        let https = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://localhost:4317");
         for (settings, told) in [
             (&[certificate][..], "TIDEGATE_TLS_CERT: needs TIDEGATE_TLS_KEY"),
             (&[key], "TIDEGATE_TLS_KEY: needs TIDEGATE_TLS_CERT"),
@@ -161,6 +183,22 @@ mod tests {
             (
                 &[("TIDEGATE_DATABASE_CERT", "c.pem"), ("TIDEGATE_DATABASE_KEY", "k.pem")],
                 "needs PROXY_DATABASE_SSL=true",
+            ),
+            (
+                &[http, ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem")],
+                "OTEL_EXPORTER_OTLP_CERTIFICATE: needs OTEL_EXPORTER_OTLP_ENDPOINT=https://",
+            ),
+            (
+                &[
+                    http,
+                    ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "c.pem"),
+                    ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "k.pem"),
+                ],
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: needs OTEL_EXPORTER_OTLP_ENDPOINT=https://",
+            ),
+            (
+                &[https, ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "k.pem")],
+                "needs OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
             ),
         ] {
             let mistakes = from(settings).unwrap().settings().unwrap_err().to_string();

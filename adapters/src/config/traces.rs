@@ -2,13 +2,17 @@
 
 use tidegate_stages::traces::TraceRules;
 
-use super::forms;
 use super::reader::Reader;
 use super::settings::TraceSettings;
+use super::{Mistakes, forms, tls};
 use crate::traces::{Otlp, Protocol};
 
 impl Reader<'_> {
-    pub(super) fn traces(&self) -> TraceSettings {
+    /// Reads what is traced, and where it is sent.
+    ///
+    /// # Errors
+    /// When a setting of its TLS lacks another.
+    pub(super) fn traces(&self) -> Result<TraceSettings, Mistakes> {
         let endpoint = self.value("OTEL_EXPORTER_OTLP_ENDPOINT").map(ToString::to_string);
         let sampler = self.text("OTEL_TRACES_SAMPLER");
         let (parent_based, root) = match sampler.strip_prefix("parentbased_") {
@@ -27,7 +31,11 @@ impl Reader<'_> {
             "grpc" => Protocol::Grpc,
             _ => Protocol::HttpProtobuf,
         };
-        TraceSettings {
+        let tls = match &endpoint {
+            Some(endpoint) => tls::traces(self.0, endpoint)?,
+            None => None,
+        };
+        Ok(TraceSettings {
             rules: TraceRules {
                 parent_based,
                 ratio,
@@ -37,12 +45,13 @@ impl Reader<'_> {
             },
             otlp: endpoint.map(|endpoint| Otlp {
                 endpoint,
+                tls,
                 protocol,
                 timeout: self.time("OTEL_EXPORTER_OTLP_TIMEOUT"),
                 service_name: self.text("OTEL_SERVICE_NAME"),
             }),
             kept_calls: self.small("TIDEGATE_KEPT_CALLS") as usize,
-        }
+        })
     }
 }
 

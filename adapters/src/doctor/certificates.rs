@@ -37,17 +37,18 @@ pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
             }
         }
     }
-    let clients = [&settings.host_tls, &settings.proxy_tls];
+    let traces = settings.traces.otlp.as_ref().and_then(|otlp| otlp.tls.as_ref());
+    let clients = [&settings.host_tls, &settings.proxy_tls].into_iter().chain(traces);
     let database = match &settings.database {
         Database::Scylla(options) => options.tls.as_ref(),
         Database::Embedded | Database::Memory => None,
     };
-    let roots = clients.into_iter().filter_map(|files| files.roots.clone());
+    let roots = clients.clone().filter_map(|files| files.roots.clone());
     let of_database = database.and_then(|tls| tls.ca.clone());
     let of_database = of_database.map(|path| PemFile { setting: "TIDEGATE_DATABASE_CA", path });
     let roots = roots.chain(of_database);
     found.extend(roots.map(|file| one(examine_roots(&file), Part::Roots, now)));
-    let shown = clients.into_iter().filter_map(|files| files.shown.as_ref());
+    let shown = clients.filter_map(|files| files.shown.as_ref());
     let shown = shown.chain(database.and_then(|tls| tls.shown.as_ref()));
     found.extend(shown.map(|pair: &Pair| one(examine_shown(pair), Part::Shown, now)));
     found
@@ -61,7 +62,9 @@ fn one(examined: Result<Examined, TlsError>, part: Part, now: Duration) -> Findi
 }
 
 fn unusable(error: &TlsError) -> Finding {
-    Finding::error(ABOUT, format!("{error}; a start fails (78): put the right file there"))
+    // The receiver of traces is one setting with its certificates: what is wrong with it is a wrong setting.
+    let code = if error.setting().starts_with("OTEL_") { 64 } else { 78 };
+    Finding::error(ABOUT, format!("{error}; a start fails ({code}): put the right file there"))
 }
 
 fn finding(examined: &Examined, part: Part, now: Duration) -> Finding {

@@ -1,4 +1,4 @@
-//! Client: the TLS of connections to actor hosts.
+//! Client: the TLS of connections to actor hosts, and to the receiver of traces.
 
 use std::io;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Pair {
     }
 }
 
-/// The files of connections to hosts, or of commands to the proxy.
+/// The files of connections to servers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientFiles {
     /// The roots of the certificates of servers. `None`: those that the system trusts.
@@ -60,12 +60,56 @@ impl ClientFiles {
     }
 }
 
-/// The TLS of connections to hosts. The default trusts what the system trusts. Cheap to clone.
+/// The servers at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Servers {
+    /// Hosts of actors.
+    #[default]
+    Hosts,
+    /// A receiver of traces, which is spoken to with this protocol, as ALPN names it.
+    Traces(&'static [u8]),
+}
+
+impl Servers {
+    /// What their files hold.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Hosts => "host_certificates",
+            Self::Traces(_) => "trace_certificates",
+        }
+    }
+
+    /// What a failed handshake is told.
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Hosts => "TIDEGATE_HOST_TLS_CA names the roots of hosts' certificates",
+            Self::Traces(_) => {
+                "OTEL_EXPORTER_OTLP_CERTIFICATE names the roots of the receiver's certificate"
+            }
+        }
+    }
+
+    /// What is made of files for them.
+    fn config(
+        self,
+        files: &ClientFiles,
+        contents: &Contents,
+    ) -> Result<(ClientConfig, Vec<Ending>), TlsError> {
+        let (mut config, endings) = config(files, contents)?;
+        if let Self::Traces(protocol) = self {
+            config.alpn_protocols = vec![protocol.to_vec()];
+        }
+        Ok((config, endings))
+    }
+}
+
+/// The TLS of connections to servers. The default is for hosts, and trusts what the system trusts. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct ClientTls {
+    servers: Servers,
     /// What is made of the files that are set.
     watched: Option<Current<ClientConfig>>,
-    /// Without files. Made for the first host that needs it: reading the roots of a system takes a while.
+    /// Without files. Made for the first server that needs it: reading the roots of a system takes a while.
     system: Arc<OnceCell<Arc<ClientConfig>>>,
 }
 
@@ -74,17 +118,22 @@ impl ClientTls {
     ///
     /// # Errors
     /// When a file cannot be read or used now.
-    pub(crate) fn watch(files: ClientFiles) -> Result<(Self, Option<Certificates>), TlsError> {
+    pub(crate) fn watch(
+        servers: Servers,
+        files: ClientFiles,
+    ) -> Result<(Self, Option<Certificates>), TlsError> {
         let named = files.named();
+        let mut tls = Self { servers, ..Self::default() };
         if named.is_empty() {
-            return Ok((Self::default(), None));
+            return Ok((tls, None));
         }
-        let make = move |contents: &Contents| config(&files, contents);
-        let (current, certificates) = watch::watch("host_certificates", named, make)?;
-        Ok((Self { watched: Some(current), system: Arc::default() }, Some(certificates)))
+        let make = move |contents: &Contents| servers.config(&files, contents);
+        let (current, certificates) = watch::watch(servers.what(), named, make)?;
+        tls.watched = Some(current);
+        Ok((tls, Some(certificates)))
     }
 
-    /// Makes the handshake with the host at this authority, whose certificate has to name it. Sets no deadline.
+    /// Makes the handshake with the server at this authority, whose certificate has to name it. Sets no deadline.
     ///
     /// # Errors
     /// When the handshake fails.
@@ -94,10 +143,9 @@ impl ClientTls {
     {
         let config = match &self.watched {
             Some(current) => current.get(),
-            None => Arc::clone(self.system.get_or_try_init(system).await?),
+            None => Arc::clone(self.system.get_or_try_init(|| system(self.servers)).await?),
         };
-        let hint = "TIDEGATE_HOST_TLS_CA names the roots of hosts' certificates";
-        handshake(config, io, authority, hint).await
+        handshake(config, io, authority, self.servers.hint()).await
     }
 }
 
@@ -131,8 +179,8 @@ where
     Ok(Channel::Tls(Box::new(TlsStream::Client(tls))))
 }
 
-async fn system() -> io::Result<Arc<ClientConfig>> {
-    let made = || config(&ClientFiles::default(), &Contents::default());
+async fn system(servers: Servers) -> io::Result<Arc<ClientConfig>> {
+    let made = move || servers.config(&ClientFiles::default(), &Contents::default());
     let made = tokio::task::spawn_blocking(made).await.map_err(io::Error::other)?;
     Ok(Arc::new(made.map_err(io::Error::other)?.0))
 }

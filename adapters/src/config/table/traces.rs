@@ -8,7 +8,7 @@ use crate::config::value::Kind;
 pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
-        Kind::Form("http://host:port", forms::http_address),
+        Kind::Form("http://host:port or https://host:port", forms::http_address),
         Default::Unset,
         "Where traces are sent, over OTLP. Unset: no call is traced.",
     ),
@@ -17,6 +17,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Choice(&["http/protobuf", "grpc"]),
         Default::Is("http/protobuf"),
         "How traces are sent.",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        Kind::Text,
+        Default::Unset,
+        "A PEM file with the roots of the receiver's certificate, for https; unset: those that the system trusts.",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        Kind::Text,
+        Default::Unset,
+        "A PEM file with the certificate that is shown to a receiver that asks for one.",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        Kind::Text,
+        Default::Unset,
+        "A PEM file with its key.",
     ),
     setting(
         "OTEL_EXPORTER_OTLP_TIMEOUT",

@@ -38,7 +38,7 @@ use crate::reload::{self, Watch};
 use crate::store::{KeyError, Owner};
 use crate::telemetry;
 use crate::tls::{ClientTls, ServerTls, Servers, TlsError};
-use crate::traces::{self, Kept};
+use crate::traces::{self, Kept, OtlpError};
 use crate::wire::json::Types;
 use admin::Ports;
 use backend::Backend;
@@ -298,8 +298,10 @@ fn traces(
         return Ok((tracer.unwrap_or_default(), kept));
     };
     let started = traces::start(*rules, otlp, kept.clone(), ended.clone());
-    let (tracer, export, certificates) =
-        started.map_err(|error| StartError::Usage(error.to_string()))?;
+    let (tracer, export, certificates) = started.map_err(|error| match error {
+        OtlpError::Tls(error) => StartError::Tls(error),
+        error => StartError::Usage(error.to_string()),
+    })?;
     background.spawn(export);
     watched.extend(certificates.map(|certificates| Box::new(certificates) as Box<dyn Watch>));
     Ok((tracer, kept))

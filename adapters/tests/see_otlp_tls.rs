@@ -261,17 +261,17 @@ async fn files_that_cannot_be_used_end_the_start() {
     let rubbish = directory.path().join("rubbish");
     std::fs::write(&rubbish, "no certificate").unwrap();
     let (missing, rubbish) = (directory.path().join("missing"), rubbish.to_str().unwrap());
-    for (files, told) in [
-        (&[(ROOTS, missing.to_str().unwrap())][..], &*format!("{ROOTS}={}", missing.display())),
-        (&[(ROOTS, rubbish)], "holds no certificate in PEM"),
-        (&[(CERTIFICATE, &own.certificate), (KEY, rubbish)], "holds no private key in PEM"),
-        (&[(CERTIFICATE, &own.certificate), (KEY, &other.key)], KEY),
-        (&[(CERTIFICATE, &own.certificate)], KEY),
+    for (files, ends, told) in [
+        (&[(ROOTS, missing.to_str().unwrap())][..], 78, &*format!("{ROOTS}={}", missing.display())),
+        (&[(ROOTS, rubbish)], 78, "holds no certificate in PEM"),
+        (&[(CERTIFICATE, &own.certificate), (KEY, rubbish)], 78, "holds no private key in PEM"),
+        (&[(CERTIFICATE, &own.certificate), (KEY, &other.key)], 78, KEY),
+        (&[(CERTIFICATE, &own.certificate)], 64, KEY),
     ] {
         let own = [("PROXY_DATABASE_TYPE", "memory"), (ENDPOINT, "https://localhost:4317")];
         let settings = [&own, files].concat();
         let (code, said) = Proxy::refused(&settings).await;
-        assert_eq!(code, Some(64), "{said}");
+        assert_eq!(code, Some(ends), "{said}");
         assert!(said.contains(told), "{told} in {said}");
         let doctor = run(&["doctor"], &settings).await;
         assert!(format!("{}{}", doctor.stdout, doctor.stderr).contains(told), "{told}");

@@ -62,9 +62,7 @@ fn one(examined: Result<Examined, TlsError>, part: Part, now: Duration) -> Findi
 }
 
 fn unusable(error: &TlsError) -> Finding {
-    // The receiver of traces is one setting with its certificates: what is wrong with it is a wrong setting.
-    let code = if error.setting().starts_with("OTEL_") { 64 } else { 78 };
-    Finding::error(ABOUT, format!("{error}; a start fails ({code}): put the right file there"))
+    Finding::error(ABOUT, format!("{error}; a start fails (78): put the right file there"))
 }
 
 fn finding(examined: &Examined, part: Part, now: Duration) -> Finding {

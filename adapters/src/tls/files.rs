@@ -54,16 +54,6 @@ pub enum TlsError {
     },
 }
 
-impl TlsError {
-    /// The setting that names the file.
-    pub(crate) fn setting(&self) -> &'static str {
-        match self {
-            Self::Unusable { file, .. } => file.setting,
-            Self::Unfit { certificate, .. } => certificate.setting,
-        }
-    }
-}
-
 /// What is in a file. Wiped when it is dropped: it may be a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Content {

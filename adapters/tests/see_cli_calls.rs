@@ -250,7 +250,7 @@ async fn what_runs_is_shown_in_tables_and_json() {
     assert_eq!((&busiest["name"], &busiest["running"]["action"]), (&json!("joe"), &json!("add")));
 
     let frame = world.ask(&["top", "--once"]).await.said();
-    for part in ["STAGE", "caller", "checkpoint", "GRANTED/S", "ACTOR", "shop/joe", " ended"] {
+    for part in ["STAGE", "caller", "checkpoint", "GRANTED/S", "ACTOR", "shop/joe"] {
         assert!(frame.contains(part), "{part}: {frame}");
     }
     let table = world.ask(&["ps"]).await.said();

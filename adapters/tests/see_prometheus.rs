@@ -391,6 +391,8 @@ impl World {
         let ballast = usize::try_from(free.saturating_sub(10 << 20)).unwrap();
         fs::write("ballast", vec![1; ballast]).unwrap();
         self.fires("TidegateDiskFull").await;
+        // An alert may see what the panels' steps of a second miss.
+        self.prometheus.until("max_over_time(tidegate_store_disk_full[1m:1s]) > 0").await;
         fs::remove_file("ballast").unwrap();
     }
 

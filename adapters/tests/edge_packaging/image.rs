@@ -107,7 +107,7 @@ fn what_is_copied_is_there_and_builds_what_the_image_takes() {
     assert!(beside.iter().all(|name| dir.path().join(name).is_file()), "{beside:?}");
     // Cargo finds every member and every target in what was copied, and the lock file fits.
     let described = Blocking::new(env!("CARGO"))
-        .args(["metadata", "--locked", "--offline", "--format-version", "1"])
+        .args(["metadata", "--locked", "--format-version", "1"])
         .current_dir(dir.path())
         .output()
         .unwrap();

@@ -68,7 +68,18 @@ impl World {
         let actors =
             json!([{ "name": "joe", "actions": ["add"] }, { "name": "ann", "actions": ["add"] }]);
         register(&mut client, &host.port(), &actors).await;
-        Self { proxy, slow, _host: host, _directory: directory }
+        let world = Self { proxy, slow, _host: host, _directory: directory };
+        // A warm-up has a turn of its own, which would be counted among those that wait.
+        let warm = async {
+            loop {
+                let system = &world.json(&["ps"]).await["systems"][0];
+                if system["in_memory"] == 2 && system["running"] == 0 && system["queued"] == 0 {
+                    break;
+                }
+            }
+        };
+        timeout(LIMIT, warm).await.expect("both actors are in memory");
+        world
     }
 
     /// Runs a command that asks the proxy.

@@ -74,6 +74,11 @@ export async function get(path) {
   return (await send(path)).json();
 }
 
+/** A text of the console. */
+export async function text(path) {
+  return (await send(path)).text();
+}
+
 export async function change(method, path, body) {
   const options = body === undefined ? { method } : { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } };
   const text = await (await send(path, options)).text();

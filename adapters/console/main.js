@@ -8,17 +8,22 @@ import { effects } from "./effects.js";
 import { flow } from "./flow.js";
 import { schedules } from "./schedules.js";
 import { waiting } from "./waiting.js";
+import { runbook, warnings } from "./warnings.js";
 
 // A view that is not whole is not in this list.
 const VIEWS = [
   ["flow", "Flow", flow],
   ["waiting", "Why is it waiting", waiting],
+  ["warnings", "Warnings", warnings],
   ["calls", "Slow calls", calls],
   ["actors", "Actors", actors],
   ["schedules", "Schedules", schedules],
   ["effects", "Effects", effects],
   ["channels", "Channels", channels],
 ];
+
+// What others link to.
+const LINKED = [["runbook", "Runbook", runbook]];
 
 let leave = new AbortController();
 
@@ -40,7 +45,7 @@ function show() {
   leave.abort();
   leave = new AbortController();
   const { view, parts, query } = place();
-  const known = VIEWS.find(([name]) => name === view);
+  const known = [...VIEWS, ...LINKED].find(([name]) => name === view);
   const nav = document.getElementById("nav");
   nav.replaceChildren(...VIEWS.map(([name, title]) => el("a", { href: `#/${name}`, "aria-current": name === view ? "page" : undefined }, title)));
   const main = document.getElementById("main");

@@ -37,6 +37,7 @@ pub(crate) mod query;
 mod schedules;
 pub(crate) mod control;
 mod log_level;
+pub(crate) mod warnings;
 pub(crate) mod calls;
 mod accept;
 mod identity;

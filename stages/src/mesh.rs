@@ -11,6 +11,7 @@ mod members;
 mod observe;
 mod schedules;
 mod summary;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ pub use hosts::HostView;
 pub use observe::Observed;
 pub use schedules::{ScheduleAsk, ScheduleTold};
 pub use summary::{Summary, Totals};
+pub use warnings::{Warned, Warning, WarningKind};
 
 /// The running mesh. Cheap to clone.
 #[derive(Debug, Clone)]

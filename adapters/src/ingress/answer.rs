@@ -27,7 +27,7 @@ use super::schedules::Outcome;
 use super::sending::{Held, Hold};
 use super::{
     Calls, Ingress, Inner, Limits, Parts, accept, backup, body, calls, channels, control, cors,
-    effects, history, hosts, json, log_level, schedules,
+    effects, history, hosts, json, log_level, schedules, warnings,
 };
 use crate::audit::Entry;
 use crate::metrics::STORE_UP;
@@ -81,6 +81,7 @@ impl<C: Calls> Ingress<C> {
                 | Resource::Actors { .. }
                 | Resource::LogLevel
                 | Resource::Summary
+                | Resource::Warnings
                 | Resource::Calls
                 | Resource::Followed { .. }
                 | Resource::OpenApi,
@@ -314,6 +315,7 @@ impl<C: Calls> Inner<C> {
             | Resource::Actors { .. }
             | Resource::LogLevel
             | Resource::Summary
+            | Resource::Warnings
             | Resource::Calls
             | Resource::Followed { .. }
             | Resource::Health
@@ -339,6 +341,7 @@ impl<C: Calls> Inner<C> {
                 calls::follow(kept, (&system, &name), head).await
             }
             Resource::Channels(which) => channels::answer(mesh?, &which, head),
+            Resource::Warnings => Ok(warnings::answer(mesh?, self.backed_up.get()).await),
             Resource::Summary => Ok(control::summary(mesh?).await),
             Resource::Actors { verb: None } => control::list(mesh?, head).await,
             Resource::Actors { verb: Some(verb) } => {

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use crate::metrics::REQUESTS_TOTAL;
 
-const ROUTES: [&str; 24] = [
+const ROUTES: [&str; 25] = [
     "invoke",
     "register",
     "spawn",
@@ -25,6 +25,7 @@ const ROUTES: [&str; 24] = [
     "schedules",
     "actors",
     "summary",
+    "warnings",
     "calls",
     "follow",
     "log_level",

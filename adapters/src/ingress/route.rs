@@ -65,6 +65,8 @@ pub(super) enum Resource<'a> {
     },
     /// What all actors do, added up.
     Summary,
+    /// What is not as it should be.
+    Warnings,
     /// Calls that have ended and are kept.
     Calls,
     /// The calls of an actor, while they end.
@@ -261,6 +263,7 @@ impl<'a> Resource<'a> {
                 Ok(Self::Actors { verb: Some(Verb::parse(verb).ok_or(NoResource::Unknown)?) })
             }
             ["api", "v1", "summary"] => Ok(Self::Summary),
+            ["admin", "warnings"] => Ok(Self::Warnings),
             ["api", "v1", "calls"] => Ok(Self::Calls),
             ["admin", "log-level"] => Ok(Self::LogLevel),
             ["health"] => Ok(Self::Health),
@@ -304,6 +307,7 @@ impl<'a> Resource<'a> {
             | Self::History { .. }
             | Self::Actors { verb: None }
             | Self::Summary
+            | Self::Warnings
             | Self::Calls
             | Self::Followed { .. }
             | Self::Outboxes(Outboxes::All)
@@ -342,6 +346,7 @@ impl<'a> Resource<'a> {
             | Self::Actors { .. }
             | Self::LogLevel
             | Self::Summary
+            | Self::Warnings
             | Self::Calls
             | Self::Followed { .. }
             | Self::Outboxes(_) => Asks::Administer,
@@ -355,6 +360,7 @@ impl<'a> Resource<'a> {
             Self::Actors { .. }
                 | Self::Channels(_)
                 | Self::Summary
+                | Self::Warnings
                 | Self::Calls
                 | Self::Followed { .. }
                 | Self::LogLevel
@@ -398,6 +404,7 @@ impl<'a> Resource<'a> {
             Self::Schedules { .. } => "schedules",
             Self::Actors { .. } => "actors",
             Self::Summary => "summary",
+            Self::Warnings => "warnings",
             Self::Calls => "calls",
             Self::Followed { .. } => "follow",
             Self::LogLevel => "log_level",

@@ -89,6 +89,7 @@ impl<C: Calls> Administration<C> {
             .route("/", get(|| async { console::elsewhere() }))
             .route("/console", get(page))
             .route("/console/{file}", get(page))
+            .route("/console/runbook/{page}", get(runbook))
             .fallback(pass::on)
             .with_state(ingress.clone());
         let ring = record::Ring::default();
@@ -163,6 +164,10 @@ impl<C: Calls> Respond for Administration<C> {
 
 async fn page(uri: Uri) -> Response<Body> {
     console::answer(&uri)
+}
+
+async fn runbook(uri: Uri) -> Response<Body> {
+    console::runbook(&uri)
 }
 
 async fn waiting<C: Calls>(State(ingress): State<Ingress<C>>, uri: Uri) -> Response<Body> {

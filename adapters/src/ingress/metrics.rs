@@ -26,6 +26,7 @@ const ROUTES: [&str; 25] = [
     "actors",
     "summary",
     "hot",
+    "warnings",
     "calls",
     "follow",
     "log_level",

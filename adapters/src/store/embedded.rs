@@ -216,6 +216,11 @@ impl EmbeddedStore {
         self.shared.space.is_full()
     }
 
+    /// While changes are refused because the disk is full: the bytes that were free lately, and those that are kept free.
+    pub(crate) fn disk_lacks(&self) -> Option<(u64, u64)> {
+        self.shared.space.lacking()
+    }
+
     /// Queues work during the call, so that work is written in the order of calls; the future waits for the
     /// result.
     fn ask<T: Send + 'static>(

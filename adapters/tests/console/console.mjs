@@ -117,6 +117,17 @@ async function waiting() {
   await page.getByRole("heading", { name: /^shop\/cart-0/, level: 1 }).waitFor();
 }
 
+async function warnings() {
+  await follow("Warnings");
+  await heading("Warnings");
+  await page.getByRole("region", { name: "Warnings" }).waitFor();
+  await accessible("warnings");
+  await page.goto(`${admin}/console#/runbook/host-away`);
+  await heading("TidegateHostAway");
+  await page.getByText("Start the host again.").waitFor();
+  await accessible("runbook");
+}
+
 async function actors() {
   // The actor whose call runs: the call is cancelled, after a question.
   await page.getByRole("button", { name: "Cancel what runs" }).click();
@@ -382,7 +393,7 @@ async function token() {
 }
 
 try {
-  const parts = { views: [flow, hot, waiting, actors, calls, schedules, effects, channels, outage, recording], frames: [frames], token: [token] }[scenario];
+  const parts = { views: [flow, hot, waiting, warnings, actors, calls, schedules, effects, channels, outage, recording], frames: [frames], token: [token] }[scenario];
   for (const part of parts) await part();
   check(errors.length === 0, `the browser says: ${errors.join("\n")}`);
 } catch (error) {

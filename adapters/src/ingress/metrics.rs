@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use crate::metrics::REQUESTS_TOTAL;
 
-const ROUTES: [&str; 25] = [
+const ROUTES: [&str; 26] = [
     "invoke",
     "register",
     "spawn",

@@ -100,7 +100,9 @@ mod tests {
         #[test]
         fn nearly_all_turns_are_within_the_p99(took in prop::collection::vec(0_u64..3_600_000, 0..1_000)) {
             let times = TurnTimes::default();
-            took.iter().for_each(|took| times.record(Duration::from_millis(*took)));
+            for took in &took {
+                times.record(Duration::from_millis(*took));
+            }
             let mut sorted = took.clone();
             sorted.sort_unstable();
             let exact = sorted.get((took.len() * 99).div_ceil(100).saturating_sub(1)).copied();

@@ -58,10 +58,10 @@ fn shown(WarningList { warnings, others }: &WarningList) -> String {
     let mut text = table(&title, &rows, Colours::of_stdout());
     for Others { kind, more, unknown } in others {
         if *more > 0 {
-            text += &format!("{kind}: {more} more\n");
+            text += &(format!("{kind}: {more} more") + "\n");
         }
         if let Some(why) = unknown {
-            text += &format!("{kind}: there may be others: {why}\n");
+            text += &(format!("{kind}: there may be others: {why}") + "\n");
         }
     }
     text

@@ -105,7 +105,7 @@ async fn what_holds_calls_up_is_named_once_and_live() {
     said(&mut admin, str::is_empty).await;
 
     // Its host goes away: calls wait for it to come back.
-    drop(host);
+    host.stop().await;
     let mut caller = Client::connect(proxy.address()).await.unwrap();
     callers.spawn(async move { caller.invoke(&call("a1", ADD)).await });
     let away = said(&mut admin, |said| said.contains("has accepted no connection")).await;

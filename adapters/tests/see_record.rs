@@ -108,7 +108,7 @@ async fn a_recording_has_the_outage_and_no_content() {
         });
     }
     recorded(&mut admin, |look| look["flow"]["calls"]["per_second"].as_f64() > Some(1.0)).await;
-    drop(host);
+    host.stop().await;
     recorded(&mut admin, is_outage).await;
 
     let file = directory.path().join("recording.json");

@@ -11,6 +11,7 @@ COPY benches benches
 COPY loadtests loadtests
 COPY examples examples
 COPY dashboards dashboards
+COPY docs/runbook docs/runbook
 RUN cargo build --locked --profile dist -p tidegate --bin tidegate
 RUN mkdir -m 0700 /data
 

@@ -76,6 +76,11 @@ export async function get(path) {
   return (await send(path)).json();
 }
 
+/** A text of the console. */
+export async function text(path) {
+  return (await send(path)).text();
+}
+
 export async function change(method, path, body) {
   if (opened()) throw new Refused(409, "This is a recording: nothing can be changed.");
   const options = body === undefined ? { method } : { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } };

@@ -11,12 +11,14 @@ import { record } from "./record.js";
 import { close, moveTo, onMove, opened, shown } from "./recording.js";
 import { schedules } from "./schedules.js";
 import { waiting } from "./waiting.js";
+import { runbook, warnings } from "./warnings.js";
 
 // A view that is not whole is not in this list.
 const VIEWS = [
   ["flow", "Flow", flow],
   ["waiting", "Why is it waiting", waiting],
   ["hot", "Hot actors", hot],
+  ["warnings", "Warnings", warnings],
   ["calls", "Slow calls", calls],
   ["actors", "Actors", actors],
   ["schedules", "Schedules", schedules],
@@ -24,6 +26,9 @@ const VIEWS = [
   ["channels", "Channels", channels],
   ["record", "Recording", record],
 ];
+
+// What others link to.
+const LINKED = [["runbook", "Runbook", runbook]];
 
 let leave = new AbortController();
 
@@ -79,7 +84,7 @@ function show() {
   leave.abort();
   leave = new AbortController();
   const { view, parts, query } = place();
-  const known = VIEWS.find(([name]) => name === view);
+  const known = [...VIEWS, ...LINKED].find(([name]) => name === view);
   const nav = document.getElementById("nav");
   nav.replaceChildren(...VIEWS.map(([name, title]) => el("a", { href: `#/${name}`, "aria-current": name === view ? "page" : undefined }, title)));
   const main = document.getElementById("main");

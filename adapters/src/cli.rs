@@ -37,6 +37,7 @@ mod state;
 mod tail;
 mod tls;
 mod top;
+mod warnings;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -132,6 +133,7 @@ enum Command {
     Invoke(invoke::InvokeArgs),
     Ps(ps::Ps),
     Top(top::Top),
+    Warnings(warnings::Warnings),
     Tail(tail::Tail),
     Explain(explain::Explain),
     LogLevel(log_level::LogLevel),
@@ -209,6 +211,7 @@ pub fn run() -> ExitCode {
         Command::Dashboards(dashboards) => dashboards.run(),
         Command::Invoke(invoke) => on_runtime(invoke.run()),
         Command::Ps(ps) => on_runtime(ps.run()),
+        Command::Warnings(warnings) => return ended(on_runtime(warnings.run())),
         Command::Top(top) => on_runtime(top.run()),
         Command::Tail(tail) => on_runtime(tail.run()),
         Command::Explain(explain) => return ended(on_runtime(explain.run())),

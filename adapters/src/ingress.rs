@@ -38,6 +38,7 @@ mod schedules;
 pub(crate) mod control;
 pub(crate) mod hot;
 mod log_level;
+pub(crate) mod warnings;
 pub(crate) mod calls;
 mod accept;
 mod identity;

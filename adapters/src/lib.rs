@@ -15,6 +15,7 @@ pub mod reload;
 pub mod policies;
 mod byte_bound;
 mod limited;
+mod runbook;
 pub mod clock;
 pub mod moment;
 pub mod audit;

@@ -19,6 +19,7 @@ mod bootstrap;
 mod examine;
 
 pub(crate) use bootstrap::{Bootstrap, BootstrapError, MAX_COMMON_BYTES};
+pub(crate) use certificate::endings;
 pub use channel::Channel;
 pub(crate) use client::Servers;
 pub use client::{ClientFiles, ClientTls, Pair};

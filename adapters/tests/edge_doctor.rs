@@ -1,9 +1,6 @@
 //! The doctor says what is wrong and what to do, ends with a code that says how bad it is, and changes nothing.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "edge_tls/authority.rs"]
-#[allow(dead_code, reason = "this test issues certificates only")]
-mod authority;
 mod support;
 
 use std::fs;
@@ -16,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use authority::{Authority, Issued};
+use support::authority::{Authority, Issued};
 use support::client::Client;
 use support::counter::{Counter, add, definition, register};
 use support::host::Host;

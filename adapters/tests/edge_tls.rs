@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "it is test code")]
 
-#[path = "edge_tls/authority.rs"]
-mod authority;
 #[path = "edge_tls/bootstrap.rs"]
 mod bootstrap;
 #[path = "edge_tls/client.rs"]
@@ -18,7 +16,7 @@ mod support;
 
 use std::time::Duration;
 
-use authority::{Authority, Issued, curl, s_client};
+use support::authority::{Authority, Issued, curl, s_client};
 use support::proxy::Proxy;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

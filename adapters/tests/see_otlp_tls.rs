@@ -1,9 +1,6 @@
 //! Traces over TLS: a receiver in the test that takes spans over both protocols and may ask for a client's certificate.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "edge_tls/authority.rs"]
-#[allow(dead_code, reason = "this test issues certificates only")]
-mod authority;
 mod support;
 
 use std::convert::Infallible;
@@ -11,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use authority::{Authority, Issued};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -25,6 +21,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use support::authority::{Authority, Issued};
 use support::client::Client;
 use support::counter::{Counter, add, definition, register};
 use support::host::Host;

@@ -172,7 +172,9 @@ impl Inner {
             return;
         }
         let means = entry.with_hosted(|hosted| {
-            hosted.known(host_limit).mean_turn.record(took);
+            let known = hosted.known(host_limit);
+            known.mean_turn.record(took);
+            known.turn_times.record(took);
             self.means(entry, hosted, host_limit)
         });
         if self.queue.in_line() == 0 && self.longest(means) <= self.short {

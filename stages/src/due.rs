@@ -3,7 +3,7 @@
 mod calls;
 mod known;
 mod places;
-mod record;
+pub(crate) mod record;
 mod runner;
 mod window;
 mod work;

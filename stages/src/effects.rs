@@ -286,6 +286,22 @@ impl Effects {
         state.in_memory.get(&key).map(|in_memory| in_memory.attempts)
     }
 
+    /// The sources whose effects have failed and are tried again: each with how many they are, how often one of them was tried at
+    /// most, and when the first was emitted.
+    pub(crate) fn retried(&self) -> Vec<(Arc<ActorId>, usize, u32, Timestamp)> {
+        let sources = self.0.sources.lock().all();
+        let retried = sources.iter().filter_map(|source| {
+            let state = source.state.lock();
+            let again = state.in_memory.values().filter(|effect| effect.attempts > 0);
+            let seen = again.fold(None, |seen: Option<(usize, u32, Timestamp)>, effect| {
+                let (count, most, first) = seen.unwrap_or((0, 0, effect.at));
+                Some((count + 1, most.max(effect.attempts), first.min(effect.at)))
+            });
+            seen.map(|(count, most, first)| (source.key.clone(), count, most, first))
+        });
+        retried.collect()
+    }
+
     fn remove_soon(&self, source: &Arc<Source>, state: &mut State) {
         if !std::mem::replace(&mut state.removing, true) {
             self.0.answered.lock().push(source.clone());

@@ -12,6 +12,7 @@ mod members;
 mod observe;
 mod schedules;
 mod summary;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -54,6 +55,7 @@ pub use hot::{HotActor, HotSeen};
 pub use observe::Observed;
 pub use schedules::{ScheduleAsk, ScheduleTold};
 pub use summary::{Summary, Totals};
+pub use warnings::{Warned, Warning, WarningKind};
 
 /// The running mesh. Cheap to clone.
 #[derive(Debug, Clone)]

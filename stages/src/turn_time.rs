@@ -1,6 +1,6 @@
-//! Turn time: how long turns take, as a moving mean.
+//! Turn time: how long turns take, as a moving mean, and how long nearly all of them take.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How many turns a mean needs. The first ones differ from the others.
@@ -38,9 +38,92 @@ impl MeanTurn {
     }
 }
 
+/// Most turns that a [`TurnTimes`] counts; then all counts are halved, so that later turns count for more.
+const COUNTED: u32 = 1_024;
+/// The turns of a bucket took at most so long, in milliseconds. Short turns are not told apart: none of them is stuck.
+const EDGES_MS: [u64; 20] = [
+    1_000, 1_500, 2_000, 3_000, 4_000, 6_000, 8_000, 12_000, 16_000, 24_000, 32_000, 48_000,
+    64_000, 96_000, 128_000, 192_000, 256_000, 512_000, 1_024_000, 3_600_000,
+];
+
+/// How many of the last turns took how long; a turn adds to two counts.
+#[derive(Debug, Default)]
+pub(crate) struct TurnTimes {
+    counted: AtomicU32,
+    buckets: [AtomicU32; EDGES_MS.len()],
+}
+
+impl TurnTimes {
+    /// Adds a turn. One that took longer than the last edge counts as that long.
+    pub(crate) fn record(&self, took: Duration) {
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let bucket = EDGES_MS.partition_point(|edge| *edge < took).min(EDGES_MS.len() - 1);
+        if let Some(bucket) = self.buckets.get(bucket) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.counted.fetch_add(1, Ordering::Relaxed) + 1 == COUNTED {
+            // Turns that end meanwhile may be lost: it is a figure for people.
+            let mut left = 0;
+            for bucket in &self.buckets {
+                let half = bucket.load(Ordering::Relaxed) / 2;
+                bucket.store(half, Ordering::Relaxed);
+                left += half;
+            }
+            self.counted.store(left, Ordering::Relaxed);
+        }
+    }
+
+    /// What 99 % of the last turns took at most, to the next edge; `None` before enough turns are known.
+    pub(crate) fn p99(&self) -> Option<Duration> {
+        let counts =
+            self.buckets.each_ref().map(|bucket| u64::from(bucket.load(Ordering::Relaxed)));
+        let all: u64 = counts.iter().sum();
+        if all < KNOWN {
+            return None;
+        }
+        let mut seen = 0;
+        let within = counts.iter().zip(EDGES_MS).find(|(count, _)| {
+            seen += **count;
+            seen * 100 >= all * 99
+        });
+        within.map(|(_, edge)| Duration::from_millis(edge))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn nearly_all_turns_are_within_the_p99(took in prop::collection::vec(0_u64..3_600_000, 0..1_000)) {
+            let times = TurnTimes::default();
+            for took in &took {
+                times.record(Duration::from_millis(*took));
+            }
+            let mut sorted = took.clone();
+            sorted.sort_unstable();
+            let exact = sorted.get((took.len() * 99).div_ceil(100).saturating_sub(1)).copied();
+            let exact = exact.filter(|_| took.len() >= 20);
+            let expected = exact.map(|exact| *EDGES_MS.iter().find(|edge| **edge >= exact).unwrap());
+            prop_assert_eq!(times.p99(), expected.map(Duration::from_millis));
+        }
+    }
+
+    #[test]
+    fn later_turns_count_for_more() {
+        let times = TurnTimes::default();
+        (0..10_000).for_each(|_| times.record(Duration::from_millis(5)));
+        assert_eq!(times.p99(), Some(Duration::from_secs(1)));
+        (0..20).for_each(|_| times.record(Duration::from_secs(5)));
+        assert_eq!(times.p99(), Some(Duration::from_secs(6)));
+        (0..5_000).for_each(|_| times.record(Duration::from_millis(5)));
+        assert_eq!(times.p99(), Some(Duration::from_secs(1)));
+        times.record(Duration::MAX);
+        assert!(times.p99().is_some());
+    }
 
     #[test]
     fn a_mean_is_known_after_twenty_turns_and_follows_them() {

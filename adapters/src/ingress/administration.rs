@@ -32,7 +32,7 @@ use super::listener::Listener;
 use super::route::Resource;
 use super::serve::{At, Respond, Serving, start};
 use super::trust::Asks;
-use super::{Calls, Ingress, Limits, hot, json};
+use super::{Calls, Ingress, Limits, hot, json, warnings};
 use crate::tls::ServerTls;
 use crate::wire::Form;
 use pass::Passed;
@@ -86,9 +86,11 @@ impl<C: Calls> Administration<C> {
             .route("/admin/flow/live", get(move || async { live.live() }))
             .route("/admin/waiting", get(waiting::<C>))
             .route("/admin/hot", get(hottest::<C>))
+            .route("/admin/warnings", get(warned::<C>))
             .route("/", get(|| async { console::elsewhere() }))
             .route("/console", get(page))
             .route("/console/{file}", get(page))
+            .route("/console/runbook/{page}", get(runbook))
             .fallback(pass::on)
             .with_state(ingress.clone());
         let ring = record::Ring::default();
@@ -165,6 +167,10 @@ async fn page(uri: Uri) -> Response<Body> {
     console::answer(&uri)
 }
 
+async fn runbook(uri: Uri) -> Response<Body> {
+    console::runbook(&uri)
+}
+
 async fn waiting<C: Calls>(State(ingress): State<Ingress<C>>, uri: Uri) -> Response<Body> {
     told(match ingress.0.controlled.get() {
         Some(mesh) => waiting::answer(mesh, &uri),
@@ -176,6 +182,14 @@ async fn waiting<C: Calls>(State(ingress): State<Ingress<C>>, uri: Uri) -> Respo
 async fn hottest<C: Calls>(State(ingress): State<Ingress<C>>, uri: Uri) -> Response<Body> {
     told(match ingress.0.controlled.get() {
         Some(mesh) => hot::answer(mesh, &uri).map(whole),
+        None => Err(opening().into()),
+    })
+}
+
+/// As [`hottest`].
+async fn warned<C: Calls>(State(ingress): State<Ingress<C>>) -> Response<Body> {
+    told(match ingress.0.controlled.get() {
+        Some(mesh) => Ok(whole(warnings::answer(mesh, ingress.0.backed_up.get()).await)),
         None => Err(opening().into()),
     })
 }

@@ -27,7 +27,7 @@ use super::schedules::Outcome;
 use super::sending::{Held, Hold};
 use super::{
     Calls, Ingress, Inner, Limits, Parts, accept, backup, body, calls, channels, control, cors,
-    effects, history, hosts, hot, json, log_level, schedules,
+    effects, history, hosts, hot, json, log_level, schedules, warnings,
 };
 use crate::audit::Entry;
 use crate::metrics::STORE_UP;
@@ -82,6 +82,7 @@ impl<C: Calls> Ingress<C> {
                 | Resource::LogLevel
                 | Resource::Summary
                 | Resource::Hot
+                | Resource::Warnings
                 | Resource::Calls
                 | Resource::Followed { .. }
                 | Resource::OpenApi,
@@ -316,6 +317,7 @@ impl<C: Calls> Inner<C> {
             | Resource::LogLevel
             | Resource::Summary
             | Resource::Hot
+            | Resource::Warnings
             | Resource::Calls
             | Resource::Followed { .. }
             | Resource::Health
@@ -341,6 +343,7 @@ impl<C: Calls> Inner<C> {
                 calls::follow(kept, (&system, &name), head).await
             }
             Resource::Channels(which) => channels::answer(mesh?, &which, head),
+            Resource::Warnings => Ok(warnings::answer(mesh?, self.backed_up.get()).await),
             Resource::Summary => Ok(control::summary(mesh?).await),
             Resource::Hot => hot::answer(mesh?, &head.uri),
             Resource::Actors { verb: None } => control::list(mesh?, head).await,

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use crate::metrics::REQUESTS_TOTAL;
 
-const ROUTES: [&str; 25] = [
+const ROUTES: [&str; 26] = [
     "invoke",
     "register",
     "spawn",
@@ -26,6 +26,7 @@ const ROUTES: [&str; 25] = [
     "actors",
     "summary",
     "hot",
+    "warnings",
     "calls",
     "follow",
     "log_level",

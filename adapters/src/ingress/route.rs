@@ -67,6 +67,8 @@ pub(super) enum Resource<'a> {
     Summary,
     /// The heaviest actors.
     Hot,
+    /// What is not as it should be.
+    Warnings,
     /// Calls that have ended and are kept.
     Calls,
     /// The calls of an actor, while they end.
@@ -263,6 +265,7 @@ impl<'a> Resource<'a> {
                 Ok(Self::Actors { verb: Some(Verb::parse(verb).ok_or(NoResource::Unknown)?) })
             }
             ["api", "v1", "summary"] => Ok(Self::Summary),
+            ["admin", "warnings"] => Ok(Self::Warnings),
             ["api", "v1", "calls"] => Ok(Self::Calls),
             ["admin", "hot"] => Ok(Self::Hot),
             ["admin", "log-level"] => Ok(Self::LogLevel),
@@ -308,6 +311,7 @@ impl<'a> Resource<'a> {
             | Self::Actors { verb: None }
             | Self::Summary
             | Self::Hot
+            | Self::Warnings
             | Self::Calls
             | Self::Followed { .. }
             | Self::Outboxes(Outboxes::All)
@@ -347,6 +351,7 @@ impl<'a> Resource<'a> {
             | Self::LogLevel
             | Self::Summary
             | Self::Hot
+            | Self::Warnings
             | Self::Calls
             | Self::Followed { .. }
             | Self::Outboxes(_) => Asks::Administer,
@@ -361,6 +366,7 @@ impl<'a> Resource<'a> {
                 | Self::Channels(_)
                 | Self::Summary
                 | Self::Hot
+                | Self::Warnings
                 | Self::Calls
                 | Self::Followed { .. }
                 | Self::LogLevel
@@ -405,6 +411,7 @@ impl<'a> Resource<'a> {
             Self::Actors { .. } => "actors",
             Self::Summary => "summary",
             Self::Hot => "hot",
+            Self::Warnings => "warnings",
             Self::Calls => "calls",
             Self::Followed { .. } => "follow",
             Self::LogLevel => "log_level",

@@ -216,6 +216,11 @@ impl EmbeddedStore {
         self.shared.space.is_full()
     }
 
+    /// The bytes of the disk that were free lately, and those that are kept free: below them changes are refused.
+    pub(crate) fn disk_seen(&self) -> (u64, u64) {
+        self.shared.space.seen()
+    }
+
     /// Queues work during the call, so that work is written in the order of calls; the future waits for the
     /// result.
     fn ask<T: Send + 'static>(

@@ -1,10 +1,12 @@
 //! Certificate: the name in a certificate, and until when it is valid.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::metrics::gauge;
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tidegate_stages::ports::Clock;
 use tracing::{error, warn};
@@ -92,6 +94,14 @@ fn server_name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
+/// What was told last of each setting, in seconds since the Unix epoch: for the process, as metrics are.
+static TOLD: Mutex<BTreeMap<&'static str, i64>> = Mutex::new(BTreeMap::new());
+
+/// When the certificates in use end: each setting that names a file, and the first end in it, in seconds since the Unix epoch.
+pub(crate) fn endings() -> Vec<(&'static str, i64)> {
+    TOLD.lock().iter().map(|(setting, at)| (*setting, *at)).collect()
+}
+
 /// When the first of some certificates ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ending {
@@ -118,6 +128,7 @@ impl Ending {
 
     /// Shows it in the metrics, and warns when it is near.
     pub(super) fn tell(&self) {
+        TOLD.lock().insert(self.setting, self.at);
         #[allow(clippy::cast_precision_loss, reason = "a time in seconds is exact in an f64")]
         gauge!(CERTIFICATE_END, "setting" => self.setting).set(self.at as f64);
         let now = i64::try_from(SystemClock.now().0 / 1_000_000).unwrap_or(i64::MAX);

@@ -117,6 +117,22 @@ async function waiting() {
   await page.getByRole("heading", { name: /^shop\/cart-0/, level: 1 }).waitFor();
 }
 
+async function warnings() {
+  const actor = page.url();
+  await follow("Warnings");
+  await heading("Warnings");
+  // The turn that the others wait for.
+  const stuck = page.getByRole("region", { name: "Warnings" }).getByRole("row", { name: /^stuck turn shop\/cart-/ }).first();
+  await stuck.getByText(/ has run for \d+\.\d s; /).waitFor();
+  await accessible("warnings");
+  await stuck.getByRole("link", { name: "turns-stuck" }).click();
+  await heading("TidegateTurnsStuck");
+  await accessible("runbook");
+  await page.goto(`${admin}/console#/runbook/nothing`);
+  await said("no such page");
+  await page.goto(actor);
+}
+
 async function actors() {
   // The actor whose call runs: the call is cancelled, after a question.
   await page.getByRole("button", { name: "Cancel what runs" }).click();
@@ -275,7 +291,7 @@ async function outage() {
 async function frames() {
   await ask("many 10000");
   await ask("pace 50");
-  for (const [view, title] of [["flow", "Flow"], ["hot", "Hot actors"], ["waiting", "Why is it waiting"], ["calls", "Slow calls"], ["actors", "Actors"]]) {
+  for (const [view, title] of [["flow", "Flow"], ["hot", "Hot actors"], ["warnings", "Warnings"], ["waiting", "Why is it waiting"], ["calls", "Slow calls"], ["actors", "Actors"]]) {
     await page.goto(`${admin}/console#/${view}`);
     await heading(title);
     if (await page.getByRole("button", { name: "List" }).count()) await page.getByRole("button", { name: "List" }).click();
@@ -337,6 +353,8 @@ async function recording() {
   await page.keyboard.press("End");
   await follow("Hot actors");
   await page.getByRole("region", { name: "Hot actors" }).getByRole("link", { name: /^shop\/cart-/ }).first().waitFor();
+  await follow("Warnings");
+  await page.getByRole("region", { name: "Warnings" }).waitFor();
   await follow("Why is it waiting");
   await page.getByRole("cell", { name: "their host, which accepts no connections" }).first().waitFor();
   await slider.focus();
@@ -382,7 +400,7 @@ async function token() {
 }
 
 try {
-  const parts = { views: [flow, hot, waiting, actors, calls, schedules, effects, channels, outage, recording], frames: [frames], token: [token] }[scenario];
+  const parts = { views: [flow, hot, waiting, warnings, actors, calls, schedules, effects, channels, outage, recording], frames: [frames], token: [token] }[scenario];
   for (const part of parts) await part();
   check(errors.length === 0, `the browser says: ${errors.join("\n")}`);
 } catch (error) {

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::authority::curl;
+use crate::support::authority::curl;
 use crate::support::proxy::Proxy;
 use crate::support::tool::run;
 use crate::{ACTOR, DELETE, LIMIT};

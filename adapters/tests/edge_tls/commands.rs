@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::authority::{Authority, Issued};
 use crate::client::Trust;
 use crate::serve;
+use crate::support::authority::{Authority, Issued};
 use crate::support::counter::{Counter, SYSTEM, add, definition, register};
 use crate::support::host::Host;
 use crate::support::proto::Kind;

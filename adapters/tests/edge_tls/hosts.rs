@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::authority::{Authority, Issued};
+use crate::support::authority::{Authority, Issued};
 use crate::support::client::Client;
 use crate::support::counter::{Added, Counter, add, add_within, definition, register, register_at};
 use crate::support::host::Host;

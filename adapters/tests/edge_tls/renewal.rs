@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::authority::{Authority, Issued, curl};
 use crate::client::Trust;
+use crate::support::authority::{Authority, Issued, curl};
 use crate::support::counter::{Added, Counter, add, definition, register};
 use crate::support::host::Host;
 use crate::support::proto::Kind;

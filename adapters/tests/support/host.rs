@@ -94,8 +94,14 @@ pub(crate) struct BoundHost {
 impl BoundHost {
     /// Takes a port that the system chooses.
     pub(crate) fn bind() -> Self {
+        Self::bind_to(0)
+    }
+
+    /// Takes a port, 0 for any. One whose host was [stopped](Host::stop) can be taken again.
+    pub(crate) fn bind_to(port: u16) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
-        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        socket.set_reuseaddr(true).expect("an option");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("a free port");
         let address = socket.local_addr().expect("bound");
         Self { socket, address }
     }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
+pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod counter;
 pub(crate) mod faketime;

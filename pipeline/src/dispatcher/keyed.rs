@@ -107,6 +107,11 @@ pub(crate) struct Keyed<K, T, R = ()> {
 }
 
 impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
+    /// How many events may be queued per key.
+    pub(crate) fn per_key(&self) -> usize {
+        self.per_key
+    }
+
     /// `per_key` bounds the queue of each key.
     pub(crate) fn new(per_key: usize) -> Keyed<K, T, R> {
         Keyed {

@@ -19,10 +19,14 @@ pub struct KeySeen<'a, K, H> {
     pub is_paused: bool,
     /// The handle of its event in flight, or parked.
     pub running: Option<&'a H>,
+    /// The class of that event, and when it was granted.
+    pub granted: Option<(u32, Instant)>,
     /// Since when that event is parked.
     pub parked: Option<Instant>,
     /// How many events are queued.
     pub queued: usize,
+    /// How many of them count against [the bound](KeyedProducer::per_key) of the key.
+    pub counted: usize,
     /// The class of the first queued event, and since when it waits.
     pub first: Option<(u32, Instant)>,
     /// What the first queued event waits for. The others wait for their turn.
@@ -47,6 +51,11 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         show(shared.metrics.stage, &view);
     }
 
+    /// How many events may be queued per key.
+    pub fn per_key(&self) -> usize {
+        self.shared.state.lock().machine.per_key()
+    }
+
     /// Looks at every key that has an event queued, in flight or parked, or is paused. Keys that come or go meanwhile may be
     /// missed. `see` runs with the producer's lock held; between portions of keys the lock is free.
     pub fn survey(&self, mut see: impl FnMut(&KeySeen<'_, T::Key, T::Handle>)) {
@@ -61,8 +70,10 @@ impl<T: KeyedEvent> KeyedProducer<T> {
                     key,
                     is_paused: look.paused.is_some(),
                     running: look.running.map(|running| &running.handle),
+                    granted: look.running.map(|running| (running.class, running.since)),
                     parked: look.running.and_then(|running| running.parked),
                     queued: look.waiting.len(),
+                    counted: look.counted,
                     first: first.map(|first| (first.class, first.event.since)),
                     waits_for: look.waits_for,
                 });

@@ -6,13 +6,15 @@ use tidegate_pipeline::Share;
 
 use crate::places::held::Held;
 use crate::registry::reachability::Reachability;
-use crate::turn_time::MeanTurn;
+use crate::turn_time::{MeanTurn, TurnTimes};
 
 /// One host; see the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct KnownHost {
     /// The mean time of the turns that count against its limit.
     pub(crate) mean_turn: MeanTurn,
+    /// How long its last turns took.
+    pub(crate) turn_times: TurnTimes,
     /// The permits of admission that its calls hold.
     pub(crate) admitted: Arc<Share>,
     /// The places at the checkpoint that its actors hold.

@@ -8,6 +8,7 @@
 //! ```
 //! Calls of a host that is away wait for it. After the grace it is open: then synchronous calls fail at once.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::ports::HostError;
 
 /// How long after a registration a host that was reached before may refuse: it may register before it listens.
 pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(10);
+
+/// Outages that are remembered.
+const OUTAGES: usize = 16;
 
 /// What is known of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +62,20 @@ struct Held {
     /// Since when it is away, and the last reason.
     since: Instant,
     reason: String,
+    /// When its last outages began, the oldest first.
+    outages: VecDeque<Instant>,
 }
 
 impl Default for Reachability {
     fn default() -> Self {
         let now = Instant::now();
-        let held =
-            Held { was_reached: false, contact_ends: now, since: now, reason: String::new() };
+        let held = Held {
+            was_reached: false,
+            contact_ends: now,
+            since: now,
+            reason: String::new(),
+            outages: VecDeque::new(),
+        };
         Self {
             phase: AtomicU8::new(Phase::New as u8),
             held: Mutex::new(held),
@@ -119,6 +130,10 @@ impl Reachability {
         };
         if begins {
             (held.since, held.reason) = (now, error.to_string());
+            if held.outages.len() == OUTAGES {
+                held.outages.pop_front();
+            }
+            held.outages.push_back(now);
             self.set(Phase::Away);
         } else if self.phase() == Phase::Tried {
             self.set(Phase::Away);
@@ -161,6 +176,14 @@ impl Reachability {
         self.held.lock().since.elapsed()
     }
 
+    /// How many outages began within this time, 16 at most, and how long ago the first of them did.
+    pub(crate) fn outages(&self, within: Duration) -> (usize, Duration) {
+        let held = self.held.lock();
+        let mut lately = held.outages.iter().map(Instant::elapsed).filter(|ago| *ago <= within);
+        let first = lately.next();
+        (lately.count() + usize::from(first.is_some()), first.unwrap_or_default())
+    }
+
     /// The error of the connection attempt that began the outage.
     pub(crate) fn reason(&self) -> String {
         self.held.lock().reason.clone()
@@ -192,6 +215,23 @@ mod tests {
         advance(Duration::from_hours(1)).await;
         assert!(!host.refused(&error(), false) && !host.is_away());
         assert!(!host.open() && !host.tried());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_outages_are_counted() {
+        let host = Reachability::default();
+        let within = Duration::from_mins(10);
+        assert_eq!(host.outages(within), (0, Duration::ZERO));
+        for _ in 0..20 {
+            host.reached();
+            assert!(host.refused(&error(), false) && !host.refused(&error(), false));
+            assert!(host.tried());
+            advance(Duration::from_secs(10)).await;
+        }
+        assert_eq!(host.outages(within), (16, Duration::from_secs(160)));
+        assert_eq!(host.outages(Duration::from_secs(30)), (3, Duration::from_secs(30)));
+        advance(within).await;
+        assert_eq!(host.outages(within), (0, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]

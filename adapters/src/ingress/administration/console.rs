@@ -11,6 +11,7 @@ use axum::response::Response;
 
 use super::super::http::Refusal;
 use super::told;
+use crate::runbook;
 
 /// Nothing from elsewhere, nothing inline, in nobody's frame.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -38,6 +39,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "flow.js": "text/javascript; charset=utf-8",
     "waiting.js": "text/javascript; charset=utf-8",
     "hot.js": "text/javascript; charset=utf-8",
+    "warnings.js": "text/javascript; charset=utf-8",
     "actors.js": "text/javascript; charset=utf-8",
     "schedules.js": "text/javascript; charset=utf-8",
     "effects.js": "text/javascript; charset=utf-8",
@@ -69,7 +71,20 @@ pub(super) fn answer(uri: &Uri) -> Response<Body> {
     let Some((_, content_type, content)) = FILES.iter().find(|(known, ..)| *known == name) else {
         return told(Err(Refusal::new(StatusCode::NOT_FOUND, "no such path")));
     };
-    let mut answer = Response::new(Body::from(*content));
+    with(content, content_type)
+}
+
+/// Answers with a page of the runbook.
+pub(super) fn runbook(uri: &Uri) -> Response<Body> {
+    let name = uri.path().rsplit('/').next().unwrap_or_default();
+    match runbook::page(name) {
+        Some(text) => with(text.as_bytes(), "text/markdown; charset=utf-8"),
+        None => told(Err(Refusal::new(StatusCode::NOT_FOUND, "no such page"))),
+    }
+}
+
+fn with(content: &'static [u8], content_type: &'static str) -> Response<Body> {
+    let mut answer = Response::new(Body::from(content));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);

@@ -44,13 +44,14 @@ const SYSTEMS: usize = 16;
 const MASKED: &str = "(not recorded)";
 
 /// What is asked of the admin port when a recording is made, and the fields of the answer that may hold what users' code has made.
-const SECTIONS: [(&str, &[&str]); 10] = [
+const SECTIONS: [(&str, &[&str]); 11] = [
     ("/admin/about", &[]),
     ("/api/v1/summary", &["text"]),
     ("/api/v1/calls?limit=200", &["text"]),
     ("/api/v1/actors?limit=100", &["text"]),
     ("/api/v1/effects?limit=100", &["reason"]),
     ("/api/v1/channels", &[]),
+    ("/admin/warnings", &[]),
     ("/admin/hot?by=calls&limit=50", &[]),
     ("/admin/hot?by=time&limit=50", &[]),
     ("/admin/hot?by=bytes&limit=50", &[]),

@@ -97,6 +97,8 @@ pub(super) struct SpaceWatch {
     refused: AtomicU64,
     /// Bytes that merges of the engine may write.
     merging: AtomicU64,
+    /// What was free when it was looked last, and what is kept free.
+    seen: (AtomicU64, AtomicU64),
     free_bytes: Gauge,
     full: Gauge,
 }
@@ -107,6 +109,7 @@ impl SpaceWatch {
             is_full: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             merging: AtomicU64::new(0),
+            seen: (AtomicU64::new(0), AtomicU64::new(0)),
             free_bytes: gauge!(STORE_DISK_FREE_BYTES),
             full: gauge!(STORE_DISK_FULL),
         }
@@ -115,6 +118,12 @@ impl SpaceWatch {
     /// Whether writes are refused.
     pub(super) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// The bytes that were free when it was looked last, and those that are kept free.
+    pub(super) fn seen(&self) -> (u64, u64) {
+        let (free, reserve) = &self.seen;
+        (free.load(Ordering::Relaxed), reserve.load(Ordering::Relaxed))
     }
 
     /// Notes that a write was refused.
@@ -143,6 +152,8 @@ impl SpaceWatch {
         let Ok(space) = (options.free_space)(dir) else { return was_full };
         let reserve = options.reserve_of(space.total).max(self.merging());
         let reserve = reserve.saturating_add(unflushed);
+        self.seen.0.store(space.free, Ordering::Relaxed);
+        self.seen.1.store(reserve, Ordering::Relaxed);
         let needed = self.refused.load(Ordering::Relaxed).saturating_mul(2);
         let is_full = space.free < reserve.saturating_add(needed);
         self.is_full.store(is_full, Ordering::Relaxed);

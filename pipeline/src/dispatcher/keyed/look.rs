@@ -34,6 +34,8 @@ pub(crate) struct KeyLook<'a, K, T, R> {
     pub(crate) paused: Option<Instant>,
     pub(crate) running: Option<&'a R>,
     pub(crate) waiting: &'a Waiting<T>,
+    /// How many of them count against the bound of the key.
+    pub(crate) counted: usize,
     /// `None` when nothing is queued.
     pub(crate) waits_for: Option<WaitsFor>,
 }
@@ -82,7 +84,14 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
             _ => WaitsFor::Demand,
         });
         let (paused, running) = (slot.paused, slot.running.as_ref());
-        KeyLook { key: slot.key(), paused, running, waiting: &slot.waiting, waits_for }
+        KeyLook {
+            key: slot.key(),
+            paused,
+            running,
+            waiting: &slot.waiting,
+            counted: slot.counted,
+            waits_for,
+        }
     }
 
     fn is_class_full(&self, class: u32) -> bool {

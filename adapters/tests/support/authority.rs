@@ -1,5 +1,7 @@
 //! A certificate authority of the tests, and the programs that speak TLS to the proxy.
 
+#![allow(clippy::unwrap_used, reason = "it is test code")]
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;

@@ -74,7 +74,6 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         played = script::play(&args, &mut stage, &mut screen, &hurry) => played,
         interrupted = interruption(&hurry) => interrupted,
     };
-    screen.finish_line()?;
     let cleared = stage.clear(played.is_err()).await;
     played.and(cleared)?;
     screen.say("Cleaned up: both processes have ended, the directory is gone.")

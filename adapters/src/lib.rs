@@ -7,6 +7,8 @@
 
 pub mod cli;
 mod doctor;
+mod top;
+mod terminal;
 pub mod config;
 pub mod app;
 pub mod telemetry;

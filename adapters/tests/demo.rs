@@ -1,11 +1,15 @@
 //! Runs the demo as a user does; checks its output, its exit code and the files that it leaves.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod support;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use support::pty::OnTerminal;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -139,6 +143,27 @@ async fn a_demo_counts_crashes_finds_every_count_and_leaves_nothing() {
     assert!(seen > 0 && ticked > seen && lost + doubled == 0, "{:#?}", demo.said);
     demo.leaves_no_process(3).await;
     demo.leaves_no_file();
+}
+
+#[tokio::test]
+async fn on_a_terminal_the_demo_shows_the_stages_in_place() {
+    let temporary = tempfile::tempdir().unwrap();
+    let args = ["demo", "--duration", "4s", "--rate", "100", "--actors", "3"];
+    let mut demo = OnTerminal::start(&args, &[("TMPDIR", temporary.path())]);
+    let (mut frames, mut granted) = (BTreeSet::new(), BTreeSet::new());
+    while demo.changed().await {
+        let screen = demo.screen().contents();
+        assert!(screen.matches("STAGE").count() <= 1, "a frame stays: {screen}");
+        frames.extend(screen.lines().find(|line| line.contains("/s  p50 ")).map(str::to_owned));
+        let row = screen.lines().find(|line| line.starts_with("caller "));
+        granted.extend(row.and_then(|row| row.split_whitespace().nth(2)?.parse::<u64>().ok()));
+    }
+    let screen = demo.screen().contents();
+    assert_eq!(demo.ended().await, Some(0), "{screen}");
+    assert!(screen.contains("No acknowledged count was lost"), "{screen}");
+    assert!(frames.len() > 2, "{frames:?}");
+    assert!(granted.iter().any(|rate| *rate > 0), "{granted:?}");
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]

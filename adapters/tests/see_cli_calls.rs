@@ -15,6 +15,7 @@ use support::client::{Client, Reply};
 use support::host::{Answer, Call, Host, Script};
 use support::json::{Told, register};
 use support::proxy::{Proxy, embedded};
+use support::pty::OnTerminal;
 use support::tool::{Ran, run};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -270,6 +271,16 @@ async fn what_runs_is_shown_in_tables_and_json() {
     }
     for text in [frame, table] {
         assert!(!text.contains('\u{1b}'), "colours on no terminal: {text}");
+    }
+    for (no_colour, is_bold) in [("", true), ("1", false)] {
+        let mut top = OnTerminal::start(&["top", "--proxy", &address], &[("NO_COLOR", no_colour)]);
+        // What the actor waits for is below the stages.
+        while !top.screen().contents().contains("shop/joe") {
+            assert!(top.changed().await, "it ended with {:?}", top.ended().await);
+        }
+        let title = (0..40).find(|row| top.screen().cell(*row, 0).unwrap().contents() == "S");
+        assert_eq!(top.screen().cell(title.unwrap(), 0).unwrap().bold(), is_bold);
+        assert_eq!(top.screen().contents().matches("STAGE").count(), 1);
     }
     let short = world.ask(&["actors", "list", "shop/joe", "--json"]).await.said();
     let short: Value = serde_json::from_str(&short).unwrap();

@@ -8,11 +8,12 @@ use http::Method;
 
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
-use super::output::{Colours, Output, table};
+use super::output::Output;
 use super::query::Query;
 use super::{print, print_json, say};
 use crate::app::StartError;
 use crate::ingress::calls::{Ended, EndedCall, EndedStage};
+use crate::terminal::{Colours, table};
 
 const EXAMPLES: &str = "\
 Kept are the newest calls that have failed, have taken longer than TIDEGATE_TRACE_SLOW, or are sampled (TIDEGATE_KEPT_CALLS).

@@ -4,10 +4,11 @@ use clap::{Args, ValueEnum};
 use http::Method;
 
 use super::client::{Client, ProxyArgs, read};
-use super::output::{Colours, Output, table};
+use super::output::Output;
 use super::{print, print_json};
 use crate::app::StartError;
 use crate::ingress::hot::{HotBody, HotLine};
+use crate::terminal::{Colours, table};
 
 /// Shows the heaviest actors of a running proxy, with their share of all: of the last one or two minutes
 #[derive(Debug, Args)]

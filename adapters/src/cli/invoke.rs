@@ -15,11 +15,11 @@ use tokio::time::timeout;
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs, read};
 use super::explain::path;
-use super::output::Colours;
 use super::schedules::parse_time;
 use super::tail::Following;
 use super::{print, say};
 use crate::app::StartError;
+use crate::terminal::Colours;
 use crate::{log, moment};
 
 const EXAMPLES: &str = "\

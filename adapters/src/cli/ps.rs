@@ -4,10 +4,11 @@ use clap::Args;
 use http::Method;
 
 use super::client::{Client, ProxyArgs, read};
-use super::output::{Colours, Output, table};
+use super::output::Output;
 use super::{print, print_json};
 use crate::app::StartError;
 use crate::ingress::control::{Line, Listed, SummaryBody};
+use crate::terminal::{Colours, table};
 
 /// Shows the systems, hosts and busiest actors of a running proxy, with counts
 #[derive(Debug, Args)]

@@ -11,10 +11,11 @@ use tokio::time::sleep;
 use super::actor::ActorName;
 use super::client::{Client, ProxyArgs};
 use super::explain::{last, outcome};
-use super::output::{Colours, Output};
+use super::output::Output;
 use super::{print, print_json, say};
 use crate::app::StartError;
 use crate::ingress::calls::EndedCall;
+use crate::terminal::Colours;
 
 /// Where the stream of events goes on.
 const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");

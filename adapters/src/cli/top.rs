@@ -1,17 +1,17 @@
 //! `tidegate top`: the stages of a running proxy, its busiest actors and its heaviest ones, each second anew.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
 use http::Method;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::client::{Client, ProxyArgs};
-use super::output::{Colours, table};
 use super::{hot, print, ps};
 use crate::app::StartError;
+use crate::terminal::Colours;
+use crate::top::Scraped;
 
 /// How often a frame is drawn.
 const EVERY: Duration = Duration::from_secs(1);
@@ -35,12 +35,6 @@ pub(super) struct Top {
     proxy_args: ProxyArgs,
 }
 
-/// What is scraped at one moment: the value of each series.
-struct Seen {
-    at: Instant,
-    values: BTreeMap<String, f64>,
-}
-
 impl Top {
     pub(super) async fn run(self) -> Result<(), StartError> {
         let client = Client::new(&self.proxy_args)?;
@@ -59,43 +53,14 @@ impl Top {
     }
 }
 
-async fn scrape(client: &Client) -> Result<Seen, StartError> {
+async fn scrape(client: &Client) -> Result<Scraped, StartError> {
     let body = client.send(Method::GET, "/metrics").await.map_err(anyhow::Error::from)?;
-    let text = String::from_utf8_lossy(&body);
-    let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
-        let (name, value) = line.rsplit_once(' ')?;
-        Some((name.to_owned(), value.parse().ok()?))
-    });
-    Ok(Seen { at: Instant::now(), values: series.collect() })
-}
-
-impl Seen {
-    fn of(&self, name: &str, stage: &str) -> f64 {
-        let series = format!("tidegate_{name}{{stage=\"{stage}\"}}");
-        self.values.get(&series).copied().unwrap_or_default()
-    }
-
-    /// How much a counter has grown in a second.
-    fn rate(&self, before: &Seen, name: &str, stage: &str) -> f64 {
-        let seconds = self.at.duration_since(before.at).as_secs_f64().max(0.001);
-        (self.of(name, stage) - before.of(name, stage)) / seconds
-    }
-
-    /// The values of a label of a metric.
-    fn labels<'a>(&'a self, metric: &str, label: &str) -> Vec<(&'a str, f64)> {
-        let (start, label) = (format!("tidegate_{metric}{{"), format!("{label}=\""));
-        let found = self.values.iter().filter_map(|(series, value)| {
-            let labels = series.strip_prefix(&start)?;
-            let text = labels.split_once(&label)?.1;
-            Some((text.split_once('"')?.0, *value))
-        });
-        found.collect()
-    }
+    Ok(Scraped::read(&String::from_utf8_lossy(&body)))
 }
 
 async fn frame(
     client: &Client,
-    (before, now): (&Seen, &Seen),
+    (before, now): (&Scraped, &Scraped),
     by: hot::By,
 ) -> Result<String, StartError> {
     let (summary, colours) = (ps::ask(client).await?, Colours::of_stdout());
@@ -110,29 +75,7 @@ async fn frame(
         sum(|line| line.running),
         sum(|line| line.queued),
     );
-    let row = |stage: &str| {
-        let rates = ["demand_asked_total", "demand_granted_total", "calls_shed_total"]
-            .map(|name| format!("{:.0}", now.rate(before, name, stage)));
-        let counts = ["demand_events", "queued_events", "in_flight_events", "parked_events"]
-            .map(|name| format!("{:.0}", now.of(name, stage)));
-        let lost = format!("{:.0}", now.rate(before, "backpressure_seconds_total", stage));
-        [&[stage.to_owned()], &rates[..2], &counts, &[lost]].concat()
-    };
-    let rows: Vec<_> =
-        now.labels("demand_asked_total", "stage").iter().map(|(stage, _)| row(stage)).collect();
-    let title =
-        ["STAGE", "ASKED/S", "GRANTED/S", "FREE", "QUEUED", "IN FLIGHT", "PARKED", "LOST S/S"];
-    text += &table(&title, &rows, colours);
-    let mut waits: BTreeMap<&str, f64> = BTreeMap::new();
-    for (reason, turns) in now.labels("blocked_turns", "reason") {
-        *waits.entry(reason).or_default() += turns;
-    }
-    let waits = waits.into_iter().filter(|(_, turns)| *turns > 0.5);
-    let rows: Vec<_> =
-        waits.map(|(reason, turns)| vec![reason.to_owned(), format!("{turns:.0}")]).collect();
-    if !rows.is_empty() {
-        text += &("\n".to_owned() + &table(&["WAITS FOR", "TURNS"], &rows, colours));
-    }
+    text += &now.stages(before, colours);
     if !summary.busiest.is_empty() {
         text += &("\n".to_owned() + &ps::actors(&summary.busiest, ACTORS, colours));
     }

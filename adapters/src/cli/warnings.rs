@@ -7,11 +7,12 @@ use clap::Args;
 use http::Method;
 
 use super::client::{Client, ProxyArgs, read};
-use super::output::{Colours, Output, table};
+use super::output::Output;
 use super::{print, print_json};
 use crate::app::StartError;
 use crate::ingress::warnings::{Line, Others, WarningList};
 use crate::runbook;
+use crate::terminal::{Colours, table};
 
 /// Shows what is not as it should be in a running proxy, each with its page of the runbook; exit code 1 when there is something
 #[derive(Debug, Args)]

@@ -75,6 +75,9 @@ pub(super) async fn patiently<T>(
     ask().await
 }
 
+/// Status, how long to wait before a retry, and body.
+type Answer = (StatusCode, Option<Duration>, Bytes);
+
 /// One caller's connection to the proxy, opened when needed.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -92,6 +95,11 @@ struct Link {
 impl Client {
     pub(super) fn new(proxy: SocketAddr) -> Client {
         Client { proxy, link: None }
+    }
+
+    /// A connection of its own to the same proxy.
+    pub(super) fn beside(&self) -> Client {
+        Client::new(self.proxy)
     }
 
     /// Registers all definitions as a host does: once.
@@ -126,6 +134,15 @@ impl Client {
         Notes::of(self.invoke(actor, "get").await?.as_ref()).map_err(garbled)
     }
 
+    /// Returns the text of `/metrics`.
+    pub(super) async fn metrics(&mut self) -> Result<String, CallError> {
+        let request = Request::get("/metrics").header(HOST, self.proxy.to_string());
+        match self.send(request.body(Full::default()).map_err(garbled)?).await? {
+            (StatusCode::OK, _, body) => Ok(String::from_utf8_lossy(&body).into_owned()),
+            (status, ..) => Err(CallError::Refused { status, text: "no metrics".into() }),
+        }
+    }
+
     async fn invoke(&mut self, actor: &str, action: &str) -> Result<Option<Any>, CallError> {
         let request = InvocationRequest {
             system: Some(ActorSystem { name: SYSTEM.into(), registry: None }),
@@ -149,9 +166,9 @@ impl Client {
             .header(CONTENT_TYPE, "application/octet-stream")
             .body(Full::new(Bytes::from(body)))
             .map_err(garbled)?;
-        match timeout(CALL_LIMIT, self.exchange(request)).await {
-            Ok(Ok((StatusCode::OK, _, body))) => Ok(body),
-            Ok(Ok((status, retry_after, body))) => {
+        match self.send(request).await? {
+            (StatusCode::OK, _, body) => Ok(body),
+            (status, retry_after, body) => {
                 // All responses of the protocol have their status in field 1, so the smallest type can
                 // parse any of them.
                 let said = SpawnResponse::decode(body).ok().and_then(|answer| answer.status);
@@ -163,21 +180,22 @@ impl Client {
                     _ => Err(CallError::Refused { status, text }),
                 }
             }
-            Ok(Err(error)) => {
-                self.link = None;
-                Err(CallError::Lost(format!("{error:#}")))
-            }
-            Err(_) => {
-                self.link = None;
-                Err(CallError::Lost(format!("{CALL_LIMIT:?} have passed")))
-            }
         }
     }
 
-    async fn exchange(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> anyhow::Result<(StatusCode, Option<Duration>, Bytes)> {
+    /// Sends a request and reads the answer within the time limit.
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, CallError> {
+        let answer = timeout(CALL_LIMIT, self.exchange(request)).await;
+        let lost = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => format!("{CALL_LIMIT:?} have passed"),
+        };
+        self.link = None;
+        Err(CallError::Lost(lost))
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
         let link = match self.link.take() {
             Some(link) if !link.sender.is_closed() => link,
             _ => Link::open(self.proxy).await?,
@@ -211,7 +229,7 @@ impl Link {
 async fn answer_to(
     request: Request<Full<Bytes>>,
     sender: &mut SendRequest<Full<Bytes>>,
-) -> anyhow::Result<(StatusCode, Option<Duration>, Bytes)> {
+) -> anyhow::Result<Answer> {
     sender.ready().await?;
     let response = sender.send_request(request).await?;
     let (status, retry_after) = (response.status(), retry_after(&response));

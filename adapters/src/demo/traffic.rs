@@ -12,8 +12,10 @@ use super::DemoArgs;
 use super::client::{CallError, Client, PATIENCE};
 use super::screen::{Screen, live_line};
 use super::tally::{Actor, Tally};
+use crate::terminal::Colours;
+use crate::top::Scraped;
 
-/// Invokes all actors at the given rate, with a live line, until the time is up or `hurry` is cancelled.
+/// Invokes all actors at the given rate, with live lines, until the time is up or `hurry` is cancelled.
 pub(super) async fn count(
     args: &DemoArgs,
     tally: &Tally,
@@ -21,6 +23,8 @@ pub(super) async fn count(
     screen: &mut Screen,
     hurry: &CancellationToken,
 ) -> anyhow::Result<()> {
+    let observer = clients.first().map(Client::beside);
+    let mut stages = Stages { observer: observer.filter(|_| screen.is_terminal()), last: None };
     let started = Instant::now();
     let stop = CancellationToken::new();
     let period = Duration::from_secs(1) * args.actors / args.rate;
@@ -40,7 +44,8 @@ pub(super) async fn count(
                 () = hurry.cancelled() => true,
             };
             let now = Instant::now();
-            screen.show(&live_line(now - started, now - shown, tally.lately(), tally))?;
+            let line = live_line(now - started, now - shown, tally.lately(), tally);
+            screen.show(&(line + &stages.shown().await?))?;
             shown = now;
             if over {
                 break;
@@ -53,6 +58,24 @@ pub(super) async fn count(
         anyhow::Ok(())
     };
     tokio::try_join!(try_join_all(callers), show).map(drop)
+}
+
+/// The stages of the proxy, below the live line of a terminal.
+struct Stages {
+    /// Absent where only that line is shown.
+    observer: Option<Client>,
+    last: Option<Scraped>,
+}
+
+impl Stages {
+    /// A table of what they have done since the last one.
+    async fn shown(&mut self) -> anyhow::Result<String> {
+        let Some(observer) = &mut self.observer else { return Ok(String::new()) };
+        let now = Scraped::read(&observer.metrics().await.context("the metrics are missing")?);
+        let table = self.last.as_ref().map(|last| now.stages(last, Colours::none()));
+        self.last = Some(now);
+        Ok(table.map(|table| format!("\n\n{table}")).unwrap_or_default())
+    }
 }
 
 /// How long a caller continues, and how fast.

@@ -15,6 +15,7 @@ pub(crate) mod machines;
 pub(crate) mod namespace;
 pub(crate) mod prometheus;
 pub(crate) mod proxy;
+pub(crate) mod pty;
 pub(crate) mod scene;
 pub(crate) mod schedules;
 pub(crate) mod scrape;

@@ -42,6 +42,7 @@ pub(crate) mod warnings;
 pub(crate) mod calls;
 mod accept;
 mod identity;
+pub(crate) mod failure;
 pub mod http;
 mod metrics;
 

@@ -64,6 +64,15 @@ pub struct KeyedOptions {
     pub full: Full,
 }
 
+/// An event that was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its name, by which it can be [removed](KeyedProducer::remove).
+    pub id: EventId,
+    /// What it waits for; `None` when its turn came at once.
+    pub waits_for: Option<WaitsFor>,
+}
+
 /// A producer with a mailbox per key; see the [module](self). Cheap to clone. It closes when the last
 /// handle is dropped.
 pub struct KeyedProducer<T: KeyedEvent> {
@@ -137,12 +146,11 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         self.counted(outcome)
     }
 
-    /// Queues an event behind those of its key. Never waits. The event carries its permit itself. Returns its name,
-    /// by which it can be [removed](KeyedProducer::remove).
+    /// Queues an event behind those of its key. Never waits. The event carries its permit itself.
     ///
     /// # Errors
     /// Returns the event with [`Refused::KeyFull`] or [`Refused::Closed`].
-    pub fn push(&self, event: T) -> Result<EventId, Rejected<T>> {
+    pub fn push(&self, event: T) -> Result<Pushed, Rejected<T>> {
         self.shared
             .push(event, false)
             .inspect_err(|error| self.shared.metrics.refused(error.reason))
@@ -153,7 +161,7 @@ impl<T: KeyedEvent> KeyedProducer<T> {
     ///
     /// # Errors
     /// Returns the event with [`Refused::Closed`] after [`end`](KeyedProducer::end).
-    pub fn push_exempt(&self, event: T) -> Result<EventId, Rejected<T>> {
+    pub fn push_exempt(&self, event: T) -> Result<Pushed, Rejected<T>> {
         self.shared.push(event, true).inspect_err(|error| self.shared.metrics.refused(error.reason))
     }
 

@@ -101,7 +101,7 @@ pub use guard::before_abort;
 pub use inbox::Ended;
 pub use keyed_producer::{
     Ahead, Cancelled, EventId, EventView, HeldPaused, Hold, KeySeen, KeyView, KeyedEvent,
-    KeyedOptions, KeyedProducer, MAX_PAUSED, Parked, PauseError, Turn, WaitsFor,
+    KeyedOptions, KeyedProducer, MAX_PAUSED, Parked, PauseError, Pushed, Turn, WaitsFor,
 };
 pub use producer::{
     Call, CallError, CallService, CastFuture, CastService, Producer, ProducerOptions, Reply, Source,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_util::future::{Ready, ready};
 use metrics::counter;
 use tidegate_pipeline::alarm::Alarms;
-use tidegate_pipeline::{EventId, KeyedProducer, Permit, Refused, WaitsFor};
+use tidegate_pipeline::{EventId, KeyedProducer, Permit, Pushed, Refused, WaitsFor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tower::Service;
@@ -200,9 +200,9 @@ impl Mailboxes {
         let pushed =
             if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
         match pushed {
-            Ok(id) => {
-                if let Some(timing) = traced {
-                    self.note_wait(&entry, id, &timing);
+            Ok(Pushed { id, waits_for }) => {
+                if let (Some(timing), Some(what)) = (traced, waits_for) {
+                    timing.trace().waits_for(first_wait(what));
                 }
                 Ok(waiting
                     .map(|waiting| self.pending(waiting, member, id).holding(place_for_paused)))
@@ -213,18 +213,6 @@ impl Mailboxes {
                 Err(error)
             }
         }
-    }
-
-    /// Notes for the trace of a call what that waits for in its mailbox (decision 44).
-    fn note_wait(&self, entry: &Entry, id: EventId, timing: &Timing) {
-        let Some(what) = self.queue.waits_for(&entry.mailbox, id) else { return };
-        timing.trace().waits_for(match what {
-            WaitsFor::Resume => FirstWait::Paused,
-            WaitsFor::Turn => FirstWait::Turn,
-            WaitsFor::Class => FirstWait::HostPermit,
-            WaitsFor::Gate => FirstWait::Checkpoint,
-            _ => FirstWait::Worker,
-        });
     }
 
     /// Takes what a call counts for that waits for a paused actor: without a bound of their own, calls for many paused actors
@@ -300,7 +288,7 @@ impl Mailboxes {
         }
         let member = placed.member.clone();
         let pushed = self.queue.push(placed);
-        let id = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
+        let Pushed { id, .. } = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
         Ok(self.pending(waiting, member, id).holding(place_for_paused))
     }
 
@@ -314,7 +302,7 @@ impl Mailboxes {
         let placed = self.placed(entry, Task::Deactivate { idle: None, done });
         let member = placed.member.clone();
         let pushed = self.queue.push(placed);
-        let id = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
+        let Pushed { id, .. } = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
         Ok(self.pending(waiting, member, id))
     }
 
@@ -350,6 +338,17 @@ impl Mailboxes {
         if let Err(rejected) = self.queue.push_exempt(placed) {
             rejected.event.fail(Error::Draining);
         }
+    }
+}
+
+/// What the trace of a call says that this waits for in its mailbox (decision 44).
+fn first_wait(what: WaitsFor) -> FirstWait {
+    match what {
+        WaitsFor::Resume => FirstWait::Paused,
+        WaitsFor::Turn => FirstWait::Turn,
+        WaitsFor::Class => FirstWait::HostPermit,
+        WaitsFor::Gate => FirstWait::Checkpoint,
+        _ => FirstWait::Worker,
     }
 }
 

@@ -14,7 +14,8 @@ use tidegate_stages::ports::Clock;
 use tidegate_stages::state::Timestamp;
 use tidegate_stages::traces::{CallOrigin, TracedCall, TracedStage};
 
-use super::http::{Answer, JSON, Refusal, error_kind, error_source, of_type};
+use super::failure::{error_kind, error_source};
+use super::http::{Answer, JSON, Refusal, of_type};
 use super::query::Query;
 use crate::clock::SystemClock;
 use crate::moment;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tidegate_stages::error::{ErrorKind, FailedBy, FailedElsewhere};
 use tidegate_stages::ports::BusMessage;
 
-use crate::ingress::http::{Refusal, Told, kind_named, source_named};
+use crate::ingress::failure::{kind_named, source_named};
+use crate::ingress::http::{Refusal, Told};
 
 /// The header.
 pub(super) const ERROR: &str = "tidegate-error";

@@ -11,7 +11,7 @@ use tidegate_stages::ports::Clock;
 use tidegate_stages::traces::{CallOrigin, TracedCall, TracedHop, TracedStage};
 
 use crate::clock::SystemClock;
-use crate::ingress::http::{error_kind, error_source};
+use crate::ingress::failure::{error_kind, error_source};
 
 /// What the spans of one call have in common.
 struct Call {

@@ -135,21 +135,6 @@ impl<T: KeyedEvent> KeyedProducer<T> {
         Some(HeldPaused(Parked::new(self.shared.clone(), parked)))
     }
 
-    /// Returns what an event of this key waits for that was just [pushed](KeyedProducer::push); `None` when it does not wait.
-    pub fn waits_for(&self, key: &T::Key, id: EventId) -> Option<WaitsFor> {
-        let state = self.shared.state.lock();
-        let look = state.machine.look(key)?;
-        let first = look.waiting.front()?;
-        if look.running.is_some_and(|running| running.id == id) {
-            return None;
-        }
-        match look.waits_for? {
-            WaitsFor::Resume => Some(WaitsFor::Resume),
-            _ if first.id != id => Some(WaitsFor::Turn),
-            waits_for => Some(waits_for),
-        }
-    }
-
     /// Looks at a key without stopping it. Shows the first `most` queued events, at most [`MAX_LOOK`].
     pub fn look(&self, key: &T::Key, most: usize) -> KeyView<T::Handle> {
         let state = self.shared.state.lock();

@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::buffer::{Capacity, Refused, Rejected};
-use crate::dispatcher::keyed::{EventId, Keyed, KeyedGrant};
+use crate::dispatcher::keyed::{EventId, Keyed, KeyedGrant, WaitsFor};
 use crate::gate::{Gate, Gated};
 use crate::guard;
-use crate::keyed_producer::{KeyedEvent, KeyedOptions, Turn};
+use crate::keyed_producer::{KeyedEvent, KeyedOptions, Pushed, Turn};
 use crate::metrics::{ProducerMetrics, TurnTimes};
 use crate::subscription::{
     Batch, DemandSender, Link, Output, Pair, SubscribeError, SubscribeOptions, SubscriberId,
@@ -89,7 +89,39 @@ struct After<T: KeyedEvent> {
     is_idle: bool,
 }
 
+impl<T: KeyedEvent> After<T> {
+    fn grants(&self, id: EventId) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.grant.held.id() == id)
+    }
+}
+
 impl<T: KeyedEvent> State<T> {
+    fn push(
+        &mut self,
+        key: &T::Key,
+        event: Timed<T>,
+        class: u32,
+        exempt: bool,
+    ) -> Result<EventId, (Timed<T>, Refused)> {
+        let last = if exempt { Phase::Closed } else { Phase::Open };
+        if self.phase > last {
+            return Err((event, Refused::Closed));
+        }
+        let pushed = self.machine.push(key, event, class, exempt);
+        pushed.map_err(|event| (event, Refused::KeyFull))
+    }
+
+    /// What a queued event waits for.
+    fn waits_for(&self, key: &T::Key, id: EventId) -> Option<WaitsFor> {
+        let look = self.machine.look(key)?;
+        let is_first = look.waiting.front().is_some_and(|first| first.id == id);
+        match look.waits_for? {
+            WaitsFor::Resume => Some(WaitsFor::Resume),
+            _ if !is_first => Some(WaitsFor::Turn),
+            waits_for => Some(waits_for),
+        }
+    }
+
     fn next(&mut self, now: Instant) -> Option<Outgoing<T>> {
         let grant = self.machine.grant()?;
         let Timed { event, since } = &grant.event;
@@ -209,18 +241,18 @@ impl<T: KeyedEvent> KeyedShared<T> {
         }
     }
 
-    pub(super) fn push(self: &Arc<Self>, event: T, exempt: bool) -> Result<EventId, Rejected<T>> {
-        let (class, since, event) = (event.class(), Instant::now(), Box::new(event));
-        let pushed = self.with_at(since, |state| {
-            let last = if exempt { Phase::Closed } else { Phase::Open };
-            if state.phase > last {
-                return Err((event, Refused::Closed));
-            }
-            let key = event.key().clone();
-            let pushed = state.machine.push(&key, Timed { event, since }, class, exempt);
-            pushed.map_err(|Timed { event, .. }| (event, Refused::KeyFull))
+    pub(super) fn push(self: &Arc<Self>, event: T, exempt: bool) -> Result<Pushed, Rejected<T>> {
+        let (class, key, since) = (event.class(), event.key().clone(), Instant::now());
+        let event = Timed { event: Box::new(event), since };
+        let (pushed, after) = guard::or_abort(|| {
+            let mut state = self.state.lock();
+            let pushed = state.push(&key, event, class, exempt);
+            let after = state.after(since);
+            let waits_for = |id| if after.grants(id) { None } else { state.waits_for(&key, id) };
+            (pushed.map(|id| Pushed { id, waits_for: waits_for(id) }), after)
         });
-        pushed.map_err(|(event, reason)| Rejected { event: *event, reason })
+        self.finish(after);
+        pushed.map_err(|(Timed { event, .. }, reason)| Rejected { event: *event, reason })
     }
 
     /// Closes the producer and ends all pauses. Returns what is queued for paused keys.

@@ -105,17 +105,17 @@ async fn a_look_shows_who_runs_who_waits_for_what_and_since_when() {
     let (producer, drain) = (mailboxes(), Drain::new());
     let began = Instant::now();
     let at = |seconds| began + Duration::from_secs(seconds);
-    let ids: Vec<_> = (0..4).map(|number| producer.push(event(1, number)).unwrap()).collect();
+    let pushed: Vec<_> = (0..4).map(|number| producer.push(event(1, number)).unwrap()).collect();
+    assert_eq!(pushed[0].waits_for, Some(WaitsFor::Demand));
+    assert_eq!(pushed[1].waits_for, Some(WaitsFor::Turn));
+    let ids: Vec<_> = pushed.iter().map(|pushed| pushed.id).collect();
     let view = producer.look(&1, 10);
     assert_eq!((view.queued, view.waits_for), (4, Some(WaitsFor::Demand)));
     assert!(view.running.is_none());
-    let waits_for = |number: usize| producer.waits_for(&1, ids[number]);
-    assert_eq!([waits_for(0), waits_for(1)], [WaitsFor::Demand, WaitsFor::Turn].map(Some));
     sleep(Duration::from_secs(1)).await;
     let mut turns = start(&producer, 1, &drain);
     let turn = turns.recv().await.unwrap();
     assert_eq!(turn.waited(), Duration::from_secs(1));
-    assert_eq!([waits_for(0), waits_for(1)], [None, Some(WaitsFor::Turn)]);
     sleep(Duration::from_secs(1)).await;
     producer.pause(&1).unwrap();
     let view = producer.look(&1, 2);
@@ -133,7 +133,7 @@ async fn a_look_shows_who_runs_who_waits_for_what_and_since_when() {
     parked.resume(first);
     let view = producer.look(&1, 1);
     assert_eq!((view.queued, view.waits_for), (4, Some(WaitsFor::Resume)));
-    assert_eq!([waits_for(0), waits_for(3)], [Some(WaitsFor::Resume); 2]);
+    assert_eq!(producer.push(event(1, 4)).unwrap().waits_for, Some(WaitsFor::Resume));
     assert_eq!((view.first[0].id, view.first[0].since), (ids[0], at(4)), "it keeps its name");
     assert!(view.running.is_none() && view.parked.is_none());
     let nothing = producer.look(&2, 1);
@@ -145,17 +145,18 @@ async fn a_full_class_is_what_its_keys_wait_for() {
     let (producer, drain) = (mailboxes(), Drain::new());
     producer.set_class_limit(7, 1);
     let mut turns = start(&producer, 10, &drain);
-    let [granted, refused] = [0, 1].map(|key| producer.push(of_class(7, event(key, 0))).unwrap());
+    producer.push(of_class(7, event(0, 0))).unwrap();
     let _turn = turns.recv().await.unwrap();
-    assert_eq!(producer.waits_for(&0, granted), None);
-    assert_eq!(producer.waits_for(&1, refused), Some(WaitsFor::Class));
+    let refused = producer.push(of_class(7, event(1, 0))).unwrap();
+    let granted = producer.push(event(2, 0)).unwrap();
+    assert_eq!([granted, refused].map(|pushed| pushed.waits_for), [None, Some(WaitsFor::Class)]);
     assert_eq!(producer.look(&1, 0).waits_for, Some(WaitsFor::Class));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_event_is_removed_while_it_is_queued_and_the_others_keep_their_order() {
     let (producer, drain) = (mailboxes(), Drain::new());
-    let ids: Vec<_> = (0..4).map(|number| producer.push(event(1, number)).unwrap()).collect();
+    let ids: Vec<_> = (0..4).map(|number| producer.push(event(1, number)).unwrap().id).collect();
     assert!(producer.remove(&2, ids[0]).is_none(), "another key");
     for number in [2, 0] {
         assert_eq!(producer.remove(&1, ids[number as usize]).unwrap().number, number);
@@ -176,7 +177,7 @@ async fn an_event_is_removed_while_it_is_queued_and_the_others_keep_their_order(
 async fn an_event_is_cancelled_queued_running_parked_or_not_at_all() {
     let (producer, drain) = (mailboxes(), Drain::new());
     let mut turns = start(&producer, 5, &drain);
-    let ids: Vec<_> = (0..3).map(|number| producer.push(event(1, number)).unwrap()).collect();
+    let ids: Vec<_> = (0..3).map(|number| producer.push(event(1, number)).unwrap().id).collect();
     let turn = turns.recv().await.unwrap();
     let Some(Cancelled::Queued(queued)) = producer.cancel(&1, ids[1]) else { panic!("queued") };
     assert_eq!(queued.number, 1);

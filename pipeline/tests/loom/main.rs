@@ -70,7 +70,7 @@ impl Mailboxes {
     }
 
     fn try_push(&self, key: u8, number: u8) -> Option<EventId> {
-        self.producer.push(self.event(key, number)).ok()
+        Some(self.producer.push(self.event(key, number)).ok()?.id)
     }
 
     fn subscriber(&self, max_demand: usize) -> Subscriber<Turn<Event>> {

@@ -49,6 +49,10 @@ pub(crate) fn trace_id(context: &str) -> Option<&str> {
 impl SpanContext {
     /// Reads the `traceparent` of a trace context. `None` when it is empty or not valid.
     pub(crate) fn parse(context: &str) -> Option<Self> {
+        // Most calls have none.
+        if context.is_empty() {
+            return None;
+        }
         let (parent, _) = split(context);
         let (known, rest) = parent.split_at_checked(PARENT_BYTES)?;
         let mut fields = known.split('-');

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_stages::blocked_on::{ActorView, BlockedOn, RetryOf, TurnKind, TurnView};
 use tokio::time::Instant;
 
-use super::super::http::name as name_of;
+use super::super::failure::name as name_of;
 use crate::moment;
 
 /// A page of actors.

@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use prost::Message;
+use rustix::process::Signal;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,6 +28,7 @@ use support::counter::{Counter, add, definition, register};
 use support::host::Host;
 use support::proto::Kind;
 use support::proxy::Proxy;
+use support::scrape::{count, until_count};
 use support::tool::run;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -176,29 +178,13 @@ impl World {
         Self { proxy, client, _host: host }
     }
 
-    async fn metric(&mut self, name: &str) -> u64 {
-        let scraped = self.client.get("/metrics").await.unwrap();
-        let text = String::from_utf8(scraped.body.to_vec()).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.map_or(0, |value| value.trim().parse().unwrap())
-    }
-
-    async fn until(&mut self, name: &str, least: u64) {
-        let come = timeout(LIMIT, async {
-            while self.metric(name).await < least {
-                sleep(Duration::from_millis(50)).await;
-            }
-        });
-        come.await.unwrap_or_else(|_| panic!("{name} does not reach {least}"));
-    }
-
     /// Calls the actor twice; the receiver takes all spans.
     async fn traces_arrive(mut self, receiver: &Receiver) {
         add(&mut self.client, "joe").await.unwrap();
         add(&mut self.client, "joe").await.unwrap();
-        self.until(EXPORTED, 10).await;
-        assert_eq!(self.metric(DROPPED).await, 0);
-        assert_eq!(receiver.spans() as u64, self.metric(EXPORTED).await);
+        until_count(&self.proxy, EXPORTED, 10).await;
+        assert_eq!(count(&self.proxy, DROPPED).await, 0);
+        assert_eq!(receiver.spans() as u64, count(&self.proxy, EXPORTED).await);
         assert!(self.proxy.terminate(LIMIT).await.success());
     }
 
@@ -207,9 +193,9 @@ impl World {
         for _ in 0..20 {
             add(&mut self.client, "joe").await.unwrap();
         }
-        self.until(DROPPED, 20 * 5).await;
+        until_count(&self.proxy, DROPPED, 20 * 5).await;
         add(&mut self.client, "joe").await.unwrap();
-        assert_eq!((receiver.spans(), self.metric(EXPORTED).await), (0, 0));
+        assert_eq!((receiver.spans(), count(&self.proxy, EXPORTED).await), (0, 0));
         let log = self.proxy.log();
         assert!(self.proxy.terminate(LIMIT).await.success());
         assert!(log.iter().any(|line| line.contains("spans are dropped")), "{log:#?}");
@@ -232,6 +218,34 @@ async fn spans_arrive_at_a_receiver_whose_root_is_trusted_and_at_no_other() {
         assert!(matches!(told[..], [line] if line.contains(ROOTS)), "{protocol}: {told:?}");
         let world = World::start(&receiver, protocol, &[(ROOTS, &authority.root)]).await;
         world.traces_arrive(&receiver).await;
+    }
+}
+
+#[tokio::test]
+async fn a_root_that_is_renewed_is_trusted_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path(), "authority");
+    let other = Authority::new(directory.path(), "other");
+    let shown = authority.server("receiver", 90);
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start(&shown, None).await;
+        let [used, next] = ["used", "next"].map(|name| directory.path().join(name));
+        std::fs::copy(&other.root, &used).unwrap();
+        let roots = [(ROOTS, used.to_str().unwrap())];
+        let mut world = World::start(&receiver, protocol, &roots).await;
+        add(&mut world.client, "joe").await.unwrap();
+        until_count(&world.proxy, DROPPED, 5).await;
+        std::fs::copy(&authority.root, &next).unwrap();
+        std::fs::rename(&next, &used).unwrap();
+        world.proxy.signal(Signal::HUP);
+        let renewed = timeout(LIMIT, async {
+            while receiver.spans() == 0 {
+                add(&mut world.client, "joe").await.unwrap();
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+        renewed.await.expect("spans arrive");
+        assert!(world.proxy.terminate(LIMIT).await.success());
     }
 }
 

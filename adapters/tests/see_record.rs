@@ -137,6 +137,7 @@ async fn a_recording_has_the_outage_and_no_content() {
     let counter =
         |list: &Value| list.as_array().unwrap().iter().any(|actor| actor["name"] == "counter");
     assert!(counter(&sections["/api/v1/actors"]["actors"]), "{recording:#}");
+    assert!(sections["/admin/warnings"]["warnings"].is_array(), "{recording:#}");
     let effect = &sections["/api/v1/effects"]["effects"][0];
     assert_eq!((&effect["target"], &effect["action"]), (&json!("shop/nobody"), &json!("nothing")));
     let failed = sections["/api/v1/calls"]["calls"].as_array().unwrap();

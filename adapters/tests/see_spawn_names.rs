@@ -12,7 +12,7 @@ use support::host::Host;
 use support::proto::Kind;
 use support::proxy::{Proxy, embedded};
 use support::scrape::{Scrape, until};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -75,11 +75,16 @@ async fn metrics_can_be_switched_off_or_logged() {
     let scrape = Scrape::of(&proxy).await;
     assert!(!scrape.0.contains("spawn_"), "Spawn's names are not there unless they are asked for");
     // The first line comes with the start, the next ten seconds later.
-    sleep(Duration::from_secs(12)).await;
-    let said = proxy.said(LIMIT).await;
-    let line =
-        said.iter().find(|line| line.contains("metrics of the last") && line.contains("calls=1"));
-    let line = line.unwrap_or_else(|| panic!("no line of metrics: {said:?}"));
+    let is_meant = |line: &String| line.contains("metrics of the last") && line.contains("calls=1");
+    let line = timeout(LIMIT, async {
+        loop {
+            if let Some(line) = proxy.log().into_iter().find(is_meant) {
+                return line;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let line = line.await.expect("a line of metrics");
     for part in ["failed=0", "running=0", "waiting=0", "live_actors=1", "memory_mib="] {
         assert!(line.contains(part), "{line}");
     }

@@ -7,7 +7,6 @@ mod support;
 mod collector;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use collector::{Collector, LIMIT, Span, free_port};
@@ -21,6 +20,7 @@ use support::proto::{
     Action, Actor, ActorInvocation, ActorInvocationResponse, Any, Context, InvocationRequest, Kind,
 };
 use support::proxy::Proxy;
+use support::scrape::{count, until_count};
 use tidegate::clock::SystemClock;
 use tidegate::proto::eigr::functions::protocol::actors::Channel;
 use tidegate::proto::eigr::functions::protocol::{
@@ -28,7 +28,7 @@ use tidegate::proto::eigr::functions::protocol::{
 };
 use tidegate_stages::ports::Clock;
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -130,22 +130,6 @@ impl World {
         let body = http_body_util::Full::new(asked.encode_to_vec().into());
         self.client.send(request.body(body).unwrap()).await.unwrap().status
     }
-
-    async fn metric(&mut self, name: &str) -> u64 {
-        let scraped = self.client.get("/metrics").await.unwrap();
-        let text = String::from_utf8(scraped.body.to_vec()).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.map_or(0, |value| value.trim().parse().unwrap())
-    }
-
-    async fn until(&mut self, name: &str, least: u64) {
-        let come = timeout(LIMIT, async {
-            while self.metric(name).await < least {
-                sleep(Duration::from_millis(50)).await;
-            }
-        });
-        come.await.unwrap_or_else(|_| panic!("{name} does not reach {least}"));
-    }
 }
 
 fn borrowed<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
@@ -221,8 +205,8 @@ async fn a_workflow_over(protocol: &'static str) {
         assert_eq!(names(&below), STAGES);
         assert_eq!(world.worker.context_of(actor), context(below[2]));
     }
-    world.until(EXPORTED, 22).await;
-    assert_eq!(world.metric(DROPPED).await, 0);
+    until_count(&world.proxy, EXPORTED, 22).await;
+    assert_eq!(count(&world.proxy, DROPPED).await, 0);
     assert!(world.proxy.terminate(LIMIT).await.success());
 }
 
@@ -294,7 +278,7 @@ async fn a_call_for_a_later_time_is_linked_to_the_call_that_asked_for_it() {
 /// Calls that go on as if there were no receiver: none of them fails, and all of their spans are counted as dropped.
 async fn calls_go_on(world: &mut World) {
     const CALLS: u64 = 200;
-    let before = world.metric(DROPPED).await;
+    let before = count(&world.proxy, DROPPED).await;
     let calls = async {
         for _ in 0..CALLS {
             assert_eq!(world.invoke(&call("first", "end"), None).await, 200);
@@ -302,7 +286,7 @@ async fn calls_go_on(world: &mut World) {
     };
     timeout(LIMIT, calls).await.expect("no call waits for the receiver");
     // All but the first change nothing, so they have no commit.
-    world.until(DROPPED, before + CALLS * 5).await;
+    until_count(&world.proxy, DROPPED, before + CALLS * 5).await;
 }
 
 #[tokio::test]
@@ -332,14 +316,14 @@ async fn a_receiver_that_refuses_or_dies_delays_no_call() {
     ])
     .await;
     calls_go_on(&mut world).await;
-    assert_eq!(world.metric(EXPORTED).await, 0);
+    assert_eq!(count(&world.proxy, EXPORTED).await, 0);
 
     let collector = Collector::start().await;
     let mut settings = collector.settings("grpc").to_vec();
     settings.push(("OTEL_EXPORTER_OTLP_TIMEOUT", "500".into()));
     let mut world = start(&borrowed(&settings)).await;
     assert_eq!(world.invoke(&call("first", "end"), None).await, 200);
-    world.until(EXPORTED, 6).await;
+    until_count(&world.proxy, EXPORTED, 6).await;
     collector.kill().await;
     calls_go_on(&mut world).await;
 }

@@ -13,7 +13,12 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame};
 use parking_lot::Mutex;
 use prost::Message;
-use tidegate_stages::state::Any;
+use tidegate_stages::error::Error;
+use tidegate_stages::history::{Interval, Page};
+use tidegate_stages::history_reader::StateAt;
+use tidegate_stages::invocation::{Broadcast, Invocation, Payload, Reached, Registration, Spawn};
+use tidegate_stages::mesh::HostView;
+use tidegate_stages::state::{ActorState, Any, Checkpoint, Revision, Timestamp};
 
 use super::*;
 use crate::net::Peer;

@@ -10,13 +10,13 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use vt100::{Parser, Screen};
 
-use super::proxy::BINARY;
+use super::tool::bare;
 
 const ROWS: NonZero<u16> = NonZero::new(40).unwrap();
 const COLUMNS: NonZero<u16> = NonZero::new(100).unwrap();
@@ -43,9 +43,8 @@ impl OnTerminal {
         let name = ptsname(&master, Vec::new()).expect("it has a name");
         let program_side =
             open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("it opens");
-        let child = Command::new(BINARY)
+        let child = bare()
             .args(args)
-            .env_remove("NO_COLOR")
             .env("TERM", "xterm-256color")
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

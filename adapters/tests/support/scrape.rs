@@ -43,6 +43,23 @@ impl Scrape {
     }
 }
 
+/// What a counter without labels says now; 0 when it is not there.
+pub(crate) async fn count(proxy: &Proxy, name: &str) -> u64 {
+    let scrape = Scrape::of(proxy).await;
+    let value = scrape.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().expect("a whole number"))
+}
+
+/// Scrapes until a counter without labels has come to this.
+pub(crate) async fn until_count(proxy: &Proxy, name: &str, least: u64) {
+    let reached = timeout(PATIENCE, async {
+        while count(proxy, name).await < least {
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert!(reached.await.is_ok(), "{name} does not come to {least}");
+}
+
 /// Scrapes until a metric is as expected; returns its value.
 pub(crate) async fn until(
     proxy: &Proxy,

@@ -35,8 +35,8 @@ impl Ran {
     }
 }
 
-/// Starts `tidegate` with these arguments and settings; dropping the child kills it.
-pub(crate) fn begin(args: &[&str], settings: &[(&str, &str)]) -> Child {
+/// `tidegate` without the settings of whoever runs the tests.
+pub(super) fn bare() -> Command {
     let mut command = Command::new(BINARY);
     command.env_clear();
     for inherited in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
@@ -44,6 +44,12 @@ pub(crate) fn begin(args: &[&str], settings: &[(&str, &str)]) -> Child {
             command.env(inherited, value);
         }
     }
+    command
+}
+
+/// Starts `tidegate` with these arguments and settings; dropping the child kills it.
+pub(crate) fn begin(args: &[&str], settings: &[(&str, &str)]) -> Child {
+    let mut command = bare();
     command
         .args(args)
         .env("PROXY_HTTP_PORT", "0")

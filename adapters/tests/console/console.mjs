@@ -316,11 +316,12 @@ async function frames() {
 async function recording() {
   // The outage has to be in a look; there is one each five seconds.
   let made;
+  const isAway = ({ flow }) => flow.bottleneck?.sentence.includes("has accepted no connection");
   do {
     await page.waitForTimeout(500);
     made = await (await page.request.get(`${admin}/admin/record`)).json();
-  } while (!made.looks.at(-1)?.flow.bottleneck?.sentence.includes("has accepted no connection"));
-  const outage = made.looks.findIndex(({ flow }) => flow.bottleneck?.sentence.includes("has accepted no connection"));
+  } while (!made.looks.some(isAway));
+  const outage = made.looks.findIndex(isAway);
   check(outage > 0, "there are looks before the outage");
   const bytes = (text) => ({ name: "recording.json", mimeType: "application/json", buffer: Buffer.from(text) });
   await page.goto(`${admin}/console#record`);

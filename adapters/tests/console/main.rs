@@ -71,6 +71,8 @@ impl World {
             ("TIDEGATE_HOST_CONNECTIONS", "2"),
             ("TIDEGATE_START_TIMEOUT", "300s"),
             ("TIDEGATE_HOST_TIMEOUT", "300s"),
+            // A recording looks each five seconds: calls wait for longer.
+            ("TIDEGATE_HOST_GRACE", "300s"),
             ("TIDEGATE_REVISIONS", "every"),
             ("TIDEGATE_DURABLE_TOPICS", "orders"),
         ];
@@ -177,7 +179,9 @@ impl World {
             }
             ["close"] => drop(self.open.send_replace(false)),
             ["open"] => drop(self.open.send_replace(true)),
-            ["away"] => drop(self.host.take()),
+            ["away"] => {
+                self.host.take().unwrap().stop().await;
+            }
             _ => panic!("the browser asks for {asked:?}"),
         }
     }

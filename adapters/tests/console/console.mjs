@@ -138,7 +138,10 @@ async function actors() {
   await page.getByRole("button", { name: "Cancel what runs" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Leave it" }).click();
   await page.getByRole("button", { name: "Cancel what runs" }).click();
+  // A page that is left may send nothing any more.
+  const cancelled = page.waitForResponse((response) => response.request().method() === "POST");
   await page.getByRole("dialog").getByRole("button", { name: "Cancel what runs" }).click();
+  check((await cancelled).ok(), "the call is cancelled");
   // The cancelled call ends a moment later.
   const ended = page.getByText("conflict", { exact: true });
   while (!(await ended.count())) {

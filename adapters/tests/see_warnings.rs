@@ -104,7 +104,8 @@ impl World {
         list["warnings"].as_array().unwrap().clone()
     }
 
-    /// Asks until there is a warning of this kind, and no other; compares what it is about, and its page, which is there.
+    /// Asks until there is a warning, which must be the only one and of this kind. Compares its subject and its page of the runbook,
+    /// and has the binary print that page.
     async fn warned(&mut self, kind: &str, what: &str, page: &str) -> String {
         let found = async {
             loop {

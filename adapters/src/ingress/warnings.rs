@@ -1,4 +1,4 @@
-//! Warnings: what is not as it should be, as JSON, each with the page of the runbook that says what to do.
+//! Warnings: those of the mesh, of certificates and of the disk, as JSON. Each warning names a page of the runbook.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -216,7 +216,8 @@ impl EmbeddedStore {
         self.shared.space.is_full()
     }
 
-    /// The bytes of the disk that were free lately, and those that are kept free: below them changes are refused.
+    /// The free bytes of the disk at the last look, and the bytes of the reserve. Changes are refused when less than the reserve is
+    /// free.
     pub(crate) fn disk_seen(&self) -> (u64, u64) {
         self.shared.space.seen()
     }

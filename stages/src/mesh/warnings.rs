@@ -1,4 +1,5 @@
-//! Warnings: what is not as it should be at one moment, computed when it is asked for from what is known anyway.
+//! Warnings: stuck turns, flapping hosts, full mailboxes, retried effects and overdue schedules at one moment. A request computes
+//! the warnings; no call pays for them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -85,8 +86,8 @@ impl Warned {
 }
 
 impl Mesh {
-    /// Looks at what is not as it should be. Calls go on meanwhile; it costs about as much as [`flow`](Self::flow), and a read of
-    /// the due work whose time has come.
+    /// Computes all warnings. Calls go on meanwhile. The cost is that of [`flow`](Self::flow), a look at the effects in memory, and a
+    /// read of the due work whose time has come.
     pub async fn warnings(&self) -> BTreeMap<WarningKind, Warned> {
         let (stuck, full) = self.of_mailboxes();
         let mut all = BTreeMap::from([
@@ -233,7 +234,7 @@ impl Mesh {
         Ok((late.collect(), is_whole))
     }
 
-    /// Whether an actor, or a member of the pool that it is, runs a turn that waits for nothing.
+    /// Whether an actor runs a turn that is not parked; for a pool, whether one of its members does.
     fn runs_now(&self, system: &str, name: &str) -> bool {
         let Some(entry) = self.directory.find(system, name) else { return false };
         self.with_members(&entry).iter().any(|entry| {

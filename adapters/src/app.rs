@@ -36,7 +36,7 @@ use crate::metrics::{STORE_OPEN_SECONDS, summary};
 use crate::offline::OfflineError;
 use crate::reload::{self, Watch};
 use crate::store::{KeyError, Owner};
-use crate::telemetry;
+use crate::telemetry::{self, Metrics};
 use crate::tls::{ClientTls, ServerTls, Servers, TlsError};
 use crate::traces::{self, Kept, OtlpError};
 use crate::wire::json::Types;
@@ -164,7 +164,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     descriptors::share(&mut settings);
     let mut signals = Signals::new()?;
     let (background, ended) = (TaskTracker::new(), CancellationToken::new());
-    let scrape = scrape(&settings, &background, &ended)?;
+    let scrape = scrape(&settings)?;
     let policies = CurrentPolicies::default();
     let (auth, mut watched) = watch(&settings, &policies)?;
     let (tracer, kept) = traces(&settings, &background, &ended, &mut watched)?;
@@ -270,17 +270,12 @@ fn watch(
     Ok((auth, watched))
 }
 
-fn scrape(
-    settings: &Settings,
-    background: &TaskTracker,
-    ended: &CancellationToken,
-) -> Result<Option<Scrape>, StartError> {
+fn scrape(settings: &Settings) -> Result<Option<Scrape>, StartError> {
     if !settings.http.metrics {
         return Ok(None);
     }
-    let handle = telemetry::metrics()?;
-    background.spawn(telemetry::upkeep(handle.clone(), ended.clone()));
-    let scrape = Scrape::new(move || telemetry::render(&handle));
+    let metrics = Metrics::start()?;
+    let scrape = Scrape::new(move || metrics.render());
     Ok(Some(if settings.http.spawn_metrics { scrape.with_spawn_names() } else { scrape }))
 }
 

@@ -1,5 +1,6 @@
 //! Metrics: their names, as scraped, and what they mean.
 
+pub(crate) mod histograms;
 pub(crate) mod process;
 pub(crate) mod rare;
 pub(crate) mod spawn;

@@ -45,7 +45,7 @@ pub fn markdown() -> String {
 }
 
 #[expect(clippy::let_underscore_must_use, reason = "a string takes everything")]
-fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+pub(super) fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{line}");
 }
 

@@ -18,7 +18,7 @@ mod remove;
 mod source;
 mod sources;
 
-pub(crate) use deliver::{Deliver, is_final};
+pub(crate) use deliver::{Deliver, DeliverInner, effects_delivered, is_final};
 pub(crate) use feed::Feeder;
 pub use ledger::DeadLetterBounds;
 pub(crate) use letters::{Letters, count_dropped};

@@ -43,7 +43,7 @@ use crate::checkpoint::{Checkpoint, CheckpointGate, CheckpointQueue, Submit};
 use crate::clock::WatchedClock;
 use crate::control::{Control, Inner as ControlInner};
 use crate::due::{Calls, DueRunner, DueWork};
-use crate::effects::{Deliver, Effects, Feeder, Letters, Remover};
+use crate::effects::{Deliver, DeliverInner, Effects, Feeder, Letters, Remover, effects_delivered};
 use crate::egress::Egress;
 use crate::elsewhere::Elsewhere;
 use crate::error::Error;
@@ -442,7 +442,7 @@ fn start_effects(
     tasks: &Drain,
 ) -> Result<(), Error> {
     let (effects, mailboxes, tasks) = (effects.clone(), mailboxes.clone(), tasks.clone());
-    let deliver = Deliver {
+    let deliver = Deliver(Arc::new(DeliverInner {
         effects: effects.clone(),
         caller: caller.clone(),
         due: due.clone(),
@@ -452,7 +452,8 @@ fn start_effects(
         pauses: directory.pauses.clone(),
         topics: topics.clone(),
         tasks: tasks.clone(),
-    };
+        delivered: effects_delivered(),
+    }));
     let options = ConsumerOptions { name: "side_effects", concurrency: EFFECTS_IN_FLIGHT };
     Consumer::spawn(options, timed("side_effects").service(deliver), &tasks)
         .subscribe(effects.queue(), each_slot(EFFECTS_IN_FLIGHT))

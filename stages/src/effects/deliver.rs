@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{Ready, ready};
-use metrics::counter;
+use metrics::{Counter, counter};
 use tidegate_pipeline::layer::Delays;
 use tidegate_pipeline::{Drain, KeyedEvent, Permit, Turn};
 use tokio::time::sleep;
@@ -118,7 +118,10 @@ impl KeyedEvent for Delivery {
 
 /// The service behind the queue of [`Effects`]. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Deliver {
+pub(crate) struct Deliver(pub(crate) Arc<DeliverInner>);
+
+#[derive(Debug)]
+pub(crate) struct DeliverInner {
     pub(crate) effects: Effects,
     pub(crate) caller: CallerService,
     pub(crate) due: DueWork,
@@ -128,9 +131,10 @@ pub(crate) struct Deliver {
     pub(crate) pauses: Arc<Pauses>,
     pub(crate) topics: Topics,
     pub(crate) tasks: Drain,
+    pub(crate) delivered: Counter,
 }
 
-impl Deliver {
+impl DeliverInner {
     async fn deliver(&self, delivery: Delivery) {
         let stop = &self.effects.0.stop;
         let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
@@ -142,7 +146,7 @@ impl Deliver {
                 () = stop.cancelled() => return,
             }
             let Err(error) = self.attempt(&delivery).await else {
-                counter!(EFFECTS_TOTAL, "outcome" => "delivered").increment(1);
+                self.delivered.increment(1);
                 let Row { key, bytes, .. } = delivery.row;
                 return self.effects.answered(&delivery.source, Delivered { key, bytes });
             };
@@ -213,6 +217,11 @@ impl Deliver {
     }
 }
 
+/// Counts the effects that were delivered.
+pub(crate) fn effects_delivered() -> Counter {
+    counter!(EFFECTS_TOTAL, "outcome" => "delivered")
+}
+
 /// Whether no later try can succeed.
 pub(crate) fn is_final(error: &Error) -> bool {
     // What may have run in another system is never sent again.
@@ -246,8 +255,8 @@ impl Service<Turn<Delivery>> for Deliver {
     fn call(&mut self, turn: Turn<Delivery>) -> Self::Future {
         let (delivery, hold) = turn.into_parts();
         // Others need the slot: this may take as long as its target is away.
-        let (parked, stage) = (hold.park(), self.clone());
-        self.tasks.spawn(async move {
+        let (parked, stage) = (hold.park(), self.0.clone());
+        self.0.tasks.spawn(async move {
             stage.deliver(delivery).await;
             drop(parked);
         });

@@ -115,6 +115,23 @@ export async function stream(path, told, changed, signal) {
   }
 }
 
+/** Shows in `place` what `ask` answers, again and again until the view ends. What somebody is about to press stays where it is. */
+export function poll(place, period, { signal, connected }, ask) {
+  async function refresh() {
+    if (signal.aborted) return;
+    try {
+      const parts = await ask();
+      connected(true);
+      if (!signal.aborted && !place.contains(document.activeElement)) place.replaceChildren(...parts);
+    } catch (error) {
+      if (error.status) place.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
+      else connected(false, error.message);
+    }
+    setTimeout(refresh, period);
+  }
+  refresh();
+}
+
 /** The path of an actor. */
 export function actorPath(system, name) {
   return `/api/v1/system/${encodeURIComponent(system)}/actors/${encodeURIComponent(name)}`;

@@ -1,6 +1,6 @@
 // Channels: durable topics, and how far each of their subscribers is.
 
-import { get } from "./api.js";
+import { get, poll } from "./api.js";
 import { count, el, pairs, table, tag } from "./dom.js";
 
 const PERIOD_MS = 2000;
@@ -11,24 +11,11 @@ function link({ system, topic }) {
 
 const behind = (lag) => (lag > 0 ? tag(`${count(lag)} behind`, "warn") : tag("has all", "good"));
 
-export function channels(main, { parts, signal, connected }) {
-  const [system, topic] = parts;
+export function channels(main, view) {
+  const [system, topic] = view.parts;
   const shown = el("div", { "aria-live": "off" });
   main.append(el("h1", { class: topic ? "mono" : "" }, topic ? `${system}/${topic}` : "Channels"), shown);
-
-  async function refresh() {
-    if (signal.aborted) return;
-    try {
-      const parts = topic ? await one(system, topic) : await all();
-      connected(true);
-      if (!signal.aborted && !shown.contains(document.activeElement)) shown.replaceChildren(...parts);
-    } catch (error) {
-      if (error.status) shown.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
-      else connected(false, error.message);
-    }
-    setTimeout(refresh, PERIOD_MS);
-  }
-  refresh();
+  poll(shown, PERIOD_MS, view, () => (topic ? one(system, topic) : all()));
 }
 
 async function all() {

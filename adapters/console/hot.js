@@ -1,6 +1,6 @@
 // Hot actors: those that came to most of the calls, the time, the bytes or the turns that wait.
 
-import { get } from "./api.js";
+import { get, poll } from "./api.js";
 import { bytes, count, el, meter, table, time } from "./dom.js";
 import { actorLink } from "./waiting.js";
 
@@ -14,29 +14,16 @@ const MEASURES = {
   queue: ["Queue", "turns wait now", count],
 };
 
-export function hot(main, { query, signal, connected }) {
-  const by = query.get("by") in MEASURES ? query.get("by") : "calls";
+export function hot(main, view) {
+  const by = view.query.get("by") in MEASURES ? view.query.get("by") : "calls";
   const tabs = el("nav", { class: "measures", "aria-label": "Measures" },
     Object.entries(MEASURES).map(([name, [title]]) => el("a", { href: `#/hot?by=${name}`, "aria-current": name === by ? "page" : undefined }, title)));
   const list = el("div", { "aria-live": "off" });
   main.append(el("h1", {}, "Hot actors"), tabs, list);
-
-  async function refresh() {
-    if (signal.aborted) return;
-    try {
-      const found = await get(`/admin/hot?by=${by}&limit=50`);
-      connected(true);
-      if (!signal.aborted && !list.contains(document.activeElement)) show(list, found);
-    } catch (error) {
-      if (error.status) list.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
-      else connected(false, error.message);
-    }
-    setTimeout(refresh, PERIOD_MS);
-  }
-  refresh();
+  poll(list, PERIOD_MS, view, async () => rows(await get(`/admin/hot?by=${by}&limit=50`)));
 }
 
-function show(list, { by, covers_ms, total, others_at_most, actors }) {
+function rows({ by, covers_ms, total, others_at_most, actors }) {
   const [, what, amount] = MEASURES[by];
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
   const columns = [
@@ -47,7 +34,8 @@ function show(list, { by, covers_ms, total, others_at_most, actors }) {
   ];
   const since = covers_ms ? ` in the last ${time(covers_ms)}` : "";
   const others = others_at_most ? ` Of actors that are not counted by name, none came to more than ${amount(others_at_most)}.` : "";
-  list.replaceChildren(
+  return [
     el("p", {}, `${amount(total)} ${what}${since}.${others}`),
-    table("Hot actors", columns, actors, by === "queue" ? "Nothing waits." : "No turn has ended."));
+    table("Hot actors", columns, actors, by === "queue" ? "Nothing waits." : "No turn has ended."),
+  ];
 }

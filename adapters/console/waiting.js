@@ -1,6 +1,6 @@
 // Why is it waiting: the actors that have waited longest, with what they wait for, by which call, and since when.
 
-import { get } from "./api.js";
+import { get, poll } from "./api.js";
 import { count, el, table, tag, time } from "./dom.js";
 import { REASONS } from "./flow.js";
 
@@ -26,7 +26,8 @@ export function turn(shown) {
   return shown ? [`${shown.action || shown.kind}`, el("span", { class: "soft" }, ` turn ${shown.turn}, for ${time(shown.for_ms)}`)] : "–";
 }
 
-export function waiting(main, { query, signal, connected }) {
+export function waiting(main, view) {
+  const { query } = view;
   const field = (name) => query.get(name) ?? "";
   const reason = el("select", { name: "reason" }, el("option", { value: "" }, "anything"),
     Object.entries(REASONS).map(([word, text]) => el("option", { value: word, selected: field("reason") === word }, text)));
@@ -44,22 +45,10 @@ export function waiting(main, { query, signal, connected }) {
     location.hash = `#/waiting?${new URLSearchParams(chosen)}`;
   }
 
-  async function refresh() {
-    if (signal.aborted) return;
-    try {
-      const found = await get(`/admin/waiting?limit=100&${query}`);
-      connected(true);
-      if (!signal.aborted && !list.contains(document.activeElement)) show(list, found);
-    } catch (error) {
-      if (error.status) list.replaceChildren(el("p", { class: "error" }, error.message));
-      else connected(false, error.message);
-    }
-    setTimeout(refresh, PERIOD_MS);
-  }
-  refresh();
+  poll(list, PERIOD_MS, view, async () => rows(await get(`/admin/waiting?limit=100&${query}`)));
 }
 
-function show(list, { actors, all }) {
+function rows({ actors, all }) {
   const columns = [
     ["actor", "", actorLink],
     ["waits for", "", (actor) => blocked(why(actor), actor)],
@@ -71,7 +60,7 @@ function show(list, { actors, all }) {
     ["(pause)", "", (actor) => actor.paused ? tag("paused", "warn") : ""],
   ];
   const shown = all > actors.length ? `${actors.length} of ${all} actors` : `${all} actors`;
-  list.replaceChildren(el("p", {}, shown), table("Actors that wait", columns, actors, "Nothing waits."));
+  return [el("p", {}, shown), table("Actors that wait", columns, actors, "Nothing waits.")];
 }
 
 /** The turn that holds the others up: one that is parked, else the first that waits. */

@@ -1,6 +1,6 @@
 // Warnings: what is not as it should be, each with the page of the runbook that says what to do; and those pages.
 
-import { get, text } from "./api.js";
+import { get, poll, text } from "./api.js";
 import { el, table } from "./dom.js";
 
 const PERIOD_MS = 5000;
@@ -11,25 +11,13 @@ const KINDS = {
 
 const link = (page) => el("a", { href: `#/runbook/${encodeURIComponent(page)}` }, page);
 
-export function warnings(main, { signal, connected }) {
+export function warnings(main, view) {
   const list = el("div", { "aria-live": "off" });
   main.append(el("h1", {}, "Warnings"), list);
-  async function refresh() {
-    if (signal.aborted) return;
-    try {
-      const found = await get("/admin/warnings");
-      connected(true);
-      if (!signal.aborted && !list.contains(document.activeElement)) show(list, found);
-    } catch (error) {
-      if (error.status) list.replaceChildren(el("p", { class: "error" }, error.message));
-      else connected(false, error.message);
-    }
-    setTimeout(refresh, PERIOD_MS);
-  }
-  refresh();
+  poll(list, PERIOD_MS, view, async () => rows(await get("/admin/warnings")));
 }
 
-function show(list, { warnings: found, others = [] }) {
+function rows({ warnings: found, others = [] }) {
   const columns = [
     ["warning", "", (warning) => KINDS[warning.kind] ?? warning.kind],
     ["of", "mono", (warning) => warning.what],
@@ -39,7 +27,7 @@ function show(list, { warnings: found, others = [] }) {
   ];
   const rest = others.map(({ kind, more, unknown }) =>
     el("p", {}, `${KINDS[kind] ?? kind}: ${[more && `${more} more`, unknown && `there may be others: ${unknown}`].filter(Boolean).join("; ")}`));
-  list.replaceChildren(table("Warnings", columns, found, "No warnings."), ...rest);
+  return [table("Warnings", columns, found, "No warnings."), ...rest];
 }
 
 export async function runbook(main, { parts, signal, connected }) {

@@ -8,6 +8,7 @@ mod args;
 mod bench;
 mod measure;
 mod overload;
+mod pair;
 mod speed;
 mod table;
 
@@ -25,7 +26,8 @@ pub async fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     let scenario = args.scenario;
     let bench = Bench::start(args).await?;
     let (clean, value) = match scenario {
-        Scenario::Speed | Scenario::Observing => speed::run(&bench).await?,
+        Scenario::Speed => speed::run(&bench).await?,
+        Scenario::Observing | Scenario::Effects => pair::run(&bench).await?,
         Scenario::Overload => overload::run(&bench).await?,
     };
     bench.stop().await?;

@@ -6,13 +6,18 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use crate::proto::eigr::functions::protocol::actors::{Actor, ActorId, ActorSystem};
 use crate::proto::eigr::functions::protocol::{
-    ActorInvocation, ActorInvocationResponse, Context, actor_invocation_response,
+    ActorInvocation, ActorInvocationResponse, Context, InvocationRequest, SideEffect, Workflow,
+    actor_invocation, actor_invocation_response, invocation_request,
 };
 use crate::proto::google::protobuf::Any;
+use crate::register::actor_name;
 
-/// The action of every call.
+/// The action that counts one call.
 pub const ACTION: &str = "increment";
+/// The same, with a side effect: the counter whose number is the payload is called, too.
+pub const EMIT: &str = "emit";
 /// The smallest state with filler, in bytes.
 pub const MIN_STATE_BYTES: usize = 16;
 
@@ -24,8 +29,10 @@ const VALUE_URL: &str = "type.googleapis.com/google.protobuf.UInt64Value";
 pub enum Refused {
     #[error("the invocation names no actor")]
     Nobody,
-    #[error("unknown action {0:?}, only {ACTION:?} is served")]
+    #[error("unknown action {0:?}, only {ACTION:?} and {EMIT:?} are served")]
     UnknownAction(String),
+    #[error("the payload of {EMIT:?} is no number of a counter")]
+    NoTarget,
     #[error("the state of {0:?} is not one that this actor ever had")]
     ForeignState(String),
 }
@@ -77,9 +84,11 @@ pub fn increment(
     state_bytes: usize,
 ) -> Result<ActorInvocationResponse, Refused> {
     let actor = invocation.actor.ok_or(Refused::Nobody)?;
-    if invocation.action_name != ACTION {
-        return Err(Refused::UnknownAction(invocation.action_name));
-    }
+    let workflow = match invocation.action_name.as_str() {
+        ACTION => None,
+        EMIT => Some(effect(&actor.system, invocation.payload).ok_or(Refused::NoTarget)?),
+        _ => return Err(Refused::UnknownAction(invocation.action_name)),
+    };
     let context = invocation.current_context.unwrap_or_default();
     let count = match &context.state {
         None => 0,
@@ -93,8 +102,29 @@ pub fn increment(
         payload: Some(actor_invocation_response::Payload::Value(value(count))),
         actor_name: actor.name,
         actor_system: actor.system,
+        workflow,
         ..ActorInvocationResponse::default()
     })
+}
+
+/// Calls the counter whose number is the payload.
+fn effect(system: &str, payload: Option<actor_invocation::Payload>) -> Option<Workflow> {
+    let Some(actor_invocation::Payload::Value(any)) = payload else { return None };
+    let target = usize::try_from(value_in(&any)?).ok()?;
+    let request = invocation(system, &actor_name(target), ACTION, value(1));
+    Some(Workflow { effects: vec![SideEffect { request: Some(request) }], ..Workflow::default() })
+}
+
+/// A call to a counter.
+pub fn invocation(system: &str, name: &str, action: &str, payload: Any) -> InvocationRequest {
+    let id = ActorId { name: name.into(), system: system.into(), parent: String::new() };
+    InvocationRequest {
+        system: Some(ActorSystem { name: system.into(), registry: None }),
+        actor: Some(Actor { id: Some(id), ..Actor::default() }),
+        action_name: action.into(),
+        payload: Some(invocation_request::Payload::Value(payload)),
+        ..InvocationRequest::default()
+    }
 }
 
 fn name_hash(name: &str) -> u64 {
@@ -106,7 +136,6 @@ fn name_hash(name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::eigr::functions::protocol::actors::ActorId;
 
     fn call(state: Option<Any>) -> ActorInvocation {
         ActorInvocation {
@@ -124,6 +153,19 @@ mod tests {
         let second = increment(call(Some(first)), 256).unwrap();
         let state = second.updated_context.unwrap().state.unwrap();
         assert_eq!(count_in("a", &state), Some(2));
+    }
+
+    #[test]
+    fn emitting_counts_and_calls_the_counter_of_the_payload() {
+        let payload = Some(actor_invocation::Payload::Value(value(7)));
+        let emit = || ActorInvocation { action_name: EMIT.into(), ..call(None) };
+        let answer = increment(ActorInvocation { payload, ..emit() }, 256).unwrap();
+        let state = answer.updated_context.unwrap().state.unwrap();
+        assert_eq!(count_in("a", &state), Some(1));
+        let effects = answer.workflow.unwrap().effects;
+        let target = effects[0].request.clone().unwrap().actor.unwrap().id.unwrap();
+        assert_eq!((effects.len(), target.name), (1, actor_name(7)));
+        assert_eq!(increment(emit(), 256), Err(Refused::NoTarget));
     }
 
     #[test]

@@ -11,13 +11,13 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use prost::Message;
 
 use crate::client::{CallError, Client};
-use crate::counter::{self, ACTION};
+use crate::counter::{self, ACTION, EMIT, mix};
 use crate::host::ACTIONS_PATH;
 use crate::ledger::Asked;
-use crate::proto::eigr::functions::protocol::actors::{Actor, ActorId, ActorSystem};
+use crate::proto::eigr::functions::protocol::actors::ActorId;
 use crate::proto::eigr::functions::protocol::{
-    ActorInvocation, ActorInvocationResponse, Context, InvocationRequest, InvocationResponse,
-    Status, actor_invocation, actor_invocation_response, invocation_request, invocation_response,
+    ActorInvocation, ActorInvocationResponse, Context, InvocationResponse, Status,
+    actor_invocation, actor_invocation_response, invocation_response,
 };
 use crate::register::actor_name;
 
@@ -62,7 +62,8 @@ struct Line {
 }
 
 impl Script {
-    /// Prepares calls to the first `actors` counters of `system`.
+    /// Prepares calls to the first `actors` counters of `system`. With `effects`, each has a side effect to one of as many
+    /// further counters; only a proxy can be called so.
     ///
     /// # Errors
     /// When the system's name does not fit into a path.
@@ -71,8 +72,13 @@ impl Script {
         system: &str,
         actors: usize,
         state_bytes: usize,
+        effects: bool,
     ) -> Result<Self, hyper::http::uri::InvalidUri> {
-        let line = |name: String| -> Result<Line, hyper::http::uri::InvalidUri> {
+        let line = |actor: usize| -> Result<Line, hyper::http::uri::InvalidUri> {
+            let name = actor_name(actor);
+            let (action, payload) =
+                if effects { (EMIT, target(actor, actors)) } else { (ACTION, 1) };
+            let invocation = counter::invocation(system, &name, action, counter::value(payload));
             Ok(Line {
                 uri: match dialect {
                     Dialect::Invoke => {
@@ -80,11 +86,11 @@ impl Script {
                     }
                     Dialect::Callback => Uri::from_static(ACTIONS_PATH),
                 },
-                invocation: invocation(system, &name).encode_to_vec().into(),
+                invocation: invocation.encode_to_vec().into(),
                 name,
             })
         };
-        let lines = (0..actors).map(actor_name).map(line).collect::<Result<_, _>>()?;
+        let lines = (0..actors).map(line).collect::<Result<_, _>>()?;
         Ok(Self { dialect, system: system.into(), state_bytes, lines })
     }
 
@@ -190,15 +196,10 @@ impl Script {
     }
 }
 
-fn invocation(system: &str, name: &str) -> InvocationRequest {
-    let id = ActorId { name: name.into(), system: system.into(), parent: String::new() };
-    InvocationRequest {
-        system: Some(ActorSystem { name: system.into(), registry: None }),
-        actor: Some(Actor { id: Some(id), ..Actor::default() }),
-        action_name: ACTION.into(),
-        payload: Some(invocation_request::Payload::Value(counter::value(1))),
-        ..InvocationRequest::default()
-    }
+/// The number of the counter that the effects of another one call.
+fn target(actor: usize, actors: usize) -> u64 {
+    let (actor, actors) = (actor as u64, actors as u64);
+    actors + mix(actor) % actors
 }
 
 #[cfg(test)]
@@ -206,9 +207,10 @@ mod tests {
     use super::*;
     use crate::ledger::Ledger;
     use crate::proto::eigr::functions::protocol::RequestStatus;
+    use crate::proto::eigr::functions::protocol::actors::Actor;
 
     fn answer(http: u16, status: Status, message: &str, retry_after: bool) -> Outcome {
-        let script = Script::new(Dialect::Invoke, "system", 1, 256).unwrap();
+        let script = Script::new(Dialect::Invoke, "system", 1, 256, false).unwrap();
         let status = RequestStatus { status: status.into(), message: message.into() };
         let id = ActorId { name: actor_name(0), ..ActorId::default() };
         let body = InvocationResponse {
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_callback_is_no_smaller_than_what_a_proxy_exchanges() {
-        let script = Script::new(Dialect::Callback, "system", 1, 256).unwrap();
+        let script = Script::new(Dialect::Callback, "system", 1, 256, false).unwrap();
         let callback = script.callback(&actor_name(0), 1).encoded_len();
         assert!(callback > script.lines[0].invocation.len() + 256);
     }

@@ -29,6 +29,8 @@ pub struct Rig {
     pub dialect: Dialect,
     pub system: String,
     pub actors: usize,
+    /// Whether each call has a side effect to one of as many further actors.
+    pub effects: bool,
     pub state_bytes: usize,
     pub connections: usize,
     /// Deadline of each call.
@@ -63,7 +65,8 @@ impl Drive {
     /// # Errors
     /// When the system's name does not fit into a path.
     pub fn new(rig: Rig) -> anyhow::Result<Self> {
-        let script = Script::new(rig.dialect, &rig.system, rig.actors, rig.state_bytes)?;
+        let Rig { dialect, actors, state_bytes, effects, .. } = rig;
+        let script = Script::new(dialect, &rig.system, actors, state_bytes, effects)?;
         let clients = (0..rig.connections).map(|_| Client::new(rig.target, rig.deadline)).collect();
         let ledger = Arc::new(Ledger::new(rig.actors));
         Ok(Self { asked: mix(rig.seed) >> 32, rig, script: Arc::new(script), ledger, clients })

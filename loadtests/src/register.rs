@@ -8,7 +8,7 @@ use hyper::Method;
 use prost::Message;
 
 use crate::client::Client;
-use crate::counter::ACTION;
+use crate::counter::{ACTION, EMIT};
 use crate::proto::eigr::functions::protocol::actors::{
     Action, Actor, ActorId, ActorSettings, ActorSnapshotStrategy, ActorState, ActorSystem, Kind,
     Registry, TimeoutStrategy, actor_snapshot_strategy,
@@ -90,7 +90,7 @@ fn counter(system: &str, name: String, snapshot_ms: u32) -> Actor {
             }),
             ..ActorSettings::default()
         }),
-        actions: vec![Action { name: ACTION.into() }],
+        actions: [ACTION, EMIT].map(|name| Action { name: name.into() }).into(),
         ..Actor::default()
     }
 }

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -136,22 +137,40 @@ fn a_call_that_may_have_run_is_failed_and_not_wrong() {
     assert_eq!(report["wrong"], 0, "{report}");
 }
 
+/// Compares with the faulty proxy, which makes no mistake but that it calls no host.
+fn compare(directory: &Path, json: &Path, scenario: &str, durability: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_compare"))
+        .args(["--tidegate", env!("CARGO_BIN_EXE_faulty-proxy"), "--scenario", scenario])
+        .args(["--rounds", "1", "--seconds", "1", "--warm-up", "0", "--actors", "20"])
+        .args(["--connections", "4", "--overload-connections", "16"])
+        .args(["--durability", durability])
+        .arg("--data-dir")
+        .arg(directory)
+        .arg("--json")
+        .arg(json)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn effects_that_do_not_reach_the_host_are_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("report.json");
+    let output = compare(directory.path(), &json, "effects", "snapshot");
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{complaints}");
+    assert!(complaints.contains("the host ran 0 actions: "), "{complaints}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report["pairs"][0]["of"], "with effects snapshot");
+    assert_eq!(report["pairs"][0]["rounds"].as_array().unwrap().len(), 1);
+}
+
 #[test]
 fn a_comparison_measures_every_target_and_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("report.json");
     for (scenario, durability) in [("speed", "both"), ("overload", "snapshot")] {
-        let output = Command::new(env!("CARGO_BIN_EXE_compare"))
-            .args(["--tidegate", env!("CARGO_BIN_EXE_faulty-proxy"), "--scenario", scenario])
-            .args(["--rounds", "1", "--seconds", "1", "--warm-up", "0", "--actors", "20"])
-            .args(["--connections", "4", "--overload-connections", "16"])
-            .args(["--durability", durability])
-            .arg("--data-dir")
-            .arg(directory.path())
-            .arg("--json")
-            .arg(&json)
-            .output()
-            .unwrap();
+        let output = compare(directory.path(), &json, scenario, durability);
         let shown = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
         let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();

@@ -112,6 +112,7 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
         dialect: args.dialect,
         system: args.system.clone(),
         actors: args.actors,
+        effects: false,
         state_bytes: args.state_bytes,
         connections: args.connections,
         deadline,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::bare_proxy::BareProxyArgs;
 use crate::host::HostArgs;
@@ -92,13 +93,16 @@ pub struct CompareArgs {
 }
 
 /// See [`CompareArgs::scenario`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scenario {
     /// Closed loop: the throughput of each target, and its cost.
     Speed,
-    /// Closed loop: what it costs to observe Tidegate, by turns with metrics, kept calls and 1 % of calls as traces, and turns
-    /// without all that.
+    /// Closed loop: what it costs to observe Tidegate, with metrics, kept calls and 1 % of calls as traces, beside one without
+    /// all that, by turns of a second.
     Observing,
+    /// Closed loop: what a call with a side effect to a stateful actor costs, beside one without, by turns of a second.
+    Effects,
     /// Open loop, far above the capacity of Tidegate: goodput stays, the rest is shed, memory is flat.
     Overload,
 }

@@ -42,6 +42,8 @@ pub(super) enum Target {
     Before(&'static str),
     /// Tidegate without metrics, kept calls and traces, with this durability.
     Unobserved(&'static str),
+    /// Tidegate with a side effect in each call, with this durability.
+    Emitting(&'static str),
 }
 
 /// A running target with registered actors.
@@ -74,6 +76,7 @@ impl Target {
             Self::Tidegate(durability) => format!("tidegate {durability}"),
             Self::Before(durability) => format!("before {durability}"),
             Self::Unobserved(durability) => format!("unobserved {durability}"),
+            Self::Emitting(durability) => format!("with effects {durability}"),
         }
     }
 }
@@ -121,9 +124,6 @@ impl Bench {
             if self.before.is_some() {
                 targets.push(Target::Before(setting));
             }
-            if self.receiver.is_some() {
-                targets.push(Target::Unobserved(setting));
-            }
         }
         let first = round as usize % targets.len();
         targets.rotate_left(first);
@@ -134,9 +134,9 @@ impl Bench {
     pub(super) async fn bring_up(&self, target: Target) -> anyhow::Result<Up> {
         let (binary, durability) = match target {
             Target::Reference => (None, ""),
-            Target::Tidegate(durability) | Target::Unobserved(durability) => {
-                (Some(&self.tidegate), durability)
-            }
+            Target::Tidegate(durability)
+            | Target::Unobserved(durability)
+            | Target::Emitting(durability) => (Some(&self.tidegate), durability),
             Target::Before(durability) => (self.before.as_ref(), durability),
         };
         let (command, data, dialect) = match binary {
@@ -170,10 +170,12 @@ impl Bench {
             }
         };
         let process = Process::start(&target.name(), command, self.scratch.path()).await?;
-        let rig = self.rig(process.address(), dialect);
+        let effects = matches!(target, Target::Emitting(_));
+        let rig = self.rig(process.address(), dialect, effects);
         if dialect == Dialect::Invoke {
             let mut client = Client::new(rig.target, DEADLINE);
-            register(&mut client, SYSTEM, rig.actors, self.args.snapshot_ms).await?;
+            let actors = if effects { 2 * rig.actors } else { rig.actors };
+            register(&mut client, SYSTEM, actors, self.args.snapshot_ms).await?;
         }
         Ok(Up { process, rig, _data: data })
     }
@@ -202,12 +204,14 @@ impl Bench {
         self.host.kill().await
     }
 
-    fn rig(&self, target: SocketAddr, dialect: Dialect) -> Rig {
+    fn rig(&self, target: SocketAddr, dialect: Dialect, effects: bool) -> Rig {
         Rig {
             target,
             dialect,
             system: SYSTEM.into(),
-            actors: self.args.actors,
+            // As many actors live on either side: those that are called, and those that effects reach.
+            actors: if effects { (self.args.actors / 2).max(1) } else { self.args.actors },
+            effects,
             state_bytes: self.args.state_bytes,
             connections: self.args.connections,
             deadline: DEADLINE,

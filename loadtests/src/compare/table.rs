@@ -18,7 +18,7 @@ type Metric = fn(&Measured) -> f64;
 
 /// Median, lowest and highest of some rounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
+pub(super) struct Spread {
     median: f64,
     lowest: f64,
     highest: f64,
@@ -41,7 +41,7 @@ impl Row {
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let (Some(&lowest), Some(&highest)) = (values.first(), values.last()) else {
             return Self { median: f64::NAN, lowest: f64::NAN, highest: f64::NAN };
@@ -127,7 +127,6 @@ pub(super) fn write(out: &mut impl Write, bench: &Bench, rows: &[Row]) -> io::Re
         writeln!(out)?;
         write_shares(out, rows, reference)?;
     }
-    write_observing(out, rows)?;
     for row in rows.iter().filter(|row| row.target == Target::Tidegate("acknowledged")) {
         writeln!(out, "durable invocations a second: {}", row.spread(|m| m.report.per_second))?;
     }
@@ -150,19 +149,6 @@ fn write_shares(out: &mut impl Write, rows: &[Row], reference: &Row) -> io::Resu
                 .collect(),
         );
         writeln!(out, "{durability}: CPU beyond the reference, as a share of before: {share}")?;
-    }
-    Ok(())
-}
-
-/// Prints, for each durability, what a call costs with observing as a multiple of one without, round by round.
-fn write_observing(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
-    for row in rows {
-        let Target::Tidegate(durability) = row.target else { continue };
-        let unobserved = Target::Unobserved(durability);
-        if let Some(without) = rows.iter().find(|other| other.target == unobserved) {
-            let ratio = row.ratio(without);
-            writeln!(out, "{durability}: CPU per call, observed to unobserved: {ratio:.3}")?;
-        }
     }
     Ok(())
 }

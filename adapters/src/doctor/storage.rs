@@ -16,8 +16,6 @@ use crate::store::{
 
 const STORE: &str = "store";
 const DISK: &str = "disk";
-/// A device with less than this part of it free has little; so has one with less than twice the reserve.
-const LITTLE: u64 = 20;
 
 pub(super) async fn examine(settings: &Settings) -> Result<Vec<Finding>, StartError> {
     match &settings.database {
@@ -81,23 +79,19 @@ fn disk(dir: &Path) -> Finding {
         return Finding::error(DISK, text);
     }
     match FreeSpace::of(there) {
-        Ok(FreeSpace { free, total })
-            if free < (total / LITTLE).max(2 * options.reserve_of(total)) =>
-        {
-            Finding::warning(
-                DISK,
-                format!(
-                    "{} of {} MiB are free; soon changes are refused with 503",
-                    free >> 20,
-                    total >> 20
-                ),
-            )
-        }
-        Ok(FreeSpace { free, total }) => {
-            Finding::ok(DISK, format!("{} of {} MiB are free", free >> 20, total >> 20))
-        }
+        Ok(space) => free(space, options.reserve_of(space.total)),
         Err(error) => Finding::error(DISK, format!("{}: {error}", there.display())),
     }
+}
+
+/// Less than twice the reserve is little, as in `/admin/warnings`; the size of the device says nothing.
+fn free(FreeSpace { free, total }: FreeSpace, reserve: u64) -> Finding {
+    let (free_mib, total_mib) = (free >> 20, total >> 20);
+    let text = format!("{free_mib} of {total_mib} MiB are free");
+    if free < reserve.saturating_mul(2) {
+        return Finding::warning(DISK, format!("{text}; soon changes are refused with 503"));
+    }
+    Finding::ok(DISK, text)
 }
 
 /// Opens the database to read: version, keys and an unfinished import are checked as at a start.
@@ -114,4 +108,18 @@ async fn database(settings: &Settings, options: &CqlOptions) -> Vec<Finding> {
     let mut found = vec![Finding::ok(STORE, "the database answers, and its tables and keys fit")];
     found.extend(concerns.into_iter().map(|concern| Finding::warning("database", concern)));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Severity;
+    use super::*;
+
+    #[test]
+    fn a_disk_has_little_below_twice_the_reserve_however_large_it_is() {
+        let reserve = 64 << 20;
+        let free = |free| super::free(FreeSpace { free, total: 1 << 40 }, reserve).severity;
+        assert_eq!(free(2 * reserve), Severity::Ok);
+        assert_eq!(free(2 * reserve - 1), Severity::Warning);
+    }
 }

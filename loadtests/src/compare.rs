@@ -22,6 +22,10 @@ use bench::Bench;
 pub async fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     ensure!(args.rounds > 0 && args.seconds > 0, "--rounds and --seconds must be above 0");
     ensure!(args.actors > 0 && args.connections > 0, "--actors and --connections must be above 0");
+    ensure!(
+        args.before.is_none() || args.scenario == Scenario::Speed,
+        "--before is measured with --scenario speed only"
+    );
     let json = args.json.clone();
     let scenario = args.scenario;
     let bench = Bench::start(args).await?;

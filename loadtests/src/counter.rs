@@ -12,7 +12,6 @@ use crate::proto::eigr::functions::protocol::{
     actor_invocation, actor_invocation_response, invocation_request,
 };
 use crate::proto::google::protobuf::Any;
-use crate::register::actor_name;
 
 /// The action that counts one call.
 pub const ACTION: &str = "increment";
@@ -35,6 +34,11 @@ pub enum Refused {
     NoTarget,
     #[error("the state of {0:?} is not one that this actor ever had")]
     ForeignState(String),
+}
+
+/// The name of the `index`th counter.
+pub fn actor_name(index: usize) -> String {
+    format!("counter-{index:06}")
 }
 
 /// Spreads a number over 64 bits (splitmix64): filler, seeds and the choice of actors.

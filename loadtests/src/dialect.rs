@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use prost::Message;
 
 use crate::client::{CallError, Client};
-use crate::counter::{self, ACTION, EMIT, mix};
+use crate::counter::{self, ACTION, EMIT, actor_name, mix};
 use crate::host::ACTIONS_PATH;
 use crate::ledger::Asked;
 use crate::proto::eigr::functions::protocol::actors::ActorId;
@@ -19,7 +19,6 @@ use crate::proto::eigr::functions::protocol::{
     ActorInvocation, ActorInvocationResponse, Context, InvocationResponse, Status,
     actor_invocation, actor_invocation_response, invocation_response,
 };
-use crate::register::actor_name;
 
 /// The protocol of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -8,7 +8,7 @@ use hyper::Method;
 use prost::Message;
 
 use crate::client::Client;
-use crate::counter::{ACTION, EMIT};
+use crate::counter::{ACTION, EMIT, actor_name};
 use crate::proto::eigr::functions::protocol::actors::{
     Action, Actor, ActorId, ActorSettings, ActorSnapshotStrategy, ActorState, ActorSystem, Kind,
     Registry, TimeoutStrategy, actor_snapshot_strategy,
@@ -19,11 +19,6 @@ use crate::proto::eigr::functions::protocol::{
 
 /// Largest request that a proxy accepts, in bytes; a larger registration is refused as a whole.
 const MAX_BODY_BYTES: usize = 8_000_000;
-
-/// The name of the `index`th counter.
-pub fn actor_name(index: usize) -> String {
-    format!("counter-{index:06}")
-}
 
 /// Registers `actors` stateful counters with a snapshot every `snapshot_ms`.
 ///

@@ -21,6 +21,7 @@ use support::proto::{
     actor_invocation, invocation_request,
 };
 use support::proxy::Proxy;
+use support::scrape::count;
 use tidegate::proto::eigr::functions::protocol::actors::Channel;
 use tidegate::proto::eigr::functions::protocol::{Broadcast, Workflow, broadcast};
 use tidegate::proto::tidegate::api::v1::Published;
@@ -151,13 +152,6 @@ fn of(heard: &[Heard]) -> Vec<(&str, &str, &str)> {
     heard.iter().map(|one| (&*one.actor, &*one.action, &*one.text)).collect()
 }
 
-async fn metric(client: &mut Client, name: &str) -> u64 {
-    let page = client.get("/metrics").await.unwrap().body;
-    let page = String::from_utf8(page.into()).unwrap();
-    let value = page.lines().find_map(|line| line.strip_prefix(name));
-    value.map_or(0, |value| value.trim().parse().unwrap())
-}
-
 #[tokio::test]
 async fn a_broadcast_reaches_every_subscriber_once_also_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
@@ -216,7 +210,7 @@ async fn a_slow_subscriber_delays_no_other_and_what_it_misses_is_counted() {
     let square = Arc::new(Square::default());
     square.is_blocked.store(true, Ordering::Release);
     let settings = [("PROXY_DATABASE_TYPE", "memory"), ("TIDEGATE_BROADCAST_EVENTS", "8")];
-    let (_host, _proxy, mut client) = start(&square, &settings).await;
+    let (_host, proxy, mut client) = start(&square, &settings).await;
     let definitions = ["sender", "slow", "quick"];
     let bound: [&[_]; 3] = [&[], &[("news", "hear")], &[("news", "hear")]];
     let definitions = definitions.into_iter().zip(bound);
@@ -232,7 +226,7 @@ async fn a_slow_subscriber_delays_no_other_and_what_it_misses_is_counted() {
     assert!(heard.iter().all(|one| one.actor == "quick"), "{heard:?}");
 
     let name = "tidegate_broadcast_deliveries_total{outcome=\"dropped\"}";
-    let dropped = metric(&mut client, name).await;
+    let dropped = count(&proxy, name).await;
     let missed = usize::try_from(dropped).unwrap();
     assert!((MESSAGES / 2..MESSAGES).contains(&missed), "{missed} were left out");
     square.is_blocked.store(false, Ordering::Release);

@@ -20,9 +20,9 @@ use support::proto::{
 };
 use support::proxy::{Proxy, embedded};
 use support::scene::Scene;
+use support::scrape::{count, until_count};
 use support::tool::run;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 async fn client(proxy: &Proxy) -> Client {
@@ -253,35 +253,18 @@ async fn states_beyond_the_bytes_leave_memory_and_what_that_loses_is_counted() {
     for name in volatile {
         assert_eq!(added(&mut client, name).await, (200, 2), "stateful ones leave first");
     }
-    assert_eq!(metric(&mut client, LOST).await, Some(0.0));
-    let evicted = metric(&mut client, "tidegate_deactivations_total{reason=\"evicted\"}").await;
-    assert!(evicted.unwrap() > 20.0, "{evicted:?}");
+    assert_eq!(count(&proxy, LOST).await, 0);
+    let evicted = count(&proxy, "tidegate_deactivations_total{reason=\"evicted\"}").await;
+    assert!(evicted > 20, "{evicted}");
 
     let many: Vec<_> = (0..10).map(|number| format!("w{number}")).collect();
     register(&mut client, many.iter().map(|name| stateless(name)).collect()).await;
     for name in &many {
         assert_eq!(added(&mut client, name).await, (200, 1));
     }
-    let mut lost = None;
-    for _ in 0..100 {
-        lost = metric(&mut client, LOST).await;
-        if lost.is_some_and(|lost| lost >= 7.0) {
-            break;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    assert!(lost.is_some_and(|lost| lost >= 7.0), "{lost:?}");
+    until_count(&proxy, LOST, 7).await;
     assert_eq!(added(&mut client, "v0").await, (200, 1), "it has lost its memory");
     assert_eq!(added(&mut client, "a0").await, (200, 3));
-}
-
-async fn metric(client: &mut Client, name: &str) -> Option<f64> {
-    let request =
-        Request::get("/metrics").header("host", "localhost").body(Full::default()).unwrap();
-    let page = client.send(request).await.unwrap();
-    let page = String::from_utf8(page.body.to_vec()).unwrap();
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    line.parse().ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

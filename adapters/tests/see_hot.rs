@@ -4,42 +4,20 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use support::client::Client;
-use support::host::{Answer, Call, Host, Script};
-use support::json::{Told, call, register, send};
+use support::host::Host;
+use support::json::{Gated, call, register, send};
 use support::proxy::{Proxy, embedded};
 use support::tool::run;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 const QUIET: usize = 3_000;
 const CALLERS: usize = 8;
-
-/// Counts; a payload says how long that takes, and `wait` takes until the gate is open.
-struct Slow {
-    told: Arc<Told>,
-    open: watch::Receiver<bool>,
-}
-
-impl Script for Slow {
-    fn answer(self: Arc<Self>, call: Call) -> BoxFuture<'static, Option<Answer>> {
-        Box::pin(async move {
-            let body: Value = serde_json::from_slice(&call.body).unwrap();
-            if body["action"] == "wait" {
-                self.open.clone().wait_for(|open| *open).await.unwrap();
-            }
-            sleep(Duration::from_millis(body["payload"]["takes_ms"].as_u64().unwrap_or(0))).await;
-            self.told.clone().answer(call).await
-        })
-    }
-}
 
 async fn hot(client: &mut Client, query: &str) -> Value {
     let (reply, body) = send(client, ("GET", &format!("/admin/hot?{query}")), &[], "").await;
@@ -88,8 +66,8 @@ async fn register_all(client: &mut Client, port: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_hot_among_three_thousand_actors_is_named_in_order() {
-    let (open, seen) = watch::channel(false);
-    let host = Host::start(Arc::new(Slow { told: Arc::default(), open: seen }));
+    let (gated, open) = Gated::new(false);
+    let host = Host::start(gated);
     let directory = tempfile::tempdir().unwrap();
     let settings = [("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0"), ("TIDEGATE_HOST_TIMEOUT", "300s")];
     let proxy = Proxy::start(&[&embedded(directory.path(), "1")[..], &settings].concat()).await;

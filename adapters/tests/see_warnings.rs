@@ -10,12 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use support::authority::Authority;
 use support::client::Client;
-use support::host::{Answer, BoundHost, Call, Host, Script};
-use support::json::{Told, register, send};
+use support::host::{BoundHost, Host};
+use support::json::{Gated, register, send};
 use support::namespace::run_on_device;
 use support::proxy::{Proxy, embedded};
 use support::tool::run;
@@ -27,30 +26,9 @@ use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Counts; `wait` is answered when the shop is open, and `drop` never.
-struct Shop {
-    told: Arc<Told>,
-    open: watch::Receiver<bool>,
-}
-
-impl Script for Shop {
-    fn answer(self: Arc<Self>, call: Call) -> BoxFuture<'static, Option<Answer>> {
-        Box::pin(async move {
-            let body: Value = serde_json::from_slice(&call.body).unwrap();
-            if body["action"] == "wait" {
-                self.open.clone().wait_for(|open| *open).await.unwrap();
-            }
-            if body["action"] == "drop" {
-                return None;
-            }
-            self.told.clone().answer(call).await
-        })
-    }
-}
-
 /// A proxy with a shop that can be closed.
 struct World {
-    shop: Arc<Shop>,
+    shop: Arc<Gated>,
     open: watch::Sender<bool>,
     host: Option<Host>,
     proxy: Proxy,
@@ -66,8 +44,7 @@ impl World {
 
     /// With its store in a directory.
     async fn on(directory: TempDir, settings: &[(&str, &str)]) -> Self {
-        let (open, seen) = watch::channel(true);
-        let shop = Arc::new(Shop { told: Arc::default(), open: seen });
+        let (shop, open) = Gated::new(true);
         let host = Host::start(shop.clone());
         let port = host.port();
         let common = [("TIDEGATE_START_TIMEOUT", "300s"), ("TIDEGATE_HOST_TIMEOUT", "300s")];

@@ -11,11 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::json;
 use support::client::Client;
-use support::host::{Answer, Call, Host, Script};
-use support::json::{Told, answer, send};
+use support::host::Host;
+use support::json::{Gated, send};
 use support::proxy::{Proxy, embedded};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -28,27 +27,6 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const CARTS: usize = 30;
 /// The secret of the proxy whose console asks for one.
 const TOKEN: &str = "a-long-secret";
-
-/// Counts; calls of `wait` are answered when the shop is open.
-struct Shop {
-    told: Arc<Told>,
-    open: watch::Receiver<bool>,
-}
-
-impl Script for Shop {
-    fn answer(self: Arc<Self>, call: Call) -> BoxFuture<'static, Option<Answer>> {
-        Box::pin(async move {
-            let body: Value = serde_json::from_slice(&call.body).unwrap();
-            if body["action"] == "wait" {
-                self.open.clone().wait_for(|open| *open).await.unwrap();
-            }
-            if body["action"] == "fail" {
-                return Some(answer(422, "{\"reason\":\"it only counts up\"}"));
-            }
-            self.told.clone().answer(call).await
-        })
-    }
-}
 
 /// A proxy with a shop, and whatever the browser asks for.
 struct World {
@@ -63,8 +41,8 @@ struct World {
 
 impl World {
     async fn start(more: &[(&str, &str)]) -> Self {
-        let (open, seen) = watch::channel(true);
-        let host = Host::start(Arc::new(Shop { told: Arc::default(), open: seen }));
+        let (shop, open) = Gated::new(true);
+        let host = Host::start(shop);
         let (port, directory) = (host.port(), tempfile::tempdir().unwrap());
         let settings = [
             ("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0"),

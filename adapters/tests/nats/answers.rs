@@ -16,6 +16,7 @@ use super::server::Nats;
 use super::support::proto::{
     ActorInvocationResponse, Any, Context, InvocationRequest, actor_invocation_response,
 };
+use super::support::scrape::count;
 use super::{Caller, LIMIT, add, until};
 
 const SUBJECT: &str = "spawn.spawn-system.actors.actions";
@@ -98,7 +99,7 @@ async fn the_bodies_that_spawn_answers_are_understood() {
         }
     }
     let ok = "tidegate_nats_calls_out_total{outcome=\"ok\"}";
-    assert_eq!(caller.metric(ok).await.as_deref(), Some("2"));
+    assert_eq!(count(&caller.proxy, ok).await, 2);
 }
 
 #[tokio::test]
@@ -120,7 +121,7 @@ async fn the_trace_of_the_caller_and_its_time_limit_go_along() {
     assert_eq!(answer["safe_to_retry"], false);
     assert!(answer.to_string().contains("may have run"), "{answer}");
     let unanswered = "tidegate_nats_calls_out_total{outcome=\"unanswered\"}";
-    assert_eq!(caller.metric(unanswered).await.as_deref(), Some("1"));
+    assert_eq!(count(&caller.proxy, unanswered).await, 1);
     // It was sent once.
     let again = timeout(Duration::from_secs(1), spawn.calls.next()).await;
     assert!(again.is_err(), "{again:?}");

@@ -14,6 +14,7 @@ use super::support::client::Client;
 use super::support::host::{Answer, Call, Host, Script};
 use super::support::json::{answer, register, send};
 use super::support::proxy::Proxy;
+use super::support::scrape::count;
 use super::{Caller, LIMIT, until};
 
 const IN: &str = "tidegate_nats_broadcasts_in_total";
@@ -104,9 +105,8 @@ impl Member {
         .await;
     }
 
-    /// The value of a metric.
-    async fn count(&mut self, name: &str) -> u64 {
-        self.caller.metric(name).await.map_or(0, |value| value.parse().unwrap())
+    async fn count(&self, name: &str) -> u64 {
+        count(&self.caller.proxy, name).await
     }
 
     async fn outcome(&mut self, name: &str, outcome: &str) -> u64 {
@@ -221,7 +221,7 @@ async fn without_nats_the_subscribers_here_are_served_and_what_others_miss_is_co
     assert!(missed >= 20, "{missed}");
     assert_eq!(there.outcome(IN, "taken").await + missed, sent);
     // A proxy that starts without NATS serves, too, and has missed nothing that was sent before.
-    let mut late = Member::start(&nats, &[]).await;
+    let late = Member::start(&nats, &[]).await;
     until_reached(&mut here, &late, 4_000).await;
     assert_eq!(late.count(MISSED).await, 0);
 }
@@ -319,11 +319,11 @@ async fn is_connected(settings: &[(&str, &str)], told: Option<&str>) {
     let proxy = Proxy::start(&[&fixed, settings].concat()).await;
     let client = Client::connect(proxy.address()).await.unwrap();
     let mut caller = Caller { proxy, client };
-    let mut connected = async || caller.metric("tidegate_nats_broadcasts_connected").await;
+    let connected = async || count(&caller.proxy, "tidegate_nats_broadcasts_connected").await;
     match told {
-        None => until("it is connected", async || connected().await.as_deref() == Some("1")).await,
+        None => until("it is connected", async || connected().await == 1).await,
         Some(told) => {
-            assert_eq!(connected().await.as_deref(), Some("0"));
+            assert_eq!(connected().await, 0);
             let is_told = |line: &String| line.contains(told);
             until(told, async || caller.proxy.log().iter().any(is_told)).await;
             assert_eq!(caller.client.get("/health/readiness").await.unwrap().status, 200);

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use support::client::{Client, Reply};
 use support::json::send;
 use support::proxy::Proxy;
+use support::scrape::count;
 use tokio::time::{sleep, timeout};
 
 /// How long something that has to happen may take.
@@ -51,19 +52,10 @@ impl Caller {
     }
 
     async fn until_connected(&mut self, is: bool) {
-        let value = if is { "1" } else { "0" };
         until("the proxy knows its connection", async || {
-            self.metric("tidegate_nats_connected").await.as_deref() == Some(value)
+            count(&self.proxy, "tidegate_nats_connected").await == u64::from(is)
         })
         .await;
-    }
-
-    /// The value of a metric, by its name with its labels.
-    async fn metric(&mut self, name: &str) -> Option<String> {
-        let scraped = self.client.get("/metrics").await.unwrap();
-        let text = String::from_utf8(scraped.body.to_vec()).unwrap();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map(str::to_owned)
     }
 
     /// Calls an actor in JSON.

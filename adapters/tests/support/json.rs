@@ -1,12 +1,15 @@
 //! JSON: hosts and callers that know nothing of protobuf.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::Request;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::client::{Client, NoAnswer, Reply};
 use super::host::{Answer, Call, Framing, Script};
@@ -51,6 +54,40 @@ impl Script for Told {
                 }
             };
             Some(answer(status, &told))
+        })
+    }
+}
+
+/// A host that counts, in the time that `takes_ms` of the payload says; `wait` is answered when the gate is open, `drop` never, and `fail`
+/// with 422.
+#[derive(Debug)]
+pub(crate) struct Gated {
+    told: Arc<Told>,
+    open: watch::Receiver<bool>,
+}
+
+impl Gated {
+    /// The host, and its gate.
+    pub(crate) fn new(is_open: bool) -> (Arc<Self>, watch::Sender<bool>) {
+        let (gate, open) = watch::channel(is_open);
+        (Arc::new(Self { told: Arc::default(), open }), gate)
+    }
+}
+
+impl Script for Gated {
+    fn answer(self: Arc<Self>, call: Call) -> BoxFuture<'static, Option<Answer>> {
+        Box::pin(async move {
+            let body: Value = serde_json::from_slice(&call.body).expect("a call in JSON");
+            match body["action"].as_str() {
+                Some("wait") => {
+                    self.open.clone().wait_for(|open| *open).await.expect("a gate");
+                }
+                Some("drop") => return None,
+                Some("fail") => return Some(answer(422, "{\"reason\":\"it only counts up\"}")),
+                _ => {}
+            }
+            sleep(Duration::from_millis(body["payload"]["takes_ms"].as_u64().unwrap_or(0))).await;
+            self.told.clone().answer(call).await
         })
     }
 }

@@ -43,7 +43,7 @@ impl Scrape {
     }
 }
 
-/// What a counter without labels says now; 0 when it is not there.
+/// What a counter, or a gauge of whole numbers, says now, by its name with its labels; 0 when it is not there.
 pub(crate) async fn count(proxy: &Proxy, name: &str) -> u64 {
     let scrape = Scrape::of(proxy).await;
     let value = scrape.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

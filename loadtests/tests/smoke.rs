@@ -159,7 +159,7 @@ fn effects_that_do_not_reach_the_host_are_found() {
     let output = compare(directory.path(), &json, "effects", "snapshot");
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{complaints}");
-    assert!(complaints.contains("the host ran 0 actions: "), "{complaints}");
+    assert!(complaints.contains("the host ran 0 actions for "), "{complaints}");
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     assert_eq!(report["pairs"][0]["of"], "with effects snapshot");
     assert_eq!(report["pairs"][0]["rounds"].as_array().unwrap().len(), 1);

@@ -43,6 +43,8 @@ struct Side {
     /// Calls that counted, and those that may have run.
     answered: u64,
     may_have_run: u64,
+    /// Actions that the host ran in the turns of this target.
+    ran: u64,
     complaints: Vec<String>,
 }
 
@@ -111,33 +113,26 @@ async fn round(
     for target in if is_reversed { [pair[1], pair[0]] } else { pair } {
         sides.push(Side::start(bench, target, label).await?);
     }
-    let has_effects = sides.iter().any(|side| side.up.rig.effects);
-    let before = host_calls(bench, has_effects).await?;
+    // Effects of one side's warm-up are not counted in a turn.
+    host_calls(bench, sides.iter().any(|side| side.up.rig.effects)).await?;
     let traced = bench.traced_bytes().await?;
     for side in &mut sides {
         side.begin()?;
     }
     for turn in 0..bench.args.seconds {
         for side in &mut sides {
-            side.turn(label, turn).await?;
+            side.turn(bench, label, turn).await?;
         }
         // ABBA: neither is always the first.
         sides.reverse();
     }
-    let ran = host_calls(bench, has_effects).await? - before;
     sides.sort_by_key(|side| side.target != pair[0]);
     let [cpu_us, other_cpu_us] = [sides[0].cost()?, sides[1].cost()?];
     let came = bench.traced_bytes().await?;
     ensure!(traced.is_none() || came > traced, "{label}: no trace has come");
-    let answered: u64 = sides.iter().map(|side| side.answered * side.actions()).sum();
-    let may_have_run: u64 = sides.iter().map(|side| side.may_have_run * side.actions()).sum();
     let mut complaints = Vec::new();
-    if !(answered..=may_have_run).contains(&ran) {
-        complaints.push(format!(
-            "the host ran {ran} actions: {answered} were answered, at most {may_have_run} may have run"
-        ));
-    }
     for side in sides {
+        complaints.extend(side.miscount());
         complaints.extend(side.complaints);
         side.up.process.kill().await?;
     }
@@ -156,6 +151,7 @@ impl Side {
             charged: Duration::ZERO,
             answered: 0,
             may_have_run: 0,
+            ran: 0,
             complaints: Vec::new(),
         };
         let warm_up = Duration::from_secs(bench.args.warm_up);
@@ -170,8 +166,11 @@ impl Side {
         Ok(())
     }
 
-    async fn turn(&mut self, label: &str, number: u64) -> anyhow::Result<()> {
+    /// Ends when all actions of its calls have run.
+    async fn turn(&mut self, bench: &Bench, label: &str, number: u64) -> anyhow::Result<()> {
+        let before = bench.host_calls().await?;
         self.call(label, TURN).await?;
+        self.ran += host_calls(bench, self.up.rig.effects).await? - before;
         let is_observed = !matches!(self.target, Target::Unobserved(_));
         if is_observed && (number + 1).is_multiple_of(SCRAPE_EVERY) {
             scrape(&self.up).await?;
@@ -191,6 +190,19 @@ impl Side {
     /// Actions that the host runs for a call.
     fn actions(&self) -> u64 {
         1 + u64::from(self.up.rig.effects)
+    }
+
+    /// Says so when the host ran more or fewer actions than the calls ask for.
+    fn miscount(&self) -> Option<String> {
+        let [answered, may_have_run] =
+            [self.answered, self.may_have_run].map(|calls| calls * self.actions());
+        (!(answered..=may_have_run).contains(&self.ran)).then(|| {
+            format!(
+                "the host ran {} actions for {}: {answered} were answered, at most {may_have_run} may have run",
+                self.ran,
+                self.target.name()
+            )
+        })
     }
 
     /// CPU of the round, in µs per call.

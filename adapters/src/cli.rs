@@ -40,6 +40,7 @@ mod top;
 mod warnings;
 
 use std::io::Write;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -275,5 +276,7 @@ fn say(text: &str) {
 
 fn on_runtime<T>(work: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // As one type: `block_on` would hold the code of each command three times, once per kind of runtime.
+    let work: Pin<Box<dyn Future<Output = _>>> = Box::pin(work);
     runtime.map_err(anyhow::Error::from)?.block_on(work)
 }

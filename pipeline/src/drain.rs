@@ -97,6 +97,8 @@ impl Drain {
     /// Spawns the task of a stage, which runs until the pipeline is drained: see [`stage_ended`](Drain::stage_ended).
     pub fn supervise(&self, name: &'static str, stage: impl Future<Output = ()> + Send + 'static) {
         let supervised = Supervised { supervision: Arc::clone(&self.shared.supervision), name };
+        // As one type, because the runtime's code for a task is made for each type of future.
+        let stage: BoxFuture<'static, ()> = Box::pin(stage);
         self.spawn(async move {
             stage.await;
             drop(supervised);

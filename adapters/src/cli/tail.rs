@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::actor::ActorName;
-use super::client::{Client, ProxyArgs};
+use super::client::{Client, ProxyArgs, read};
 use super::explain::{last, outcome};
 use super::output::Output;
 use super::{print, print_json, say};
@@ -120,11 +120,11 @@ fn events(text: &str) -> anyhow::Result<Events> {
             Some(("id", id)) => events.id = Some(id.to_owned()),
             Some(("event", event)) => name = event,
             Some(("data", data)) => {
-                let not_read = || format!("an event {name} is not understood");
+                let event = || format!("event {name}");
                 match name {
-                    "call" => events.calls.push(serde_json::from_str(data).with_context(not_read)?),
+                    "call" => events.calls.push(read(data.as_bytes()).with_context(event)?),
                     "dropped" => {
-                        let dropped: Dropped = serde_json::from_str(data).with_context(not_read)?;
+                        let dropped: Dropped = read(data.as_bytes()).with_context(event)?;
                         events.dropped += dropped.calls;
                     }
                     _ => {}

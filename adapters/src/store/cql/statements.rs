@@ -25,10 +25,9 @@ macro_rules! statements {
                 options: &CqlOptions,
             ) -> Result<Self, CqlOpenError> {
                 let preparing = Preparing { session, options };
-                Ok(Self {
-                    $($read: preparing.read($read_cql).await?,)*
-                    $($write: preparing.write($write_cql).await?,)*
-                })
+                let [$($read,)*] = preparing.reads([$($read_cql,)*]).await?;
+                let [$($write,)*] = preparing.writes([$($write_cql,)*]).await?;
+                Ok(Self { $($read,)* $($write,)* })
             }
         }
     };
@@ -223,21 +222,41 @@ struct Preparing<'a> {
 }
 
 impl Preparing<'_> {
-    async fn read(&self, cql: &str) -> Result<PreparedStatement, CqlOpenError> {
-        let mut prepared = self.write(cql).await?;
-        prepared.set_consistency(self.options.consistency.of_reads());
-        prepared.set_is_idempotent(true);
-        prepared.set_retry_policy(Some(Arc::new(DefaultRetryPolicy::new())));
-        Ok(prepared)
+    async fn reads<const N: usize>(
+        &self,
+        statements: [&str; N],
+    ) -> Result<[PreparedStatement; N], CqlOpenError> {
+        let mut reads = self.writes(statements).await?;
+        for read in &mut reads {
+            read.set_consistency(self.options.consistency.of_reads());
+            read.set_is_idempotent(true);
+            read.set_retry_policy(Some(Arc::new(DefaultRetryPolicy::new())));
+        }
+        Ok(reads)
     }
 
-    async fn write(&self, cql: &str) -> Result<PreparedStatement, CqlOpenError> {
-        let keyspace = self.options.keyspace_name();
-        let cql = cql.replace("{ks}", &format!("\"{keyspace}\""));
-        // Boxed: the driver's future is large.
-        Box::pin(self.session.prepare(cql.as_str())).await.map_err(|error| {
-            let reason = format!("{cql:?} is refused: {error}");
-            CqlOpenError::Schema { keyspace, reason }
+    async fn writes<const N: usize>(
+        &self,
+        statements: [&str; N],
+    ) -> Result<[PreparedStatement; N], CqlOpenError> {
+        let mut prepared = Vec::with_capacity(N);
+        for cql in statements {
+            prepared.push(self.prepare(cql).await?);
+        }
+        prepared.try_into().map_err(|prepared: Vec<_>| {
+            self.refused(format!("{} of {N} statements are prepared", prepared.len()))
         })
+    }
+
+    async fn prepare(&self, cql: &str) -> Result<PreparedStatement, CqlOpenError> {
+        let cql = cql.replace("{ks}", &format!("\"{}\"", self.options.keyspace_name()));
+        // Boxed: the driver's future is large.
+        Box::pin(self.session.prepare(cql.as_str()))
+            .await
+            .map_err(|error| self.refused(format!("{cql:?} is refused: {error}")))
+    }
+
+    fn refused(&self, reason: String) -> CqlOpenError {
+        CqlOpenError::Schema { keyspace: self.options.keyspace_name(), reason }
     }
 }

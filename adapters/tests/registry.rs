@@ -20,7 +20,7 @@ use support::proto::{
 };
 use support::proxy::{Proxy, embedded};
 use support::scene::Scene;
-use support::scrape::{count, until_count};
+use support::scrape::{Scrape, count, until_count};
 use support::tool::run;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -253,7 +253,7 @@ async fn states_beyond_the_bytes_leave_memory_and_what_that_loses_is_counted() {
     for name in volatile {
         assert_eq!(added(&mut client, name).await, (200, 2), "stateful ones leave first");
     }
-    assert_eq!(count(&proxy, LOST).await, 0);
+    assert_eq!(Scrape::of(&proxy).await.get(LOST, &[]), Some(0.0));
     let evicted = count(&proxy, "tidegate_deactivations_total{reason=\"evicted\"}").await;
     assert!(evicted > 20, "{evicted}");
 

@@ -14,9 +14,10 @@ use super::support::client::Client;
 use super::support::host::{Answer, Call, Host, Script};
 use super::support::json::{answer, register, send};
 use super::support::proxy::Proxy;
-use super::support::scrape::count;
+use super::support::scrape::{Scrape, count};
 use super::{Caller, LIMIT, until};
 
+const CONNECTED: &str = "tidegate_nats_broadcasts_connected";
 const IN: &str = "tidegate_nats_broadcasts_in_total";
 const OUT: &str = "tidegate_nats_broadcasts_out_total";
 const MISSED: &str = "tidegate_nats_broadcasts_missed_total";
@@ -99,10 +100,8 @@ impl Member {
 
     async fn until_connected(&mut self, is: bool) {
         let value = u64::from(is);
-        until("the proxy knows its connection", async || {
-            self.count("tidegate_nats_broadcasts_connected").await == value
-        })
-        .await;
+        until("the proxy knows its connection", async || self.count(CONNECTED).await == value)
+            .await;
     }
 
     async fn count(&self, name: &str) -> u64 {
@@ -319,11 +318,11 @@ async fn is_connected(settings: &[(&str, &str)], told: Option<&str>) {
     let proxy = Proxy::start(&[&fixed, settings].concat()).await;
     let client = Client::connect(proxy.address()).await.unwrap();
     let mut caller = Caller { proxy, client };
-    let connected = async || count(&caller.proxy, "tidegate_nats_broadcasts_connected").await;
     match told {
-        None => until("it is connected", async || connected().await == 1).await,
+        None => until("it is connected", async || count(&caller.proxy, CONNECTED).await == 1).await,
         Some(told) => {
-            assert_eq!(connected().await, 0);
+            let scrape = Scrape::of(&caller.proxy).await;
+            assert_eq!(scrape.get(CONNECTED, &[]), Some(0.0));
             let is_told = |line: &String| line.contains(told);
             until(told, async || caller.proxy.log().iter().any(is_told)).await;
             assert_eq!(caller.client.get("/health/readiness").await.unwrap().status, 200);

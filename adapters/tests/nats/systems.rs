@@ -20,7 +20,7 @@ use super::support::json::{Told, answer, register, send};
 use super::support::proto::{
     ActorInvocationResponse, InvocationRequest, actor_invocation_response,
 };
-use super::support::scrape::count;
+use super::support::scrape::Scrape;
 use super::{Caller, add, until};
 
 /// The subject of the system `shop`.
@@ -73,8 +73,8 @@ async fn an_actor_of_another_system_is_called_as_if_it_were_here() {
     // What is registered here does not leave: the state is the same, and nothing went out.
     let (_, answer) = shop.proxy.call("shop", "joe", add()).await;
     assert_eq!(answer, json!({ "payload": { "count": 5 } }));
-    let out = "tidegate_nats_calls_out_total{outcome=\"ok\"}";
-    assert_eq!(count(&shop.proxy.proxy, out).await, 0);
+    let out = Scrape::of(&shop.proxy.proxy).await;
+    assert_eq!(out.get("tidegate_nats_calls_out_total", &["outcome=\"ok\""]), Some(0.0));
     drop(shop.host);
 }
 
@@ -197,8 +197,8 @@ async fn a_call_that_came_over_nats_does_not_leave_again() {
     assert!(header.starts_with("invalid; source=proxy; retry=false"), "{header}");
     let received = tokio::time::timeout(Duration::from_millis(500), elsewhere.next()).await;
     assert!(received.is_err(), "{received:?}");
-    let out = "tidegate_nats_calls_out_total{outcome=\"ok\"}";
-    assert_eq!(count(&shop.proxy.proxy, out).await, 0);
+    let out = Scrape::of(&shop.proxy.proxy).await;
+    assert_eq!(out.get("tidegate_nats_calls_out_total", &["outcome=\"ok\""]), Some(0.0));
 }
 
 /// A call as Spawn sends it.

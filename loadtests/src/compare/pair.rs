@@ -27,10 +27,12 @@ const TURN: Duration = Duration::from_secs(1);
 const SCRAPE_EVERY: u64 = 5;
 /// How long a scrape may take.
 const SCRAPE_LIMIT: Duration = Duration::from_secs(10);
-/// The side effects of a round have ended when the host runs none in this time.
+/// The side effects of a turn have ended when all that are due have reached the host, and no more come in this time.
 const QUIET: Duration = Duration::from_millis(250);
 /// How often that is looked at, at most.
 const LOOKS: u32 = 240;
+/// After so many looks at which none have come, those that are due are missing.
+const MISSING: u32 = 20;
 
 /// One target in a round.
 #[derive(Debug)]
@@ -113,8 +115,6 @@ async fn round(
     for target in if is_reversed { [pair[1], pair[0]] } else { pair } {
         sides.push(Side::start(bench, target, label).await?);
     }
-    // Effects of one side's warm-up are not counted in a turn.
-    host_calls(bench, sides.iter().any(|side| side.up.rig.effects)).await?;
     let traced = bench.traced_bytes().await?;
     for side in &mut sides {
         side.begin()?;
@@ -142,8 +142,7 @@ async fn round(
 impl Side {
     async fn start(bench: &Bench, target: Target, label: &str) -> anyhow::Result<Self> {
         let up = bench.bring_up(target).await?;
-        let mut drive = Drive::new(up.rig.clone())?;
-        drive.touch().await?;
+        let drive = Drive::new(up.rig.clone())?;
         let mut side = Self {
             target,
             up,
@@ -155,7 +154,12 @@ impl Side {
             complaints: Vec::new(),
         };
         let warm_up = Duration::from_secs(bench.args.warm_up);
+        let before = bench.host_calls().await?;
+        side.drive.touch().await?;
         side.call(&format!("{label}, warm-up"), warm_up).await?;
+        // No effect of these calls reaches the host in a turn.
+        let calls = side.up.rig.actors as u64 + side.answered;
+        side.settled(bench, before + calls * side.actions()).await?;
         Ok(side)
     }
 
@@ -168,9 +172,10 @@ impl Side {
 
     /// Ends when all actions of its calls have run.
     async fn turn(&mut self, bench: &Bench, label: &str, number: u64) -> anyhow::Result<()> {
-        let before = bench.host_calls().await?;
+        let (before, answered) = (bench.host_calls().await?, self.answered);
         self.call(label, TURN).await?;
-        self.ran += host_calls(bench, self.up.rig.effects).await? - before;
+        let due = before + (self.answered - answered) * self.actions();
+        self.ran += self.settled(bench, due).await? - before;
         let is_observed = !matches!(self.target, Target::Unobserved(_));
         if is_observed && (number + 1).is_multiple_of(SCRAPE_EVERY) {
             scrape(&self.up).await?;
@@ -190,6 +195,25 @@ impl Side {
     /// Actions that the host runs for a call.
     fn actions(&self) -> u64 {
         1 + u64::from(self.up.rig.effects)
+    }
+
+    /// Waits until no more actions reach the host: with side effects, until as many have run as are due. Returns how many have run.
+    async fn settled(&self, bench: &Bench, due: u64) -> anyhow::Result<u64> {
+        let mut calls = bench.host_calls().await?;
+        if !self.up.rig.effects {
+            return Ok(calls);
+        }
+        let mut quiet = 0;
+        for _ in 0..LOOKS {
+            sleep(QUIET).await;
+            let now = bench.host_calls().await?;
+            quiet = if now == calls { quiet + 1 } else { 0 };
+            calls = now;
+            if quiet >= if calls < due { MISSING } else { 1 } {
+                return Ok(calls);
+            }
+        }
+        bail!("side effects of a turn still reach the host a minute later")
     }
 
     /// Says so when the host ran more or fewer actions than the calls ask for.
@@ -221,21 +245,4 @@ async fn scrape(up: &Up) -> anyhow::Result<()> {
     let status = client.call(request).await?.status();
     ensure!(status == StatusCode::OK, "a scrape was answered with {status}");
     Ok(())
-}
-
-/// Returns the number of actions that the host has run; with side effects, when it runs no more.
-async fn host_calls(bench: &Bench, has_effects: bool) -> anyhow::Result<u64> {
-    let mut calls = bench.host_calls().await?;
-    if !has_effects {
-        return Ok(calls);
-    }
-    for _ in 0..LOOKS {
-        sleep(QUIET).await;
-        let now = bench.host_calls().await?;
-        if now == calls {
-            return Ok(calls);
-        }
-        calls = now;
-    }
-    bail!("side effects of a round still reach the host a minute later")
 }

@@ -26,7 +26,7 @@ macro_rules! statements {
             ) -> Result<Self, CqlOpenError> {
                 let preparing = Preparing { session, options };
                 let [$($read,)*] = preparing.reads([$($read_cql,)*]).await?;
-                let [$($write,)*] = preparing.writes([$($write_cql,)*]).await?;
+                let [$($write,)*] = preparing.all([$($write_cql,)*]).await?;
                 Ok(Self { $($read,)* $($write,)* })
             }
         }
@@ -226,7 +226,7 @@ impl Preparing<'_> {
         &self,
         statements: [&str; N],
     ) -> Result<[PreparedStatement; N], CqlOpenError> {
-        let mut reads = self.writes(statements).await?;
+        let mut reads = self.all(statements).await?;
         for read in &mut reads {
             read.set_consistency(self.options.consistency.of_reads());
             read.set_is_idempotent(true);
@@ -235,7 +235,7 @@ impl Preparing<'_> {
         Ok(reads)
     }
 
-    async fn writes<const N: usize>(
+    async fn all<const N: usize>(
         &self,
         statements: [&str; N],
     ) -> Result<[PreparedStatement; N], CqlOpenError> {

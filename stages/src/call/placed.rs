@@ -327,7 +327,9 @@ impl Placed {
     /// would be too late, or its caller has gone.
     pub(crate) async fn wait_for_retry(&mut self, budget: &Arc<RetryBudget>) -> bool {
         while let Some(pause) = self.retries.next() {
-            if self.is_cancelled_within(pause).await || self.task.is_abandoned() {
+            // A timer may fire a millisecond late, which may be past the time to start.
+            let is_cancelled = self.is_cancelled_within(pause).await;
+            if is_cancelled || self.task.is_abandoned() || self.task.late_after().is_some() {
                 return false;
             }
             if budget.withdraw() {

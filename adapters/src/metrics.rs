@@ -6,6 +6,7 @@ pub(crate) mod rare;
 pub(crate) mod spawn;
 pub(crate) mod summary;
 mod table;
+mod text;
 
 pub use table::{describe, markdown};
 

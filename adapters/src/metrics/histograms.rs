@@ -14,8 +14,9 @@ use metrics::{
     Unit,
 };
 use parking_lot::Mutex;
+use tidegate_pipeline::metrics::Kind;
 
-use super::table::line;
+use super::text::{heading, line};
 
 /// Buckets of histograms of time: 50 µs to a minute.
 const SECONDS: &[f64] = &[
@@ -72,8 +73,7 @@ impl Histograms {
             if family.series.is_empty() {
                 continue;
             }
-            line(text, format_args!("# HELP {name} {}", family.help));
-            line(text, format_args!("# TYPE {name} histogram"));
+            heading(text, name, Kind::Histogram, &family.help);
             for (labels, samples) in &family.series {
                 samples.render(name, labels, text);
             }

@@ -1,13 +1,12 @@
 //! Process: the memory, processor time, files and threads of this process, under the names that Prometheus has for them. They are read from the
 //! kernel at each scrape; a value that cannot be read is left out.
 
-use std::fmt::Write;
 use std::fs;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
-use tidegate_pipeline::metrics::Described;
 
+use super::text::{heading, line};
 use super::{
     PROCESS_CPU, PROCESS_FILES, PROCESS_FILES_MOST, PROCESS_RESIDENT, PROCESS_START,
     PROCESS_THREADS, PROCESS_VIRTUAL,
@@ -77,14 +76,10 @@ pub(crate) fn render(text: &mut String) {
     }
 }
 
-#[expect(clippy::let_underscore_must_use, reason = "a string takes everything")]
 fn write(text: &mut String, name: &str, value: f64) {
-    let Some(Described { kind, help, .. }) = super::ALL.iter().find(|metric| metric.name == name)
-    else {
-        return;
-    };
-    let (kind, help) = (kind.as_str(), help.trim());
-    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n");
+    let Some(metric) = super::ALL.iter().find(|metric| metric.name == name) else { return };
+    heading(text, name, metric.kind, metric.help);
+    line(text, format_args!("{name} {value}\n"));
 }
 
 #[cfg(test)]

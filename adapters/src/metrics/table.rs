@@ -1,9 +1,9 @@
 //! Table: all metrics of all crates: told to the recorder, and shown in `docs/metrics.md`.
 
-use std::fmt::Write;
-
 use metrics::Unit;
 use tidegate_pipeline::metrics::Described;
+
+use super::text::line;
 
 /// The metrics of each crate, under the heading that they have in `docs/metrics.md`.
 const CRATES: [(&str, &[Described]); 4] = [
@@ -42,11 +42,6 @@ pub fn markdown() -> String {
         text.push('\n');
     }
     text
-}
-
-#[expect(clippy::let_underscore_must_use, reason = "a string takes everything")]
-pub(super) fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
-    let _ = writeln!(text, "{line}");
 }
 
 #[cfg(test)]

@@ -148,6 +148,7 @@ impl<K: Clone + Eq + Hash, T, R> Keyed<K, T, R> {
                 self.line.changed();
                 self.slots.get_mut(slot).state = KeyState::Ready(class);
                 self.classes.entry(class).or_default().ready.push_front(&mut self.slots, slot);
+                self.class_changed(class);
                 continue;
             }
             let Some(head) = self.slots.get_mut(slot).waiting.front_mut() else { continue };

@@ -168,3 +168,29 @@ fn a_burst_of_keys_leaves_no_memory_behind() {
     assert!(machine.classes.len() <= KEPT_CLASSES);
     assert_eq!((machine.table.len(), machine.slots.occupied().len()), (0, 0));
 }
+
+#[test]
+fn a_key_that_leaves_the_line_for_its_share_is_granted_once_that_grows() {
+    let mut model = Model::new();
+    for class in [0, 1] {
+        model.apply(Step::Limit { class, limit: 2 });
+    }
+    model.places.0.lock().extend([7; 3]);
+    let push = |key, class| Step::Push { key, class, exempt: false, gone: false };
+    for step in [Step::Subscribe { max: 5, min: 4 }, push(2, 0), Step::Grant] {
+        model.apply(step);
+    }
+    // Key 2 waits for a place. Its class has one event in flight, the other class two.
+    for step in [push(1, 0), push(3, 1), push(5, 1), Step::Grant, Step::Grant, Step::Grant] {
+        model.apply(step);
+    }
+    assert_eq!(model.out.len(), 3);
+    for step in [Step::Free { which: 0 }, Step::Grant] {
+        model.apply(step);
+    }
+    assert_eq!(model.out.len(), 3, "two would be more than what is left");
+    for step in [Step::Release { which: 2 }, Step::Release { which: 1 }, Step::Grant] {
+        model.apply(step);
+    }
+    assert_eq!(model.out.len(), 2);
+}

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tidegate_pipeline::Bound;
 use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::ErrorKind;
-use tidegate_stages::invocation::{ActorInvocation, Invocation, Payload, SCHEDULE_ID};
+use tidegate_stages::invocation::{ActorInvocation, Invocation, Metadata, Payload, SCHEDULE_ID};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::outbox::SourceKind;
 use tidegate_stages::outbox::record::Record;
@@ -148,6 +148,21 @@ async fn identical_calls_are_separate_ones_unless_they_have_the_same_id() {
     let metadata = [(SCHEDULE_ID.to_owned(), "x".repeat(600))].into();
     let error = world.mesh.invoke(Invocation { metadata, ..later(&world, "joe", 5) }).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_replaces_one_of_the_same_id_and_time_also_at_another_actor() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    world.register(vec![definition("joe"), definition("ann")]).await.unwrap();
+    let metadata: Metadata = [(SCHEDULE_ID.to_owned(), "once".to_owned())].into();
+    for name in ["joe", "ann"] {
+        let named = Invocation { metadata: metadata.clone(), ..later(&world, name, 5) };
+        assert_eq!(world.mesh.invoke(named).await.unwrap(), Payload::Unset);
+    }
+    pass(&world, 7).await;
+    assert_eq!(*log.lock(), ["ann"], "the last one counts");
+    assert_eq!(stored(&world).await, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -150,6 +150,10 @@ impl DueRunner {
             };
             let wall = self.due.clock.now();
             let Some(ready) = self.window.take_due(wall, at_once, is_paused) else { break };
+            if self.window.take_replaced(&ready.key) || self.due.is_replaced(&ready.key) {
+                self.window.put_off(&ready);
+                continue;
+            }
             let number = self.places.take(now, target(&ready.record));
             let call = self.calls.clone().make(ready, self.due.clock.clone());
             self.running.push(call.map(move |(ready, outcome)| (number, ready, outcome)).boxed());
@@ -175,7 +179,7 @@ impl DueRunner {
         if self.window.is_reading() {
             return;
         }
-        let new = take(&mut *self.due.new.lock());
+        let new = self.due.new.lock().take();
         for change in new.changes {
             match change {
                 Change::Put(entry) => self.window.offer(entry),
@@ -186,7 +190,7 @@ impl DueRunner {
             self.window.forget();
         }
         if let Some(first) = new.first_left {
-            self.window.leave(&first);
+            self.window.leave_from(first);
         }
     }
 

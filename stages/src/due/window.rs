@@ -108,8 +108,14 @@ pub(super) struct Window {
     late: Vec<DueKey>,
     /// The first entry that was left in the store before the cursor.
     left: Option<DueKey>,
+    /// The first and the last one of those that were left although their target is not crowded.
+    others: Option<(DueKey, DueKey)>,
+    /// The same of those that the cursor has gone back for, and has not passed.
+    sought: Option<(DueKey, DueKey)>,
     /// Targets of which entries were left because they have many.
     crowded: HashSet<Target>,
+    /// Stored again after their time had come and before they were called.
+    replaced: HashSet<DueKey>,
     /// For each paused target its first entry that is due; they stay in the store. As many as actors are paused.
     held_back: HashMap<Target, DueKey>,
     /// Where the cursor goes on after it went back, and what was true there.
@@ -131,6 +137,20 @@ pub(super) struct WindowView {
 pub(super) fn target(record: &Record) -> Target {
     let id = &record.invocation.actor;
     (id.system.clone(), id.name.clone())
+}
+
+/// Where to read on so that this entry comes first; the first page when `None`.
+fn before(key: &DueKey) -> Option<DueKey> {
+    let at = Timestamp(key.at.0.saturating_sub(1));
+    (key.at.0 > 0).then(|| DueKey { at, source: Arc::default() })
+}
+
+/// Widens a range of entries.
+fn widen(range: &mut Option<(DueKey, DueKey)>, first: DueKey, last: DueKey) {
+    *range = Some(match range.take() {
+        Some((from, to)) => (from.min(first), to.max(last)),
+        None => (first, last),
+    });
 }
 
 impl Window {
@@ -176,7 +196,7 @@ impl Window {
             }
         }
         if let Some(first) = first {
-            self.leave(&first);
+            self.leave_crowded(&first);
         }
     }
 
@@ -218,7 +238,7 @@ impl Window {
         let cursor = self.cursor.as_ref().map(|cursor| cursor.at);
         let is_past = |resume: &(DueKey, bool)| cursor > Some(resume.0.at);
         if self.is_complete || self.resume.as_ref().is_some_and(is_past) {
-            self.resume = None;
+            (self.resume, self.sought) = (None, None);
         }
         for key in std::mem::take(&mut self.late) {
             self.known.remove(&key);
@@ -226,7 +246,8 @@ impl Window {
         damaged
     }
 
-    /// After the cursor went back and every crowded target is full again, the rest up to where it was holds nothing new.
+    /// After the cursor went back and every crowded target is full again, only entries of others are of use up to where it was:
+    /// goes on to the first of them, or to there.
     fn jump(&mut self) -> bool {
         let is_scarce = self.is_scarce();
         let is_full =
@@ -234,6 +255,17 @@ impl Window {
         if self.resume.is_none() || !self.crowded.iter().all(is_full) {
             return false;
         }
+        if let Some((first, last)) = &self.sought {
+            let before = before(first);
+            if before > self.cursor {
+                (self.cursor, self.is_complete) = (before, false);
+                return true;
+            }
+            if self.cursor.as_ref().is_none_or(|cursor| cursor < last) {
+                return false;
+            }
+        }
+        self.sought = None;
         if let Some((cursor, is_complete)) = self.resume.take() {
             (self.cursor, self.is_complete) = (Some(cursor), is_complete);
         }
@@ -250,8 +282,13 @@ impl Window {
             }
             return;
         }
+        let waits = self.waiting.contains_key(&entry.key);
+        if !waits && entry.key.has_id() && self.known.contains(&entry.key) {
+            self.replaced.insert(entry.key);
+            return;
+        }
         let bytes = entry.bytes();
-        if self.known.len() >= ENTRIES || self.bytes >= BYTES {
+        if !waits && (self.known.len() >= ENTRIES || self.bytes >= BYTES) {
             self.leave(&entry.key);
         } else if let Some(record) = Record::decode(entry.record) {
             self.add(Ready { key: entry.key, record: Box::new(record), bytes });
@@ -260,22 +297,33 @@ impl Window {
 
     /// Returns false when the entry's target has too many.
     fn add(&mut self, ready: Ready) -> bool {
+        if let Some(before) = self.waiting.remove(&ready.key) {
+            // It was stored again: the last one counts.
+            self.release(&before);
+            self.hold(ready);
+            return true;
+        }
         if self.known.contains(&ready.key) {
             return true;
         }
         let (target, is_scarce) = (target(&ready.record), self.is_scarce());
-        let of_target = self.targets.entry(target.clone()).or_default();
-        if of_target.is_full(is_scarce) {
+        if self.targets.get(&target).is_some_and(|of| of.is_full(is_scarce)) {
             self.crowded.insert(target);
-            self.leave(&ready.key);
+            self.leave_crowded(&ready.key);
             return false;
         }
+        self.hold(ready);
+        true
+    }
+
+    /// Takes an entry that waits for its time.
+    fn hold(&mut self, ready: Ready) {
+        let of_target = self.targets.entry(target(&ready.record)).or_default();
         of_target.held += 1;
         of_target.bytes += ready.bytes;
         self.bytes += ready.bytes;
         self.known.insert(ready.key.clone());
         self.waiting.insert(ready.key.clone(), ready);
-        true
     }
 
     /// An entry was removed from the store although its time has not come. Not while a page is read.
@@ -293,8 +341,11 @@ impl Window {
             self.release(&ready);
         }
         (self.cursor, self.resume, self.is_complete) = (None, None, false);
-        self.left = None;
+        (self.left, self.others, self.sought) = (None, None, None);
         self.crowded.clear();
+        let queued = self.targets.values().flat_map(|of| &of.queued).chain(&self.ready);
+        let keys = queued.map(|ready| &ready.key).filter(|key| key.has_id());
+        self.replaced.extend(keys.cloned());
     }
 
     /// An entry that was not called leaves.
@@ -312,6 +363,20 @@ impl Window {
 
     /// Notes that an entry stays in the store and is not known.
     pub(super) fn leave(&mut self, key: &DueKey) {
+        self.leave_crowded(key);
+        widen(&mut self.others, key.clone(), key.clone());
+    }
+
+    /// The same for this one and for others up to the cursor.
+    pub(super) fn leave_from(&mut self, first: DueKey) {
+        self.leave_crowded(&first);
+        let end = self.resume.as_ref().map(|(cursor, _)| cursor).or(self.cursor.as_ref());
+        let last = end.unwrap_or(&first).clone();
+        widen(&mut self.others, first, last);
+    }
+
+    /// Like [`leave`](Self::leave), for an entry whose target has too many.
+    fn leave_crowded(&mut self, key: &DueKey) {
         if self.left.as_ref().is_none_or(|left| key < left) {
             self.left = Some(key.clone());
         }
@@ -331,8 +396,10 @@ impl Window {
     /// Goes back to the first entry that was left, unless it will be read again in any case. Not while a page is read.
     pub(super) fn go_back(&mut self) {
         let Some(left) = self.left.take() else { return };
-        let before = Timestamp(left.at.0.saturating_sub(1));
-        let before = (left.at.0 > 0).then(|| DueKey { at: before, source: Arc::default() });
+        if let Some((first, last)) = self.others.take() {
+            widen(&mut self.sought, first, last);
+        }
+        let before = before(&left);
         if self.cursor <= before {
             // It went back to an earlier one and has not come so far again.
             self.is_complete = false;
@@ -348,7 +415,7 @@ impl Window {
 
     /// Reads the whole table again.
     pub(super) fn sweep(&mut self) {
-        self.leave(&DueKey { at: Timestamp(0), source: Arc::default() });
+        self.leave_from(DueKey { at: Timestamp(0), source: Arc::default() });
         self.go_back();
     }
 
@@ -406,11 +473,24 @@ impl Window {
     /// Leaves what was held back of targets that are not paused any more, to be read again. Returns whether there is any.
     pub(super) fn let_go(&mut self, is_paused: impl Fn(&str, &str) -> bool) -> bool {
         let resumed = self.held_back.extract_if(|(system, name), _| !is_paused(system, name));
-        let keys: Vec<_> = resumed.map(|(_, key)| key).collect();
-        for key in &keys {
-            self.leave(key);
+        let first = resumed.map(|(_, key)| key).min();
+        let has_any = first.is_some();
+        if let Some(first) = first {
+            self.leave_from(first);
         }
-        !keys.is_empty()
+        has_any
+    }
+
+    /// Whether the entry that was taken was stored again meanwhile.
+    pub(super) fn take_replaced(&mut self, key: &DueKey) -> bool {
+        self.replaced.remove(key)
+    }
+
+    /// An entry is not called now: it was stored again, and is read again.
+    pub(super) fn put_off(&mut self, ready: &Ready) {
+        self.over(ready, None);
+        self.known.remove(&ready.key);
+        self.leave(&ready.key);
     }
 
     /// The call of an entry has ended. The entry stays known until it [is removed](Self::removed), or else it is left.

@@ -19,6 +19,8 @@ use crate::ports::{Clock, StateStore, StoreError};
 use crate::state::Timestamp;
 use crate::store_limit::in_time;
 
+/// What the names of calls begin with that have an id.
+const BY_ID: &str = "id/";
 /// New entries that wait for the task; more are read from the store.
 const NEW: usize = 1_024;
 
@@ -33,10 +35,20 @@ pub(super) enum Change {
 #[derive(Debug, Default)]
 pub(super) struct New {
     pub(super) changes: Vec<Change>,
+    /// Calls with an id that are being stored. Each may replace one of the same id and time.
+    putting: Vec<DueKey>,
     /// The first entry that did not fit.
     pub(super) first_left: Option<DueKey>,
     /// Whether a removal did not fit.
     pub(super) has_forgotten: bool,
+}
+
+impl New {
+    /// Takes what has happened.
+    pub(super) fn take(&mut self) -> Self {
+        let putting = std::mem::take(&mut self.putting);
+        std::mem::replace(self, Self { putting, ..Self::default() })
+    }
 }
 
 /// The table of due work; see the [module](self). Cheap to clone.
@@ -55,6 +67,65 @@ pub(super) struct Inner {
     next: AtomicU64,
     /// Whether new entries are taken; those in the store run in any case.
     takes_new: bool,
+}
+
+impl Inner {
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.clock.now().0 / 1_000).unwrap_or(i64::MAX)
+    }
+
+    /// Whether another entry with this key is being stored, or was and the task has not seen it. None begins to be stored after
+    /// the time of the key.
+    pub(super) fn is_replaced(&self, key: &DueKey) -> bool {
+        if !key.has_id() {
+            return false;
+        }
+        let new = self.new.lock();
+        let is_it = |change: &Change| matches!(change, Change::Put(entry) if entry.key == *key);
+        new.has_forgotten || new.putting.contains(key) || new.changes.iter().any(is_it)
+    }
+}
+
+impl DueKey {
+    /// Whether the client has named the call: another one with the same key replaces it.
+    pub(super) fn has_id(&self) -> bool {
+        self.source.kind == SourceKind::Due && self.source.name.starts_with(BY_ID)
+    }
+}
+
+/// A call with an id while it is being stored.
+struct BeingPut(Arc<Inner>, DueKey);
+
+impl BeingPut {
+    /// The entry of a call. Its time is a later one: what has that time is not called yet.
+    fn begin(due: &Arc<Inner>, name: String, mut invocation: Invocation) -> (Self, DueEntry) {
+        let mut new = due.new.lock();
+        invocation.scheduled_to = invocation.scheduled_to.max(due.now_ms().saturating_add(1));
+        let entry = entry(name, invocation, Purpose::Call);
+        new.putting.push(entry.key.clone());
+        (Self(due.clone(), entry.key.clone()), entry)
+    }
+}
+
+impl Drop for BeingPut {
+    fn drop(&mut self) {
+        let putting = &mut self.0.new.lock().putting;
+        if let Some(at) = putting.iter().position(|key| *key == self.1) {
+            putting.swap_remove(at);
+        }
+    }
+}
+
+/// The entry of a call. From here on its time is in the key: at that time it is a call for now.
+fn entry(name: String, mut invocation: Invocation, purpose: Purpose) -> DueEntry {
+    let at = std::mem::take(&mut invocation.scheduled_to);
+    let at = Timestamp(u64::try_from(at).unwrap_or(0).saturating_mul(1000));
+    // Numbers of a store are below 2^63.
+    let at = at.min(Timestamp(u64::MAX / 2));
+    let system = invocation.actor.system.clone();
+    let source = EffectSource { kind: SourceKind::Due, system, name };
+    let record = Record { invocation, purpose }.encode();
+    DueEntry { key: DueKey { at, source: source.into() }, record }
 }
 
 impl DueWork {
@@ -97,24 +168,24 @@ impl DueWork {
     }
 
     /// Keeps an admitted call until its time, durably; a time that is past is now. Calls are separate ones unless they have the same
-    /// time and the same [`SCHEDULE_ID`] in one system: then the last one counts.
+    /// time and the same [`SCHEDULE_ID`] in one system: then the last one counts, as long as that time has not come.
     ///
     /// # Errors
     /// When its id is no name, or the store fails.
     pub(crate) async fn schedule(&self, admitted: Admitted) -> Result<Payload, Error> {
         let Admitted { mut invocation, permit: _held_until_stored, .. } = admitted;
-        let now_ms = i64::try_from(self.0.clock.now().0 / 1_000).unwrap_or(i64::MAX);
-        invocation.scheduled_to = invocation.scheduled_to.max(now_ms);
-        let name = if let Some(id) = invocation.metadata.get(SCHEDULE_ID) {
-            let name = format!("id/{id}");
+        if let Some(id) = invocation.metadata.get(SCHEDULE_ID) {
+            let name = format!("{BY_ID}{id}");
             check_name(&name)
                 .map_err(|error| Error::Invalid(format!("metadata {SCHEDULE_ID} {error}")))?;
-            name
+            let (_being_put, entry) = BeingPut::begin(&self.0, name, *invocation);
+            self.put_all(vec![entry]).await?;
         } else {
+            invocation.scheduled_to = invocation.scheduled_to.max(self.0.now_ms());
             let number = self.0.next.fetch_add(1, Ordering::Relaxed);
-            format!("call/{}.{number}", self.0.epoch)
-        };
-        self.put(name, *invocation, Purpose::Call).await?;
+            let name = format!("call/{}.{number}", self.0.epoch);
+            self.put_all(vec![entry(name, *invocation, Purpose::Call)]).await?;
+        }
         Ok(Payload::Unset)
     }
 
@@ -132,25 +203,7 @@ impl DueWork {
         let EffectId { epoch, activation, number } = id;
         let name = bounded_name(&format!("effect/{epoch}.{activation}.{number}/"), source.name());
         let effect = Purpose::Effect(source.system().to_owned(), source.name().to_owned());
-        self.put(name, invocation, effect).await
-    }
-
-    async fn put(
-        &self,
-        name: String,
-        mut invocation: Invocation,
-        purpose: Purpose,
-    ) -> Result<(), Error> {
-        // From here on its time is in the key: at that time it is a call for now.
-        let at = std::mem::take(&mut invocation.scheduled_to);
-        let at = Timestamp(u64::try_from(at).unwrap_or(0).saturating_mul(1000));
-        // Numbers of a store are below 2^63.
-        let at = at.min(Timestamp(u64::MAX / 2));
-        let system = invocation.actor.system.clone();
-        let source = EffectSource { kind: SourceKind::Due, system, name };
-        let record = Record { invocation, purpose }.encode();
-        let entry = DueEntry { key: DueKey { at, source: source.into() }, record };
-        self.put_all(vec![entry]).await.map_err(Error::from)
+        Ok(self.put_all(vec![entry(name, invocation, effect)]).await?)
     }
 
     /// Keeps entries, durably.
@@ -163,6 +216,9 @@ impl DueWork {
         for entry in entries {
             if new.changes.len() < NEW {
                 new.changes.push(Change::Put(entry));
+            } else if entry.key.has_id() {
+                // It may replace one that is in memory.
+                new.has_forgotten = true;
             } else if new.first_left.as_ref().is_none_or(|first| entry.key < *first) {
                 new.first_left = Some(entry.key);
             }

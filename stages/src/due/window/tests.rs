@@ -209,3 +209,70 @@ fn what_failed_is_tried_again_and_what_was_removed_during_a_read_is_not() {
     window.loaded(before);
     assert_eq!(drain(&mut table, &mut window, 9).len(), 2);
 }
+
+#[test]
+fn a_crowded_target_keeps_no_retry_of_another_from_being_read() {
+    let slow = (0..3_000).map(|n| entry(1, n, "slow"));
+    let quick = entry(5, 9_000, "quick");
+    let mut table = Table::of(slow.chain([quick.clone(), entry(6, 9_001, "quick")]));
+    let mut window = Window::default();
+    let mut tried = 0;
+    let mut slow_one = None;
+    for _ in 0..20 {
+        table.feed(&mut window);
+        while let Some(ready) = window.take_due(Timestamp(9), 64, |_| false) {
+            if ready.record.invocation.actor.name == "slow" {
+                // It hangs.
+                slow_one = Some(ready);
+            } else {
+                tried += usize::from(ready.key == quick.key);
+                window.ended(&ready, false);
+            }
+        }
+        window.go_back();
+    }
+    assert!(slow_one.is_some());
+    assert_eq!(tried, 20, "once after each pause");
+    // A look at the whole table passes over nothing.
+    table.0.insert(entry(3, 9_002, "missed").key, entry(3, 9_002, "missed"));
+    window.sweep();
+    table.feed(&mut window);
+    let due = std::iter::from_fn(|| window.take_due(Timestamp(9), 64, |_| false));
+    assert!(due.into_iter().any(|ready| ready.record.invocation.actor.name == "missed"));
+}
+
+/// A call that its client has named.
+fn named(id: &str, target: &str) -> DueEntry {
+    let entry = entry(5, 1, target);
+    let source = EffectSource {
+        kind: crate::outbox::SourceKind::Due,
+        system: "s".into(),
+        name: format!("id/{id}"),
+    };
+    DueEntry { key: DueKey { source: source.into(), ..entry.key }, ..entry }
+}
+
+#[test]
+fn of_calls_with_one_id_and_time_the_last_one_counts() {
+    let mut window = Window::default();
+    Table::default().feed(&mut window);
+    window.offer(named("x", "first"));
+    window.offer(named("x", "last"));
+    assert_eq!((window.held(), window.targets.len()), (1, 1));
+    let ready = window.take_due(Timestamp(9), 4, |_| false).unwrap();
+    assert_eq!(ready.record.invocation.actor.name, "last");
+    window.ended(&ready, true);
+    window.removed(ready.key);
+    assert_eq!((window.held(), window.bytes, window.targets.len()), (0, 0, 0));
+    // Also when its time has come and it waits for another call.
+    window.offer(named("a", "busy"));
+    window.offer(named("b", "busy"));
+    let first = window.take_due(Timestamp(9), 4, |_| false).unwrap();
+    assert!(window.take_due(Timestamp(9), 4, |_| false).is_none());
+    window.offer(named("b", "other"));
+    window.ended(&first, true);
+    let queued = window.take_due(Timestamp(9), 4, |_| false).unwrap();
+    assert!(window.take_replaced(&queued.key));
+    window.put_off(&queued);
+    assert!(window.has_left());
+}

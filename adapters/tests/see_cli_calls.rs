@@ -151,6 +151,39 @@ async fn a_slow_and_a_failed_call_are_explained_by_the_id_of_request_or_trace() 
 }
 
 #[tokio::test]
+async fn a_call_that_took_too_long_is_explained_as_its_caller_was_told() {
+    let world = World::new(&[]).await;
+    let mut client = Client::connect(world.proxy.address()).await.unwrap();
+    let body = json!({
+        "action": "add",
+        "payload": { "sleep_ms": 1_000 },
+        "metadata": { "request-timeout": "300" },
+    });
+    let request = Request::post("/api/v1/system/shop/actors/joe/invoke")
+        .header("content-type", "application/json")
+        .header("x-request-id", "hasty-1")
+        .body(Full::new(Bytes::from(body.to_string())));
+    let told = client.send(request.unwrap()).await.unwrap();
+    assert_eq!(told.status, 504);
+    let told: Value = serde_json::from_slice(&told.body).unwrap();
+    // It ends when its action has ended, whose outcome is kept.
+    let ended = async {
+        loop {
+            let kept = client.get("/api/v1/calls?id=hasty-1").await.unwrap();
+            let kept: Value = serde_json::from_slice(&kept.body).unwrap();
+            if let Some(call) = kept["calls"].get(0) {
+                break call.clone();
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let call = timeout(LIMIT, ended).await.expect("it has failed for its caller");
+    let error = &call["error"];
+    assert_eq!((&error["kind"], &error["source"]), (&json!("deadline_exceeded"), &json!("host")));
+    assert_eq!((&error["kind"], &error["text"]), (&told["kind"], &told["detail"]), "{told}");
+}
+
+#[tokio::test]
 async fn a_kept_call_says_what_it_was_blocked_on() {
     // Nobody takes the traces: sampled calls are kept in any case, and slow ones without sampling.
     for setting in

@@ -97,20 +97,21 @@ impl TickTask {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let (directory, new) = (self.directory.clone(), self.new.clone());
         let mut next_look = Instant::now();
+        // When to look again, if the timers of a definition have changed.
+        let mut look_at = None;
         loop {
             let pause = self.ticks.next_due().map_or(LONG, |due| {
                 Duration::from_millis(due.saturating_sub(directory.now_ms())).min(LONG)
             });
-            let looking = async {
-                directory.timers_changed.notified().await;
-                sleep_until(next_look).await;
-            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = new.added.notified() => self.add_new(),
-                () = looking => {
-                    next_look = Instant::now() + LOOKS;
+                () = directory.timers_changed.notified(), if look_at.is_none() => {
+                    look_at = Some(next_look);
+                }
+                () = sleep_until(look_at.unwrap_or(next_look)), if look_at.is_some() => {
+                    (look_at, next_look) = (None, Instant::now() + LOOKS);
                     self.look_again();
                 }
                 () = sleep(pause) => {

@@ -268,9 +268,7 @@ impl MaintenanceInner {
             let save = self.side_effects.0.save_as(&mut actor, Status::Deactivated, append);
             written = Some((save, place));
         }
-        let limits = Deadlines::default();
-        let timing = Timing::new(limits, Some(limits.host));
-        let (last, waiting) = Reply::new(&timing);
+        let (last, waiting) = Reply::started(Deadlines::default().host);
         self.submit(actor, written, Completion::Done(last));
         let leaving = async move {
             let outcome = waiting.answer().await;
@@ -318,6 +316,7 @@ impl MaintenanceInner {
         entry.memory.lock().live = None;
         self.lookup.left(entry);
         in_time(self.store.delete(&entry.key)).await?;
+        entry.end_ticks();
         let has_effects = self.has_effects(&entry.key).await?;
         self.registrar.forget(entry, has_effects).await?;
         info!(actor = %entry.actor, "deleted");

@@ -20,7 +20,7 @@ pub use timing::{Deadlines, Timing};
 
 pub(crate) use timing::SignalHandle;
 
-use timing::{GIVEN_UP, Progress, QUEUED};
+use timing::{GIVEN_UP, NEVER, Progress, QUEUED};
 
 /// The sending end; see the [module](self).
 #[derive(Debug)]
@@ -49,6 +49,14 @@ impl<T> Reply<T> {
         )
     }
 
+    /// Both ends of the reply of what has begun already: when it takes longer than `limit`, it may have been done.
+    pub(crate) fn started(limit: Duration) -> (Self, Waiting<T>) {
+        let timing = Timing::new(Deadlines::default(), Some(limit));
+        let is_first = timing.start();
+        debug_assert!(is_first, "nobody can have given it up");
+        Self::new(&timing)
+    }
+
     /// A reply without a caller.
     pub fn unwanted() -> Self {
         Self(None)
@@ -57,6 +65,17 @@ impl<T> Reply<T> {
     /// Whether the caller has gone. False without a caller.
     pub fn is_abandoned(&self) -> bool {
         self.0.as_ref().is_some_and(|owed| owed.sender.is_closed())
+    }
+
+    /// How a call has failed that is answered when its caller has gone: its time ran out, as it was told, or it went by itself.
+    /// `None`: it waits, or there is none.
+    pub(crate) fn unheard(&self) -> Option<Error> {
+        let owed = self.0.as_ref().filter(|owed| owed.sender.is_closed())?;
+        Some(match owed.progress.unanswered_after_us.load(Ordering::Acquire) {
+            // As a call that somebody cancels.
+            NEVER => Error::Conflict("it has ended, and its caller had stopped waiting".into()),
+            after => Error::NoAnswer(Duration::from_micros(after)),
+        })
     }
 
     /// Whether the reply has a caller.
@@ -100,8 +119,8 @@ impl<T> Waiting<T> {
     pub(crate) async fn answer_with(self, alarms: &Alarms) -> Result<T, Error> {
         let Self { mut receiver, timing } = self;
         loop {
-            let ends_after =
-                Duration::from_micros(timing.progress.ends_after_us.load(Ordering::Acquire));
+            let ends_after_us = timing.progress.ends_after_us.load(Ordering::Acquire);
+            let ends_after = Duration::from_micros(ends_after_us);
             let ends_at = timing.progress.admitted + ends_after;
             if let Some(received) = alarms.until(ends_at, Pin::new(&mut receiver)).await {
                 return received.unwrap_or_else(|_| {
@@ -116,6 +135,8 @@ impl<T> Waiting<T> {
             }
             let latest = timing.progress.ends_after_us.load(Ordering::Acquire);
             if Duration::from_micros(latest) <= ends_after {
+                // Before the receiver is dropped, so that whoever finds the caller gone sees why.
+                timing.progress.unanswered_after_us.store(ends_after_us, Ordering::Release);
                 return Err(Error::NoAnswer(ends_after));
             }
         }

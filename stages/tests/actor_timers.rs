@@ -125,22 +125,32 @@ async fn a_changed_definition_replaces_its_timers() {
 async fn the_timers_of_retired_and_of_deleted_actors_end() {
     let (host, log) = noting();
     let world = world(host).await;
-    let two = ["kept", "retired"].map(|name| timed(name, "tick", SECOND));
+    let three = ["kept", "retired", "deleted"].map(|name| timed(name, "tick", SECOND));
     let template = timed("template", "tick", SECOND);
-    world.register(two.into_iter().chain([template.clone()]).collect()).await.unwrap();
+    world.register(three.into_iter().chain([template.clone()]).collect()).await.unwrap();
     world.spawn("test", "template").await.unwrap();
     world.spawn("test-1", "template").await.unwrap();
-    for name in ["test", "test-1"] {
+    for name in ["test", "test-1", "deleted"] {
         world.mesh.invoke(call(name, "add")).await.unwrap();
     }
     sleep(Duration::from_millis(1_500)).await;
-    world.register(vec![timed("kept", "tick", SECOND), template]).await.unwrap();
-    world.mesh.delete("s", "test").await.unwrap();
+    let stays = ["kept", "deleted"].map(|name| timed(name, "tick", SECOND));
+    world.register(stays.into_iter().chain([template]).collect()).await.unwrap();
+    for name in ["test", "deleted"] {
+        world.mesh.delete("s", name).await.unwrap();
+    }
     log.lock().clear();
     sleep(5 * SECOND).await;
     let ticks = |name: &str| log.lock().iter().filter(|(_, of)| of.actor.name == name).count();
-    assert_eq!((ticks("retired"), ticks("test")), (0, 0));
+    assert_eq!((ticks("retired"), ticks("test"), ticks("deleted")), (0, 0, 0));
     assert_eq!((ticks("kept"), ticks("test-1")), (5, 5), "those of others go on");
+    // A definition that was deleted begins anew with its next call, before a tick of its former timers was due.
+    world.mesh.invoke(call("deleted", "add")).await.unwrap();
+    world.mesh.delete("s", "deleted").await.unwrap();
+    world.mesh.invoke(call("deleted", "add")).await.unwrap();
+    log.lock().clear();
+    sleep(Duration::from_millis(5_500)).await;
+    assert_eq!(ticks("deleted"), 5, "each once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,6 +166,27 @@ async fn instances_of_a_template_that_gets_timers_tick_without_another_call() {
     sleep(Duration::from_millis(4_500)).await;
     let names: Vec<_> = log.lock().iter().map(|(_, of)| of.actor.name.clone()).collect();
     assert!(names.len() >= 3 && names.iter().all(|name| name == "joe"), "{names:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn timers_that_change_within_a_second_of_others_are_all_replaced() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    let slow = |name| timed(name, "tick", 86_400 * SECOND);
+    let busy = timed("busy", "tick", SECOND / 10);
+    world.register(vec![busy.clone(), slow("a"), slow("b")]).await.unwrap();
+    for name in ["busy", "a", "b"] {
+        world.mesh.invoke(call(name, "add")).await.unwrap();
+    }
+    sleep(5 * SECOND).await;
+    let a = timed("a", "tick", SECOND);
+    world.register(vec![busy.clone(), a.clone(), slow("b")]).await.unwrap();
+    sleep(SECOND / 4).await;
+    world.register(vec![busy, a, timed("b", "tick", SECOND)]).await.unwrap();
+    log.lock().clear();
+    sleep(5 * SECOND).await;
+    let ticks = |name: &str| log.lock().iter().filter(|(_, of)| of.actor.name == name).count();
+    assert!(ticks("a") >= 3 && ticks("b") >= 3, "{} and {}", ticks("a"), ticks("b"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::actor::{Definition, Timer};
 use crate::registry::entry::Entry;
@@ -26,9 +27,18 @@ pub(super) struct Ticks {
 struct Ticking {
     number: u64,
     entry: Arc<Entry>,
+    /// The [`ticks_ended`](Entry::ticks_ended) of the entry when they were started.
+    ended: u32,
     definition: Arc<Definition>,
     /// For each timer the call of its last tick, until that is seen to have ended.
     calls: Box<[Option<SignalHandle>]>,
+}
+
+impl Ticking {
+    /// Whether its actor was deleted since. If it was called after that, its timers were added anew.
+    fn has_ended(&self) -> bool {
+        self.ended != self.entry.ticks_ended.load(Ordering::Acquire)
+    }
 }
 
 /// The next tick of one timer. Ordered by time, then by `spread`: of those that are due together, not always the same come
@@ -110,7 +120,8 @@ impl Ticks {
         let calls = std::iter::repeat_with(|| None).take(count).collect();
         if let Some(free) = self.actors.get_mut(place as usize) {
             let (entry, definition) = (entry.clone(), definition.clone());
-            *free = Some(Ticking { number, entry, definition, calls });
+            let ended = entry.ticks_ended.load(Ordering::Acquire);
+            *free = Some(Ticking { number, entry, ended, definition, calls });
         }
         true
     }
@@ -131,6 +142,10 @@ impl Ticks {
         while self.next_due().is_some_and(|due| due <= now_ms) {
             let Reverse(next) = self.heap.pop()?;
             if let Some(ticking) = self.of(&next) {
+                if ticking.has_ended() {
+                    self.vacate(next.place);
+                    continue;
+                }
                 let (entry, definition) = (ticking.entry.clone(), ticking.definition.clone());
                 return Some(Due { entry, definition, next });
             }
@@ -177,7 +192,9 @@ impl Ticks {
         for place in 0..u32::try_from(self.actors.len()).unwrap_or(u32::MAX) {
             let Some(Some(ticking)) = self.actors.get_mut(place as usize) else { continue };
             let now = ticking.entry.spec().hosted.definition;
-            if ticking.entry.is_removed() || ticking.definition.timers != now.timers {
+            if ticking.has_ended() {
+                self.vacate(place);
+            } else if ticking.entry.is_removed() || ticking.definition.timers != now.timers {
                 changed.push(ticking.entry.clone());
                 self.vacate(place);
             } else {

@@ -34,10 +34,8 @@ impl Completion {
     /// Why a call has failed that ends with it: with an error, or because its caller waits no longer.
     pub(crate) fn failure(&self) -> Option<Error> {
         match self {
-            Completion::Reply(reply, Ok(_), _) if reply.is_abandoned() => {
-                Some(Error::Internal("it has ended, and its caller had stopped waiting".into()))
-            }
-            Completion::Reply(_, answer, _) => answer.as_ref().err().cloned(),
+            Completion::Reply(reply, Ok(_), _) => reply.unheard(),
+            Completion::Reply(_, Err(error), _) => Some(error.clone()),
             _ => None,
         }
     }

@@ -19,7 +19,7 @@ use crate::outbox::view::DeadLetterChange;
 use crate::outbox::{EffectRows, OutboxKey, OutboxRow};
 use crate::ports::Save;
 use crate::registry::entry::Entry;
-use crate::reply::{Deadlines, Reply, Timing};
+use crate::reply::{Deadlines, Reply};
 use crate::store_limit::in_time;
 
 /// What one commit does.
@@ -144,8 +144,7 @@ impl MaintenanceInner {
         let queue = &self.submit.0.queue;
         let place = queue.places().try_maintain(entry, rows.bytes());
         let Some(place) = place else { return Err(super::no_place()) };
-        let limits = Deadlines::default();
-        let (reply, written) = Reply::new(&Timing::new(limits, Some(limits.host)));
+        let (reply, written) = Reply::started(Deadlines::default().host);
         let save = Save::of_rows(entry.key.clone(), incarnation.epoch, rows);
         let completion = Completion::Done(reply);
         let rest = Committed { completion, emitted, ..Committed::default() };

@@ -115,6 +115,8 @@ pub(crate) struct Entry {
     pub(crate) idle_armed: AtomicBool,
     /// Whether its timers run or are about to be started.
     pub(crate) ticks_armed: AtomicBool,
+    /// How often its timers have ended because it was deleted.
+    pub(crate) ticks_ended: AtomicU32,
     /// Whether its warm-up waits or runs.
     pub(crate) warming: AtomicBool,
     /// Registered entries that were spawned from this one.
@@ -162,6 +164,7 @@ impl Entry {
             snapshot_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),
             ticks_armed: AtomicBool::new(false),
+            ticks_ended: AtomicU32::new(0),
             warming: AtomicBool::new(false),
             instances: AtomicUsize::new(0),
             removed: AtomicBool::new(false),
@@ -289,6 +292,12 @@ impl Entry {
         }
         let (system, name) = (self.actor.system().into(), self.actor.name().into());
         Err(Error::ActorNotFound { system, name })
+    }
+
+    /// Ends its timers; its next activation starts them anew.
+    pub(crate) fn end_ticks(&self) {
+        self.ticks_ended.fetch_add(1, Ordering::AcqRel);
+        self.ticks_armed.store(false, Ordering::Release);
     }
 
     /// Whether it is paused.

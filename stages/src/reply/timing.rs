@@ -39,6 +39,9 @@ pub(super) const QUEUED: u8 = 0;
 const STARTED: u8 = 1;
 pub(super) const GIVEN_UP: u8 = 2;
 
+/// As a time: the caller was not told that there is no answer.
+pub(super) const NEVER: u64 = u64::MAX;
+
 /// The call's progress, shared by both ends of a reply.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -47,6 +50,8 @@ pub(super) struct Progress {
     pub(super) phase: AtomicU8,
     /// When the caller stops waiting, in microseconds after `admitted`.
     pub(super) ends_after_us: AtomicU64,
+    /// When the caller was told that there is no answer, in microseconds after `admitted`, or [`NEVER`].
+    pub(super) unanswered_after_us: AtomicU64,
     /// Whether the caller set a bound on the whole call.
     bounded: bool,
     limits: Deadlines,
@@ -104,6 +109,7 @@ impl Timing {
             admitted,
             phase: AtomicU8::new(QUEUED),
             ends_after_us: AtomicU64::new(ends_after_us),
+            unanswered_after_us: AtomicU64::new(NEVER),
             bounded: whole.is_some(),
             limits,
             signal: Signal::default(),

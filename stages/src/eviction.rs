@@ -130,8 +130,10 @@ impl Eviction {
                     again_at.get_or_insert_with(|| Instant::now() + PAUSE);
                     break;
                 };
-                leaving_bytes += entry.live_bytes();
-                leaving.push(evict(&mailboxes, entry));
+                // Read once: a turn may change it at any time.
+                let bytes = entry.live_bytes();
+                leaving_bytes += bytes;
+                leaving.push(evict(&mailboxes, entry, bytes));
             }
             // Stateful ones that are busy for a moment get a pause before a stateless one loses its memory.
             choice.stateless &= !choice.stateful;
@@ -139,13 +141,14 @@ impl Eviction {
     }
 }
 
-/// Asks an actor to leave. Returns how many bytes it took, and an error if it has to leave and cannot.
+/// Asks an actor to leave that takes so many bytes. Returns these, and an error if it has to leave and cannot.
 fn evict(
     mailboxes: &Mailboxes,
     entry: Arc<Entry>,
+    bytes: usize,
 ) -> impl Future<Output = (usize, Result<(), Error>)> + use<> {
     entry.leaving.store(true, Ordering::Relaxed);
-    let (bytes, last_used_ms) = (entry.live_bytes(), entry.last_used_ms());
+    let last_used_ms = entry.last_used_ms();
     let deadlines = mailboxes.deadlines();
     let (done, waiting) = Reply::new(&Timing::new(deadlines, Some(deadlines.host)));
     mailboxes.ask(&entry, Task::Evict { last_used_ms, done });

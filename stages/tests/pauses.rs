@@ -152,6 +152,53 @@ async fn effects_for_a_paused_actor_wait_count_for_their_source_and_do_not_grow_
 }
 
 #[tokio::test(start_paused = true)]
+async fn side_effects_of_paused_sources_keep_no_others_from_being_delivered() {
+    // More than are taken over at once.
+    const PAUSED: usize = 70;
+    let sources: Vec<String> = (0..PAUSED).map(|n| format!("a{n:02}")).collect();
+    let memory = MemoryStore::new();
+    let hears = Arc::new(AtomicBool::new(false));
+    let host = {
+        let hears = hears.clone();
+        move |invocation: ActorInvocation| {
+            let mut response = counted(&invocation);
+            let is_sink = invocation.actor.name == "sink";
+            if !is_sink && invocation.action == "add" {
+                response.workflow.effects = vec![call("sink", "add")];
+            }
+            let breaks = is_sink && !hears.load(Ordering::SeqCst);
+            async move {
+                let (address, reason) = ("h".into(), "reset".into());
+                if breaks { Err(HostError::Broken { address, reason }) } else { Ok(response) }
+            }
+        }
+    };
+    let first =
+        world_with(self::support::host(host.clone()), Settings::default(), memory.clone()).await;
+    let names = sources.iter().map(String::as_str).chain(["z", "sink"]);
+    first.register(names.map(definition).collect()).await.unwrap();
+    for name in sources.iter().map(String::as_str).chain(["z"]) {
+        first.add(name).await.unwrap();
+    }
+    for name in &sources {
+        pause(&first, name).await;
+    }
+    assert!(first.mesh.drain(Duration::from_secs(25)).await);
+    hears.store(true, Ordering::SeqCst);
+    let second = world_with(self::support::host(host), Settings::default(), memory).await;
+    let sunk = || async {
+        second.head("sink").await.map_or(0, |head| number(head.content.state.as_ref()))
+    };
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(sunk().await, 1, "that of the source that is not paused");
+    for name in &sources {
+        resume(&second, name).await;
+    }
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(sunk().await, 1 + PAUSED as u64);
+}
+
+#[tokio::test(start_paused = true)]
 async fn due_work_for_paused_actors_waits_and_crowds_out_no_other() {
     const PAUSED: usize = 40;
     let names: Vec<String> = (0..PAUSED).map(|n| format!("p{n}")).collect();

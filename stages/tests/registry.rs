@@ -67,6 +67,21 @@ async fn a_deleted_actor_stays_registered_while_others_are_made_from_it() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_request_spawns_no_actor_under_two_parents() {
+    let world = world(counter()).await;
+    world.register(vec![definition("one"), definition("other")]).await.unwrap();
+    let spawn = |parents: [&str; 2]| {
+        let actors = parents.map(|parent| stored_id("joe", parent)).to_vec();
+        world.mesh.spawn(Spawn { actors, revision: None })
+    };
+    let error = spawn(["one", "other"]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(kind(world.add("joe")).await, ErrorKind::ActorNotFound);
+    spawn(["one", "one"]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+}
+
 /// A counter whose action `slow` waits for a permit.
 fn gated(permits: &Arc<Semaphore>) -> BoxedHost {
     let permits = permits.clone();

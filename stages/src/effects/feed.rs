@@ -117,7 +117,10 @@ impl Feeder {
 
     /// Queues the rows of a source as long as there is capacity.
     async fn feed(&self, source: &Arc<Source>) {
-        self.take_over(source).await;
+        if !self.take_over(source).await {
+            self.feed_when_resumed(source.clone());
+            return;
+        }
         if source.state.lock().uncounted {
             self.count(source).await;
         }
@@ -207,18 +210,22 @@ impl Feeder {
     }
 
     /// Makes this epoch the owner of a source, under its key. An actor that is not registered has nothing that could be taken
-    /// over but its rows.
-    async fn take_over(&self, source: &Source) {
+    /// over but its rows. Returns false when the actor is paused: its turn would wait for the end of the pause, and so would other
+    /// sources behind it.
+    async fn take_over(&self, source: &Source) -> bool {
         let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
         while let Some(entry) = self.entry(source) {
             if entry.owned_under.load(Ordering::Relaxed) == self.effects.0.epoch {
-                return;
+                return true;
+            }
+            if entry.is_paused() {
+                return false;
             }
             let limits = Deadlines::default();
             let (reply, taken_over) = Reply::new(&Timing::new(limits, Some(limits.host)));
             self.mailboxes.ask(&entry, Task::TakeOver(reply));
             match taken_over.answer().await {
-                Ok(()) => return,
+                Ok(()) => return true,
                 Err(Error::ActorNotFound { .. }) => {}
                 Err(error) => {
                     warn!(source = %source.actor, %error, "side effects wait: their source cannot be taken over");
@@ -226,6 +233,22 @@ impl Feeder {
             }
             sleep(delays.next_delay()).await;
         }
+        true
+    }
+
+    /// Feeds a source once its actor is not paused any more; as many wait as actors are paused.
+    fn feed_when_resumed(&self, source: Arc<Source>) {
+        let feeder = self.clone();
+        self.tasks.spawn(async move {
+            let effects = &feeder.effects.0;
+            tokio::select! {
+                () = effects.stop.cancelled() => {}
+                () = feeder.directory.pauses.resumed(&source.actor) => {
+                    effects.behind.lock().push_back(source);
+                    effects.is_behind.notify_one();
+                }
+            }
+        });
     }
 
     fn entry(&self, source: &Source) -> Option<Arc<Entry>> {

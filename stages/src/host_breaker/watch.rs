@@ -82,9 +82,14 @@ impl HostBreakers {
     /// Sets how many turns of a host may be in flight.
     fn limit(&self, hosted: &Hosted, turns: usize) {
         self.queue.set_class_limit(hosted.host_limit, turns);
-        if hosted.host.reachability.phase() == Phase::Forgotten {
+        match hosted.host.reachability.phase() {
             // Without a limit it is forgotten when it is quiet.
-            self.queue.set_class_limit(hosted.host_limit, usize::MAX);
+            Phase::Forgotten => self.queue.set_class_limit(hosted.host_limit, usize::MAX),
+            // It came back while this limit was on its way, and nobody watches it any more.
+            Phase::New | Phase::Reached if turns < self.host_connections => {
+                self.queue.set_class_limit(hosted.host_limit, self.host_connections);
+            }
+            _ => {}
         }
     }
 

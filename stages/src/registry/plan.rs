@@ -1,6 +1,6 @@
 //! Plan: decides what a change writes, given the entries that exist.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tidegate_pipeline::randomness::Seeded;
@@ -139,7 +139,16 @@ fn retire(plan: &mut Plan, directory: &Directory, registration: &Registration) {
 /// As [`spawned`].
 pub(super) fn spawn(directory: &Directory, spawn: Spawn) -> Result<Plan, Error> {
     let mut plan = Plan::default();
+    let mut parents = HashMap::<_, _, Seeded>::default();
     for id in spawn.actors {
+        let name = (id.system.clone(), id.name.clone());
+        let parent = parents.entry(name).or_insert_with(|| id.parent.clone());
+        if *parent != id.parent {
+            return Err(Error::Conflict(format!(
+                "Actor {} on ActorSystem {} is named twice, with the parents {parent:?} and {:?}",
+                id.name, id.system, id.parent
+            )));
+        }
         let known = directory.find(&id.system, &id.name);
         match spawned(directory, id, spawn.revision)? {
             Some(change) => plan.put(directory, change),

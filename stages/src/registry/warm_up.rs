@@ -43,7 +43,8 @@ impl WarmUps {
         let (mailboxes, few) = (self.mailboxes.clone(), self.few.clone());
         self.tasks.spawn(async move {
             let Ok(_one_of_few) = few.acquire().await else { return };
-            if !mailboxes.is_closed() {
+            // A paused one would keep its turn waiting, and the others behind it: its first call activates it.
+            if !mailboxes.is_closed() && !entry.is_paused() {
                 let (reply, waiting) = Reply::new(&Timing::new(mailboxes.deadlines(), None));
                 mailboxes.ask(&entry, Task::WarmUp(reply));
                 if let Err(error) = waiting.answer().await {

@@ -6,6 +6,7 @@
 
 mod file;
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -112,10 +113,12 @@ impl Entry {
         }
     }
 
-    /// What clients choose is escaped: it may look like another line.
+    /// What clients choose is escaped: it may look like another line. A text in the log is quoted for that, and JSON needs no
+    /// more quotes.
     fn log(&self, outcome: &str) {
         let Self { number, who, what, .. } = self;
-        info!(target: "audit", number, ?who, ?what, ?outcome, "audit");
+        let (who, what, outcome) = (escaped(who), escaped(what), escaped(outcome));
+        info!(target: "audit", number, who = &*who, what = &*what, outcome = &*outcome, "audit");
     }
 
     async fn write(&self, outcome: &str) -> Result<(), NotWritten> {
@@ -141,6 +144,27 @@ impl Drop for Entry {
             self.tell("its client has gone before the end, or the request failed by a defect");
         }
     }
+}
+
+/// A text with those control characters written out that JSON leaves as they are.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_left_by_json) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_left_by_json(c) {
+            escaped.extend(c.escape_unicode());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped.into()
+}
+
+/// DEL and the control characters beyond ASCII.
+fn is_left_by_json(c: char) -> bool {
+    c.is_control() && c >= '\u{7f}'
 }
 
 /// The beginning of a text that is too long.

@@ -2,8 +2,11 @@
 
 use tidegate_stages::state::Timestamp;
 
-/// Last time in RFC 3339, in microseconds.
-const LAST_US: i64 = 253_402_300_799_999_999;
+/// Last time that can be shown: 9999-12-30T22:00:00.999999Z, in microseconds.
+const LAST_US: i64 = 253_402_207_200_999_999;
+
+/// The same, for messages.
+const LAST: &str = "9999-12-30T22:00:00Z";
 
 /// Expected format, for messages.
 const EXPECTED: &str =
@@ -18,7 +21,7 @@ pub fn parse(given: &str) -> Result<Timestamp, String> {
     let is_number = !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit());
     let us = if is_number { from_millis(given) } else { from_text(given) };
     us.and_then(|us| u64::try_from(us).ok()).map(Timestamp).ok_or_else(|| {
-        format!("must be {EXPECTED}, to the microsecond and from 1970 to 9999, not {given:?}")
+        format!("must be {EXPECTED}, to the microsecond and from 1970 to {LAST}, not {given:?}")
     })
 }
 
@@ -67,6 +70,8 @@ mod tests {
             ("2026-01-31T13:00:00.500001+01:00", 1_769_860_800_500_001),
             ("2026-01-31 12:00:00.500000000z", 1_769_860_800_500_000),
             ("9999-12-30T00:00:00Z", 253_402_128_000_000_000),
+            ("9999-12-30T22:00:00.999999Z", 253_402_207_200_999_999),
+            ("253402207200999", 253_402_207_200_999_000),
         ] {
             assert_eq!(parse(given), Ok(Timestamp(us)), "{given}");
         }
@@ -81,7 +86,7 @@ mod tests {
             "1.5",
             "+1",
             "99999999999999999999",
-            "253402300800000",
+            "253402207201000",
             "2026-01-31",
             "2026-01-31T12:00:00",
             "2026-02-30T12:00:00Z",
@@ -101,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_back(us in 0..253_402_207_200_000_000_u64) {
+        fn what_is_shown_is_read_back(us in 0..=253_402_207_200_999_999_u64) {
             prop_assert_eq!(parse(&show(Timestamp(us))), Ok(Timestamp(us)));
         }
 

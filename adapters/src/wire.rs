@@ -44,7 +44,7 @@ pub use topics::{subscribers, topics};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The bytes cannot be decoded as the message.
-    #[error("the body is not a {message}: {reason}")]
+    #[error("the body is no {message}: {reason}")]
     Undecodable {
         /// The expected message.
         message: &'static str,

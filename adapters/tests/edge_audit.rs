@@ -103,6 +103,21 @@ async fn each_administrative_request_is_in_the_file_and_the_refused_ones_too() {
 }
 
 #[tokio::test]
+async fn a_log_in_json_has_the_texts_without_quotes_of_their_own() {
+    let (proxy, _host, mut client) = start(&[("TIDEGATE_LOG_FORMAT", "json")]).await;
+    assert_eq!(ask(&mut client, "DELETE", "joe", Some("wrong")).await.status, 403);
+    let said = proxy.said(LIMIT).await;
+    let lines: Vec<Value> =
+        said.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let audited = lines.iter().find(|line| line["target"] == "audit");
+    let audited = audited.unwrap_or_else(|| panic!("{said:?}"));
+    let text = |name: &str| audited["fields"][name].as_str().unwrap_or_default();
+    assert_eq!(text("who"), "127.0.0.1", "{audited}");
+    assert_eq!(text("what"), format!("DELETE /api/v1/system/{SYSTEM}/actors/joe"));
+    assert!(text("outcome").starts_with("refused: the bearer token is not the one"), "{audited}");
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_opened_ends_the_start() {
     let path = "/nowhere/at/all/audit";
     let settings = [("PROXY_DATABASE_TYPE", "memory"), ("TIDEGATE_AUDIT_FILE", path)];

@@ -252,6 +252,41 @@ async fn where_everybody_needs_credentials_health_and_the_admin_token_do_without
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_the_admin_port_has_needs_the_same_credentials() {
+    let always = [
+        ("TIDEGATE_TOKEN_KEYS", "@keys"),
+        ("TIDEGATE_AUTHENTICATION", "always"),
+        ("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0"),
+    ];
+    let mut guarded = Guarded::start(&[("keys", SECRET)], &always).await;
+    guarded.client = Client::connect(&guarded.proxy.admin().await).await.unwrap();
+    let alice = bearer(&claims("alice"));
+    for path in ["about", "flow", "waiting", "hot", "warnings", "record"] {
+        let path = format!("/admin/{path}");
+        let reply = guarded.send("GET", &path, Vec::new(), &[]).await;
+        assert_eq!(reply.status, 401, "{path}");
+        assert_eq!(challenges(&reply), [r#"Bearer realm="tidegate""#]);
+        let wrong = guarded.send("GET", &path, Vec::new(), &["Bearer nonsense"]).await;
+        assert_eq!(wrong.status, 401, "{path}");
+        assert_eq!(guarded.send("GET", &path, Vec::new(), &[&alice]).await.status, 200, "{path}");
+    }
+    for path in ["/health", "/metrics", "/openapi.json", "/console"] {
+        assert_eq!(guarded.send("GET", path, Vec::new(), &[]).await.status, 200, "{path}");
+    }
+    assert_eq!(guarded.call(&[]).await.status, 401);
+    assert_eq!(guarded.call(&[&alice]).await.status, 404, "nobody is registered");
+
+    // The admin token is no JWT, and opens all.
+    let settings = [&always[..], &[("TIDEGATE_ADMIN_TOKEN", ADMIN)]].concat();
+    let mut guarded = Guarded::start(&[("keys", SECRET)], &settings).await;
+    guarded.client = Client::connect(&guarded.proxy.admin().await).await.unwrap();
+    let admin = format!("Bearer {ADMIN}");
+    assert_eq!(guarded.send("GET", "/admin/hot", Vec::new(), &[&admin]).await.status, 200);
+    assert_eq!(guarded.send("GET", "/admin/hot", Vec::new(), &[&alice]).await.status, 403);
+    assert_eq!(guarded.send("GET", "/admin/hot", Vec::new(), &[]).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_this_machine_need_no_credentials_where_the_network_does() {
     let settings = [("TIDEGATE_USERS", "@users"), ("TIDEGATE_AUTHENTICATION", "network")];
     let files = [("users", &*user("alice", "one"))];

@@ -20,12 +20,11 @@ fn proxy() -> Proxy {
         ("TIDEGATE_HTTP_HEAD_TIMEOUT", NEVER),
         ("TIDEGATE_HTTP_IDLE_TIMEOUT", NEVER),
         ("TIDEGATE_HTTP_BODY_BYTES", "2 MiB"),
-        ("TIDEGATE_HTTP_BODIES_BYTES", "1 MiB"),
     ])
 }
 
 /// Heads, each with the status that it is refused with.
-fn condemned() -> [(String, u16); 5] {
+fn condemned() -> [(String, u16); 4] {
     let head =
         |start: &str, rest: &str| format!("{start} HTTP/1.1\r\nhost: localhost\r\n{rest}\r\n");
     let post = format!("POST {INVOKE}");
@@ -34,8 +33,6 @@ fn condemned() -> [(String, u16); 5] {
         (head(&format!("PUT {INVOKE}"), "content-length: 1000\r\n"), 405),
         (head(&post, "content-length: 1000\r\ncontent-type: text/html\r\n"), 415),
         (head(&post, "content-length: 9000000\r\n"), 413),
-        // All bodies in flight together have less.
-        (head(&post, "content-length: 1500000\r\n"), 503),
     ]
 }
 

@@ -57,7 +57,7 @@ fn a_connection_serves_many_requests_and_every_answer_has_a_length() {
 }
 
 #[test]
-fn http2_without_tls_is_spoken_on_the_same_port() {
+fn http2_without_tls_is_spoken_on_the_same_port_and_head_has_no_body() {
     let proxy = Proxy::start(&[]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -70,13 +70,18 @@ fn http2_without_tls_is_spoken_on_the_same_port() {
         .unwrap();
         let asking = async {
             let uri = format!("http://{}/health", proxy.address);
-            let body = http_body_util::Empty::<bytes::Bytes>::new();
-            let request = http::Request::get(uri).body(body).unwrap();
-            let response = sender.send_request(request).await.unwrap();
-            assert_eq!(
-                (response.status().as_u16(), response.version()),
-                (200, http::Version::HTTP_2)
-            );
+            for method in ["GET", "HEAD"] {
+                let body = http_body_util::Empty::<bytes::Bytes>::new();
+                let request = http::Request::builder().method(method).uri(&uri).body(body);
+                let response = sender.send_request(request.unwrap()).await.unwrap();
+                assert_eq!(
+                    (response.status().as_u16(), response.version()),
+                    (200, http::Version::HTTP_2)
+                );
+                assert_eq!(response.headers()["content-length"], "15", "{method}");
+                let has_ended = hyper::body::Body::is_end_stream(response.body());
+                assert_eq!(has_ended, method == "HEAD");
+            }
         };
         tokio::select! {
             () = asking => {}

@@ -88,4 +88,5 @@ fn what_a_client_chooses_makes_no_second_line() {
         (Some("a\nb"), Some("\u{1b}[2J\u{7f}\u{85}\""))
     );
     assert_eq!(cut("ä".repeat(1_000)).chars().count(), 513);
+    assert_eq!(escaped("ä\u{7f}\u{9b}2J"), "ä\\u{7f}\\u{9b}2J");
 }

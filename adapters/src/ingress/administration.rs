@@ -37,6 +37,9 @@ use crate::tls::ServerTls;
 use crate::wire::Form;
 use pass::Passed;
 
+/// How the paths of the port's own routes begin, other than those for anybody.
+const OWN: &str = "/admin/";
+
 /// Open connections of the admin port. Each holds at most one answer, or a stream of the newest figures.
 const CONNECTIONS: usize = 64;
 
@@ -109,21 +112,28 @@ impl<C: Calls> Administration<C> {
         serving
     }
 
-    /// Refuses who may not administer. A web page of the admin port itself is no foreign one: its requests go on without their
-    /// `Origin`.
-    async fn guard(&self, head: &mut request::Parts, client: &Identity) -> Result<(), Refusal> {
+    /// Refuses who may not administer, and returns the client with its name. A web page of the admin port itself is no foreign
+    /// one: its requests go on without their `Origin`. What the API answers checks its credentials there.
+    async fn guard(
+        &self,
+        head: &mut request::Parts,
+        client: Identity,
+    ) -> Result<Identity, Refusal> {
         if Resource::find(head.uri.path()).is_ok_and(|found| found.is_about_the_proxy()) {
-            return Ok(());
+            return Ok(client);
         }
-        let parts = &self.0.ingress.0.parts;
+        let api = &self.0.ingress.0;
+        let parts = &api.parts;
         if origin::is_own(head, parts.tls.is_some()) {
             head.headers.remove(ORIGIN);
         }
+        let client =
+            if head.uri.path().starts_with(OWN) { api.known(client, head).await? } else { client };
         let asks = if console::has(head.uri.path()) { Asks::Use } else { Asks::Administer };
-        match parts.trust.check(asks, client, head, None).await {
-            Ok(_) => Ok(()),
+        match parts.trust.check(asks, &client, head, None).await {
+            Ok(_) => Ok(client),
             Err(refused) => {
-                parts.audit.refused(client, &asked(head), &refused).await?;
+                parts.audit.refused(&client, &asked(head), &refused).await?;
                 Err(refused.into())
             }
         }
@@ -148,15 +158,16 @@ impl<C: Calls> Respond for Administration<C> {
         at: At,
     ) -> Response<Passed> {
         let (mut head, body) = request.into_parts();
-        let allowed = Box::pin(self.guard(&mut head, &client)).await;
-        let answer = if let Err(refusal) = allowed {
-            whole(refusal.into_answer(Form::Json))
-        } else {
-            head.extensions.insert(client);
-            let mut router = self.0.router.clone();
-            match router.call(Request::from_parts(head, Body::new(body))).await {
-                Ok(answer) => answer,
-                Err(never) => match never {},
+        let allowed = Box::pin(self.guard(&mut head, client)).await;
+        let answer = match allowed {
+            Err(refusal) => whole(refusal.into_answer(Form::Json)),
+            Ok(client) => {
+                head.extensions.insert(client);
+                let mut router = self.0.router.clone();
+                match router.call(Request::from_parts(head, Body::new(body))).await {
+                    Ok(answer) => answer,
+                    Err(never) => match never {},
+                }
             }
         };
         answer.map(|body| Passed::new(body, at.in_flight))

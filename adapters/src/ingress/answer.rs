@@ -165,7 +165,11 @@ impl<C: Calls> Inner<C> {
     }
 
     /// Returns the client with the name that its credentials give it. What is refused is in the audit.
-    async fn known(&self, client: Identity, head: &request::Parts) -> Result<Identity, Refusal> {
+    pub(super) async fn known(
+        &self,
+        client: Identity,
+        head: &request::Parts,
+    ) -> Result<Identity, Refusal> {
         let Parts { trust, audit, auth, .. } = &self.parts;
         let is_trusted = trust.may_know_hosts(&client);
         let known = if self.lacks_certificate(&client) {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::metrics::{counter, gauge};
-use http::header::EXPECT;
-use http::{Request, Response, Version};
+use bytes::Buf;
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{Method, Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -103,10 +104,21 @@ impl<C: Calls> Respond for Ingress<C> {
         if !is_http2 && !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
             at.tasks.spawn(linger(body, self.limits().body_bytes, at.progress.begin()));
         }
-        response.map(|body| match body.into_inner() {
-            bytes if is_http2 => AnswerBody::of_stream(bytes, at.in_flight, at.write_time),
-            bytes => AnswerBody::new(bytes, at.in_flight),
-        })
+        let (mut answer, unsent) = response.into_parts();
+        let mut unsent = unsent.into_inner();
+        // Over HTTP/1, hyper does it.
+        if is_http2
+            && head.method == Method::HEAD
+            && let Some(unsent) = unsent.take()
+        {
+            answer.headers.insert(CONTENT_LENGTH, unsent.remaining().into());
+        }
+        let body = if is_http2 {
+            AnswerBody::of_stream(unsent, at.in_flight, at.write_time)
+        } else {
+            AnswerBody::new(unsent, at.in_flight)
+        };
+        Response::from_parts(answer, body)
     }
 }
 

@@ -342,7 +342,7 @@ async fn every_refusal_has_a_status_an_outcome_and_a_text() {
     let (status, _, text) = refused(&ingress, post(INVOKE, "")).await;
     assert_eq!((status, text.as_str()), (400, "InvocationRequest.system is missing"));
     let (status, _, text) = refused(&ingress, post(INVOKE, &b"\x0a\xff"[..])).await;
-    assert!(status == 400 && text.contains("not a InvocationRequest"), "{text}");
+    assert!(status == 400 && text.contains("no InvocationRequest"), "{text}");
     let spawn = "/api/v1/system/s/actors/spawn?revision=latest";
     assert_eq!(refused(&ingress, post(spawn, "")).await.0, 400);
     assert_eq!(refused(&ingress, post(INVOKE, vec![0; 1_001])).await.0, 413);

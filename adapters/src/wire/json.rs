@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use prost::Message;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny};
+use serde::de::{Deserializer, IgnoredAny, Visitor};
 use serde_json::value::RawValue;
 use tidegate_stages::invocation::Payload;
 use tidegate_stages::state::Any;
@@ -159,8 +159,12 @@ fn payload_text(payload: &Payload, types: &Types) -> String {
 }
 
 /// Reads a whole body.
-fn read<'a, T: Deserialize<'a>>(body: &'a Bytes, what: &'static str) -> Result<T, Malformed> {
+pub(super) fn read<'a, T: Deserialize<'a>>(
+    body: &'a Bytes,
+    what: &'static str,
+) -> Result<T, Malformed> {
     serde_json::from_slice(body)
+        .map(|Object(read)| read)
         .map_err(|error| Malformed::Undecodable { message: what, reason: told(&error) })
 }
 
@@ -187,6 +191,51 @@ fn quoted(text: &str) -> String {
 /// Texts, numbers and maps of texts as JSON.
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("texts, numbers and maps of texts")
+}
+
+/// A struct that is read from an object only. What derives `Deserialize` also takes an array, by the order of its fields.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        T::deserialize(AsMap(from)).map(Self)
+    }
+}
+
+/// Gives maps only, whatever is asked for.
+struct AsMap<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for AsMap<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        option unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
+        ignored_any
+    }
+}
+
+/// Reads a field that is an [`Object`], or `null`.
+pub(super) fn object<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::<Object<T>>::deserialize(from)?.map(|Object(read)| read))
+}
+
+/// Reads a field that is a list of [`Object`]s, or `null`.
+fn objects<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let list: Vec<Object<T>> = or_default(from)?;
+    Ok(list.into_iter().map(|Object(read)| read).collect())
 }
 
 /// Reads a field that may also be `null`.

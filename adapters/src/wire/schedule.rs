@@ -101,10 +101,7 @@ pub fn new_schedule(
     now: Timestamp,
 ) -> Result<NewSchedule, Malformed> {
     let mut given: ScheduleForm = match form {
-        Form::Json => serde_json::from_slice(body).map_err(|error| Malformed::Undecodable {
-            message: "ScheduleSpec",
-            reason: error.to_string(),
-        })?,
+        Form::Json => super::json::read(body, "ScheduleSpec")?,
         Form::Protobuf => proto::ScheduleSpec::decode(body.clone())
             .map_err(|error| Malformed::undecodable("ScheduleSpec", &error))?
             .into(),

@@ -14,7 +14,7 @@ use tidegate_stages::invocation::Registration;
 use tidegate_stages::state::Tags;
 
 use super::request::check_count;
-use super::{Malformed, Types, or_default, read, read_any, told};
+use super::{Malformed, Types, objects, or_default, read, read_any, told};
 
 /// The action of a channel that names no action.
 pub(crate) const DEFAULT_CHANNEL_ACTION: &str = "receive";
@@ -43,9 +43,9 @@ struct Actor<'a> {
     state: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "or_default")]
     tags: Tags,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "objects")]
     timers: Vec<Ticking>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "objects")]
     channels: Vec<Bound>,
     #[serde(default)]
     snapshot_ms: Option<u64>,

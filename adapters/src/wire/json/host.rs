@@ -12,7 +12,10 @@ use tidegate_stages::invocation::{
 use tidegate_stages::request_id::RequestId;
 use tidegate_stages::state::{Any, Tags};
 
-use super::{Malformed, Types, json, or_default, payload, payload_text, read, read_any, text};
+use super::{
+    Malformed, Types, json, object, objects, or_default, payload, payload_text, read, read_any,
+    text,
+};
 
 /// Names of an actor.
 #[derive(Serialize)]
@@ -67,13 +70,13 @@ struct Answer<'a> {
     state: Option<&'a RawValue>,
     #[serde(default)]
     tags: Option<Tags>,
-    #[serde(borrow, default, deserialize_with = "or_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     effects: Vec<Effect<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pipe: Option<Target>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     forward: Option<Target>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object")]
     broadcast: Option<Sent<'a>>,
     #[serde(default, deserialize_with = "or_default")]
     checkpoint: bool,

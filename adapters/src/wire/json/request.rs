@@ -9,7 +9,7 @@ use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{Broadcast, Invocation, Metadata, Spawn};
 use tidegate_stages::request_id::RequestId;
 
-use super::{Malformed, Types, or_default, payload, read};
+use super::{Malformed, Object, Types, or_default, payload, read};
 
 /// A call. Its path names system and actor.
 #[derive(Deserialize)]
@@ -83,10 +83,10 @@ pub fn spawn(
 ) -> Result<Spawn, Malformed> {
     let Spawned { actors } = read(body, "spawn")?;
     check_count(actors, max_actors)?;
-    let actors: Vec<Named> = serde_json::from_str(actors.get()).map_err(|error| {
+    let actors: Vec<Object<Named>> = serde_json::from_str(actors.get()).map_err(|error| {
         Malformed::wrong("actors", format!("is wrong: {}", super::told(&error)))
     })?;
-    let id = |Named { name, parent }| ActorId { name, system: system.into(), parent };
+    let id = |Object(Named { name, parent })| ActorId { name, system: system.into(), parent };
     Ok(Spawn { actors: actors.into_iter().map(id).collect(), revision })
 }
 

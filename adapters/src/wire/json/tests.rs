@@ -284,3 +284,54 @@ fn answers_to_callers_have_the_documented_shape() {
     let content = ActorState { tags: [("k".into(), "v".into())].into(), state: None };
     assert_eq!(super::state(&content, &types()), "{\"state\":null,\"tags\":{\"k\":\"v\"}}\n");
 }
+
+#[test]
+fn an_array_is_no_object_at_any_depth() {
+    let (host, types) = (HostAddress::new(HOST), types());
+    let refused = |given: &str, read: Result<(), Malformed>| {
+        let error = read.expect_err(given).to_string();
+        assert!(error.contains("of the wrong kind, expected struct "), "{given}: {error}");
+    };
+    let given = |given: &str| Bytes::from(given.to_owned());
+    for answer in [
+        "[]",
+        "[1,2]",
+        r#"["p",{"lost":true},{"k":"v"}]"#,
+        r#"{"pipe":["echo2","show"]}"#,
+        r#"{"forward":["echo2","show"]}"#,
+        r#"{"effects":[["moe","s","x"]]}"#,
+        r#"{"broadcast":["news",1]}"#,
+    ] {
+        let read = action_response(&given(answer), &asked(), Tags::new(), &types);
+        refused(answer, read.map(drop));
+    }
+    let call = r#"["echo",{"z":1}]"#;
+    refused(call, invocation(&given(call), ("s", "a"), &types).map(drop));
+    for spawned in [r#"{"actors":[["s1","tpl"]]}"#, r#"[[["s2","tpl"]]]"#] {
+        refused(spawned, spawn(&given(spawned), "s", None, 2).map(drop));
+    }
+    refused("[1]", publication(&given("[1]"), "news", &types).map(drop));
+    for registered in [
+        r#"["s",[{"name":"a"}]]"#,
+        r#"{"system":"s","actors":[{"name":"a","timers":[["tick",5]]}]}"#,
+        r#"{"system":"s","actors":[{"name":"a","channels":[["news"]]}]}"#,
+    ] {
+        refused(registered, registration(&given(registered), &host, 2).map(drop));
+    }
+    for schedule in [r#"["a","j","inc"]"#, r#"{"every_ms":5,"payload":["t/x","AP8="]}"#] {
+        refused(schedule, new_schedule(schedule).map(drop));
+    }
+}
+
+fn new_schedule(given: &str) -> Result<crate::wire::NewSchedule, Malformed> {
+    let (body, now) = (Bytes::from(given.to_owned()), tidegate_stages::state::Timestamp(0));
+    crate::wire::new_schedule(&body, crate::wire::Form::Json, ("s", Some("n")), now)
+}
+
+#[test]
+fn a_mistake_in_a_schedule_is_told_without_what_was_given() {
+    for given in [r#"{"every_ms":"secret"}"#, r#"{"every_ms":5,"metadata":"secret"}"#] {
+        let error = new_schedule(given).unwrap_err().to_string();
+        assert!(error.contains("of the wrong kind") && !error.contains("secret"), "{error}");
+    }
+}

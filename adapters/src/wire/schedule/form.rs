@@ -11,6 +11,7 @@ use tidegate_stages::state::{Any, Timestamp};
 use crate::moment;
 use crate::proto::google::protobuf as well_known;
 use crate::proto::tidegate::api::v1 as proto;
+use crate::wire::json::object;
 use crate::wire::{Blob, Malformed};
 
 /// What a schedule is to do; empty texts and zeros stand for what is not given.
@@ -24,7 +25,7 @@ pub struct ScheduleForm {
     /// The action.
     pub action: String,
     /// The input of the action.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub payload: Option<Blob>,
     /// Metadata of the call.
     #[serde(skip_serializing_if = "Metadata::is_empty")]

@@ -3,6 +3,7 @@
 //! Each check is the one that the start makes. A check that finds nothing wrong says what it has seen.
 
 mod certificates;
+mod files;
 mod finding;
 mod machine;
 mod storage;
@@ -39,6 +40,7 @@ pub(crate) fn configuration(flags: &Flags) -> (Option<Settings>, Vec<Finding>) {
 pub(crate) async fn examine(settings: &Settings) -> Result<Vec<Finding>, StartError> {
     let mut found = machine::examine(settings);
     found.extend(certificates::examine(settings));
+    found.extend(files::examine(settings));
     found.extend(storage::examine(settings).await?);
     Ok(found)
 }

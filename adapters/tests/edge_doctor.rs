@@ -141,6 +141,38 @@ async fn what_would_end_a_start_is_an_error() {
     assert_line(&unreachable, "ERROR", "store", "cannot connect to the database at 127.0.0.1:1");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_end_a_start_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, folder) = (dir.path().join("store"), dir.path().join("folder"));
+    fs::create_dir(&folder).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    file("a.policy", "typ: deny\n");
+    let (missing, folder) = (dir.path().join("missing"), folder.display().to_string());
+    let not_read = "no usable FileDescriptorSet";
+    for (name, value, about, says, code) in [
+        ("TIDEGATE_POLICIES_DIR", missing.display().to_string(), "policies", "cannot be read", 64),
+        ("TIDEGATE_POLICIES_DIR", folder.clone(), "policies", "a.policy:1: ", 64),
+        ("TIDEGATE_USERS", "/nowhere".into(), "users", "/nowhere: cannot be read", 64),
+        ("TIDEGATE_USERS", file("users", "alice:one"), "users", "has no bcrypt hash", 64),
+        ("TIDEGATE_TOKEN_KEYS", file("keys", "secret"), "tokens", "at least 32 bytes", 64),
+        ("TIDEGATE_DESCRIPTORS", file("set", "no descriptors"), "types", not_read, 64),
+        ("TIDEGATE_DATA_DIR", folder, "store", "is not a data directory of Tidegate", 65),
+    ] {
+        let all = [&store_in(&store)[..], &[(name, value.as_str())]].concat();
+        let told = said(doctor(&all, &[]).await, 2);
+        assert_line(&told, "ERROR", about, says);
+        assert!(told.contains("\n1 errors, "), "{told}");
+        let (given, started) = Proxy::refused(&all).await;
+        assert_eq!(given, Some(code), "the start ends: {started}");
+        assert!(started.contains(says), "and says the same: {started}");
+    }
+}
+
 #[tokio::test]
 async fn all_mistakes_in_settings_are_told_at_once() {
     let mistakes = [("TIDEGATE_DURABILITY", "sometimes"), ("TIDEGATE_DATADIR", "/x")];
@@ -256,5 +288,8 @@ async fn certificates_are_read_as_at_a_start_and_their_end_is_told() {
         assert_eq!(code, Some(78), "the start says the same: {told}");
     }
     let broken = [("TIDEGATE_PROXY_TLS_CA", server.key.as_str())];
-    assert_line(&with(&server, &broken, 2).await, "ERROR", "tls", "TIDEGATE_PROXY_TLS_CA=");
+    // A start does not read it.
+    let told = with(&server, &broken, 1).await;
+    assert_line(&told, "warning", "tls", "TIDEGATE_PROXY_TLS_CA=");
+    assert!(told.contains("\n0 errors, "), "{told}");
 }

@@ -281,7 +281,7 @@ impl Change {
         if self.output.is_json() {
             return print_json(counted);
         }
-        print(&format!("{} match\n", letters(counted.matched)))
+        print(&matching(counted.matched))
     }
 
     async fn change_one(
@@ -348,6 +348,10 @@ fn told(changed: &LettersChanged, done: &str) -> String {
     text
 }
 
+fn matching(count: u64) -> String {
+    format!("{} {}\n", letters(count), if count == 1 { "matches" } else { "match" })
+}
+
 fn letters(count: u64) -> String {
     if count == 1 { "1 dead letter".into() } else { format!("{count} dead letters") }
 }
@@ -393,6 +397,13 @@ mod tests {
         for wrong in ["", "3.17.2048", "s/3.17.2048", "s/a/3.17", "s/a"] {
             assert!(wrong.parse::<EffectName>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn one_dead_letter_matches_and_others_match() {
+        assert_eq!(matching(0), "0 dead letters match\n");
+        assert_eq!(matching(1), "1 dead letter matches\n");
+        assert_eq!(matching(2), "2 dead letters match\n");
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub(super) fn parse_admin_address(text: &str) -> Result<Option<SocketAddr>, Stri
 
 /// Where something listens that is reached over HTTP.
 pub(super) fn http_address(text: &str) -> Result<(), String> {
+    if text.contains('@') {
+        return Err("must not hold a user or a password: this is shown".into());
+    }
     let uri = text.parse::<http::Uri>().ok();
     let is_one = uri.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
@@ -69,6 +72,14 @@ pub(super) fn http_address(text: &str) -> Result<(), String> {
     });
     let wrong = || format!("must be http://host:port or https://host:port, not {text:?}");
     if is_one { Ok(()) } else { Err(wrong()) }
+}
+
+/// Checks that a header can carry a token.
+pub(super) fn token(text: &str) -> Result<(), String> {
+    if text.trim() == text && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err("must be visible ASCII, without blanks at its ends: a header has to carry it".into())
 }
 
 pub(super) fn ratio(text: &str) -> Result<(), String> {
@@ -232,6 +243,15 @@ mod tests {
         ] {
             let told = parse_rate(wrong).unwrap_err();
             assert!(told.contains("100/s:200") && told.contains(&format!("{wrong:?}")), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_address_holds_no_credentials() {
+        assert!(http_address("https://collector:4318").is_ok());
+        for wrong in ["http://user:hush@collector:4318", "user:hush@collector"] {
+            let told = http_address(wrong).unwrap_err();
+            assert!(told.contains("user or a password") && !told.contains("hush"), "{told}");
         }
     }
 

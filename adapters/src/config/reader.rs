@@ -52,7 +52,7 @@ impl Settings {
             .unwrap_or_else(|| read.small("TIDEGATE_HOST_CONNECTIONS"));
         let vault = read.vault();
         Ok(Self {
-            http: read.http(read.auth()?, tls::ingress(config)?, read.admin()?),
+            http: read.http(read.auth()?, tls::ingress(config)?, read.admin()?)?,
             hosts: read.hosts(),
             host_rules: read.host_rules(),
             host_tls: tls::hosts(config)?,
@@ -182,20 +182,10 @@ impl Reader<'_> {
     }
 
     fn bounds(&self) -> Result<Bounds, Mistakes> {
-        const CHECKPOINT_BYTES: &str = "TIDEGATE_CHECKPOINT_BYTES";
         let states = self.bytes("TIDEGATE_MAX_STATE_BYTES");
         let least = least_checkpoint_bytes(self.size("TIDEGATE_MAX_STATE_BYTES")) as u64;
-        let mut checkpoint_bytes = self.bytes(CHECKPOINT_BYTES);
-        if checkpoint_bytes < least && self.0.values[CHECKPOINT_BYTES].source == Source::Default {
-            checkpoint_bytes = least;
-        }
-        if checkpoint_bytes < least {
-            let text = format!(
-                "must be at least {least} bytes: three states of {states} bytes (TIDEGATE_MAX_STATE_BYTES)"
-            );
-            let setting = CHECKPOINT_BYTES.into();
-            return Err(Mistakes(vec![Mistake { setting, text }]));
-        }
+        let why = format!("three states of {states} bytes (TIDEGATE_MAX_STATE_BYTES)");
+        let checkpoint_bytes = self.at_least("TIDEGATE_CHECKPOINT_BYTES", least, &why)?;
         Ok(Bounds {
             admission_events: self.count("TIDEGATE_ADMISSION_EVENTS"),
             admission_bytes: self.bytes("TIDEGATE_ADMISSION_BYTES"),
@@ -212,6 +202,16 @@ impl Reader<'_> {
             broadcast_bytes: self.bytes("TIDEGATE_BROADCAST_BYTES"),
             store_bytes: self.bytes("TIDEGATE_STORE_BYTES"),
         })
+    }
+
+    /// Reads a size that has to hold so many bytes. Its default grows to them.
+    fn at_least(&self, name: &str, least: u64, why: &str) -> Result<u64, Mistakes> {
+        let bytes = self.bytes(name);
+        if bytes < least && self.0.get(name).source != Source::Default {
+            let text = format!("must be at least {least} bytes: {why}");
+            return Err(Mistakes(vec![Mistake { setting: name.into(), text }]));
+        }
+        Ok(bytes.max(least))
     }
 
     fn bytes(&self, name: &str) -> u64 {
@@ -250,7 +250,7 @@ impl Reader<'_> {
         auth: AuthOptions,
         tls: Option<ServerFiles>,
         admin: Option<AdminListen>,
-    ) -> HttpSettings {
+    ) -> Result<HttpSettings, Mistakes> {
         let port = u16::try_from(self.count("PROXY_HTTP_PORT")).expect("the table bounds it");
         let address: IpAddr = self.text("TIDEGATE_HTTP_ADDRESS").parse().expect("it was checked");
         let listen = if self.switch("PROXY_UDS_ENABLED") {
@@ -259,6 +259,11 @@ impl Reader<'_> {
         } else {
             Listen::Tcp(SocketAddr::new(address, port))
         };
+        let bodies_bytes = self.at_least(
+            "TIDEGATE_HTTP_BODIES_BYTES",
+            self.bytes("TIDEGATE_HTTP_BODY_BYTES"),
+            "the largest body (TIDEGATE_HTTP_BODY_BYTES)",
+        )?;
         let limits = Limits {
             connections: self.small("TIDEGATE_HTTP_CONNECTIONS") as usize,
             peer_connections: self
@@ -266,7 +271,7 @@ impl Reader<'_> {
                 .and_then(|given| usize::try_from(given).ok()),
             head_bytes: self.size("TIDEGATE_HTTP_HEAD_BYTES"),
             body_bytes: self.size("TIDEGATE_HTTP_BODY_BYTES"),
-            bodies_bytes: self.size("TIDEGATE_HTTP_BODIES_BYTES"),
+            bodies_bytes: usize::try_from(bodies_bytes).unwrap_or(usize::MAX),
             registered: self.small("TIDEGATE_MAX_REGISTERED_PER_REQUEST") as usize,
             answers_bytes: self.size("TIDEGATE_HTTP_ANSWERS_BYTES"),
             state_bytes: self.size("TIDEGATE_MAX_STATE_BYTES"),
@@ -280,7 +285,7 @@ impl Reader<'_> {
         let (spawn_metrics, console_metrics) =
             (self.switch("TIDEGATE_SPAWN_METRICS"), self.switch("SPAWN_CONSOLE_METRICS"));
         let trust = self.trust();
-        HttpSettings {
+        Ok(HttpSettings {
             listen,
             tls,
             limits,
@@ -291,7 +296,7 @@ impl Reader<'_> {
             metrics,
             spawn_metrics,
             console_metrics,
-        }
+        })
     }
 
     /// The keys were checked when they were read.

@@ -58,7 +58,7 @@ pub fn effective(config: &Config) -> String {
 /// All settings with default and meaning, for `--help`.
 pub fn help() -> String {
     let mut text = String::from(
-        "Settings, in the environment, in the file of --config or by --set NAME=VALUE, the last one winning:\n",
+        "Settings, in the file of --config, in the environment or by --set NAME=VALUE, the last one winning:\n",
     );
     for setting in TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(_))) {
         line(&mut text, format_args!("\n  {} [{}]", setting.name, default(setting)));

@@ -84,8 +84,8 @@ fn mistake(path: &Path, text: String) -> Mistakes {
 
 /// Reads the text of a file of settings.
 pub(super) fn parse(path: &Path, text: &str) -> Result<File, Mistakes> {
-    let table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| mistake(path, error.to_string()))?;
+    let told = |error: toml::de::Error| mistake(path, without_its_line(text, &error));
+    let table: toml::Table = text.parse().map_err(told)?;
     let entries = table.into_iter().map(|(name, value)| {
         let text = match value {
             toml::Value::String(text) => Ok(text),
@@ -98,6 +98,16 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<File, Mistakes> {
         (name, text)
     });
     Ok(File { path: path.to_owned(), entries: entries.collect() })
+}
+
+/// What is wrong and where. The line itself may hold a secret, and so may a number that is too large.
+fn without_its_line(text: &str, error: &toml::de::Error) -> String {
+    let what = error.message();
+    let what = if what.starts_with("invalid type") { "number too large" } else { what };
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|sign| *sign != '\n').count() + 1;
+    format!("line {line}, column {column}: {what}")
 }
 
 /// Joins all sources.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 use tidegate_stages::rules::Durability;
 use tidegate_stages::topology::{RateLimits, RetryRates};
@@ -113,6 +114,48 @@ fn places_must_hold_three_of_the_largest_states() {
     assert_eq!(from(&fitting).unwrap().settings().unwrap().bounds.checkpoint_bytes, 11 << 20);
     let raised = from(&[("TIDEGATE_MAX_STATE_BYTES", "1 GiB")]).unwrap().settings().unwrap();
     assert_eq!(raised.bounds.checkpoint_bytes, 3 << 30);
+}
+
+#[test]
+fn all_bodies_must_hold_one_of_the_largest() {
+    let body = ("TIDEGATE_HTTP_BODY_BYTES", "1 GiB");
+    let small = from(&[body, ("TIDEGATE_HTTP_BODIES_BYTES", "1 MiB")]).unwrap();
+    let told = small.settings().unwrap_err().to_string();
+    for part in ["TIDEGATE_HTTP_BODIES_BYTES", "1073741824", "TIDEGATE_HTTP_BODY_BYTES"] {
+        assert!(told.contains(part), "{part:?} in {told}");
+    }
+    assert_eq!(settings(&[body]).http.limits.bodies_bytes, 1 << 30);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_without_its_secrets() {
+    for secret in ["hush-hush", "\"hush", "\"\" hush", "99999999999999999999"] {
+        let text = format!("PROXY_HTTP_PORT = 1\nTIDEGATE_ADMIN_TOKEN = {secret}\n");
+        let told = sources::parse(Path::new("it"), &text).unwrap_err().to_string();
+        assert!(told.contains("line 2, column "), "{told}");
+        assert!(!told.contains("hush") && !told.contains("999"), "{told}");
+    }
+}
+
+#[test]
+fn a_token_that_no_header_carries_is_refused_without_being_told() {
+    assert!(from(&[("TIDEGATE_ADMIN_TOKEN", "open sesame")]).is_ok());
+    for wrong in ["hush ", "hu\nsh", "hüsh", " hush"] {
+        let told = from(&[("TIDEGATE_ADMIN_TOKEN", wrong)]).unwrap_err().to_string();
+        assert!(told.contains("TIDEGATE_ADMIN_TOKEN") && told.contains("visible ASCII"), "{told}");
+        assert!(!told.contains("hush") && !told.contains("hüsh"), "{told}");
+    }
+}
+
+#[test]
+fn a_machine_over_loopback_is_trusted_only_if_loopback_is() {
+    for (trusted, host, is_told) in
+        [("false", "127.0.0.1", false), ("true", "127.0.0.1", true), ("false", "10.0.0.7", true)]
+    {
+        let given = [("TIDEGATE_TRUST_LOOPBACK", trusted), ("USER_FUNCTION_HOST", host)];
+        let shown = effective(&from(&given).unwrap());
+        assert_eq!(shown.contains("(USER_FUNCTION_HOST)"), is_told, "{shown}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Trust: the settings that say who may do what, and browsers from where.
 
+use std::net::IpAddr;
+
 use super::Config;
 use super::lists::{parse_names, parse_networks, parse_origins};
 use super::reader::Reader;
@@ -17,6 +19,8 @@ pub(super) fn sentence(config: &Config) -> String {
         trusted.push("clients over loopback".to_owned());
     }
     trusted.push("clients of the Unix socket".to_owned());
+    let is_loopback = |machine: &str| machine.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let machine = machine.filter(|machine| trust.loopback || !is_loopback(machine));
     trusted.extend(machine.map(|machine| format!("the machine {machine} (USER_FUNCTION_HOST)")));
     trusted.extend(trust.peers.iter().map(|network| format!("{network} (TIDEGATE_TRUSTED_PEERS)")));
     let administrators = match (&trust.admin_token, trust.loopback) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_stages::ports::Clock;
 
-use super::Finding;
+use super::{Finding, Severity};
 use crate::clock::SystemClock;
 use crate::config::{Database, Settings};
 use crate::tls::{
@@ -38,7 +38,7 @@ pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
         }
     }
     let traces = settings.traces.otlp.as_ref().and_then(|otlp| otlp.tls.as_ref());
-    let clients = [&settings.host_tls, &settings.proxy_tls].into_iter().chain(traces);
+    let clients = std::iter::once(&settings.host_tls).chain(traces);
     let database = match &settings.database {
         Database::Scylla(options) => options.tls.as_ref(),
         Database::Embedded | Database::Memory => None,
@@ -51,7 +51,27 @@ pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
     let shown = clients.filter_map(|files| files.shown.as_ref());
     let shown = shown.chain(database.and_then(|tls| tls.shown.as_ref()));
     found.extend(shown.map(|pair: &Pair| one(examine_shown(pair), Part::Shown, now)));
+    let ours = &settings.proxy_tls;
+    let roots = ours.roots.as_ref().map(|file| of_commands(examine_roots(file), Part::Roots, now));
+    let shown = ours.shown.as_ref().map(|pair| of_commands(examine_shown(pair), Part::Shown, now));
+    found.extend(roots.into_iter().chain(shown));
     found
+}
+
+/// A start does not read it, only commands that ask a running proxy do: it is a warning at most.
+fn of_commands(examined: Result<Examined, TlsError>, part: Part, now: Duration) -> Finding {
+    match examined {
+        Ok(examined) => {
+            let found = finding(&examined, part, now);
+            Finding { severity: found.severity.min(Severity::Warning), ..found }
+        }
+        Err(error) => Finding::warning(
+            ABOUT,
+            format!(
+                "{error}; commands that ask a running proxy fail (78), a start does not: put the right file there"
+            ),
+        ),
+    }
 }
 
 fn one(examined: Result<Examined, TlsError>, part: Part, now: Duration) -> Finding {

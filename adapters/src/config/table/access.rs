@@ -126,7 +126,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("TIDEGATE_PROXY_TLS_KEY", Kind::Text, Default::Unset, "PEM file with its private key."),
     setting(
         "TIDEGATE_ADMIN_TOKEN",
-        Kind::Secret,
+        Kind::SecretForm("text", forms::token),
         Default::Unset,
         "Bearer token whose holders may do everything. Once it is set, deleting, checkpoints, restoring and reading histories need it, also for local clients.",
     ),

@@ -142,7 +142,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "PROXY_HTTP_CLIENT_ADAPTER_POOL_SIZE",
         Kind::Count { min: 1, max: 1_000_000 },
         Default::Unset,
-        "The same, under the name of the protocol; wins when both are set.",
+        "TIDEGATE_HOST_CONNECTIONS under the name of the protocol; wins when both are set.",
     ),
     setting(
         "PROXY_HTTP_CLIENT_ADAPTER_POOL_MAX_IDLE_TIMEOUT",

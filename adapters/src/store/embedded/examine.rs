@@ -31,7 +31,13 @@ impl Examined {
 /// The error that opening the directory to serve would have.
 pub fn examine(dir: &Path) -> Result<Examined, OpenError> {
     // Held for a moment only: a proxy that starts meanwhile is not kept out.
-    let (format, lock) = layout::share(dir)?;
+    let (format, lock) = match layout::share(dir) {
+        Err(missing @ OpenError::Missing { .. }) => {
+            layout::check_free(dir)?;
+            return Err(missing);
+        }
+        shared => shared?,
+    };
     drop(lock);
     let checked = check(dir, format);
     if checked.is_err() {

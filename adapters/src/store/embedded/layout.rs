@@ -245,6 +245,15 @@ fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Refuses a directory without a store in which opening makes none. Changes nothing.
+pub(super) fn check_free(dir: &Path) -> Result<(), OpenError> {
+    match refuse_strangers(dir) {
+        // It is made, or its store is completed.
+        Err(_) if !dir.exists() || engine_of(dir).exists() => Ok(()),
+        refused => refused,
+    }
+}
+
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }

@@ -48,7 +48,8 @@ const LONG: Duration = Duration::from_hours(24);
 /// What waits for the task: actors whose timers are to be started, each at most once.
 #[derive(Debug)]
 struct NewActors {
-    entries: Mutex<Vec<Arc<Entry>>>,
+    /// Each with its [`ticks_ended`](Entry::ticks_ended) at that time.
+    entries: Mutex<Vec<(Arc<Entry>, u32)>>,
     added: Notify,
     /// False when timers are switched off.
     run: bool,
@@ -85,8 +86,9 @@ impl ActorTimers {
         if definition.timers.is_empty() || entry.ticks_armed.load(Ordering::Relaxed) {
             return;
         }
+        let ended = entry.ticks_ended.load(Ordering::Acquire);
         if self.0.run && !entry.ticks_armed.swap(true, Ordering::AcqRel) {
-            self.0.entries.lock().push(entry.clone());
+            self.0.entries.lock().push((entry.clone(), ended));
             self.0.added.notify_one();
         }
     }
@@ -128,16 +130,18 @@ impl TickTask {
 
     fn add_new(&mut self) {
         let entries = std::mem::take(&mut *self.new.entries.lock());
-        for entry in entries {
-            self.add(&entry);
+        for (entry, ended) in entries {
+            self.add(&entry, ended);
         }
     }
 
-    /// Starts the timers of an actor anew, the first tick of each after its period.
-    fn add(&mut self, entry: &Arc<Entry>) {
+    /// Starts the timers of an actor anew, the first tick of each after its period. They end at once when it was deleted since
+    /// they had `ended` so often.
+    fn add(&mut self, entry: &Arc<Entry>, ended: u32) {
         let definition = entry.spec().hosted.definition;
         let is_ended = entry.is_removed() || definition.timers.is_empty();
-        if !is_ended && self.ticks.add(entry, &definition, self.directory.now_ms()) {
+        let now_ms = self.directory.now_ms();
+        if !is_ended && self.ticks.add((entry, ended), &definition, now_ms) {
             return;
         }
         entry.ticks_armed.store(false, Ordering::Release);
@@ -148,8 +152,8 @@ impl TickTask {
 
     /// Looks at all actors after definitions got other timers, or actors with timers were deleted.
     fn look_again(&mut self) {
-        for entry in self.ticks.take_changed() {
-            self.add(&entry);
+        for (entry, ended) in self.ticks.take_changed() {
+            self.add(&entry, ended);
         }
         let timers = ActorTimers(self.new.clone());
         for entry in self.directory.all_live() {
@@ -163,7 +167,7 @@ impl TickTask {
         let spec = entry.spec();
         if entry.is_removed() || due.is_replaced(&spec.hosted.definition) {
             self.ticks.remove(due);
-            self.add(&entry);
+            self.add(&entry, due.ended);
             return;
         }
         let missed = self.ticks.wait_for_next(due, now_ms);

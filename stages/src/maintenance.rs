@@ -316,7 +316,7 @@ impl MaintenanceInner {
         entry.memory.lock().live = None;
         self.lookup.left(entry);
         in_time(self.store.delete(&entry.key)).await?;
-        entry.end_ticks();
+        self.registrar.end_timers(entry);
         let has_effects = self.has_effects(&entry.key).await?;
         self.registrar.forget(entry, has_effects).await?;
         info!(actor = %entry.actor, "deleted");

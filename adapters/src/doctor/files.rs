@@ -38,7 +38,8 @@ fn policies(folder: &PolicyFolder) -> Option<Finding> {
         Ok(policies) if policies.is_empty() && !folder.is_given => None,
         Ok(policies) => {
             let (shown, count) = (folder.path.display(), policies.iter().count());
-            Some(Finding::ok(about, format!("{shown}: {count} policies")))
+            let policies = if count == 1 { "policy" } else { "policies" };
+            Some(Finding::ok(about, format!("{shown}: {count} {policies}")))
         }
         Err(error) => Some(unusable(about, &error, "TIDEGATE_POLICIES_DIR")),
     }

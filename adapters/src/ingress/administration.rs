@@ -14,14 +14,14 @@ mod waiting;
 
 use std::sync::{Arc, LazyLock};
 
-use ::http::header::ORIGIN;
-use ::http::{Request, Response, Uri, request};
+use ::http::header::{CONTENT_LENGTH, ORIGIN};
+use ::http::{Method, Request, Response, Uri, request};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde_json::Value;
 use tidegate_stages::identity::Identity;
 use tower::Service;
@@ -37,7 +37,8 @@ use crate::tls::ServerTls;
 use crate::wire::Form;
 use pass::Passed;
 
-/// How the paths of the port's own routes begin, other than those for anybody.
+/// How the paths of the port's own routes begin, other than those for anybody. The API has one more such path, and asks for
+/// credentials itself, too.
 const OWN: &str = "/admin/";
 
 /// Open connections of the admin port. Each holds at most one answer, or a stream of the newest figures.
@@ -127,16 +128,13 @@ impl<C: Calls> Administration<C> {
         if origin::is_own(head, parts.tls.is_some()) {
             head.headers.remove(ORIGIN);
         }
-        let client =
-            if head.uri.path().starts_with(OWN) { api.known(client, head).await? } else { client };
         let asks = if console::has(head.uri.path()) { Asks::Use } else { Asks::Administer };
-        match parts.trust.check(asks, &client, head, None).await {
-            Ok(_) => Ok(client),
-            Err(refused) => {
-                parts.audit.refused(&client, &asked(head), &refused).await?;
-                Err(refused.into())
-            }
+        // First, because its refusal says that a token is needed: the console asks for one then.
+        if let Err(refused) = parts.trust.check(asks, &client, head, None).await {
+            parts.audit.refused(&client, &asked(head), &refused).await?;
+            return Err(refused.into());
         }
+        if head.uri.path().starts_with(OWN) { api.known(client, head).await } else { Ok(client) }
     }
 }
 
@@ -158,9 +156,13 @@ impl<C: Calls> Respond for Administration<C> {
         at: At,
     ) -> Response<Passed> {
         let (mut head, body) = request.into_parts();
+        let is_head = head.method == Method::HEAD;
         let allowed = Box::pin(self.guard(&mut head, client)).await;
         let answer = match allowed {
-            Err(refusal) => whole(refusal.into_answer(Form::Json)),
+            Err(refusal) => {
+                let answer = whole(refusal.into_answer(Form::Json));
+                if is_head { without_body(answer) } else { answer }
+            }
             Ok(client) => {
                 head.extensions.insert(client);
                 let mut router = self.0.router.clone();
@@ -172,6 +174,15 @@ impl<C: Calls> Respond for Administration<C> {
         };
         answer.map(|body| Passed::new(body, at.in_flight))
     }
+}
+
+/// The same answer to HEAD. The router does that for what it answers.
+fn without_body(answer: Response<Body>) -> Response<Body> {
+    let (mut head, body) = answer.into_parts();
+    if let Some(bytes) = body.size_hint().exact() {
+        head.headers.insert(CONTENT_LENGTH, bytes.into());
+    }
+    Response::from_parts(head, Body::empty())
 }
 
 async fn page(uri: Uri) -> Response<Body> {

@@ -56,6 +56,8 @@ struct Next {
 #[derive(Debug)]
 pub(super) struct Due {
     pub(super) entry: Arc<Entry>,
+    /// The [`ticks_ended`](Entry::ticks_ended) of the entry when its timers were started.
+    pub(super) ended: u32,
     definition: Arc<Definition>,
     next: Next,
 }
@@ -95,7 +97,7 @@ impl Ticks {
     /// Starts the timers of an actor: the first tick of each comes after its period. Returns false when there are too many.
     pub(super) fn add(
         &mut self,
-        entry: &Arc<Entry>,
+        (entry, ended): (&Arc<Entry>, u32),
         definition: &Arc<Definition>,
         now_ms: u64,
     ) -> bool {
@@ -120,7 +122,6 @@ impl Ticks {
         let calls = std::iter::repeat_with(|| None).take(count).collect();
         if let Some(free) = self.actors.get_mut(place as usize) {
             let (entry, definition) = (entry.clone(), definition.clone());
-            let ended = entry.ticks_ended.load(Ordering::Acquire);
             *free = Some(Ticking { number, entry, ended, definition, calls });
         }
         true
@@ -147,7 +148,7 @@ impl Ticks {
                     continue;
                 }
                 let (entry, definition) = (ticking.entry.clone(), ticking.definition.clone());
-                return Some(Due { entry, definition, next });
+                return Some(Due { entry, ended: ticking.ended, definition, next });
             }
         }
         None
@@ -187,7 +188,7 @@ impl Ticks {
     }
 
     /// Ends the timers of all actors that are deleted or whose definition has other timers by now. Returns these actors.
-    pub(super) fn take_changed(&mut self) -> Vec<Arc<Entry>> {
+    pub(super) fn take_changed(&mut self) -> Vec<(Arc<Entry>, u32)> {
         let mut changed = Vec::new();
         for place in 0..u32::try_from(self.actors.len()).unwrap_or(u32::MAX) {
             let Some(Some(ticking)) = self.actors.get_mut(place as usize) else { continue };
@@ -195,7 +196,7 @@ impl Ticks {
             if ticking.has_ended() {
                 self.vacate(place);
             } else if ticking.entry.is_removed() || ticking.definition.timers != now.timers {
-                changed.push(ticking.entry.clone());
+                changed.push((ticking.entry.clone(), ticking.ended));
                 self.vacate(place);
             } else {
                 ticking.definition = now;
@@ -256,7 +257,7 @@ mod tests {
     fn each_timer_ticks_at_its_own_rate() {
         let mut ticks = Ticks::new(2);
         let (entry, definition) = timed("a", &[3, 5]);
-        assert!(ticks.add(&entry, &definition, 0));
+        assert!(ticks.add((&entry, 0), &definition, 0));
         let seen = ticks_until(&mut ticks, 10);
         let of = |period: u64| {
             let action = format!("every{period}");
@@ -269,7 +270,7 @@ mod tests {
     fn after_a_delay_one_tick_catches_up_and_the_rate_stays() {
         let mut ticks = Ticks::new(1);
         let (entry, definition) = timed("a", &[10]);
-        assert!(ticks.add(&entry, &definition, 0));
+        assert!(ticks.add((&entry, 0), &definition, 0));
         let late = ticks.take_due(57).unwrap();
         assert_eq!(ticks.wait_for_next(&late, 57), 4, "of 10, 20, 30, 40 and 50 one runs");
         assert!(ticks.take_due(57).is_none());
@@ -280,7 +281,7 @@ mod tests {
     fn a_period_of_zero_ticks_once_a_millisecond() {
         let mut ticks = Ticks::new(1);
         let (entry, definition) = timed("a", &[0]);
-        assert!(ticks.add(&entry, &definition, 0));
+        assert!(ticks.add((&entry, 0), &definition, 0));
         assert_eq!(ticks_until(&mut ticks, 3).len(), 3);
     }
 
@@ -289,11 +290,11 @@ mod tests {
         let mut ticks = Ticks::new(3);
         let (first, definition) = timed("a", &[1, 2]);
         let (second, _) = timed("b", &[1, 2]);
-        assert!(ticks.add(&first, &definition, 0));
-        assert!(!ticks.add(&second, &definition, 0));
+        assert!(ticks.add((&first, 0), &definition, 0));
+        assert!(!ticks.add((&second, 0), &definition, 0));
         let due = ticks.take_due(1).unwrap();
         ticks.remove(&due);
-        assert!(ticks.add(&second, &definition, 1));
+        assert!(ticks.add((&second, 0), &definition, 1));
         let due = ticks.take_due(2).unwrap();
         assert_eq!(due.entry.actor, second.actor, "ticks of the former actor are gone");
     }
@@ -303,7 +304,7 @@ mod tests {
         let mut ticks = Ticks::new(64);
         for number in 0..64 {
             let (entry, definition) = timed(&format!("a{number}"), &[1_000]);
-            assert!(ticks.add(&entry, &definition, 0));
+            assert!(ticks.add((&entry, 0), &definition, 0));
         }
         let mut first = std::collections::BTreeSet::new();
         for round in 1..=20 {

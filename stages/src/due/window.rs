@@ -200,6 +200,28 @@ impl Window {
         }
     }
 
+    /// Makes way for what is due: drops the last of what waits for its time. It is read again later.
+    fn drop_last(&mut self) {
+        let is_much =
+            |window: &Self| window.known.len() >= ENTRIES / 4 || window.bytes >= BYTES / 4;
+        while is_much(self)
+            && self.waiting.len() > 1
+            && let Some((key, ready)) = self.waiting.pop_last()
+        {
+            self.known.remove(&key);
+            self.release(&ready);
+        }
+        let Some(end) = self.waiting.last_key_value().map(|(key, _)| key.clone()) else { return };
+        if let Some((cursor, is_complete)) =
+            self.resume.as_mut().filter(|(cursor, _)| *cursor > end)
+        {
+            (*cursor, *is_complete) = (end.clone(), false);
+        }
+        if self.is_complete || self.cursor.as_ref().is_some_and(|cursor| *cursor > end) {
+            (self.cursor, self.is_complete) = (Some(end), false);
+        }
+    }
+
     /// A call to this target has been without an answer for a while.
     pub(super) fn waits(&mut self, target: &Target) {
         if let Some(of) = self.targets.get_mut(target) {
@@ -256,7 +278,8 @@ impl Window {
             return false;
         }
         if let Some((first, last)) = &self.sought {
-            let before = before(first);
+            // Not beyond where it was: what follows may not have been read.
+            let before = before(first).min(self.resume.as_ref().map(|(cursor, _)| cursor.clone()));
             if before > self.cursor {
                 (self.cursor, self.is_complete) = (before, false);
                 return true;
@@ -274,17 +297,17 @@ impl Window {
 
     /// Takes an entry that was just stored, or leaves it to be read.
     pub(super) fn offer(&mut self, entry: DueEntry) {
-        let is_read_later =
-            !self.is_complete && self.cursor.as_ref().is_none_or(|c| entry.key.at > c.at);
-        if is_read_later {
-            if let Some((_, is_complete)) = &mut self.resume {
-                *is_complete = false;
-            }
-            return;
-        }
         let waits = self.waiting.contains_key(&entry.key);
         if !waits && entry.key.has_id() && self.known.contains(&entry.key) {
             self.replaced.insert(entry.key);
+            return;
+        }
+        // After the cursor went back, what counts is how far it had come: it may jump there.
+        let (cursor, is_complete) = match &self.resume {
+            Some((cursor, is_complete)) => (Some(cursor), *is_complete),
+            None => (self.cursor.as_ref(), self.is_complete),
+        };
+        if !waits && !is_complete && cursor.is_none_or(|cursor| entry.key.at > cursor.at) {
             return;
         }
         let bytes = entry.bytes();
@@ -367,11 +390,10 @@ impl Window {
         widen(&mut self.others, key.clone(), key.clone());
     }
 
-    /// The same for this one and for others up to the cursor.
+    /// The same for this one and for any others behind it, also behind the cursor: those were offered.
     pub(super) fn leave_from(&mut self, first: DueKey) {
         self.leave_crowded(&first);
-        let end = self.resume.as_ref().map(|(cursor, _)| cursor).or(self.cursor.as_ref());
-        let last = end.unwrap_or(&first).clone();
+        let last = DueKey { at: Timestamp(u64::MAX), source: Arc::default() };
         widen(&mut self.others, first, last);
     }
 
@@ -395,6 +417,10 @@ impl Window {
 
     /// Goes back to the first entry that was left, unless it will be read again in any case. Not while a page is read.
     pub(super) fn go_back(&mut self) {
+        if self.left.is_some() && !self.has_capacity() {
+            self.shed();
+            self.drop_last();
+        }
         let Some(left) = self.left.take() else { return };
         if let Some((first, last)) = self.others.take() {
             widen(&mut self.sought, first, last);

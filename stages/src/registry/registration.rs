@@ -110,6 +110,14 @@ impl Registrar {
         self.directory.pauses.while_paused(&entry.actor, then);
     }
 
+    /// Ends the timers of an actor that is deleted; its next activation starts them anew.
+    pub(crate) fn end_timers(&self, entry: &Entry) {
+        entry.end_ticks();
+        if !entry.spec().hosted.definition.timers.is_empty() {
+            self.directory.timers_changed.notify_one();
+        }
+    }
+
     /// Spawns one actor, unless it is registered, and returns its entry. A delete may remove it at once: its calls then
     /// [spawn it again](Self::spawn_again).
     pub(crate) async fn spawn_one(&self, id: ActorId) -> Result<Arc<Entry>, Error> {

@@ -233,12 +233,18 @@ fn a_crowded_target_keeps_no_retry_of_another_from_being_read() {
     }
     assert!(slow_one.is_some());
     assert_eq!(tried, 20, "once after each pause");
-    // A look at the whole table passes over nothing.
-    table.0.insert(entry(3, 9_002, "missed").key, entry(3, 9_002, "missed"));
+    // A look at the whole table passes over nothing, also not over what came later than it was read.
+    for missed in [entry(3, 9_002, "missed"), entry(8, 9_003, "later")] {
+        table.0.insert(missed.key.clone(), missed);
+    }
     window.sweep();
     table.feed(&mut window);
     let due = std::iter::from_fn(|| window.take_due(Timestamp(9), 64, |_| false));
-    assert!(due.into_iter().any(|ready| ready.record.invocation.actor.name == "missed"));
+    let called: Vec<_> = due.map(|ready| ready.record.invocation.actor.name.clone()).collect();
+    assert!(
+        ["missed", "later"].iter().all(|name| called.iter().any(|of| of == name)),
+        "{called:?}"
+    );
 }
 
 /// A call that its client has named.
@@ -275,4 +281,56 @@ fn of_calls_with_one_id_and_time_the_last_one_counts() {
     assert!(window.take_replaced(&queued.key));
     window.put_off(&queued);
     assert!(window.has_left());
+}
+
+#[test]
+fn what_is_offered_while_the_cursor_is_back_is_not_passed_over() {
+    let slow = (0..3_000).map(|n| entry(1, n, "slow"));
+    let table = Table::of(slow.chain([entry(7, 9_000, "last")]));
+    let mut window = Window::default();
+    table.feed(&mut window);
+    window.offer(named("x", "first"));
+    window.leave(&entry(5, 9_001, "quick").key);
+    window.go_back();
+    window.offer(named("x", "last"));
+    window.offer(entry(6, 9_002, "new"));
+    table.feed(&mut window);
+    let due = std::iter::from_fn(|| window.take_due(Timestamp(9), 64, |_| false));
+    let called: Vec<_> = due.map(|ready| ready.record.invocation.actor.name.clone()).collect();
+    assert_eq!(
+        called,
+        ["slow", "last", "new"],
+        "one of `slow` and of `last`, which are not answered"
+    );
+}
+
+#[test]
+fn much_that_is_not_due_for_long_delays_neither_new_calls_nor_retries() {
+    let far = (0..9_000).map(|n| entry(1_000_000, n, &format!("t{}", n % 20)));
+    let mut table = Table::default();
+    let mut window = Window::default();
+    table.feed(&mut window);
+    for entry in far {
+        table.0.insert(entry.key.clone(), entry.clone());
+        window.offer(entry);
+    }
+    assert_eq!(window.held(), 9_000);
+    let (one, other) = (entry(1, 10_001, "new"), entry(2, 10_002, "new"));
+    for (offered, is_done) in [(Some(&one), false), (None, true), (Some(&other), true)] {
+        if let Some(offered) = offered {
+            table.0.insert(offered.key.clone(), offered.clone());
+            window.offer(offered.clone());
+        }
+        let ready = window.take_due(Timestamp(9), 64, |_| false).expect("it is due");
+        assert_eq!(ready.key, offered.unwrap_or(&one).key);
+        window.ended(&ready, is_done);
+        if is_done {
+            table.0.remove(&ready.key);
+            window.removed(ready.key);
+        }
+        window.sweep();
+        table.feed(&mut window);
+        assert!(window.held() <= ENTRIES / 2 + 1_024, "{}", window.held());
+    }
+    assert_eq!(drain(&mut table, &mut window, u64::MAX).len(), 9_000);
 }

@@ -16,7 +16,7 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::{Consistency as Level, SerialConsistency};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::error::CqlOpenError;
 use super::tls;
@@ -132,7 +132,8 @@ fn pool_size(connections: Option<u32>) -> PoolSize {
         .map_or(PoolSize::PerShard(NonZeroUsize::MIN), PoolSize::PerHost)
 }
 
-/// Returns the data centre of the first contact point that is a node; `None` when there is only one centre.
+/// Returns the only data centre, or that of the first contact point that is a node. A centre that is added later is not asked: it
+/// may hold nothing yet.
 async fn local_centre(session: &Session, addresses: &[String]) -> Option<String> {
     let state = session.get_cluster_state();
     let nodes = state.get_nodes_info();
@@ -140,7 +141,7 @@ async fn local_centre(session: &Session, addresses: &[String]) -> Option<String>
     centres.sort_unstable();
     centres.dedup();
     if centres.len() < 2 {
-        return None;
+        return centres.pop();
     }
     for address in addresses {
         let Ok(found) = tokio::net::lookup_host(address).await else { continue };
@@ -152,5 +153,6 @@ async fn local_centre(session: &Session, addresses: &[String]) -> Option<String>
             }
         }
     }
+    warn!(?centres, "no contact point is a node of the database: requests go to any data centre");
     None
 }

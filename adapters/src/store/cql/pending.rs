@@ -31,14 +31,18 @@ impl Shared {
         let (key, cql) = (Key::of(id)?, &self.database.cql);
         let left: Vec<(i64, i64)> = self.database.read(&cql.outbox_keys, key).await?;
         let mut known = self.memory.of(id);
+        let is_empty = left.is_empty();
         known.outstanding = Some(left.len());
-        if left.is_empty() {
-            // Not those of a later owner.
-            let values = (shard(id), key.system, key.actor, key.parent, epoch);
-            self.database.write(&cql.drop_pending, values, self.stamp().await?).await?;
+        if is_empty {
+            // Before it is removed: without an answer it may be gone, and the next effect has to write it again.
             known.pending = None;
         }
         self.memory.keep(id, known);
+        if is_empty {
+            // Not those of a later owner.
+            let values = (shard(id), key.system, key.actor, key.parent, epoch);
+            self.database.write(&cql.drop_pending, values, self.stamp().await?).await?;
+        }
         Ok(())
     }
 

@@ -205,7 +205,8 @@ impl Shared {
         Ok(others.chain([actor.clone()]).collect())
     }
 
-    /// Removes a history, the entry in the list, and last the head with the index of the history.
+    /// Removes a history, the head with the index of the history, and last the entry in the list: without it nothing finds what is
+    /// left.
     async fn delete_all(&self, id: &ActorId) -> Result<(), StoreError> {
         let key = Key::of(id)?;
         let buckets = self.buckets(&key).await?;
@@ -216,11 +217,11 @@ impl Shared {
         let cql = &self.database.cql;
         let listed = (key.system, shard(id), key.actor, key.parent);
         let stamp = self.stamp().await?;
-        let unlisted = self.database.write(&cql.drop_actor, listed, stamp).await;
-        unlisted.map_err(|error| partly(error, is_begun))?;
-        let stamp = self.stamp().await?;
         let dropped = self.database.write(&cql.drop_heads, key, stamp).await;
-        dropped.map_err(|error| partly(error, is_begun))
+        dropped.map_err(|error| partly(error, is_begun))?;
+        let stamp = self.stamp().await?;
+        let unlisted = self.database.write(&cql.drop_actor, listed, stamp).await;
+        unlisted.map_err(|error| partly(error, true))
     }
 }
 
@@ -228,7 +229,7 @@ impl Shared {
 fn partly(error: StoreError, is_begun: bool) -> StoreError {
     match error {
         StoreError::Unavailable(text) if is_begun => {
-            StoreError::Unknown(format!("the history is removed, the head is not: {text}"))
+            StoreError::Unknown(format!("it is removed in part: {text}"))
         }
         other => other,
     }

@@ -16,9 +16,9 @@ use tidegate_stages::testkit::clock::SetClock;
 use tidegate_stages::testkit::conformance::Subject;
 use tidegate_stages::testkit::conformance::registries::plain_definition;
 use tidegate_stages::testkit::conformance::states::{head, id, keep, save, under};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::wire::{BATCH, EXECUTE, Wire};
+use crate::wire::{BATCH, EXECUTE, WRITE, Wire};
 use crate::{Cql, open, open_with};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -155,6 +155,32 @@ async fn an_actor_is_listed_before_its_first_effect_and_until_its_outbox_is_empt
     assert_eq!(pending(&store, 9).await, ["a", "b"]);
     keep(&direct, vec![Save::of_rows(a.clone(), 1, acknowledges([row(1, 1)]))]).await;
     assert_eq!(pending(&direct, 9).await, ["b"]);
+    through.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_actor_whose_removal_from_the_list_was_not_answered_is_listed_with_its_next_effect() {
+    let (subject, wire) = (open().await, Wire::new().await);
+    let request_time = Duration::from_secs(2);
+    let hosts = vec![wire.address.clone()];
+    let through =
+        open_with(&CqlOptions { hosts, request_time, ..subject.options() }).await.unwrap();
+    let (store, direct) = (states(&through), subject.states());
+    let actor = id("s", "lonely", "");
+    keep(&store, vec![with(save(&actor, 1, false), appends([row(1, 0), row(1, 1)]))]).await;
+    wire.hold(WRITE, "lonely");
+    keep(&store, vec![Save::of_rows(actor.clone(), 1, acknowledges([row(1, 0), row(1, 1)]))]).await;
+    wire.holds(1).await;
+    assert_eq!(pending(&direct, 9).await, ["lonely"]);
+    wire.release().await;
+    let removed = async {
+        while !pending(&direct, 9).await.is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_mins(1), removed).await.expect("it was only late");
+    keep(&store, vec![Save::of_rows(actor.clone(), 1, appends([row(1, 2)]))]).await;
+    assert_eq!(pending(&direct, 9).await, ["lonely"]);
     through.close().await.unwrap();
 }
 

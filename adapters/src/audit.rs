@@ -113,8 +113,7 @@ impl Entry {
         }
     }
 
-    /// What clients choose is escaped: it may look like another line. A text in the log is quoted for that, and JSON needs no
-    /// more quotes.
+    /// Writes the entry to the log, as texts: the log quotes a text, so what a client chose cannot look like another line.
     fn log(&self, outcome: &str) {
         let Self { number, who, what, .. } = self;
         let (who, what, outcome) = (escaped(who), escaped(what), escaped(outcome));

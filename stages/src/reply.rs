@@ -49,7 +49,8 @@ impl<T> Reply<T> {
         )
     }
 
-    /// Both ends of the reply of what has begun already: when it takes longer than `limit`, it may have been done.
+    /// Creates both ends of a reply to work that has begun already. After `limit` the caller is told that the work may have been
+    /// done, and not that it was never started.
     pub(crate) fn started(limit: Duration) -> (Self, Waiting<T>) {
         let timing = Timing::new(Deadlines::default(), Some(limit));
         let is_first = timing.start();
@@ -67,8 +68,8 @@ impl<T> Reply<T> {
         self.0.as_ref().is_some_and(|owed| owed.sender.is_closed())
     }
 
-    /// How a call has failed that is answered when its caller has gone: its time ran out, as it was told, or it went by itself.
-    /// `None`: it waits, or there is none.
+    /// The error of a call whose caller has gone before the answer: the one that the caller was told when its time ran out, or
+    /// `Conflict` when the caller went by itself. `None` when the caller still waits, or when the call has none.
     pub(crate) fn unheard(&self) -> Option<Error> {
         let owed = self.0.as_ref().filter(|owed| owed.sender.is_closed())?;
         Some(match owed.progress.unanswered_after_us.load(Ordering::Acquire) {

@@ -132,8 +132,8 @@ fn pool_size(connections: Option<u32>) -> PoolSize {
         .map_or(PoolSize::PerShard(NonZeroUsize::MIN), PoolSize::PerHost)
 }
 
-/// Returns the only data centre, or that of the first contact point that is a node. A centre that is added later is not asked: it
-/// may hold nothing yet.
+/// Returns the data centre to send all requests to: the only one, or the one of the first contact point that is a node. So no
+/// request goes to a data centre that is added later, which may hold no data yet.
 async fn local_centre(session: &Session, addresses: &[String]) -> Option<String> {
     let state = session.get_cluster_state();
     let nodes = state.get_nodes_info();

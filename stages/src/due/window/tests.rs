@@ -1,6 +1,8 @@
+use super::cursor::NextRead;
 use super::*;
 use crate::actor::ActorId;
 use crate::due::record::Purpose;
+use crate::history::Page;
 use crate::invocation::Invocation;
 use crate::outbox::EffectSource;
 
@@ -333,4 +335,27 @@ fn much_that_is_not_due_for_long_delays_neither_new_calls_nor_retries() {
         assert!(window.held() <= ENTRIES / 2 + 1_024, "{}", window.held());
     }
     assert_eq!(drain(&mut table, &mut window, u64::MAX).len(), 9_000);
+}
+
+#[test]
+fn what_makes_way_is_read_again_although_the_cursor_passes_over_a_crowded_target() {
+    let mut table = Table::of((0..2_000).map(|n| entry(1 + n as u64 / 1_500 * 2, n, "slow")));
+    let mut window = Window::default();
+    table.feed(&mut window);
+    let far = |n: usize| entry(1_000_000 + n as u64, 10_000 + n, &format!("t{}", n % 20));
+    for n in 0..9_000 {
+        if n == 6_000 {
+            window.leave(&entry(2, 9_999, "quick").key);
+            window.go_back();
+        }
+        table.0.insert(far(n).key, far(n));
+        window.offer(far(n));
+    }
+    assert!(window.held() > 9_000);
+    window.leave(&entry(2, 9_999, "quick").key);
+    window.go_back();
+    assert!(window.held() < 5_000, "{}", window.held());
+    table.feed(&mut window);
+    assert!(window.held() >= ENTRIES / 2, "{}: as much as is read at most", window.held());
+    assert_eq!(drain(&mut table, &mut window, u64::MAX).len(), 11_000);
 }

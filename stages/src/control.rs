@@ -1,11 +1,14 @@
 //! Control: pauses and resumes actors, durably, and takes actors out of memory on request.
 //!
 //! A change is stored first and takes effect then. Changes come one after the other; each is finished also when its client has
-//! gone.
+//! gone. A change that fails may have been stored all the same, so before the next one its actors are stored as they are in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashSet;
+use parking_lot::Mutex;
+use tidegate_pipeline::randomness::Seeded;
 use tidegate_pipeline::{Drain, MAX_PAUSED};
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{error, info};
@@ -15,7 +18,7 @@ use crate::due::DueWork;
 use crate::error::Error;
 use crate::maintenance::Maintenance;
 use crate::placement::{Mailboxes, overloaded};
-use crate::ports::{Clock, Pause, StateStore};
+use crate::ports::{Clock, Pause, StateStore, StoreError};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::store_limit::in_time;
@@ -40,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) tasks: Drain,
     /// One change at a time.
     pub(crate) turn: Semaphore,
+    /// Actors of a change that failed: the store may have it.
+    pub(crate) in_doubt: Mutex<HashSet<ActorRef, Seeded>>,
 }
 
 impl Control {
@@ -121,6 +126,7 @@ impl Control {
 impl Inner {
     async fn pause(&self, actors: Vec<ActorRef>, by: &str) -> Result<usize, Error> {
         let _turn = self.turn.acquire().await.map_err(|_| Error::Draining)?;
+        self.settle().await?;
         let pauses = &self.directory.pauses;
         let new: Vec<_> = actors.into_iter().filter(|actor| !pauses.is_paused(actor)).collect();
         if pauses.paused() + new.len() > MAX_PAUSED {
@@ -137,7 +143,7 @@ impl Inner {
                 ended: None,
             };
             let stored: Vec<_> = actors.iter().map(pause).collect();
-            in_time(self.store.put_pauses(stored.clone())).await?;
+            self.stored(actors, self.store.put_pauses(stored.clone())).await?;
             for pause in stored {
                 self.apply(pause);
             }
@@ -147,6 +153,7 @@ impl Inner {
 
     async fn resume(&self, actors: Vec<ActorRef>) -> Result<usize, Error> {
         let _turn = self.turn.acquire().await.map_err(|_| Error::Draining)?;
+        self.settle().await?;
         let pauses = &self.directory.pauses;
         let now = self.clock.now();
         let (over, remembered) = pauses.over(now);
@@ -166,18 +173,48 @@ impl Inner {
             self.refuse_while_closed()?;
             let ended = |pause: &Pause| Pause { ended: Some(now), ..pause.clone() };
             let ended: Vec<_> = together.iter().map(ended).collect();
-            if forgets {
-                let actors = ended.iter().map(|pause| pause.actor.clone()).collect();
-                in_time(self.store.remove_pauses(actors)).await?;
+            let actors: Vec<_> = ended.iter().map(|pause| pause.actor.clone()).collect();
+            let ending = if forgets {
+                self.store.remove_pauses(actors.clone())
             } else {
-                in_time(self.store.put_pauses(ended.clone())).await?;
-            }
+                self.store.put_pauses(ended.clone())
+            };
+            self.stored(&actors, ending).await?;
             for pause in ended {
                 self.apply(pause);
             }
         }
         self.due.look_again();
         Ok(to_resume.len())
+    }
+
+    /// Waits for a change of these actors to be stored.
+    async fn stored(
+        &self,
+        actors: &[ActorRef],
+        change: impl Future<Output = Result<(), StoreError>>,
+    ) -> Result<(), StoreError> {
+        let outcome = in_time(change).await;
+        if outcome.is_err() {
+            self.in_doubt.lock().extend(actors.iter().cloned());
+        }
+        outcome
+    }
+
+    /// Stores actors of a change that failed as they are in memory.
+    async fn settle(&self) -> Result<(), Error> {
+        let in_doubt: Vec<_> = self.in_doubt.lock().iter().cloned().collect();
+        let pause = |actor: &ActorRef| self.directory.pauses.of(actor);
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            in_doubt.into_iter().partition(|actor| pause(actor).is_some());
+        if !unknown.is_empty() {
+            in_time(self.store.remove_pauses(unknown)).await?;
+        }
+        if !known.is_empty() {
+            in_time(self.store.put_pauses(known.iter().filter_map(pause).collect())).await?;
+        }
+        self.in_doubt.lock().clear();
+        Ok(())
     }
 
     /// Makes a stored pause, or its end, take effect.

@@ -14,6 +14,7 @@ mod plan;
 pub(crate) mod capacity;
 pub(crate) mod change;
 mod round;
+mod in_doubt;
 mod warm_up;
 pub(crate) mod storing;
 pub(crate) mod registration;

@@ -20,6 +20,7 @@ pub use settings::{Ports, RateLimits, Settings};
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tidegate_pipeline::layer::TimedLayer;
 use tidegate_pipeline::{
     BatchOptions, Consumer, ConsumerOptions, Drain, SubscribeError, SubscribeOptions,
@@ -249,6 +250,7 @@ async fn control(
         clock: clock.clone(),
         tasks: tasks.clone(),
         turn: Semaphore::new(1),
+        in_doubt: Mutex::default(),
     });
     control.recall().await?;
     Ok(control)

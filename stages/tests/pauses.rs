@@ -19,6 +19,7 @@ use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::outbox::record::Record;
 use tidegate_stages::ports::{Clock, DueStore, HostError, PauseStore, StateStore, StoreError};
 use tidegate_stages::state::Status;
+use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
@@ -120,6 +121,31 @@ async fn what_the_store_does_not_keep_does_not_begin_or_end() {
     world.store.refuse_saves(failing());
     world.mesh.resume("s", "joe").await.unwrap_err();
     assert!(world.mesh.queue("s", "joe").unwrap().paused.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_or_its_end_in_doubt_undoes_nothing_that_is_acknowledged_after_it() {
+    let (_, world) = world_of(&["joe"], Settings::default()).await;
+    let stored = async || {
+        let all = world.memory.pauses().await.unwrap();
+        all.iter().filter(|pause| pause.ended.is_none()).count()
+    };
+    let in_doubt = || {
+        let unknown = StoreError::Unknown("no answer".into());
+        world.store.fail_next_write(SaveFault::WriteAndFail(unknown));
+    };
+    in_doubt();
+    world.mesh.pause("s", "joe", "a test").await.unwrap_err();
+    assert_eq!(stored().await, 1, "it is stored all the same");
+    assert!(!world.mesh.resume("s", "joe").await.unwrap(), "it is not paused");
+    assert_eq!(stored().await, 0);
+
+    pause(&world, "joe").await;
+    in_doubt();
+    world.mesh.resume("s", "joe").await.unwrap_err();
+    assert_eq!(stored().await, 0);
+    assert!(!world.mesh.pause("s", "joe", "a test").await.unwrap(), "it is paused already");
+    assert_eq!(stored().await, 1);
 }
 
 #[tokio::test(start_paused = true)]

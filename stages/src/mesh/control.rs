@@ -37,8 +37,9 @@ impl Mesh {
         self.refuse_while_closed()?;
         let actor = ActorRef::new(system, name);
         if !self.directory.pauses.is_paused(&actor) {
-            return self.find(system, name).map(|_| false);
+            self.find(system, name)?;
         }
+        // Also when it is not paused: the store may have a pause that failed.
         Ok(self.control.resume(vec![actor]).await? > 0)
     }
 

@@ -15,6 +15,7 @@ use crate::actor::{ActorId, ActorRef, Definition};
 use crate::error::Error;
 use crate::outbox::pending::PendingEffects;
 use crate::places::held::Held;
+use crate::ports::{Registered, RegisteredEntry};
 use crate::state::Timestamp;
 use crate::topics::log::Log;
 use crate::turn_time::MeanTurn;
@@ -230,6 +231,16 @@ impl Entry {
     /// Its source as registered now.
     pub(crate) fn source(&self) -> Source {
         self.registered.read().1.clone()
+    }
+
+    /// The entry as it is stored.
+    pub(super) fn as_registered(&self) -> Registered {
+        let (id, source) = self.registered.read().clone();
+        let entry = match source {
+            Source::Defined(hosted) => RegisteredEntry::Definition(hosted.definition),
+            Source::Spawned { revision, .. } => RegisteredEntry::Spawned { id, revision },
+        };
+        Registered { entry, key: self.key.clone() }
     }
 
     /// The actor that a host registered with the definition: this one, or the one that it was spawned from.

@@ -18,6 +18,7 @@ use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::registry::hosts::Leave;
+use crate::registry::in_doubt::InDoubt;
 use crate::registry::plan::spawned;
 use crate::registry::pools::MemberLoad;
 use crate::registry::storing::{Storing, StoringInner};
@@ -51,6 +52,7 @@ impl Registrar {
             warm_ups,
             host_connections,
             bounds,
+            in_doubt: InDoubt::default(),
             join,
         };
         (Self { directory, changes: ChangeQueue::new(changes_bytes) }, Storing(Arc::new(inner)))

@@ -2,7 +2,8 @@
 //!
 //! In batches of [`Change`], out their replies. A change is durable before its reply is sent and before any call sees it.
 //! A batch is stored in *rounds*: a change that depends on an earlier one of its round waits for the next round. So the
-//! outcome is the same as if the changes came one by one, and changes of one name keep their order.
+//! outcome is the same as if the changes came one by one, and changes of one name keep their order. What a change of unknown
+//! outcome named is [stored again](super::in_doubt) first.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,8 +23,9 @@ use crate::registry::change::{Asked, CHANGE_LIMIT, Change, Waiter};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
 use crate::registry::hosts::OneHost;
+use crate::registry::in_doubt::{InDoubt, behind, may_be_stored};
 use crate::registry::plan::{self, Plan};
-use crate::registry::round::Round;
+use crate::registry::round::{Round, Touches};
 use crate::registry::warm_up::WarmUps;
 
 /// The stage; see the [module](self). Cheap to clone.
@@ -39,6 +41,7 @@ pub(super) struct StoringInner {
     pub(super) warm_ups: WarmUps,
     pub(super) host_connections: usize,
     pub(super) bounds: RegistryBounds,
+    pub(super) in_doubt: InDoubt,
     /// Whether a host joins those that its definitions have.
     pub(super) join: bool,
 }
@@ -84,6 +87,10 @@ impl StoringInner {
         };
         let mut left: Vec<_> = batch.into_iter().map(with_touches).collect();
         while !left.is_empty() {
+            if let Err(error) = self.settle().await {
+                refuse(left, &behind(error));
+                return;
+            }
             let mut round = Round::default();
             for (change, touches) in left {
                 if round.concerns(&touches) {
@@ -97,6 +104,19 @@ impl StoringInner {
             self.store(round.planned).await;
             left = round.later;
         }
+        if let Err(error) = self.settle().await {
+            warn!(%error, "a change of the registry may be stored or not: what is in memory is stored before the next change");
+        }
+    }
+
+    /// Stores the names in doubt as they are in memory.
+    async fn settle(&self) -> Result<(), Error> {
+        let writes = self.in_doubt.as_in_memory(&self.directory);
+        if !writes.is_empty() {
+            self.apply(writes).await?;
+            self.in_doubt.clear();
+        }
+        Ok(())
     }
 
     /// Plans a change. Replies at once if there is nothing to store.
@@ -141,6 +161,9 @@ impl StoringInner {
             } else {
                 stored.clone()
             };
+            if stored.as_ref().is_err_and(may_be_stored) {
+                self.in_doubt.add(&plan.writes);
+            }
             asker.send(stored.map(|()| self.finish(plan)));
         }
     }
@@ -244,6 +267,16 @@ impl StoringInner {
             self.mailboxes.queue.set_class_limit(limit, self.host_connections);
         }
         hosted
+    }
+}
+
+/// Answers changes that did not begin.
+fn refuse(changes: Vec<(Change, Touches)>, error: &Error) {
+    for (Change { timing, asker, .. }, _) in changes {
+        // The caller of one that cannot begin any more has its error.
+        if timing.start() {
+            asker.send(Err(error.clone()));
+        }
     }
 }
 

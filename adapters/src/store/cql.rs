@@ -18,6 +18,7 @@ mod effects;
 mod entries;
 mod error;
 mod fence;
+mod filling;
 mod heartbeat;
 mod history;
 mod interval;
@@ -65,6 +66,7 @@ use super::records::DecodeDefinition;
 use crate::metrics::STORE_COMMIT_SECONDS;
 use database::Database;
 use fence::Fence;
+use filling::Filling;
 use heartbeat::Heart;
 use known::Memory;
 use lines::Lines;
@@ -141,6 +143,7 @@ impl CqlStore {
             )),
             memory: Memory::new(),
             book: tokio::sync::Mutex::default(),
+            filling: Filling::default(),
             writes: Semaphore::new(options.writes.clamp(1, Semaphore::MAX_PERMITS)),
             tasks: tasks.clone(),
             vault: options.vault.clone(),

@@ -290,6 +290,63 @@ async fn a_commit_that_arrives_after_an_owner_found_no_rows_and_wrote_a_head_is_
 }
 
 #[tokio::test]
+async fn a_take_over_that_arrives_after_it_was_repeated_hides_no_effect() {
+    let (subject, wire) = (open().await, Wire::new().await);
+    let through = CqlOptions {
+        hosts: vec![wire.address.clone()],
+        request_time: Duration::from_secs(2),
+        ..subject.options()
+    };
+    let (former, through) =
+        (open_with(&subject.options()).await.unwrap(), open_with(&through).await.unwrap());
+    let (old, new, actor) = (states(&former), states(&through), id("s", "counted", ""));
+    let first = old.claim_epoch().await.unwrap();
+    keep(&old, vec![with(under(first, save(&actor, 1, true)), appends([row(first, 0)]))]).await;
+    let second = new.claim_epoch().await.unwrap();
+    for kind in [WRITE, BATCH] {
+        wire.hold(kind, "counted");
+    }
+    let lost = new.take_over(actor.clone(), second);
+    wire.holds(1).await;
+    let late = Save::of_rows(actor.clone(), first, appends([row(first, 1)]));
+    let answer = old.save_all(vec![late]).await;
+    assert!(matches!(answer[..], [Err(StoreError::Fenced(_))]), "{answer:?}");
+    assert!(lost.await.unwrap_err().may_have_happened());
+
+    // Again, by another store under the same epoch: the wire holds what the first one sends.
+    let again = open_with(&subject.options()).await.unwrap();
+    let store = states(&again);
+    store.take_over(actor.clone(), second).await.unwrap();
+    let both = [row(first, 0), row(first, 1)];
+    assert_eq!(outbox(&store, &actor, 9).await, both);
+    wire.release().await;
+    // Nobody is told when the lost request arrives.
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(outbox(&store, &actor, 9).await, both);
+    for store in [former, through, again] {
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_actor_that_has_seen_more_than_one_write_takes_is_taken_over() {
+    // A write has at most 65,535 rows.
+    const SOURCES: usize = 70_000;
+    let (subject, actor) = (open().await, id("s", "a", ""));
+    let store = subject.states();
+    let first = store.claim_epoch().await.unwrap();
+    let all: Vec<_> = (0..SOURCES).map(|number| seen(&format!("{number:05}"), 3)).collect();
+    for some in all.chunks(5_000) {
+        let rows = EffectRows { seen: some.to_vec(), ..EffectRows::default() };
+        keep(&store, vec![Save::of_rows(actor.clone(), first, rows)]).await;
+    }
+    let second = store.claim_epoch().await.unwrap();
+    let taken = store.take_over(actor.clone(), second).await.unwrap();
+    assert!(taken.seen == all, "{} are seen", taken.seen.len());
+    assert!(store.seen(&actor).await.unwrap() == all);
+}
+
+#[tokio::test]
 async fn a_new_owner_removes_what_one_whose_clock_was_ahead_wrote() {
     let subject = open().await;
     let (store, former) = (subject.states(), ahead(&subject).await);

@@ -6,6 +6,7 @@ mod support;
 
 mod crash;
 mod doctor;
+mod due;
 mod effects;
 mod fencing;
 mod history;

@@ -9,10 +9,11 @@ use tidegate::wire;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::Interval;
 use tidegate_stages::ports::{Registered, RegisteredEntry, Registry, StateStore};
+use tokio::task::JoinSet;
 
 use crate::server::{self, Keyspace, tables};
 use crate::support::counter::{SYSTEM, mark};
-use crate::wire::Wire;
+use crate::wire::{BATCH, WRITE, Wire};
 
 /// A keyspace as schema 1 left it: tables, then rows as `table JSON`.
 const FORMER: &str = include_str!("../golden/cql-v1.txt");
@@ -116,6 +117,34 @@ async fn a_migration_that_is_killed_at_every_step_loses_nothing() {
     store.close().await.unwrap();
     drop_keyspace(keyspace).await;
     eprintln!("{kills} kills");
+}
+
+#[tokio::test]
+async fn a_migration_that_is_only_slow_loses_nothing_to_one_that_is_killed_meanwhile() {
+    let keyspace = former().await;
+    let wires = [Wire::new().await, Wire::new().await];
+    let opening = |wire: &Wire| {
+        let through = CqlOptions { hosts: vec![wire.address.clone()], ..options(&keyspace) };
+        let mut opening = JoinSet::new();
+        opening.spawn(async move { open(Access::Create, &through).await });
+        opening
+    };
+    // The first one is about to write the version, the second one about to write what is registered.
+    wires[0].hold(WRITE, "schema");
+    let mut slow = opening(&wires[0]);
+    wires[0].holds(1).await;
+    for kind in [WRITE, BATCH] {
+        wires[1].hold(kind, "cart 7/");
+    }
+    let mut killed = opening(&wires[1]);
+    wires[1].holds(1).await;
+    killed.shutdown().await;
+    wires[0].release().await;
+    slow.join_next().await.unwrap().unwrap().unwrap().close().await.unwrap();
+    let store = open(Access::Create, &options(&keyspace)).await.unwrap();
+    check(&store).await;
+    store.close().await.unwrap();
+    drop_keyspace(keyspace).await;
 }
 
 #[tokio::test]

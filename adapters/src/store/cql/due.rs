@@ -1,7 +1,8 @@
 //! Due: the table of due work: a partition per minute and shard, dropped whole when its minute is over.
 //!
 //! `due_minutes` lists the partitions that there are, by day. Its row is written with the entries of a partition, and an
-//! entry counts only when both are. Minutes are dropped long after they are over, when no entry can be on its way to them.
+//! entry counts only when both are. Minutes are dropped long after they are over, with a timestamp from before they were found
+//! empty, and not while an entry is on its way to them: calls for a time that is over come, too.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,6 @@ use tidegate_stages::state::Timestamp;
 use tracing::debug;
 
 use super::CqlStore;
-use super::database::Changes;
 use super::effects::{effect_source, source};
 use super::errors::damage;
 use super::rows::{bound, open, signed, unsigned};
@@ -117,6 +117,7 @@ impl Shared {
         }
         let partitions: BTreeSet<_> =
             rows.iter().map(|(place, ..)| (place.minute, place.shard)).collect();
+        let _filling = self.filling.begin(partitions.iter().map(|(minute, _)| *minute));
         let partitions = partitions.into_iter().map(async |(minute, shard)| {
             let values = (day(minute), minute, shard);
             self.database.write(&cql.put_minute, values, self.stamp().await?).await
@@ -208,7 +209,8 @@ impl Shared {
     ) -> Result<bool, StoreError> {
         let start = (minute * MINUTE_US - 1, String::new());
         let mut from = after.map_or(start, |after| (after.at, after.id.clone()));
-        let mut is_empty = after.is_none();
+        let drop_at = if after.is_none() { self.may_drop(minute).await? } else { None };
+        let mut is_empty = true;
         loop {
             let limit = i32::try_from(CHUNK).unwrap_or(i32::MAX);
             let reads = shards.iter().map(async |shard| {
@@ -236,8 +238,8 @@ impl Shared {
                 None => break,
             }
         }
-        if is_empty {
-            self.drop_minute(minute, shards).await;
+        if let Some(stamp) = drop_at.filter(|_| is_empty) {
+            self.drop_minute(minute, shards, stamp).await;
         }
         Ok(true)
     }
@@ -258,23 +260,25 @@ impl Shared {
         Ok(DueEntry { key, record })
     }
 
-    /// Drops the partitions of a minute that has long been over and in which nothing is left. Only by an owner.
-    async fn drop_minute(&self, minute: i64, shards: &[i16]) {
-        if self.fence.own() == 0 || self.fence.check_own().is_err() {
-            return;
+    /// Returns the timestamp with which a minute that is about to be read may be dropped if it is empty: one of an owner, of a
+    /// minute that has long been over and to which no entry is on its way.
+    async fn may_drop(&self, minute: i64) -> Result<Option<i64>, StoreError> {
+        let kept_from = bound(self.stamps.now().0) / MINUTE_US - KEPT_MINUTES;
+        if minute >= kept_from || self.fence.own() == 0 || self.fence.is_fenced() {
+            return Ok(None);
         }
+        let stamp = self.stamp().await?;
+        Ok((!self.filling.is_filling(minute)).then_some(stamp))
+    }
+
+    /// Drops the partitions of a minute.
+    async fn drop_minute(&self, minute: i64, shards: &[i16], stamp: i64) {
+        let cql = &self.database.cql;
         let dropped = async {
-            let stamp = self.stamp().await?;
-            if minute >= bound(u64::try_from(stamp).unwrap_or(0)) / MINUTE_US - KEPT_MINUTES {
-                return Ok(());
-            }
             for shard in shards {
-                self.database
-                    .write(&self.database.cql.drop_due_partition, (minute, shard), stamp)
-                    .await?;
-                let mut changes = Changes::default();
-                changes.add(&self.database.cql.drop_minute, (day(minute), minute, shard));
-                self.commit(changes, stamp).await?;
+                self.database.write(&cql.drop_due_partition, (minute, shard), stamp).await?;
+                let values = (day(minute), minute, shard);
+                self.database.write(&cql.drop_minute, values, stamp).await?;
             }
             Ok::<_, StoreError>(())
         };

@@ -2,7 +2,8 @@
 //!
 //! States and histories stay where they are: `heads` got columns and kinds of rows. What is registered moves to new
 //! partitions. The version is written when all of it is there, so an interrupted migration starts again. It copies what
-//! it finds and removes the former table last.
+//! it finds, and what an earlier one copied counts until it is done: that one may be slow and not dead, and end with the
+//! version written and the former table gone. The former table is removed last.
 
 use bytes::Bytes;
 use scylla::response::PagingState;
@@ -10,7 +11,7 @@ use tidegate_stages::ports::StoreError;
 use tracing::{info, warn};
 
 use super::book::{Book, Entry, Slot};
-use super::database::Rows;
+use super::database::{Changes, Rows};
 use super::errors::of_read;
 use super::rows::signed;
 use super::schema::{SCHEMA, VERSION};
@@ -33,10 +34,12 @@ impl Shared {
         info!(keyspace, to = VERSION, "migrating the keyspace");
         // A former Tidegate that still runs acknowledges nothing from here on.
         let epoch = signed(self.claim(0).await?)?;
-        // What an interrupted migration copied may be out of date: its rows do not count.
-        database.write(&database.cql.drop_visible, (), self.stamp().await?).await?;
         let count = self.copy_registry(epoch, options).await?;
-        self.flip(epoch, CHANGE).await?;
+        // What an interrupted migration copied may be out of date, so it ceases to count in the same write.
+        let mut flip = Changes::default();
+        flip.add(&database.cql.drop_visible, (epoch,));
+        flip.add(&database.cql.put_visible, (epoch, CHANGE));
+        self.commit(flip, self.stamp().await?).await?;
         *self.book.lock().await = Book::new(epoch, CHANGE);
         self.look().await?;
         self.fence.check_own()?;

@@ -74,6 +74,8 @@ impl Shared {
             let values = (ACTOR, actor.system(), actor.name());
             self.database.write(&self.database.cql.drop_pause, values, self.stamp().await?).await
         });
-        iter(removals).buffer_unordered(ABREAST).try_collect().await
+        iter(removals).buffer_unordered(ABREAST).try_collect::<()>().await?;
+        self.look().await?;
+        self.fence.check_own()
     }
 }

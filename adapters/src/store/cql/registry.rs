@@ -2,7 +2,8 @@
 //!
 //! A change may have more names than one write takes, in many partitions. Its rows are written first, each with the
 //! change's number. Then one row *flips*: it holds the number of the last change of this owner's epoch that counts. Until
-//! then no read returns the new rows, so a change is applied as a whole or not at all.
+//! then no read returns the new rows, so a change is applied as a whole or not at all. An owner writes the rows of former
+//! owners' epochs again before it reads what is registered: a flip of theirs that comes late changes nothing any more.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ impl Shared {
     /// Returns all entries that count.
     pub(super) async fn registered(&self) -> Result<Vec<Registered>, StoreError> {
         let mut visible = self.visible().await?;
+        self.keep_visible(&visible).await?;
         for _ in 0..TRIES {
             let shards: Vec<_> =
                 (0..PARTITIONS).map(|shard| self.registered_in(shard, &visible)).collect();
@@ -49,6 +51,21 @@ impl Shared {
         let found: Vec<(i64, Option<i64>)> =
             self.database.read(&self.database.cql.visible, ()).await?;
         Ok(found.into_iter().map(|(epoch, change)| (epoch, change.unwrap_or(0))).collect())
+    }
+
+    /// Writes what was read of former owners' epochs again, with a later timestamp than theirs. Only by an owner.
+    async fn keep_visible(&self, visible: &BTreeMap<i64, i64>) -> Result<(), StoreError> {
+        let own = signed(self.fence.own())?;
+        let mut former = visible.range(..own).peekable();
+        if former.peek().is_none() {
+            return Ok(());
+        }
+        self.fence.check_own()?;
+        let mut changes = Changes::default();
+        for (epoch, change) in former {
+            changes.add(&self.database.cql.put_visible, (*epoch, *change));
+        }
+        self.commit(changes, self.stamp().await?).await
     }
 
     async fn registered_in(

@@ -12,6 +12,7 @@ use tracing::warn;
 use super::book::Book;
 use super::database::{Changes, Database};
 use super::fence::Fence;
+use super::filling::Filling;
 use super::heartbeat::Heart;
 use super::known::Memory;
 use super::lines::closed;
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) memory: Memory,
     /// Changes to the registry; one at a time.
     pub(super) book: tokio::sync::Mutex<Book>,
+    /// The minutes to which due work is on its way.
+    pub(super) filling: Filling,
     /// Permits for concurrent writes.
     pub(super) writes: Semaphore,
     pub(super) tasks: TaskTracker,

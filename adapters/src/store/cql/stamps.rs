@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidegate_stages::ports::{Clock, StoreError};
+use tidegate_stages::state::Timestamp;
 
 use super::database::Database;
 use super::errors::unwritten;
@@ -55,6 +56,11 @@ impl Stamps {
         let mut given = self.given.lock();
         given.last = given.last.max(ceiling);
         given.ceiling = given.ceiling.max(ceiling);
+    }
+
+    /// The time of the clock. Stamps may be far ahead of it.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     fn try_next(&self) -> Result<i64, i64> {

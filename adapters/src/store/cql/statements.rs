@@ -203,7 +203,7 @@ statements! {
         VALUES (?, ?, ?, ?, ?, ?)",
     drop_registration = "DELETE FROM {ks}.registrations \
         WHERE shard = ? AND system = ? AND name = ? AND epoch = ? AND change = ?",
-    drop_visible = "DELETE FROM {ks}.visible WHERE part = 0",
+    drop_visible = "DELETE FROM {ks}.visible WHERE part = 0 AND epoch < ?",
     put_visible = "INSERT INTO {ks}.visible (part, epoch, change) VALUES (0, ?, ?)",
     next_epoch = "UPDATE {ks}.meta SET number = ? WHERE name = ? IF number = ?",
     next_ceiling = "UPDATE {ks}.meta SET value = ? WHERE name = ? IF number = ? AND value = ?",

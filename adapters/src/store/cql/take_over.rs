@@ -1,9 +1,11 @@
 //! Take-over: a new owner makes what it found of an actor its own.
 //!
-//! One batch writes the head and all seen rows under the new epoch, and the row that says so. From then on rows of older
-//! epochs do not count, whatever their write timestamps: a late write of a former owner is lost as a whole. The outbox
-//! rows that were found stay where they are, and the owner's row names the last of each epoch: see
-//! `docs/decisions/020-a-new-owner-takes-over.md`.
+//! Copies of the seen rows that count are written under the new epoch first, in writes of bounded size: until the next step
+//! they say the same as the rows that they are made from. Then one batch writes the head and the owner's row. From then on
+//! rows of older epochs do not count, whatever their write timestamps: a late write of a former owner is lost as a whole. The
+//! outbox rows that were found stay where they are, and the owner's row names the last of each epoch. What does not count is
+//! deleted when that row is certainly there: a batch of unknown outcome that arrives late would delete what a repeated
+//! take-over has found since. See `docs/decisions/020-a-new-owner-takes-over.md`.
 
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use tidegate_stages::actor::ActorId;
 use tidegate_stages::outbox::Seen;
 use tidegate_stages::ports::{StoreError, TakenOver};
 use tidegate_stages::state::Head;
+use tracing::debug;
 
 use super::database::Changes;
 use super::effects::{Number, SeenMap, Source, Taken, newest, number, owner, source};
@@ -20,6 +23,8 @@ use super::rows::{
 };
 use super::shared::Shared;
 
+/// Seen rows in one write.
+const TOGETHER: usize = 512;
 /// How often the rows are read again when they change during the read.
 const TRIES: u32 = 8;
 
@@ -52,12 +57,17 @@ impl Shared {
             return Err(StoreError::Fenced(unsigned(owner)?));
         }
         if owner < epoch {
-            self.put_taken_over(&key, epoch, head.as_ref(), &seen, &outbox).await?;
-            let outstanding = Some(outbox.len());
-            let known = Known { cleared: Some(epoch), outstanding, ..Known::default() };
-            self.memory.keep(actor, known);
+            self.put_all_seen(&key, epoch, &seen).await?;
+            let taken = last_places(&outbox, epoch);
+            self.put_taken_over(&key, epoch, head.as_ref(), &taken).await?;
             self.look().await?;
             self.fence.check(own)?;
+            let dropped = self.drop_former(&key, epoch, &taken).await;
+            if let Err(error) = &dropped {
+                debug!(%actor, %error, "rows of former owners that do not count are left");
+            }
+            let (cleared, outstanding) = (dropped.ok().map(|()| epoch), Some(outbox.len()));
+            self.memory.keep(actor, Known { cleared, outstanding, ..Known::default() });
         }
         Ok(TakenOver { head, seen })
     }
@@ -85,41 +95,55 @@ impl Shared {
         Err(StoreError::Unavailable(format!("{actor} was written {TRIES} times while it was read")))
     }
 
+    /// Writes seen rows under an epoch.
+    async fn put_all_seen(
+        &self,
+        key: &Key<'_>,
+        epoch: i64,
+        seen: &[Seen],
+    ) -> Result<(), StoreError> {
+        for seen in seen.chunks(TOGETHER) {
+            let rows = seen.iter().map(|seen| Ok((source(&seen.source)?, number(seen.id)?)));
+            let rows: Vec<(Source, Number)> = rows.collect::<Result<_, StoreError>>()?;
+            let mut changes = Changes::default();
+            for (source, number) in &rows {
+                self.put_seen(key, epoch, source, *number, &mut changes);
+            }
+            self.commit(changes, self.stamp().await?).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes head and owner's row under an epoch.
     async fn put_taken_over(
         &self,
         key: &Key<'_>,
         epoch: i64,
         head: Option<&Head>,
-        seen: &[Seen],
-        outbox: &[(i64, i64)],
+        taken: &Taken,
     ) -> Result<(), StoreError> {
-        let mut taken: Taken = Taken::new();
-        for (of, place) in outbox.iter().filter(|(of, _)| *of < epoch) {
-            let last = taken.entry(*of).or_insert(*place);
-            *last = *place.max(last);
-        }
         let named = key.named();
         let content = head.map(|head| Content::of_head(&named, head.clone(), &self.vault));
         let content = content.transpose()?;
-        let seen = seen.iter().map(|seen| Ok((source(&seen.source)?, number(seen.id)?)));
-        let seen: Vec<(Source, Number)> = seen.collect::<Result<_, StoreError>>()?;
         let mut changes = Changes::default();
         if let Some(content) = &content {
             let row = HeadOut { key: *key, kind: HEAD, epoch, place: 0, owner: epoch, content };
             changes.add(&self.database.cql.put_head, row);
         }
-        for (source, number) in &seen {
-            self.put_seen(key, epoch, source, *number, &mut changes);
-        }
-        let values = (key.system, key.actor, key.parent, epoch, &taken);
+        let values = (key.system, key.actor, key.parent, epoch, taken);
         changes.add(&self.database.cql.put_owner, values);
-        self.drop_former(key, epoch, &taken, &mut changes);
         self.commit(changes, self.stamp().await?).await
     }
 
     /// Removes what does not count any more: rows of older epochs, and rows beyond the last places.
-    fn drop_former<'a>(&self, key: &Key<'a>, epoch: i64, taken: &Taken, changes: &mut Changes<'a>) {
+    async fn drop_former(
+        &self,
+        key: &Key<'_>,
+        epoch: i64,
+        taken: &Taken,
+    ) -> Result<(), StoreError> {
         let (cql, Key { system, actor, parent }) = (&self.database.cql, *key);
+        let mut changes = Changes::default();
         for kind in [HEAD, FORMER_OUTBOX, SEEN, OWNER] {
             changes.add(&cql.drop_epochs, (system, actor, parent, kind, epoch));
         }
@@ -130,5 +154,16 @@ impl Shared {
             after = of;
         }
         changes.add(&cql.drop_between, (system, actor, parent, after, epoch));
+        self.commit(changes, self.stamp().await?).await
     }
+}
+
+/// The last position of each epoch before this one.
+fn last_places(outbox: &[(i64, i64)], epoch: i64) -> Taken {
+    let mut taken = Taken::new();
+    for (of, place) in outbox.iter().filter(|(of, _)| *of < epoch) {
+        let last = taken.entry(*of).or_insert(*place);
+        *last = *place.max(last);
+    }
+    taken
 }

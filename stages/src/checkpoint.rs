@@ -9,7 +9,8 @@
 //! A commit that was certainly not written abandons its activation, unless a later commit of the activation was, or may
 //! have been, written. The pending turns of an abandoned activation fail, and the next call loads the actor again. A
 //! commit of unknown outcome puts the activation in doubt: it is written again until the store acknowledges it, and
-//! meanwhile calls of the actor are refused (decision 14).
+//! meanwhile calls of the actor are refused (decision 14). It is written again also when a later turn has abandoned the
+//! activation: the next activation must not read a state that may still change.
 
 mod batch;
 mod claim;
@@ -182,15 +183,15 @@ impl Checkpoint {
         fail_all(turns, error);
     }
 
-    /// Puts an activation in doubt, and starts the task that ends the doubt.
+    /// Puts an activation in doubt, and starts the task that ends the doubt. An activation that is abandoned stays so, but what may
+    /// have been written of it is written again all the same: the next activation waits until the outcome is known.
     fn doubt(&self, claim: Claim, turns: VecDeque<BoxPlanned>, error: &StoreError) {
-        if let Err(error) = claim.incarnation().enter_doubt() {
-            fail_all(turns, &error);
-            // What queues behind it fails as well.
-            drop(claim.next());
-            return;
+        if let Err(abandoned) = claim.incarnation().enter_doubt() {
+            // What queues behind it is not written any more.
+            fail_all(claim.take(usize::MAX), &abandoned);
         }
         let actor = turns.front().map(|planned| planned.entry.actor.clone());
+        let unsure = turns.len();
         claim.put_back(turns);
         // An outage puts every actor that is written in doubt; only the first one is logged.
         self.in_doubt.increment(1);
@@ -199,13 +200,13 @@ impl Checkpoint {
         } else {
             debug!(?actor, %error, "commit not confirmed: writing it again");
         }
-        self.tasks.spawn(self.clone().resolve(claim));
+        self.tasks.spawn(self.clone().resolve(claim, unsure));
     }
 
     /// Ends a doubt, then writes what queued meanwhile. Boxed, because that may end in a doubt again.
-    fn resolve(self, claim: Claim) -> BoxFuture<'static, ()> {
+    fn resolve(self, claim: Claim, unsure: usize) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let next = self.write_again(claim).await;
+            let next = self.write_again(claim, unsure).await;
             self.in_doubt.decrement(1);
             if self.doubts.fetch_sub(1, Ordering::Relaxed) == 1 {
                 info!("no commit is in doubt any more");
@@ -214,16 +215,17 @@ impl Checkpoint {
         })
     }
 
-    /// Writes what is in doubt, and what queues behind it, until the store acknowledges it. Returns what queued during
-    /// the last write.
-    async fn write_again(&self, claim: Claim) -> Option<Group> {
+    /// Writes what is in doubt, and what queues behind it, until the store acknowledges it. Of an abandoned activation only the
+    /// first `unsure` turns are written: those that were with the store before. Returns what queued during the last write.
+    async fn write_again(&self, claim: Claim, mut unsure: usize) -> Option<Group> {
         let incarnation = claim.incarnation().clone();
         let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
-        while incarnation.is_in_doubt() {
+        loop {
             sleep(delays.next_delay()).await;
             // Only the newest head is written, and those from which a revision is appended. Their times stay the same:
             // a store that keeps revisions by time then replaces the record.
-            let queued = claim.queued_saves();
+            let most = if incarnation.is_abandoned() { unsure } else { usize::MAX };
+            let queued = claim.queued_saves(most);
             let mut saves = Vec::new();
             let covered_by = coalesce(queued.iter().map(Option::as_ref), &mut saves);
             let unsettled = Unsettled::new(&incarnation);
@@ -233,10 +235,18 @@ impl Checkpoint {
             for planned in claim.take(durable) {
                 self.written(planned);
             }
+            unsure = queued.len() - durable;
             drop(unsettled);
             match outcomes.into_iter().find_map(Result::err) {
-                None => incarnation.leave_doubt(),
-                Some(error) if error.is_final() => drop(incarnation.abandon(&error)),
+                None => {
+                    incarnation.leave_doubt();
+                    break;
+                }
+                Some(error) if error.is_final() => {
+                    incarnation.abandon(&error);
+                    fail_all(claim.take(unsure), &error);
+                    break;
+                }
                 Some(_) => {}
             }
         }

@@ -6,13 +6,14 @@ mod support;
 use std::time::Duration;
 
 use support::*;
+use tidegate_pipeline::Bound;
 use tidegate_stages::actor::Definition;
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocationResponse, Invocation};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::StoreError;
 use tidegate_stages::rules::{Durability, Revisions};
-use tidegate_stages::state::Status;
+use tidegate_stages::state::{Any, Status};
 use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;
 use tokio::time::{Instant, sleep};
@@ -67,6 +68,47 @@ async fn in_doubt_only_the_newest_head_and_the_appends_of_all_are_written_again(
     assert_eq!(history(&world, "joe").await, [20]);
     // Once in doubt, two heads at a time: that of the checkpoint and the newest. It was tried once in vain.
     assert_eq!((world.store.saves(), world.store.entries()), (3, 1 + 2 + 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_unknown_outcome_is_written_again_also_when_a_later_turn_has_found_no_place() {
+    let serving = host(|invocation| async move {
+        let mut response = counted(&invocation);
+        let is_slow = invocation.action == "slow";
+        match invocation.actor.name.as_str() {
+            "moe" => sleep(Duration::from_mins(1)).await,
+            _ if is_slow => sleep(Duration::from_secs(1)).await,
+            _ => {}
+        }
+        if is_slow || invocation.actor.name == "poe" {
+            let value = vec![7; 1 << 20].into();
+            response.state = Some(Any { type_url: "test/large".into(), value });
+        }
+        Ok(response)
+    });
+    let largest = (1 << 20) + 100;
+    // For one large place, the reserve, and maintenance.
+    let checkpoint = Bound { events: 64, bytes: 3 * largest };
+    let settings = Settings { checkpoint, ..rules(|rules| rules.max_state_bytes = largest) };
+    let world = world_with(serving, settings, MemoryStore::new()).await;
+    world.register(["joe", "moe", "poe"].map(definition).to_vec()).await.unwrap();
+    world.store.hold_saves();
+    let older = world.start(call("joe", "add"));
+    until_idle().await;
+    let large = world.start(call("joe", "slow"));
+    let _keeps_its_place = world.start(call("moe", "add"));
+    until_idle().await;
+    let _uses_the_reserve = world.start(call("poe", "add"));
+    sleep(Duration::from_secs(13)).await;
+    assert!(large.is_finished(), "it found no place");
+    assert_eq!(large.await.unwrap().unwrap_err().kind(), ErrorKind::StoreUnavailable);
+    assert!(!older.is_finished());
+    world.store.fail_next_save(unknown());
+    world.store.release_saves();
+    // What the store has of the actor is not known: nobody may build on it yet.
+    assert_eq!(world.add("joe").await.unwrap(), 2);
+    assert_eq!(answered(older.await.unwrap().unwrap()), 1);
+    assert_eq!(number(world.head("joe").await.unwrap().content.state.as_ref()), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -103,11 +103,11 @@ impl Claim {
         }
     }
 
-    /// The saves of all turns that queue, in order, so that they can be written again.
-    pub(super) fn queued_saves(&self) -> Vec<Option<Save>> {
+    /// The saves of the first `most` turns that queue, in order, so that they can be written again.
+    pub(super) fn queued_saves(&self, most: usize) -> Vec<Option<Save>> {
         let claimed = self.claims.0.lock();
         let queue = claimed.get(&self.incarnation.number);
-        queue.into_iter().flatten().map(|planned| planned.save.clone()).collect()
+        queue.into_iter().flatten().take(most).map(|planned| planned.save.clone()).collect()
     }
 
     /// Takes the first `count` turns that queue.

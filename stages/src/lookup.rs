@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
 use metrics::{Counter, counter};
+use tokio::time::Instant;
 use tower::Service;
 
 use crate::activation::incarnation::Incarnation;
@@ -110,7 +111,8 @@ impl Inner {
         if placed.place.as_ref().is_some_and(Place::is_of_probe) {
             return Ok(None);
         }
-        match self.store_breaker.ask() {
+        let read_at = placed.place.as_ref().and_then(|place| place.read_at);
+        match self.store_breaker.ask(read_at) {
             StoreAccess::Free => Ok(None),
             StoreAccess::Probe(probe) => Ok(Some(probe)),
             StoreAccess::Refused(Refusal { error, retry_after, by_write }) => {
@@ -130,7 +132,7 @@ impl Inner {
     }
 
     /// Finds the actor of a turn, or returns the work that the turn has to wait for.
-    fn look_up(self: &Arc<Self>, placed: Placed) -> StageResult<LookedUp> {
+    fn look_up(self: &Arc<Self>, mut placed: Placed) -> StageResult<LookedUp> {
         let found = match self.in_memory(&placed) {
             Ok(found) => found,
             Err(halt) => return Err(halt.of(placed)),
@@ -139,6 +141,12 @@ impl Inner {
         if placed.place.is_some() && actor.spec.hosted.definition.stateful {
             match self.may_use_store(&placed, false) {
                 Ok(None) => {}
+                Ok(Some(probe)) if probe.has_read => {
+                    // It is over when its commit is.
+                    if let Some(place) = &mut placed.place {
+                        place.probe = Some(probe);
+                    }
+                }
                 Ok(Some(probe)) => {
                     actor.check_in();
                     return Ok(LookedUp::Loading(self.clone().probe(placed, probe).boxed()));
@@ -173,35 +181,35 @@ impl Inner {
         let (entry, is_first) = (placed.entry.clone(), placed.retries.is_first());
         let stage = self.clone();
         let mut activating = async move { stage.activate(&entry, is_first).await }.boxed();
-        // A probe that is expected to write is over when its commit is, another one when its load is.
-        if let Some(place) = &mut placed.place
-            && probe.is_some()
-        {
-            place.probe = probe.take();
-        }
         match (&mut activating).now_or_never() {
+            Some(Ok(actor)) if probe.is_some() && placed.place.is_some() => {
+                // It is expected to write: it asks again, as a turn that has read.
+                actor.check_in();
+                note_read(&mut placed);
+                drop(probe);
+                return self.look_up(placed);
+            }
             Some(Ok(actor)) => return Ok(LookedUp::Here(activated(placed, actor))),
             Some(Err(halt)) => return Err(halt.of(placed)),
             None => {}
         }
-        if placed.place.as_ref().is_some_and(|place| !place.is_of_probe()) {
+        if probe.is_none() {
             // Others need it meanwhile.
             placed.place = None;
         }
         Ok(LookedUp::Loading(loading(placed, activating, probe)))
     }
 
-    /// Asks the store for the actor's head, so that a failing store costs no action.
+    /// Asks the store for the actor's head, so that a failing store costs no action. The right of the probe ends with that: the
+    /// turn may have to wait for a permit of its host before it goes on.
     async fn probe(
         self: Arc<Self>,
         mut placed: Placed,
-        probe: Probe,
+        _reads: Probe,
     ) -> StageResult<Option<Placed>> {
         match self.read(self.store.load(&placed.entry.key)).await {
             Ok(_) => {
-                if let Some(place) = &mut placed.place {
-                    place.probe = Some(probe);
-                }
+                note_read(&mut placed);
                 Ok(Some(placed))
             }
             Err(mut halt) => {
@@ -223,17 +231,26 @@ impl Inner {
     }
 }
 
-/// Waits until the actor is in memory.
+/// Notes that a turn has read from the store as a probe.
+fn note_read(placed: &mut Placed) {
+    if let Some(place) = &mut placed.place {
+        place.read_at = Some(Instant::now());
+    }
+}
+
+/// Waits until the actor is in memory. The right of a probe ends with that.
 fn loading(
-    placed: Placed,
+    mut placed: Placed,
     activating: BoxFuture<'static, Result<CheckedOut, Halt>>,
     probe: Option<Probe>,
 ) -> ParkedWork {
     Box::pin(async move {
-        let _probe = probe;
         match activating.await {
             Ok(actor) => {
                 actor.check_in();
+                if probe.is_some() {
+                    note_read(&mut placed);
+                }
                 Ok(Some(placed))
             }
             Err(halt) => Err(halt.of(placed)),

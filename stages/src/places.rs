@@ -24,7 +24,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidegate_pipeline::{Bound, Entry as GateEntry};
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::registry::entry::{Entry, Hosted};
 use crate::registry::known_host::KnownHost;
@@ -133,6 +133,8 @@ pub(crate) struct Place {
     shared: Option<Arc<Place>>,
     /// Its turn is the store breaker's probe.
     pub(crate) probe: Option<Probe>,
+    /// When its turn has read from the store as a probe.
+    pub(crate) read_at: Option<Instant>,
 }
 
 impl Places {
@@ -220,8 +222,7 @@ impl Places {
             limit => Some(hosted.known(limit.unwrap_or_default()).clone()),
         };
         let host = if several { entry.with_hosted(host_of) } else { None };
-        let (places, entry) = (self.clone(), entry.clone());
-        Place { places, entry, host, events: 0, bytes: 0, is_kept, shared: None, probe: None }
+        Place::nothing(self.clone(), entry.clone(), host, is_kept)
     }
 
     /// Makes a place as large as what it is for: shrinks it, or grows it from what is free. `None` stands for a turn
@@ -319,6 +320,16 @@ impl Places {
 }
 
 impl Place {
+    fn nothing(
+        places: Places,
+        entry: Arc<Entry>,
+        host: Option<Arc<KnownHost>>,
+        is_kept: bool,
+    ) -> Self {
+        let (shared, probe, read_at) = (None, None, None);
+        Self { places, entry, host, events: 0, bytes: 0, is_kept, shared, probe, read_at }
+    }
+
     /// Whether its turn is the store breaker's probe.
     pub(crate) fn is_of_probe(&self) -> bool {
         self.probe.is_some() || self.shared.as_ref().is_some_and(|shared| shared.is_of_probe())
@@ -350,9 +361,7 @@ impl Place {
 
     /// A place of the same actor and host that is nothing yet.
     fn empty(&self) -> Self {
-        let (places, entry, host) = (self.places.clone(), self.entry.clone(), self.host.clone());
-        let is_kept = self.is_kept;
-        Self { places, entry, host, events: 0, bytes: 0, is_kept, shared: None, probe: None }
+        Self::nothing(self.places.clone(), self.entry.clone(), self.host.clone(), self.is_kept)
     }
 
     /// Takes all of another place, which was made [empty](Self::empty) from this one.

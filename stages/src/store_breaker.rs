@@ -2,7 +2,8 @@
 //!
 //! It opens when a write or a load fails, or the outcome of a write is unknown, for a pause that grows with each failure.
 //! After the pause it is half open: exactly one turn passes, the [`Probe`]. The others pass when the store has worked again.
-//! A probe reads from the store before its action runs, so that no action runs in vain during an outage.
+//! A probe reads from the store before its action runs, so that no action runs in vain during an outage. After it has read,
+//! its turn may have to wait for a permit of its host: it asks again when it goes on, and until then others may read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,9 +39,18 @@ struct Open {
     error: StoreError,
     /// Whether a write failed: then only a write shows that the store works.
     by_write: bool,
-    /// The number of the running probe; probes are counted.
-    probe: Option<u64>,
+    /// The running probe.
+    probe: Option<Running>,
+    /// How many probes there were.
     probes: u64,
+}
+
+/// The probe that runs.
+#[derive(Debug)]
+struct Running {
+    number: u64,
+    /// Whether its turn has read from the store and goes on; otherwise it reads.
+    has_read: bool,
 }
 
 /// What is done with the store.
@@ -75,12 +85,14 @@ pub(crate) struct Refusal {
 pub(crate) struct Probe {
     breaker: Arc<StoreBreaker>,
     number: u64,
+    /// Whether its turn may go on: it has read from the store since the last failure.
+    pub(crate) has_read: bool,
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
         if let Some(open) = &mut *self.breaker.open.lock()
-            && open.probe == Some(self.number)
+            && open.probe.as_ref().is_some_and(|probe| probe.number == self.number)
         {
             open.probe = None;
         }
@@ -88,22 +100,27 @@ impl Drop for Probe {
 }
 
 impl StoreBreaker {
-    /// Asks whether a turn may use the store now.
-    pub(crate) fn ask(self: &Arc<Self>) -> StoreAccess {
+    /// Asks whether a turn may use the store now. `read_at`: when it has read from the store as a probe. Such a turn goes on at
+    /// once, so it does not wait for a probe that reads.
+    pub(crate) fn ask(self: &Arc<Self>, read_at: Option<Instant>) -> StoreAccess {
         if !self.is_open.load(Ordering::Acquire) {
             return StoreAccess::Free;
         }
         let mut held = self.open.lock();
         let Some(open) = &mut *held else { return StoreAccess::Free };
         let left = open.until.saturating_duration_since(Instant::now());
-        if !left.is_zero() || open.probe.is_some() {
+        // Not before the last failure.
+        let has_read = read_at.is_some_and(|at| at + open.pause >= open.until);
+        let is_taken = open.probe.as_ref().is_some_and(|probe| probe.has_read || !has_read);
+        if !left.is_zero() || is_taken {
             let retry_after = if left.is_zero() { open.pause } else { left };
             let (error, by_write) = (open.error.clone(), open.by_write);
             return StoreAccess::Refused(Refusal { error, retry_after, by_write });
         }
         open.probes += 1;
-        open.probe = Some(open.probes);
-        StoreAccess::Probe(Probe { breaker: self.clone(), number: open.probes })
+        let number = open.probes;
+        open.probe = Some(Running { number, has_read });
+        StoreAccess::Probe(Probe { breaker: self.clone(), number, has_read })
     }
 
     /// Whether it is open, and for how long it was in all.
@@ -187,26 +204,52 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn half_open_lets_exactly_one_through_until_it_is_over() {
         let breaker = Arc::new(StoreBreaker::default());
-        assert!(matches!(breaker.ask(), StoreAccess::Free));
+        assert!(matches!(breaker.ask(None), StoreAccess::Free));
         fails(&breaker, Access::Write);
-        assert!(is_refused(&breaker.ask()));
+        assert!(is_refused(&breaker.ask(None)));
         advance(FIRST_PAUSE).await;
-        let StoreAccess::Probe(probe) = breaker.ask() else { panic!("the first one is the probe") };
+        let StoreAccess::Probe(probe) = breaker.ask(None) else {
+            panic!("the first one is the probe")
+        };
         for _ in 0..100 {
             advance(Duration::from_secs(1)).await;
-            assert!(is_refused(&breaker.ask()));
+            assert!(is_refused(&breaker.ask(None)));
         }
         drop(probe);
-        let StoreAccess::Probe(probe) = breaker.ask() else {
+        let StoreAccess::Probe(probe) = breaker.ask(None) else {
             panic!("the one before said nothing")
         };
         fails(&breaker, Access::Write);
         drop(probe);
-        assert!(is_refused(&breaker.ask()));
+        assert!(is_refused(&breaker.ask(None)));
         advance(FIRST_PAUSE * 2).await;
-        assert!(matches!(breaker.ask(), StoreAccess::Probe(_)));
+        assert!(matches!(breaker.ask(None), StoreAccess::Probe(_)));
         breaker.record_success(Access::Write);
-        assert!(matches!(breaker.ask(), StoreAccess::Free));
+        assert!(matches!(breaker.ask(None), StoreAccess::Free));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_has_read_goes_on_alone_and_waits_for_none_that_reads() {
+        let breaker = Arc::new(StoreBreaker::default());
+        let probe = |read_at| match breaker.ask(read_at) {
+            StoreAccess::Probe(probe) => Some(probe),
+            StoreAccess::Free | StoreAccess::Refused(_) => None,
+        };
+        fails(&breaker, Access::Write);
+        advance(FIRST_PAUSE).await;
+        let reads = probe(None).unwrap();
+        assert!(!reads.has_read && probe(None).is_none());
+        let read_at = Some(Instant::now());
+        let goes_on = probe(read_at).unwrap();
+        assert!(goes_on.has_read);
+        drop(reads);
+        assert!(probe(None).is_none() && probe(read_at).is_none());
+        // What was read before the store failed again shows nothing.
+        advance(FIRST_PAUSE).await;
+        fails(&breaker, Access::Write);
+        drop(goes_on);
+        advance(FIRST_PAUSE * 2).await;
+        assert!(!probe(read_at).unwrap().has_read);
     }
 
     #[tokio::test(start_paused = true)]
@@ -214,10 +257,10 @@ mod tests {
         let breaker = Arc::new(StoreBreaker::default());
         fails(&breaker, Access::Read);
         breaker.record_success(Access::Read);
-        assert!(matches!(breaker.ask(), StoreAccess::Free));
+        assert!(matches!(breaker.ask(None), StoreAccess::Free));
         fails(&breaker, Access::Write);
         breaker.record_success(Access::Read);
-        assert!(is_refused(&breaker.ask()));
+        assert!(is_refused(&breaker.ask(None)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -225,6 +268,6 @@ mod tests {
         let breaker = Arc::new(StoreBreaker::default());
         breaker.record_failure(Access::Write, &StoreError::Fenced(7));
         breaker.record_failure(Access::Read, &StoreError::Corrupt("its record".into()));
-        assert!(matches!(breaker.ask(), StoreAccess::Free));
+        assert!(matches!(breaker.ask(None), StoreAccess::Free));
     }
 }

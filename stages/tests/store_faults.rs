@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::*;
 use tidegate_pipeline::Bound;
-use tidegate_stages::actor::Definition;
+use tidegate_stages::actor::{Definition, HostAddress};
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{ActorInvocationResponse, Invocation};
 use tidegate_stages::memory::MemoryStore;
@@ -71,7 +71,7 @@ async fn in_doubt_only_the_newest_head_and_the_appends_of_all_are_written_again(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_of_unknown_outcome_is_written_again_also_when_a_later_turn_has_found_no_place() {
+async fn a_commit_of_unknown_outcome_is_written_again_when_a_later_turn_found_no_place() {
     let serving = host(|invocation| async move {
         let mut response = counted(&invocation);
         let is_slow = invocation.action == "slow";
@@ -269,6 +269,35 @@ async fn an_actor_with_a_later_owner_closes_the_gate_to_nobody_else() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(!error.is_retryable() && error.to_string().contains("epoch 7"), "{error}");
     assert_eq!(world.add("moe").await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_waits_for_its_busy_host_keeps_the_store_closed_to_nobody() {
+    let serving = host(|invocation| async move {
+        if invocation.action == "slow" {
+            sleep(Duration::from_secs(5)).await;
+        }
+        Ok(counted(&invocation))
+    });
+    let settings = Settings { host_connections: 1, ..Settings::default() };
+    let world = world_with(serving, settings, MemoryStore::new()).await;
+    let busy = HostAddress::new("10.0.0.2:8090");
+    let there = |name| Definition { hosts: busy.clone().into(), ..definition(name) };
+    let slow = Definition { stateful: false, ..there("slow") };
+    world.register(vec![definition("joe"), there("moe"), slow]).await.unwrap();
+    world.add("moe").await.unwrap();
+    world.store.fail_next_save(lost());
+    world.add("joe").await.unwrap_err();
+    sleep(Duration::from_secs(1)).await;
+    // The first one asks the store; meanwhile the second one takes the only permit of their host.
+    let waits = world.start(call("moe", "add"));
+    let runs = world.start(call("slow", "slow"));
+    until_idle().await;
+    assert!(!waits.is_finished() && !runs.is_finished());
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+    assert!(!waits.is_finished(), "it waits for its host still");
+    assert_eq!(answered(waits.await.unwrap().unwrap()), 2);
+    runs.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use futures_util::future::{Ready, ready};
 use metrics::counter;
+use parking_lot::RwLock;
 use tidegate_pipeline::alarm::Alarms;
-use tidegate_pipeline::{EventId, KeyedProducer, Permit, Pushed, Refused, WaitsFor};
+use tidegate_pipeline::{EventId, KeyedProducer, Permit, Pushed, Refused, Rejected, WaitsFor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tower::Service;
@@ -45,6 +46,8 @@ pub(crate) struct Mailboxes {
     placement: Arc<dyn Placement>,
     deadlines: Deadlines,
     is_closed: Arc<AtomicBool>,
+    /// Read while an exempt turn is queued: whoever has seen that the mailboxes are open queues it before the pauses end.
+    closing: Arc<RwLock<()>>,
     /// Places of calls that wait for paused actors, in all.
     for_paused: Arc<Semaphore>,
     /// Timers of the deadlines.
@@ -60,8 +63,8 @@ impl Mailboxes {
     ) -> Self {
         let for_paused = Arc::new(Semaphore::new(0));
         let alarms = Arc::new(Alarms::keeping(KEPT_ALARMS));
-        let (is_closed, tracer) = (Arc::default(), Tracer::default());
-        Self { queue, placement, deadlines, is_closed, for_paused, alarms, tracer }
+        let (is_closed, closing, tracer) = (Arc::default(), Arc::default(), Tracer::default());
+        Self { queue, placement, deadlines, is_closed, closing, for_paused, alarms, tracer }
     }
 
     /// At most so many calls wait for paused actors.
@@ -79,7 +82,10 @@ impl Mailboxes {
     /// Refuses clients from now on; admitted calls go on. All pauses end: calls that wait for a paused actor are refused as
     /// not started.
     pub(crate) fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
+        {
+            let _nobody_queues = self.closing.write();
+            self.is_closed.store(true, Ordering::Release);
+        }
         for placed in self.queue.close() {
             placed.fail(Error::Draining);
         }
@@ -197,22 +203,20 @@ impl Mailboxes {
             place: None,
             retries,
         };
-        let pushed =
-            if is_exempt { self.queue.push_exempt(placed) } else { self.queue.push(placed) };
-        match pushed {
-            Ok(Pushed { id, waits_for }) => {
-                if let (Some(timing), Some(what)) = (traced, waits_for) {
-                    timing.trace().waits_for(first_wait(what));
-                }
-                Ok(waiting
-                    .map(|waiting| self.pending(waiting, member, id).holding(place_for_paused)))
-            }
-            Err(rejected) => {
-                let error = refusal(rejected.reason, &entry);
-                rejected.event.fail(error.clone());
-                Err(error)
-            }
+        let pushed = if is_exempt {
+            self.push_exempt(placed)
+        } else {
+            self.queue.push(placed).map_err(|Rejected { event, reason }| {
+                let error = refusal(reason, &entry);
+                event.fail(error.clone());
+                error
+            })
+        };
+        let Pushed { id, waits_for } = pushed?;
+        if let (Some(timing), Some(what)) = (traced, waits_for) {
+            timing.trace().waits_for(first_wait(what));
         }
+        Ok(waiting.map(|waiting| self.pending(waiting, member, id).holding(place_for_paused)))
     }
 
     /// Takes what a call counts for that waits for a paused actor: without a bound of their own, calls for many paused actors
@@ -327,17 +331,32 @@ impl Mailboxes {
         {
             last.times = call.timing.next_hop();
         }
-        if placed.entry.is_paused() && self.is_closed() {
-            // The mailboxes know no pauses any more.
-            return placed.fail(Error::Draining);
-        }
         self.requeue(placed);
     }
 
     fn requeue(&self, placed: Placed) {
-        if let Err(rejected) = self.queue.push_exempt(placed) {
-            rejected.event.fail(Error::Draining);
+        // It has failed when it is refused.
+        drop(self.push_exempt(placed));
+    }
+
+    /// Queues a turn that was admitted before, or that the mesh makes itself. When the mailboxes are closed they know no pauses
+    /// any more: nothing that runs an action of a paused actor is queued then.
+    ///
+    /// # Errors
+    /// When the proxy is draining; the turn has failed with that.
+    fn push_exempt(&self, placed: Placed) -> Result<Pushed, Error> {
+        let pauses_stand = self.closing.read();
+        if self.is_closed() && placed.task.needs_host() && placed.entry.is_paused() {
+            drop(pauses_stand);
+            placed.fail(Error::Draining);
+            return Err(Error::Draining);
         }
+        let pushed = self.queue.push_exempt(placed);
+        drop(pauses_stand);
+        pushed.map_err(|rejected| {
+            rejected.event.fail(Error::Draining);
+            Error::Draining
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The members of a pool have mailboxes of their own, and one name.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tidegate_pipeline::{Bound, Full, KeyedOptions};
@@ -69,4 +70,53 @@ async fn on_one_node_the_member_is_the_actor() {
     let (mailboxes, actor) = (mailboxes(Arc::new(OneNode { epoch: 1 })), pool());
     mailboxes.ask(&actor, Task::Snapshot);
     assert_eq!(mailboxes.queue.look(&actor.actor, 0).queued, 1);
+}
+
+/// Closes the mailboxes when the member of an actor is asked for.
+#[derive(Debug, Default)]
+struct Closes(OnceLock<Mailboxes>);
+
+impl Placement for Closes {
+    fn locate(&self, _: &ActorRef) -> Location {
+        Location::Here
+    }
+
+    fn member(&self, actor: &ActorRef) -> ActorRef {
+        if let Some(mailboxes) = self.0.get() {
+            mailboxes.close();
+        }
+        actor.clone()
+    }
+
+    fn owner_epoch(&self, _: &ActorRef) -> u64 {
+        1
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_a_paused_actor_is_not_queued_when_the_pauses_end_meanwhile() {
+    let (placement, actor) = (Arc::new(Closes::default()), pool());
+    let mailboxes = mailboxes(placement.clone()).with_places_for_paused(1);
+    mailboxes.queue.pause(&actor.mailbox).unwrap();
+    actor.set_paused(true);
+    placement.0.set(mailboxes.clone()).unwrap();
+    // It may wait for its actor when it comes, and the mailboxes close before it is queued.
+    let invocation = Invocation { action: "add".into(), ..Invocation::default() };
+    let admitted = Admitted {
+        entry: actor.clone(),
+        invocation: Box::new(invocation),
+        timing: Timing::new(Deadlines::default(), None),
+        permit: None,
+        effect: None,
+        delivery: None,
+        load: None,
+    };
+    assert!(matches!(mailboxes.place(admitted), Err(Error::Draining)));
+    let (reply, waiting) = Reply::new(&Timing::new(Deadlines::default(), None));
+    mailboxes.ask(&actor, Task::WarmUp(reply));
+    assert!(matches!(waiting.answer().await, Err(Error::Draining)));
+    assert_eq!(mailboxes.queue.queued(), 0);
+    // What runs no action is queued as before.
+    mailboxes.ask(&actor, Task::Snapshot);
+    assert_eq!(mailboxes.queue.queued(), 1);
 }

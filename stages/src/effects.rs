@@ -43,6 +43,7 @@ use crate::outbox::record::Record;
 use crate::outbox::view::source_name;
 use crate::outbox::{EffectId, EffectRows, EffectSource, OutboxKey, OutboxRow, SourceKind};
 use crate::ports::{Save, StateStore, StoreError};
+use crate::schedules::OpenRuns;
 use crate::state::Timestamp;
 use crate::store_limit::in_time;
 use deliver::Delivery;
@@ -80,6 +81,8 @@ struct Inner {
     is_answered: Notify,
     /// Dead letters that were found, or came.
     dead: Mutex<Ledger>,
+    /// Schedules with runs that have not ended.
+    runs: Arc<OpenRuns>,
     /// Ends deliveries: what is in the store stays there.
     stop: CancellationToken,
     /// Ends removals.
@@ -103,6 +106,7 @@ impl Effects {
             answered: Mutex::default(),
             is_answered: Notify::new(),
             dead: Mutex::new(Ledger::new(dead)),
+            runs: Arc::default(),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
         }))
@@ -272,11 +276,22 @@ impl Effects {
     /// Whether a source has no effect that may be delivered again, durably (decision 18 i). Effects that it emits from now on are
     /// newer than all that it ever had.
     pub(crate) fn has_nothing_pending(&self, source: &EffectSource) -> bool {
-        let is_done = source.kind == SourceKind::Actor
-            && self.0.all_found.load(Ordering::Acquire)
-            && !self.0.sources.lock().has_name(source);
-        // After the stop, sources are forgotten whose effects are in the store.
-        is_done && !self.0.stop.is_cancelled()
+        match source.kind {
+            SourceKind::Actor => {
+                let is_done = self.0.all_found.load(Ordering::Acquire)
+                    && !self.0.sources.lock().has_name(source);
+                // After the stop, sources are forgotten whose effects are in the store.
+                is_done && !self.0.stop.is_cancelled()
+            }
+            SourceKind::Schedule => self.0.runs.has_none(source),
+            // Topics are few, and no target sees a call of due work.
+            SourceKind::Due | SourceKind::Topic => false,
+        }
+    }
+
+    /// Where it is known which schedules have runs that have not ended.
+    pub(crate) fn open_runs(&self) -> &Arc<OpenRuns> {
+        &self.0.runs
     }
 
     /// How often an effect in memory was tried.

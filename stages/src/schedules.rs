@@ -7,6 +7,7 @@
 mod bounds;
 mod cron;
 mod keeper;
+mod open_runs;
 mod record;
 mod schedule;
 mod when;
@@ -15,6 +16,7 @@ pub use bounds::ScheduleBounds;
 pub use cron::{Expression, ExpressionError};
 pub use keeper::entries;
 pub(crate) use keeper::{Run, Schedules};
+pub(crate) use open_runs::OpenRuns;
 pub use schedule::{
     CatchUp, Creation, KEPT_RUNS, OpenRun, Outcome, Overlap, PastRun, Schedule, ScheduleKey, Spec,
 };

@@ -70,7 +70,7 @@ use crate::registry::storing::Storing;
 use crate::respawn::RespawnLayer;
 use crate::retention::Growth;
 use crate::retry_budget::RetryBudgets;
-use crate::schedules::{ScheduleBounds, Schedules};
+use crate::schedules::{OpenRuns, ScheduleBounds, Schedules};
 use crate::side_effects::{Planner, SideEffects};
 use crate::store_breaker::StoreBreaker;
 use crate::timer::{TimerTask, Timers};
@@ -172,7 +172,8 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_topics(&topics, &egress, &directory, (&store, &clock), &settings, &tasks);
     start_broadcasts(&channels, settings.other_members, &directory, &mailboxes, &tasks)?;
     let calls = (&caller, &mailboxes, &*directory);
-    let schedules = start_due(&due, (epoch, settings.schedules), calls, &stop_timers, &tasks);
+    let of_schedules = (epoch, settings.schedules, effects.open_runs());
+    let schedules = start_due(&due, of_schedules, calls, &stop_timers, &tasks);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
@@ -515,12 +516,12 @@ fn start_topics(
 /// Due work: calls whose time has come, and schedules.
 fn start_due(
     due: &DueWork,
-    (epoch, bounds): (u64, ScheduleBounds),
+    (epoch, bounds, runs): (u64, ScheduleBounds, &Arc<OpenRuns>),
     (caller, mailboxes, directory): (&CallerService, &Mailboxes, &Directory),
     stop: &CancellationToken,
     tasks: &Drain,
 ) -> Schedules {
-    let schedules = Schedules::new(due.clone(), epoch, bounds);
+    let schedules = Schedules::new(due.clone(), epoch, bounds, runs.clone());
     let calls = Calls {
         caller: caller.clone(),
         mailboxes: mailboxes.clone(),

@@ -12,7 +12,7 @@ use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{ActorInvocation, EFFECT_ID, SCHEDULE_DUE, SCHEDULE_NAME};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::{ScheduleAsk, ScheduleTold};
-use tidegate_stages::ports::{Clock, DueStore, HostError, ScheduleStore, StoreError};
+use tidegate_stages::ports::{Clock, DueStore, HostError, ScheduleStore, StateStore, StoreError};
 use tidegate_stages::schedules::{
     CatchUp, Expression, Outcome, Overlap, Schedule, ScheduleKey, Spec, When, Zone,
 };
@@ -21,7 +21,8 @@ use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
 
 use support::{
-    BoxedHost, World, call, counted, counter, definition, host, number, world, world_with,
+    BoxedHost, World, call, counted, counter, definition, host, id, number, rules, world,
+    world_with,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -418,4 +419,22 @@ async fn a_run_whose_end_was_lost_in_a_crash_is_made_again_and_counts_once() {
     let schedule = get(&second, "n").await;
     assert_eq!((schedule.runs, schedule.past.len(), schedule.failed), (1, 1, 0));
     assert_eq!(count(&second, "joe").await, 1, "recognised; made {} times", *calls.lock());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_forgets_schedules_that_will_not_run_again() {
+    let settings = rules(|rules| rules.max_seen = 4);
+    let world = world_with(counter(), settings, MemoryStore::new()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    // All schedules are looked through once: a former start may have left runs.
+    sleep(11 * 60 * SECOND).await;
+    for run in 1..=12 {
+        let at = Timestamp(world.clock.now().0 + 1_000_000);
+        let once = Spec { when: When::At(at), ..every(&world, "joe", 1) };
+        create(&world, &format!("once-{run:02}"), once).await;
+        pass(&world, 3).await;
+        assert_eq!(count(&world, "joe").await, run);
+        let seen = world.memory.seen(&id("joe")).await.unwrap().len();
+        assert!(seen <= 5, "{seen} after {run} runs");
+    }
 }

@@ -74,8 +74,8 @@ impl Calls {
 
     /// Makes a run of a schedule. It is noted that it has ended before its entry goes.
     async fn run(&self, run: &RunId, ready: &Ready, clock: &Arc<dyn Clock>) -> Result<(), Error> {
-        let Some(Run { mut invocation, effect }) = self.schedules.begin(run, ready.key.at).await?
-        else {
+        let begun = self.schedules.begin(run, ready.key.at).await?;
+        let Some(Run { mut invocation, effect, being_made: _being_made }) = begun else {
             return Ok(());
         };
         self.mailboxes.tracer.begin(&mut invocation.traceparent);

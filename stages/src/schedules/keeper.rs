@@ -20,6 +20,7 @@ use crate::metrics::SCHEDULE_RUNS_TOTAL;
 use crate::outbox::{EffectId, EffectSource, SourceKind};
 use crate::ports::StoreError;
 use crate::schedules::bounds::{Counted, ScheduleBounds};
+use crate::schedules::open_runs::{BeingMade, OpenRuns};
 use crate::schedules::{Creation, Outcome, Schedule, ScheduleKey, Spec};
 use crate::state::Timestamp;
 use crate::store_limit::in_time;
@@ -41,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) invocation: Invocation,
     /// The effect that it is for its target; `None`: it may run beside others.
     pub(crate) effect: Option<(Arc<EffectSource>, EffectId)>,
+    /// Until it is dropped the target does not forget what it has seen of the schedule.
+    pub(crate) being_made: BeingMade,
 }
 
 /// The schedules of a store; see the [module](self). Cheap to clone.
@@ -54,15 +57,21 @@ struct Inner {
     created: AtomicU64,
     bounds: ScheduleBounds,
     counted: Counted,
+    runs: Arc<OpenRuns>,
     locks: Vec<Mutex<()>>,
 }
 
 impl Schedules {
-    /// Those of the store of due work, whose owner has this epoch.
-    pub(crate) fn new(due: DueWork, epoch: u64, bounds: ScheduleBounds) -> Self {
+    /// Those of the store of due work, whose owner has this epoch. `runs` learns of their runs.
+    pub(crate) fn new(
+        due: DueWork,
+        epoch: u64,
+        bounds: ScheduleBounds,
+        runs: Arc<OpenRuns>,
+    ) -> Self {
         let locks = std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
         let (created, counted) = (AtomicU64::new(0), Counted::default());
-        Self(Arc::new(Inner { due, epoch, created, bounds, counted, locks }))
+        Self(Arc::new(Inner { due, epoch, created, bounds, counted, runs, locks }))
     }
 
     fn now(&self) -> Timestamp {
@@ -99,7 +108,14 @@ impl Schedules {
         if !new.is_empty() {
             self.0.due.put_all(new).await?;
         }
+        let is_open = !after.open.is_empty();
+        if is_open {
+            self.0.runs.opened(&after.key);
+        }
         in_time(self.0.due.store().put_schedule(after.encode())).await?;
+        if !is_open {
+            self.0.runs.ended(&after.key);
+        }
         if let Some(before) = before {
             let count = |outcome, before, after: u64| {
                 counter!(SCHEDULE_RUNS_TOTAL, "outcome" => outcome)
@@ -273,6 +289,7 @@ impl Schedules {
         let removed = self.0.counted.remove().await;
         in_time(self.0.due.store().remove_schedule(key)).await?;
         removed.removed(&key.system);
+        self.0.runs.ended(key);
         self.cancel_look(&before, None).await;
         Ok(())
     }
@@ -317,7 +334,8 @@ impl Schedules {
         ]);
         let ScheduleKey { system, name } = key.clone();
         let source = Arc::new(EffectSource { kind: SourceKind::Schedule, system, name });
-        Ok(Some(Run { invocation, effect: (!is_parallel).then_some((source, id)) }))
+        let effect = (!is_parallel).then_some((source, id));
+        Ok(Some(Run { invocation, effect, being_made: self.0.runs.make(key) }))
     }
 
     /// A run has ended.
@@ -347,7 +365,8 @@ impl Schedules {
         Ok(())
     }
 
-    /// Looks through all schedules from time to time for one whose entries of due work are lost, until `stop`.
+    /// Looks through all schedules from time to time for one whose entries of due work are lost, until `stop`. The first time,
+    /// runs are found that a former start has left.
     pub(crate) async fn watch(self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -361,13 +380,20 @@ impl Schedules {
     }
 
     async fn find_lost(&self) -> Result<(), StoreError> {
+        let all_found = self.0.runs.all_found();
         let mut after = None;
         loop {
             let page = in_time(self.0.due.store().schedules(after.as_ref(), PAGE)).await?;
             after = page.items.last().map(|row| row.key.clone());
             let lost_before = Timestamp(self.now().0.saturating_sub(LOST_US));
             let late = |schedule: &Schedule| schedule.wake.is_some_and(|wake| wake < lost_before);
-            for schedule in page.items.into_iter().filter_map(Schedule::decode).filter(late) {
+            for row in page.items {
+                let key = row.key.clone();
+                let schedule = Schedule::decode(row);
+                if !all_found && may_have_run(schedule.as_ref()) {
+                    self.find_run(&key).await?;
+                }
+                let Some(schedule) = schedule.filter(late) else { continue };
                 let ScheduleKey { system, name } = &schedule.key;
                 warn!(
                     system,
@@ -376,10 +402,26 @@ impl Schedules {
                 self.0.due.put_all(entries(&schedule)).await?;
             }
             if !page.more {
+                self.0.runs.found_all();
                 return Ok(());
             }
         }
     }
+
+    /// Notes a schedule if it still has a run that has not ended.
+    async fn find_run(&self, key: &ScheduleKey) -> Result<(), StoreError> {
+        let _lock = self.lock(key).await;
+        let row = in_time(self.0.due.store().schedule(key)).await?;
+        if row.is_some_and(|row| may_have_run(Schedule::decode(row).as_ref())) {
+            self.0.runs.opened(key);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a schedule has a run that has not ended; of one that cannot be decoded it is not known.
+fn may_have_run(schedule: Option<&Schedule>) -> bool {
+    schedule.is_none_or(|schedule| !schedule.open.is_empty())
 }
 
 fn unknown(key: &ScheduleKey) -> Error {

@@ -1,5 +1,6 @@
 //! Work: where calls for a later time are handed over to the table of due work.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,8 +36,8 @@ pub(super) enum Change {
 #[derive(Debug, Default)]
 pub(super) struct New {
     pub(super) changes: Vec<Change>,
-    /// Calls with an id that are being stored. Each may replace one of the same id and time.
-    putting: Vec<DueKey>,
+    /// Calls with an id that are being stored, and how many of the same id and time. Each may replace an entry of that key.
+    putting: HashMap<DueKey, usize>,
     /// The first entry that did not fit.
     pub(super) first_left: Option<DueKey>,
     /// Whether a removal did not fit.
@@ -82,7 +83,7 @@ impl Inner {
         }
         let new = self.new.lock();
         let is_it = |change: &Change| matches!(change, Change::Put(entry) if entry.key == *key);
-        new.has_forgotten || new.putting.contains(key) || new.changes.iter().any(is_it)
+        new.has_forgotten || new.putting.contains_key(key) || new.changes.iter().any(is_it)
     }
 }
 
@@ -102,7 +103,7 @@ impl BeingPut {
         let mut new = due.new.lock();
         invocation.scheduled_to = invocation.scheduled_to.max(due.now_ms().saturating_add(1));
         let entry = entry(name, invocation, Purpose::Call);
-        new.putting.push(entry.key.clone());
+        *new.putting.entry(entry.key.clone()).or_default() += 1;
         (Self(due.clone(), entry.key.clone()), entry)
     }
 }
@@ -110,8 +111,11 @@ impl BeingPut {
 impl Drop for BeingPut {
     fn drop(&mut self) {
         let putting = &mut self.0.new.lock().putting;
-        if let Some(at) = putting.iter().position(|key| *key == self.1) {
-            putting.swap_remove(at);
+        if let Some(count) = putting.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                putting.remove(&self.1);
+            }
         }
     }
 }
@@ -277,4 +281,26 @@ pub(crate) fn bounded_name(prefix: &str, name: &str) -> String {
         whole = format!("{whole}/{hash:032x}");
     }
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryStore;
+    use crate::testkit::clock::SetClock;
+
+    #[test]
+    fn a_key_is_being_stored_until_the_last_one_of_its_id_and_time_is() {
+        let clock = Arc::new(SetClock::at(Timestamp(1)));
+        let due = DueWork::new(Arc::new(MemoryStore::new()), clock, 1, true);
+        let begin = || {
+            let invocation = Invocation { scheduled_to: 5_000, ..Invocation::default() };
+            BeingPut::begin(&due.0, "id/x".into(), invocation)
+        };
+        let ((first, entry), (second, _)) = (begin(), begin());
+        drop(first);
+        assert!(due.0.is_replaced(&entry.key));
+        drop(second);
+        assert!(!due.0.is_replaced(&entry.key));
+    }
 }

@@ -272,6 +272,27 @@ async fn timers_of_a_paused_actor_skip_and_go_on_afterwards() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_actor_that_was_paused_at_its_registration_is_warmed_up_when_the_pause_ends() {
+    let (counter, world) = world_of(&["joe"], Settings::default()).await;
+    pause(&world, "joe").await;
+    let actions = ["add", "init"].map(String::from).to_vec();
+    for _ in 0..3 {
+        let actions = actions.clone();
+        world.register(vec![Definition { actions, ..warmed("joe") }]).await.unwrap();
+        sleep(HOUR).await;
+    }
+    assert_eq!(world.mesh.queue("s", "joe").unwrap().queued, 1);
+    assert_eq!(counter.calls("joe"), 0);
+    resume(&world, "joe").await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(counter.calls("joe"), 1, "its init action");
+    pause(&world, "joe").await;
+    world.register(vec![Definition { actions, ..warmed("joe") }]).await.unwrap();
+    until_idle().await;
+    assert!(world.mesh.drain(Duration::from_secs(5)).await, "a warm-up that waits keeps nothing");
+}
+
+#[tokio::test(start_paused = true)]
 async fn broadcasts_wait_for_a_paused_subscriber_within_their_bound() {
     let counter = Counter::default();
     let broadcasts = Bound { events: 8, bytes: 1 << 20 };

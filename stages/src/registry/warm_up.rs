@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tidegate_pipeline::Drain;
 use tokio::sync::Semaphore;
@@ -15,6 +16,8 @@ use crate::reply::{Reply, Timing};
 
 /// Actors that are warmed up concurrently.
 const WARM_UPS: usize = 16;
+/// How long the warm-up of a paused actor is awaited. Its turn comes when the pause ends, or fails when the proxy does.
+const WHILE_PAUSED: Duration = Duration::from_hours(24 * 365);
 
 /// Warms actors up. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,10 +45,13 @@ impl WarmUps {
         self.timers.start(&entry, &entry.spec().hosted.definition);
         let (mailboxes, few) = (self.mailboxes.clone(), self.few.clone());
         self.tasks.spawn(async move {
-            let Ok(_one_of_few) = few.acquire().await else { return };
-            // A paused one would keep its turn waiting, and the others behind it: its first call activates it.
-            if !mailboxes.is_closed() && !entry.is_paused() {
-                let (reply, waiting) = Reply::new(&Timing::new(mailboxes.deadlines(), None));
+            let Ok(one_of_few) = few.acquire().await else { return };
+            if !mailboxes.is_closed() {
+                let is_paused = entry.is_paused();
+                // The turn of a paused one waits for the end of the pause, and no other warm-up waits behind it.
+                let _one_of_few = (!is_paused).then_some(one_of_few);
+                let limit = is_paused.then_some(WHILE_PAUSED);
+                let (reply, waiting) = Reply::new(&Timing::new(mailboxes.deadlines(), limit));
                 mailboxes.ask(&entry, Task::WarmUp(reply));
                 if let Err(error) = waiting.answer().await {
                     warn!(actor = %entry.actor, %error, "warm-up failed; the first call will try again");

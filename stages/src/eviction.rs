@@ -158,3 +158,33 @@ fn evict(
         (bytes, left)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
+
+    use super::*;
+    use crate::actor::tests::definition;
+    use crate::placement::OneNode;
+    use crate::registry::entry::Source;
+    use crate::reply::Deadlines;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_counts_as_leaving_is_given_back_whatever_the_actor_takes_meanwhile() {
+        let bound = Bound { events: 1, bytes: 1 };
+        let options = KeyedOptions { name: "caller", bound, per_key: 1, full: Full::Shed };
+        let (queue, placement) = (KeyedProducer::new(options), Arc::new(OneNode { epoch: 1 }));
+        let mailboxes = Mailboxes::new(queue, placement, Deadlines::default());
+        let directory = Directory::new();
+        let definition = Arc::new(definition("a"));
+        let id = Arc::new(definition.id.clone());
+        let entry = directory.put(id, Source::Defined(directory.hosted(definition).0));
+        directory.live.add(&entry, true, 100);
+        let counted = entry.live_bytes();
+        directory.live.resize(&entry, 1_000);
+        let leaving = evict(&mailboxes, entry.clone(), counted);
+        directory.live.resize(&entry, 10);
+        mailboxes.queue.end();
+        assert_eq!(leaving.await.0, 100);
+    }
+}

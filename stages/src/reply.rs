@@ -166,6 +166,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn work_that_has_begun_is_never_told_as_not_started() {
+        let limit = Duration::from_secs(7);
+        let (_reply, waiting) = Reply::<()>::started(limit);
+        assert!(matches!(waiting.answer().await, Err(Error::NoAnswer(after)) if after == limit));
+        let (reply, waiting) = Reply::<()>::started(limit);
+        drop(reply);
+        assert!(matches!(waiting.answer().await, Err(Error::Internal(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_panic_is_told_as_a_defect() {
         let timing = Timing::new(Deadlines::default(), None);
         let (reply, waiting) = Reply::<()>::new(&timing);

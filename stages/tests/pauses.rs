@@ -438,6 +438,17 @@ async fn an_actor_is_deactivated_on_request_also_while_it_is_paused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_whose_write_gets_no_answer_is_not_told_as_not_started() {
+    let (_, world) = world_of(&["joe"], Settings::default()).await;
+    world.add("joe").await.unwrap();
+    pause(&world, "joe").await;
+    world.store.hold_saves();
+    let error = world.mesh.deactivate("s", "joe").await.unwrap_err();
+    assert!(matches!(error, Error::NoAnswer(_)) && !error.is_retryable(), "{error}");
+    world.store.release_saves();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_paused_pool_holds_back_its_members_also_new_ones() {
     let (counter, world) = world_of(&[], Settings::default()).await;
     let pool = Definition { kind: Kind::Pooled { min: 1, max: 2 }, ..definition("pool") };

@@ -233,3 +233,71 @@ impl Drop for Counted {
         self.hosts.decrement(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_pipeline::{Bound, Full, KeyedOptions};
+
+    use super::*;
+    use crate::actor::tests::definition;
+    use crate::actor_timers::ActorTimers;
+    use crate::memory::MemoryStore;
+    use crate::placement::{Mailboxes, OneNode};
+    use crate::ports::HostError;
+    use crate::registry::capacity::RegistryBounds;
+    use crate::registry::directory::Directory;
+    use crate::reply::Deadlines;
+
+    const CONNECTIONS: usize = 4;
+
+    fn breakers_of(directory: &Arc<Directory>) -> HostBreakers {
+        let bound = Bound { events: 1, bytes: 1 };
+        let options = KeyedOptions { name: "caller", bound, per_key: 1, full: Full::Shed };
+        let (queue, placement) = (KeyedProducer::new(options), Arc::new(OneNode { epoch: 1 }));
+        let mailboxes = Mailboxes::new(queue.clone(), placement, Deadlines::default());
+        let (timers, _) = ActorTimers::new(mailboxes.clone(), directory.clone(), false);
+        let tasks = Drain::new();
+        let (registrar, _) = Registrar::new(
+            directory.clone(),
+            Arc::new(MemoryStore::new()),
+            (mailboxes, timers),
+            tasks.clone(),
+            CONNECTIONS,
+            (RegistryBounds::default(), true),
+            1,
+        );
+        let long = Duration::from_mins(1);
+        HostBreakers {
+            queue,
+            registrar,
+            probe: Arc::new(()),
+            tasks,
+            stop: CancellationToken::new(),
+            patience: Patience { grace: long, accepted: long, leave_after: long },
+            host_connections: CONNECTIONS,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_comes_late_does_not_close_a_host_that_is_back() {
+        let directory = Arc::new(Directory::new());
+        let hosted = directory.hosted(Arc::new(definition("a"))).0;
+        let breakers = breakers_of(&directory);
+        let limited = |turns| {
+            breakers.limit(&hosted, turns);
+            breakers.queue.class_limit(hosted.host_limit)
+        };
+        let reachability = &hosted.host.reachability;
+        reachability.reached();
+        assert_eq!((limited(0), limited(1)), (CONNECTIONS, CONNECTIONS));
+        let error = HostError::Connect { address: "h".into(), reason: "refused".into() };
+        assert!(reachability.refused(&error, false));
+        assert_eq!(limited(0), 0);
+        assert!(reachability.tried());
+        assert_eq!(limited(1), 1);
+        reachability.registered();
+        assert_eq!(limited(0), CONNECTIONS);
+        reachability.forget();
+        assert_eq!(limited(0), usize::MAX);
+    }
+}

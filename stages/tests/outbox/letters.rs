@@ -203,3 +203,15 @@ async fn a_dead_letter_whose_commit_is_lost_or_in_doubt_is_neither_lost_nor_doub
         assert_eq!(runs.of("sink"), [1, 2]);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_whose_write_gets_no_answer_is_not_told_as_not_started() {
+    let world = with_dead_letters(&Runs::default(), 1).await;
+    world.clock.advance(Duration::from_secs(1));
+    world.store.hold_saves();
+    let filter = EffectFilter::default();
+    let tried = world.mesh.change_dead_letters(DeadLetterChange::Retry, filter, None, false).await;
+    let error = tried.unwrap_err();
+    assert!(matches!(error, tidegate_stages::error::Error::NoAnswer(_)), "{error}");
+    world.store.release_saves();
+}

@@ -171,9 +171,8 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_effects(&effects, to, &mailboxes, &directory, (&store, &clock), &tasks)?;
     start_topics(&topics, &egress, &directory, (&store, &clock), &settings, &tasks);
     start_broadcasts(&channels, settings.other_members, &directory, &mailboxes, &tasks)?;
-    let calls = (&caller, &mailboxes, &*directory);
-    let of_schedules = (epoch, settings.schedules, effects.open_runs());
-    let schedules = start_due(&due, of_schedules, calls, &stop_timers, &tasks);
+    let (calls, runs) = ((&caller, &mailboxes, &*directory), effects.open_runs());
+    let schedules = start_due(&due, (epoch, settings.schedules, runs), calls, &stop_timers, &tasks);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {

@@ -76,7 +76,7 @@ async fn a_commit_of_unknown_outcome_is_written_again_when_a_later_turn_found_no
         let mut response = counted(&invocation);
         let is_slow = invocation.action == "slow";
         match invocation.actor.name.as_str() {
-            "moe" => sleep(Duration::from_mins(1)).await,
+            "moe" => sleep(Duration::from_secs(12)).await,
             _ if is_slow => sleep(Duration::from_secs(1)).await,
             _ => {}
         }

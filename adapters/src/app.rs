@@ -10,7 +10,7 @@ pub(crate) mod notices;
 mod notify;
 pub(crate) mod stores;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,17 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error("{0}")]
     DataDirectory(String),
+    /// A file, or the directory for it, cannot be made, or is there already: nothing was written to it.
+    #[error("{0}")]
+    NotMade(String),
+    /// A file cannot be read, or cannot be written to its end; the command may be run again.
+    #[error("{doing}: {error}")]
+    File {
+        /// What failed, with the name of the file.
+        doing: String,
+        /// The error of the operating system.
+        error: io::Error,
+    },
     /// The database cannot be used.
     #[error("{0}")]
     Database(String),
@@ -131,10 +142,12 @@ impl StartError {
             Self::Config(_) | Self::Usage(_) => 64,
             Self::Format(_) => 65,
             Self::NoStore(_) => 66,
+            Self::File { error, .. } if error.kind() == io::ErrorKind::NotFound => 66,
             Self::Bind { .. } | Self::Database(_) | Self::NotReady(_) => 69,
             Self::Other(_) => 70,
             Self::StageEnded(_) => 71,
-            Self::DataDirectory(_) => 73,
+            Self::DataDirectory(_) | Self::NotMade(_) => 73,
+            Self::File { .. } => 74,
             Self::Owned(_) | Self::Fenced(_) => 75,
             Self::Clock | Self::Key(_) | Self::Tls(_) => 78,
             Self::Offline(error) => error.exit_code(),

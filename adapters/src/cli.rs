@@ -22,6 +22,7 @@ mod import;
 mod init;
 mod invoke;
 mod log_level;
+mod made;
 mod offline;
 mod output;
 mod packaging;

@@ -165,7 +165,7 @@ async fn init_never_overwrites() {
     let mut again = Command::new(BINARY);
     again.arg("init").arg(&page).args(["--lang", "go"]);
     let output = again.output().await.unwrap();
-    assert_eq!(output.status.code(), Some(64));
+    assert_eq!(output.status.code(), Some(73));
     assert!(String::from_utf8_lossy(&output.stderr).contains("go.mod is there already"));
     assert_eq!(std::fs::read_to_string(page.join("go.mod")).unwrap(), "mine");
     assert!(!page.join("main.go").exists(), "nothing is written");

@@ -334,6 +334,9 @@ async fn a_file_that_is_damaged_cut_short_or_of_a_later_format_changes_nothing()
 async fn what_a_store_holds_is_never_replaced_by_an_import() {
     let filled = Filled::new().await;
     let (file, target, again) = (filled.path("file"), filled.path("target"), filled.path("again"));
+    let nowhere = filled.path("none/file");
+    let refused = run(&["export", text(&nowhere)], &store_in(&filled.store())).await.refused(73);
+    assert!(refused.contains("cannot write"), "{refused}");
     export(&filled.store(), &file).await;
     let import = |more: &[&'static str]| {
         let args: Vec<_> =

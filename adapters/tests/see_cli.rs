@@ -87,17 +87,48 @@ async fn what_cannot_be_called_is_told_and_what_an_action_answered_to_its_failur
     let fails = r#"{"status": 409, "answer": {"reason": "no money"}}"#;
     let failed = world.invoke(&["shop/joe", "add", "--json", fails]).await.refused(70);
     assert!(failed.contains("HTTP 409") && failed.contains(r#"{"reason":"no money"}"#), "{failed}");
-    for (args, word) in [
-        (["shop/joe", "add", "--json", "{item}"], "not JSON"),
-        (["shop/joe", "add", "--json", "@/no/such/file"], "cannot read the payload"),
+    for (args, word, code) in [
+        (["shop/joe", "add", "--json", "{item}"], "not JSON", 70),
+        (["shop/joe", "add", "--json", "@/no/such/file"], "cannot read the payload", 66),
     ] {
-        let wrong = world.invoke(&args).await.refused(70);
+        let wrong = world.invoke(&args).await.refused(code);
         assert!(wrong.contains(word), "{wrong}");
     }
     for args in [["joe", "add", "--async"], ["shop/joe", "add", "--metadata=k"]] {
         world.invoke(&args).await.refused(2);
     }
     assert_eq!(world.told.calls.lock().len(), 1, "only one call reached the host");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_or_made_is_told_by_the_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (file, backup, damaged) = (path("file"), path("backup"), path("damaged"));
+    let (below, missing, data) = (path("file/below"), path("missing"), path("data"));
+    fs::write(&file, "mine").unwrap();
+    fs::write(&damaged, "no descriptors").unwrap();
+    // Nobody can read a directory as a file, not even root.
+    fs::create_dir_all(path("backup/FORMAT")).unwrap();
+    let settings = [("TIDEGATE_DATA_DIR", data.as_str())];
+    let settings = [&settings[..], &[("PROXY_HTTP_PORT", "9001")]].concat();
+    for (args, code, says) in [
+        (&["init", &below, "--lang", "go"][..], 73, "cannot write"),
+        (&["man", &below], 73, "cannot write"),
+        (&["dashboards", &below], 73, "cannot write"),
+        (&["state", "shop/joe", "--descriptor", &missing], 66, "cannot read"),
+        (&["state", "shop/joe", "--descriptor", &backup], 74, "cannot read"),
+        (&["diff", "shop/joe", "shop/joe", "--descriptor", &damaged], 65, "FileDescriptorSet"),
+        (&["export", &file], 66, "holds no store"),
+        (&["export", "-"], 2, "not written to stdout"),
+        (&["restore-backup", &missing], 66, "holds no store"),
+        (&["restore-backup", &backup], 74, "cannot read"),
+    ] {
+        let refused = run(args, &settings).await.refused(code);
+        assert!(refused.contains(says), "{args:?}: {refused}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    assert!(!fs::exists(&data).unwrap() && !fs::exists("-").unwrap());
 }
 
 /// JSON: one value, or one a line where a list can be long.

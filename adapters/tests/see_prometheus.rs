@@ -577,7 +577,7 @@ async fn files_for_prometheus_and_grafana_are_written_once_and_only_where_there_
     assert!(provider.contains(&format!("path: \"{at}/grafana/dashboards\"\n")), "{provider}");
 
     fs::write(&config, "mine").unwrap();
-    let refused = run(&["dashboards", at], &port).await.refused(64);
+    let refused = run(&["dashboards", at], &port).await.refused(73);
     assert!(refused.contains("--force"), "{refused}");
     assert_eq!(fs::read_to_string(&config).unwrap(), "mine");
     run(&["dashboards", at, "--force", "--target", "shop:1"], &port).await.said();

@@ -158,11 +158,15 @@ async fn a_recording_has_the_outage_and_no_content() {
 
     // It is not overwritten by accident.
     std::fs::write(&file, "before").unwrap();
-    let refused = run(&args, &token).await.refused(64);
+    let refused = run(&args, &token).await.refused(73);
     assert!(refused.contains("is there already: nothing is written without --force"), "{refused}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "before");
     run(&[&args[..], &["--force"]].concat(), &token).await.said();
     assert!(std::fs::read_to_string(&file).unwrap().contains("tidegate-record"));
+    let nowhere = directory.path().join("none/recording.json");
+    let nowhere = ["record", nowhere.to_str().unwrap(), "--proxy", &address];
+    let refused = run(&nowhere, &token).await.refused(73);
+    assert!(refused.contains("cannot write"), "{refused}");
     let out = run(&["record", "-", "--proxy", &address], &token).await.said();
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["format"], "tidegate-record");
     let off = run(&["record", "-"], &token).await.refused(64);

@@ -1,12 +1,11 @@
 //! `tidegate dashboards`: writes what Prometheus and Grafana need to show the proxy that the settings describe.
 
-use std::fs::{create_dir_all, write};
+use std::fs::{File, create_dir_all};
 use std::path::{Path, PathBuf, absolute};
 
-use anyhow::Context;
 use clap::Args;
 
-use super::print;
+use super::{made, print};
 use crate::app::StartError;
 use crate::config::{Config, Flags, Listen, Settings};
 use crate::tls::examine_server;
@@ -64,13 +63,13 @@ impl DashboardsArgs {
         if let Some(there) = there.filter(|_| !self.force) {
             let there = there.display();
             let text = format!("{there} is there already: nothing is written without --force");
-            return Err(StartError::Usage(text));
+            return Err(StartError::NotMade(text));
         }
         for (name, content) in pages {
             let path = dir.join(name);
-            let written =
-                path.parent().map_or(Ok(()), create_dir_all).and_then(|()| write(&path, content));
-            written.with_context(|| format!("cannot write {}", path.display()))?;
+            let opened =
+                path.parent().map_or(Ok(()), create_dir_all).and_then(|()| File::create(&path));
+            made::write(&path, opened, content.as_bytes())?;
         }
         let dir = dir.display();
         print(&format!(

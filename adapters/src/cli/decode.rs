@@ -8,9 +8,10 @@ use std::path::Path;
 
 use prost::Message;
 
+use crate::app::StartError;
 use crate::proto::eigr::functions::protocol::JsonType;
 use crate::wire::Blob;
-use crate::wire::json::{DEPTH, JSON_TYPES, Types};
+use crate::wire::json::{DEPTH, JSON_TYPES, Types, TypesError};
 
 /// Package of the well-known types.
 const WELL_KNOWN: &str = "google.protobuf.";
@@ -34,8 +35,14 @@ impl Decoder {
     ///
     /// # Errors
     /// When the file cannot be read or holds no such set.
-    pub(super) fn new(descriptor: Option<&Path>) -> anyhow::Result<Self> {
-        Ok(Self(Types::load(descriptor)?))
+    pub(super) fn new(descriptor: Option<&Path>) -> Result<Self, StartError> {
+        Types::load(descriptor).map(Self).map_err(|error| match error {
+            TypesError::Unreadable(path, error) => {
+                let doing = format!("cannot read {}", path.display());
+                StartError::File { doing, error }
+            }
+            TypesError::Unusable(..) => StartError::Format(error.to_string()),
+        })
     }
 
     /// Formats a state.

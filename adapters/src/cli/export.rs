@@ -1,8 +1,9 @@
 //! `tidegate export`: writes everything in a store to a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use jiff::Timestamp;
 use tidegate_stages::ports::Clock;
 use tracing::warn;
@@ -22,6 +23,7 @@ use crate::offline::{Export, Exported, Progress, export};
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     /// The file; it must not exist yet
+    #[arg(value_parser = PathBufValueParser::new().try_map(no_stream))]
     file: PathBuf,
     /// Continues an interrupted export into FILE
     #[arg(long)]
@@ -31,6 +33,14 @@ pub(super) struct ExportArgs {
     sealed: bool,
     #[command(flatten)]
     flags: Flags,
+}
+
+/// Refuses `-`: an export is written under another name until it is whole, and goes on in its file after an interruption.
+fn no_stream(file: PathBuf) -> Result<PathBuf, &'static str> {
+    if file == Path::new("-") {
+        return Err("an export is not written to stdout: name a file (./- for one of this name)");
+    }
+    Ok(file)
 }
 
 impl ExportArgs {

@@ -1,13 +1,11 @@
 //! Init: writes a first actor, as in `examples/`, with what builds it.
 
 use std::fs::{OpenOptions, create_dir_all};
-use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 
-use super::print;
+use super::{made, print};
 use crate::app::StartError;
 
 /// Writes a first actor that speaks JSON, and what builds it; never overwrites
@@ -74,16 +72,17 @@ impl InitArgs {
             pages.iter().map(|(name, _)| self.dir.join(name)).find(|path| path.exists())
         {
             let there = there.display();
-            return Err(StartError::Usage(format!("{there} is there already: nothing is written")));
+            return Err(StartError::NotMade(format!(
+                "{there} is there already: nothing is written"
+            )));
         }
         for (name, content) in pages {
             let path = self.dir.join(name);
-            let written = path
+            let opened = path
                 .parent()
                 .map_or(Ok(()), create_dir_all)
-                .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path))
-                .and_then(|mut file| file.write_all(content.as_bytes()));
-            written.with_context(|| anyhow!("cannot write {}", path.display()))?;
+                .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path));
+            made::write(&path, opened, content.as_bytes())?;
         }
         let directory = self.dir.display();
         print(&format!(

@@ -176,18 +176,21 @@ impl Watched {
 }
 
 /// The payload that was given: itself, or what is in the file or on stdin.
-fn payload(given: &str) -> anyhow::Result<Box<RawValue>> {
+fn payload(given: &str) -> Result<Box<RawValue>, StartError> {
     let text = if given == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read the payload from stdin")?;
         text
     } else if let Some(file) = given.strip_prefix('@') {
-        std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read the payload from {file}"))?
+        std::fs::read_to_string(file).map_err(|error| {
+            let doing = format!("cannot read the payload from {file}");
+            StartError::File { doing, error }
+        })?
     } else {
         given.to_owned()
     };
-    serde_json::from_str(&text).map_err(|error| anyhow!("the payload is not JSON: {error}"))
+    let read = serde_json::from_str(&text);
+    Ok(read.map_err(|error| anyhow!("the payload is not JSON: {error}"))?)
 }
 
 fn pair(given: &str) -> Result<(String, String), String> {

@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 
-use super::{Cli, print};
+use super::{Cli, made, print};
 use crate::app::StartError;
 
 const NAME: &str = "tidegate";
@@ -40,7 +39,7 @@ impl ManArgs {
     pub(super) fn run(&self) -> Result<(), StartError> {
         let written = fs::create_dir_all(&self.dir)
             .and_then(|()| clap_mangen::generate_to(Cli::command(), &self.dir));
-        written.with_context(|| self.dir.display().to_string())?;
+        written.map_err(|error| made::not_made(&self.dir, &error))?;
         print(&format!("man pages written to {}\n", self.dir.display()))
     }
 }

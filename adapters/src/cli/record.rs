@@ -1,17 +1,16 @@
 //! `tidegate record`: writes a recording of a running proxy into a file.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
 use http::Method;
 use serde::Deserialize;
 
 use super::client::{Client, ProxyArgs, read};
-use super::{print, say};
+use super::{made, print, say};
 use crate::app::StartError;
 
 const EXAMPLES: &str = "\
@@ -69,7 +68,6 @@ impl Record {
     }
 
     fn write(&self, recording: &[u8]) -> Result<(), StartError> {
-        let failed = || format!("cannot write {}", self.file.display());
         let mut options = OpenOptions::new();
         options.write(true).mode(0o600).create_new(true);
         let opened = if self.force {
@@ -81,16 +79,14 @@ impl Record {
         } else {
             options.open(&self.file)
         };
-        let mut file = match opened {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(self.exists()),
-            opened => opened.with_context(failed)?,
-        };
-        let written = file.write_all(recording).and_then(|()| file.sync_all());
-        Ok(written.with_context(failed)?)
+        match opened {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(self.exists()),
+            opened => made::write(&self.file, opened, recording),
+        }
     }
 
     fn exists(&self) -> StartError {
         let file = self.file.display();
-        StartError::Usage(format!("{file} is there already: nothing is written without --force"))
+        StartError::NotMade(format!("{file} is there already: nothing is written without --force"))
     }
 }

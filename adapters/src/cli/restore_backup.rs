@@ -11,7 +11,7 @@ use crate::app::StartError;
 use crate::app::stores::not_opened;
 use crate::config::Flags;
 use crate::offline::Progress;
-use crate::store::{Options, Totals, restore_backup};
+use crate::store::{OpenError, Options, Totals, restore_backup};
 
 /// Makes the data directory of a stopped proxy of what `tidegate backup` wrote
 ///
@@ -39,7 +39,14 @@ impl RestoreBackupArgs {
             done
         });
         let restored = restoring.await.map_err(anyhow::Error::from)?;
-        let Totals { entries, bytes, .. } = restored.map_err(|error| not_opened(&error, ""))?;
+        let Totals { entries, bytes, .. } = restored.map_err(|error| match error {
+            // Of the backup nothing is written: what failed there is reading it.
+            OpenError::Io { path, source } if path.starts_with(&self.dir) => {
+                let doing = format!("cannot read {}", path.display());
+                StartError::File { doing, error: source }
+            }
+            error => not_opened(&error, ""),
+        })?;
         let to = settings.data_dir.display();
         print(&format!("restored {entries} entries ({bytes} bytes) to {to}, and verified them\n"))
     }

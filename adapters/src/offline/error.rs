@@ -27,6 +27,14 @@ pub enum OfflineError {
         /// The operating system's error.
         error: io::Error,
     },
+    /// The file to write cannot be made or opened; nothing was written.
+    #[error("cannot write {}: {error}", path.display())]
+    NotMade {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        error: io::Error,
+    },
     /// The file exists and must not be overwritten.
     #[error("{} is there already; --resume goes on with an export that was interrupted", .0.display())]
     Exists(PathBuf),
@@ -81,7 +89,7 @@ impl OfflineError {
             | Self::StoreKey(_) => 78,
             Self::File { error, .. } if error.kind() == io::ErrorKind::NotFound => 66,
             Self::Store { .. } => 69,
-            Self::Exists(_) => 73,
+            Self::Exists(_) | Self::NotMade { .. } => 73,
             Self::File { .. } => 74,
         }
     }

@@ -47,10 +47,11 @@ pub(super) fn begin(
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(OfflineError::Exists(path.into()))
             }
-            Err(error) => Err(io(error)),
+            Err(error) => Err(OfflineError::NotMade { path: path.into(), error }),
         };
     }
-    let file = options.create(true).truncate(false).open(path).map_err(&io)?;
+    let file = options.create(true).truncate(false).open(path);
+    let file = file.map_err(|error| OfflineError::NotMade { path: path.into(), error })?;
     let reading = file.try_clone().map_err(&io)?;
     if is_beginning(&file).map_err(&io)? {
         return Ok((file, None));

@@ -180,6 +180,8 @@ fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
         if entry.file_type().map_err(io_at(&source))?.is_dir() {
             copy(&source, &target)?;
         } else if entry.file_name() != MARKER {
+            // Asked first, since a copy does not tell which of the two files failed.
+            File::open(&source).map_err(io_at(&source))?;
             let copied = fs::copy(&source, &target).and_then(|_| File::open(&target)?.sync_all());
             copied.map_err(io_at(&target))?;
         }

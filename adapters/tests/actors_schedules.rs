@@ -252,6 +252,11 @@ async fn schedules_can_be_made_and_looked_at_at_a_terminal() {
     assert!(tidegate(&["show", poll]).await.refused(70).contains("HTTP 404"));
     let wrong = tidegate(&["create", poll, "joe", ADD, "--cron", "0 0 30 2 *"]).await;
     assert!(wrong.refused(70).contains("never run"));
+    let timeless = tidegate(&["create", poll, "joe", ADD]).await.refused(2);
+    let all = ["--cron", "--every", "--at"];
+    assert!(all.iter().all(|way| timeless.contains(way)), "{timeless}");
+    let both = ["create", poll, "joe", ADD, "--every", "1s", "--at", "2999-01-01T00:00:00Z"];
+    assert!(tidegate(&both).await.refused(2).contains("cannot be used with"));
     assert!(proxy.terminate(PATIENCE).await.success());
 }
 

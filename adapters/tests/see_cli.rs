@@ -131,6 +131,31 @@ async fn a_file_that_cannot_be_read_or_made_is_told_by_the_exit_code() {
     assert!(!fs::exists(&data).unwrap() && !fs::exists("-").unwrap());
 }
 
+#[tokio::test]
+async fn an_address_of_no_known_form_is_a_mistake_of_the_command_line() {
+    for wrong in [
+        "",
+        "9001",
+        "localhost",
+        ":9001",
+        "localhost:",
+        "localhost:0",
+        "localhost:99999",
+        "http://localhost:9001",
+        "https://localhost",
+        "https://localhost:9001/api",
+        "unix:",
+    ] {
+        let told = run(&["ps", "--proxy", wrong], &[]).await.refused(2);
+        let says = "must be host:port, https://host:port or unix:/path";
+        assert!(told.contains(says), "{wrong}: {told}");
+    }
+    // Nobody listens there.
+    for right in ["127.0.0.1:1", "localhost:1", "[::1]:1", "https://127.0.0.1:1/", "unix:/none"] {
+        run(&["ps", "--proxy", right], &[]).await.refused(70);
+    }
+}
+
 /// JSON: one value, or one a line where a list can be long.
 fn values_of(text: &str) -> serde_json::Result<Vec<Value>> {
     serde_json::Deserializer::from_str(text).into_iter().collect()

@@ -31,10 +31,25 @@ const ANSWER_BYTES: usize = 32 << 20;
 #[derive(Debug, Args)]
 pub(super) struct ProxyArgs {
     /// Where the proxy listens, as `host:port`, `https://host:port` or `unix:/path`; by default as the settings say
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     proxy: Option<String>,
     #[command(flatten)]
     pub(super) flags: Flags,
+}
+
+/// Checks the form of an address, not whether somebody listens there.
+fn address(given: &str) -> Result<String, String> {
+    let is_address = if let Some(path) = given.strip_prefix(UNIX_PREFIX) {
+        !path.is_empty()
+    } else {
+        let authority = given.strip_prefix(HTTPS).map(|rest| rest.trim_end_matches('/'));
+        let (host, port) = authority.unwrap_or(given).rsplit_once(':').unwrap_or_default();
+        let is_host = !host.is_empty()
+            && host.chars().all(|sign| sign.is_alphanumeric() || "-._:%[]".contains(sign));
+        is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    let wrong = || format!("must be host:port, {HTTPS}host:port or {UNIX_PREFIX}/path");
+    if is_address { Ok(given.to_owned()) } else { Err(wrong()) }
 }
 
 /// A client of the proxy.

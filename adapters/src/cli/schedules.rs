@@ -5,7 +5,7 @@ mod show;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use http::Method;
 
 use super::actor::ActorName;
@@ -76,6 +76,7 @@ struct One {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("when").required(true).args(["cron", "every", "at"]))]
 struct Create {
     #[command(flatten)]
     one: One,
@@ -84,19 +85,19 @@ struct Create {
     /// Its action
     action: String,
     /// When, as a cron expression of five fields, or six with the second first
-    #[arg(long, value_name = "EXPRESSION", required_unless_present_any = ["every", "at"])]
+    #[arg(long, value_name = "EXPRESSION")]
     cron: Option<String>,
     /// The time zone of the expression [default: UTC]
     #[arg(long, value_name = "NAME", requires = "cron")]
     zone: Option<String>,
     /// After each such time
-    #[arg(long, value_name = "DURATION", conflicts_with = "cron", value_parser = parse_time)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_time)]
     every: Option<Duration>,
     /// The first time of a period
     #[arg(long, value_name = "TIME", requires = "every")]
     first: Option<String>,
     /// Once, at this time
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["cron", "every"])]
+    #[arg(long, value_name = "TIME")]
     at: Option<String>,
     /// What happens while the run before has not ended
     #[arg(long, default_value = "skip")]

@@ -297,7 +297,7 @@ async fn a_backup_is_not_served_and_a_damaged_one_is_not_restored() {
     fs::write(&path, &content).unwrap();
     let said = run(&["restore-backup", text(&backup)], &store_in(&restored)).await.refused(65);
     assert!(said.contains("damaged"), "{said}");
-    assert!(!restored.join("FORMAT").exists());
+    assert!(!restored.exists());
     assert!(!restored.join("engine.unfinished").exists());
 
     // A whole store with other content than the backup was made of.
@@ -341,10 +341,15 @@ async fn nothing_that_is_there_is_overwritten() {
         assert_eq!(left, [(taken.join("letter"), b"dear".to_vec())]);
     }
     // Nobody listens: the exit code says that it is not the directory.
-    let free = dir.path().join("free");
-    let args = ["backup", text(&free), "--proxy", "127.0.0.1:1"];
-    let said = run(&args, &store_in(&taken)).await.refused(70);
-    assert!(said.contains("cannot ask the proxy at 127.0.0.1:1"), "{said}");
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    for free in [dir.path().join("not/there"), empty.clone()] {
+        let args = ["backup", text(&free), "--proxy", "127.0.0.1:1"];
+        let said = run(&args, &store_in(&taken)).await.refused(70);
+        assert!(said.contains("cannot ask the proxy at 127.0.0.1:1"), "{said}");
+    }
+    assert!(!dir.path().join("not").exists(), "what was made for the backup is removed");
+    assert_eq!(fs::read_dir(&empty).unwrap().count(), 0, "what was there stays, and is empty");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -26,6 +26,7 @@ const OLDEST: u32 = 1;
 
 const FORMAT_WORDS: &str = "tidegate store ";
 const FORMAT_FILE: &str = "FORMAT";
+const UNFINISHED_FORMAT_FILE: &str = "FORMAT.unfinished";
 const LOCK_FILE: &str = "LOCK";
 const ENGINE_DIR: &str = "engine";
 const UNFINISHED_DIR: &str = "engine.unfinished";
@@ -70,8 +71,24 @@ impl Layout {
     }
 
     /// Locks an empty directory, or one that an interrupted `make` left, and makes a store of this format in it; `create` is
-    /// as for [`open`](Self::open). Nothing is left of a store that was not completed.
+    /// as for [`open`](Self::open). Nothing is left of a store that was not completed, nor of directories made for it.
     pub(super) fn make(
+        dir: &Path,
+        format: u32,
+        create: impl FnOnce(&Path) -> Result<(), OpenError>,
+    ) -> Result<Self, OpenError> {
+        let missing: Vec<_> = dir.ancestors().take_while(|at| !at.exists()).collect();
+        let made = Self::make_in(dir, format, create);
+        if made.is_err() {
+            // The error counts. The innermost comes first; one that holds something meanwhile stays.
+            for dir in missing {
+                drop(fs::remove_dir(dir));
+            }
+        }
+        made
+    }
+
+    fn make_in(
         dir: &Path,
         format: u32,
         create: impl FnOnce(&Path) -> Result<(), OpenError>,
@@ -85,14 +102,22 @@ impl Layout {
             })
         };
         refuse()?;
+        let lock_file = dir.join(LOCK_FILE);
+        let had_lock = lock_file.exists();
         let layout = Self { dir: dir.into(), format, _lock: lock(dir)? };
         // Another process may have made one meanwhile.
         refuse()?;
         let completed = layout.complete(create);
         if completed.is_err() {
             // The error counts; what stays is replaced by the next attempt. The directory was empty, so all of it is ours.
+            drop(fs::remove_file(dir.join(FORMAT_FILE)));
+            drop(fs::remove_file(dir.join(UNFINISHED_FORMAT_FILE)));
             drop(fs::remove_dir_all(dir.join(UNFINISHED_DIR)));
             drop(fs::remove_dir_all(layout.engine()));
+            if !had_lock {
+                // Still locked: see `lock`.
+                drop(fs::remove_file(lock_file));
+            }
         }
         completed.map(|()| layout)
     }
@@ -187,6 +212,12 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         }
         Err(error) => return Err(io(error.into())),
     }
+    // A process that gave up making a store removes the file while it holds the lock: then this is the lock of no directory.
+    let own = file.metadata().map_err(io)?;
+    let is_own = |there: fs::Metadata| (there.dev(), there.ino()) == (own.dev(), own.ino());
+    if !fs::metadata(&path).is_ok_and(is_own) {
+        return Err(OpenError::Locked { dir: dir.into(), holder: None });
+    }
     file.set_len(0).map_err(io)?;
     file.rewind().map_err(io)?;
     writeln!(file, "{}", std::process::id()).map_err(io)?;
@@ -224,7 +255,7 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 fn write_format(dir: &Path, format: u32) -> io::Result<()> {
-    let unfinished = dir.join("FORMAT.unfinished");
+    let unfinished = dir.join(UNFINISHED_FORMAT_FILE);
     let mut file = File::create(&unfinished)?;
     writeln!(file, "{FORMAT_WORDS}{format}")?;
     file.sync_all()?;
@@ -234,7 +265,7 @@ fn write_format(dir: &Path, format: u32) -> io::Result<()> {
 
 /// Refuses a directory with unknown files, so that a mistyped path creates nothing there.
 fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
-    let ours = [LOCK_FILE, UNFINISHED_DIR, "FORMAT.unfinished", "lost+found"];
+    let ours = [LOCK_FILE, UNFINISHED_DIR, UNFINISHED_FORMAT_FILE, "lost+found"];
     let io = |source| OpenError::Io { path: dir.into(), source };
     for entry in dir.read_dir().map_err(io)? {
         let name = entry.map_err(io)?.file_name();

@@ -6,12 +6,14 @@ mod certificates;
 mod files;
 mod finding;
 mod machine;
+mod places;
 mod storage;
 
 use crate::app::StartError;
 use crate::app::notices;
 use crate::config::{Config, Flags, Settings};
 pub(crate) use finding::{Finding, Severity};
+pub(crate) use places::{admin_port, may_listen};
 
 /// The settings, as far as they can be used, and what was found of them.
 pub(crate) fn configuration(flags: &Flags) -> (Option<Settings>, Vec<Finding>) {
@@ -36,11 +38,22 @@ pub(crate) fn configuration(flags: &Flags) -> (Option<Settings>, Vec<Finding>) {
     }
 }
 
-/// Everything but the settings themselves.
-pub(crate) async fn examine(settings: &Settings) -> Result<Vec<Finding>, StartError> {
+/// What was found of everything but settings and ports.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    pub(crate) found: Vec<Finding>,
+    /// Whether a running proxy holds the data directory.
+    pub(crate) is_in_use: bool,
+}
+
+/// Looks at everything but the settings themselves and the ports.
+pub(crate) async fn examine(settings: &Settings) -> Result<Examined, StartError> {
     let mut found = machine::examine(settings);
     found.extend(certificates::examine(settings));
     found.extend(files::examine(settings));
-    found.extend(storage::examine(settings).await?);
-    Ok(found)
+    found.extend(files::of_nats(settings).await);
+    found.extend(places::audit_file(settings));
+    let (of_store, is_in_use) = storage::examine(settings).await?;
+    found.extend(of_store);
+    Ok(Examined { found, is_in_use })
 }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tidegate::store::{EmbeddedStore, Options};
+use tidegate::wire;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
@@ -134,6 +137,17 @@ async fn what_would_end_a_start_is_an_error() {
     let fresh = dir.path().join("fresh");
     let other = said(doctor(&store_in(&fresh), &[("PROXY_HTTP_PORT", &port)]).await, 2);
     assert_line(&other, "ERROR", "port", "or another program");
+    let foreign = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = foreign.local_addr().unwrap().port().to_string();
+    answering.spawn(async move {
+        while let Ok((mut stream, _)) = foreign.accept().await {
+            assert!(stream.read(&mut [0; 4_096]).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    let other = said(doctor(&store_in(&fresh), &[("PROXY_HTTP_PORT", &port)]).await, 2);
+    assert_line(&other, "ERROR", "port", "another program answers at 127.0.0.1:");
     answering.shutdown().await;
 
     let database = [("PROXY_DATABASE_TYPE", "scylla"), ("PROXY_DATABASE_HOST", "127.0.0.1:1")];
@@ -171,6 +185,50 @@ async fn files_that_end_a_start_are_errors() {
         assert_eq!(given, Some(code), "the start ends: {started}");
         assert!(started.contains(says), "and says the same: {started}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_start_would_make_is_looked_at_and_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let paths = ["file", "", "none/at/all", "audit", "socket"];
+    let paths = paths.map(|name| dir.path().join(name).display().to_string());
+    let [file, folder, nowhere, audit, socket] = paths.each_ref().map(String::as_str);
+    fs::write(file, "mine").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let admin = ("TIDEGATE_ADMIN_ADDRESS", address.as_str());
+    let unix = ("PROXY_UDS_ENABLED", "true");
+    let nats = ("SPAWN_USE_INTERNAL_NATS", "true");
+    let before = tree(dir.path());
+    for (settings, about, says, code) in [
+        (&[("TIDEGATE_AUDIT_FILE", nowhere)][..], "audit", "No such file", 73),
+        (&[("TIDEGATE_AUDIT_FILE", folder)], "audit", "s a directory", 73),
+        (&[unix, ("PROXY_UDS_ADDRESS", file)], "port", "not a socket", 69),
+        (&[unix, ("PROXY_UDS_ADDRESS", nowhere)], "port", "No such file", 69),
+        (&[nats, ("TIDEGATE_NATS_CREDS_FILE", nowhere)], "nats", "TIDEGATE_NATS_CREDS_FILE=", 64),
+        (&[nats, ("TIDEGATE_NATS_CREDS_FILE", file)], "nats", "TIDEGATE_NATS_CREDS_FILE=", 64),
+        (&[admin], "admin", "Address already in use", 69),
+    ] {
+        let all = [&store_in(&store)[..], settings].concat();
+        let told = said(doctor(&all, &[]).await, 2);
+        assert_line(&told, "ERROR", about, says);
+        assert!(told.contains("\n1 errors, "), "{told}");
+        let (given, started) = Proxy::refused(&all).await;
+        assert_eq!(given, Some(code), "the start ends: {started}");
+        assert!(started.contains(says), "and says the same: {started}");
+    }
+    let right = [("TIDEGATE_AUDIT_FILE", audit), unix, ("PROXY_UDS_ADDRESS", socket)];
+    let right = said(doctor(&store_in(&store), &right).await, 0);
+    assert_line(&right, "ok", "audit", "can be written");
+    assert_line(&right, "ok", "port", "nobody listens at unix:");
+    assert!(tree(dir.path()) == before, "something has changed");
+
+    // Whoever holds the data directory holds its ports, too.
+    let held = EmbeddedStore::open(&store, Options::default(), wire::definition).unwrap();
+    let beside = said(doctor(&store_in(&store), &[admin]).await, 0);
+    assert_line(&beside, "ok", "admin", "is in use, and a proxy runs");
+    held.close().await.unwrap();
 }
 
 #[tokio::test]

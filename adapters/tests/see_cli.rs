@@ -103,32 +103,31 @@ async fn what_cannot_be_called_is_told_and_what_an_action_answered_to_its_failur
 #[tokio::test]
 async fn a_file_that_cannot_be_read_or_made_is_told_by_the_exit_code() {
     let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    let (file, backup, damaged) = (path("file"), path("backup"), path("damaged"));
-    let (below, missing, data) = (path("file/below"), path("missing"), path("data"));
-    fs::write(&file, "mine").unwrap();
-    fs::write(&damaged, "no descriptors").unwrap();
+    let paths = ["file", "backup", "damaged", "file/below", "missing", "data"];
+    let paths = paths.map(|name| directory.path().join(name).display().to_string());
+    let [file, backup, damaged, below, missing, data] = paths.each_ref().map(String::as_str);
+    fs::write(file, "mine").unwrap();
+    fs::write(damaged, "no descriptors").unwrap();
     // Nobody can read a directory as a file, not even root.
-    fs::create_dir_all(path("backup/FORMAT")).unwrap();
-    let settings = [("TIDEGATE_DATA_DIR", data.as_str())];
-    let settings = [&settings[..], &[("PROXY_HTTP_PORT", "9001")]].concat();
+    fs::create_dir_all(directory.path().join("backup/FORMAT")).unwrap();
+    let settings = [("TIDEGATE_DATA_DIR", data), ("PROXY_HTTP_PORT", "9001")];
     for (args, code, says) in [
-        (&["init", &below, "--lang", "go"][..], 73, "cannot write"),
-        (&["man", &below], 73, "cannot write"),
-        (&["dashboards", &below], 73, "cannot write"),
-        (&["state", "shop/joe", "--descriptor", &missing], 66, "cannot read"),
-        (&["state", "shop/joe", "--descriptor", &backup], 74, "cannot read"),
-        (&["diff", "shop/joe", "shop/joe", "--descriptor", &damaged], 65, "FileDescriptorSet"),
-        (&["export", &file], 66, "holds no store"),
+        (&["init", below, "--lang", "go"][..], 73, "cannot write"),
+        (&["man", below], 73, "cannot write"),
+        (&["dashboards", below], 73, "cannot write"),
+        (&["state", "shop/joe", "--descriptor", missing], 66, "cannot read"),
+        (&["state", "shop/joe", "--descriptor", backup], 74, "cannot read"),
+        (&["diff", "shop/joe", "shop/joe", "--descriptor", damaged], 65, "FileDescriptorSet"),
+        (&["export", file], 66, "holds no store"),
         (&["export", "-"], 2, "not written to stdout"),
-        (&["restore-backup", &missing], 66, "holds no store"),
-        (&["restore-backup", &backup], 74, "cannot read"),
+        (&["restore-backup", missing], 66, "holds no store"),
+        (&["restore-backup", backup], 74, "cannot read"),
     ] {
         let refused = run(args, &settings).await.refused(code);
         assert!(refused.contains(says), "{args:?}: {refused}");
     }
-    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
-    assert!(!fs::exists(&data).unwrap() && !fs::exists("-").unwrap());
+    assert_eq!(fs::read_to_string(file).unwrap(), "mine");
+    assert!(!fs::exists(data).unwrap() && !fs::exists("-").unwrap());
 }
 
 #[tokio::test]

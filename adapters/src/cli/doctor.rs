@@ -1,5 +1,6 @@
 //! `tidegate doctor`: says what is wrong with an installation and what to do.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,8 +12,9 @@ use super::output::Output;
 use super::{print, print_json};
 use crate::app::{self, StartError};
 use crate::clock;
-use crate::config::Listen;
-use crate::doctor::{Finding, Severity, configuration, examine};
+use crate::config::{HttpSettings, Listen};
+use crate::doctor::{Finding, Severity, admin_port, configuration, examine, may_listen};
+use crate::ingress::Socket;
 
 const ABOUT: &str = "port";
 
@@ -35,8 +37,9 @@ impl DoctorArgs {
             // What libraries would abort on is not looked at.
             found.push(Finding::error("clock", clock::BEFORE_1970));
         } else if let Some(settings) = settings {
-            found.push(self.port(&settings.http.listen).await?);
-            found.extend(examine(&settings).await?);
+            let examined = examine(&settings).await?;
+            found.extend(self.ports(&settings.http, examined.is_in_use).await?);
+            found.extend(examined.found);
         }
         let count = |severity| found.iter().filter(|finding| finding.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
@@ -53,35 +56,78 @@ impl DoctorArgs {
         }))
     }
 
-    /// A proxy answers there, or one could listen there.
-    async fn port(&self, listen: &Listen) -> Result<Finding, StartError> {
+    /// A proxy answers at the port of the API, or one could listen there and at the admin port.
+    async fn ports(
+        &self,
+        http: &HttpSettings,
+        is_in_use: bool,
+    ) -> Result<Vec<Finding>, StartError> {
+        // Held meanwhile, since a start opens both.
+        let (api, is_running, _held) = self.api_port(&http.listen, is_in_use).await?;
+        let admin = admin_port(http.admin, is_running || is_in_use).await;
+        Ok(std::iter::once(api).chain(admin).collect())
+    }
+
+    /// Also whether a proxy may be running there, and the port when it was free.
+    async fn api_port(
+        &self,
+        listen: &Listen,
+        is_in_use: bool,
+    ) -> Result<(Finding, bool, Option<Socket>), StartError> {
         let client = match Client::new(&self.proxy_args) {
             Err(StartError::Tls(error)) => {
                 // A start does not read these files.
                 let text = format!("a running proxy cannot be asked over TLS: {error}");
-                return Ok(Finding::warning(ABOUT, text));
+                return Ok((Finding::warning(ABOUT, text), false, None));
             }
             client => client?,
         };
         let address = &client.address;
-        match client.send(Method::GET, "/health/readiness").await {
-            Ok(_) => return Ok(Finding::ok(ABOUT, format!("a proxy is ready at {address}"))),
-            Err(Unanswered::Nobody(_)) => {}
-            Err(Unanswered::Other(error)) => {
-                let text = format!(
-                    "{error:#}: a proxy that starts or ends, or another program; PROXY_HTTP_PORT and TIDEGATE_HTTP_ADDRESS say \
-                     where to listen"
-                );
-                return Ok(Finding::error(ABOUT, text));
+        let told = match client.send(Method::GET, "/health/readiness").await {
+            Ok(answer) if is_of_proxy(&answer) => {
+                return Ok((
+                    Finding::ok(ABOUT, format!("a proxy is ready at {address}")),
+                    true,
+                    None,
+                ));
             }
-        }
-        // A Unix socket is not tried: its file would be made.
-        let Listen::Tcp(_) = listen else {
-            return Ok(Finding::ok(ABOUT, format!("nobody listens at {address}")));
+            Ok(_) => Some((format!("another program answers at {address}"), false)),
+            Err(Unanswered::Nobody(_)) => None,
+            Err(Unanswered::Other(error)) => {
+                Some((format!("{error:#}: a proxy that starts or ends, or another program"), true))
+            }
         };
-        Ok(match app::bind(listen).await {
-            Ok(_) => Finding::ok(ABOUT, format!("nobody listens at {address}; it is free")),
-            Err(error) => Finding::error(ABOUT, error.to_string()),
+        if let Some((told, may_run)) = told {
+            let text =
+                format!("{told}; PROXY_HTTP_PORT and TIDEGATE_HTTP_ADDRESS say where to listen");
+            return Ok((Finding::error(ABOUT, text), may_run, None));
+        }
+        let free = |more| Finding::ok(ABOUT, format!("nobody listens at {address}{more}"));
+        Ok(match listen {
+            // A Unix socket is not opened: its file would be made.
+            Listen::Unix { path, .. } => match may_listen(path).await {
+                Ok(()) => (free(""), false, None),
+                Err(error) => {
+                    let error = StartError::Bind { error, setting: "PROXY_UDS_ADDRESS" };
+                    (Finding::error(ABOUT, error.to_string()), false, None)
+                }
+            },
+            Listen::Tcp(_) => match app::bind(listen).await {
+                Ok(socket) => (free("; it is free"), false, Some(socket)),
+                Err(StartError::Bind { error, .. })
+                    if is_in_use && error.source.kind() == ErrorKind::AddrInUse =>
+                {
+                    let text = format!("{} is in use, and a proxy runs", error.address);
+                    (Finding::ok(ABOUT, text), true, None)
+                }
+                Err(error) => (Finding::error(ABOUT, error.to_string()), false, None),
+            },
         })
     }
+}
+
+/// Whether an answer about readiness is that of a proxy.
+fn is_of_proxy(answer: &[u8]) -> bool {
+    let answer = serde_json::from_slice::<serde_json::Value>(answer);
+    answer.is_ok_and(|answer| answer.get("status").is_some_and(|status| status == "up"))
 }

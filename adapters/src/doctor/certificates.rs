@@ -38,7 +38,10 @@ pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
         }
     }
     let traces = settings.traces.otlp.as_ref().and_then(|otlp| otlp.tls.as_ref());
-    let clients = std::iter::once(&settings.host_tls).chain(traces);
+    let (calls, broadcasts) = (&settings.nats.calls, &settings.nats.broadcasts);
+    // Both connections have the same files.
+    let nats = [calls, broadcasts].into_iter().flatten().find_map(|nats| nats.tls.as_ref());
+    let clients = std::iter::once(&settings.host_tls).chain(traces).chain(nats);
     let database = match &settings.database {
         Database::Scylla(options) => options.tls.as_ref(),
         Database::Embedded | Database::Memory => None,

@@ -1,9 +1,10 @@
-//! Files: what settings name besides certificates: policies, users, keys of tokens, and descriptors. They are read as a start
-//! reads them.
+//! Files: what settings name besides certificates: policies, users, keys of tokens, descriptors, and credentials for NATS. They
+//! are read as a start reads them.
 
 use super::Finding;
 use crate::config::Settings;
 use crate::ingress::{Auth, AuthOptions};
+use crate::nats::NatsAuth;
 use crate::policies::PolicyFolder;
 use crate::wire::json::Types;
 
@@ -29,6 +30,18 @@ pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
         });
     }
     found
+}
+
+/// The file that is shown to NATS, if it is used: calls and broadcasts have the same one.
+pub(super) async fn of_nats(settings: &Settings) -> Option<Finding> {
+    let about = "nats";
+    let mut connections = [&settings.nats.calls, &settings.nats.broadcasts].into_iter().flatten();
+    let file = connections.find_map(|options| options.auth.file())?;
+    let auth = NatsAuth::Credentials(file.to_owned());
+    Some(match auth.check().await {
+        Ok(()) => Finding::ok(about, format!("{}: credentials can be read", file.display())),
+        Err(error) => unusable(about, &error, "TIDEGATE_NATS_CREDS_FILE"),
+    })
 }
 
 /// `None`: there is no directory, and nobody named one.

@@ -17,24 +17,27 @@ use crate::store::{
 const STORE: &str = "store";
 const DISK: &str = "disk";
 
-pub(super) async fn examine(settings: &Settings) -> Result<Vec<Finding>, StartError> {
+/// Also whether a running proxy holds the data directory.
+pub(super) async fn examine(settings: &Settings) -> Result<(Vec<Finding>, bool), StartError> {
     match &settings.database {
         Database::Embedded => {
             let dir = settings.data_dir.clone();
             let examined = tokio::task::spawn_blocking(move || directory(&dir)).await;
             Ok(examined.map_err(anyhow::Error::from)?)
         }
-        Database::Scylla(options) => Ok(database(settings, options).await),
+        Database::Scylla(options) => Ok((database(settings, options).await, false)),
         Database::Memory => {
             let text = "PROXY_DATABASE_TYPE=memory: every state is lost when the proxy ends; embedded and scylla keep them";
-            Ok(vec![Finding::warning(STORE, text)])
+            Ok((vec![Finding::warning(STORE, text)], false))
         }
     }
 }
 
-fn directory(dir: &Path) -> Vec<Finding> {
+fn directory(dir: &Path) -> (Vec<Finding>, bool) {
     let shown = dir.display();
-    let store = match examine_dir(dir) {
+    let examined = examine_dir(dir);
+    let is_in_use = matches!(examined, Err(OpenError::Locked { .. }));
+    let store = match examined {
         Ok(found) if found.is_older() => Finding::warning(
             STORE,
             format!(
@@ -56,7 +59,7 @@ fn directory(dir: &Path) -> Vec<Finding> {
             Finding::error(STORE, format!("{error}; TIDEGATE_DATA_DIR says where states are kept"))
         }
     };
-    vec![store, disk(dir)]
+    (vec![store, disk(dir)], is_in_use)
 }
 
 /// The device of the directory, or of where it will be made.

@@ -78,6 +78,15 @@ impl Socket {
         bound.await.map_err(|source| BindError { address: path.display().to_string(), source })
     }
 
+    /// Whether a Unix socket could be opened at the path, as far as that shows without making its file. Changes nothing.
+    ///
+    /// # Errors
+    /// When the path holds anything but a stale socket.
+    pub async fn check_unix(path: &Path) -> Result<(), BindError> {
+        let checked = socket_file::is_stale(path).await.map(drop);
+        checked.map_err(|source| BindError { address: path.display().to_string(), source })
+    }
+
     /// The address as a client writes it: `http://127.0.0.1:9001` or `unix:/path`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::future::{Ready, ready};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +103,24 @@ pub enum NatsAuth {
     Bearer(Zeroizing<String>),
     /// What is in this file: a JWT, and the seed of the key that signs for it.
     Credentials(PathBuf),
+}
+
+impl NatsAuth {
+    /// The file that is shown, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Credentials(file) => Some(file),
+            Self::Nothing | Self::Password { .. } | Self::Bearer(_) => None,
+        }
+    }
+
+    /// Reads what is shown, as a start does. Asks no server.
+    ///
+    /// # Errors
+    /// When it is a file that cannot be used.
+    pub async fn check(&self) -> Result<(), NatsError> {
+        show(self).await.map(drop)
+    }
 }
 
 impl fmt::Debug for NatsAuth {

@@ -51,19 +51,27 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// # Errors
 /// When the path holds anything else; it is not removed.
 pub(super) async fn remove_stale(path: &Path) -> io::Result<()> {
+    if is_stale(path).await? {
+        fs::remove_file(path)?;
+        tracing::info!(path = %path.display(), "stale socket file removed");
+    }
+    Ok(())
+}
+
+/// Whether the path holds a socket that nobody listens on, and not nothing.
+///
+/// # Errors
+/// When the path holds anything else.
+pub(super) async fn is_stale(path: &Path) -> io::Result<bool> {
     let found = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         found => found?,
     };
     if !found.file_type().is_socket() {
         return Err(io::Error::other("what is there is not a socket, and it is left as it is"));
     }
     match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path)?;
-            tracing::info!(path = %path.display(), "stale socket file removed");
-            Ok(())
-        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
         Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
         // A datagram socket, a full backlog or a lack of rights: a process may still listen.
         Err(error) => Err(io::Error::other(format!("another process may listen on it ({error})"))),

@@ -93,8 +93,8 @@ impl Lookup {
 impl Inner {
     /// The actor as it is in memory; `None` when it has to be loaded.
     fn in_memory(&self, placed: &Placed) -> Result<Option<CheckedOut>, Halt> {
-        if let Some(waited) = placed.task.late_after() {
-            return Err(Halt::end(Error::NotStarted(waited, "the actor was busy".into())));
+        if let Some((waited, why)) = placed.task.late_after() {
+            return Err(Halt::end(Error::NotStarted(waited, why.into())));
         }
         let entry = &placed.entry;
         entry.check_registered().map_err(Halt::end)?;

@@ -131,8 +131,7 @@ impl<T> Waiting<T> {
             let phase = &timing.progress.phase;
             if phase.compare_exchange(QUEUED, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
             {
-                let why = "the actor was busy or not reachable".into();
-                return Err(Error::NotStarted(ends_after, why));
+                return Err(Error::NotStarted(ends_after, timing.why_late().into()));
             }
             let latest = timing.progress.ends_after_us.load(Ordering::Acquire);
             if Duration::from_micros(latest) <= ends_after {

@@ -78,6 +78,15 @@ async fn a_call_that_never_reached_its_host_is_said_not_to_be_started() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_brings_no_time_is_not_told_of_a_busy_actor() {
+    let world = world(host(|invocation| async move { Ok(counted(&invocation)) })).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    let error = world.mesh.invoke(bounded(call("joe", "add"), 0)).await.unwrap_err();
+    assert!(matches!(error, Error::NotStarted(..)), "{error}");
+    assert!(error.to_string().contains("request-timeout leaves no time"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_whose_host_refuses_after_the_time_to_start_is_answered_at_once() {
     let calls = Arc::new(AtomicUsize::new(0));
     let host = host(move |invocation| {

@@ -242,14 +242,14 @@ impl Task {
         }
     }
 
-    /// How long it has waited, if it can no longer be started in time. Its caller got an error already.
-    pub(crate) fn late_after(&self) -> Option<Duration> {
+    /// How long it has waited, and why, if it can no longer be started in time. Its caller got an error already.
+    pub(crate) fn late_after(&self) -> Option<(Duration, &'static str)> {
         let timing = match self {
             Task::Call(call) if call.is_late() => &call.timing,
             Task::State(question) if question.timing.is_late() => &question.timing,
             _ => return None,
         };
-        Some(timing.elapsed())
+        Some((timing.elapsed(), timing.why_late()))
     }
 
     fn is_abandoned(&self) -> bool {

@@ -211,6 +211,15 @@ impl Timing {
         self.progress.admitted.elapsed()
     }
 
+    /// Why a call that did not start in time did not.
+    pub(crate) fn why_late(&self) -> &'static str {
+        if self.progress.bounded && self.start_by <= self.progress.admitted {
+            "its request-timeout leaves no time for it"
+        } else {
+            "the actor was busy or not reachable"
+        }
+    }
+
     /// Whether the deadline for the start has passed.
     pub fn is_late(&self) -> bool {
         Instant::now() >= self.start_by

@@ -266,9 +266,10 @@ fn garbled(address: &HostAddress, reply: &Reply, malformed: &wire::Malformed) ->
     let what = match malformed {
         _ if reply.body.is_empty() => "an empty body".into(),
         wire::Malformed::Wrong { .. } => "a response of another actor or system".into(),
-        wire::Malformed::Missing { .. } => {
+        wire::Malformed::Missing { field: wire::UPDATED_CONTEXT, .. } => {
             "no updated_context: it failed, or does not know the action".into()
         }
+        wire::Malformed::Missing { field, .. } => format!("no {field}, so nothing of it is kept"),
         wire::Malformed::Undecodable { .. } | wire::Malformed::TooMany { .. } => {
             format!("{} bytes of {of}, no ActorInvocationResponse", reply.body.len())
         }

@@ -22,6 +22,7 @@ mod topics;
 pub mod json;
 mod schedule;
 
+pub(crate) use action::UPDATED_CONTEXT;
 pub use action::{
     action_request, action_response, encode_action_response, read_action_request, response_of,
 };

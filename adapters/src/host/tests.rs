@@ -139,6 +139,8 @@ async fn a_chunked_answer_and_any_status_are_fine() {
 #[tokio::test(start_paused = true)]
 async fn what_is_no_response_is_told_in_words() {
     let only_names = "\x0a\x03joe";
+    // updated_context {}, workflow { effects {} }
+    let bare_effect = "\x1a\x00\x2a\x02\x0a\x00";
     for (answer, words) in [
         ("400 Bad\r\ncontent-length: 0\r\n\r\n".to_owned(), "HTTP 400 with an empty body"),
         (
@@ -148,6 +150,10 @@ async fn what_is_no_response_is_told_in_words() {
         (
             format!("200 OK\r\ncontent-length: {}\r\n\r\n{only_names}", only_names.len()),
             "HTTP 200 with no updated_context",
+        ),
+        (
+            format!("200 OK\r\ncontent-length: {}\r\n\r\n{bare_effect}", bare_effect.len()),
+            "HTTP 200 with no workflow.effects.request",
         ),
         ("200 OK\r\ncontent-length: 2000\r\n\r\n".to_owned(), "more than 1024 bytes"),
     ] {

@@ -19,6 +19,10 @@ use super::request::{effect, invocation_request};
 use crate::proto::eigr::functions::protocol as wire;
 use crate::proto::google::protobuf as well_known;
 
+const RESPONSE: &str = "ActorInvocationResponse";
+/// The field that every answer of an action has.
+pub(crate) const UPDATED_CONTEXT: &str = "updated_context";
+
 /// What is read of an `ActorInvocationResponse`. The names are compared and not kept.
 #[derive(Clone, PartialEq, Message)]
 struct AnswerFrame {
@@ -124,27 +128,27 @@ pub fn read_action_request(body: Bytes, host: HostAddress) -> Result<ActorInvoca
 /// none.
 ///
 /// # Errors
-/// When the body cannot be decoded, names another actor or system ([`Malformed::Wrong`]), or has no `updated_context`.
+/// When the body cannot be decoded, names another actor or system ([`Malformed::Wrong`]), has no `updated_context`, or has a side
+/// effect without a request.
 pub fn action_response(body: Bytes, asked: &ActorId) -> Result<ActorInvocationResponse, Malformed> {
-    const MESSAGE: &str = "ActorInvocationResponse";
     let message =
-        AnswerFrame::decode(body).map_err(|error| Malformed::undecodable(MESSAGE, &error))?;
+        AnswerFrame::decode(body).map_err(|error| Malformed::undecodable(RESPONSE, &error))?;
     for (field, named, asked) in [
         ("actor_name", &message.actor_name, &asked.name),
         ("actor_system", &message.actor_system, &asked.system),
     ] {
         if !named.is_empty() && named != asked.as_bytes() {
-            return Err(Malformed::wrong(format!("{MESSAGE}.{field}"), "is another one's"));
+            return Err(Malformed::wrong(format!("{RESPONSE}.{field}"), "is another one's"));
         }
     }
     let context = message
         .updated_context
-        .ok_or(Malformed::Missing { message: MESSAGE, field: "updated_context" })?;
+        .ok_or(Malformed::Missing { message: RESPONSE, field: UPDATED_CONTEXT })?;
     Ok(ActorInvocationResponse {
         state: some_state(context.state),
         tags: context.tags,
         payload: answered(message.payload),
-        workflow: message.workflow.map(workflow).unwrap_or_default(),
+        workflow: message.workflow.map(workflow).transpose()?.unwrap_or_default(),
         checkpoint: message.checkpoint,
     })
 }
@@ -176,11 +180,12 @@ pub fn encode_action_response(actor: ActorId, response: ActorInvocationResponse)
     message.encode_to_vec().into()
 }
 
-fn workflow(workflow: wire::Workflow) -> Workflow {
+fn workflow(workflow: wire::Workflow) -> Result<Workflow, Malformed> {
     use wire::workflow::Routing as Oneof;
-    let effects = workflow.effects.into_iter().filter_map(|effect| effect.request).map(effect);
-    Workflow {
-        effects: effects.collect(),
+    let missing = Malformed::Missing { message: RESPONSE, field: "workflow.effects.request" };
+    let requests: Option<Vec<_>> = workflow.effects.into_iter().map(|sent| sent.request).collect();
+    Ok(Workflow {
+        effects: requests.ok_or(missing)?.into_iter().map(effect).collect(),
         broadcast: workflow.broadcast.map(|sent| Broadcast {
             channel: sent.channel_group,
             payload: broadcast(sent.payload),
@@ -189,7 +194,7 @@ fn workflow(workflow: wire::Workflow) -> Workflow {
             Oneof::Pipe(pipe) => Routing::Pipe { actor: pipe.actor, action: pipe.action_name },
             Oneof::Forward(to) => Routing::Forward { actor: to.actor, action: to.action_name },
         }),
-    }
+    })
 }
 
 fn proto_workflow(workflow: Workflow) -> wire::Workflow {

@@ -218,6 +218,19 @@ fn an_answer_without_context_is_refused() {
 }
 
 #[test]
+fn an_answer_with_a_side_effect_that_asks_for_nothing_is_refused() {
+    let effects = vec![proto::SideEffect { request: None }];
+    let bytes = proto::ActorInvocationResponse {
+        updated_context: Some(proto::Context::default()),
+        workflow: Some(proto::Workflow { effects, ..Default::default() }),
+        ..Default::default()
+    };
+    let bytes = bytes.encode_to_vec().into();
+    let error = action_response(bytes, &ActorId::default()).unwrap_err();
+    assert_eq!(error.to_string(), "ActorInvocationResponse.workflow.effects.request is missing");
+}
+
+#[test]
 fn a_missing_part_is_named() {
     let named = |request: proto::InvocationRequest| {
         invocation(request.encode_to_vec().into()).unwrap_err().to_string()

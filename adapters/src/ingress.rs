@@ -34,6 +34,7 @@ mod effects;
 mod channels;
 mod hosts;
 mod json;
+mod names;
 pub(crate) mod query;
 mod schedules;
 pub(crate) mod control;

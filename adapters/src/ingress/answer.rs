@@ -27,7 +27,7 @@ use super::schedules::Outcome;
 use super::sending::{Held, Hold};
 use super::{
     Calls, Ingress, Inner, Limits, Parts, accept, backup, body, calls, channels, control, cors,
-    effects, history, hosts, hot, json, log_level, schedules, warnings,
+    effects, history, hosts, hot, json, log_level, names, schedules, warnings,
 };
 use crate::audit::Entry;
 use crate::metrics::STORE_UP;
@@ -153,7 +153,10 @@ impl<C: Calls> Inner<C> {
         };
         let client = self.known(client, head).await?;
         let entry = self.allowed(&resource, head, &client, named.as_ref()).await?;
-        let answered = self.carry_out(resource, head, body, (client, named, request, hold)).await;
+        let answered = match names::check(&resource) {
+            Ok(()) => self.carry_out(resource, head, body, (client, named, request, hold)).await,
+            Err(error) => Err(error.into()),
+        };
         let later = || self.ownership.get().and_then(Ownership::later);
         let answered = answered.map_err(|refusal| refusal.naming(later()));
         if let Some(entry) = entry {

@@ -261,7 +261,7 @@ async fn what_only_the_admin_port_has_needs_the_same_credentials() {
     let mut guarded = Guarded::start(&[("keys", SECRET)], &always).await;
     guarded.client = Client::connect(&guarded.proxy.admin().await).await.unwrap();
     let alice = bearer(&claims("alice"));
-    for path in ["about", "flow", "waiting", "hot", "warnings", "record"] {
+    for path in ["about", "flow", "waiting", "hot", "warnings", "record", "log-level"] {
         let path = format!("/admin/{path}");
         let reply = guarded.send("GET", &path, Vec::new(), &[]).await;
         assert_eq!(reply.status, 401, "{path}");
@@ -270,6 +270,10 @@ async fn what_only_the_admin_port_has_needs_the_same_credentials() {
         assert_eq!(wrong.status, 401, "{path}");
         assert_eq!(guarded.send("GET", &path, Vec::new(), &[&alice]).await.status, 200, "{path}");
     }
+    // Of this path the API asks for credentials, as at its own port, and the admin port does not ask before.
+    assert_eq!(guarded.send("POST", "/admin/log-level", Vec::new(), &[]).await.status, 405);
+    assert_eq!(guarded.send("GET", "/admin/unknown", Vec::new(), &[]).await.status, 401);
+    assert_eq!(guarded.send("GET", "/admin/unknown", Vec::new(), &[&alice]).await.status, 404);
     for path in ["/health", "/metrics", "/openapi.json", "/console"] {
         assert_eq!(guarded.send("GET", path, Vec::new(), &[]).await.status, 200, "{path}");
     }

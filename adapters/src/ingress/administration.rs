@@ -37,8 +37,8 @@ use crate::tls::ServerTls;
 use crate::wire::Form;
 use pass::Passed;
 
-/// How the paths of the port's own routes begin, other than those for anybody. The API has one more such path, and asks for
-/// credentials itself, too.
+/// How the paths of the port's own routes begin, other than those for anybody. The API has one more such path, `LogLevel`, and
+/// asks for credentials itself.
 const OWN: &str = "/admin/";
 
 /// Open connections of the admin port. Each holds at most one answer, or a stream of the newest figures.
@@ -120,9 +120,11 @@ impl<C: Calls> Administration<C> {
         head: &mut request::Parts,
         client: Identity,
     ) -> Result<Identity, Refusal> {
-        if Resource::find(head.uri.path()).is_ok_and(|found| found.is_about_the_proxy()) {
+        let resource = Resource::find(head.uri.path());
+        if resource.as_ref().is_ok_and(Resource::is_about_the_proxy) {
             return Ok(client);
         }
+        let is_own = head.uri.path().starts_with(OWN) && resource != Ok(Resource::LogLevel);
         let api = &self.0.ingress.0;
         let parts = &api.parts;
         if origin::is_own(head, parts.tls.is_some()) {
@@ -134,7 +136,7 @@ impl<C: Calls> Administration<C> {
             parts.audit.refused(&client, &asked(head), &refused).await?;
             return Err(refused.into());
         }
-        if head.uri.path().starts_with(OWN) { api.known(client, head).await } else { Ok(client) }
+        if is_own { api.known(client, head).await } else { Ok(client) }
     }
 }
 

@@ -19,6 +19,12 @@ use super::{Malformed, Types, objects, or_default, read, read_any, told};
 /// The action of a channel that names no action.
 pub(crate) const DEFAULT_CHANNEL_ACTION: &str = "receive";
 
+const EVERY_MS: &str = "timers.every_ms";
+const MIN_POOL_SIZE: &str = "min_pool_size";
+const MAX_POOL_SIZE: &str = "max_pool_size";
+/// The largest number that these fields have room for in the protocol's messages.
+const MOST: u32 = i32::MAX.unsigned_abs();
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Registered<'a> {
@@ -52,9 +58,9 @@ struct Actor<'a> {
     #[serde(default)]
     deactivate_ms: Option<u64>,
     #[serde(default, deserialize_with = "or_default")]
-    min_pool_size: u32,
+    min_pool_size: u64,
     #[serde(default, deserialize_with = "or_default")]
-    max_pool_size: u32,
+    max_pool_size: u64,
 }
 
 #[derive(Default, Deserialize)]
@@ -100,12 +106,34 @@ pub fn registration(
         let wrong = |reason: String| Malformed::wrong(format!("actors[{place}]"), reason);
         let raw = body.slice_ref(actor.get().as_bytes());
         let definition = definition(raw, host.clone().into(), &system).map_err(wrong)?;
+        check_numbers(&definition).map_err(wrong)?;
         if !names.insert(definition.id.name.clone()) {
             return Err(wrong(format!("names {:?} again", definition.id.name)));
         }
         definitions.push(definition);
     }
     Ok(Registration { system, host: host.clone(), definitions })
+}
+
+/// Refuses numbers that a registration in protobuf has no room for. Definitions in a store are not refused: an earlier version
+/// took them.
+fn check_numbers(definition: &Definition) -> Result<(), String> {
+    let periods = definition.timers.iter().map(|timer| (EVERY_MS, timer.period.as_millis()));
+    let sizes = match definition.kind {
+        Kind::Pooled { min, max } => {
+            Some([(MIN_POOL_SIZE, u128::from(min)), (MAX_POOL_SIZE, u128::from(max))])
+        }
+        _ => None,
+    };
+    let mut numbers = periods.chain(sizes.into_iter().flatten());
+    match numbers.find(|(_, number)| *number > u128::from(MOST)) {
+        Some((field, number)) => Err(too_large(field, number)),
+        None => Ok(()),
+    }
+}
+
+fn too_large(field: &str, number: u128) -> String {
+    format!("has a {field} of {number}, at most {MOST} is allowed")
 }
 
 /// Whether registered bytes are JSON.
@@ -129,10 +157,13 @@ pub(crate) fn definition(raw: Bytes, hosts: HostSet, system: &str) -> Result<Def
     let kind = match actor.kind {
         KindName::Named => Kind::Named,
         KindName::Unnamed => Kind::Unnamed,
-        KindName::Pooled => Kind::Pooled { min: actor.min_pool_size, max: actor.max_pool_size },
+        KindName::Pooled => Kind::Pooled {
+            min: pool_size(MIN_POOL_SIZE, actor.min_pool_size)?,
+            max: pool_size(MAX_POOL_SIZE, actor.max_pool_size)?,
+        },
     };
     let timer = |ticking: Ticking| {
-        let period = milliseconds("timers.every_ms", ticking.every_ms)?;
+        let period = milliseconds(EVERY_MS, ticking.every_ms)?;
         Ok::<_, String>(Timer { action: ticking.action, period })
     };
     let timers = actor.timers.into_iter().map(timer).collect::<Result<_, _>>()?;
@@ -161,6 +192,10 @@ fn channel(bound: Bound) -> Result<Channel, String> {
     }
     let action = if bound.action.is_empty() { DEFAULT_CHANNEL_ACTION.into() } else { bound.action };
     Ok(Channel { topic: bound.topic, action })
+}
+
+fn pool_size(field: &str, given: u64) -> Result<u32, String> {
+    u32::try_from(given).map_err(|_| too_large(field, given.into()))
 }
 
 fn period(field: &str, given: Option<u64>) -> Result<Option<Duration>, String> {

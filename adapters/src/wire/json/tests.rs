@@ -222,6 +222,12 @@ fn a_registration_is_kept_as_it_came() {
         (r#"[{"name":"a"},{"name":"a"}]"#, r#"actors[1] names "a" again"#),
         (r#"[{"name":"a","timer":[]}]"#, "actors[0] is wrong: unknown field `timer`"),
         (r#"[{"name":"a","timers":[{"action":"x","every_ms":0}]}]"#, "every_ms of 0"),
+        (
+            r#"[{"name":"a","timers":[{"action":"x","every_ms":2147483648}]}]"#,
+            "every_ms of 2147483648",
+        ),
+        (r#"[{"name":"a","kind":"pooled","min_pool_size":2147483648}]"#, "min_pool_size of 2147"),
+        (r#"[{"name":"a","kind":"pooled","max_pool_size":5000000000}]"#, "max_pool_size of 5000"),
         (r#"[{"name":"a","channels":[{"topic":""}]}]"#, "channel without topic"),
         (r#"["a"]"#, "actors[0] is no object"),
         ("[{},{},{}]", "actors has 3 actors"),
@@ -231,6 +237,20 @@ fn a_registration_is_kept_as_it_came() {
         let error = registration(&body.into(), &host, 2).unwrap_err().to_string();
         assert!(error.contains(told), "{actors}: {error}");
     }
+}
+
+#[test]
+fn a_registration_has_the_numbers_of_protobuf_and_a_store_may_hold_larger_ones() {
+    let host = HostAddress::new(HOST);
+    let of = |number: u64| {
+        let timer = json!({ "action": "x", "every_ms": number });
+        json!({ "name": "a", "kind": "pooled", "max_pool_size": number, "timers": [timer] })
+    };
+    let given = body(&json!({ "system": "s", "actors": [of(2_147_483_647)] }));
+    registration(&given, &host, 1).unwrap();
+    let stored = body(&of(2_147_483_648));
+    let stored = crate::wire::definition(stored, host.into(), "s").unwrap();
+    assert_eq!(stored.kind, Kind::Pooled { min: 0, max: 2_147_483_648 });
 }
 
 #[test]

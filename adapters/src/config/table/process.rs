@@ -34,7 +34,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "TIDEGATE_HTTP_BODIES_BYTES",
         Kind::Bytes { min: MIB, max: TIB },
         Default::Thousandths(45),
-        "Bodies of all requests in flight; beyond it 503.",
+        "Bodies of all requests in flight; beyond it 503. At least one body (TIDEGATE_HTTP_BODY_BYTES).",
     ),
     setting(
         "TIDEGATE_HTTP_ANSWERS_BYTES",

@@ -383,7 +383,7 @@ async fn what_the_command_line_cannot_do_is_said_before_anything_is_touched() {
     let wrong = scene.run("http", &["history", "s/joe"]).await;
     assert!(wrong.code == 64 && wrong.err.contains("PROXY_HTTP_PORT"), "{wrong:?}");
     let file = scene.run(&nobody.port(), &["diff", "s/a", "s/b", "--descriptor", "/nowhere"]).await;
-    assert!(file.code == 70 && file.err.contains("cannot read /nowhere"), "{file:?}");
+    assert!(file.code == 66 && file.err.contains("cannot read /nowhere"), "{file:?}");
     for command in ["state", "history", "diff", "restore"] {
         let help = scene.run(&nobody.port(), &[command, "--help"]).await;
         assert!(

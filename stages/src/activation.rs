@@ -1,7 +1,7 @@
 //! Activation: an actor's memory while the actor is active, and the commits made from it.
 
 pub(crate) mod incarnation;
-mod seen;
+pub(crate) mod seen;
 
 use std::sync::Arc;
 

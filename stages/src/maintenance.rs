@@ -5,6 +5,7 @@
 //! key parked.
 
 mod letters;
+mod rows;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +17,6 @@ use metrics::counter;
 use tower::Service;
 use tracing::{debug, info, warn};
 
-use crate::actor::ActorId;
 use crate::call::{Committed, Completion, Failed, ParkedWork, Placed, Planned, StageResult, Task};
 use crate::checkpoint::Submit;
 use crate::error::Error;
@@ -317,16 +317,10 @@ impl MaintenanceInner {
         self.lookup.left(entry);
         in_time(self.store.delete(&entry.key)).await?;
         self.registrar.end_timers(entry);
-        let has_effects = self.has_effects(&entry.key).await?;
-        self.registrar.forget(entry, has_effects).await?;
+        let keeps_key = self.keeps_rows(entry).await?;
+        self.registrar.forget(entry, keeps_key).await?;
         info!(actor = %entry.actor, "deleted");
         Ok(())
-    }
-
-    /// Whether rows of effects are left of an actor: effects that it has not delivered, or that it has seen.
-    async fn has_effects(&self, key: &ActorId) -> Result<bool, Error> {
-        let outbox = in_time(self.store.outbox(key, None, 1)).await?;
-        Ok(!outbox.items.is_empty() || !in_time(self.store.seen(key)).await?.is_empty())
     }
 }
 

@@ -4,16 +4,18 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::*;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::outbox::EffectRows;
-use tidegate_stages::ports::{Registered, Registry, Save, StateStore};
-use tidegate_stages::testkit::conformance::effects::{appends, seen};
+use tidegate_stages::outbox::{EffectId, EffectRows, EffectSource, Seen, SourceKind};
+use tidegate_stages::ports::{HostError, Registered, Registry, Save, StateStore};
+use tidegate_stages::testkit::conformance::effects::appends;
 use tidegate_stages::topology::Settings;
+use tokio::time::sleep;
 
 async fn restarted(world: World) -> World {
     let memory = world.memory.clone();
@@ -42,8 +44,10 @@ async fn has_head(memory: &MemoryStore, parent: &str) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn an_actor_spawned_again_under_another_parent_goes_on_with_its_key() {
-    for rows in [appends(0..1), EffectRows { seen: vec![seen("moe", 7)], ..EffectRows::default() }]
-    {
+    // Of a topic, which may send its last event again.
+    let source = EffectSource { kind: SourceKind::Topic, system: "s".into(), name: "t".into() };
+    let seen = vec![Seen { source: source.into(), id: EffectId::default() }];
+    for rows in [appends(0..1), EffectRows { seen, ..EffectRows::default() }] {
         for (restarts_deleted, restarts_spawned) in [(false, true), (true, false), (true, true)] {
             let mut world = world(counter()).await;
             world.register(vec![definition("template"), definition("other")]).await.unwrap();
@@ -95,6 +99,56 @@ async fn nothing_is_kept_of_a_deleted_actor_without_rows() {
     world.spawn("joe", "other").await.unwrap();
     world.add("joe").await.unwrap();
     assert!(has_head(&world.memory, "other").await);
+}
+
+/// A counter. `source` has joe called, who breaks off as long as it is told.
+fn calling(breaks: &Arc<AtomicBool>) -> BoxedHost {
+    let breaks = breaks.clone();
+    host(move |invocation| {
+        let breaks = invocation.actor.name == "joe" && breaks.load(Ordering::SeqCst);
+        async move {
+            let mut response = counted(&invocation);
+            if invocation.actor.name == "source" {
+                response.workflow.effects = vec![call("joe", "add")];
+            }
+            let (address, reason) = ("h".into(), "reset".into());
+            if breaks { Err(HostError::Broken { address, reason }) } else { Ok(response) }
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_actor_forgets_what_it_has_seen_when_none_of_it_can_come_again() {
+    let breaks = Arc::new(AtomicBool::new(false));
+    let mut world = world(calling(&breaks)).await;
+    world.register(["template", "source"].map(definition).to_vec()).await.unwrap();
+    // After a restart it is not in memory, and what it has seen lies under a former epoch.
+    for is_restarted in [false, true] {
+        world.spawn("joe", "template").await.unwrap();
+        world.add("source").await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.memory.seen(&key("template")).await.unwrap().len(), 1);
+        if is_restarted {
+            let memory = world.memory.clone();
+            assert!(world.mesh.drain(Duration::from_secs(5)).await);
+            world = world_with(calling(&breaks), Settings::default(), memory).await;
+            sleep(Duration::from_secs(1)).await;
+        }
+        world.mesh.delete("s", "joe").await.unwrap();
+        assert_eq!(registered(&world.memory, "joe").await, None);
+        assert!(world.memory.seen(&key("template")).await.unwrap().is_empty());
+    }
+    // One more effect is on its way.
+    world.spawn("joe", "template").await.unwrap();
+    world.add("source").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    breaks.store(true, Ordering::SeqCst);
+    world.add("source").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    world.mesh.delete("s", "joe").await.unwrap();
+    let kept = registered(&world.memory, "joe").await;
+    assert_eq!(kept, Some(Registered::deleted(key("template"))));
+    assert_eq!(world.memory.seen(&key("template")).await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use crate::outbox::{EffectId, EffectSource, Seen};
 
 /// Sources that one commit forgets at most: a store takes so many in one write.
-const FORGOTTEN: usize = 256;
+pub(crate) const FORGOTTEN: usize = 256;
 
 /// What an active actor has seen.
 #[derive(Debug, Default)]

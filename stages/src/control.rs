@@ -1,9 +1,11 @@
 //! Control: pauses and resumes actors, durably, and takes actors out of memory on request.
 //!
 //! A change is stored first and takes effect then. Changes come one after the other; each is finished also when its client has
-//! gone. A change that fails may have been stored all the same, so before the next one its actors are stored as they are in memory.
+//! gone. A change that fails may have been stored all the same: its actors are stored as they are in memory, each second until the
+//! store has them, and in any case before the next change.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashSet;
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 use tidegate_pipeline::randomness::Seeded;
 use tidegate_pipeline::{Drain, MAX_PAUSED};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::actor::ActorRef;
@@ -25,6 +28,8 @@ use crate::store_limit::in_time;
 
 /// Changes that are stored together.
 const TOGETHER: usize = 256;
+/// How long after a failure what is in memory is stored again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Pauses that have ended and are remembered, at most.
 const MAX_ENDED: usize = MAX_PAUSED;
 
@@ -45,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) turn: Semaphore,
     /// Actors of a change that failed: the store may have it.
     pub(crate) in_doubt: Mutex<HashSet<ActorRef, Seeded>>,
+    /// Whether a task stores them.
+    pub(crate) is_settling: AtomicBool,
 }
 
 impl Control {
@@ -79,7 +86,12 @@ impl Control {
     /// When too many would be paused, the store fails, or the mesh is draining. Some may be paused then.
     pub(crate) async fn pause(&self, actors: Vec<ActorRef>, by: &str) -> Result<usize, Error> {
         let (inner, by) = (self.0.clone(), by.to_owned());
-        self.finish(async move { inner.pause(actors, &by).await }).await
+        self.finish(async move {
+            let paused = inner.pause(actors, &by).await;
+            inner.settle_later();
+            paused
+        })
+        .await
     }
 
     /// Resumes actors. Returns how many of them were paused.
@@ -88,7 +100,12 @@ impl Control {
     /// When the store fails, or the mesh is draining. Some may be resumed then.
     pub(crate) async fn resume(&self, actors: Vec<ActorRef>) -> Result<usize, Error> {
         let inner = self.0.clone();
-        self.finish(async move { inner.resume(actors).await }).await
+        self.finish(async move {
+            let resumed = inner.resume(actors).await;
+            inner.settle_later();
+            resumed
+        })
+        .await
     }
 
     /// Takes an actor out of memory once its last change is durable. A paused actor leaves while it is paused.
@@ -199,6 +216,28 @@ impl Inner {
             self.in_doubt.lock().extend(actors.iter().cloned());
         }
         outcome
+    }
+
+    /// Tries until the actors of a change that failed are stored as they are in memory.
+    fn settle_later(self: &Arc<Self>) {
+        if self.in_doubt.lock().is_empty() || self.is_settling.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let mut is_over = false;
+            while !is_over {
+                tokio::select! {
+                    () = sleep(PAUSE) => {}
+                    () = this.mailboxes.closed() => return,
+                }
+                let Ok(_turn) = this.turn.acquire().await else { return };
+                is_over = this.settle().await.is_ok();
+                if is_over {
+                    this.is_settling.store(false, Ordering::Release);
+                }
+            }
+        });
     }
 
     /// Stores actors of a change that failed as they are in memory.

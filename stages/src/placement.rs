@@ -19,7 +19,7 @@ use metrics::counter;
 use parking_lot::RwLock;
 use tidegate_pipeline::alarm::Alarms;
 use tidegate_pipeline::{EventId, KeyedProducer, Permit, Pushed, Refused, Rejected, WaitsFor};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tower::Service;
 
@@ -48,6 +48,7 @@ pub(crate) struct Mailboxes {
     is_closed: Arc<AtomicBool>,
     /// Read while an exempt turn is queued: whoever has seen that the mailboxes are open queues it before the pauses end.
     closing: Arc<RwLock<()>>,
+    on_close: Arc<Notify>,
     /// Places of calls that wait for paused actors, in all.
     for_paused: Arc<Semaphore>,
     /// Timers of the deadlines.
@@ -63,8 +64,17 @@ impl Mailboxes {
     ) -> Self {
         let for_paused = Arc::new(Semaphore::new(0));
         let alarms = Arc::new(Alarms::keeping(KEPT_ALARMS));
-        let (is_closed, closing, tracer) = (Arc::default(), Arc::default(), Tracer::default());
-        Self { queue, placement, deadlines, is_closed, closing, for_paused, alarms, tracer }
+        Self {
+            queue,
+            placement,
+            deadlines,
+            is_closed: Arc::default(),
+            closing: Arc::default(),
+            on_close: Arc::default(),
+            for_paused,
+            alarms,
+            tracer: Tracer::default(),
+        }
     }
 
     /// At most so many calls wait for paused actors.
@@ -86,6 +96,7 @@ impl Mailboxes {
             let _nobody_queues = self.closing.write();
             self.is_closed.store(true, Ordering::Release);
         }
+        self.on_close.notify_waiters();
         for placed in self.queue.close() {
             placed.fail(Error::Draining);
         }
@@ -94,6 +105,14 @@ impl Mailboxes {
     /// Whether clients are refused.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Waits until clients are refused.
+    pub(crate) async fn closed(&self) {
+        let closed = self.on_close.notified();
+        if !self.is_closed() {
+            closed.await;
+        }
     }
 
     /// The deadlines of calls that have none of their own.

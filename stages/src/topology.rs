@@ -19,6 +19,7 @@ pub use crate::retry_budget::RetryRates;
 pub use settings::{Ports, RateLimits, Settings};
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tidegate_pipeline::layer::TimedLayer;
@@ -65,6 +66,7 @@ use crate::places::Places;
 use crate::ports::{Clock, Host, HostProbe, OtherMembers, StateStore};
 use crate::registry::change::Change;
 use crate::registry::directory::Directory;
+use crate::registry::entry::Entry;
 use crate::registry::registration::Registrar;
 use crate::registry::storing::Storing;
 use crate::respawn::RespawnLayer;
@@ -124,7 +126,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
         (settings.registry, settings.hosts.join),
         settings.admission.bytes,
     );
-    let recalled = storing.recall().await?;
+    let (recalled, to_warm_up) = storing.recall().await?;
     info!(epoch, recalled, "mesh open");
 
     let (hot, admission) = admission(&settings, &mailboxes);
@@ -164,7 +166,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let control = control((&directory, &mailboxes, &maintenance), &due, &clock, &tasks).await?;
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
     let elsewhere = elsewhere(&settings, &directory);
-    start_registry(storing, &registrar, &tasks)?;
+    start_registry((storing, to_warm_up), &registrar, &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     let to = (&caller, &due, &elsewhere, &topics);
@@ -251,6 +253,7 @@ async fn control(
         tasks: tasks.clone(),
         turn: Semaphore::new(1),
         in_doubt: Mutex::default(),
+        is_settling: AtomicBool::new(false),
     });
     control.recall().await?;
     Ok(control)
@@ -403,7 +406,12 @@ fn start_workers<H: Host>(
 }
 
 /// Registry: many changes in one write.
-fn start_registry(storing: Storing, registrar: &Registrar, tasks: &Drain) -> Result<(), Error> {
+fn start_registry(
+    (storing, to_warm_up): (Storing, Vec<Arc<Entry>>),
+    registrar: &Registrar,
+    tasks: &Drain,
+) -> Result<(), Error> {
+    storing.warm_up(to_warm_up);
     let options =
         BatchOptions { max_bytes: WRITE_BYTES, ..BatchOptions::new("registry", WRITE_EVENTS) };
     let storing = timed("registry").service(storing);

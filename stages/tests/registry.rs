@@ -211,9 +211,9 @@ async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
     assert!(mesh.drain(Duration::from_mins(1)).await);
 }
 
-/// A registry that makes a given number of changes and does not know it.
+/// A registry that makes a given number of changes and does not know it, and then refuses a given number.
 #[derive(Debug, Clone, Default)]
-struct Doubtful(MemoryStore, Arc<AtomicU32>);
+struct Doubtful(MemoryStore, Arc<AtomicU32>, Arc<AtomicU32>);
 
 impl Registry for Doubtful {
     fn load(&self) -> BoxFuture<'static, Result<Vec<Registered>, StoreError>> {
@@ -222,7 +222,12 @@ impl Registry for Doubtful {
 
     fn apply(&self, changes: Vec<RegistryChange>) -> BoxFuture<'static, Result<(), StoreError>> {
         let less = |left: u32| left.checked_sub(1);
-        let is_in_doubt = self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
+        let is_one_of =
+            |left: &AtomicU32| left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
+        let is_in_doubt = is_one_of(&self.1);
+        if !is_in_doubt && is_one_of(&self.2) {
+            return ready(Err(StoreError::Unavailable("not now".into()))).boxed();
+        }
         let applied = self.0.apply(changes);
         async move {
             applied.await?;
@@ -266,6 +271,17 @@ async fn a_change_in_doubt_undoes_nothing_that_is_acknowledged_after_it() {
     assert!(stored().await == before, "what is in memory is stored again");
     let behind = register(&[]).await.unwrap_err();
     assert!(behind.is_retryable() && behind.kind() == ErrorKind::StoreUnavailable, "{behind}");
+
+    sleep(Duration::from_secs(2)).await;
+
+    // Nobody asks for another change while the store is away.
+    in_doubt(1);
+    registry.2.store(3, Ordering::SeqCst);
+    register(&["new"]).await.unwrap_err();
+    sleep(Duration::from_millis(2_500)).await;
+    assert!(stored().await != before);
+    sleep(Duration::from_secs(1)).await;
+    assert!(stored().await == before);
 
     // The store fails right after it has made the change.
     for removes in [false, true] {

@@ -37,7 +37,7 @@ pub(crate) enum CommitState {
     Clean,
     /// The outcome of a commit is unknown; it is written again until the store acknowledges it.
     InDoubt,
-    /// A commit was lost: nothing of this activation is written any more.
+    /// A commit was lost: nothing of this activation is written any more but what may have been written already.
     Abandoned(StoreError),
 }
 
@@ -105,7 +105,7 @@ impl Incarnation {
     /// Notes that a commit's outcome is unknown.
     ///
     /// # Errors
-    /// Why the activation is abandoned, when it is: then nothing is written again.
+    /// Why the activation is abandoned, when it is.
     pub(crate) fn enter_doubt(&self) -> Result<(), StoreError> {
         let mut state = self.commit_state.lock();
         if let CommitState::Abandoned(error) = &*state {
@@ -123,7 +123,7 @@ impl Incarnation {
         }
     }
 
-    /// Ends this activation: nothing of it is written any more. Returns why it ended: the first reason stays.
+    /// Ends this activation: nothing of it is written any more but what may have been written already. Returns why it ended: the first reason stays.
     pub(crate) fn abandon(&self, error: &StoreError) -> StoreError {
         let mut state = self.commit_state.lock();
         if let CommitState::Abandoned(first) = &*state {

@@ -126,8 +126,8 @@ impl Drop for Claim {
         let queue = self.claims.0.lock().remove(&self.incarnation.number).unwrap_or_default();
         let unknown =
             StoreError::Unknown("the proxy stopped before the commit's outcome was known".into());
-        let error = self.incarnation.abandon(&unknown);
-        fail_all(queue, &error);
+        self.incarnation.abandon(&unknown);
+        fail_all(queue, &unknown);
     }
 }
 

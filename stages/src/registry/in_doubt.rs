@@ -1,19 +1,28 @@
 //! In doubt: names whose last change of the registry may have been stored, or not.
 //!
-//! What is in memory counts. Before any other change is stored, the entries of these names are stored again as they are in
-//! memory: a start that found the change in doubt would lose what was acknowledged after it, such as a registration that was
-//! known already and therefore not stored, or the calls of an actor whose removal was in doubt.
+//! What is in memory counts. The entries of these names are stored again as they are in memory, at once, then each second until
+//! the store has them, and in any case before another change: a start that found the change in doubt would lose what was
+//! acknowledged after it, such as a registration that was known already and therefore not stored, or the calls of an actor
+//! whose removal was in doubt.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tidegate_pipeline::Drain;
 use tidegate_pipeline::randomness::Seeded;
+use tokio::time::sleep;
 
 use crate::actor::{ActorId, ActorRef};
 use crate::error::Error;
 use crate::ports::{Registered, RegistryChange, StoreError};
+use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
+
+/// How long after a failure it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The names in doubt, no more than one batch of changes has; see the [module](self).
 #[derive(Debug, Default)]
@@ -49,6 +58,34 @@ impl InDoubt {
     /// No name is in doubt any more.
     pub(super) fn clear(&self) {
         *self.0.lock() = HashMap::default();
+    }
+}
+
+/// Has what is in doubt stored again, after a pause.
+#[derive(Debug)]
+pub(super) struct Settling {
+    changes: ChangeQueue,
+    tasks: Drain,
+    is_waiting: Arc<AtomicBool>,
+}
+
+impl Settling {
+    pub(super) fn new(changes: ChangeQueue, tasks: Drain) -> Self {
+        Self { changes, tasks, is_waiting: Arc::default() }
+    }
+
+    /// Queues a change that stores what is in doubt, after the pause. Whoever carries it out asks again when it fails.
+    pub(super) fn later(&self) {
+        if self.is_waiting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (changes, is_waiting) = (self.changes.clone(), self.is_waiting.clone());
+        self.tasks.spawn(async move {
+            sleep(PAUSE).await;
+            is_waiting.store(false, Ordering::Release);
+            // When the queue is full, other changes store what is in doubt; when it is closed, the proxy ends.
+            drop(changes.put(Asked::Settle).await);
+        });
     }
 }
 

@@ -18,7 +18,7 @@ use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::registry::hosts::Leave;
-use crate::registry::in_doubt::InDoubt;
+use crate::registry::in_doubt::{InDoubt, Settling};
 use crate::registry::plan::spawned;
 use crate::registry::pools::MemberLoad;
 use crate::registry::storing::{Storing, StoringInner};
@@ -44,18 +44,20 @@ impl Registrar {
         (bounds, join): (RegistryBounds, bool),
         changes_bytes: usize,
     ) -> (Self, Storing) {
-        let warm_ups = WarmUps::new(mailboxes.clone(), timers, tasks);
+        let changes = ChangeQueue::new(changes_bytes);
+        let pauses = directory.pauses.clone();
         let inner = StoringInner {
             directory: directory.clone(),
             registry,
+            warm_ups: WarmUps::new(mailboxes.clone(), timers, pauses, tasks.clone()),
             mailboxes,
-            warm_ups,
             host_connections,
             bounds,
             in_doubt: InDoubt::default(),
+            settling: Settling::new(changes.clone(), tasks),
             join,
         };
-        (Self { directory, changes: ChangeQueue::new(changes_bytes) }, Storing(Arc::new(inner)))
+        (Self { directory, changes }, Storing(Arc::new(inner)))
     }
 
     /// Stores a host's definitions durably, then warms eligible actors up in the background.

@@ -69,6 +69,7 @@ impl Asked {
         match self {
             Self::Register(_) | Self::Leave(_) => None,
             Self::Spawn(spawn) => Some(spawn.actors.iter().flat_map(of).collect()),
+            Self::Settle => Some(Vec::new()),
             Self::Forget { entry, .. } => Some(of(&entry.id()).into()),
         }
     }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 use tower::Service;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::actor::{ActorId, Definition};
 use crate::error::Error;
@@ -23,7 +23,7 @@ use crate::registry::change::{Asked, CHANGE_LIMIT, Change, Waiter};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
 use crate::registry::hosts::OneHost;
-use crate::registry::in_doubt::{InDoubt, behind, may_be_stored};
+use crate::registry::in_doubt::{InDoubt, Settling, behind, may_be_stored};
 use crate::registry::plan::{self, Plan};
 use crate::registry::round::{Round, Touches};
 use crate::registry::warm_up::WarmUps;
@@ -42,13 +42,15 @@ pub(super) struct StoringInner {
     pub(super) host_connections: usize,
     pub(super) bounds: RegistryBounds,
     pub(super) in_doubt: InDoubt,
+    pub(super) settling: Settling,
     /// Whether a host joins those that its definitions have.
     pub(super) join: bool,
 }
 
 impl Storing {
-    /// Loads the entries that earlier starts have stored. Returns their number.
-    pub(crate) async fn recall(&self) -> Result<usize, Error> {
+    /// Loads the entries that earlier starts have stored. Returns their number, and those with timers, which are to be
+    /// [warmed up](Self::warm_up) when it is known who is paused: nobody may call them.
+    pub(crate) async fn recall(&self) -> Result<(usize, Vec<Arc<Entry>>), Error> {
         let all = self.0.registry.load().await?;
         let count = all.len();
         let is_spawned = |one: &Registered| matches!(one.entry, RegisteredEntry::Spawned { .. });
@@ -71,11 +73,14 @@ impl Storing {
             }
         }
         self.0.note_overfull();
-        // Their timers start with their activation, and nobody may call them.
+        Ok((count, timed))
+    }
+
+    /// Activates actors in the background, so that their timers start.
+    pub(crate) fn warm_up(&self, timed: Vec<Arc<Entry>>) {
         for entry in timed {
             self.0.warm_ups.start(entry);
         }
-        Ok(count)
     }
 }
 
@@ -88,8 +93,8 @@ impl StoringInner {
         let mut left: Vec<_> = batch.into_iter().map(with_touches).collect();
         while !left.is_empty() {
             if let Err(error) = self.settle().await {
-                refuse(left, &behind(error));
-                return;
+                self.settling.later();
+                return refuse(left, &behind(error));
             }
             let mut round = Round::default();
             for (change, touches) in left {
@@ -105,7 +110,8 @@ impl StoringInner {
             left = round.later;
         }
         if let Err(error) = self.settle().await {
-            warn!(%error, "a change of the registry may be stored or not: what is in memory is stored before the next change");
+            debug!(%error, "what is in memory of names in doubt is not stored yet");
+            self.settling.later();
         }
     }
 
@@ -132,6 +138,7 @@ impl StoringInner {
             Asked::Spawn(spawn) => plan::spawn(&self.directory, spawn),
             Asked::Forget { entry, keeps_key } => Ok(plan::forget(&entry, keeps_key)),
             Asked::Leave(leave) => plan::leave(&self.directory, &leave),
+            Asked::Settle => Ok(Plan::default()),
         };
         let fits = |plan: Plan| {
             new_names.add(&plan, &self.directory, self.bounds)?;
@@ -161,7 +168,10 @@ impl StoringInner {
             } else {
                 stored.clone()
             };
-            if stored.as_ref().is_err_and(may_be_stored) {
+            if let Err(error) = &stored
+                && may_be_stored(error)
+            {
+                warn!(%error, "a change of the registry may be stored: what is in memory is stored again");
                 self.in_doubt.add(&plan.writes);
             }
             asker.send(stored.map(|()| self.finish(plan)));

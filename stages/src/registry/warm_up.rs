@@ -2,35 +2,41 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tidegate_pipeline::Drain;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tracing::warn;
 
+use crate::actor::ActorRef;
 use crate::actor_timers::ActorTimers;
 use crate::call::Task;
+use crate::error::Error;
 use crate::placement::Mailboxes;
 use crate::registry::entry::Entry;
+use crate::registry::pauses::Pauses;
 use crate::reply::{Reply, Timing};
 
 /// Actors that are warmed up concurrently.
 const WARM_UPS: usize = 16;
-/// How long the warm-up of a paused actor is awaited. Its turn comes when the pause ends, or fails when the proxy does.
-const WHILE_PAUSED: Duration = Duration::from_hours(24 * 365);
 
 /// Warms actors up. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct WarmUps {
     mailboxes: Mailboxes,
     timers: ActorTimers,
+    pauses: Arc<Pauses>,
     tasks: Drain,
     few: Arc<Semaphore>,
 }
 
 impl WarmUps {
-    pub(super) fn new(mailboxes: Mailboxes, timers: ActorTimers, tasks: Drain) -> Self {
-        Self { mailboxes, timers, tasks, few: Arc::new(Semaphore::new(WARM_UPS)) }
+    pub(super) fn new(
+        mailboxes: Mailboxes,
+        timers: ActorTimers,
+        pauses: Arc<Pauses>,
+        tasks: Drain,
+    ) -> Self {
+        Self { mailboxes, timers, pauses, tasks, few: Arc::new(Semaphore::new(WARM_UPS)) }
     }
 
     /// Activates an actor in the background if its definition says so.
@@ -43,21 +49,39 @@ impl WarmUps {
         }
         // Whatever becomes of it, a tick activates the actor: nobody may ever call it.
         self.timers.start(&entry, &entry.spec().hosted.definition);
-        let (mailboxes, few) = (self.mailboxes.clone(), self.few.clone());
+        let this = self.clone();
         self.tasks.spawn(async move {
-            let Ok(one_of_few) = few.acquire().await else { return };
-            if !mailboxes.is_closed() {
-                let is_paused = entry.is_paused();
-                // The turn of a paused one waits for the end of the pause, and no other warm-up waits behind it.
-                let _one_of_few = (!is_paused).then_some(one_of_few);
-                let limit = is_paused.then_some(WHILE_PAUSED);
-                let (reply, waiting) = Reply::new(&Timing::new(mailboxes.deadlines(), limit));
-                mailboxes.ask(&entry, Task::WarmUp(reply));
-                if let Err(error) = waiting.answer().await {
-                    warn!(actor = %entry.actor, %error, "warm-up failed; the first call will try again");
-                }
+            if let Err(error) = this.warm_up(&entry).await {
+                warn!(actor = %entry.actor, %error, "warm-up failed; the first call will try again");
             }
             entry.warming.store(false, Ordering::Release);
         });
+    }
+
+    /// Activates an actor once it is not paused. Does nothing when the proxy ends, or when its host has registered without it
+    /// meanwhile.
+    async fn warm_up(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        let mailboxes = &self.mailboxes;
+        let Ok(_one_of_few) = self.once_resumed(&entry.actor).await else { return Ok(()) };
+        if mailboxes.is_closed() || !entry.spec().hosted.definition.is_warmed_up() {
+            return Ok(());
+        }
+        let (reply, waiting) = Reply::new(&Timing::new(mailboxes.deadlines(), None));
+        mailboxes.ask(entry, Task::WarmUp(reply));
+        waiting.answer().await
+    }
+
+    /// Waits until an actor is not paused and one more may be warmed up, or until the proxy ends.
+    async fn once_resumed(&self, actor: &ActorRef) -> Result<SemaphorePermit<'_>, AcquireError> {
+        loop {
+            tokio::select! {
+                () = self.pauses.resumed(actor) => {}
+                () = self.mailboxes.closed() => return self.few.acquire().await,
+            }
+            let one_of_few = self.few.acquire().await;
+            if !self.pauses.is_paused(actor) {
+                return one_of_few;
+            }
+        }
     }
 }

@@ -318,6 +318,10 @@ impl Schedules {
         let RunId { key, creation, number } = run;
         let _lock = self.lock(key).await;
         let Some(schedule) = self.load(key).await? else { return Ok(None) };
+        if schedule.open.is_empty() {
+            // The write that said so may have got no answer.
+            self.0.runs.ended(key);
+        }
         if !schedule.is_running(*creation, *number, since) {
             return Ok(None);
         }

@@ -48,7 +48,9 @@ impl Planner {
             actor.live.see(seen.clone());
             actor.entry.has_seen.store(true, Ordering::Relaxed);
             let most = usize::try_from(self.rules.max_seen).unwrap_or(usize::MAX);
-            let is_done = |source: &EffectSource| self.effects.has_nothing_pending(source);
+            let is_done = |other: &EffectSource| {
+                *other != *seen.source && self.effects.has_nothing_pending(other)
+            };
             let forgotten = actor.live.forget(most, is_done);
             let rows = EffectRows { seen: vec![seen], forgotten, ..EffectRows::default() };
             plan.save = Some(self.save_with(actor, plan.save, rows));

@@ -11,7 +11,7 @@ use tidegate_stages::actor::ActorId;
 use tidegate_stages::history::Interval;
 use tidegate_stages::history_stream;
 use tidegate_stages::outbox::{EffectRows, OutboxRow};
-use tidegate_stages::ports::{Save, StateStore, StoreError};
+use tidegate_stages::ports::{Save, StateStore, StoreError, TakenOver};
 use tidegate_stages::state::{Head, Revision};
 
 use super::writes::{Writes, retried};
@@ -206,15 +206,23 @@ impl Pass<'_> {
     }
 
     async fn head(&mut self, actor: Arc<ActorId>, head: Head) -> Result<(), OfflineError> {
+        let is_claimed = self.epoch.is_some();
         let epoch = self.epoch().await?;
         self.done.heads_written += 1;
         let reading = || OfflineError::store(format!("the effects of {actor}"));
         let outbox = self.states.outbox(&actor, None, 1).await.map_err(reading())?;
-        if !outbox.items.is_empty()
+        let head = if !outbox.items.is_empty()
             || !self.states.seen(&actor).await.map_err(reading())?.is_empty()
         {
-            take_over(&self.states, &actor, epoch).await?;
-        }
+            // The head that counts with these rows: it may be newer than the one that was loaded.
+            take_over(&self.states, &actor, epoch).await?.head
+        } else if is_claimed {
+            Some(head)
+        } else {
+            // A former owner may have gone on until the claim.
+            self.states.load(&actor).await.map_err(reading())?
+        };
+        let Some(head) = head else { return Ok(()) };
         let bytes = head.content.bytes();
         let again = Save::of_head(actor, Head { epoch, ..head }, false);
         self.under_way.put(bytes, save(self.states.clone(), again).boxed()).await
@@ -235,14 +243,14 @@ pub(super) async fn claim(states: &Arc<dyn StateStore>, floor: u64) -> Result<u6
 }
 
 /// Makes the rows of effects that an actor has count on under an epoch. Under a head that is written alone, rows of older
-/// epochs do not count.
+/// epochs do not count. Returns the head that counts with them.
 pub(super) async fn take_over(
     states: &Arc<dyn StateStore>,
     actor: &Arc<ActorId>,
     epoch: u64,
-) -> Result<(), OfflineError> {
+) -> Result<TakenOver, OfflineError> {
     let taking = OfflineError::store(format!("taking over {actor}"));
-    retried(|| states.take_over(actor.clone(), epoch)).await.map_err(taking).map(|_| ())
+    retried(|| states.take_over(actor.clone(), epoch)).await.map_err(taking)
 }
 
 pub(super) async fn save(states: Arc<dyn StateStore>, save: Save) -> Result<(), OfflineError> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use prost::Message;
-use tidegate::store::CqlOptions;
+use tidegate::store::{CqlOptions, Notes};
 use tidegate_stages::ports::{Registered, Registry, RegistryChange, StateStore, StoreError};
 use tidegate_stages::testkit::conformance::Subject;
 use tidegate_stages::testkit::conformance::states::id;
@@ -94,26 +94,36 @@ async fn what_a_failed_registration_wrote_never_counts() {
 
 #[tokio::test]
 async fn a_change_that_a_former_owner_makes_visible_late_does_not_count() {
-    let (subject, wire) = (open().await, Wire::new().await);
-    let through = CqlOptions { hosts: vec![wire.address.clone()], ..subject.options() };
-    let former = open_with(&through).await.unwrap();
-    former.apply(vec![put("first")]).await.unwrap();
-    // The rows pass, and what makes them count does not.
-    wire.cut_after(1);
-    let mut late = JoinSet::new();
-    let changing = former.clone();
-    late.spawn(async move { changing.apply(vec![put("late")]).await });
-    wire.holds(1).await;
-    let states: Arc<dyn StateStore> = Arc::new(subject.store.clone());
-    states.claim_epoch().await.unwrap();
-    assert_eq!(names(&subject.store).await, ["first"]);
-    wire.release().await;
-    let outcome = late.join_next().await.unwrap().unwrap();
-    assert!(matches!(outcome, Err(StoreError::Fenced(_))), "{outcome:?}");
-    let next = subject.reopen().await;
-    next.states().claim_epoch().await.unwrap();
-    assert_eq!(names(&next.store).await, ["first"]);
-    former.close().await.unwrap();
+    // The first change of its epoch, or a later one.
+    for is_first in [true, false] {
+        let (subject, wire) = (open().await, Wire::new().await);
+        subject.store.apply(vec![put("old")]).await.unwrap();
+        let through = CqlOptions { hosts: vec![wire.address.clone()], ..subject.options() };
+        let former = open_with(&through).await.unwrap();
+        StateStore::claim_epoch(&former).await.unwrap();
+        // A first write, which reserves timestamps.
+        former.put_note("n", Some("kept".into())).await.unwrap();
+        if !is_first {
+            former.apply(vec![put("first")]).await.unwrap();
+        }
+        // The rows pass, and what makes them count does not.
+        wire.cut_after(1);
+        let mut late = JoinSet::new();
+        let changing = former.clone();
+        late.spawn(async move { changing.apply(vec![put("late")]).await });
+        wire.holds(1).await;
+        let subject = subject.reopen().await;
+        subject.states().claim_epoch().await.unwrap();
+        let counts: &[&str] = if is_first { &["old"] } else { &["first", "old"] };
+        assert_eq!(names(&subject.store).await, counts);
+        wire.release().await;
+        let outcome = late.join_next().await.unwrap().unwrap();
+        assert!(matches!(outcome, Err(StoreError::Fenced(_))), "{outcome:?}");
+        let next = subject.reopen().await;
+        next.states().claim_epoch().await.unwrap();
+        assert_eq!(names(&next.store).await, counts);
+        former.close().await.unwrap();
+    }
 }
 
 /// Settings of a proxy that asks the server at this address.

@@ -209,7 +209,7 @@ impl Shared {
     ) -> Result<bool, StoreError> {
         let start = (minute * MINUTE_US - 1, String::new());
         let mut from = after.map_or(start, |after| (after.at, after.id.clone()));
-        let drop_at = if after.is_none() { self.may_drop(minute).await? } else { None };
+        let drop_at = if after.is_none() { self.may_drop(minute).await } else { None };
         let mut is_empty = true;
         loop {
             let limit = i32::try_from(CHUNK).unwrap_or(i32::MAX);
@@ -262,13 +262,14 @@ impl Shared {
 
     /// Returns the timestamp with which a minute that is about to be read may be dropped if it is empty: one of an owner, of a
     /// minute that has long been over and to which no entry is on its way.
-    async fn may_drop(&self, minute: i64) -> Result<Option<i64>, StoreError> {
+    async fn may_drop(&self, minute: i64) -> Option<i64> {
         let kept_from = bound(self.stamps.now().0) / MINUTE_US - KEPT_MINUTES;
         if minute >= kept_from || self.fence.own() == 0 || self.fence.is_fenced() {
-            return Ok(None);
+            return None;
         }
-        let stamp = self.stamp().await?;
-        Ok((!self.filling.is_filling(minute)).then_some(stamp))
+        // It is dropped another time when there is none.
+        let stamp = self.stamp().await.ok()?;
+        (!self.filling.is_filling(minute)).then_some(stamp)
     }
 
     /// Drops the partitions of a minute.

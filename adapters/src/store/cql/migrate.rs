@@ -34,6 +34,12 @@ impl Shared {
         info!(keyspace, to = VERSION, "migrating the keyspace");
         // A former Tidegate that still runs acknowledges nothing from here on.
         let epoch = signed(self.claim(0).await?)?;
+        let version: Option<(Option<i64>,)> =
+            database.read_one(&database.cql.number, (SCHEMA,)).await?;
+        if version.is_some_and(|(version,)| version == Some(VERSION)) {
+            info!(keyspace, "another start has migrated the keyspace");
+            return Ok(());
+        }
         let count = self.copy_registry(epoch, options).await?;
         // What an interrupted migration copied may be out of date, so it ceases to count in the same write.
         let mut flip = Changes::default();

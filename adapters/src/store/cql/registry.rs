@@ -2,8 +2,8 @@
 //!
 //! A change may have more names than one write takes, in many partitions. Its rows are written first, each with the
 //! change's number. Then one row *flips*: it holds the number of the last change of this owner's epoch that counts. Until
-//! then no read returns the new rows, so a change is applied as a whole or not at all. An owner writes the rows of former
-//! owners' epochs again before it reads what is registered: a flip of theirs that comes late changes nothing any more.
+//! then no read returns the new rows, so a change is applied as a whole or not at all. Before an owner reads what is registered
+//! it writes these rows of former epochs again and deletes all others of former epochs: a flip that comes late changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -53,19 +53,26 @@ impl Shared {
         Ok(found.into_iter().map(|(epoch, change)| (epoch, change.unwrap_or(0))).collect())
     }
 
-    /// Writes what was read of former owners' epochs again, with a later timestamp than theirs. Only by an owner.
+    /// Makes nothing count of former epochs but what was read, whatever arrives late. Only by an owner, whose timestamps are
+    /// later than those of all former ones.
     async fn keep_visible(&self, visible: &BTreeMap<i64, i64>) -> Result<(), StoreError> {
         let own = signed(self.fence.own())?;
-        let mut former = visible.range(..own).peekable();
-        if former.peek().is_none() {
+        if own == 0 {
             return Ok(());
         }
         self.fence.check_own()?;
-        let mut changes = Changes::default();
-        for (epoch, change) in former {
-            changes.add(&self.database.cql.put_visible, (*epoch, *change));
+        let cql = &self.database.cql;
+        // The rows are later than the deletion, and there before it.
+        let deletion = self.stamp().await?;
+        let former: Vec<_> = visible.range(..own).collect();
+        for rows in former.chunks(CHUNK) {
+            let mut changes = Changes::default();
+            for (epoch, change) in rows {
+                changes.add(&cql.put_visible, (**epoch, **change));
+            }
+            self.commit(changes, self.stamp().await?).await?;
         }
-        self.commit(changes, self.stamp().await?).await
+        self.database.write(&cql.drop_visible, (own,), deletion).await
     }
 
     async fn registered_in(

@@ -1,7 +1,8 @@
 //! Take-over: a new owner makes what it found of an actor its own.
 //!
 //! Copies of the seen rows that count are written under the new epoch first, in writes of bounded size: until the next step
-//! they say the same as the rows that they are made from. Then one batch writes the head and the owner's row. From then on
+//! they say the same as the rows that they are made from. (If a take-over ends here, what a late write of the former owner
+//! forgets stays seen, which keeps a row and loses nothing.) Then one batch writes the head and the owner's row. From then on
 //! rows of older epochs do not count, whatever their write timestamps: a late write of a former owner is lost as a whole. The
 //! outbox rows that were found stay where they are, and the owner's row names the last of each epoch. What does not count is
 //! deleted when that row is certainly there: a batch of unknown outcome that arrives late would delete what a repeated

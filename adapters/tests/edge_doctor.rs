@@ -231,6 +231,19 @@ async fn what_a_start_would_make_is_looked_at_and_not_made() {
     held.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_is_asked_at_the_address_at_which_it_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody reaches it through 127.0.0.1.
+    let address = ("TIDEGATE_HTTP_ADDRESS", "127.0.0.2");
+    let settings = [&embedded(dir.path(), "1")[..], &[address]].concat();
+    let proxy = Proxy::start(&[&settings[..], &FEW].concat()).await;
+    let (_, port) = proxy.address().rsplit_once(':').unwrap();
+    let beside = said(doctor(&settings, &[("PROXY_HTTP_PORT", port)]).await, 0);
+    assert_line(&beside, "ok", "port", "a proxy is ready at 127.0.0.2:");
+    assert!(proxy.terminate(TERMINATE_LIMIT).await.success());
+}
+
 #[tokio::test]
 async fn all_mistakes_in_settings_are_told_at_once() {
     let mistakes = [("TIDEGATE_DURABILITY", "sometimes"), ("TIDEGATE_DATADIR", "/x")];

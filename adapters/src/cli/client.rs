@@ -1,7 +1,7 @@
 //! Client: sends requests over HTTP to the running proxy, at the address in the settings.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -101,7 +101,7 @@ impl Client {
         let address = proxy_args.proxy.clone().unwrap_or_else(|| match &settings.http.listen {
             Listen::Tcp(address) => {
                 let scheme = if own.is_some() { HTTPS } else { "" };
-                format!("{scheme}127.0.0.1:{}", address.port())
+                format!("{scheme}{}", from_here(*address))
             }
             Listen::Unix { path, .. } => format!("{UNIX_PREFIX}{}", path.display()),
         });
@@ -124,12 +124,8 @@ impl Client {
             let text = "TIDEGATE_ADMIN_ADDRESS is off: there is no admin port to be asked";
             return Err(StartError::Usage(text.into()));
         };
-        let mut address = admin.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(Ipv4Addr::LOCALHOST.into());
-        }
         let scheme = if self.tls.is_some() { HTTPS } else { "" };
-        self.address = format!("{scheme}{address}");
+        self.address = format!("{scheme}{}", from_here(admin.address));
         Ok(())
     }
 
@@ -246,6 +242,14 @@ impl Client {
     }
 }
 
+/// Where this machine reaches a proxy that listens at this address: over loopback if it listens at all of its addresses.
+fn from_here(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
 /// Returns the body, or the error in the response, whatever its format.
 fn success(reply: Reply) -> anyhow::Result<Bytes> {
     if reply.status.is_success() {
@@ -266,4 +270,21 @@ fn success(reply: Reply) -> anyhow::Result<Bytes> {
 pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
     serde_json::from_slice(body)
         .context("the answer is not understood: is it a Tidegate of this version?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_beside_is_asked_where_it_listens() {
+        for (listens, asked) in [
+            ("0.0.0.0:9001", "127.0.0.1:9001"),
+            ("[::]:9001", "127.0.0.1:9001"),
+            ("10.0.0.5:9001", "10.0.0.5:9001"),
+            ("[::1]:9001", "[::1]:9001"),
+        ] {
+            assert_eq!(from_here(listens.parse().unwrap()).to_string(), asked);
+        }
+    }
 }

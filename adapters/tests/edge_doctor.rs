@@ -205,7 +205,6 @@ async fn what_a_start_would_make_is_looked_at_and_not_made() {
         (&[("TIDEGATE_AUDIT_FILE", nowhere)][..], "audit", "No such file", 73),
         (&[("TIDEGATE_AUDIT_FILE", folder)], "audit", "s a directory", 73),
         (&[unix, ("PROXY_UDS_ADDRESS", file)], "port", "not a socket", 69),
-        (&[unix, ("PROXY_UDS_ADDRESS", nowhere)], "port", "No such file", 69),
         (&[nats, ("TIDEGATE_NATS_CREDS_FILE", nowhere)], "nats", "TIDEGATE_NATS_CREDS_FILE=", 64),
         (&[nats, ("TIDEGATE_NATS_CREDS_FILE", file)], "nats", "TIDEGATE_NATS_CREDS_FILE=", 64),
         (&[admin], "admin", "Address already in use", 69),
@@ -218,6 +217,12 @@ async fn what_a_start_would_make_is_looked_at_and_not_made() {
         assert_eq!(given, Some(code), "the start ends: {started}");
         assert!(started.contains(says), "and says the same: {started}");
     }
+    // What starts the proxy may make the directory of its socket.
+    let later = [&store_in(&store)[..], &[unix, ("PROXY_UDS_ADDRESS", nowhere)]].concat();
+    let told = said(doctor(&later, &[]).await, 1);
+    assert_line(&told, "warning", "port", "none/at is not there; a start fails (69) unless");
+    let (given, started) = Proxy::refused(&later).await;
+    assert_eq!(given, Some(69), "if nothing does, the start ends: {started}");
     let right = [("TIDEGATE_AUDIT_FILE", audit), unix, ("PROXY_UDS_ADDRESS", socket)];
     let right = said(doctor(&store_in(&store), &right).await, 0);
     assert_line(&right, "ok", "audit", "can be written");

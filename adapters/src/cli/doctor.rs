@@ -1,6 +1,7 @@
 //! `tidegate doctor`: says what is wrong with an installation and what to do.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -107,6 +108,9 @@ impl DoctorArgs {
             // A Unix socket is not opened: its file would be made.
             Listen::Unix { path, .. } => match may_listen(path).await {
                 Ok(()) => (free(""), false, None),
+                Err(error) if error.source.kind() == ErrorKind::NotFound => {
+                    (Finding::warning(ABOUT, no_directory(path)), false, None)
+                }
                 Err(error) => {
                     let error = StartError::Bind { error, setting: "PROXY_UDS_ADDRESS" };
                     (Finding::error(ABOUT, error.to_string()), false, None)
@@ -124,6 +128,15 @@ impl DoctorArgs {
             },
         })
     }
+}
+
+/// What is told of a Unix socket whose directory is missing: it may be made just before the start.
+fn no_directory(socket: &Path) -> String {
+    let parent = socket.parent().unwrap_or(socket).display();
+    format!(
+        "{parent} is not there; a start fails (69) unless it is made before, as systemd's RuntimeDirectory does; PROXY_UDS_ADDRESS \
+         says where to listen"
+    )
 }
 
 /// Whether an answer about readiness is that of a proxy.

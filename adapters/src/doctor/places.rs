@@ -29,7 +29,8 @@ pub(super) fn audit_file(settings: &Settings) -> Option<Finding> {
 /// Whether a start could listen on a Unix socket at this path.
 ///
 /// # Errors
-/// When something else is there, another process listens on it, or its file cannot be made.
+/// When something else is there, another process listens on it, or its file cannot be made. `NotFound`: its directory is
+/// missing.
 pub(crate) async fn may_listen(path: &Path) -> Result<(), BindError> {
     Socket::check_unix(path).await?;
     let failed = |source| BindError { address: path.display().to_string(), source };

@@ -368,4 +368,15 @@ async fn certificates_are_read_as_at_a_start_and_their_end_is_told() {
     let told = with(&server, &broken, 1).await;
     assert_line(&told, "warning", "tls", "TIDEGATE_PROXY_TLS_CA=");
     assert!(told.contains("\n0 errors, "), "{told}");
+    // A proxy that cannot be asked may be who has the admin port.
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = taken.local_addr().unwrap().to_string();
+    let unasked = [
+        ("TIDEGATE_PROXY_TLS_CERT", "/none.pem"),
+        ("TIDEGATE_PROXY_TLS_KEY", "/none.key"),
+        ("TIDEGATE_ADMIN_ADDRESS", &admin),
+    ];
+    let told = with(&server, &unasked, 1).await;
+    assert_line(&told, "warning", "port", "cannot be asked over TLS: ");
+    assert_line(&told, "ok", "admin", "a proxy runs or may be running");
 }

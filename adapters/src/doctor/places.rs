@@ -37,14 +37,14 @@ pub(crate) async fn may_listen(path: &Path) -> Result<(), BindError> {
     may_be_made(path).map_err(failed)
 }
 
-/// The admin port. `None`: there is none. A port that is taken is that of the proxy when one runs.
-pub(crate) async fn admin_port(listen: Option<AdminListen>, is_running: bool) -> Option<Finding> {
+/// The admin port. `None`: there is none. A port that is taken is that of the proxy when one may be running.
+pub(crate) async fn admin_port(listen: Option<AdminListen>, may_run: bool) -> Option<Finding> {
     let about = "admin";
     let AdminListen { address, is_needed } = listen?;
     Some(match Socket::tcp(address).await {
         Ok(_) => Finding::ok(about, format!("nobody listens at {address}; it is free")),
-        Err(error) if is_running && error.source.kind() == ErrorKind::AddrInUse => {
-            Finding::ok(about, format!("{address} is in use, and a proxy runs"))
+        Err(error) if may_run && error.source.kind() == ErrorKind::AddrInUse => {
+            Finding::ok(about, format!("{address} is in use, and a proxy runs or may be running"))
         }
         Err(error) if is_needed => Finding::error(
             about,

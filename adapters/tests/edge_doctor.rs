@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,6 +234,36 @@ async fn what_a_start_would_make_is_looked_at_and_not_made() {
     let beside = said(doctor(&store_in(&store), &[admin]).await, 0);
     assert_line(&beside, "ok", "admin", "is in use, and a proxy runs");
     held.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_to_the_file_of_audit_lines_is_followed_as_a_start_follows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (store, links) = (dir.path().join("store"), dir.path().join("links"));
+    fs::create_dir(&links).unwrap();
+    // Relative to the directory of the link, and by way of another link.
+    for (target, link) in [
+        ("../audit", "links/near"),
+        ("near", "links/far"),
+        ("../none/audit", "links/astray"),
+        ("loop", "links/loop"),
+    ] {
+        symlink(target, path(link)).unwrap();
+    }
+    for link in ["links/near", "links/far"] {
+        let told =
+            said(doctor(&store_in(&store), &[("TIDEGATE_AUDIT_FILE", &path(link))]).await, 0);
+        assert_line(&told, "ok", "audit", "can be written");
+    }
+    for (link, says) in [("links/astray", "No such file"), ("links/loop", "symbolic links")] {
+        let link = path(link);
+        let all = [&store_in(&store)[..], &[("TIDEGATE_AUDIT_FILE", link.as_str())]].concat();
+        assert_line(&said(doctor(&all, &[]).await, 2), "ERROR", "audit", says);
+        let (code, started) = Proxy::refused(&all).await;
+        assert_eq!(code, Some(73), "the start ends: {started}");
+    }
+    assert!(!dir.path().join("audit").exists(), "it is not made");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -59,12 +59,16 @@ pub(crate) async fn admin_port(listen: Option<AdminListen>, may_run: bool) -> Op
     })
 }
 
-/// Whether a file can be appended to, or made when it is not there.
+/// Whether a file can be appended to, or made when it is not there. A link whose target is not there is followed, as opening the
+/// file does; links that lead back to themselves are an error of the operating system.
 fn may_be_written(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
         Ok(_) => access(path, Access::WRITE_OK).map_err(Into::into),
-        Err(error) if error.kind() == ErrorKind::NotFound => may_be_made(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(target) => may_be_written(&path.parent().unwrap_or(path).join(target)),
+            Err(_) => may_be_made(path),
+        },
         Err(error) => Err(error),
     }
 }

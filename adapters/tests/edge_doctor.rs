@@ -279,6 +279,29 @@ async fn a_proxy_is_asked_at_the_address_at_which_it_listens() {
     assert!(proxy.terminate(TERMINATE_LIMIT).await.success());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_starts_or_ends_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let leaving = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = leaving.local_addr().unwrap().port().to_string();
+    let mut answering = tokio::task::JoinSet::new();
+    answering.spawn(async move {
+        while let Ok((mut stream, _)) = leaving.accept().await {
+            assert!(stream.read(&mut [0; 4_096]).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 17\r\n\r\n{\"status\":\"down\"}";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    // Its admin port is taken, too.
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = taken.local_addr().unwrap().to_string();
+    let more = [("PROXY_HTTP_PORT", port.as_str()), ("TIDEGATE_ADMIN_ADDRESS", &admin)];
+    let told = said(doctor(&store_in(dir.path()), &more).await, 1);
+    assert_line(&told, "warning", "port", "is not ready: it starts or ends");
+    assert_line(&told, "ok", "admin", "a proxy runs or may be running");
+    answering.shutdown().await;
+}
+
 #[tokio::test]
 async fn all_mistakes_in_settings_are_told_at_once() {
     let mistakes = [("TIDEGATE_DURABILITY", "sometimes"), ("TIDEGATE_DATADIR", "/x")];

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderName, HeaderValue, Method, Request};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use prost::Message;
 use tokio::time::timeout;
@@ -79,6 +79,11 @@ pub(super) enum Unanswered {
     /// Any other error.
     Other(anyhow::Error),
 }
+
+/// A proxy that starts or ends was asked whether it is ready.
+#[derive(Debug, thiserror::Error)]
+#[error("HTTP 503: the proxy starts or ends")]
+pub(super) struct NotReady;
 
 impl From<Unanswered> for anyhow::Error {
     fn from(unanswered: Unanswered) -> Self {
@@ -256,6 +261,12 @@ fn success(reply: Reply) -> anyhow::Result<Bytes> {
         return Ok(reply.body);
     }
     let json: Option<serde_json::Value> = serde_json::from_slice(&reply.body).ok();
+    let status = json.as_ref().and_then(|json| json.get("status"));
+    if reply.status == StatusCode::SERVICE_UNAVAILABLE
+        && status.is_some_and(|status| status == "down")
+    {
+        return Err(NotReady.into());
+    }
     let json = json.and_then(|json| {
         let text = json.get("error")?.as_str()?;
         // What an action that failed has answered.

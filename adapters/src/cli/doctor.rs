@@ -8,7 +8,7 @@ use clap::Args;
 use http::Method;
 use serde_json::json;
 
-use super::client::{Client, ProxyArgs, Unanswered};
+use super::client::{Client, NotReady, ProxyArgs, Unanswered};
 use super::output::Output;
 use super::{print, print_json};
 use crate::app::{self, StartError};
@@ -94,6 +94,10 @@ impl DoctorArgs {
             }
             Ok(_) => Some((format!("another program answers at {address}"), false)),
             Err(Unanswered::Nobody(_)) => None,
+            Err(Unanswered::Other(error)) if error.is::<NotReady>() => {
+                let text = format!("a proxy at {address} is not ready: it starts or ends");
+                return Ok((Finding::warning(ABOUT, text), true, None));
+            }
             Err(Unanswered::Other(error)) => {
                 Some((format!("{error:#}: a proxy that starts or ends, or another program"), true))
             }

@@ -109,11 +109,7 @@ impl Layout {
         refuse()?;
         let completed = layout.complete(create);
         if completed.is_err() {
-            // The error counts; what stays is replaced by the next attempt. The directory was empty, so all of it is ours.
-            drop(fs::remove_file(dir.join(FORMAT_FILE)));
-            drop(fs::remove_file(dir.join(UNFINISHED_FORMAT_FILE)));
-            drop(fs::remove_dir_all(dir.join(UNFINISHED_DIR)));
-            drop(fs::remove_dir_all(layout.engine()));
+            layout.clear();
             if !had_lock {
                 // Still locked: see `lock`.
                 drop(fs::remove_file(lock_file));
@@ -139,6 +135,23 @@ impl Layout {
         // The directory itself may be new, so its parent is synced.
         let parent = dir.parent().filter(|parent| *parent != Path::new(""));
         sync_dir(parent.unwrap_or_else(|| Path::new("."))).map_err(io)
+    }
+
+    /// Removes what [`complete`](Self::complete) has made, all of which is ours: the directory was empty. Whatever has the name of an
+    /// engine is taken for a whole one, so the engine loses its name before its files. The error of `complete` counts, and not those
+    /// of this; what stays is replaced by the next attempt.
+    fn clear(&self) {
+        let (engine, unfinished) = (self.engine(), self.dir.join(UNFINISHED_DIR));
+        if engine.exists() {
+            drop(fs::remove_dir_all(&unfinished));
+            if fs::rename(&engine, &unfinished).is_err() {
+                // It stays whole.
+                return;
+            }
+        }
+        drop(fs::remove_file(self.dir.join(FORMAT_FILE)));
+        drop(fs::remove_file(self.dir.join(UNFINISHED_FORMAT_FILE)));
+        drop(fs::remove_dir_all(unfinished));
     }
 
     /// Locks a directory that holds a store. Creates only the lock file, and nothing in a directory without
@@ -187,12 +200,24 @@ pub(super) fn share(dir: &Path) -> Result<(u32, Option<File>), OpenError> {
         Err(source) => return Err(OpenError::Io { path, source }),
     };
     match flock(&lock, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok((format, Some(lock))),
+        Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(OpenError::Locked { dir: dir.into(), holder: holder(&mut lock) })
+            return Err(OpenError::Locked { dir: dir.into(), holder: holder(&mut lock) });
         }
-        Err(error) => Err(OpenError::Io { path, source: error.into() }),
+        Err(error) => return Err(OpenError::Io { path, source: error.into() }),
     }
+    if !is_at(&path, &lock).map_err(|source| OpenError::Io { path, source })? {
+        return Err(OpenError::Locked { dir: dir.into(), holder: None });
+    }
+    Ok((format, Some(lock)))
+}
+
+/// Whether a lock file that was opened is still the one at this path. A process that gave up making a store removes the file while it
+/// holds the lock: then the lock is that of no directory.
+fn is_at(path: &Path, lock: &File) -> io::Result<bool> {
+    let own = lock.metadata()?;
+    let is_own = |there: fs::Metadata| (there.dev(), there.ino()) == (own.dev(), own.ino());
+    Ok(fs::metadata(path).is_ok_and(is_own))
 }
 
 pub(super) fn gone(engine: &Path) -> Damage {
@@ -212,10 +237,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         }
         Err(error) => return Err(io(error.into())),
     }
-    // A process that gave up making a store removes the file while it holds the lock: then this is the lock of no directory.
-    let own = file.metadata().map_err(io)?;
-    let is_own = |there: fs::Metadata| (there.dev(), there.ino()) == (own.dev(), own.ino());
-    if !fs::metadata(&path).is_ok_and(is_own) {
+    if !is_at(&path, &file).map_err(io)? {
         return Err(OpenError::Locked { dir: dir.into(), holder: None });
     }
     file.set_len(0).map_err(io)?;
@@ -287,4 +309,36 @@ pub(super) fn check_free(dir: &Path) -> Result<(), OpenError> {
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_store_whose_making_fails_at_the_end_no_engine_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        // FORMAT cannot be written, when the engine has its name already.
+        fs::create_dir(dir.path().join(UNFINISHED_FORMAT_FILE)).unwrap();
+        let made = Layout::make(dir.path(), FORMAT, |place| {
+            fs::create_dir(place).unwrap();
+            Ok(())
+        });
+        assert!(matches!(made.unwrap_err(), OpenError::Io { .. }));
+        for name in [ENGINE_DIR, UNFINISHED_DIR, FORMAT_FILE, LOCK_FILE] {
+            assert!(!dir.path().join(name).exists(), "{name} is left");
+        }
+    }
+
+    #[test]
+    fn a_lock_file_that_was_removed_locks_no_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LOCK_FILE);
+        let lock = File::create(&path).unwrap();
+        assert!(is_at(&path, &lock).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&path, &lock).unwrap());
+        File::create(&path).unwrap();
+        assert!(!is_at(&path, &lock).unwrap(), "it is another file");
+    }
 }

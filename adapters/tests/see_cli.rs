@@ -115,6 +115,8 @@ async fn a_file_that_cannot_be_read_or_made_is_told_by_the_exit_code() {
         (&["init", below, "--lang", "go"][..], 73, "cannot write"),
         (&["man", below], 73, "cannot write"),
         (&["dashboards", below], 73, "cannot write"),
+        (&["init", file, "--lang", "go"], 73, "cannot make the directory"),
+        (&["dashboards", file], 73, "cannot make the directory"),
         (&["state", "shop/joe", "--descriptor", missing], 66, "cannot read"),
         (&["state", "shop/joe", "--descriptor", backup], 74, "cannot read"),
         (&["diff", "shop/joe", "shop/joe", "--descriptor", damaged], 65, "FileDescriptorSet"),

@@ -1,6 +1,6 @@
 //! `tidegate dashboards`: writes what Prometheus and Grafana need to show the proxy that the settings describe.
 
-use std::fs::{File, create_dir_all};
+use std::fs::File;
 use std::path::{Path, PathBuf, absolute};
 
 use clap::Args;
@@ -67,9 +67,8 @@ impl DashboardsArgs {
         }
         for (name, content) in pages {
             let path = dir.join(name);
-            let opened =
-                path.parent().map_or(Ok(()), create_dir_all).and_then(|()| File::create(&path));
-            made::write(&path, opened, content.as_bytes())?;
+            made::directory_of(&path)?;
+            made::write(&path, File::create(&path), content.as_bytes())?;
         }
         let dir = dir.display();
         print(&format!(

@@ -1,6 +1,6 @@
 //! Init: writes a first actor, as in `examples/`, with what builds it.
 
-use std::fs::{OpenOptions, create_dir_all};
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -78,10 +78,8 @@ impl InitArgs {
         }
         for (name, content) in pages {
             let path = self.dir.join(name);
-            let opened = path
-                .parent()
-                .map_or(Ok(()), create_dir_all)
-                .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path));
+            made::directory_of(&path)?;
+            let opened = OpenOptions::new().write(true).create_new(true).open(&path);
             made::write(&path, opened, content.as_bytes())?;
         }
         let directory = self.dir.display();

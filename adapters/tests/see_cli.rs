@@ -87,11 +87,19 @@ async fn what_cannot_be_called_is_told_and_what_an_action_answered_to_its_failur
     let fails = r#"{"status": 409, "answer": {"reason": "no money"}}"#;
     let failed = world.invoke(&["shop/joe", "add", "--json", fails]).await.refused(70);
     assert!(failed.contains("HTTP 409") && failed.contains(r#"{"reason":"no money"}"#), "{failed}");
-    for (args, word, code) in [
-        (["shop/joe", "add", "--json", "{item}"], "not JSON", 70),
-        (["shop/joe", "add", "--json", "@/no/such/file"], "cannot read the payload", 66),
+    let at = |name: &str, content: &[u8]| {
+        let file = world.directory.path().join(name);
+        fs::write(&file, content).unwrap();
+        format!("@{}", file.display())
+    };
+    let (text, bytes) = (at("text", b"{item}"), at("bytes", b"\"\xff\""));
+    for (json, word, code) in [
+        ("{item}", "not JSON", 2),
+        (text.as_str(), "text: the payload is not JSON", 65),
+        (bytes.as_str(), "bytes: the payload is not JSON", 65),
+        ("@/no/such/file", "cannot read the payload", 66),
     ] {
-        let wrong = world.invoke(&args).await.refused(code);
+        let wrong = world.invoke(&["shop/joe", "add", "--json", json]).await.refused(code);
         assert!(wrong.contains(word), "{wrong}");
     }
     for args in [["joe", "add", "--async"], ["shop/joe", "add", "--metadata=k"]] {

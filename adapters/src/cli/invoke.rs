@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub(super) struct InvokeArgs {
     /// Its action
     action: String,
     /// The payload, as JSON; `@FILE` reads it from a file, `-` from stdin
-    #[arg(long, value_name = "JSON")]
+    #[arg(long, value_name = "JSON", value_parser = payload_form)]
     json: Option<String>,
     /// Returns when the call is accepted
     #[arg(long = "async", conflicts_with = "at")]
@@ -175,22 +175,36 @@ impl Watched {
     }
 }
 
+const STDIN: &str = "-";
+const FILE: char = '@';
+
+/// Checks a payload that stands on the command line itself; what is in a file or on stdin is read later.
+fn payload_form(given: &str) -> Result<String, String> {
+    if given != STDIN && !given.starts_with(FILE) {
+        let read: Result<&RawValue, _> = serde_json::from_str(given);
+        read.map_err(|error| format!("the payload is not JSON: {error}"))?;
+    }
+    Ok(given.to_owned())
+}
+
 /// The payload that was given: itself, or what is in the file or on stdin.
 fn payload(given: &str) -> Result<Box<RawValue>, StartError> {
-    let text = if given == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read the payload from stdin")?;
-        text
-    } else if let Some(file) = given.strip_prefix('@') {
-        std::fs::read_to_string(file).map_err(|error| {
+    let (from, content) = if given == STDIN {
+        let mut content = Vec::new();
+        let read = std::io::stdin().read_to_end(&mut content);
+        read.context("cannot read the payload from stdin")?;
+        ("stdin", content)
+    } else if let Some(file) = given.strip_prefix(FILE) {
+        let content = std::fs::read(file).map_err(|error| {
             let doing = format!("cannot read the payload from {file}");
             StartError::File { doing, error }
-        })?
+        })?;
+        (file, content)
     } else {
-        given.to_owned()
+        ("--json", given.into())
     };
-    let read = serde_json::from_str(&text);
-    Ok(read.map_err(|error| anyhow!("the payload is not JSON: {error}"))?)
+    serde_json::from_slice(&content)
+        .map_err(|error| StartError::Format(format!("{from}: the payload is not JSON: {error}")))
 }
 
 fn pair(given: &str) -> Result<(String, String), String> {

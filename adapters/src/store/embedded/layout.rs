@@ -137,9 +137,9 @@ impl Layout {
         sync_dir(parent.unwrap_or_else(|| Path::new("."))).map_err(io)
     }
 
-    /// Removes what [`complete`](Self::complete) has made, all of which is ours: the directory was empty. Whatever has the name of an
-    /// engine is taken for a whole one, so the engine loses its name before its files. The error of `complete` counts, and not those
-    /// of this; what stays is replaced by the next attempt.
+    /// Removes what [`complete`](Self::complete) has made, all of which is ours: the directory was empty. What has the name of
+    /// an engine is taken for a whole one, so the engine loses its name before its files. The error of `complete` counts, and
+    /// not those of this; what stays is replaced by the next attempt.
     fn clear(&self) {
         let (engine, unfinished) = (self.engine(), self.dir.join(UNFINISHED_DIR));
         if engine.exists() {
@@ -212,8 +212,8 @@ pub(super) fn share(dir: &Path) -> Result<(u32, Option<File>), OpenError> {
     Ok((format, Some(lock)))
 }
 
-/// Whether a lock file that was opened is still the one at this path. A process that gave up making a store removes the file while it
-/// holds the lock: then the lock is that of no directory.
+/// Whether a lock file that was opened is still the one at this path. A process that gave up making a store removes the file
+/// while it holds the lock: then the lock is that of no directory.
 fn is_at(path: &Path, lock: &File) -> io::Result<bool> {
     let own = lock.metadata()?;
     let is_own = |there: fs::Metadata| (there.dev(), there.ino()) == (own.dev(), own.ino());

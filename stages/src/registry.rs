@@ -15,6 +15,7 @@ pub(crate) mod capacity;
 pub(crate) mod change;
 mod round;
 mod in_doubt;
+pub(crate) mod key_look;
 mod warm_up;
 pub(crate) mod storing;
 pub(crate) mod registration;

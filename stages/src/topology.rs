@@ -67,6 +67,7 @@ use crate::ports::{Clock, Host, HostProbe, OtherMembers, StateStore};
 use crate::registry::change::Change;
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
+use crate::registry::key_look::KeyLook;
 use crate::registry::registration::Registrar;
 use crate::registry::storing::Storing;
 use crate::respawn::RespawnLayer;
@@ -166,7 +167,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let control = control((&directory, &mailboxes, &maintenance), &due, &clock, &tasks).await?;
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
     let elsewhere = elsewhere(&settings, &directory);
-    start_registry((storing, to_warm_up), &registrar, &tasks)?;
+    start_registry((storing, to_warm_up), &registrar, (&mailboxes, &directory, &store), &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     let to = (&caller, &due, &elsewhere, &topics);
@@ -409,9 +410,17 @@ fn start_workers<H: Host>(
 fn start_registry(
     (storing, to_warm_up): (Storing, Vec<Arc<Entry>>),
     registrar: &Registrar,
+    (mailboxes, directory, store): (&Mailboxes, &Arc<Directory>, &Arc<dyn StateStore>),
     tasks: &Drain,
 ) -> Result<(), Error> {
     storing.warm_up(to_warm_up);
+    let key_look = KeyLook {
+        directory: directory.clone(),
+        changes: registrar.changes.clone(),
+        store: store.clone(),
+        mailboxes: mailboxes.clone(),
+    };
+    tasks.supervise("kept_keys", key_look.run());
     let options =
         BatchOptions { max_bytes: WRITE_BYTES, ..BatchOptions::new("registry", WRITE_EVENTS) };
     let storing = timed("registry").service(storing);

@@ -152,6 +152,27 @@ async fn a_deleted_actor_forgets_what_it_has_seen_when_none_of_it_can_come_again
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deleted_actor_s_key_goes_with_its_last_effect() {
+    let breaks = Arc::new(AtomicBool::new(true));
+    let mut settings = Settings::default();
+    settings.registry.system = 3;
+    let world = world_with(calling(&breaks), settings, MemoryStore::new()).await;
+    world.register(["template", "joe"].map(definition).to_vec()).await.unwrap();
+    world.spawn("source", "template").await.unwrap();
+    world.add("source").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    world.mesh.delete("s", "source").await.unwrap();
+    sleep(Duration::from_mins(3)).await;
+    assert!(registered(&world.memory, "source").await.is_some(), "its effect is not delivered");
+    assert!(world.spawn("moe", "template").await.is_err());
+    breaks.store(false, Ordering::SeqCst);
+    sleep(Duration::from_mins(10)).await;
+    assert_eq!(registered(&world.memory, "source").await, None);
+    assert_eq!(world.add("joe").await.unwrap(), 2, "it is delivered");
+    world.spawn("moe", "template").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kept_key_counts_as_registered_and_its_actor_finds_its_capacity_again() {
     let mut settings = Settings::default();
     settings.registry.system = 3;

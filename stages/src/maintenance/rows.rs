@@ -24,14 +24,14 @@ impl MaintenanceInner {
         let seen = in_time(self.store.seen(&entry.key)).await?;
         let effects = &self.side_effects.0.effects;
         let may_go = |seen: &Seen| effects.has_nothing_pending(&seen.source);
-        if !outbox.items.is_empty() || !seen.iter().all(may_go) {
+        if !seen.iter().all(may_go) {
             return Ok(true);
         }
         let forgotten = self.forget_seen(entry, &seen).await;
         if let Err(error) = &forgotten {
             debug!(actor = %entry.actor, %error, "what it has seen stays, and so does its key");
         }
-        Ok(forgotten.is_err())
+        Ok(forgotten.is_err() || !outbox.items.is_empty())
     }
 
     /// Removes rows of effects that a deleted actor has seen.

@@ -247,6 +247,18 @@ impl Directory {
         self.kept_keys.find(system, name)
     }
 
+    /// Removes the key of a deleted actor, if there is one.
+    pub(super) fn remove_kept_key(&self, id: &ActorId) {
+        if self.kept_keys.remove(id) && self.registered.lock().remove(&id.system) {
+            self.systems_changed.send_replace(());
+        }
+    }
+
+    /// At most `count` kept keys, without the first `skip` of them.
+    pub(super) fn kept_keys_from(&self, skip: usize, count: usize) -> Vec<Arc<ActorId>> {
+        self.kept_keys.some(skip, count)
+    }
+
     /// How many entries and kept keys a system has.
     pub(crate) fn registered_in(&self, system: &str) -> usize {
         self.registered.lock().by_system.get(system).copied().unwrap_or_default()

@@ -1,7 +1,7 @@
 //! Kept keys: the keys of deleted actors of which rows of effects are left.
 //!
 //! The rows outlive a delete (decision 18 k), so an actor that is spawned again, under whatever parent, goes on with its
-//! key (decision 48).
+//! key (decision 48). A [look](super::key_look) at them finds those without rows.
 
 use std::sync::Arc;
 
@@ -20,6 +20,11 @@ impl KeptKeys {
     pub(super) fn find(&self, system: &str, name: &str) -> Option<Arc<ActorId>> {
         let is_meant = |key: &Arc<ActorId>| key.name == name && key.system == system;
         self.0.lock().find(ActorRef::hash_of(system, name), is_meant).cloned()
+    }
+
+    /// Returns at most `count` keys, without the first `skip` of them.
+    pub(super) fn some(&self, skip: usize, count: usize) -> Vec<Arc<ActorId>> {
+        self.0.lock().iter().skip(skip).take(count).cloned().collect()
     }
 
     /// Adds a key, or replaces the one of its name. Returns whether the name is new.

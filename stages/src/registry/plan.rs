@@ -215,6 +215,15 @@ pub(super) fn forget(entry: &Entry, keeps_key: bool) -> Plan {
     plan
 }
 
+/// Plans the removal of a key that is kept.
+pub(super) fn give_back(directory: &Directory, key: Arc<ActorId>) -> Plan {
+    let mut plan = Plan::default();
+    if directory.kept_key(&key.system, &key.name).is_some() {
+        plan.writes.push(RegistryChange::Remove(key));
+    }
+    plan
+}
+
 fn note_change(old: &Definition, new: &Definition) {
     if old.id.parent != new.id.parent {
         let (from, to) = (&old.id.parent, &new.id.parent);

@@ -70,6 +70,7 @@ impl Asked {
             Self::Register(_) | Self::Leave(_) => None,
             Self::Spawn(spawn) => Some(spawn.actors.iter().flat_map(of).collect()),
             Self::Settle => Some(Vec::new()),
+            Self::GiveBack(key) => Some(of(key).into()),
             Self::Forget { entry, .. } => Some(of(&entry.id()).into()),
         }
     }

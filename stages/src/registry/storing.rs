@@ -138,6 +138,7 @@ impl StoringInner {
             Asked::Spawn(spawn) => plan::spawn(&self.directory, spawn),
             Asked::Forget { entry, keeps_key } => Ok(plan::forget(&entry, keeps_key)),
             Asked::Leave(leave) => plan::leave(&self.directory, &leave),
+            Asked::GiveBack(key) => Ok(plan::give_back(&self.directory, key)),
             Asked::Settle => Ok(Plan::default()),
         };
         let fits = |plan: Plan| {
@@ -245,6 +246,7 @@ impl StoringInner {
     }
 
     fn remove(&self, id: &ActorId) {
+        self.directory.remove_kept_key(id);
         if let Some(entry) = self.directory.find(&id.system, &id.name) {
             self.directory.remove(&entry);
         }

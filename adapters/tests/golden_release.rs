@@ -115,8 +115,10 @@ async fn write_the_directory_of_this_version() {
 async fn until(client: &mut Client, path: &str, reached: impl Fn(&Value) -> bool) -> Value {
     let waits = timeout(LIMIT, async {
         loop {
-            let answer = ask(client, "GET", path, &Value::Null).await;
-            if reached(&answer) {
+            let accept = [("accept", "application/json")];
+            let (reply, answer) = send(client, ("GET", path), &accept, "").await;
+            // An actor may have no state yet.
+            if reply.status == 200 && reached(&answer) {
                 return answer;
             }
             sleep(Duration::from_millis(50)).await;

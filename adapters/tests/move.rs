@@ -249,7 +249,7 @@ async fn an_import_that_is_killed_goes_on_and_until_then_no_proxy_starts() {
     let (file, target, again) = (filled.path("file"), filled.path("target"), filled.path("again"));
     export(&filled.store(), &file).await;
     let mut partly = 0;
-    let mut delay = Duration::from_millis(100);
+    let mut delay = Duration::from_millis(50);
     loop {
         let mut child = begin(&["import", text(&file)], &store_in(&target));
         sleep(delay).await;
@@ -259,8 +259,8 @@ async fn an_import_that_is_killed_goes_on_and_until_then_no_proxy_starts() {
         }
         child.start_kill().unwrap();
         end(child).await;
-        // Longer each time, so that it comes to its end on any machine.
-        delay += Duration::from_millis(50);
+        // Longer each time, so that it comes to its end on any machine; in small steps, so that it is killed in between.
+        delay += delay / 10;
         if !target.exists() {
             continue;
         }

@@ -229,10 +229,10 @@ impl Inner {
             while !is_over {
                 tokio::select! {
                     () = sleep(PAUSE) => {}
-                    () = this.mailboxes.closed() => return,
+                    () = this.mailboxes.closed() => {}
                 }
                 let Ok(_turn) = this.turn.acquire().await else { return };
-                is_over = this.settle().await.is_ok();
+                is_over = this.settle().await.is_ok() || this.mailboxes.is_closed();
                 if is_over {
                     this.is_settling.store(false, Ordering::Release);
                 }

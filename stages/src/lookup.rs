@@ -24,9 +24,10 @@ use crate::call::{Activated, Failed, LookedUp, ParkedWork, Placed, StageResult, 
 use crate::error::Error;
 use crate::metrics::ACTIVATIONS_TOTAL;
 use crate::places::Place;
-use crate::ports::{Placement, Registry, StateStore, StoreError};
+use crate::ports::{Placement, StateStore, StoreError};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{CheckedOut, Entry};
+use crate::registry::registration::Registrar;
 use crate::retry_budget::RetryBudgets;
 use crate::store_breaker::{Probe, Refusal, StoreAccess, StoreBreaker};
 use crate::timer::Timers;
@@ -40,7 +41,7 @@ pub(crate) struct Lookup(Arc<Inner>);
 struct Inner {
     directory: Arc<Directory>,
     store: Arc<dyn StateStore>,
-    registry: Arc<dyn Registry>,
+    registrar: Registrar,
     placement: Arc<dyn Placement>,
     store_breaker: Arc<StoreBreaker>,
     retry_budgets: Arc<RetryBudgets>,
@@ -53,7 +54,7 @@ impl Lookup {
     pub(crate) fn new(
         directory: Arc<Directory>,
         store: Arc<dyn StateStore>,
-        registry: Arc<dyn Registry>,
+        registrar: Registrar,
         placement: Arc<dyn Placement>,
         store_breaker: Arc<StoreBreaker>,
         retry_budgets: Arc<RetryBudgets>,
@@ -62,7 +63,7 @@ impl Lookup {
         Self(Arc::new(Inner {
             directory,
             store,
-            registry,
+            registrar,
             placement,
             store_breaker,
             retry_budgets,

@@ -8,6 +8,7 @@ mod letters;
 mod rows;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::metrics::{DEACTIVATIONS_TOTAL, STATELESS_EVICTIONS_TOTAL};
 use crate::places::Place;
 use crate::ports::{Save, StateStore, StoreError};
 use crate::registry::entry::{CheckedOut, Entry};
+use crate::registry::kept_rows::KeptRows;
 use crate::registry::registration::Registrar;
 use crate::reply::{Deadlines, Reply, Timing};
 use crate::side_effects::SideEffects;
@@ -64,20 +66,22 @@ pub(crate) struct MaintenanceInner {
     pub(crate) submit: Submit,
     pub(crate) registrar: Registrar,
     pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) kept_rows: KeptRows,
 }
 
 impl Maintenance {
     pub(crate) fn new(
         (lookup, side_effects, submit): (&Lookup, &SideEffects, &Submit),
         registrar: &Registrar,
-        store: &Arc<dyn StateStore>,
+        kept_rows: KeptRows,
     ) -> Maintenance {
         Maintenance(Arc::new(MaintenanceInner {
             lookup: lookup.clone(),
             side_effects: side_effects.clone(),
             submit: submit.clone(),
             registrar: registrar.clone(),
-            store: store.clone(),
+            store: kept_rows.store.clone(),
+            kept_rows,
         }))
     }
 
@@ -317,7 +321,8 @@ impl MaintenanceInner {
         self.lookup.left(entry);
         in_time(self.store.delete(&entry.key)).await?;
         self.registrar.end_timers(entry);
-        let keeps_key = self.keeps_rows(entry).await?;
+        let keeps_key = self.kept_rows.forget(&entry.key).await?;
+        entry.has_seen.store(keeps_key, Ordering::Relaxed);
         self.registrar.forget(entry, keeps_key).await?;
         info!(actor = %entry.actor, "deleted");
         Ok(())

@@ -16,6 +16,7 @@ pub(crate) mod change;
 mod round;
 mod in_doubt;
 pub(crate) mod key_look;
+pub(crate) mod kept_rows;
 mod warm_up;
 pub(crate) mod storing;
 pub(crate) mod registration;

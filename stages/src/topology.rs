@@ -67,6 +67,7 @@ use crate::ports::{Clock, Host, HostProbe, OtherMembers, StateStore};
 use crate::registry::change::Change;
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
+use crate::registry::kept_rows::KeptRows;
 use crate::registry::key_look::KeyLook;
 use crate::registry::registration::Registrar;
 use crate::registry::storing::Storing;
@@ -108,7 +109,6 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let directory = Arc::new(Directory::new().with_strategy(settings.hosts.choice.strategy()));
     let store_breaker = Arc::new(StoreBreaker::default());
     let retry_budgets = Arc::new(RetryBudgets::new(settings.retries));
-    let rules = settings.rules;
 
     let places = places(&settings, &directory)?;
     let mailboxes = mailboxes(&settings, places.clone(), placement.clone());
@@ -118,9 +118,10 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let egress = Egress::new(&mailboxes, &effects, &channels);
     let queue = CheckpointQueue::new(places, egress.clone());
     let (timers, of_time) = timers(&settings, &mailboxes, &directory, &clock);
+    let rows = KeptRows { store: store.clone(), effects: effects.clone(), epoch };
     let (registrar, storing) = Registrar::new(
         directory.clone(),
-        registry.clone(),
+        (registry, rows.clone()),
         (mailboxes.clone(), timers.registered.clone()),
         tasks.clone(),
         settings.host_connections,
@@ -139,7 +140,7 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let lookup = Lookup::new(
         directory.clone(),
         store.clone(),
-        registry,
+        registrar.clone(),
         placement,
         store_breaker.clone(),
         retry_budgets.clone(),
@@ -150,24 +151,24 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     let invoke = ServiceBuilder::new().layer(HostBreakerLayer { breakers }).service(Invoke::new(
         host,
         settings.deadlines.host,
-        rules.max_pending_effects,
+        settings.rules.max_pending_effects,
     ));
     let side_effects = side_effects(&settings, (&directory, &topics), &clock, &egress, &timers);
-    let submit = Submit::new(queue.clone(), rules.durability, timers);
-    let maintenance = Maintenance::new((&lookup, &side_effects, &submit), &registrar, &store);
+    let submit = Submit::new(queue.clone(), settings.rules.durability, timers);
+    let maintenance = Maintenance::new((&lookup, &side_effects, &submit), &registrar, rows.clone());
     let checkpoint = Checkpoint::new(
         store.clone(),
         store_breaker,
         &queue,
         tasks.clone(),
-        rules.durability,
+        settings.rules.durability,
         growth.clone(),
     );
     let due = DueWork::new(store.clone(), clock.clone(), epoch, settings.delayed_calls);
     let control = control((&directory, &mailboxes, &maintenance), &due, &clock, &tasks).await?;
     let path = Path { lookup, invoke, side_effects, checkpoint: submit, maintenance };
     let elsewhere = elsewhere(&settings, &directory);
-    start_registry((storing, to_warm_up), &registrar, (&mailboxes, &directory, &store), &tasks)?;
+    start_registry((storing, to_warm_up), &registrar, (&mailboxes, &directory, rows), &tasks)?;
     start_workers(&settings, path, &mailboxes, &registrar, (retry_budgets, admission), &tasks)?;
     start_checkpoint(&settings, checkpoint, &queue, &tasks)?;
     let to = (&caller, &due, &elsewhere, &topics);
@@ -410,14 +411,14 @@ fn start_workers<H: Host>(
 fn start_registry(
     (storing, to_warm_up): (Storing, Vec<Arc<Entry>>),
     registrar: &Registrar,
-    (mailboxes, directory, store): (&Mailboxes, &Arc<Directory>, &Arc<dyn StateStore>),
+    (mailboxes, directory, rows): (&Mailboxes, &Arc<Directory>, KeptRows),
     tasks: &Drain,
 ) -> Result<(), Error> {
     storing.warm_up(to_warm_up);
     let key_look = KeyLook {
         directory: directory.clone(),
         changes: registrar.changes.clone(),
-        store: store.clone(),
+        rows,
         mailboxes: mailboxes.clone(),
     };
     tasks.supervise("kept_keys", key_look.run());

@@ -149,6 +149,10 @@ async fn a_deleted_actor_forgets_what_it_has_seen_when_none_of_it_can_come_again
     let kept = registered(&world.memory, "joe").await;
     assert_eq!(kept, Some(Registered::deleted(key("template"))));
     assert_eq!(world.memory.seen(&key("template")).await.unwrap().len(), 1);
+    // It finds no actor, so it is over, and so is what was kept.
+    sleep(Duration::from_mins(10)).await;
+    assert_eq!(registered(&world.memory, "joe").await, None);
+    assert!(world.memory.seen(&key("template")).await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -124,6 +124,9 @@ impl Pass<'_> {
             let known = self.vault.stale();
             let reading = OfflineError::store(format!("the outbox of {actor}"));
             let page = self.states.outbox(actor, after, PAGE).await.map_err(reading)?;
+            if self.vault.stale() > known && self.claims().await? {
+                continue;
+            }
             after = page.items.last().map(|row| row.key);
             self.done.effects += page.items.len() as u64;
             if self.vault.stale() > known {
@@ -143,10 +146,12 @@ impl Pass<'_> {
             let known = self.vault.stale();
             let reading = OfflineError::store("the calls for later times");
             let page = self.states.due(after.as_ref(), PAGE).await.map_err(reading)?;
+            // A database refuses writes of an owner that is none.
+            if self.vault.stale() > known && self.claims().await? {
+                continue;
+            }
             after = page.items.last().map(|entry| entry.key.clone());
             if self.vault.stale() > known {
-                // A database refuses writes of an owner that is none.
-                self.epoch().await?;
                 let put = retried(|| self.states.put_due(page.items.clone())).await;
                 put.map_err(OfflineError::store("saving the calls for later times"))?;
             }
@@ -163,9 +168,11 @@ impl Pass<'_> {
             let known = self.vault.stale();
             let reading = OfflineError::store("the schedules");
             let page = self.states.schedules(after.as_ref(), PAGE).await.map_err(reading)?;
+            if self.vault.stale() > known && self.claims().await? {
+                continue;
+            }
             after = page.items.last().map(|row| row.key.clone());
             if self.vault.stale() > known {
-                self.epoch().await?;
                 for row in page.items {
                     let put = retried(|| self.states.put_schedule(row.clone())).await;
                     put.map_err(OfflineError::store("saving the schedules"))?;
@@ -196,6 +203,13 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Claims the store if that is not done yet. Returns whether it was not: then a former owner may have changed what was read.
+    async fn claims(&mut self) -> Result<bool, OfflineError> {
+        let is_new = self.epoch.is_none();
+        self.epoch().await?;
+        Ok(is_new)
+    }
+
     async fn epoch(&mut self) -> Result<u64, OfflineError> {
         if let Some(epoch) = self.epoch {
             return Ok(epoch);
@@ -206,9 +220,8 @@ impl Pass<'_> {
     }
 
     async fn head(&mut self, actor: Arc<ActorId>, head: Head) -> Result<(), OfflineError> {
-        let is_claimed = self.epoch.is_some();
+        let is_new = self.claims().await?;
         let epoch = self.epoch().await?;
-        self.done.heads_written += 1;
         let reading = || OfflineError::store(format!("the effects of {actor}"));
         let outbox = self.states.outbox(&actor, None, 1).await.map_err(reading())?;
         let head = if !outbox.items.is_empty()
@@ -216,13 +229,13 @@ impl Pass<'_> {
         {
             // The head that counts with these rows: it may be newer than the one that was loaded.
             take_over(&self.states, &actor, epoch).await?.head
-        } else if is_claimed {
+        } else if !is_new {
             Some(head)
         } else {
-            // A former owner may have gone on until the claim.
             self.states.load(&actor).await.map_err(reading())?
         };
         let Some(head) = head else { return Ok(()) };
+        self.done.heads_written += 1;
         let bytes = head.content.bytes();
         let again = Save::of_head(actor, Head { epoch, ..head }, false);
         self.under_way.put(bytes, save(self.states.clone(), again).boxed()).await

@@ -241,11 +241,13 @@ mod tests {
     use super::*;
     use crate::actor::tests::definition;
     use crate::actor_timers::ActorTimers;
+    use crate::effects::{DeadLetterBounds, Effects};
     use crate::memory::MemoryStore;
     use crate::placement::{Mailboxes, OneNode};
     use crate::ports::HostError;
     use crate::registry::capacity::RegistryBounds;
     use crate::registry::directory::Directory;
+    use crate::registry::kept_rows::KeptRows;
     use crate::reply::Deadlines;
 
     const CONNECTIONS: usize = 4;
@@ -257,9 +259,12 @@ mod tests {
         let mailboxes = Mailboxes::new(queue.clone(), placement, Deadlines::default());
         let (timers, _) = ActorTimers::new(mailboxes.clone(), directory.clone(), false);
         let tasks = Drain::new();
+        let (store, epoch) = (Arc::new(MemoryStore::new()), 1);
+        let effects = Effects::new(bound, DeadLetterBounds::default(), epoch);
+        let rows = KeptRows { store, effects, epoch };
         let (registrar, _) = Registrar::new(
             directory.clone(),
-            Arc::new(MemoryStore::new()),
+            (Arc::new(MemoryStore::new()), rows),
             (mailboxes, timers),
             tasks.clone(),
             CONNECTIONS,

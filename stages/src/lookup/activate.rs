@@ -12,8 +12,8 @@ use crate::activation::Live;
 use crate::activation::incarnation::Incarnation;
 use crate::call::{Activated, Task};
 use crate::error::Error;
-use crate::ports::{Registered, RegistryChange, Save, StoreError, TakenOver};
-use crate::registry::entry::{CheckedOut, Entry, Source, Spec};
+use crate::ports::{Save, StoreError, TakenOver};
+use crate::registry::entry::{CheckedOut, Entry, Spec};
 use crate::state::{Head, Status};
 use crate::store_breaker::Access;
 use crate::store_limit::in_time;
@@ -55,7 +55,7 @@ impl Inner {
             Live::fresh(incarnation.clone(), &spec.hosted.definition, false)
         });
         if let Some(revision) = spec.revision.filter(|_| spec.hosted.definition.stateful) {
-            self.restore_at_spawn(entry, &spec, &mut live, revision).await?;
+            self.restore_at_spawn(entry, &mut live, revision).await?;
         }
         debug!(actor = %entry.actor, incarnation = number, "activated");
         self.activations.increment(1);
@@ -173,7 +173,6 @@ impl Inner {
     async fn restore_at_spawn(
         &self,
         entry: &Arc<Entry>,
-        spec: &Spec,
         live: &mut Live,
         number: u64,
     ) -> Result<(), Halt> {
@@ -186,14 +185,7 @@ impl Inner {
         } else {
             warn!(actor = %entry.actor, revision = number, "no such revision: going on with the current state");
         }
-        let key = entry.key.clone();
-        let spawned = Registered { key, ..Registered::spawned(spec.id.clone(), None) };
-        let noting = self.registry.apply(vec![RegistryChange::Put(spawned)]);
-        in_time(noting).await.map_err(Halt::retryable)?;
-        if let Source::Spawned { parent, .. } = entry.source() {
-            self.directory.put(spec.id.clone(), Source::Spawned { parent, revision: None });
-        }
-        Ok(())
+        self.registrar.restored(entry, number).await.map_err(Halt::retryable)
     }
 
     /// Loads what a checkpoint or a restore needs to see of the history.

@@ -31,6 +31,8 @@ pub(super) enum Asked {
     Forget { entry: Arc<Entry>, keeps_key: bool },
     /// Remove a host from definitions that have others.
     Leave(Leave),
+    /// Store that the revision which a spawn asked for was loaded: no later activation loads it.
+    Restored { entry: Arc<Entry>, revision: u64 },
     /// Remove the key of a deleted actor, unless its name is registered again.
     GiveBack(Arc<ActorId>),
     /// Store what is in doubt, as is done before each change, and nothing else.
@@ -76,7 +78,11 @@ impl Asked {
                 registration.definitions.iter().map(|one| of_id(&one.id) + 2 * one.raw.len()).sum()
             }
             Self::Spawn(spawn) => spawn.actors.iter().map(of_id).sum(),
-            Self::Forget { .. } | Self::Leave(_) | Self::GiveBack(_) | Self::Settle => 0,
+            Self::Forget { .. }
+            | Self::Leave(_)
+            | Self::Restored { .. }
+            | Self::GiveBack(_)
+            | Self::Settle => 0,
         };
         WEIGHT + bytes
     }

@@ -157,13 +157,14 @@ impl Directory {
             .cloned()
     }
 
-    /// Adds an entry whose state lies under its own identity, or replaces identity and source of the existing entry; its key
-    /// and the live state stay.
+    /// As [`put_with_key`](Self::put_with_key); the state of a new entry lies under its own identity.
+    #[cfg(test)]
     pub(crate) fn put(&self, id: Arc<ActorId>, source: Source) -> Arc<Entry> {
         self.put_with_key(id.clone(), id, source)
     }
 
-    /// As [`put`](Self::put); the state of a new entry lies under this key.
+    /// Adds an entry whose state lies under a key, or replaces identity and source of the existing entry; its key and the live
+    /// state stay.
     pub(crate) fn put_with_key(
         &self,
         key: Arc<ActorId>,

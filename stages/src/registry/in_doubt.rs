@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use crate::actor::{ActorId, ActorRef};
 use crate::error::Error;
+use crate::placement::Mailboxes;
 use crate::ports::{Registered, RegistryChange, StoreError};
 use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
@@ -65,23 +66,29 @@ impl InDoubt {
 #[derive(Debug)]
 pub(super) struct Settling {
     changes: ChangeQueue,
+    mailboxes: Mailboxes,
     tasks: Drain,
     is_waiting: Arc<AtomicBool>,
 }
 
 impl Settling {
-    pub(super) fn new(changes: ChangeQueue, tasks: Drain) -> Self {
-        Self { changes, tasks, is_waiting: Arc::default() }
+    pub(super) fn new(changes: ChangeQueue, mailboxes: Mailboxes, tasks: Drain) -> Self {
+        Self { changes, mailboxes, tasks, is_waiting: Arc::default() }
     }
 
-    /// Queues a change that stores what is in doubt, after the pause. Whoever carries it out asks again when it fails.
+    /// Queues a change that stores what is in doubt, after the pause, or once when clients are refused from now on. Whoever
+    /// carries it out asks again when it fails.
     pub(super) fn later(&self) {
-        if self.is_waiting.swap(true, Ordering::AcqRel) {
+        if self.mailboxes.is_closed() || self.is_waiting.swap(true, Ordering::AcqRel) {
             return;
         }
         let (changes, is_waiting) = (self.changes.clone(), self.is_waiting.clone());
+        let mailboxes = self.mailboxes.clone();
         self.tasks.spawn(async move {
-            sleep(PAUSE).await;
+            tokio::select! {
+                () = sleep(PAUSE) => {}
+                () = mailboxes.closed() => {}
+            }
             is_waiting.store(false, Ordering::Release);
             // When the queue is full, other changes store what is in doubt; when it is closed, the proxy ends.
             drop(changes.put(Asked::Settle).await);

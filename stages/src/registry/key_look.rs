@@ -1,6 +1,7 @@
-//! Key look: gives the keys of deleted actors back once no rows of effects are left of them.
+//! Key look: gives the keys of deleted actors back once none of their rows of effects is needed.
 //!
-//! A deleted actor's effects are delivered like those of others. When its last row is gone, so is what its key was kept for.
+//! A deleted actor's effects are delivered like those of others, and those that it has seen come to their end. Then there is
+//! nothing any more that its key was kept for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,9 @@ use tracing::debug;
 use crate::actor::ActorId;
 use crate::error::Error;
 use crate::placement::Mailboxes;
-use crate::ports::{StateStore, StoreError};
 use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
-use crate::store_limit::in_time;
+use crate::registry::kept_rows::KeptRows;
 
 /// How long between two looks.
 const PAUSE: Duration = Duration::from_mins(1);
@@ -26,7 +26,7 @@ const TOGETHER: usize = 256;
 pub(crate) struct KeyLook {
     pub(crate) directory: Arc<Directory>,
     pub(crate) changes: ChangeQueue,
-    pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) rows: KeptRows,
     pub(crate) mailboxes: Mailboxes,
 }
 
@@ -41,7 +41,11 @@ impl KeyLook {
             }
             let keys = self.directory.kept_keys_from(skip, TOGETHER);
             skip = if keys.len() < TOGETHER { 0 } else { skip + TOGETHER };
-            if let Err(error) = self.give_back(keys).await {
+            let given_back = tokio::select! {
+                given_back = self.give_back(keys) => given_back,
+                () = self.mailboxes.closed() => return,
+            };
+            if let Err(error) = given_back {
                 debug!(%error, "keys of deleted actors are looked at later");
             }
         }
@@ -49,15 +53,10 @@ impl KeyLook {
 
     async fn give_back(&self, keys: Vec<Arc<ActorId>>) -> Result<(), Error> {
         for key in keys {
-            if !self.has_rows(&key).await? {
+            if !self.rows.are_needed(&key).await? {
                 self.changes.put(Asked::GiveBack(key)).await?;
             }
         }
         Ok(())
-    }
-
-    async fn has_rows(&self, key: &ActorId) -> Result<bool, StoreError> {
-        let outbox = in_time(self.store.outbox(key, None, 1)).await?;
-        Ok(!outbox.items.is_empty() || !in_time(self.store.seen(key)).await?.is_empty())
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Plan {
     pub(super) known: Vec<Arc<Entry>>,
     /// Hosts that definitions had and have no more.
     pub(super) moved: Vec<OneHost>,
+    /// The key of a deleted actor that goes, if none of its rows is needed.
+    pub(super) given_back: Option<Arc<ActorId>>,
     /// Whether the entries are activated if they are eligible.
     pub(super) warms_up: bool,
 }
@@ -215,11 +217,24 @@ pub(super) fn forget(entry: &Entry, keeps_key: bool) -> Plan {
     plan
 }
 
-/// Plans the removal of a key that is kept.
-pub(super) fn give_back(directory: &Directory, key: Arc<ActorId>) -> Plan {
+/// Plans that a spawned actor does not load the revision any more that its spawn asked for. Another spawn may have asked for
+/// another one meanwhile.
+pub(super) fn restored(directory: &Directory, entry: &Entry, loaded: u64) -> Plan {
     let mut plan = Plan::default();
-    if directory.kept_key(&key.system, &key.name).is_some() {
-        plan.writes.push(RegistryChange::Remove(key));
+    let is_asked_for =
+        |source| matches!(source, Source::Spawned { revision, .. } if revision == Some(loaded));
+    if !entry.is_removed() && is_asked_for(entry.source()) {
+        plan.put(directory, Registered::spawned(entry.id(), None));
+    }
+    plan
+}
+
+/// Plans the removal of a key that is kept. The name may have been registered and deleted again meanwhile.
+pub(super) fn give_back(directory: &Directory, key: &ActorId) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(key) = directory.kept_key(&key.system, &key.name) {
+        plan.writes.push(RegistryChange::Remove(key.clone()));
+        plan.given_back = Some(key);
     }
     plan
 }

@@ -19,6 +19,7 @@ use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::registry::hosts::Leave;
 use crate::registry::in_doubt::{InDoubt, Settling};
+use crate::registry::kept_rows::KeptRows;
 use crate::registry::plan::spawned;
 use crate::registry::pools::MemberLoad;
 use crate::registry::storing::{Storing, StoringInner};
@@ -37,7 +38,7 @@ impl Registrar {
     /// joins those that its definitions have.
     pub(crate) fn new(
         directory: Arc<Directory>,
-        registry: Arc<dyn Registry>,
+        (registry, kept_rows): (Arc<dyn Registry>, KeptRows),
         (mailboxes, timers): (Mailboxes, ActorTimers),
         tasks: Drain,
         host_connections: usize,
@@ -46,15 +47,17 @@ impl Registrar {
     ) -> (Self, Storing) {
         let changes = ChangeQueue::new(changes_bytes);
         let pauses = directory.pauses.clone();
+        let settling = Settling::new(changes.clone(), mailboxes.clone(), tasks.clone());
         let inner = StoringInner {
             directory: directory.clone(),
             registry,
-            warm_ups: WarmUps::new(mailboxes.clone(), timers, pauses, tasks.clone()),
+            kept_rows,
+            warm_ups: WarmUps::new(mailboxes.clone(), timers, pauses, tasks),
             mailboxes,
             host_connections,
             bounds,
             in_doubt: InDoubt::default(),
-            settling: Settling::new(changes.clone(), tasks),
+            settling,
             join,
         };
         (Self { directory, changes }, Storing(Arc::new(inner)))
@@ -120,6 +123,11 @@ impl Registrar {
         if !entry.spec().hosted.definition.timers.is_empty() {
             self.directory.timers_changed.notify_one();
         }
+    }
+
+    /// Stores that the revision which an actor's spawn asked for was loaded.
+    pub(crate) async fn restored(&self, entry: &Arc<Entry>, revision: u64) -> Result<(), Error> {
+        self.changes.put(Asked::Restored { entry: entry.clone(), revision }).await.map(drop)
     }
 
     /// Spawns one actor, unless it is registered, and returns its entry. A delete may remove it at once: its calls then

@@ -71,7 +71,9 @@ impl Asked {
             Self::Spawn(spawn) => Some(spawn.actors.iter().flat_map(of).collect()),
             Self::Settle => Some(Vec::new()),
             Self::GiveBack(key) => Some(of(key).into()),
-            Self::Forget { entry, .. } => Some(of(&entry.id()).into()),
+            Self::Forget { entry, .. } | Self::Restored { entry, .. } => {
+                Some(of(&entry.id()).into())
+            }
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
 use crate::registry::hosts::OneHost;
 use crate::registry::in_doubt::{InDoubt, Settling, behind, may_be_stored};
+use crate::registry::kept_rows::KeptRows;
 use crate::registry::plan::{self, Plan};
 use crate::registry::round::{Round, Touches};
 use crate::registry::warm_up::WarmUps;
@@ -37,6 +38,7 @@ pub(crate) struct Storing(pub(super) Arc<StoringInner>);
 pub(super) struct StoringInner {
     pub(super) directory: Arc<Directory>,
     pub(super) registry: Arc<dyn Registry>,
+    pub(super) kept_rows: KeptRows,
     pub(super) mailboxes: Mailboxes,
     pub(super) warm_ups: WarmUps,
     pub(super) host_connections: usize,
@@ -101,9 +103,12 @@ impl StoringInner {
                 if round.concerns(&touches) {
                     round.touch(&touches);
                     round.later.push((change, touches));
-                } else if let Some(planned) = self.plan(change, &mut round.new_names) {
+                } else if let Some((plan, asker)) = self.plan(change, &mut round.new_names) {
                     round.touch(&touches);
-                    round.planned.push(planned);
+                    // No change of this name comes between.
+                    if let Some(asker) = self.without_rows(&plan, asker).await {
+                        round.planned.push((plan, asker));
+                    }
                 }
             }
             self.store(round.planned).await;
@@ -113,6 +118,17 @@ impl StoringInner {
             debug!(%error, "what is in memory of names in doubt is not stored yet");
             self.settling.later();
         }
+    }
+
+    /// Returns the caller again, unless a key would be given back of which rows are left: then the caller has the answer.
+    async fn without_rows(&self, plan: &Plan, asker: Waiter) -> Option<Waiter> {
+        let Some(key) = &plan.given_back else { return Some(asker) };
+        match self.kept_rows.forget(key).await {
+            Ok(false) => return Some(asker),
+            Ok(true) => asker.send(Ok(Vec::new())),
+            Err(error) => asker.send(Err(error.into())),
+        }
+        None
     }
 
     /// Stores the names in doubt as they are in memory.
@@ -138,7 +154,10 @@ impl StoringInner {
             Asked::Spawn(spawn) => plan::spawn(&self.directory, spawn),
             Asked::Forget { entry, keeps_key } => Ok(plan::forget(&entry, keeps_key)),
             Asked::Leave(leave) => plan::leave(&self.directory, &leave),
-            Asked::GiveBack(key) => Ok(plan::give_back(&self.directory, key)),
+            Asked::Restored { entry, revision } => {
+                Ok(plan::restored(&self.directory, &entry, revision))
+            }
+            Asked::GiveBack(key) => Ok(plan::give_back(&self.directory, &key)),
             Asked::Settle => Ok(Plan::default()),
         };
         let fits = |plan: Plan| {
@@ -208,7 +227,7 @@ impl StoringInner {
 
     /// Makes a stored plan visible. Returns its entries.
     fn finish(&self, plan: Plan) -> Vec<Arc<Entry>> {
-        let Plan { writes, known, moved, warms_up } = plan;
+        let Plan { writes, known, moved, warms_up, given_back: _ } = plan;
         let mut entries = Vec::with_capacity(writes.len() + known.len());
         for write in writes {
             match write {

@@ -318,9 +318,11 @@ impl Schedules {
         let RunId { key, creation, number } = run;
         let _lock = self.lock(key).await;
         let Some(schedule) = self.load(key).await? else { return Ok(None) };
+        // The write of what was read may have got no answer.
         if schedule.open.is_empty() {
-            // The write that said so may have got no answer.
             self.0.runs.ended(key);
+        } else {
+            self.0.runs.opened(key);
         }
         if !schedule.is_running(*creation, *number, since) {
             return Ok(None);

@@ -137,11 +137,13 @@ impl Layout {
         sync_dir(parent.unwrap_or_else(|| Path::new("."))).map_err(io)
     }
 
-    /// Removes what [`complete`](Self::complete) has made, all of which is ours: the directory was empty. What has the name of
-    /// an engine is taken for a whole one, so the engine loses its name before its files. The error of `complete` counts, and
-    /// not those of this; what stays is replaced by the next attempt.
+    /// Removes what [`complete`](Self::complete) has made, all of which is ours: the directory was empty. An engine without the
+    /// file of the format is a whole one, so it loses its name before its files, and that file goes first. The error of
+    /// `complete` counts, and not those of this; what stays is replaced by the next attempt.
     fn clear(&self) {
         let (engine, unfinished) = (self.engine(), self.dir.join(UNFINISHED_DIR));
+        drop(fs::remove_file(self.dir.join(FORMAT_FILE)));
+        drop(fs::remove_file(self.dir.join(UNFINISHED_FORMAT_FILE)));
         if engine.exists() {
             drop(fs::remove_dir_all(&unfinished));
             if fs::rename(&engine, &unfinished).is_err() {
@@ -149,8 +151,6 @@ impl Layout {
                 return;
             }
         }
-        drop(fs::remove_file(self.dir.join(FORMAT_FILE)));
-        drop(fs::remove_file(self.dir.join(UNFINISHED_FORMAT_FILE)));
         drop(fs::remove_dir_all(unfinished));
     }
 

@@ -321,7 +321,12 @@ impl MaintenanceInner {
         self.lookup.left(entry);
         in_time(self.store.delete(&entry.key)).await?;
         self.registrar.end_timers(entry);
-        let keeps_key = self.kept_rows.forget(&entry.key).await?;
+        let is_owned = entry.owned_under.load(Ordering::Relaxed) == self.kept_rows.epoch;
+        let are_left = self.kept_rows.forget(&entry.key, is_owned).await;
+        if let Err(error) = &are_left {
+            debug!(actor = %entry.actor, %error, "its rows of effects and its key stay for now");
+        }
+        let keeps_key = are_left.unwrap_or(true);
         entry.has_seen.store(keeps_key, Ordering::Relaxed);
         self.registrar.forget(entry, keeps_key).await?;
         info!(actor = %entry.actor, "deleted");

@@ -1,7 +1,7 @@
 //! Client: sends requests over HTTP to the running proxy, at the address in the settings.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -249,11 +249,9 @@ impl Client {
 
 /// Where this machine reaches a proxy that listens at this address: over loopback if it listens at all of its addresses.
 fn from_here(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        // Without IPv4 where the system wants it so.
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
+    if address.ip().is_unspecified() {
+        // Also for [::]: a machine may have no ::1, and few have no IPv4.
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     address
 }
@@ -294,7 +292,7 @@ mod tests {
     fn a_proxy_beside_is_asked_where_it_listens() {
         for (listens, asked) in [
             ("0.0.0.0:9001", "127.0.0.1:9001"),
-            ("[::]:9001", "[::1]:9001"),
+            ("[::]:9001", "127.0.0.1:9001"),
             ("10.0.0.5:9001", "10.0.0.5:9001"),
             ("[::1]:9001", "[::1]:9001"),
         ] {

@@ -76,18 +76,19 @@ impl Settling {
         Self { changes, mailboxes, tasks, is_waiting: Arc::default() }
     }
 
-    /// Queues a change that stores what is in doubt, after the pause, or once when clients are refused from now on. Whoever
-    /// carries it out asks again when it fails.
+    /// Queues a change that stores what is in doubt, after the pause. Whoever carries it out asks again when it fails. A pause ends
+    /// when clients are refused from then on, but each that begins after that lasts: the store may be back during the drain.
     pub(super) fn later(&self) {
-        if self.mailboxes.is_closed() || self.is_waiting.swap(true, Ordering::AcqRel) {
+        if self.is_waiting.swap(true, Ordering::AcqRel) {
             return;
         }
         let (changes, is_waiting) = (self.changes.clone(), self.is_waiting.clone());
         let mailboxes = self.mailboxes.clone();
         self.tasks.spawn(async move {
+            let refused = mailboxes.closed();
             tokio::select! {
                 () = sleep(PAUSE) => {}
-                () = mailboxes.closed() => {}
+                () = refused, if !mailboxes.is_closed() => {}
             }
             is_waiting.store(false, Ordering::Release);
             // When the queue is full, other changes store what is in doubt; when it is closed, the proxy ends.

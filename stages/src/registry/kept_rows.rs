@@ -33,15 +33,21 @@ impl KeptRows {
     }
 
     /// Forgets what a deleted actor has seen, if none of it can come again. Returns whether any rows are left. Nobody may have the
-    /// actor called meanwhile.
+    /// actor called meanwhile. `is_owned`: whether the rows are known to lie under the owner's epoch.
     ///
     /// # Errors
     /// When the store fails: rows may be left.
-    pub(crate) async fn forget(&self, key: &Arc<ActorId>) -> Result<bool, StoreError> {
+    pub(crate) async fn forget(
+        &self,
+        key: &Arc<ActorId>,
+        is_owned: bool,
+    ) -> Result<bool, StoreError> {
         let Some(seen) = self.to_forget(key).await? else { return Ok(true) };
         if !seen.is_empty() {
-            // A store removes such rows under the epoch of their owner.
-            in_time(self.store.take_over(key.clone(), self.epoch)).await?;
+            if !is_owned {
+                // A store removes such rows under the epoch of their owner.
+                in_time(self.store.take_over(key.clone(), self.epoch)).await?;
+            }
             for seen in seen.chunks(FORGOTTEN) {
                 let forgotten = seen.iter().map(|seen| seen.source.clone()).collect();
                 let rows = EffectRows { forgotten, ..EffectRows::default() };

@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
@@ -28,6 +29,9 @@ use crate::registry::kept_rows::KeptRows;
 use crate::registry::plan::{self, Plan};
 use crate::registry::round::{Round, Touches};
 use crate::registry::warm_up::WarmUps;
+
+/// How long the stage looks at the rows of one deleted actor.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// The stage; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -100,7 +104,9 @@ impl StoringInner {
             }
             let mut round = Round::default();
             for (change, touches) in left {
-                if round.concerns(&touches) {
+                // What is planned does not wait for the look at rows.
+                let looks = matches!(change.asked, Asked::GiveBack(_));
+                if round.concerns(&touches) || (looks && !round.planned.is_empty()) {
                     round.touch(&touches);
                     round.later.push((change, touches));
                 } else if let Some((plan, asker)) = self.plan(change, &mut round.new_names) {
@@ -123,10 +129,12 @@ impl StoringInner {
     /// Returns the caller again, unless a key would be given back of which rows are left: then the caller has the answer.
     async fn without_rows(&self, plan: &Plan, asker: Waiter) -> Option<Waiter> {
         let Some(key) = &plan.given_back else { return Some(asker) };
-        match self.kept_rows.forget(key).await {
-            Ok(false) => return Some(asker),
-            Ok(true) => asker.send(Ok(Vec::new())),
-            Err(error) => asker.send(Err(error.into())),
+        // Short, because other changes wait.
+        match timeout(LOOK_LIMIT, self.kept_rows.forget(key, false)).await {
+            Ok(Ok(false)) => return Some(asker),
+            Ok(Ok(true)) => asker.send(Ok(Vec::new())),
+            Ok(Err(error)) => asker.send(Err(error.into())),
+            Err(_) => asker.send(Err(Error::Internal("the store is too slow".into()))),
         }
         None
     }

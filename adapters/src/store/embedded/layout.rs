@@ -138,8 +138,8 @@ impl Layout {
     }
 
     /// Removes what [`complete`](Self::complete) has made, all of which is ours: the directory was empty. An engine without the
-    /// file of the format is a whole one, so it loses its name before its files, and that file goes first. The error of
-    /// `complete` counts, and not those of this; what stays is replaced by the next attempt.
+    /// file of the format is taken for a whole one, so it loses its name before its files, and that file goes first. The error
+    /// of `complete` counts, and not those of this.
     fn clear(&self) {
         let (engine, unfinished) = (self.engine(), self.dir.join(UNFINISHED_DIR));
         drop(fs::remove_file(self.dir.join(FORMAT_FILE)));

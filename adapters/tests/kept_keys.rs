@@ -19,9 +19,9 @@ use support::tool::{run, store_in};
 use tidegate::store::{EmbeddedStore, Options};
 use tidegate::wire;
 use tidegate_stages::actor::ActorId;
-use tidegate_stages::outbox::EffectRows;
+use tidegate_stages::outbox::{EffectId, EffectRows, EffectSource, Seen, SourceKind};
 use tidegate_stages::ports::{Save, StateStore};
-use tidegate_stages::testkit::conformance::effects::{appends, seen};
+use tidegate_stages::testkit::conformance::effects::appends;
 use tidegate_stages::testkit::conformance::states::{id, keep};
 
 const TERMINATE_LIMIT: Duration = Duration::from_secs(40);
@@ -34,12 +34,18 @@ fn open(dir: &Path) -> Arc<EmbeddedStore> {
     EmbeddedStore::open(dir, Options::default(), wire::definition).unwrap()
 }
 
-/// Writes rows of effects, which no action can ask for yet.
+/// What was seen of a durable topic, which may always send its last event again.
+fn seen() -> Seen {
+    let source = EffectSource { kind: SourceKind::Topic, system: "s".into(), name: "t".into() };
+    Seen { source: source.into(), id: EffectId { epoch: 1, activation: 1, number: 7 } }
+}
+
+/// Writes rows of effects, as if a proxy had been killed before it delivered them.
 async fn put_rows(dir: &Path) {
     let store = open(dir);
     let states: Arc<dyn StateStore> = store.clone();
     let epoch = states.claim_epoch().await.unwrap();
-    let of_joe = EffectRows { seen: vec![seen("moe", 7)], ..appends(0..2) };
+    let of_joe = EffectRows { seen: vec![seen()], ..appends(0..2) };
     let rows = |name, rows| Save::of_rows(key(name), epoch, rows);
     keep(&states, vec![rows("joe", of_joe), rows("ann", appends(0..1))]).await;
     drop(states);
@@ -119,7 +125,7 @@ async fn a_deleted_actor_goes_on_with_its_key_after_restarts_and_in_another_stor
         let store = open(store);
         let heads = store.actors(SYSTEM, None, 9).await.unwrap().items;
         assert_eq!(heads, [key("joe")], "the key is that of before");
-        assert_eq!(StateStore::seen(&*store, &key("joe")).await.unwrap(), [seen("moe", 7)]);
+        assert_eq!(StateStore::seen(&*store, &key("joe")).await.unwrap(), [seen()]);
         let outbox = StateStore::outbox(&*store, &key("joe"), None, 9).await.unwrap().items;
         assert_eq!(outbox.iter().map(|row| row.id.number).collect::<Vec<_>>(), [0, 1]);
         store.close().await.unwrap();

@@ -178,13 +178,18 @@ async fn files_that_end_a_start_are_errors() {
         ("TIDEGATE_DATA_DIR", folder, "store", "is not a data directory of Tidegate", 65),
     ] {
         let all = [&store_in(&store)[..], &[(name, value.as_str())]].concat();
-        let told = said(doctor(&all, &[]).await, 2);
-        assert_line(&told, "ERROR", about, says);
-        assert!(told.contains("\n1 errors, "), "{told}");
-        let (given, started) = Proxy::refused(&all).await;
-        assert_eq!(given, Some(code), "the start ends: {started}");
-        assert!(started.contains(says), "and says the same: {started}");
+        ends_a_start(&all, about, says, code).await;
     }
+}
+
+/// The doctor tells one error, and a start ends with this code and says the same.
+async fn ends_a_start(settings: &[(&str, &str)], about: &str, says: &str, code: i32) {
+    let told = said(doctor(settings, &[]).await, 2);
+    assert_line(&told, "ERROR", about, says);
+    assert!(told.contains("\n1 errors, "), "{told}");
+    let (given, started) = Proxy::refused(settings).await;
+    assert_eq!(given, Some(code), "the start ends: {started}");
+    assert!(started.contains(says), "and says the same: {started}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,12 +215,7 @@ async fn what_a_start_would_make_is_looked_at_and_not_made() {
         (&[admin], "admin", "Address already in use", 69),
     ] {
         let all = [&store_in(&store)[..], settings].concat();
-        let told = said(doctor(&all, &[]).await, 2);
-        assert_line(&told, "ERROR", about, says);
-        assert!(told.contains("\n1 errors, "), "{told}");
-        let (given, started) = Proxy::refused(&all).await;
-        assert_eq!(given, Some(code), "the start ends: {started}");
-        assert!(started.contains(says), "and says the same: {started}");
+        ends_a_start(&all, about, says, code).await;
     }
     // What starts the proxy may make the directory of its socket.
     let later = [&store_in(&store)[..], &[unix, ("PROXY_UDS_ADDRESS", nowhere)]].concat();

@@ -183,8 +183,8 @@ impl Checkpoint {
         fail_all(turns, error);
     }
 
-    /// Puts an activation in doubt, and starts the task that ends the doubt. An activation that is abandoned stays so, but what may
-    /// have been written of it is written again all the same: the next activation waits until the outcome is known.
+    /// Puts an activation in doubt, and starts the task that ends the doubt. An abandoned activation stays abandoned. Its turns that
+    /// the store may have are written again all the same: the actor's next activation waits until their outcome is known.
     fn doubt(&self, claim: Claim, turns: VecDeque<BoxPlanned>, error: &StoreError) {
         if let Err(abandoned) = claim.incarnation().enter_doubt() {
             // What queues behind it is not written any more.

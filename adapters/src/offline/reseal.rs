@@ -203,7 +203,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Claims the store if that is not done yet. Returns whether it was not: then a former owner may have changed what was read.
+    /// Claims the store if this run has not claimed it yet. Returns whether this call did: then a former owner may have changed since
+    /// what was read before the call.
     async fn claims(&mut self) -> Result<bool, OfflineError> {
         let is_new = self.epoch.is_none();
         self.epoch().await?;

@@ -123,7 +123,8 @@ impl Incarnation {
         }
     }
 
-    /// Ends this activation: nothing of it is written any more but what may have been written already. Returns why it ended: the first reason stays.
+    /// Ends this activation. Of its turns only those are still written that the store may have already. Returns why the activation
+    /// ended: the reason that was given first.
     pub(crate) fn abandon(&self, error: &StoreError) -> StoreError {
         let mut state = self.commit_state.lock();
         if let CommitState::Abandoned(first) = &*state {

@@ -76,8 +76,9 @@ impl Settling {
         Self { changes, mailboxes, tasks, is_waiting: Arc::default() }
     }
 
-    /// Queues a change that stores what is in doubt, after the pause. Whoever carries it out asks again when it fails. A pause ends
-    /// when clients are refused from then on, but each that begins after that lasts: the store may be back during the drain.
+    /// Has the names in doubt stored again after a pause. When that fails, the stage calls this method once more. A pause ends early
+    /// in the moment from which clients are refused. Pauses that begin later have their full length, so that a store that comes
+    /// back during the drain is still used.
     pub(super) fn later(&self) {
         if self.is_waiting.swap(true, Ordering::AcqRel) {
             return;

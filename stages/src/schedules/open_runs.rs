@@ -1,8 +1,8 @@
-//! Open runs: which schedules may have a run that its target gets once more. What a target has seen of the others it may forget
+//! Open runs: the schedules of which a target may get a run once more. A target may forget what it has seen of all other schedules
 //! (decision 18 i).
 //!
-//! It is told of a run before the record says that there is one, and of its end after the record says so. Which runs a
-//! former start has left is known when all schedules were looked through; until then nothing is forgotten.
+//! A run is noted here before the schedule's record has the run, and its end is noted after the record has the end. The runs that
+//! a former start has left are known when all schedules were looked through; until then nothing is forgotten.
 
 use std::sync::Arc;
 

@@ -212,8 +212,8 @@ pub(super) fn share(dir: &Path) -> Result<(u32, Option<File>), OpenError> {
     Ok((format, Some(lock)))
 }
 
-/// Whether a lock file that was opened is still the one at this path. A process that gave up making a store removes the file
-/// while it holds the lock: then the lock is that of no directory.
+/// Whether an opened lock file is still the file at this path. A process that gives up making a store removes its lock file while it
+/// holds the lock; whoever had opened that file before holds the lock of no directory then.
 fn is_at(path: &Path, lock: &File) -> io::Result<bool> {
     let own = lock.metadata()?;
     let is_own = |there: fs::Metadata| (there.dev(), there.ino()) == (own.dev(), own.ino());

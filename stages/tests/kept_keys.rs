@@ -33,6 +33,12 @@ async fn put_rows(memory: &MemoryStore, actor: &Arc<ActorId>, rows: EffectRows) 
     memory.save_all(vec![save]).await.pop().unwrap().unwrap();
 }
 
+/// The acknowledgement of what `appends(0..1)` asks for.
+fn delivered() -> EffectRows {
+    let acknowledged = appends(0..1).appends.iter().map(|row| row.key).collect();
+    EffectRows { acknowledged, ..EffectRows::default() }
+}
+
 async fn registered(memory: &MemoryStore, name: &str) -> Option<Registered> {
     let all = Registry::load(memory).await.unwrap();
     all.into_iter().find(|one| one.id().name == name)
@@ -91,9 +97,7 @@ async fn nothing_is_kept_of_a_deleted_actor_without_rows() {
     world.register(vec![definition("template"), definition("other")]).await.unwrap();
     world.spawn("joe", "template").await.unwrap();
     put_rows(&world.memory, &key("template"), appends(0..1)).await;
-    let delivered = appends(0..1).appends.iter().map(|row| row.key).collect();
-    let delivered = EffectRows { acknowledged: delivered, ..EffectRows::default() };
-    put_rows(&world.memory, &key("template"), delivered).await;
+    put_rows(&world.memory, &key("template"), delivered()).await;
     world.mesh.delete("s", "joe").await.unwrap();
     assert_eq!(registered(&world.memory, "joe").await, None);
     world.spawn("joe", "other").await.unwrap();
@@ -174,6 +178,28 @@ async fn a_deleted_actor_s_key_goes_with_its_last_effect() {
     assert_eq!(registered(&world.memory, "source").await, None);
     assert_eq!(world.add("joe").await.unwrap(), 2, "it is delivered");
     world.spawn("moe", "template").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_rows_cannot_be_read_holds_up_no_other() {
+    let world = world(counter()).await;
+    world.register(vec![definition("template")]).await.unwrap();
+    for unreadable in ["first", "second"] {
+        for name in ["first", "second"] {
+            world.spawn(name, "template").await.unwrap();
+            put_rows(&world.memory, &Arc::new(stored_id(name, "template")), appends(0..1)).await;
+            world.mesh.delete("s", name).await.unwrap();
+            put_rows(&world.memory, &Arc::new(stored_id(name, "template")), delivered()).await;
+        }
+        world.store.refuse_outbox_of(Some(unreadable));
+        sleep(Duration::from_mins(5)).await;
+        for name in ["first", "second"] {
+            assert_eq!(registered(&world.memory, name).await.is_some(), name == unreadable);
+        }
+        world.store.refuse_outbox_of(None);
+        sleep(Duration::from_mins(5)).await;
+        assert_eq!(registered(&world.memory, unreadable).await, None);
+    }
 }
 
 #[tokio::test(start_paused = true)]

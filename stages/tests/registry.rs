@@ -13,6 +13,7 @@ use futures_util::future::{BoxFuture, pending, ready};
 use support::*;
 use tidegate_stages::actor::{ActorId, Definition, HostAddress, Kind};
 use tidegate_stages::error::{Error, ErrorKind};
+use tidegate_stages::history::Interval;
 use tidegate_stages::invocation::{Invocation, Registration, Spawn};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::Mesh;
@@ -209,6 +210,36 @@ async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
     refusals.store(0, Ordering::SeqCst);
     assert_eq!(kind(start(call("joe", "add")).map(Result::unwrap)).await, ErrorKind::ActorNotFound);
     assert!(mesh.drain(Duration::from_mins(1)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spawn_with_a_revision_loads_it_once_however_often_noting_it_fails() {
+    let (memory, refusals) = (MemoryStore::new(), Arc::new(AtomicU32::new(0)));
+    let ports = Ports {
+        host: counter(),
+        probe: Arc::new(()),
+        store: Arc::new(memory.clone()),
+        registry: Arc::new(Refusing(memory.clone(), refusals.clone())),
+        clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
+    };
+    let mesh = topology::open(Settings::default(), ports).await.unwrap();
+    let host = HostAddress::new("127.0.0.1:8090");
+    let definitions = vec![definition("template")];
+    mesh.register(Registration { system: "s".into(), host, definitions }).await.unwrap();
+    let joe = || stored_id("joe", "template");
+    mesh.spawn(Spawn { actors: vec![joe()], revision: None }).await.unwrap();
+    for expected in 1..=2 {
+        assert_eq!(mesh.invoke(call("joe", "add")).await.map(answered).unwrap(), expected);
+        mesh.checkpoint("s", "joe").await.unwrap();
+    }
+    mesh.spawn(Spawn { actors: vec![joe()], revision: Some(1) }).await.unwrap();
+    mesh.deactivate("s", "joe").await.unwrap();
+    refusals.store(3, Ordering::SeqCst);
+    assert_eq!(mesh.invoke(call("joe", "add")).await.map(answered).unwrap(), 2);
+    let kept = memory.load_by_interval(&joe(), Interval::ALL, 100).await.unwrap().items;
+    let counts: Vec<_> = kept.iter().map(|one| number(one.content.state.as_ref())).collect();
+    assert_eq!(counts, [1, 2, 1]);
+    assert_eq!(refusals.load(Ordering::SeqCst), 0);
 }
 
 /// A registry that makes a given number of changes and does not know it, and then refuses a given number.

@@ -169,7 +169,8 @@ impl Inner {
     }
 
     /// Makes the revision that a spawn asked for the current state, once, durably, before any turn sees it. When there is no
-    /// such revision the current state stays, as the protocol documents.
+    /// such revision the current state stays, as the protocol documents. It also stays when it is that revision's already: an
+    /// earlier attempt may have got as far.
     async fn restore_at_spawn(
         &self,
         entry: &Arc<Entry>,
@@ -178,10 +179,11 @@ impl Inner {
     ) -> Result<(), Halt> {
         let found = self.read(self.store.load_revision(&entry.key, number)).await?;
         if let Some(revision) = found {
-            live.restore(revision);
-            let at = entry.record_time(self.timers.now());
-            let save = live.save(&entry.key, Status::Activated, true, at);
-            self.write(save).await?;
+            if live.change(revision.content) {
+                let at = entry.record_time(self.timers.now());
+                let save = live.save(&entry.key, Status::Activated, true, at);
+                self.write(save).await?;
+            }
         } else {
             warn!(actor = %entry.actor, revision = number, "no such revision: going on with the current state");
         }

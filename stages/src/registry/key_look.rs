@@ -31,7 +31,7 @@ pub(crate) struct KeyLook {
 }
 
 impl KeyLook {
-    /// Looks until clients are refused.
+    /// Looks until clients are refused. A key whose rows cannot be read ends a look, and the next look begins behind it.
     pub(crate) async fn run(self) {
         let mut skip = 0;
         loop {
@@ -40,23 +40,33 @@ impl KeyLook {
                 () = self.mailboxes.closed() => return,
             }
             let keys = self.directory.kept_keys_from(skip, TOGETHER);
-            skip = if keys.len() < TOGETHER { 0 } else { skip + TOGETHER };
-            let given_back = tokio::select! {
-                given_back = self.give_back(keys) => given_back,
+            let is_last = keys.len() < TOGETHER;
+            let failed = tokio::select! {
+                failed = self.give_back(keys) => failed,
                 () = self.mailboxes.closed() => return,
             };
-            if let Err(error) = given_back {
-                debug!(%error, "keys of deleted actors are looked at later");
-            }
+            skip = match failed {
+                Some(at) => skip + at + 1,
+                None if is_last => 0,
+                None => skip + TOGETHER,
+            };
         }
     }
 
-    async fn give_back(&self, keys: Vec<Arc<ActorId>>) -> Result<(), Error> {
-        for key in keys {
-            if !self.rows.are_needed(&key).await? {
-                self.changes.put(Asked::GiveBack(key)).await?;
+    /// Gives back what is not needed. Returns the place of a key for which this failed; those behind it are not looked at.
+    async fn give_back(&self, keys: Vec<Arc<ActorId>>) -> Option<usize> {
+        for (at, key) in keys.into_iter().enumerate() {
+            let looked_at = async {
+                if !self.rows.are_needed(&key).await? {
+                    self.changes.put(Asked::GiveBack(key.clone())).await?;
+                }
+                Ok::<_, Error>(())
+            };
+            if let Err(error) = looked_at.await {
+                debug!(key = %key.name, %error, "the key of a deleted actor is looked at later");
+                return Some(at);
             }
         }
-        Ok(())
+        None
     }
 }

@@ -66,6 +66,7 @@ struct Script {
     writes: VecDeque<SaveFault>,
     write_time: Duration,
     refusing_prunes: Option<StoreError>,
+    unreadable: Option<String>,
     holding: bool,
     hanging: bool,
     held: VecDeque<Held>,
@@ -149,6 +150,11 @@ impl FaultyStore {
     /// Whether every `prune` fails with this error from now on, and drops nothing.
     pub fn refuse_prunes(&self, error: Option<StoreError>) {
         self.script.lock().refusing_prunes = error;
+    }
+
+    /// The name of actors whose outboxes cannot be read from now on.
+    pub fn refuse_outbox_of(&self, name: Option<&str>) {
+        self.script.lock().unreadable = name.map(ToOwned::to_owned);
     }
 
     /// From now on calls of `save` wait, in order, before anything reaches the store below.
@@ -435,6 +441,9 @@ impl StateStore for FaultyStore {
         after: Option<OutboxKey>,
         limit: usize,
     ) -> BoxFuture<'static, Result<Page<OutboxRow>, StoreError>> {
+        if self.script.lock().unreadable.as_ref() == Some(&actor.name) {
+            return ready(Err(StoreError::Unavailable("not to be read".into()))).boxed();
+        }
         self.below.outbox(actor, after, limit)
     }
 

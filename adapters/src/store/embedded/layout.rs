@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! LOCK      locked by the process that has the store open; holds its process id
-//! FORMAT    "tidegate store 1": the format of everything below
+//! FORMAT    "tidegate store 2": the format of everything below
 //! engine/   the engine's files, and MARK; in a backup also BACKUP
 //! ```
-//! A new `engine` is completed under another name and then renamed, so an interrupted creation leaves no
-//! half-made engine.
+//! A new `engine` and its `FORMAT` are completed under other names. Then `engine` is renamed, then `FORMAT`: an interrupted
+//! creation leaves no half-made engine, and where it leaves one without `FORMAT`, its format is in the file with the other name.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -53,7 +53,7 @@ impl Layout {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         let lock = lock(dir)?;
         let format = read_format(dir)?;
-        let layout = Self { dir: dir.into(), format: format.unwrap_or(FORMAT), _lock: lock };
+        let mut layout = Self { dir: dir.into(), format: format.unwrap_or(FORMAT), _lock: lock };
         let engine = layout.engine();
         match (format, engine.exists()) {
             (Some(_), true) => {}
@@ -65,7 +65,10 @@ impl Layout {
                 layout.complete(create)?;
             }
             // Interrupted between the last two steps of `complete`: the engine is whole.
-            (None, true) => write_format(dir, FORMAT).map_err(io)?,
+            (None, true) => {
+                layout.format = unfinished_format(dir)?;
+                write_format(dir, layout.format).map_err(io)?;
+            }
         }
         Ok(layout)
     }
@@ -130,20 +133,21 @@ impl Layout {
         }
         create(&unfinished)?;
         sync_dir(&unfinished).map_err(io)?;
+        write_unfinished_format(dir, self.format).map_err(io)?;
         fs::rename(&unfinished, self.engine()).map_err(io)?;
-        write_format(dir, self.format).map_err(io)?;
+        finish_format(dir).map_err(io)?;
         // The directory itself may be new, so its parent is synced.
         let parent = dir.parent().filter(|parent| *parent != Path::new(""));
         sync_dir(parent.unwrap_or_else(|| Path::new("."))).map_err(io)
     }
 
-    /// Removes what [`complete`](Self::complete) has made, all of which is ours: the directory was empty. An engine without the
-    /// file of the format is taken for a whole one, so it loses its name before its files, and that file goes first. The error
-    /// of `complete` counts, and not those of this.
+    /// Removes what [`complete`](Self::complete) has made, all of which is ours: the directory was empty. It takes back the steps
+    /// of `complete` in reverse order, so that an interrupted removal leaves what an interrupted creation leaves. The error of
+    /// `complete` counts, and not those of this.
     fn clear(&self) {
         let (engine, unfinished) = (self.engine(), self.dir.join(UNFINISHED_DIR));
-        drop(fs::remove_file(self.dir.join(FORMAT_FILE)));
-        drop(fs::remove_file(self.dir.join(UNFINISHED_FORMAT_FILE)));
+        let unfinished_format = self.dir.join(UNFINISHED_FORMAT_FILE);
+        drop(fs::rename(self.dir.join(FORMAT_FILE), &unfinished_format));
         if engine.exists() {
             drop(fs::remove_dir_all(&unfinished));
             if fs::rename(&engine, &unfinished).is_err() {
@@ -151,6 +155,7 @@ impl Layout {
                 return;
             }
         }
+        drop(fs::remove_file(unfinished_format));
         drop(fs::remove_dir_all(unfinished));
     }
 
@@ -254,7 +259,21 @@ fn holder(lock: &mut File) -> Option<u32> {
 }
 
 fn read_format(dir: &Path) -> Result<Option<u32>, OpenError> {
-    let path = dir.join(FORMAT_FILE);
+    read_format_in(dir, FORMAT_FILE)
+}
+
+/// The format of an engine whose creation was interrupted after the engine had got its name.
+fn unfinished_format(dir: &Path) -> Result<u32, OpenError> {
+    match read_format_in(dir, UNFINISHED_FORMAT_FILE) {
+        Ok(found) => Ok(found.unwrap_or(FORMAT)),
+        // Versions up to 0.3.0 began this file after the engine had its name, and made stores of this format.
+        Err(OpenError::Damaged(_)) => Ok(FORMAT),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_format_in(dir: &Path, name: &str) -> Result<Option<u32>, OpenError> {
+    let path = dir.join(name);
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if is_missing(&error) => return Ok(None),
@@ -277,11 +296,19 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 fn write_format(dir: &Path, format: u32) -> io::Result<()> {
-    let unfinished = dir.join(UNFINISHED_FORMAT_FILE);
-    let mut file = File::create(&unfinished)?;
+    write_unfinished_format(dir, format)?;
+    finish_format(dir)
+}
+
+fn write_unfinished_format(dir: &Path, format: u32) -> io::Result<()> {
+    let mut file = File::create(dir.join(UNFINISHED_FORMAT_FILE))?;
     writeln!(file, "{FORMAT_WORDS}{format}")?;
     file.sync_all()?;
-    fs::rename(unfinished, dir.join(FORMAT_FILE))?;
+    sync_dir(dir)
+}
+
+fn finish_format(dir: &Path) -> io::Result<()> {
+    fs::rename(dir.join(UNFINISHED_FORMAT_FILE), dir.join(FORMAT_FILE))?;
     sync_dir(dir)
 }
 
@@ -315,19 +342,58 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// Makes an empty engine.
+    fn create(place: &Path) -> Result<(), OpenError> {
+        fs::create_dir(place).unwrap();
+        Ok(())
+    }
+
     #[test]
     fn of_a_store_whose_making_fails_at_the_end_no_engine_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        // FORMAT cannot be written, when the engine has its name already.
-        fs::create_dir(dir.path().join(UNFINISHED_FORMAT_FILE)).unwrap();
+        // The file of the format cannot be named, when the engine has its name already.
+        let in_the_way = dir.path().join(FORMAT_FILE);
         let made = Layout::make(dir.path(), FORMAT, |place| {
-            fs::create_dir(place).unwrap();
-            Ok(())
+            fs::create_dir(&in_the_way).unwrap();
+            create(place)
         });
         assert!(matches!(made.unwrap_err(), OpenError::Io { .. }));
-        for name in [ENGINE_DIR, UNFINISHED_DIR, FORMAT_FILE, LOCK_FILE] {
-            assert!(!dir.path().join(name).exists(), "{name} is left");
+        fs::remove_dir(&in_the_way).unwrap();
+        let left: Vec<_> = dir.path().read_dir().unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn a_store_that_was_named_before_its_format_has_the_format_it_was_made_with() {
+        for (unfinished, expected) in [
+            (Some("tidegate store 1\n"), 1),
+            (Some("tidegate store 2\n"), 2),
+            // Of an older version.
+            (Some("tidegate sto"), 2),
+            (None, 2),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join(ENGINE_DIR)).unwrap();
+            if let Some(unfinished) = unfinished {
+                fs::write(dir.path().join(UNFINISHED_FORMAT_FILE), unfinished).unwrap();
+            }
+            let opened = Layout::open(dir.path(), |_| panic!("it is there")).unwrap();
+            assert_eq!(opened.format, expected, "{unfinished:?}");
+            assert_eq!(read_format(dir.path()).unwrap(), Some(expected));
         }
+    }
+
+    #[test]
+    fn creation_that_is_interrupted_at_the_end_is_completed_by_the_next_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let in_the_way = dir.path().join(FORMAT_FILE);
+        let lock = lock(dir.path()).unwrap();
+        let interrupted = Layout { dir: dir.path().into(), format: 1, _lock: lock };
+        fs::create_dir(&in_the_way).unwrap();
+        assert!(interrupted.complete(create).is_err());
+        drop(interrupted);
+        fs::remove_dir(&in_the_way).unwrap();
+        assert_eq!(Layout::open(dir.path(), |_| panic!("it is there")).unwrap().format, 1);
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! store has them, and in any case before the next change.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashSet;
@@ -13,7 +12,6 @@ use parking_lot::Mutex;
 use tidegate_pipeline::randomness::Seeded;
 use tidegate_pipeline::{Drain, MAX_PAUSED};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::actor::ActorRef;
@@ -24,12 +22,11 @@ use crate::placement::{Mailboxes, overloaded};
 use crate::ports::{Clock, Pause, StateStore, StoreError};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
+use crate::settling::Settling;
 use crate::store_limit::in_time;
 
 /// Changes that are stored together.
 const TOGETHER: usize = 256;
-/// How long after a failure what is in memory is stored again.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Pauses that have ended and are remembered, at most.
 const MAX_ENDED: usize = MAX_PAUSED;
 
@@ -50,8 +47,7 @@ pub(crate) struct Inner {
     pub(crate) turn: Semaphore,
     /// Actors of a change that failed: the store may have it.
     pub(crate) in_doubt: Mutex<HashSet<ActorRef, Seeded>>,
-    /// Whether a task stores them.
-    pub(crate) is_settling: AtomicBool,
+    pub(crate) settling: Settling,
 }
 
 impl Control {
@@ -218,24 +214,16 @@ impl Inner {
         outcome
     }
 
-    /// Tries until the actors of a change that failed are stored as they are in memory.
+    /// Stores the actors of a change that failed after a pause, and again until that succeeds or clients are refused.
     fn settle_later(self: &Arc<Self>) {
-        if self.in_doubt.lock().is_empty() || self.is_settling.swap(true, Ordering::AcqRel) {
+        if self.in_doubt.lock().is_empty() {
             return;
         }
         let this = self.clone();
-        self.tasks.spawn(async move {
-            let mut is_over = false;
-            while !is_over {
-                tokio::select! {
-                    () = sleep(PAUSE) => {}
-                    () = this.mailboxes.closed() => {}
-                }
-                let Ok(_turn) = this.turn.acquire().await else { return };
-                is_over = this.settle().await.is_ok() || this.mailboxes.is_closed();
-                if is_over {
-                    this.is_settling.store(false, Ordering::Release);
-                }
+        self.settling.later(async move {
+            let Ok(_turn) = this.turn.acquire().await else { return };
+            if this.settle().await.is_err() && !this.mailboxes.is_closed() {
+                this.settle_later();
             }
         });
     }

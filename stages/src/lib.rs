@@ -60,6 +60,7 @@ mod eviction;
 mod timer;
 mod actor_timers;
 mod retention;
+mod settling;
 pub mod history_reader;
 pub mod history_stream;
 mod control;

@@ -19,7 +19,6 @@ pub use crate::retry_budget::RetryRates;
 pub use settings::{Ports, RateLimits, Settings};
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tidegate_pipeline::layer::TimedLayer;
@@ -75,6 +74,7 @@ use crate::respawn::RespawnLayer;
 use crate::retention::Growth;
 use crate::retry_budget::RetryBudgets;
 use crate::schedules::{OpenRuns, ScheduleBounds, Schedules};
+use crate::settling::Settling;
 use crate::side_effects::{Planner, SideEffects};
 use crate::store_breaker::StoreBreaker;
 use crate::timer::{TimerTask, Timers};
@@ -255,7 +255,7 @@ async fn control(
         tasks: tasks.clone(),
         turn: Semaphore::new(1),
         in_doubt: Mutex::default(),
-        is_settling: AtomicBool::new(false),
+        settling: Settling::new(mailboxes.clone(), tasks.clone()),
     });
     control.recall().await?;
     Ok(control)

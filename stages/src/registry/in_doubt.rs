@@ -6,24 +6,15 @@
 //! whose removal was in doubt.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tidegate_pipeline::Drain;
 use tidegate_pipeline::randomness::Seeded;
-use tokio::time::sleep;
 
 use crate::actor::{ActorId, ActorRef};
 use crate::error::Error;
-use crate::placement::Mailboxes;
 use crate::ports::{Registered, RegistryChange, StoreError};
-use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
-
-/// How long after a failure it is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The names in doubt, no more than one batch of changes has; see the [module](self).
 #[derive(Debug, Default)]
@@ -59,42 +50,6 @@ impl InDoubt {
     /// No name is in doubt any more.
     pub(super) fn clear(&self) {
         *self.0.lock() = HashMap::default();
-    }
-}
-
-/// Has what is in doubt stored again, after a pause.
-#[derive(Debug)]
-pub(super) struct Settling {
-    changes: ChangeQueue,
-    mailboxes: Mailboxes,
-    tasks: Drain,
-    is_waiting: Arc<AtomicBool>,
-}
-
-impl Settling {
-    pub(super) fn new(changes: ChangeQueue, mailboxes: Mailboxes, tasks: Drain) -> Self {
-        Self { changes, mailboxes, tasks, is_waiting: Arc::default() }
-    }
-
-    /// Has the names in doubt stored again after a pause. When that fails, the stage calls this method once more. A pause ends early
-    /// in the moment from which clients are refused. Pauses that begin later have their full length, so that a store that comes
-    /// back during the drain is still used.
-    pub(super) fn later(&self) {
-        if self.is_waiting.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (changes, is_waiting) = (self.changes.clone(), self.is_waiting.clone());
-        let mailboxes = self.mailboxes.clone();
-        self.tasks.spawn(async move {
-            let refused = mailboxes.closed();
-            tokio::select! {
-                () = sleep(PAUSE) => {}
-                () = refused, if !mailboxes.is_closed() => {}
-            }
-            is_waiting.store(false, Ordering::Release);
-            // When the queue is full, other changes store what is in doubt; when it is closed, the proxy ends.
-            drop(changes.put(Asked::Settle).await);
-        });
     }
 }
 

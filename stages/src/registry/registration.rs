@@ -18,12 +18,13 @@ use crate::registry::change::{Asked, ChangeQueue};
 use crate::registry::directory::Directory;
 use crate::registry::entry::Entry;
 use crate::registry::hosts::Leave;
-use crate::registry::in_doubt::{InDoubt, Settling};
+use crate::registry::in_doubt::InDoubt;
 use crate::registry::kept_rows::KeptRows;
 use crate::registry::plan::spawned;
 use crate::registry::pools::MemberLoad;
 use crate::registry::storing::{Storing, StoringInner};
 use crate::registry::warm_up::WarmUps;
+use crate::settling::Settling;
 
 /// The handle; see the [module](self). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -47,7 +48,7 @@ impl Registrar {
     ) -> (Self, Storing) {
         let changes = ChangeQueue::new(changes_bytes);
         let pauses = directory.pauses.clone();
-        let settling = Settling::new(changes.clone(), mailboxes.clone(), tasks.clone());
+        let settling = Settling::new(mailboxes.clone(), tasks.clone());
         let inner = StoringInner {
             directory: directory.clone(),
             registry,
@@ -57,6 +58,7 @@ impl Registrar {
             host_connections,
             bounds,
             in_doubt: InDoubt::default(),
+            changes: changes.clone(),
             settling,
             join,
         };

@@ -20,15 +20,16 @@ use crate::error::Error;
 use crate::placement::Mailboxes;
 use crate::ports::{Registered, RegisteredEntry, Registry, RegistryChange, StoreError};
 use crate::registry::capacity::{NewNames, RegistryBounds, check_host};
-use crate::registry::change::{Asked, CHANGE_LIMIT, Change, Waiter};
+use crate::registry::change::{Asked, CHANGE_LIMIT, Change, ChangeQueue, Waiter};
 use crate::registry::directory::Directory;
 use crate::registry::entry::{Entry, Hosted, Source};
 use crate::registry::hosts::OneHost;
-use crate::registry::in_doubt::{InDoubt, Settling, behind, may_be_stored};
+use crate::registry::in_doubt::{InDoubt, behind, may_be_stored};
 use crate::registry::kept_rows::KeptRows;
 use crate::registry::plan::{self, Plan};
 use crate::registry::round::{Round, Touches};
 use crate::registry::warm_up::WarmUps;
+use crate::settling::Settling;
 
 /// How long the stage looks at the rows of one deleted actor.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -48,6 +49,8 @@ pub(super) struct StoringInner {
     pub(super) host_connections: usize,
     pub(super) bounds: RegistryBounds,
     pub(super) in_doubt: InDoubt,
+    /// Takes what is in doubt, after a pause.
+    pub(super) changes: ChangeQueue,
     pub(super) settling: Settling,
     /// Whether a host joins those that its definitions have.
     pub(super) join: bool,
@@ -99,7 +102,7 @@ impl StoringInner {
         let mut left: Vec<_> = batch.into_iter().map(with_touches).collect();
         while !left.is_empty() {
             if let Err(error) = self.settle().await {
-                self.settling.later();
+                self.settle_later();
                 return refuse(left, &behind(error));
             }
             let mut round = Round::default();
@@ -122,7 +125,7 @@ impl StoringInner {
         }
         if let Err(error) = self.settle().await {
             debug!(%error, "what is in memory of names in doubt is not stored yet");
-            self.settling.later();
+            self.settle_later();
         }
     }
 
@@ -137,6 +140,15 @@ impl StoringInner {
             Err(_) => asker.send(Err(Error::Internal("the store is too slow".into()))),
         }
         None
+    }
+
+    /// Has the names in doubt stored again after a pause, as one more change. When that fails, the stage calls this method once more.
+    fn settle_later(&self) {
+        let changes = self.changes.clone();
+        self.settling.later(async move {
+            // When the queue is full, other changes store what is in doubt; when it is closed, the proxy ends.
+            drop(changes.put(Asked::Settle).await);
+        });
     }
 
     /// Stores the names in doubt as they are in memory.

@@ -91,7 +91,6 @@ pub(crate) struct Admitted {
 #[derive(Debug)]
 pub(crate) struct Activated {
     pub(crate) actor: CheckedOut,
-    pub(crate) member: ActorRef,
     pub(crate) task: Task,
     pub(crate) host_limit: u32,
     pub(crate) place: Option<Place>,
@@ -122,16 +121,16 @@ impl Activated {
     /// Splits off the init action: returns the turn of the init action, which has the actor, and this turn as it was placed.
     /// Both share one place at the checkpoint.
     pub(crate) fn init_first(self: Box<Self>) -> (Box<Activated>, Placed) {
-        let Self { actor, member, task, host_limit, place, retries, older } = *self;
+        let Self { actor, task, host_limit, place, retries, older } = *self;
         let (for_init, place) = place.map(Place::share).unzip();
         let entry = actor.entry.clone();
         // The turn that waits is the one that is tried again.
         let init = Retries::within(Duration::ZERO);
-        let placed = Placed { entry, member: member.clone(), host_limit, task, place, retries };
+        let placed = Placed { entry, host_limit, task, place, retries };
         let signal = placed.task.timing().map(Timing::signal_handle);
         let (task, place) = (Task::Init(signal), for_init);
         let retries = init;
-        (Box::new(Activated { actor, member, task, host_limit, place, retries, older }), placed)
+        (Box::new(Activated { actor, task, host_limit, place, retries, older }), placed)
     }
 
     /// Notes for the trace of its call what that has reached.
@@ -143,10 +142,10 @@ impl Activated {
 
     /// Checks the actor in and returns the turn as it was placed.
     pub(crate) fn release(self: Box<Self>) -> Placed {
-        let Self { actor, member, task, host_limit, place, retries, older: _ } = *self;
+        let Self { actor, task, host_limit, place, retries, older: _ } = *self;
         let entry = actor.entry.clone();
         actor.check_in();
-        Placed { entry, member, host_limit, task, place, retries }
+        Placed { entry, host_limit, task, place, retries }
     }
 
     /// The turn has failed; its actor is checked in.

@@ -260,9 +260,9 @@ fn loading(
 }
 
 fn activated(placed: Placed, mut actor: CheckedOut) -> Box<Activated> {
-    let Placed { entry: _, member, host_limit, task, place, retries } = placed;
-    actor.spec.hosted = actor.spec.hosted.at(host_limit, &member);
-    Box::new(Activated { actor, member, task, host_limit, place, retries, older: None })
+    let Placed { entry, host_limit, task, place, retries } = placed;
+    actor.spec.hosted = actor.spec.hosted.at(host_limit, &entry.mailbox);
+    Box::new(Activated { actor, task, host_limit, place, retries, older: None })
 }
 
 /// Why a turn ends here; its action did not run.

@@ -102,7 +102,7 @@ impl Maintenance {
 
 impl MaintenanceInner {
     fn run(self: Arc<Self>, placed: Placed) -> StageResult<Option<ParkedWork>> {
-        let Placed { entry, member, host_limit, task, place, retries } = placed;
+        let Placed { entry, host_limit, task, place, retries } = placed;
         match task {
             Task::Snapshot => {
                 self.snapshot(&entry);
@@ -113,7 +113,7 @@ impl MaintenanceInner {
             Task::Delete(question) => {
                 if let Err(error) = question.start() {
                     let task = Task::Delete(question);
-                    let placed = Placed { entry, member, host_limit, task, place, retries };
+                    let placed = Placed { entry, host_limit, task, place, retries };
                     return Err(Failed::before_action(placed, error));
                 }
                 Ok(Some(Box::pin(async move {
@@ -124,7 +124,7 @@ impl MaintenanceInner {
             Task::DeadLetters(asked) => {
                 if let Err(error) = asked.question.start() {
                     let task = Task::DeadLetters(asked);
-                    let placed = Placed { entry, member, host_limit, task, place, retries };
+                    let placed = Placed { entry, host_limit, task, place, retries };
                     return Err(Failed::before_action(placed, error));
                 }
                 Ok(Some(Box::pin(async move {
@@ -142,7 +142,7 @@ impl MaintenanceInner {
             }))),
             task => {
                 let error = Error::Internal(format!("{task:?} is no maintenance"));
-                let placed = Placed { entry, member, host_limit, task, place, retries };
+                let placed = Placed { entry, host_limit, task, place, retries };
                 Err(Failed::before_action(placed, error))
             }
         }

@@ -172,10 +172,19 @@ impl Mailboxes {
 
     /// Queues a call. Returns the reply to wait for; `None` for an asynchronous call.
     fn place(&self, admitted: Admitted) -> Result<Option<PendingReply<Payload>>, Error> {
-        let Admitted { entry, invocation, timing, permit, effect, delivery, load } = admitted;
+        let Admitted { entry, invocation, effect, delivery, .. } = &admitted;
         self.check_location(&entry.actor)?;
         let is_bounded = effect.is_some() || delivery.is_some();
-        let place_for_paused = self.wait_for_paused(&entry, is_bounded, invocation.is_awaited())?;
+        let place_for_paused = self.wait_for_paused(entry, is_bounded, invocation.is_awaited())?;
+        self.queue_call(admitted, place_for_paused)
+    }
+
+    fn queue_call(
+        &self,
+        admitted: Admitted,
+        place_for_paused: Option<OwnedSemaphorePermit>,
+    ) -> Result<Option<PendingReply<Payload>>, Error> {
+        let Admitted { entry, invocation, timing, permit, effect, delivery, load } = admitted;
         timing.mark(Mark::Placed);
         let traced = timing.is_traced().then(|| timing.clone());
         let is_async = !invocation.is_awaited();
@@ -212,16 +221,8 @@ impl Mailboxes {
         };
         let is_exempt = call.permit.is_none();
         let retries = call.retries();
-        let member = self.placement.member(&entry.mailbox);
         let task = Task::Call(Box::new(call));
-        let placed = Placed {
-            entry: entry.clone(),
-            member: member.clone(),
-            host_limit,
-            task,
-            place: None,
-            retries,
-        };
+        let placed = Placed { entry: entry.clone(), host_limit, task, place: None, retries };
         let pushed = if is_exempt {
             self.push_exempt(placed)
         } else {
@@ -235,7 +236,7 @@ impl Mailboxes {
         if let (Some(timing), Some(what)) = (traced, waits_for) {
             timing.trace().waits_for(first_wait(what));
         }
-        Ok(waiting.map(|waiting| self.pending(waiting, member, id).holding(place_for_paused)))
+        Ok(waiting.map(|waiting| self.pending(waiting, &entry, id).holding(place_for_paused)))
     }
 
     /// Takes what a call counts for that waits for a paused actor: without a bound of their own, calls for many paused actors
@@ -282,10 +283,11 @@ impl Mailboxes {
     fn pending<T>(
         &self,
         waiting: crate::reply::Waiting<T>,
-        member: ActorRef,
+        entry: &Entry,
         id: EventId,
     ) -> PendingReply<T> {
-        PendingReply::new(waiting, self.queue.clone(), member, id, self.alarms.clone())
+        let mailbox = entry.mailbox.clone();
+        PendingReply::new(waiting, self.queue.clone(), mailbox, id, self.alarms.clone())
     }
 
     /// Admits a question from outside like a call, and queues it.
@@ -309,10 +311,9 @@ impl Mailboxes {
         {
             return Err(error);
         }
-        let member = placed.member.clone();
         let pushed = self.queue.push(placed);
         let Pushed { id, .. } = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
-        Ok(self.pending(waiting, member, id).holding(place_for_paused))
+        Ok(self.pending(waiting, entry, id).holding(place_for_paused))
     }
 
     /// Queues the wish that an actor leaves memory.
@@ -323,18 +324,16 @@ impl Mailboxes {
         let timing = Timing::new(self.deadlines, None);
         let (done, waiting) = Reply::new(&timing);
         let placed = self.placed(entry, Task::Deactivate { idle: None, done });
-        let member = placed.member.clone();
         let pushed = self.queue.push(placed);
         let Pushed { id, .. } = pushed.map_err(|rejected| refusal(rejected.reason, entry))?;
-        Ok(self.pending(waiting, member, id))
+        Ok(self.pending(waiting, entry, id))
     }
 
     fn placed(&self, entry: &Arc<Entry>, task: Task) -> Placed {
         let limit = |hosted: &Hosted| hosted.limit_to_activate(&entry.mailbox);
         let host_limit = if task.needs_host() { entry.with_hosted(limit) } else { 0 };
         let retries = Retries::within(self.deadlines.start);
-        let member = self.placement.member(&entry.mailbox);
-        Placed { entry: entry.clone(), member, host_limit, task, place: None, retries }
+        Placed { entry: entry.clone(), host_limit, task, place: None, retries }
     }
 
     /// Queues a task of the mesh itself: never refused. Its maker bounds how many there are.
@@ -344,7 +343,6 @@ impl Mailboxes {
 
     /// Queues a call that was admitted before, at the tail of the mailbox of its next actor.
     pub(crate) fn route(&self, mut placed: Placed) {
-        placed.member = self.placement.member(&placed.entry.mailbox);
         if let Task::Call(call) = &mut placed.task
             && let Some(last) = call.route.last_mut()
         {

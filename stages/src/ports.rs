@@ -268,12 +268,6 @@ pub trait Placement: Debug + Send + Sync + 'static {
     /// Returns the location of an actor.
     fn locate(&self, actor: &ActorRef) -> Location;
 
-    /// Returns the member of an actor's pool that runs its next call, or the actor itself. Each member has a mailbox of its
-    /// own. The host sees the actor's name.
-    fn member(&self, actor: &ActorRef) -> ActorRef {
-        actor.clone()
-    }
-
     /// Returns the epoch under which this node owns an actor. Called when the actor is activated.
     fn owner_epoch(&self, actor: &ActorRef) -> u64;
 }

@@ -72,7 +72,7 @@ impl Plan {
 impl Planner {
     fn plan(&self, invoked: Invoked) -> StageResult<BoxPlanned> {
         let Invoked { activated, response } = invoked;
-        let Activated { mut actor, member, task, host_limit, place, retries, older } = *activated;
+        let Activated { mut actor, task, host_limit, place, retries, older } = *activated;
         let planned = match (task, response) {
             (Task::Call(call), response) if call.effect.is_some() => self
                 .plan_received(&mut actor, call, response.map(|response| *response))
@@ -108,10 +108,9 @@ impl Planner {
         self.timers.eviction.resized(&entry, bytes);
         match planned {
             Ok(Plan { save, rest }) => Ok(Planned::new(entry, incarnation, save, place, rest)),
-            Err((task, error, fail)) => Err(fail(
-                crate::call::Placed { entry, member, host_limit, task, place, retries },
-                error,
-            )),
+            Err((task, error, fail)) => {
+                Err(fail(crate::call::Placed { entry, host_limit, task, place, retries }, error))
+            }
         }
     }
 

@@ -302,9 +302,8 @@ pub(crate) struct TurnHandle {
 /// One turn of an actor: what waits in its mailbox.
 #[derive(Debug)]
 pub(crate) struct Placed {
+    /// The actor, or the member of the pool that was chosen for it. It waits in its mailbox.
     pub(crate) entry: Arc<Entry>,
-    /// The member of the actor's pool that runs it and in whose mailbox it waits, or the actor itself.
-    pub(crate) member: ActorRef,
     /// The number of the limit on calls in flight that it counts against; 0 for a turn that needs no host.
     pub(crate) host_limit: u32,
     pub(crate) task: Task,
@@ -395,7 +394,7 @@ impl KeyedEvent for Placed {
     type Key = ActorRef;
 
     fn key(&self) -> &ActorRef {
-        &self.member
+        &self.entry.mailbox
     }
 
     fn class(&self) -> u32 {

@@ -57,7 +57,7 @@ impl HostBreakers {
     pub(super) fn note(self: &Arc<Self>, failed: &Failed) {
         let Error::Host(error) = &failed.error else { return };
         let placed = &failed.placed;
-        let hosted = placed.entry.spec().hosted.at(placed.host_limit, &placed.member);
+        let hosted = placed.entry.spec().hosted.at(placed.host_limit, &placed.entry.mailbox);
         let is_its_own = error.address() == hosted.address().as_str();
         if !error.is_unsent() {
             // Otherwise it is of a host that has left the others.

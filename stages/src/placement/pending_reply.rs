@@ -26,11 +26,11 @@ impl<T> PendingReply<T> {
     pub(super) fn new(
         waiting: Waiting<T>,
         mailboxes: KeyedProducer<Placed>,
-        member: ActorRef,
+        mailbox: ActorRef,
         id: EventId,
         alarms: Arc<Alarms>,
     ) -> Self {
-        let removal = Removal { mailboxes, member, id, is_armed: true };
+        let removal = Removal { mailboxes, mailbox, id, is_armed: true };
         Self { waiting, removal, alarms, _place_for_paused: None }
     }
 
@@ -48,7 +48,7 @@ impl<T> PendingReply<T> {
         let result = waiting.answer_with(&alarms).await;
         removal.is_armed = matches!(result, Err(Error::NotStarted(..)));
         if let Err(error) = &result {
-            last_errors::note(&removal.member, error);
+            last_errors::note(&removal.mailbox, error);
         }
         result
     }
@@ -58,7 +58,7 @@ impl<T> PendingReply<T> {
 #[derive(Debug)]
 struct Removal {
     mailboxes: KeyedProducer<Placed>,
-    member: ActorRef,
+    mailbox: ActorRef,
     id: EventId,
     is_armed: bool,
 }
@@ -66,7 +66,7 @@ struct Removal {
 impl Drop for Removal {
     fn drop(&mut self) {
         if self.is_armed {
-            let removed = self.mailboxes.remove(&self.member, self.id);
+            let removed = self.mailboxes.remove(&self.mailbox, self.id);
             if let Some(Placed { entry, task: Task::Call(call), .. }) = removed {
                 let why = "its caller waited no longer".into();
                 call.end_trace(&entry.actor, Some(&Error::NotStarted(call.timing.elapsed(), why)));

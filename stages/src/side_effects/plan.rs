@@ -188,8 +188,8 @@ fn routed(from: &ActorId, call: Call, response: Payload, route: Route) -> Placed
     if let Some(permit) = &mut call.permit {
         permit.charge(&host.admitted);
     }
-    let (retries, member) = (call.retries(), entry.mailbox.clone());
-    Placed { entry, member, host_limit, task: Task::Call(Box::new(call)), place: None, retries }
+    let retries = call.retries();
+    Placed { entry, host_limit, task: Task::Call(Box::new(call)), place: None, retries }
 }
 
 #[cfg(test)]

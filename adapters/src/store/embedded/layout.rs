@@ -344,8 +344,8 @@ mod tests {
 
     /// Makes an empty engine.
     fn create(place: &Path) -> Result<(), OpenError> {
-        fs::create_dir(place).unwrap();
-        Ok(())
+        let io = |source| OpenError::Io { path: place.into(), source };
+        fs::create_dir(place).map_err(io)
     }
 
     #[test]

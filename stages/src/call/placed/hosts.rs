@@ -10,7 +10,7 @@ impl Placed {
     pub(crate) fn keep_host(&mut self) {
         if self.host_limit != 0 {
             let (limit, known) = self.entry.with_hosted(|hosted| {
-                let (limit, known) = hosted.still(self.host_limit, &self.member);
+                let (limit, known) = hosted.still(self.host_limit, &self.entry.mailbox);
                 (limit, known.clone())
             });
             self.move_to(limit, &known);
@@ -21,7 +21,7 @@ impl Placed {
     /// be tried there at once: it may for its first failure.
     pub(crate) fn go_elsewhere(&mut self) -> bool {
         let other = self.entry.with_hosted(|hosted| {
-            let (limit, known) = hosted.choose(&self.member, Some(self.host_limit));
+            let (limit, known) = hosted.choose(&self.entry.mailbox, Some(self.host_limit));
             let is_other = limit != self.host_limit && !known.reachability.is_away();
             is_other.then(|| (limit, known.clone()))
         });

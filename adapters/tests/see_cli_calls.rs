@@ -342,6 +342,31 @@ async fn a_call_that_is_watched_shows_its_path() {
 }
 
 #[tokio::test]
+async fn a_call_whose_caller_has_gone_fails_at_no_stage_when_its_state_is_written() {
+    let world = World::new(&[]).await;
+    let mut client = Client::connect(world.proxy.address()).await.unwrap();
+    let request = Request::post("/api/v1/system/shop/actors/joe/invoke")
+        .header("content-type", "application/json")
+        .header("x-request-id", "late-1");
+    let (payload, metadata) = (json!({ "sleep_ms": SLOW }), json!({ "request-timeout": "100" }));
+    let body = json!({ "action": "add", "payload": payload, "metadata": metadata }).to_string();
+    let late = client.send(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
+    assert_eq!(late.status, 504);
+    // The action goes on, and its state is written.
+    let ended = async {
+        loop {
+            let ended = world.ask(&["explain", "late-1"]).await;
+            if ended.stdout.contains("checkpoint") {
+                break ended.said();
+            }
+        }
+    };
+    let said = timeout(LIMIT, ended).await.expect("it ends");
+    assert!(said.contains("no answer within"), "{said}");
+    assert!(!said.contains("failed here"), "{said}");
+}
+
+#[tokio::test]
 async fn nothing_is_kept_when_that_is_switched_off() {
     let world = World::new(&[("TIDEGATE_KEPT_CALLS", "0")]).await;
     for args in [&["explain"][..], &["tail", "shop/joe"]] {

@@ -22,7 +22,7 @@ impl Egress {
     /// Sends everything, in order.
     pub(crate) fn complete(&self, committed: Committed) {
         let Committed { completion, emitted, ack, broadcast, traced } = committed;
-        let traced = traced.map(|traced| (traced, completion.failure()));
+        let traced = traced.map(|traced| (traced, completion.failure(), completion.unheard()));
         match completion {
             Completion::Reply(reply, answer, _permit) => reply.send(answer),
             Completion::State(reply, state, _permit) => reply.send(Ok(state)),
@@ -40,8 +40,11 @@ impl Egress {
         if let Some(broadcast) = broadcast {
             self.channels.send(*broadcast);
         }
-        if let Some(((actor, call), failure)) = traced {
-            call.end_trace(&actor, failure.as_ref());
+        if let Some(((actor, call), failure, unheard)) = traced {
+            match unheard {
+                Some(unheard) => call.end_unheard_trace(&actor, &unheard),
+                None => call.end_trace(&actor, failure.as_ref()),
+            }
         }
     }
 }

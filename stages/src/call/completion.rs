@@ -31,11 +31,18 @@ pub(crate) enum Completion {
 }
 
 impl Completion {
-    /// Why a call has failed that ends with it: with an error, or because its caller waits no longer.
+    /// Returns the error of a call that ends with one.
     pub(crate) fn failure(&self) -> Option<Error> {
         match self {
-            Completion::Reply(reply, Ok(_), _) => reply.unheard(),
             Completion::Reply(_, Err(error), _) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    /// Returns the error of a call that ends with an answer, but whose caller waits no longer.
+    pub(crate) fn unheard(&self) -> Option<Error> {
+        match self {
+            Completion::Reply(reply, Ok(_), _) => reply.unheard(),
             _ => None,
         }
     }

@@ -22,6 +22,15 @@ pub(crate) struct Hop {
 impl Call {
     /// Exports the trace of the call, if it has one; `actor` is the last one that it came to. The call has ended.
     pub(crate) fn end_trace(&self, actor: &ActorRef, error: Option<&Error>) {
+        self.end_trace_of(actor, error, false);
+    }
+
+    /// The same for a call that succeeded when its caller had gone. `error`: what such a caller is told.
+    pub(crate) fn end_unheard_trace(&self, actor: &ActorRef, error: &Error) {
+        self.end_trace_of(actor, Some(error), true);
+    }
+
+    fn end_trace_of(&self, actor: &ActorRef, error: Option<&Error>, is_unheard: bool) {
         if !self.timing.is_traced() {
             return;
         }
@@ -44,6 +53,7 @@ impl Call {
                 began: self.timing.began(),
                 context: &self.traceparent,
                 is_async: self.is_async,
+                is_unheard,
                 from: caller.as_ref().map(|caller| caller.name.clone()),
                 passed,
                 last,
@@ -90,6 +100,7 @@ impl Early {
             began: timing.began(),
             context,
             is_async: *is_async,
+            is_unheard: false,
             from: caller.clone(),
             passed: Vec::new(),
             last: (ActorRef::new(&actor.system, &actor.name), action.clone()),

@@ -103,6 +103,8 @@ pub(crate) struct Ended<'a> {
     /// The trace context that it came with.
     pub(crate) context: &'a str,
     pub(crate) is_async: bool,
+    /// Whether the error of the call says only that its caller had gone: no stage failed, and what was to be written is durable.
+    pub(crate) is_unheard: bool,
     pub(crate) from: Option<String>,
     /// The actors before the last one.
     pub(crate) passed: Vec<(ActorRef, String, Times)>,
@@ -123,7 +125,8 @@ impl Trace {
         if !is_kept && !is_followed {
             return;
         }
-        let Ended { began, context, is_async, from, passed, last: (actor, action) } = ended();
+        let Ended { began, context, is_async, is_unheard, from, passed, last } = ended();
+        let (actor, action) = last;
         let ids = self.ids.as_deref().copied();
         let ids = ids.unwrap_or_else(|| inner.ids(SpanContext::parse(context), self.is_linked));
         let Ids { trace_id, span_id, parent, link } = ids;
@@ -139,7 +142,7 @@ impl Trace {
         let wait = self.first_wait();
         let end = micros(took);
         let stages = Stages { root: span_id, hop: hops.len(), times: &times, end, wait };
-        hops.push(TracedHop { actor, action, stages: stages.all(error.is_some()) });
+        hops.push(TracedHop { actor, action, stages: stages.all(error.is_some() && !is_unheard) });
         let call = TracedCall {
             trace_id,
             span_id,

@@ -44,8 +44,15 @@ fn tracer(rules: TraceRules) -> (Tracer, Arc<Kept>) {
 /// Ends a call of `joe` that came with this context.
 fn end(trace: &Trace, context: &str, took: Duration, error: Option<&Error>) {
     let last = (ActorRef::new("s", "joe"), "add".to_owned());
-    let (began, from) = (Instant::now(), None);
-    let ended = || Ended { began, context, is_async: false, from, passed: Vec::new(), last };
+    let ended = || Ended {
+        began: Instant::now(),
+        context,
+        is_async: false,
+        is_unheard: false,
+        from: None,
+        passed: Vec::new(),
+        last,
+    };
     trace.end(took, error, false, ended);
 }
 

@@ -7,16 +7,19 @@
 //! A row stays in the store until its target has answered durably, so what is in memory here may be lost at any moment. A
 //! source is *behind* when rows of it are in the store only: after a start, and when memory is full. Then the
 //! [feeder](feed) reads them, in order. The failure of one effect changes no other effect of another target, nor the reply
-//! of the call that emitted it.
+//! of the call that emitted it: a target that does not answer [makes way](making_way).
 
+mod catch_up;
 mod deliver;
 mod feed;
 mod gauges;
 mod ledger;
 mod letters;
+mod making_way;
 mod remove;
 mod source;
 mod sources;
+mod stuck;
 
 pub(crate) use deliver::{Deliver, DeliverInner, effects_delivered, is_final};
 pub(crate) use feed::Feeder;
@@ -26,13 +29,13 @@ pub(crate) use remove::Remover;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics::counter;
 use parking_lot::Mutex;
-use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer};
-use tokio::sync::Notify;
+use tidegate_pipeline::{Bound, Full, KeyedOptions, KeyedProducer, Pushed};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -48,11 +51,16 @@ use crate::state::Timestamp;
 use crate::store_limit::in_time;
 use deliver::Delivery;
 use ledger::{Ledger, Letter, Surplus};
-use source::{Delivered, Died, InMemory, Reading, Source, State};
+use making_way::{AllStuck, PROBES};
+use source::{Delivered, Died, Reading, Source, State};
 use sources::Sources;
+use stuck::InMemory;
 
 /// How long the feeder waits for capacity before it asks anew.
 const FEEDER_WAITS: Duration = Duration::from_hours(1);
+
+/// The largest number of bytes that are told apart.
+const MOST_PROBED: usize = u32::MAX as usize >> 3;
 
 /// Effects of one source in memory; more of them are read from the store later.
 const PER_SOURCE: usize = 128;
@@ -64,8 +72,14 @@ pub(crate) struct Effects(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     queue: KeyedProducer<Delivery>,
+    most_events: usize,
     /// The bytes of all that is in memory; a larger effect takes all of them.
     most_bytes: usize,
+    /// How many wait for a place in memory.
+    wanted: AtomicUsize,
+    /// For first tries for stuck targets, in bytes.
+    probes: Arc<Semaphore>,
+    stuck: AllStuck,
     /// The epoch of this start.
     epoch: u64,
     next_number: AtomicU64,
@@ -96,7 +110,11 @@ impl Effects {
         let options = KeyedOptions { name, bound, per_key, full: Full::Wait(FEEDER_WAITS) };
         Self(Arc::new(Inner {
             queue: KeyedProducer::new(options),
+            most_events: bound.events,
             most_bytes: bound.bytes,
+            wanted: AtomicUsize::new(0),
+            probes: Arc::new(Semaphore::new((bound.bytes / PROBES).clamp(1, MOST_PROBED))),
+            stuck: AllStuck::default(),
             epoch,
             next_number: AtomicU64::new(0),
             sources: Mutex::default(),
@@ -161,7 +179,11 @@ impl Effects {
 
     /// Queues an effect for its target, if there is capacity.
     fn try_queue(&self, source: &Arc<Source>, state: &mut State, effect: EmittedEffect) -> bool {
-        if state.in_memory.len() >= PER_SOURCE {
+        if state.is_stuck(&effect.invocation.actor) {
+            state.read_through(effect.row.key);
+            return true;
+        }
+        if state.loaded() >= PER_SOURCE {
             return false;
         }
         let bytes = effect.row.bytes().min(self.0.most_bytes);
@@ -173,19 +195,28 @@ impl Effects {
 
     /// Queues an effect that has a permit.
     fn enqueue(&self, state: &mut State, delivery: Delivery) {
-        let key = delivery.row.key;
-        state.through = Some(key);
-        state.in_memory.insert(key, InMemory { at: delivery.at, attempts: 0 });
-        if let Err(rejected) = self.0.queue.push_exempt(delivery) {
+        let (key, at, target) = (delivery.row.key, delivery.at, delivery.target().clone());
+        let attempts = delivery.attempts();
+        state.read_through(key);
+        match self.0.queue.push_exempt(delivery) {
+            Ok(Pushed { id: queued, .. }) => {
+                state.in_memory.insert(key, InMemory { target, queued, at, attempts });
+            }
             // The proxy ends. The row stays in the store.
-            state.in_memory.remove(&key);
-            rejected.event.forget();
+            Err(rejected) => rejected.event.forget(),
         }
     }
 
     /// Has a source read that is behind and has capacity.
     fn feed_if_behind(&self, source: &Arc<Source>, state: &mut State) {
-        if state.reading == Reading::Behind && state.in_memory.len() <= PER_SOURCE / 2 {
+        if state.reading == Reading::Behind && state.loaded() <= PER_SOURCE / 2 {
+            self.feed_now(source, state);
+        }
+    }
+
+    /// Has a source read, unless it is read already.
+    fn feed_now(&self, source: &Arc<Source>, state: &mut State) {
+        if state.reading != Reading::Feeding {
             state.reading = Reading::Feeding;
             self.0.behind.lock().push_back(source.clone());
             self.0.is_behind.notify_one();
@@ -294,11 +325,13 @@ impl Effects {
         &self.0.runs
     }
 
-    /// How often an effect in memory was tried.
+    /// How often an effect was tried, if it is in memory or the first one for its target.
     fn attempts(&self, source: &ActorId, key: OutboxKey) -> Option<u32> {
         let source = self.0.sources.lock().get(source).cloned()?;
         let state = source.state.lock();
-        state.in_memory.get(&key).map(|in_memory| in_memory.attempts)
+        let in_store = || state.tried_in_store().find(|(first, _)| *first == key);
+        let tried = state.in_memory.get(&key).or_else(|| in_store().map(|(_, tried)| tried));
+        tried.map(|tried| tried.attempts)
     }
 
     /// The sources whose effects have failed and are tried again: each with how many they are, how often one of them was tried at
@@ -307,7 +340,9 @@ impl Effects {
         let sources = self.0.sources.lock().all();
         let retried = sources.iter().filter_map(|source| {
             let state = source.state.lock();
-            let again = state.in_memory.values().filter(|effect| effect.attempts > 0);
+            let in_store = state.tried_in_store().map(|(_, tried)| tried);
+            let all = state.in_memory.values().chain(in_store);
+            let again = all.filter(|effect| effect.attempts > 0);
             let seen = again.fold(None, |seen: Option<(usize, u32, Timestamp)>, effect| {
                 let (count, most, first) = seen.unwrap_or((0, 0, effect.at));
                 Some((count + 1, most.max(effect.attempts), first.min(effect.at)))
@@ -325,9 +360,11 @@ impl Effects {
     }
 
     /// An effect is in memory no more.
-    fn left(&self, source: &Arc<Source>, key: OutboxKey) {
+    fn left(&self, source: &Arc<Source>, target: &ActorRef, key: OutboxKey) {
         let mut state = source.state.lock();
-        state.in_memory.remove(&key);
+        if state.left(target, key) && state.has_ready() {
+            self.feed_now(source, &mut state);
+        }
         self.feed_if_behind(source, &mut state);
         let is_idle = state.is_idle();
         drop(state);

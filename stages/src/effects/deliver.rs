@@ -1,24 +1,27 @@
 //! Deliver: brings one effect to its target until that has answered, or the effect is dead.
 //!
-//! The (source, target) stays taken meanwhile, so that the next effect comes after this one; no slot of the consumer does. A
+//! The (source, target) stays taken meanwhile, so that the next effect comes after this one; no slot of the consumer does. When
+//! others need its place in memory, it [makes way](super::making_way). A
 //! target that has a state recognises an effect that it has answered (see [`side_effects`](crate::side_effects)), so one
 //! delivery too many does no harm.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{Ready, ready};
 use metrics::{Counter, counter};
-use tidegate_pipeline::layer::Delays;
 use tidegate_pipeline::{Drain, KeyedEvent, Permit, Turn};
-use tokio::time::sleep;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until};
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
 use super::Effects;
 use super::source::{Delivered, Died, Source};
+use super::stuck::Tries;
 use crate::actor::ActorRef;
 use crate::call::{Ack, EmittedEffect, Origin, Received, Request};
 use crate::caller::CallerService;
@@ -36,10 +39,6 @@ use crate::state::Timestamp;
 use crate::topics::append::Topics;
 use crate::topics::event::topic_of;
 use crate::traces::context::trace_id;
-
-/// Pauses between tries.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long an effect is tried.
 const LIFETIME: Duration = Duration::from_hours(24);
@@ -67,9 +66,12 @@ pub(crate) struct Delivery {
     invocation: Invocation,
     pub(super) at: Timestamp,
     source: Arc<Source>,
-    /// `None`: it was not queued.
+    /// `None`: it leaves uncounted.
     effects: Option<Effects>,
+    tries: Tries,
     _permit: Permit,
+    /// What it counts for when its target was stuck.
+    probe: Option<OwnedSemaphorePermit>,
 }
 
 impl Delivery {
@@ -83,7 +85,32 @@ impl Delivery {
         let target = ActorRef::new(&invocation.actor.system, &invocation.actor.name);
         let path = Path { source: source.actor.clone(), target };
         let row = Row { key: row.key, id: row.id, bytes: row.bytes() };
-        Self { path, row, invocation, at, source, effects: Some(effects), _permit: permit }
+        let (effects, tries) = (Some(effects), Tries::default());
+        Self { path, row, invocation, at, source, effects, tries, _permit: permit, probe: None }
+    }
+
+    /// It was tried before.
+    pub(super) fn after(self, tries: Tries, probe: Option<OwnedSemaphorePermit>) -> Self {
+        let mut again = self;
+        (again.tries, again.probe) = (tries, probe);
+        again
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn target(&self) -> &ActorRef {
+        &self.path.target
+    }
+
+    pub(super) fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+
+    /// How often it was tried.
+    pub(super) fn attempts(&self) -> u32 {
+        self.tries.attempts
     }
 
     /// Drops it uncounted.
@@ -95,7 +122,7 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(effects) = self.effects.take() {
-            effects.left(&self.source, self.row.key);
+            effects.left(&self.source, &self.path.target, self.row.key);
         }
     }
 }
@@ -135,26 +162,32 @@ pub(crate) struct DeliverInner {
 }
 
 impl DeliverInner {
-    async fn deliver(&self, delivery: Delivery) {
+    async fn deliver(&self, mut delivery: Delivery) {
         let stop = &self.effects.0.stop;
-        let mut delays = Delays::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let mut attempts = 0_u32;
-        let target = &delivery.path.target;
         while !stop.is_cancelled() {
-            tokio::select! {
-                () = self.pauses.resumed(target) => {}
-                () = stop.cancelled() => return,
+            if self.pauses.is_paused(delivery.target()) {
+                let is_wanted = self.effects.needs_places(&delivery.source);
+                tokio::select! {
+                    () = self.pauses.resumed(delivery.target()) => {}
+                    () = is_wanted => match self.put_back(delivery, None) {
+                        Some(kept) => delivery = kept,
+                        None => return,
+                    },
+                    () = stop.cancelled() => return,
+                }
+                continue;
             }
-            let Err(error) = self.attempt(&delivery).await else {
+            let Err(error) = self.attempt_making_way(&delivery).await else {
                 self.delivered.increment(1);
                 let Row { key, bytes, .. } = delivery.row;
                 return self.effects.answered(&delivery.source, Delivered { key, bytes });
             };
-            attempts = attempts.saturating_add(1);
+            let attempts = delivery.tries.attempts.saturating_add(1);
+            delivery.tries.attempts = attempts;
             let now = self.clock.now();
-            let since = self.pauses.counts_since(target, delivery.at);
+            let since = self.pauses.counts_since(delivery.target(), delivery.at);
             let age = Duration::from_micros(now.0.saturating_sub(since.0));
-            let is_too_old = age >= LIFETIME && !self.pauses.is_paused(target);
+            let is_too_old = age >= LIFETIME && !self.pauses.is_paused(delivery.target());
             if is_final(&error) || is_too_old {
                 return self.die(&delivery, now, attempts, &error);
             }
@@ -163,11 +196,41 @@ impl DeliverInner {
             let Path { source, target } = &delivery.path;
             let trace_id = trace_id(&delivery.invocation.traceparent);
             debug!(%source, %target, %error, trace_id, "side effect not answered, it is delivered again");
-            tokio::select! {
-                () = sleep(delays.next_delay()) => {}
-                () = stop.cancelled() => {}
+            let next = Instant::now() + delivery.tries.delays.next_delay();
+            loop {
+                let is_wanted = self.effects.needs_places(&delivery.source);
+                tokio::select! {
+                    () = sleep_until(next) => break,
+                    () = is_wanted => {
+                        let left = next.saturating_duration_since(Instant::now());
+                        match self.put_back(delivery, Some(left)) {
+                            Some(kept) => delivery = kept,
+                            None => return,
+                        }
+                    }
+                    () = stop.cancelled() => break,
+                }
             }
         }
+    }
+
+    /// Gives a delivery's place in memory to others. Returns it when it has to keep the place.
+    fn put_back(&self, mut delivery: Delivery, pause: Option<Duration>) -> Option<Delivery> {
+        let tries = std::mem::take(&mut delivery.tries);
+        let (mut delivery, tries) = self.effects.put_back(delivery, tries, pause)?;
+        delivery.tries = tries;
+        Some(delivery)
+    }
+
+    /// An attempt. When it takes long, and others need places in memory, those behind it make way.
+    async fn attempt_making_way(&self, delivery: &Delivery) -> Result<(), Error> {
+        let mut attempt = pin!(self.attempt(delivery));
+        tokio::select! {
+            outcome = &mut attempt => return outcome,
+            () = self.effects.needs_places(&delivery.source) => {}
+        }
+        self.effects.make_way(delivery);
+        attempt.await
     }
 
     /// Has the target of an effect called once. An effect for a later time is handed over to the table of due work instead. The

@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_pipeline::layer::Delays;
-use tidegate_pipeline::{Drain, Refused};
+use tidegate_pipeline::{Drain, Permit, Refused};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::deliver::Delivery;
 use super::ledger::Letter;
-use super::source::{Reading, Source};
+use super::source::{Reading, Source, State};
 use super::{Effects, PER_SOURCE};
 use crate::actor::{ActorId, ActorRef};
 use crate::call::{EmittedEffect, Task};
@@ -33,7 +33,7 @@ use crate::store_limit::in_time;
 /// Sources that are asked for at once.
 const SOURCES: usize = 256;
 /// Rows that are read at once.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 /// Sources that are read at the same time.
 const ABREAST: usize = 64;
 
@@ -58,7 +58,12 @@ impl Feeder {
         let stop = self.effects.0.stop.clone();
         let abreast = Arc::new(Semaphore::new(ABREAST));
         let feeding = async {
-            tokio::join!(self.find_all(), self.feed_all(&abreast), self.effects.show(&*self.clock));
+            tokio::join!(
+                self.find_all(),
+                self.feed_all(&abreast),
+                self.try_again(),
+                self.effects.show(&*self.clock)
+            );
         };
         tokio::select! {
             () = stop.cancelled() => {}
@@ -125,6 +130,7 @@ impl Feeder {
             self.count(source).await;
         }
         loop {
+            self.feed_stuck(source).await;
             let (after, committed) = {
                 let state = source.state.lock();
                 (state.through, state.committed)
@@ -142,7 +148,7 @@ impl Feeder {
                 }
             }
             let mut state = source.state.lock();
-            if is_last && state.committed == committed {
+            if is_last && state.committed == committed && !state.has_ready() {
                 state.reading = Reading::UpToDate;
                 break;
             }
@@ -155,32 +161,51 @@ impl Feeder {
         let effects = &self.effects;
         let Some(Record { at, dead, invocation }) = Record::decode(row.record.clone()) else {
             warn!(source = %source.actor, id = %row.id, "a side effect cannot be read: it is not delivered");
-            source.state.lock().through = Some(row.key);
+            source.state.lock().read_through(row.key);
             return true;
         };
-        if dead.is_some() {
-            source.state.lock().through = Some(row.key);
+        let passes_over = |state: &mut State| {
+            let passes_over = dead.is_some() || state.is_stuck(&invocation.actor);
+            if passes_over {
+                state.read_through(row.key);
+            }
+            passes_over
+        };
+        if passes_over(&mut source.state.lock()) {
             return true;
         }
         // The proxy ends when there is none.
         let bytes = row.bytes().min(effects.0.most_bytes);
-        let permit = loop {
-            match effects.0.queue.reserve(bytes).await {
-                Ok(permit) => break permit,
-                Err(Refused::Full) => {}
-                Err(_) => return false,
-            }
-        };
+        let Some(permit) = self.permit(bytes).await else { return false };
+        let mut state = source.state.lock();
+        // Its target may be stuck by now.
+        if passes_over(&mut state) {
+            return true;
+        }
         let effect = EmittedEffect { row, invocation, at };
         let delivery = Delivery::new(effects.clone(), source.clone(), effect, permit);
-        let mut state = source.state.lock();
         effects.enqueue(&mut state, delivery);
-        let is_enough = state.in_memory.len() >= PER_SOURCE;
+        let is_enough = state.loaded() >= PER_SOURCE;
         if is_enough {
             // It is read on when half of them have gone.
             state.reading = Reading::Behind;
         }
         !is_enough
+    }
+
+    /// Waits for a place in memory. `None`: the proxy ends.
+    pub(super) async fn permit(&self, bytes: usize) -> Option<Permit> {
+        let inner = &self.effects.0;
+        inner.wanted.fetch_add(1, Ordering::Relaxed);
+        let permit = loop {
+            match inner.queue.reserve(bytes).await {
+                Ok(permit) => break Some(permit),
+                Err(Refused::Full) => {}
+                Err(_) => break None,
+            }
+        };
+        inner.wanted.fetch_sub(1, Ordering::Relaxed);
+        permit
     }
 
     /// Counts the rows of former epochs.
@@ -258,7 +283,7 @@ impl Feeder {
 }
 
 /// Reads until the store can.
-async fn patiently<T, F>(mut read: impl FnMut() -> F) -> Page<T>
+pub(super) async fn patiently<T, F>(mut read: impl FnMut() -> F) -> Page<T>
 where
     F: Future<Output = Result<Page<T>, StoreError>>,
 {

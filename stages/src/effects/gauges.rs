@@ -47,7 +47,8 @@ impl Effects {
             let state = source.state.lock();
             count += state.pending().get().0 as u64;
             let oldest = state.in_memory.values().next().map(|in_memory| in_memory.at);
-            since = since.into_iter().chain(oldest).min();
+            let in_store = state.tried_in_store().map(|(_, tried)| tried.at);
+            since = since.into_iter().chain(oldest).chain(in_store).min();
         }
         (count, since)
     }

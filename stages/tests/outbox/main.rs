@@ -10,6 +10,7 @@ mod kept;
 mod letters;
 mod once;
 mod seen;
+mod stuck;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

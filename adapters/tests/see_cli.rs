@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::client::Client;
@@ -12,6 +13,7 @@ use support::host::Host;
 use support::json::{Told, register, send};
 use support::proxy::{Proxy, embedded};
 use support::tool::{Ran, run};
+use tokio::time::{sleep, timeout};
 
 struct World {
     proxy: Proxy,
@@ -77,6 +79,17 @@ async fn an_action_is_called_and_its_answer_printed() {
     assert_eq!(world.invoke(&at).await.said(), "accepted\n");
     // Behind the asynchronous one, since calls of an actor run in order.
     assert_eq!(world.invoke(&["shop/joe", "add"]).await.said(), "{\"count\":4}\n");
+
+    // How long the command waits is nothing to an action that runs later.
+    let past = ["shop/cart-7", "add", "--at", "2026-01-01T00:00:00Z", "--timeout", "5s"];
+    assert_eq!(world.invoke(&past).await.said(), "accepted\n");
+    let ran = async {
+        while world.told.last("add")["self"]["name"] != "cart-7" {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), ran).await.expect("its time is over");
+    assert_eq!(world.told.last("add")["metadata"].get("request-timeout"), None);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::caller::Allow;
 use crate::error::{Error, ErrorKind};
 use crate::filter::Predicate;
 use crate::identity::PeerAddress;
-use crate::invocation::{Invocation, Payload};
+use crate::invocation::{Invocation, Payload, REQUEST_TIMEOUT};
 use crate::ports::OtherSystems;
 use crate::registry::directory::Directory;
 use crate::reply::Deadlines;
@@ -70,12 +70,14 @@ impl Elsewhere {
     }
 
     /// Brings an effect to its target. An error of its action is an answer. The answer of an asynchronous effect is waited for,
-    /// too: it comes when what the effect did is durable.
+    /// too: it comes when what the effect did is durable. A bound of the effect's own is left out: the other system would take it
+    /// for that of a client.
     ///
     /// # Errors
     /// As [`call`](Self::call).
     pub(crate) async fn deliver(&self, mut request: Request) -> Result<(), Error> {
         request.invocation.asynchronous = false;
+        request.invocation.metadata.remove(REQUEST_TIMEOUT);
         match self.call(request).await {
             Err(Error::Elsewhere(failed)) if failed.kind == ErrorKind::ActionFailed => Ok(()),
             outcome => outcome.map(drop),

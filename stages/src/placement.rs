@@ -120,12 +120,15 @@ impl Mailboxes {
         self.deadlines
     }
 
-    /// Starts a call's clock, and its trace.
+    /// Starts a call's clock, and its trace. Only a call of a client has a bound of its own: nobody waits for the others, and an
+    /// action that outlasted such a bound would be run again.
     pub(crate) fn timing(&self, invocation: &Invocation, origin: CallOrigin) -> Timing {
-        let is_linked = origin != CallOrigin::Client || !invocation.is_awaited();
+        let is_of_client = origin == CallOrigin::Client;
+        let is_linked = !is_of_client || !invocation.is_awaited();
         let trace = self.tracer.trace(&invocation.traceparent, origin, is_linked);
         let trace = trace.of_request(invocation.request.clone());
-        Timing::traced(self.deadlines, invocation.whole_limit(), trace)
+        let whole = if is_of_client { invocation.whole_limit() } else { None };
+        Timing::traced(self.deadlines, whole, trace)
     }
 
     /// Whether a call may be admitted, as far as that is known without the call.

@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use tidegate_pipeline::Bound;
 use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::ErrorKind;
-use tidegate_stages::invocation::{ActorInvocation, Invocation, Metadata, Payload, SCHEDULE_ID};
+use tidegate_stages::invocation::{
+    ActorInvocation, Invocation, Metadata, Payload, REQUEST_TIMEOUT, SCHEDULE_ID,
+};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::outbox::SourceKind;
 use tidegate_stages::outbox::record::Record;
@@ -249,6 +251,38 @@ async fn a_call_without_an_answer_is_made_again_and_one_with_an_error_is_not() {
     pass(&world, 20).await;
     assert_eq!((count(&world, "broken").await, *tries.lock()), (1, 3));
     assert_eq!(stored(&world).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_nobody_waits_for_runs_once_though_its_request_timeout_is_over_before() {
+    for limit in ["500", "0"] {
+        let limited: Metadata = [(REQUEST_TIMEOUT.to_owned(), limit.to_owned())].into();
+        let (of_effects, log) = (limited.clone(), Log::default());
+        let noted = log.clone();
+        let host = host(move |invocation: ActorInvocation| {
+            let mut response = counted(&invocation);
+            if invocation.actor.name == "source" {
+                let scheduled_to = invocation.metadata["at"].parse().unwrap();
+                let (metadata, caller) = (of_effects.clone(), Some(support::id("source")));
+                let now = Invocation { metadata, caller, ..call("sink", "add") };
+                let later = Invocation { scheduled_to, ..now.clone() };
+                response.workflow.effects = vec![now, later];
+            } else {
+                noted.lock().push(invocation.actor.name.clone());
+            }
+            async move {
+                sleep(SECOND).await;
+                Ok(response)
+            }
+        });
+        let world = world(host).await;
+        emit_later(&world, 5).await;
+        let late = Invocation { metadata: limited, ..later(&world, "sink", 10) };
+        world.mesh.invoke(late).await.unwrap();
+        pass(&world, 60).await;
+        let ran = (log.lock().len(), count(&world, "sink").await, stored(&world).await);
+        assert_eq!(ran, (3, 3, 0), "an effect, a delayed one and a call, within {limit} ms");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,7 +61,7 @@ pub(super) struct InvokeArgs {
     /// Metadata for the action; may be given many times
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     metadata: Vec<(String, String)>,
-    /// Gives up after this time, such as 5s or 2m; by default after that of the proxy
+    /// Gives up after this time, such as 5s or 2m; by default after that of the proxy. What runs later (--at) is not bounded
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
     /// Shows the path of the call on stderr: the time of each stage, and what it was blocked on
@@ -102,7 +102,8 @@ impl InvokeArgs {
     pub(super) async fn run(self) -> Result<(), StartError> {
         let payload = self.json.as_deref().map(payload).transpose()?;
         let mut metadata: BTreeMap<String, String> = self.metadata.into_iter().collect();
-        if let Some(limit) = self.timeout {
+        // Of a call for a later time only the acceptance is waited for.
+        if let Some(limit) = self.timeout.filter(|_| self.at.is_none()) {
             metadata.insert("request-timeout".into(), limit.as_millis().to_string());
         }
         let body = Body {

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use tidegate_stages::actor::{ActorId, Definition, Encoding, HostAddress, Kind};
 use tidegate_stages::error::Error;
 use tidegate_stages::invocation::{
-    ActorInvocation, ActorInvocationResponse, Invocation, Payload, Registration, Workflow,
+    ActorInvocation, ActorInvocationResponse, Invocation, Payload, REQUEST_TIMEOUT, Registration,
+    Workflow,
 };
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::mesh::Mesh;
@@ -45,6 +46,8 @@ async fn mesh(system: &str, bus: &Arc<dyn Bus>, runs: Runs) -> (Mesh, NatsServin
             if invocation.action == "tell" {
                 let effect = Invocation {
                     asynchronous: true,
+                    // No client waits for it.
+                    metadata: [(REQUEST_TIMEOUT.to_owned(), "0".to_owned())].into(),
                     ..call("b", number(&response.payload).unwrap_or(0))
                 };
                 response.workflow = Workflow { effects: vec![effect], ..Workflow::default() };

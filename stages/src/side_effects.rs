@@ -80,9 +80,11 @@ impl Planner {
             (Task::Call(call), Some(response)) => self
                 .plan_call(&mut actor, call, *response)
                 .map_err(|(call, error)| (Task::Call(call), error, AFTER_ACTION)),
-            (Task::Init(signal), response) => {
-                Ok(self.plan_init(&mut actor, response.map(|response| *response), signal.as_ref()))
+            (Task::Init(signal), Some(response)) => {
+                Ok(self.plan_init(&mut actor, *response, signal.as_ref()))
             }
+            // It failed: nothing changes.
+            (Task::Init(_), None) => Ok(Plan::of(None, Completion::Nothing)),
             (Task::Checkpoint(question), _) => match question.start() {
                 Ok(()) => Ok(self.plan_checkpoint(&mut actor, None, question)),
                 Err(error) => Err((Task::Checkpoint(question), error, GIVEN_UP)),
@@ -170,10 +172,10 @@ impl Planner {
     fn plan_init(
         &self,
         actor: &mut CheckedOut,
-        response: Option<ActorInvocationResponse>,
+        response: ActorInvocationResponse,
         signal: Option<&SignalHandle>,
     ) -> Plan {
-        let ActorInvocationResponse { state, tags, .. } = response.unwrap_or_default();
+        let ActorInvocationResponse { state, tags, .. } = response;
         let save = match self.rules.new_content(&actor.live.content, state, tags) {
             Ok(content) => {
                 let changed = actor.live.change(content);

@@ -313,6 +313,10 @@ async fn times_of_records_never_run_backwards() {
 async fn an_empty_map_of_tags_keeps_them_unless_told_otherwise() {
     let tagged = || {
         host(|invocation| async move {
+            if invocation.action == "init" {
+                let (address, reason) = ("h".into(), "reset".into());
+                return Err(HostError::Broken { address, reason });
+            }
             let tags = if invocation.action == "other" {
                 [("k".to_owned(), "v".to_owned())].into()
             } else {
@@ -324,9 +328,15 @@ async fn an_empty_map_of_tags_keeps_them_unless_told_otherwise() {
     for (empty_tags, kept) in [(EmptyTags::Keep, 1), (EmptyTags::Replace, 0)] {
         let settings = rules(|rules| rules.empty_tags = empty_tags);
         let world = world_with(tagged(), settings, MemoryStore::new()).await;
-        world.register(vec![definition("joe")]).await.unwrap();
+        let actions = ["init", "add", "other"].map(String::from).to_vec();
+        let short = Some(Duration::from_millis(100));
+        let joe = Definition { actions, deactivate_after: short, ..definition("joe") };
+        world.register(vec![joe]).await.unwrap();
         world.mesh.invoke(call("joe", "other")).await.unwrap();
+        // It leaves memory. The init action that fails when it comes back changes nothing.
+        sleep(Duration::from_secs(1)).await;
         assert_eq!(world.mesh.state("s", "joe").await.unwrap().tags.len(), 1);
+        assert_eq!(world.head("joe").await.unwrap().content.tags.len(), 1);
         world.add("joe").await.unwrap();
         assert_eq!(world.mesh.state("s", "joe").await.unwrap().tags.len(), kept);
         assert_eq!(world.head("joe").await.unwrap().content.tags.len(), kept);

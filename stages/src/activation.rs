@@ -127,6 +127,11 @@ impl Live {
         !definition.stateful || self.was_read
     }
 
+    /// Whether the store has a state of the actor, or gets one: it is not only what was registered.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.status.is_some()
+    }
+
     /// Makes the content of an older revision the current content: a change like any other.
     pub(crate) fn restore(&mut self, revision: Revision) {
         self.change(revision.content);

@@ -118,6 +118,16 @@ impl Activated {
         self.task.needs_host() && !self.actor.live.initialised && definition.init_action().is_some()
     }
 
+    /// Whether it only tells a state that is stored: while the host cannot be reached, that needs no init action.
+    pub(crate) fn tells_stored_state(&self) -> bool {
+        let only_tells = match &self.task {
+            Task::State(_) => true,
+            Task::Call(call) => self.actor.spec.hosted.definition.is_default_action(&call.action),
+            _ => false,
+        };
+        only_tells && self.actor.live.is_stored()
+    }
+
     /// Splits off the init action: returns the turn of the init action, which has the actor, and this turn as it was placed.
     /// Both share one place at the checkpoint.
     pub(crate) fn init_first(self: Box<Self>) -> (Box<Activated>, Placed) {

@@ -3,7 +3,7 @@
 //! Two layers. Invoke wears [`HostBreakerLayer`], which notes whether calls reach their host. While a host is away its turns
 //! get no permit: they wait in their mailboxes, and a turn that was refused stays the first of its actor. One task per outage
 //! [watches](watch) for the host's return. The caller wears [`RefuseAway`], which refuses synchronous calls at once
-//! after the grace. Calls that need no host (`get` of an actor without an init action) go on.
+//! after the grace. Calls that need no host (`get` of an actor that has a state in the store, or no init action) go on.
 
 mod watch;
 

@@ -14,6 +14,7 @@ use crate::call::{
     Activated, BoxPlanned, Failed, Invoked, LookedUp, ParkedWork, Placed, StageResult,
 };
 use crate::error::Error;
+use crate::ports::HostError;
 use crate::traces::Mark;
 
 /// The stages of the path in their order; see the [module](self). Cheap to clone.
@@ -100,25 +101,62 @@ where
             LookedUp::Loading(work) => return Ok(Some(work)),
         };
         let Path { lookup, invoke, side_effects, checkpoint, .. } = self;
+        let rest = (invoke, side_effects, checkpoint);
         if activated.awaits_init() {
-            // The init action passes the stages as a turn of its own, before the one that needs it.
-            let (init, placed) = activated.init_first();
-            let rest = (invoke.clone(), side_effects.clone(), checkpoint.clone());
-            if let Err(failed) = from_invoke(rest, init).await {
-                return Err(failed.on_behalf_of(placed));
-            }
-            activated = match lookup.oneshot(placed).await? {
+            // Boxed: few turns need it.
+            activated = match Box::pin(after_init(lookup, rest.clone(), activated)).await? {
                 LookedUp::Here(activated) => activated,
                 LookedUp::Loading(work) => return Ok(Some(work)),
             };
-            if activated.awaits_init() {
-                let reason = "the actor was loaded again while its init action ran".into();
-                let error = Error::Overloaded { reason, retry_after: Duration::from_secs(1) };
-                return Err(activated.fail(|placed| Failed::retryable(placed, error)));
-            }
         }
-        from_invoke((invoke, side_effects, checkpoint), activated).await?;
+        from_invoke(rest, activated).await?;
         Ok(None)
+    }
+}
+
+/// Has the init action run before the turn that needs it: it passes the stages as a turn of its own. While the host cannot be
+/// reached, a stored state is told without it; the next turn that does more runs it.
+async fn after_init<L, I, S, C>(
+    lookup: L,
+    rest: (I, S, C),
+    activated: Box<Activated>,
+) -> StageResult<LookedUp>
+where
+    L: Service<Placed, Response = LookedUp, Error = Box<Failed>>,
+    I: Service<Box<Activated>, Response = Invoked, Error = Box<Failed>>,
+    S: Service<Invoked, Response = BoxPlanned, Error = Box<Failed>>,
+    C: Service<BoxPlanned, Response = (), Error = Box<Failed>>,
+{
+    let may_go_without = activated.tells_stored_state();
+    let hosted = &activated.actor.spec.hosted;
+    if activated.host_limit == 0 && hosted.is_away() {
+        if may_go_without {
+            return Ok(LookedUp::Here(activated));
+        }
+        let (address, away_for) =
+            (hosted.address().to_string(), hosted.host.reachability.away_for());
+        let reason = format!("it has accepted no connection for {away_for:.1?}");
+        return Err(activated.fail(|mut placed| {
+            placed.take_host();
+            Failed::retryable(placed, HostError::Connect { address, reason })
+        }));
+    }
+    let (init, placed) = activated.init_first();
+    let is_unsent = match from_invoke(rest, init).await {
+        Ok(()) => false,
+        Err(failed) if may_go_without && failed.is_unsent() => true,
+        Err(failed) => return Err(failed.on_behalf_of(placed)),
+    };
+    match lookup.oneshot(placed).await? {
+        LookedUp::Here(activated) if is_unsent && activated.tells_stored_state() => {
+            Ok(LookedUp::Here(activated))
+        }
+        LookedUp::Here(activated) if activated.awaits_init() => {
+            let reason = "the actor was loaded again while its init action ran".into();
+            let error = Error::Overloaded { reason, retry_after: Duration::from_secs(1) };
+            Err(activated.fail(|placed| Failed::retryable(placed, error)))
+        }
+        looked_up => Ok(looked_up),
     }
 }
 

@@ -1,20 +1,24 @@
-//! Retries never multiply an outage, and calls survive a short one.
+//! Retries never multiply an outage, calls survive a short one, and stored states are told in any.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test; it awaits its tasks")]
 
 mod support;
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use support::*;
+use tidegate_stages::actor::{Definition, HostAddress};
+use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::invocation::{Invocation, Payload};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::{HostError, StoreError};
+use tidegate_stages::ports::{HostError, HostProbe, StoreError};
 use tidegate_stages::topology::{RetryRates, Settings};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Calls that wait for a host or a store, each of an actor of its own.
 const CALLS: usize = 500;
@@ -148,4 +152,87 @@ async fn the_rates_are_settings() {
     for call in calls {
         assert!(call.await.unwrap().unwrap_err().is_retryable());
     }
+}
+
+/// A counter that accepts connections while it is up.
+#[derive(Debug, Clone, Default)]
+struct Flaky(Arc<AtomicBool>);
+
+impl Flaky {
+    fn set_up(&self, is_up: bool) {
+        self.0.store(is_up, Ordering::SeqCst);
+    }
+
+    fn check(&self, address: &HostAddress) -> Result<(), HostError> {
+        let refused =
+            || HostError::Connect { address: address.to_string(), reason: "refused".into() };
+        self.0.load(Ordering::SeqCst).then_some(()).ok_or_else(refused)
+    }
+
+    async fn world(&self, memory: MemoryStore) -> World {
+        let flaky = self.clone();
+        let host = host(move |invocation| {
+            ready(flaky.check(&invocation.host).map(|()| counted(&invocation)))
+        });
+        world_of((host, Arc::new(self.clone())), Settings::default(), memory).await
+    }
+}
+
+impl HostProbe for Flaky {
+    fn probe(&self, address: &HostAddress) -> BoxFuture<'static, Result<(), HostError>> {
+        Box::pin(ready(self.check(address)))
+    }
+}
+
+/// The state of joe, read in both ways, at once.
+async fn told(world: &World) -> [u64; 2] {
+    let began = Instant::now();
+    let by_call = answered(world.mesh.invoke(call("joe", "get")).await.unwrap());
+    let state = world.mesh.state("s", "joe").await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    [by_call, number(state.state.as_ref())]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_state_is_told_while_the_host_is_away_and_init_runs_before_the_next_action() {
+    let flaky = Flaky::default();
+    let with_init = |name| {
+        let actions = vec!["init".into(), "add".into()];
+        let short = Some(Duration::from_millis(100));
+        Definition { actions, deactivate_after: short, ..definition(name) }
+    };
+    let first = flaky.world(MemoryStore::new()).await;
+    first.register(["joe", "new"].map(with_init).to_vec()).await.unwrap();
+    flaky.set_up(true);
+    assert_eq!(first.add("joe").await.unwrap(), 2, "one of them was its init action's");
+    assert!(first.mesh.drain(Duration::from_secs(5)).await);
+
+    // This start has never reached the host.
+    flaky.set_up(false);
+    let world = flaky.world(first.memory).await;
+    assert_eq!(told(&world).await, [2, 2]);
+    let error = world.mesh.state("s", "new").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HostFailed, "what was never stored has to be made");
+    flaky.set_up(true);
+    assert_eq!(world.add("joe").await.unwrap(), 4);
+
+    // It leaves memory; its host goes away.
+    sleep(Duration::from_secs(1)).await;
+    flaky.set_up(false);
+    for when in ["its outage is found out", "it is known", "calls are refused at once"] {
+        assert_eq!(told(&world).await, [4, 4], "{when}");
+        sleep(Duration::from_secs(3)).await;
+    }
+    let began = Instant::now();
+    for error in [
+        world.mesh.state("s", "new").await.map(drop).unwrap_err(),
+        world.mesh.invoke(call("new", "get")).await.map(drop).unwrap_err(),
+        world.add("joe").await.map(drop).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::HostAway { .. }), "{error}");
+    }
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    flaky.set_up(true);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.add("joe").await.unwrap(), 6);
 }

@@ -36,6 +36,11 @@ impl Failed {
         Box::new(Self { placed, error, may_have_run: true, may_be_parked: false })
     }
 
+    /// Whether the host was not reached.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(&self.error, Error::Host(error) if error.is_unsent())
+    }
+
     /// The same failure, of another turn: the one that needed the failed turn.
     pub(crate) fn on_behalf_of(self, placed: Placed) -> Box<Self> {
         Box::new(Self { placed, ..self })

@@ -17,6 +17,15 @@ impl Placed {
         }
     }
 
+    /// Gives it one of its actor's hosts: it was queued without one, and needs it.
+    pub(crate) fn take_host(&mut self) {
+        let (limit, known) = self.entry.with_hosted(|hosted| {
+            let (limit, known) = hosted.choose(&self.entry.mailbox, None);
+            (limit, known.clone())
+        });
+        self.move_to(limit, &known);
+    }
+
     /// Gives a turn that did not reach its host to another one that is not away. Returns whether there is one and the turn may
     /// be tried there at once: it may for its first failure.
     pub(crate) fn go_elsewhere(&mut self) -> bool {

@@ -24,12 +24,18 @@ pub(crate) struct Hosted {
 impl Hosted {
     /// Whether a call of this action needs the host. False when the proxy answers it itself and no init action comes first.
     pub(crate) fn needs_host(&self, action: &str) -> bool {
-        !self.definition.is_default_action(action) || self.definition.init_action().is_some()
+        !self.definition.is_default_action(action) || self.calls_init()
     }
 
     /// The limit of a turn that activates the actor and runs no action.
     pub(crate) fn limit_to_activate(&self, actor: &ActorRef) -> u32 {
-        if self.definition.init_action().is_some() { self.choose(actor, None).0 } else { 0 }
+        if self.calls_init() { self.choose(actor, None).0 } else { 0 }
+    }
+
+    /// Whether an activation calls a host. While all hosts are away it does not: a stored state is told without the init action,
+    /// and any other turn gets a host when it is granted.
+    fn calls_init(&self) -> bool {
+        self.definition.init_action().is_some() && !self.is_away()
     }
 
     /// The limit of a call of this action that was admitted with this permit.

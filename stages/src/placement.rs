@@ -286,11 +286,11 @@ impl Mailboxes {
     fn pending<T>(
         &self,
         waiting: crate::reply::Waiting<T>,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         id: EventId,
     ) -> PendingReply<T> {
-        let mailbox = entry.mailbox.clone();
-        PendingReply::new(waiting, self.queue.clone(), mailbox, id, self.alarms.clone())
+        let (queue, alarms) = (self.queue.clone(), self.alarms.clone());
+        PendingReply::new(waiting, queue, entry.clone(), id, alarms)
     }
 
     /// Admits a question from outside like a call, and queues it.

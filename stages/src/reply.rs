@@ -18,7 +18,7 @@ mod timing;
 
 pub use timing::{Deadlines, Timing};
 
-pub(crate) use timing::SignalHandle;
+pub(crate) use timing::{BUSY, SignalHandle};
 
 use timing::{GIVEN_UP, NEVER, Progress, QUEUED};
 

@@ -114,6 +114,24 @@ async fn a_call_whose_host_refuses_after_the_time_to_start_is_answered_at_once()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_behind_one_that_waits_for_a_host_that_is_away_is_told_so() {
+    let world = world(host(|invocation| async move {
+        if invocation.action == "other" {
+            return Err(no_connection(&invocation.host));
+        }
+        Ok(counted(&invocation))
+    }))
+    .await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    assert_eq!(world.add("joe").await.unwrap(), 1);
+    let accepted = Invocation { asynchronous: true, ..call("joe", "other") };
+    world.mesh.invoke(accepted).await.unwrap();
+    let error = world.mesh.invoke(call("joe", "get")).await.unwrap_err();
+    assert!(matches!(error, Error::NotStarted(..)), "{error}");
+    assert!(error.to_string().contains("waits for its host, which cannot be reached"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_s_own_bound_is_for_the_whole_call_waiting_included() {
     let world = world(host(|invocation| async move {
         sleep(Duration::from_secs(20)).await;

@@ -6,11 +6,15 @@ use tidegate_pipeline::alarm::Alarms;
 use tidegate_pipeline::{EventId, KeyedProducer};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::actor::ActorRef;
 use crate::call::{Placed, Task};
 use crate::error::Error;
 use crate::last_errors;
-use crate::reply::Waiting;
+use crate::registry::entry::{Entry, Hosted};
+use crate::reply::{BUSY, Waiting};
+
+/// Why a call of an actor whose host is away was not started in time.
+const HOST_AWAY: &str =
+    "the actor was busy, or a call of it waits for its host, which cannot be reached";
 
 /// A placed call with a waiting caller. If it is dropped before the answer, the call is removed from its mailbox unless it
 /// was started (decision 3).
@@ -26,11 +30,11 @@ impl<T> PendingReply<T> {
     pub(super) fn new(
         waiting: Waiting<T>,
         mailboxes: KeyedProducer<Placed>,
-        mailbox: ActorRef,
+        entry: Arc<Entry>,
         id: EventId,
         alarms: Arc<Alarms>,
     ) -> Self {
-        let removal = Removal { mailboxes, mailbox, id, is_armed: true };
+        let removal = Removal { mailboxes, entry, id, is_armed: true };
         Self { waiting, removal, alarms, _place_for_paused: None }
     }
 
@@ -45,10 +49,16 @@ impl<T> PendingReply<T> {
     /// The call's error, or that its time ran out.
     pub(crate) async fn answer(self) -> Result<T, Error> {
         let Self { waiting, mut removal, alarms, _place_for_paused } = self;
-        let result = waiting.answer_with(&alarms).await;
+        let mut result = waiting.answer_with(&alarms).await;
         removal.is_armed = matches!(result, Err(Error::NotStarted(..)));
-        if let Err(error) = &result {
-            last_errors::note(&removal.mailbox, error);
+        if let Err(error) = &mut result {
+            if let Error::NotStarted(_, why) = error
+                && why == BUSY
+                && removal.entry.with_hosted(Hosted::is_away)
+            {
+                HOST_AWAY.clone_into(why);
+            }
+            last_errors::note(&removal.entry.mailbox, error);
         }
         result
     }
@@ -58,7 +68,7 @@ impl<T> PendingReply<T> {
 #[derive(Debug)]
 struct Removal {
     mailboxes: KeyedProducer<Placed>,
-    mailbox: ActorRef,
+    entry: Arc<Entry>,
     id: EventId,
     is_armed: bool,
 }
@@ -66,7 +76,7 @@ struct Removal {
 impl Drop for Removal {
     fn drop(&mut self) {
         if self.is_armed {
-            let removed = self.mailboxes.remove(&self.mailbox, self.id);
+            let removed = self.mailboxes.remove(&self.entry.mailbox, self.id);
             if let Some(Placed { entry, task: Task::Call(call), .. }) = removed {
                 let why = "its caller waited no longer".into();
                 call.end_trace(&entry.actor, Some(&Error::NotStarted(call.timing.elapsed(), why)));

@@ -35,6 +35,9 @@ impl Default for Deadlines {
     }
 }
 
+/// Why a call was not started in time, as far as its times tell.
+pub(crate) const BUSY: &str = "the actor was busy or not reachable";
+
 pub(super) const QUEUED: u8 = 0;
 const STARTED: u8 = 1;
 pub(super) const GIVEN_UP: u8 = 2;
@@ -216,7 +219,7 @@ impl Timing {
         if self.progress.bounded && self.start_by <= self.progress.admitted {
             "its request-timeout leaves no time for it"
         } else {
-            "the actor was busy or not reachable"
+            BUSY
         }
     }
 

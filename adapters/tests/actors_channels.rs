@@ -161,7 +161,7 @@ async fn a_broadcast_reaches_every_subscriber_once_also_after_a_restart() {
     let definitions = vec![
         subscribed("sender", Kind::Named, &[("news", "hear")]),
         subscribed("both", Kind::Named, &[("news", ""), ("sport", "receive"), ("news", "hear")]),
-        subscribed("other", Kind::Named, &[("weather", "hear")]),
+        subscribed("other", Kind::Named, &[("", "receive"), ("weather", "hear")]),
         subscribed("none", Kind::Named, &[]),
         subscribed("reader", Kind::Unnamed, &[("news", "hear")]),
     ];
@@ -184,7 +184,11 @@ async fn a_broadcast_reaches_every_subscriber_once_also_after_a_restart() {
     }
     assert_eq!(send(&mut client, "none", "sport", "two").await, 200);
     assert_eq!(of(&square.heard(1).await), [("both", "receive", "two")]);
-    assert_eq!(send(&mut client, "none", "nobody", "three").await, 200);
+    for nobody in ["nobody", ""] {
+        assert_eq!(send(&mut client, "none", nobody, "three").await, 200);
+    }
+    assert_eq!(send(&mut client, "none", "weather", "rain").await, 200);
+    assert_eq!(of(&square.heard(1).await), [("other", "hear", "rain")]);
 
     // Nobody registers again, and nobody is in memory.
     assert_eq!(proxy.terminate(LIMIT).await.code(), Some(0));

@@ -164,7 +164,7 @@ pub struct Timer {
 /// A binding of an actor to a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Channel {
-    /// Channel name.
+    /// Channel name; a binding without one does not count.
     pub topic: String,
     /// Action that runs on delivery; never empty (default `receive`).
     pub action: String,
@@ -233,13 +233,14 @@ impl Definition {
     }
 
     /// The topics that it binds, each once, with the action that runs on a delivery. Of several bindings of one topic the
-    /// first one counts.
+    /// first one counts, and of those without a topic none.
     pub fn bindings(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.channels.as_deref().unwrap_or_default();
-        let is_first = move |(place, bound): &(usize, &Channel)| {
-            !all.iter().take(*place).any(|earlier| earlier.topic == bound.topic)
+        let counts = move |(place, bound): &(usize, &Channel)| {
+            let has = |earlier: &Channel| earlier.topic == bound.topic;
+            !bound.topic.is_empty() && !all.iter().take(*place).any(has)
         };
-        let bound = all.iter().enumerate().filter(is_first);
+        let bound = all.iter().enumerate().filter(counts);
         bound.map(|(_, bound)| (bound.topic.as_str(), bound.action.as_str()))
     }
 

@@ -199,13 +199,11 @@ fn channels(groups: Vec<Bytes>) -> Result<Vec<Channel>, String> {
 
 /// Reads a binding: a `Channel`, or the bare topic that older SDKs send.
 ///
-/// A bare topic can decode as a `Channel` with unknown fields only. So only a message with a topic counts as a `Channel`.
+/// A bare topic can decode as a `Channel` with unknown fields only. So only a message with a topic or an action counts as a
+/// `Channel`.
 fn channel(group: Bytes) -> Result<Channel, String> {
     let bound = match wire::actors::Channel::decode(group.clone()) {
-        Ok(channel) if !channel.topic.is_empty() => channel,
-        Ok(channel) if !channel.action.is_empty() => {
-            return Err(format!("binds action {:?} to a channel without topic", channel.action));
-        }
+        Ok(channel) if !channel.topic.is_empty() || !channel.action.is_empty() => channel,
         _ => {
             let topic = String::from_utf8(group.into())
                 .map_err(|_| "has a metadata.channel_group that is neither a Channel nor text")?;

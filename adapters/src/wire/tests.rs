@@ -263,18 +263,18 @@ fn defined(actor: &proto::actors::Actor) -> Result<tidegate_stages::actor::Defin
 fn a_channel_may_be_a_message_or_a_bare_string() {
     let message = proto::actors::Channel { topic: "news".into(), action: "read".into() };
     let bare = proto::actors::Channel { topic: "bare".into(), action: String::new() };
+    // As the Node SDK sends an empty text.
+    let empty = proto::actors::Channel { topic: String::new(), action: "receive".into() };
     // "abcdefghi" also parses as a message: field 12, eight bytes, unknown.
     let texts = [Bytes::from("orders"), Bytes::from("abcdefghi"), Bytes::new()];
-    let groups =
-        [message.encode_to_vec().into(), bare.encode_to_vec().into()].into_iter().chain(texts);
+    let messages = [message, empty, bare].map(|message| Bytes::from(message.encode_to_vec()));
+    let groups = messages.into_iter().chain(texts);
     let mut actor = actor();
     actor.metadata =
         Some(proto::actors::Metadata { channel_group: groups.collect(), ..Default::default() });
-    let channels = defined(&actor).unwrap().channels.unwrap();
-    let bound: Vec<_> =
-        channels.iter().map(|bound| (bound.topic.as_str(), bound.action.as_str())).collect();
+    let defined = defined(&actor).unwrap();
     assert_eq!(
-        bound,
+        defined.bindings().collect::<Vec<_>>(),
         [("news", "read"), ("bare", "receive"), ("orders", "receive"), ("abcdefghi", "receive")]
     );
 }

@@ -268,7 +268,11 @@ fn note_kind(definition: &Definition) {
 /// Logs bindings of channels that do less than they say.
 fn note_bindings(definition: &Definition) {
     let (id, all) = (&definition.id, definition.channels.as_deref().unwrap_or_default());
-    if definition.bindings().count() < all.len() {
+    let named = all.iter().filter(|bound| !bound.topic.is_empty()).count();
+    if named < all.len() {
+        warn!(actor = %id, "binds a channel without a topic: that binding does not count");
+    }
+    if definition.bindings().count() < named {
         warn!(actor = %id, "binds a topic several times: its first binding counts");
     }
     for (topic, action) in definition.bindings().filter(|(_, action)| !definition.knows(action)) {

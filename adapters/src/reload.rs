@@ -144,10 +144,17 @@ pub(crate) async fn run(
                     }
                     (watched, is_changed)
                 });
-                let Ok((back, is_changed)) = looked.await else {
-                    return error!(
-                        "files are not read again any more: reading them ended in a panic"
-                    );
+                let (back, is_changed) = match looked.await {
+                    Ok(looked) => looked,
+                    Err(ended) => {
+                        // Otherwise it was cancelled, as the runtime ends.
+                        if ended.is_panic() {
+                            error!(
+                                "files are not read again any more: reading them ended in a panic"
+                            );
+                        }
+                        return;
+                    }
                 };
                 watched = back;
                 if !is_changed {

@@ -280,7 +280,8 @@ async fn a_call_that_nobody_waits_for_runs_once_though_its_request_timeout_is_ov
         let late = Invocation { metadata: limited, ..later(&world, "sink", 10) };
         world.mesh.invoke(late).await.unwrap();
         pass(&world, 60).await;
-        let ran = (log.lock().len(), count(&world, "sink").await, stored(&world).await);
+        let runs = log.lock().len();
+        let ran = (runs, count(&world, "sink").await, stored(&world).await);
         assert_eq!(ran, (3, 3, 0), "an effect, a delayed one and a call, within {limit} ms");
     }
 }

@@ -34,7 +34,7 @@ async fn plant(client: &mut Client, admin: &mut Client) {
     let failing = json!({
         "action": "add", "payload": {"status": 422, "answer": {"reason": "planted-in-reason", "error": "planted-in-error"}},
     });
-    let failed = call(client, "counter", &failing).await;
+    let failed = call(client, "failing", &failing).await;
     assert!(failed.0.status >= 400, "{:?}", failed.1);
     let nightly = json!({
         "name": "nightly", "actor": "counter", "action": "add", "cron": "30 2 * * *",
@@ -43,6 +43,12 @@ async fn plant(client: &mut Client, admin: &mut Client) {
     let path = ("POST", "/api/v1/system/shop/schedules");
     let created = send(admin, path, &AUTHORIZED, &nightly.to_string()).await;
     assert_eq!(created.0.status, 200, "{:?}", created.1);
+}
+
+/// Calls an actor again and again, as long as there are answers.
+async fn keep_calling(mut caller: Client, actor: &str) {
+    let path = format!("/api/v1/system/shop/actors/{actor}/invoke");
+    while try_send(&mut caller, ("POST", &path), &[], "{\"action\":\"add\"}").await.is_ok() {}
 }
 
 /// Records until a look has what is meant.
@@ -72,6 +78,12 @@ fn is_outage(look: &Value) -> bool {
         })
 }
 
+/// An actor that waits, and whose last error has a text that its action made.
+fn failed_that_waits(look: &Value) -> Option<&Value> {
+    let mut actors = look["waiting"]["actors"].as_array().unwrap().iter();
+    actors.find(|actor| actor["last_error"]["kind"] == "action_failed")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recording_has_the_outage_and_no_content() {
     let host = Host::start(Arc::new(Told::default()));
@@ -91,6 +103,7 @@ async fn a_recording_has_the_outage_and_no_content() {
     let mut client = Client::connect(proxy.address()).await.unwrap();
     let actors = json!([
         {"name": "counter", "actions": ["add"]},
+        {"name": "failing", "actions": ["add"]},
         {"name": "busy", "actions": ["add"]},
     ]);
     register(&mut client, &port, &actors).await;
@@ -101,15 +114,14 @@ async fn a_recording_has_the_outage_and_no_content() {
     // Under load.
     let mut load = JoinSet::new();
     for _ in 0..4 {
-        let mut caller = Client::connect(proxy.address()).await.unwrap();
-        load.spawn(async move {
-            let path = ("POST", "/api/v1/system/shop/actors/busy/invoke");
-            while try_send(&mut caller, path, &[], "{\"action\":\"add\"}").await.is_ok() {}
-        });
+        let caller = Client::connect(proxy.address()).await.unwrap();
+        load.spawn(keep_calling(caller, "busy"));
     }
     recorded(&mut admin, |look| look["flow"]["calls"]["per_second"].as_f64() > Some(1.0)).await;
     host.stop().await;
-    recorded(&mut admin, is_outage).await;
+    let caller = Client::connect(proxy.address()).await.unwrap();
+    load.spawn(keep_calling(caller, "failing"));
+    recorded(&mut admin, |look| is_outage(look) && failed_that_waits(look).is_some()).await;
 
     let file = directory.path().join("recording.json");
     let at = file.to_str().unwrap();
@@ -143,6 +155,8 @@ async fn a_recording_has_the_outage_and_no_content() {
     let failed = sections["/api/v1/calls"]["calls"].as_array().unwrap();
     let failed = failed.iter().find(|call| call["error"]["kind"] == "action_failed");
     assert_eq!(failed.unwrap()["error"]["text"], "(not recorded)");
+    let failed = looks.iter().find_map(failed_that_waits);
+    assert_eq!(failed.unwrap()["last_error"]["text"], "(not recorded)");
     let nightly = &sections["/api/v1/system/shop/schedules"]["schedules"][0]["spec"];
     assert_eq!(
         (&nightly["name"], &nightly["payload"]),

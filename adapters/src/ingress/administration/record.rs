@@ -30,6 +30,7 @@ use super::super::{Calls, Ingress};
 use super::whole;
 use crate::clock::SystemClock;
 use crate::moment;
+use ring::MASKED;
 pub(super) use ring::Ring;
 
 /// The format of a recording; a console opens those that it knows.
@@ -40,8 +41,6 @@ const AT_ONCE: usize = 2;
 const SECTION_BYTES: usize = 4 << 20;
 /// Systems whose schedules are recorded: the first ones.
 const SYSTEMS: usize = 16;
-/// What stands where a content was.
-const MASKED: &str = "(not recorded)";
 
 /// What is asked of the admin port when a recording is made, and the fields of the answer that may hold what users' code has made.
 const SECTIONS: [(&str, &[&str]); 11] = [

@@ -14,8 +14,8 @@ use super::whole;
 
 /// The actors that have waited longest.
 #[derive(Debug, Serialize)]
-struct WaitingList {
-    actors: Vec<Listed>,
+pub(super) struct WaitingList {
+    pub(super) actors: Vec<Listed>,
     /// How many wait in all.
     all: usize,
 }
@@ -27,14 +27,20 @@ pub(super) fn answer(mesh: &Mesh, uri: &Uri) -> Result<Response<Body>, Refusal> 
     let text = |name| query.get(name).map(str::to_owned);
     let filter =
         WaitingFilter { system: text("system"), reason: text("reason"), host: text("host") };
-    Ok(whole(of_type(JSON, list(mesh, &filter, query.limit()?).into())))
+    Ok(whole(of_type(JSON, list(mesh, &filter, query.limit()?).encode().into())))
 }
 
-/// Lists the first ones as JSON, the longest first.
-pub(super) fn list(mesh: &Mesh, filter: &WaitingFilter, limit: usize) -> Vec<u8> {
+impl WaitingList {
+    /// Encodes the list as JSON.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and numbers become JSON")
+    }
+}
+
+/// Lists the first actors that wait, the longest first.
+pub(super) fn list(mesh: &Mesh, filter: &WaitingFilter, limit: usize) -> WaitingList {
     let (views, all) = mesh.waiting(filter, limit);
     let now = Instant::now();
     let actors = views.into_iter().map(|view| listed(view, now)).collect();
-    let list = WaitingList { actors, all };
-    serde_json::to_vec(&list).expect("texts and numbers become JSON")
+    WaitingList { actors, all }
 }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tidegate_stages::mesh::WaitingFilter;
 use tokio::time::sleep;
 
+use super::super::super::control::Listed;
 use super::super::super::{Calls, Ingress};
 use super::super::{flow, waiting};
 
@@ -20,6 +21,9 @@ const LOOKS: usize = 120;
 const BYTES: usize = 2 << 20;
 /// Actors that wait, in one look: those that have waited longest.
 const WAITING: usize = 20;
+
+/// What stands where a content was.
+pub(super) const MASKED: &str = "(not recorded)";
 
 /// The newest looks, each as JSON. When it is full, the oldest go. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +44,9 @@ impl Ring {
         loop {
             let flow = since.look(&ingress);
             if let (Some(flow), Some(mesh)) = (flow, ingress.0.controlled.get()) {
-                let waiting = waiting::list(mesh, &WaitingFilter::default(), WAITING);
+                let mut waiting = waiting::list(mesh, &WaitingFilter::default(), WAITING);
+                mask(&mut waiting.actors);
+                let waiting = waiting.encode();
                 let parts: [&[u8]; 5] = [b"{\"flow\":", &flow, b",\"waiting\":", &waiting, b"}"];
                 self.keep(parts.concat().into());
             }
@@ -68,6 +74,13 @@ impl Ring {
     pub(super) fn looks(&self) -> (Vec<Bytes>, u64) {
         let looks = self.0.lock();
         (looks.kept.iter().cloned().collect(), looks.left_out)
+    }
+}
+
+/// Masks the texts of errors, which actions may have made.
+fn mask(actors: &mut [Listed]) {
+    for error in actors.iter_mut().filter_map(|actor| actor.last_error.as_mut()) {
+        error.text = MASKED.into();
     }
 }
 

@@ -1,9 +1,10 @@
 // Actors: chosen by what is known of them; one of them with its state, its history and what can be done with it.
 
-import { actorPath, change, get } from "./api.js";
+import { actorPath, change, changeText, get, getText } from "./api.js";
 import { confirm, notice } from "./dialog.js";
 import { count, el, pairs, table, tag, time } from "./dom.js";
 import { lines } from "./diff.js";
+import { compact, field, indented } from "./json.js";
 import { actorLink, blocked, turn } from "./waiting.js";
 
 const FIELDS = [
@@ -152,9 +153,10 @@ function one(main, { signal, connected }, system, name) {
   async function read() {
     if (signal.aborted) return;
     try {
-      const content = await get(path);
-      state.replaceChildren(el("h2", {}, "State"), el("pre", { tabindex: "0", "aria-label": "State" }, pretty(content.state)),
-        Object.keys(content.tags ?? {}).length ? pairs(Object.entries(content.tags)) : "");
+      const content = await getText(path);
+      const tags = Object.entries(JSON.parse(content).tags ?? {});
+      state.replaceChildren(el("h2", {}, "State"), el("pre", { tabindex: "0", "aria-label": "State" }, pretty(field(content, "state"))),
+        tags.length ? pairs(tags) : "");
     } catch (error) {
       state.replaceChildren(el("h2", {}, "State"), el("p", { class: error.status === 404 ? "soft" : "error" }, error.message));
     }
@@ -191,8 +193,11 @@ function invocation(path, called) {
     event.preventDefault();
     answer.replaceChildren("…");
     try {
-      const body = { action: action.value, ...(payload.value.trim() ? { payload: JSON.parse(payload.value) } : {}) };
-      answer.replaceChildren(el("pre", { tabindex: "0", "aria-label": "Answer" }, pretty(await change("POST", `${path}/invoke`, body))));
+      const given = payload.value.trim();
+      // Says what is wrong with it; sent is the text itself.
+      if (given) JSON.parse(given);
+      const body = `{"action":${JSON.stringify(action.value)}${given && `,"payload":${given}`}}`;
+      answer.replaceChildren(el("pre", { tabindex: "0", "aria-label": "Answer" }, indented(await changeText("POST", `${path}/invoke`, body))));
     } catch (error) {
       answer.replaceChildren(el("p", { class: "error" }, error.message));
     }
@@ -222,7 +227,7 @@ function revisions(section, found, path, restored) {
     ["after", "", (revision) => pick("after", revision, revision === found[0])],
     ["revision", "num", (revision) => revision.revision],
     ["written at", "", (revision) => revision.at],
-    ["state", "mono", (revision) => short(decoded(revision.state))],
+    ["state", "mono", (revision) => short(compact(decoded(revision.state)))],
     ["(restore)", "", (revision) => el("button", { type: "button", onclick: () => restore(revision) }, `Restore ${revision.revision}`)],
   ];
   const chosen = (name) => found.find((revision) => String(revision.revision) === section.querySelector(`input[name=${name}]:checked`)?.value);
@@ -249,33 +254,33 @@ function revisions(section, found, path, restored) {
   if (found.length > 1) diff();
 }
 
-/** A stored state: JSON where it is that, else its type and its bytes. */
+/** A stored state as JSON text: itself where it is that, else its type and its bytes. */
 function decoded(state) {
-  if (!state) return null;
+  if (!state) return "null";
   const binary = Uint8Array.from(atob(state.value), (character) => character.charCodeAt(0));
   if (/\.(JSONType|StringValue)$/.test(state.type_url)) {
-    const text = field(binary);
+    const text = firstField(binary);
     try {
-      return JSON.parse(text);
-    } catch {
+      JSON.parse(text);
       return text;
+    } catch {
+      return JSON.stringify(text);
     }
   }
-  return { "@type": state.type_url, "bytes (base64)": state.value };
+  return JSON.stringify({ "@type": state.type_url, "bytes (base64)": state.value });
 }
 
 /** The text in the first field of a message. */
-function field(message) {
+function firstField(message) {
   let at = 1;
   while (message[at] & 0x80) at += 1;
   return new TextDecoder().decode(message.subarray(at + 1));
 }
 
-function pretty(value) {
-  return value === undefined || value === null ? "no state" : JSON.stringify(value, null, 2);
+function pretty(state = "null") {
+  return state === "null" ? "no state" : indented(state);
 }
 
-function short(value) {
-  const text = JSON.stringify(value) ?? "";
+function short(text) {
   return text.length > 80 ? `${text.slice(0, 79)}…` : text;
 }

@@ -76,16 +76,26 @@ export async function get(path) {
   return (await send(path)).json();
 }
 
+/** As `get`, as the text that it is. */
+export async function getText(path) {
+  return opened() ? JSON.stringify(answer(path)) : text(path);
+}
+
 /** A text of the console. */
 export async function text(path) {
   return (await send(path)).text();
 }
 
-export async function change(method, path, body) {
+/** Changes something; the body is JSON text, and so is the answer. */
+export async function changeText(method, path, body) {
   if (opened()) throw new Refused(409, "This is a recording: nothing can be changed.");
-  const options = body === undefined ? { method } : { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } };
-  const text = await (await send(path, options)).text();
-  return text ? JSON.parse(text) : {};
+  const options = body === undefined ? { method } : { method, body, headers: { "content-type": "application/json" } };
+  return (await send(path, options)).text();
+}
+
+export async function change(method, path) {
+  const answered = await changeText(method, path);
+  return answered ? JSON.parse(answered) : {};
 }
 
 /** Calls `told` with each event of a stream, and, of a recording, with whether it is the first of a series; and `changed` with whether there is one; until the signal ends it. */

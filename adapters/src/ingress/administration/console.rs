@@ -49,6 +49,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "recording.js": "text/javascript; charset=utf-8",
     "dialog.js": "text/javascript; charset=utf-8",
     "diff.js": "text/javascript; charset=utf-8",
+    "json.js": "text/javascript; charset=utf-8",
 };
 
 /// Whether this is the path of a file, or leads to the page.

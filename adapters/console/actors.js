@@ -21,8 +21,11 @@ const VERBS = [
   ["cancel", "Cancel what runs", "cancelled"], ["pause", "Pause", "paused"], ["resume", "Resume", "resumed"],
   ["deactivate", "Take out of memory", "deactivated"],
 ];
-// Revisions that are shown: the newest ones.
+// Revisions that are read at once, and characters of their states: of large ones fewer.
 const REVISIONS = 200;
+const CHARACTERS = 4 << 20;
+// The last time that there is.
+const END = "9999-12-30T22:00:00Z";
 
 export function actors(main, context) {
   const [system, name] = context.parts;
@@ -115,6 +118,7 @@ function one(main, { signal, connected }, system, name) {
   const facts = el("section");
   const state = el("section");
   const history = el("section");
+  const readHistory = revisions(history, path, () => { look(); read(); });
   const call = invocation(path, () => { look(); read(); });
   const buttons = el("div", { class: "row", role: "group", "aria-label": "Change this actor" },
     VERBS.map(([verb, title, done]) => el("button", { type: "button", onclick: () => act(verb, title, done) }, title)));
@@ -160,11 +164,7 @@ function one(main, { signal, connected }, system, name) {
     } catch (error) {
       state.replaceChildren(el("h2", {}, "State"), el("p", { class: error.status === 404 ? "soft" : "error" }, error.message));
     }
-    try {
-      revisions(history, await newest(path), path, () => { look(); read(); });
-    } catch (error) {
-      history.replaceChildren(el("h2", {}, "Revisions"), el("p", { class: error.status === 404 || error.status === 409 ? "soft" : "error" }, error.message));
-    }
+    await readHistory();
   }
   look();
   read();
@@ -207,32 +207,95 @@ function invocation(path, called) {
     el("form", { onsubmit: submit }, el("label", {}, "Action", action), el("label", { class: "wide" }, "Payload, as JSON", payload), el("div", { class: "row" }, el("button", { class: "main" }, "Invoke"))), answer);
 }
 
-/** The newest revisions, the newest first. */
+/** The newest revision, in a list that is empty when there is none. */
 async function newest(path) {
-  let found = [];
-  let next = "";
-  do {
-    const page = await get(`${path}/revisions?limit=1000${next && `&next=${encodeURIComponent(next)}`}`);
-    found = [...found, ...page.revisions].slice(-REVISIONS);
-    next = page.next ?? "";
-  } while (next);
-  return found.reverse();
+  try {
+    return [await get(`${path}/state?at=${END}`)];
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    // Either there is no such actor, or nothing is in its history.
+    return (await get(`${path}/revisions?limit=1`)).revisions;
+  }
 }
 
-function revisions(section, found, path, restored) {
-  const shown = el("div", { id: "diff", "aria-live": "polite" });
-  const pick = (name, revision, checked) => el("input", { type: "radio", class: "pick", name, value: revision.revision, checked, "aria-label": `Revision ${revision.revision} as ${name}`, onchange: diff });
-  const columns = [
-    ["before", "", (revision) => pick("before", revision, revision === found[1] || found.length === 1)],
-    ["after", "", (revision) => pick("after", revision, revision === found[0])],
-    ["revision", "num", (revision) => revision.revision],
-    ["written at", "", (revision) => revision.at],
-    ["state", "mono", (revision) => short(compact(decoded(revision.state)))],
-    ["(restore)", "", (revision) => el("button", { type: "button", onclick: () => restore(revision) }, `Restore ${revision.revision}`)],
-  ];
+/** Revisions with numbers below this one, the newest first, and whether there may be more. The time and the state are those of the one above. */
+async function below(path, number, { at, state }) {
+  const fitting = Math.floor(CHARACTERS / (state?.value.length || 1));
+  const first = number - Math.min(REVISIONS, Math.max(2, fitting));
+  let from = "";
+  if (first > 1) {
+    try {
+      from = (await get(`${path}/revisions/${first}`)).at;
+    } catch (error) {
+      // It is not kept any more, nor is one before it.
+      if (error.status !== 404) throw error;
+    }
+  }
+  const found = [];
+  let next = "";
+  do {
+    const page = await get(`${path}/revisions?limit=1000&from=${from}&to=${at}${next && `&next=${encodeURIComponent(next)}`}`);
+    found.push(...page.revisions);
+    next = page.next ?? "";
+  } while (next);
+  return [found.filter(({ revision }) => revision < number).reverse(), from !== ""];
+}
+
+/** Shows the history of an actor in a section; returns what reads it anew. */
+function revisions(section, path, restored) {
+  // The newest first.
+  let found = [];
+  let hasMore = false;
   const chosen = (name) => found.find((revision) => String(revision.revision) === section.querySelector(`input[name=${name}]:checked`)?.value);
 
-  function diff() {
+  async function read() {
+    try {
+      const [last] = await newest(path);
+      const [known] = found;
+      if (known && last?.revision === known.revision + 1) {
+        // One call was made: what was read before is still right.
+        hasMore ||= found.length >= REVISIONS;
+        found = [last, ...found.slice(0, Math.max(REVISIONS, found.length) - 1)];
+      } else if (last?.at !== known?.at) {
+        [found, hasMore] = last ? await below(path, last.revision + 1, last) : [[], false];
+      }
+      show(found[1] ?? found[0], found[0]);
+    } catch (error) {
+      section.replaceChildren(el("h2", {}, "Revisions"), el("p", { class: error.status === 404 || error.status === 409 ? "soft" : "error" }, error.message));
+    }
+  }
+
+  async function more() {
+    const last = found.at(-1);
+    try {
+      const [older, isCut] = await below(path, last.revision, last);
+      // They may have been read anew meanwhile.
+      if (found.at(-1) !== last) return;
+      const [before, after] = [chosen("before"), chosen("after")];
+      [found, hasMore] = [[...found, ...older], isCut];
+      show(before, after);
+    } catch (error) {
+      await notice("More", error.message);
+    }
+  }
+
+  function show(before, after) {
+    const shown = el("div", { id: "diff", "aria-live": "polite" });
+    const pick = (name, revision, checked) => el("input", { type: "radio", class: "pick", name, value: revision.revision, checked, "aria-label": `Revision ${revision.revision} as ${name}`, onchange: () => diff(shown) });
+    const columns = [
+      ["before", "", (revision) => pick("before", revision, revision === before)],
+      ["after", "", (revision) => pick("after", revision, revision === after)],
+      ["revision", "num", (revision) => revision.revision],
+      ["written at", "", (revision) => revision.at],
+      ["state", "mono", (revision) => short(decoded(revision.state))],
+      ["(restore)", "", (revision) => el("button", { type: "button", onclick: () => restore(revision) }, `Restore ${revision.revision}`)],
+    ];
+    section.replaceChildren(el("h2", {}, "Revisions"), shown, table("Revisions", columns, found, "Nothing is in its history."),
+      el("div", { class: "row" }, hasMore ? el("button", { type: "button", onclick: more }, "More") : ""));
+    if (found.length > 1) diff(shown);
+  }
+
+  function diff(shown) {
     const [before, after] = [chosen("before"), chosen("after")];
     if (!before || !after) return;
     const changed = lines(pretty(decoded(before.state)), pretty(decoded(after.state)));
@@ -250,8 +313,7 @@ function revisions(section, found, path, restored) {
     }
     restored();
   }
-  section.replaceChildren(el("h2", {}, "Revisions"), shown, table("Revisions", columns, found, "Nothing is in its history."));
-  if (found.length > 1) diff();
+  return read;
 }
 
 /** A stored state as JSON text: itself where it is that, else its type and its bytes. */
@@ -281,6 +343,7 @@ function pretty(state = "null") {
   return state === "null" ? "no state" : indented(state);
 }
 
-function short(text) {
+function short(state) {
+  const text = compact(state);
   return text.length > 80 ? `${text.slice(0, 79)}…` : text;
 }

@@ -227,6 +227,41 @@ async function numbers() {
   await page.getByRole("status").getByText(/JSON/).waitFor();
 }
 
+/** The page of an actor does not ask for all of its history. */
+async function history() {
+  await ask("large cart-28 40");
+  let answers = [];
+  const note = (response) => { if (response.url().includes("/api/")) answers.push(response); };
+  /** At most so many requests were made, with so many bytes of answers. */
+  const bounded = async (requests, most) => {
+    const bytes = (await Promise.all(answers.map((response) => response.body()))).reduce((sum, body) => sum + body.length, 0);
+    check(answers.length <= requests && bytes <= most, `${bytes} bytes in ${answers.map((response) => response.url())}`);
+    answers = [];
+  };
+  page.on("response", note);
+  await page.goto(`${admin}/console#/actors/shop/cart-28`);
+  await page.locator('pre[aria-label="State"]', { hasText: '"number": 39' }).waitFor();
+  const rows = page.getByRole("region", { name: "Revisions" }).getByRole("row");
+  await rows.nth(9).waitFor();
+  await page.locator('pre[aria-label="Difference"]', { hasText: '-   "number": 38' }).waitFor();
+  // 40 states of 400,000 characters each in base64 are 16 MB.
+  await bounded(8, 8e6);
+  const first = await rows.count();
+  await page.getByLabel("Action").fill("add");
+  await page.getByRole("button", { name: "Invoke" }).click();
+  await rows.nth(first).waitFor();
+  await page.locator('pre[aria-label="State"]', { hasText: '"count": 1' }).waitFor();
+  await bounded(6, 1e6);
+  await page.getByRole("radio", { name: /^Revision \d+ as before$/ }).nth(2).check();
+  await page.locator('pre[aria-label="Difference"]', { hasText: '-   "number": 38' }).waitFor();
+  await page.getByRole("button", { name: "More" }).click();
+  await rows.nth(first + 5).waitFor();
+  await bounded(4, 8e6);
+  // What was chosen stays so.
+  await page.locator('pre[aria-label="Difference"]', { hasText: '-   "number": 38' }).waitFor();
+  page.off("response", note);
+}
+
 async function schedules() {
   await ask("schedule");
   await follow("Schedules");
@@ -427,7 +462,7 @@ async function token() {
 }
 
 try {
-  const parts = { views: [flow, hot, waiting, warnings, actors, numbers, calls, schedules, effects, channels, outage, recording], frames: [frames], token: [token] }[scenario];
+  const parts = { views: [flow, hot, waiting, warnings, actors, numbers, history, calls, schedules, effects, channels, outage, recording], frames: [frames], token: [token] }[scenario];
   for (const part of parts) await part();
   check(errors.length === 0, `the browser says: ${errors.join("\n")}`);
 } catch (error) {

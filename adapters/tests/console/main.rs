@@ -142,6 +142,15 @@ impl World {
                 let done = send(&mut client, ("POST", &path), &[], "").await;
                 assert_eq!(done.0.status, 200, "{:?}", done.1);
             }
+            ["large", actor, count] => {
+                let mut client = Client::connect(&address).await.unwrap();
+                for number in 0..count.parse::<usize>().unwrap() {
+                    let state = json!({"number": number, "text": "x".repeat(300_000)});
+                    let add = json!({"action": "add", "payload": {"answer": {"state": state}}});
+                    let added = support::json::call(&mut client, actor, &add).await;
+                    assert_eq!(added.0.status, 200, "{:?}", added.1);
+                }
+            }
             ["quiet"] => self.calls.shutdown().await,
             ["call", actor, action] => {
                 self.call(actor, action).await;

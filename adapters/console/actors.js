@@ -5,6 +5,7 @@ import { confirm, notice } from "./dialog.js";
 import { count, el, pairs, table, tag, time } from "./dom.js";
 import { lines } from "./diff.js";
 import { compact, field, indented } from "./json.js";
+import { none, tally } from "./recording.js";
 import { actorLink, blocked, turn } from "./waiting.js";
 
 const FIELDS = [
@@ -43,7 +44,7 @@ function all(main, { query, signal, connected }) {
   const list = el("div");
   main.append(el("h1", {}, "Actors"), form, el("p", { class: "soft" }, "These change all actors that the filter matches; they are counted first:"), actions, list);
   let found = [];
-  let next;
+  let page = {};
 
   function apply(event) {
     event.preventDefault();
@@ -55,11 +56,10 @@ function all(main, { query, signal, connected }) {
 
   async function load(more = false) {
     try {
-      const page = await get(`/api/v1/actors?limit=100&${query}${more && next ? `&next=${encodeURIComponent(next)}` : ""}`);
+      page = await get(`/api/v1/actors?limit=100&${query}${more && page.next ? `&next=${encodeURIComponent(page.next)}` : ""}`);
       if (signal.aborted) return;
       connected(true);
       found = more ? [...found, ...page.actors] : page.actors;
-      next = page.next;
       show();
     } catch (error) {
       if (!signal.aborted) list.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
@@ -77,8 +77,8 @@ function all(main, { query, signal, connected }) {
       ["not used for", "num", (actor) => time(actor.unused_for_ms)],
       ["host", "mono", (actor) => actor.host],
     ];
-    const more = next ? el("button", { type: "button", onclick: () => load(true) }, "More") : "";
-    list.replaceChildren(el("p", {}, `${found.length}${next ? " and more" : ""} actors`), table("Actors", columns, found, "No actor matches."), el("div", { class: "row" }, more));
+    const more = page.next ? el("button", { type: "button", onclick: () => load(true) }, "More") : "";
+    list.replaceChildren(el("p", {}, tally(found.length, page, "actors")), table("Actors", columns, found, none(page, "actors", "No actor matches.")), el("div", { class: "row" }, more));
   }
   load();
 }
@@ -148,7 +148,7 @@ function one(main, { signal, connected }, system, name) {
       connected(true);
       if (signal.aborted) return;
       const [actor] = found.actors;
-      facts.replaceChildren(el("h2", {}, "Now"), actor ? now(actor) : el("p", {}, "There is no such actor."));
+      facts.replaceChildren(el("h2", {}, "Now"), actor ? now(actor) : el("p", {}, none(found, "actors", "There is no such actor.")));
     } catch (error) {
       facts.replaceChildren(el("h2", {}, "Now"), el("p", { class: "error" }, error.message));
     }

@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { el, pairs, table, tag, time } from "./dom.js";
 import { REASONS } from "./flow.js";
+import { none } from "./recording.js";
 
 function first(call) {
   const { system, actor, action } = call.hops[0];
@@ -30,11 +31,12 @@ export function calls(main, { parts, query, signal, connected }) {
   async function load() {
     try {
       const chosen = parts[0] ? `id=${encodeURIComponent(parts[0])}` : query;
-      const found = (await get(`/api/v1/calls?limit=100&${chosen}`)).calls;
+      const page = await get(`/api/v1/calls?limit=100&${chosen}`);
+      const found = page.calls;
       if (signal.aborted) return;
       connected(true);
-      list.replaceChildren(...(parts[0] ? found.map(one) : [listed(found)]));
-      if (parts[0] && !found.length) list.replaceChildren(el("p", {}, "This call is not kept any more."));
+      list.replaceChildren(...(parts[0] ? found.map(one) : [listed(page)]));
+      if (parts[0] && !found.length) list.replaceChildren(el("p", {}, none(page, "calls", "This call is not kept any more.")));
     } catch (error) {
       if (!signal.aborted) list.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
     }
@@ -42,7 +44,7 @@ export function calls(main, { parts, query, signal, connected }) {
   load();
 }
 
-function listed(found) {
+function listed(page) {
   const columns = [
     ["call", "", (call) => el("a", { class: "mono", href: `#/calls/${call.trace_id}` }, first(call))],
     ["(outcome)", "", (call) => call.error ? tag(call.error.kind, "bad") : ""],
@@ -51,7 +53,7 @@ function listed(found) {
     ["made by", "", (call) => call.from ?? call.origin],
     ["began", "", (call) => call.began],
   ];
-  return table("Calls", columns, found, "No such call is kept.");
+  return table("Calls", columns, page.calls, none(page, "calls", "No such call is kept."));
 }
 
 const stages = (call) => call.hops.flatMap((hop) => hop.stages);

@@ -3,6 +3,7 @@
 import { change, get } from "./api.js";
 import { confirm, notice } from "./dialog.js";
 import { count, el, table, tag } from "./dom.js";
+import { none, tally } from "./recording.js";
 
 const FIELDS = [["source", "From", "shop/*"], ["target", "To", "mail/box"], ["action", "Action"], ["reason", "Reason has"]];
 
@@ -16,7 +17,7 @@ export function effects(main, { query, signal, connected }) {
     el("p", { class: "soft" }, "These change all dead letters that the filter matches; they are counted first:"),
     el("div", { class: "row", role: "group", "aria-label": "Change all that match" }, all("retry", "Deliver again", "delivered again"), all("drop", "Drop", "dropped")), list);
   let found = [];
-  let next;
+  let page = {};
 
   function apply(event) {
     event.preventDefault();
@@ -28,11 +29,10 @@ export function effects(main, { query, signal, connected }) {
 
   async function load(more = false) {
     try {
-      const page = await get(`/api/v1/effects?limit=100&${query}${more && next ? `&next=${encodeURIComponent(next)}` : ""}`);
+      page = await get(`/api/v1/effects?limit=100&${query}${more && page.next ? `&next=${encodeURIComponent(page.next)}` : ""}`);
       if (signal.aborted) return;
       connected(true);
       found = more ? [...found, ...page.effects] : page.effects;
-      next = page.next;
       show();
     } catch (error) {
       if (!signal.aborted) list.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
@@ -62,8 +62,8 @@ export function effects(main, { query, signal, connected }) {
       ["why it is dead", "", (effect) => effect.reason ?? ""],
       ["(change)", "", (effect) => effect.state === "dead" ? el("div", { class: "row" }, dead(effect, "Deliver again", "POST", "/retry"), dead(effect, "Drop", "DELETE", "")) : ""],
     ];
-    const more = next ? el("button", { type: "button", onclick: () => load(true) }, "More") : "";
-    list.replaceChildren(el("p", {}, `${found.length}${next ? " and more" : ""}`), table("Effects", columns, found, "Everything is delivered."), el("div", { class: "row" }, more));
+    const more = page.next ? el("button", { type: "button", onclick: () => load(true) }, "More") : "";
+    list.replaceChildren(el("p", {}, tally(found.length, page, "effects")), table("Effects", columns, found, none(page, "effects", "Everything is delivered.")), el("div", { class: "row" }, more));
   }
 
   async function changeAll(verb, title, done) {

@@ -2,6 +2,7 @@
 
 import { stream } from "./api.js";
 import { bytes, count, el, meter, spark, table, tag, time } from "./dom.js";
+import { NO_LOOK, opened, shown } from "./recording.js";
 
 // One minute, at one figure per second.
 const KEPT = 60;
@@ -40,7 +41,8 @@ function note(name, value) {
 }
 
 export function flow(main, { signal, connected }) {
-  const banner = el("p", { class: "banner", role: "status", id: "bottleneck" }, "Waiting for the first figures…");
+  const first = opened() && !shown().look ? NO_LOOK : "Waiting for the first figures…";
+  const banner = el("p", { class: "banner", role: "status", id: "bottleneck" }, first);
   const parts = el("div");
   main.append(el("h1", {}, "Flow"), banner, parts);
   const told = (now, isFirst) => {

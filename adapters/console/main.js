@@ -62,7 +62,7 @@ function banner() {
     const { at, look } = shown();
     const time = look?.flow.at ?? from.recorded_at;
     text.textContent = `Recording of ${from.address}, ${time}`;
-    slider.setAttribute("aria-valuetext", `look ${at + 1} of ${last + 1}, ${time}`);
+    slider.setAttribute("aria-valuetext", look ? `look ${at + 1} of ${last + 1}, ${time}` : "no look");
   };
   const leaves = new AbortController();
   onMove(tell, leaves.signal);

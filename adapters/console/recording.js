@@ -2,6 +2,10 @@
 
 const FORMAT = "tidegate-record";
 const VERSION = 1;
+// Calls that are recorded; their answer does not say whether there were more.
+const CALLS = 200;
+// Why there is nothing of the last ten minutes.
+export const NO_LOOK = "This recording has no look at its proxy: the first one comes five seconds after the start.";
 
 let recording;
 let at = 0;
@@ -77,18 +81,21 @@ export function moveTo(number) {
   moved.dispatchEvent(new Event("moved"));
 }
 
+/** The part of an answer that the query chooses; `recorded` is how many there are to choose from, when the proxy had more. */
 function filtered(path, answer, query) {
-  const [list, filters] = LISTS[path] ?? [undefined, {}];
-  let found = list ? answer[list] : undefined;
+  const [list, filters] = LISTS[path] ?? [Object.keys(answer).find((name) => Array.isArray(answer[name])), {}];
+  const all = answer[list];
+  let found = all;
   for (const [name, value] of query) {
     // A page of the recording is all that there is, and a measure has a section of its own.
     if (name === "limit" || name === "by") continue;
     if (!found || !Object.hasOwn(filters, name)) throw new NotRecorded(`A recording is not filtered by ${name}.`);
     found = found.filter((item) => filters[name](item, value));
   }
-  if (!list) return answer;
   const { next, ...rest } = answer;
-  return { ...rest, [list]: found };
+  if (!all) return rest;
+  const isCut = next || answer.all > all.length || (path === "/api/v1/calls" && all.length >= CALLS);
+  return { ...rest, [list]: found, recorded: isCut ? all.length : undefined };
 }
 
 /** A section by its path, whichever characters of it are percent-encoded. */
@@ -105,10 +112,21 @@ export function answer(asked) {
   const now = { "/admin/flow": look?.flow, "/admin/waiting": look?.waiting };
   const by = new URLSearchParams(query).get("by");
   const section = by ? `${path}?by=${by}` : path;
-  const known = Object.hasOwn(now, path) ? now[path] : sections(section);
+  if (Object.hasOwn(now, path) && !look) throw new NotRecorded(NO_LOOK);
+  const known = now[path] ?? sections(section);
   if (!known) throw new NotRecorded(`This is not in the recording${recording.absent[section] ? `: ${recording.absent[section]}` : "."}`);
   const result = filtered(path, known, chosen);
-  return path === "/admin/waiting" && chosen.some(([name]) => name !== "limit") ? { ...result, all: result.actors.length } : result;
+  return path === "/admin/waiting" && !result.recorded ? { ...result, all: result.actors.length } : result;
+}
+
+/** How many are found, in words. */
+export function tally(number, { next, recorded, all }, what) {
+  return recorded ? `${number} of the ${recorded} recorded ${what}; the proxy had ${all ?? "more"}` : `${number}${next ? " and more" : ""} ${what}`;
+}
+
+/** That none is found, in words; `otherwise` where all are known. */
+export function none({ recorded }, what, otherwise) {
+  return recorded ? `Not among the ${recorded} recorded ${what}; the proxy had more.` : otherwise;
 }
 
 /** Calls `told` with the looks up to the one that is shown, whenever another is; until the signal ends it. */

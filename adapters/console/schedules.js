@@ -3,6 +3,7 @@
 import { change, get } from "./api.js";
 import { notice } from "./dialog.js";
 import { count, el, table, tag, time } from "./dom.js";
+import { tally } from "./recording.js";
 
 // Schedules of a system that are read at once.
 const PAGE = 100;
@@ -65,7 +66,8 @@ export function schedules(main, { query, signal, connected }) {
       ["(change)", "", (schedule) => el("div", { class: "row" }, button(schedule, "run", "Run now"), schedule.state === "paused" ? button(schedule, "resume", "Resume") : button(schedule, "pause", "Pause"))],
     ];
     const next = page.next ? el("a", { href: `#/schedules?system=${encodeURIComponent(system)}&after=${encodeURIComponent(page.next)}` }, "More") : "";
-    rows.replaceChildren(table("Schedules", columns, page.schedules, "This system has no schedule."), next);
+    const cut = page.recorded ? el("p", {}, tally(page.schedules.length, page, "schedules")) : "";
+    rows.replaceChildren(cut, table("Schedules", columns, page.schedules, "This system has no schedule."), next);
   }
   load();
 }

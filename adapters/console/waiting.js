@@ -3,6 +3,7 @@
 import { get, poll } from "./api.js";
 import { count, el, table, tag, time } from "./dom.js";
 import { REASONS } from "./flow.js";
+import { none, tally } from "./recording.js";
 
 const PERIOD_MS = 2000;
 
@@ -48,7 +49,8 @@ export function waiting(main, view) {
   poll(list, PERIOD_MS, view, async () => rows(await get(`/admin/waiting?limit=100&${query}`)));
 }
 
-function rows({ actors, all }) {
+function rows(page) {
+  const { actors, all } = page;
   const columns = [
     ["actor", "", actorLink],
     ["waits for", "", (actor) => blocked(why(actor), actor)],
@@ -59,8 +61,8 @@ function rows({ actors, all }) {
     ["host", "mono", (actor) => actor.host],
     ["(pause)", "", (actor) => actor.paused ? tag("paused", "warn") : ""],
   ];
-  const shown = all > actors.length ? `${actors.length} of ${all} actors` : `${all} actors`;
-  return [el("p", {}, shown), table("Actors that wait", columns, actors, "Nothing waits.")];
+  const shown = all > actors.length && !page.recorded ? `${actors.length} of ${all} actors` : tally(actors.length, page, "actors");
+  return [el("p", {}, shown), table("Actors that wait", columns, actors, none(page, "actors", "Nothing waits."))];
 }
 
 /** The turn that holds the others up: one that is parked, else the first that waits. */

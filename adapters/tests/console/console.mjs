@@ -435,6 +435,21 @@ async function recording() {
   await said("Everything is delivered.");
   await follow("Channels");
   await page.getByRole("link", { name: "shop/orders" }).waitFor();
+  // The proxy had more actors than are recorded, and was not looked at yet.
+  const two = { actors: made.sections["/api/v1/actors"].actors.slice(0, 2), next: "more" };
+  await follow("Recording");
+  await input.setInputFiles(bytes(JSON.stringify({ ...made, looks: [], sections: { ...made.sections, "/api/v1/actors": two } })));
+  await page.locator("#recording", { hasText: made.recorded_at }).waitFor();
+  for (const view of ["Flow", "Why is it waiting"]) {
+    await follow(view);
+    await said(/^This recording has no look at its proxy: /);
+  }
+  await follow("Actors");
+  await said("2 of the 2 recorded actors; the proxy had more");
+  for (const others of ["actors?host=nowhere", "actors/shop/nobody"]) {
+    await page.goto(`${admin}/console#/${others}`);
+    await said("Not among the 2 recorded actors; the proxy had more.");
+  }
   check(asked.length === 0, `a recording asked for ${asked}`);
   await context.unroute("**/*");
   await page.getByRole("button", { name: "Close the recording" }).click();

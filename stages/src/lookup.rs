@@ -164,13 +164,13 @@ impl Inner {
 
     /// Loads the actor. Its turn goes on at once when that takes no time.
     fn load(self: &Arc<Self>, mut placed: Placed) -> StageResult<LookedUp> {
-        if let Task::WarmUp(done) = placed.task {
+        if let Task::WarmUp(done, timing) = placed.task {
             if self.timers.eviction.is_full() {
                 // Others would leave for it, and it for others: its first call loads it.
                 done.send(Ok(()));
                 return Ok(LookedUp::Loading(ready(Ok(None)).boxed()));
             }
-            placed.task = Task::WarmUp(done);
+            placed.task = Task::WarmUp(done, timing);
         }
         let mut probe = None;
         if placed.entry.spec().hosted.definition.stateful {

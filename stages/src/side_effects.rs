@@ -97,7 +97,7 @@ impl Planner {
                 let state = actor.live.content.clone();
                 Ok(Plan::of(None, Completion::State(question.reply, state, question.permit)))
             }
-            (Task::WarmUp(done), _) => Ok(Plan::of(None, Completion::Done(done))),
+            (Task::WarmUp(done, _), _) => Ok(Plan::of(None, Completion::Done(done))),
             // Not of this path: see `maintenance`.
             (task, _) => {
                 let error = Error::Internal(format!("{task:?} has no response to plan"));

@@ -98,6 +98,29 @@ async fn a_call_whose_init_action_hangs_is_cancelled_before_its_own_action() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_init_action_that_hangs_is_cancelled_with_a_warm_up_and_with_a_read_of_the_state() {
+    let hanging = Hanging::new("init");
+    let world = world(hanging.host()).await;
+    let actions = vec!["init".into(), "add".into()];
+    world.register(vec![Definition { actions, ..warmed("joe") }]).await.unwrap();
+    wait_until(|| hanging.begun() == 1).await;
+    assert_eq!(cancel_running(&world, "joe"), Cancellation::Told);
+    until_idle().await;
+    assert!(world.mesh.queue("s", "joe").unwrap().running.is_none(), "the key is free");
+    let mesh = world.mesh.clone();
+    let reading = tokio::task::spawn(async move { mesh.state("s", "joe").await });
+    wait_until(|| hanging.begun() == 2).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(cancel_running(&world, "joe"), Cancellation::Told);
+    let error = reading.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    hanging.hangs.store(false, Ordering::SeqCst);
+    assert_eq!(world.add("joe").await.unwrap(), 2, "the init action counts, too");
+    assert_eq!(hanging.begun(), 3, "it runs again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_effect_is_a_dead_letter_and_the_next_one_comes() {
     let hanging = Hanging::new("slow");
     let world = world(hanging.host()).await;

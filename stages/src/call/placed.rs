@@ -161,8 +161,8 @@ pub(crate) enum Task {
     Init(Option<SignalHandle>),
     /// Return tags and state.
     State(Question<ActorState>),
-    /// Be in memory.
-    WarmUp(Reply<()>),
+    /// Be in memory. Its timing has the signal that cancels its init action.
+    WarmUp(Reply<()>, Timing),
     /// Have the content in the history.
     Checkpoint(Question<Checkpoint>),
     /// Make the content of an older revision the current one, as a new revision.
@@ -184,7 +184,7 @@ pub(crate) enum Task {
 impl Task {
     /// Whether the actor's host has a part in it.
     pub(crate) fn needs_host(&self) -> bool {
-        matches!(self, Task::Call(_) | Task::State(_) | Task::WarmUp(_))
+        matches!(self, Task::Call(_) | Task::State(_) | Task::WarmUp(..))
     }
 
     /// Whether it is about what is in memory or stored, and activates nothing.
@@ -210,16 +210,16 @@ impl Task {
         matches!(self, Task::Call(call) if !call.reply.is_wanted())
     }
 
-    /// The timing of its caller; `None` for a turn of the mesh itself.
+    /// The timing of its caller, or of a warm-up; `None` for any other turn of the mesh itself.
     pub(super) fn timing(&self) -> Option<&Timing> {
         match self {
             Task::Call(call) => Some(&call.timing),
             Task::State(question) => Some(&question.timing),
+            Task::WarmUp(_, timing) => Some(timing),
             Task::Delete(question) => Some(&question.timing),
             Task::DeadLetters(letters) => Some(&letters.question.timing),
             Task::Checkpoint(question) | Task::Restore(_, question) => Some(&question.timing),
             Task::Init(_)
-            | Task::WarmUp(_)
             | Task::Snapshot
             | Task::Deactivate { .. }
             | Task::Evict { .. }
@@ -232,7 +232,7 @@ impl Task {
             // An init action is never queued: it runs before the turn that needs it.
             Task::Call(_) | Task::Init(_) => TurnKind::Call,
             Task::State(_) => TurnKind::State,
-            Task::WarmUp(_) | Task::TakeOver(_) => TurnKind::WarmUp,
+            Task::WarmUp(..) | Task::TakeOver(_) => TurnKind::WarmUp,
             Task::Checkpoint(_) => TurnKind::Checkpoint,
             Task::DeadLetters(_) => TurnKind::DeadLetters,
             Task::Restore(..) => TurnKind::Restore,
@@ -262,7 +262,7 @@ impl Task {
                 question.reply.is_abandoned()
             }
             Task::Init(_)
-            | Task::WarmUp(_)
+            | Task::WarmUp(..)
             | Task::Snapshot
             | Task::Deactivate { .. }
             | Task::Evict { .. }
@@ -277,7 +277,7 @@ impl fmt::Debug for Task {
             Task::Call(_) => "Call",
             Task::Init(_) => "Init",
             Task::State(_) => "State",
-            Task::WarmUp(_) => "WarmUp",
+            Task::WarmUp(..) => "WarmUp",
             Task::Checkpoint(_) => "Checkpoint",
             Task::Restore(..) => "Restore",
             Task::Snapshot => "Snapshot",
@@ -295,7 +295,7 @@ impl fmt::Debug for Task {
 pub(crate) struct TurnHandle {
     pub(crate) kind: TurnKind,
     pub(crate) action: ActionName,
-    /// `None` for a turn of the mesh itself.
+    /// `None` for a turn of the mesh itself, except a warm-up.
     pub(crate) signal: Option<SignalHandle>,
 }
 
@@ -380,7 +380,7 @@ impl Placed {
             Task::Checkpoint(question) | Task::Restore(_, question) => {
                 question.reply.send(Err(error));
             }
-            Task::WarmUp(reply)
+            Task::WarmUp(reply, _)
             | Task::TakeOver(reply)
             | Task::Deactivate { done: reply, .. }
             | Task::Evict { done: reply, .. } => reply.send(Err(error)),

@@ -31,7 +31,7 @@ impl Gate<Placed> for CheckpointGate {
             }
             Task::Checkpoint(_) | Task::Restore(..) => true,
             Task::State(_)
-            | Task::WarmUp(_)
+            | Task::WarmUp(..)
             | Task::Init(_)
             | Task::Snapshot
             | Task::Deactivate { .. }

@@ -127,7 +127,8 @@ impl Mesh {
     /// host call is given up.
     ///
     /// # Errors
-    /// When the actor is unknown, when the turn is over, or when it runs and is one of the mesh itself.
+    /// When the actor is unknown, when the turn is over, or when it runs and neither runs an action nor may wait for an init
+    /// action.
     pub fn cancel(&self, system: &str, name: &str, id: TurnId) -> Result<Cancellation, Error> {
         let entry = self.find(system, name)?;
         self.cancel_of(&entry, id)
@@ -139,8 +140,9 @@ impl Mesh {
                 placed.fail(Error::Cancelled);
                 Ok(Cancellation::Removed)
             }
+            // Those that need the host: an init action may run before each of them.
             Some(Cancelled::Running(TurnHandle {
-                kind: TurnKind::Call,
+                kind: TurnKind::Call | TurnKind::State | TurnKind::WarmUp,
                 signal: Some(signal),
                 ..
             })) => {

@@ -40,8 +40,9 @@ async fn a_call_of_a_paused_actor_is_not_queued_when_the_pauses_end_meanwhile() 
         load: None,
     };
     assert!(matches!(mailboxes.queue_call(admitted, place), Err(Error::Draining)));
-    let (reply, waiting) = Reply::new(&Timing::new(Deadlines::default(), None));
-    mailboxes.ask(&actor, Task::WarmUp(reply));
+    let timing = Timing::new(Deadlines::default(), None);
+    let (reply, waiting) = Reply::new(&timing);
+    mailboxes.ask(&actor, Task::WarmUp(reply, timing));
     assert!(matches!(waiting.answer().await, Err(Error::Draining)));
     assert_eq!(mailboxes.queue.queued(), 0);
     // What runs no action is queued as before.

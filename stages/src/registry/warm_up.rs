@@ -66,8 +66,9 @@ impl WarmUps {
         if mailboxes.is_closed() || !entry.spec().hosted.definition.is_warmed_up() {
             return Ok(());
         }
-        let (reply, waiting) = Reply::new(&Timing::new(mailboxes.deadlines(), None));
-        mailboxes.ask(entry, Task::WarmUp(reply));
+        let timing = Timing::new(mailboxes.deadlines(), None);
+        let (reply, waiting) = Reply::new(&timing);
+        mailboxes.ask(entry, Task::WarmUp(reply, timing));
         waiting.answer().await
     }
 

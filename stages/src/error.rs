@@ -153,8 +153,9 @@ pub enum Error {
     /// The protocol has it, this version does not yet; nothing was done unless the text says so.
     #[error("{0}")]
     Unsupported(String),
-    /// As the source, but an action of this call has run: trying again would run it twice.
-    #[error("{0}; an action of this call has run")]
+    /// As the source, but an action of this call has run: trying again would run it twice. The text does not promise what the
+    /// source promises.
+    #[error("{}; an action of this call has run", .0.without_promise())]
     ActionRan(Box<Error>),
     /// Somebody cancelled the call before its action was started; nothing was done, trying again is safe.
     #[error("not started, it is safe to retry: the call was cancelled")]
@@ -231,6 +232,20 @@ impl Error {
         }
     }
 
+    /// Its text without the promise that nothing was done: that is true of one action, and false of a call that has run another.
+    fn without_promise(&self) -> String {
+        if let Error::Overloaded { reason, .. } = self {
+            return reason.clone();
+        }
+        let text = self.to_string();
+        let promises = ["not started, it is safe to retry: ", "not started: "];
+        match promises.iter().find_map(|promise| text.strip_prefix(*promise)) {
+            Some(rest) => rest.to_owned(),
+            None if matches!(self, Error::NotStarted(..)) => format!("its next action was {text}"),
+            None => text,
+        }
+    }
+
     /// Whether the same call may be made again without running the action twice.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -257,5 +272,36 @@ impl From<HostError> for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         Error::Store(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_has_run_an_action_is_never_told_as_not_started_or_safe_to_retry() {
+        let second = Duration::from_secs(1);
+        for error in [
+            Error::Store(StoreError::Unavailable("x".into())),
+            Error::Store(StoreError::Unknown("x".into())),
+            Error::Overloaded { reason: "x".into(), retry_after: second },
+            Error::Draining,
+            Error::NotStarted(second, "x".into()),
+            Error::ActorNotFound { system: "s".into(), name: "n".into() },
+            Error::NotFound("x".into()),
+            Error::ActionNotFound { actor: "n".into(), action: "x".into() },
+            Error::HostAway { away_for: second, reason: "x".into() },
+            Error::Cancelled,
+            Error::Host(HostError::Connect { address: "a".into(), reason: "x".into() }),
+            Error::Host(HostError::Unread { address: "a".into() }),
+        ] {
+            let told = error.after_action();
+            assert!(matches!(told, Error::ActionRan(_)) && !told.is_retryable(), "{told}");
+            let told = told.to_string();
+            assert!(told.ends_with("; an action of this call has run"), "{told}");
+            assert!(!told.starts_with("not started"), "{told}");
+            assert!(!told.contains("safe to retry") && !told.contains("try again"), "{told}");
+        }
     }
 }

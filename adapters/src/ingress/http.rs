@@ -104,6 +104,11 @@ impl Refusal {
         refusal
     }
 
+    /// The same when what was asked for was done, and only its answer is lost: it must not be asked for again.
+    pub(super) fn of_lost_answer(self) -> Self {
+        Self { safe_to_retry: false, retry_after: None, ..self }
+    }
+
     /// A method that the resource does not know.
     pub(super) fn method(allowed: &'static str) -> Self {
         let text = format!("method not allowed here, use {allowed}");
@@ -215,6 +220,10 @@ impl From<Error> for Refusal {
             error
         {
             refusal.retry_after = Some(whole_seconds(retry_after));
+        }
+        if !refusal.safe_to_retry {
+            // Clients take a time as leave to send the same again.
+            refusal.retry_after = None;
         }
         refusal
     }
@@ -406,6 +415,25 @@ mod tests {
             (503, &"3".parse().unwrap())
         );
         assert_eq!(answer.headers()[ERROR_SOURCE], "store");
+    }
+
+    #[test]
+    fn only_what_is_safe_to_retry_says_when_to_come_back() {
+        let overloaded =
+            Error::Overloaded { reason: "x".into(), retry_after: Duration::from_secs(1) };
+        for (error, is_told) in [
+            (overloaded.clone(), true),
+            (Error::Draining, true),
+            (Error::Store(StoreError::Full("x".into())), true),
+            (Error::Store(StoreError::Unknown("x".into())), false),
+            (Error::ActionRan(Box::new(overloaded)), false),
+        ] {
+            let refusal = Refusal::from(error);
+            assert_eq!(refusal.safe_to_retry, is_told, "{}", refusal.text);
+            let answer = refusal.into_answer(Form::Json);
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.headers().contains_key(RETRY_AFTER), is_told);
+        }
     }
 
     #[test]

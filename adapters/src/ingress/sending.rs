@@ -108,7 +108,8 @@ impl Unread {
         if is_done {
             text.push_str("; what was asked for was done, only its answer is lost");
         }
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
+        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text);
+        if is_done { refusal.of_lost_answer() } else { refusal }
     }
 }
 
@@ -166,9 +167,11 @@ impl Buf for Held {
 
 #[cfg(test)]
 mod tests {
+    use http::header::RETRY_AFTER;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::wire::Form;
 
     const MIB: usize = 1 << 20;
 
@@ -203,6 +206,17 @@ mod tests {
         };
         let (waited, ()) = tokio::join!(waits, refused);
         assert!(waited.is_ok());
+    }
+
+    #[test]
+    fn what_was_done_is_not_safe_to_retry_when_its_answer_is_lost() {
+        for is_done in [false, true] {
+            let answer = Unread(1).refusal(is_done).into_answer(Form::Json);
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.headers().contains_key(RETRY_AFTER), !is_done);
+            let problem: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+            assert_eq!(problem["safe_to_retry"], !is_done, "{problem}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

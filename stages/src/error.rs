@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::ports::{HostError, StoreError};
 
 /// What kind of failure it is; a protocol maps it to its own status in one place.
@@ -66,6 +68,8 @@ pub struct FailedElsewhere {
     pub retry_after: Option<Duration>,
     /// The text.
     pub text: String,
+    /// The status and the body that its action answered, if it says that it failed.
+    pub answered: Option<(u16, Bytes)>,
 }
 
 /// Why a call did not succeed.

@@ -8,12 +8,9 @@ use tidegate_stages::ports::HostError;
 use tidegate_stages::state::Tags;
 
 use super::Reply;
-use crate::wire::json::{Types, action_response};
+use crate::wire::json::{ANSWERED_BYTES, Types, action_response};
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// What of the body of an action that failed reaches its caller.
-const BODY_BYTES: usize = 64 * 1024;
 
 /// Reads a reply to the call of `asked`, which had these tags.
 pub(super) fn answer(
@@ -25,8 +22,8 @@ pub(super) fn answer(
     let Reply { status, body, .. } = reply;
     let address = || address.to_string();
     if status.is_client_error() || status.is_server_error() {
-        let body = if body.len() > BODY_BYTES {
-            Bytes::copy_from_slice(body.get(..BODY_BYTES).unwrap_or_default())
+        let body = if body.len() > ANSWERED_BYTES {
+            Bytes::copy_from_slice(body.get(..ANSWERED_BYTES).unwrap_or_default())
         } else {
             body
         };

@@ -67,6 +67,8 @@ pub(crate) struct Told {
     /// Seconds after which to try again.
     pub(crate) retry_after: Option<u64>,
     pub(crate) text: String,
+    /// The status and the body that its action answered, if it says that it failed.
+    pub(crate) answered: Option<(u16, Bytes)>,
 }
 
 impl Refusal {
@@ -130,17 +132,20 @@ impl Refusal {
 
     /// What another system is told of it.
     pub(crate) fn told(&self) -> Told {
-        let mut text = self.text.clone();
-        if let Some(answered) = self.answered.as_ref().filter(|answered| !answered.is_empty()) {
-            text = format!("{text}: {}", String::from_utf8_lossy(answered));
-        }
+        let answered = self.answered.as_deref();
         Told {
             kind: self.kind,
             source: self.blamed.name(),
             is_safe_to_retry: self.safe_to_retry,
             retry_after: self.retry_after,
-            text,
+            text: self.text.clone(),
+            answered: answered.map(|body| (self.status.as_u16(), body.clone())),
         }
+    }
+
+    /// The same without the body that its action answered: that is larger than one message may be.
+    pub(crate) fn without_body(self) -> Self {
+        Self { answered: self.answered.map(|_| Box::default()), ..self }
     }
 
     /// Its text.
@@ -235,14 +240,14 @@ fn whole_seconds(time: Duration) -> u64 {
 
 /// The status and the body of an action that says that it failed: its own status if it blames its caller, else 502.
 fn rejected(error: &Error) -> Option<(StatusCode, Bytes)> {
-    match error {
-        Error::ActionRan(source) => rejected(source),
-        Error::Host(HostError::Rejected { status, body, .. }) => {
-            let status = StatusCode::from_u16(*status).ok().filter(StatusCode::is_client_error);
-            Some((status.unwrap_or(StatusCode::BAD_GATEWAY), body.clone()))
-        }
-        _ => None,
-    }
+    let (status, body) = match error {
+        Error::ActionRan(source) => return rejected(source),
+        Error::Host(HostError::Rejected { status, body, .. }) => (*status, body.clone()),
+        Error::Elsewhere(failed) => failed.answered.clone()?,
+        _ => return None,
+    };
+    let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
+    Some((status.unwrap_or(StatusCode::BAD_GATEWAY), body))
 }
 
 /// What is told of a failed host without its address; `None`: the error names none.
@@ -406,6 +411,7 @@ mod tests {
             is_retryable: true,
             retry_after: Some(Duration::from_millis(2_500)),
             text: "no place there".into(),
+            answered: None,
         };
         let refusal = Refusal::from(Error::Elsewhere(Box::new(failed)));
         assert!(refusal.safe_to_retry);

@@ -42,7 +42,7 @@ impl NatsCalls {
         let Ok(_place) = self.free.clone().try_acquire_owned() else {
             self.counted.unsent.increment(1);
             let text = "not sent, it is safe to retry: too many calls to other actor systems wait for their answers (TIDEGATE_NATS_CALLS)";
-            return Err(unsent(ErrorKind::Overloaded, text.into()));
+            return Err(unsent(ErrorKind::Overloaded, Some(RETRY_AFTER), text.into()));
         };
         let is_awaited = !invocation.asynchronous && invocation.scheduled_to <= 0;
         let headers = context::headers(&invocation.traceparent);
@@ -102,16 +102,13 @@ fn unanswered(error: &BusError, system: &str) -> Error {
             let text = format!(
                 "ActorSystem {system} is not registered here, and no proxy on NATS serves it; not started, it is safe to retry"
             );
-            let by = FailedBy::Proxy;
-            let (kind, retry_after) = (ErrorKind::ActorNotFound, None);
-            let failed = FailedElsewhere { kind, by, is_retryable: true, retry_after, text };
-            Error::Elsewhere(Box::new(failed))
+            unsent(ErrorKind::ActorNotFound, None, text)
         }
         BusError::Away(reason) => {
             let text = format!(
                 "not sent to ActorSystem {system}, it is safe to retry: no connection to NATS: {reason}"
             );
-            unsent(ErrorKind::Overloaded, text)
+            unsent(ErrorKind::Overloaded, Some(RETRY_AFTER), text)
         }
         BusError::TooLarge { .. } => {
             let text = format!("not sent to ActorSystem {system}: {error} (max_payload of NATS)");
@@ -125,12 +122,13 @@ fn unanswered(error: &BusError, system: &str) -> Error {
 }
 
 fn failed(kind: ErrorKind, by: FailedBy, text: String) -> Error {
-    let (is_retryable, retry_after) = (false, None);
-    Error::Elsewhere(Box::new(FailedElsewhere { kind, by, is_retryable, retry_after, text }))
+    let (is_retryable, retry_after, answered) = (false, None, None);
+    let failed = FailedElsewhere { kind, by, is_retryable, retry_after, text, answered };
+    Error::Elsewhere(Box::new(failed))
 }
 
-fn unsent(kind: ErrorKind, text: String) -> Error {
-    let (by, retry_after) = (FailedBy::Proxy, Some(RETRY_AFTER));
-    let failed = FailedElsewhere { kind, by, is_retryable: true, retry_after, text };
+fn unsent(kind: ErrorKind, retry_after: Option<Duration>, text: String) -> Error {
+    let (by, is_retryable, answered) = (FailedBy::Proxy, true, None);
+    let failed = FailedElsewhere { kind, by, is_retryable, retry_after, text, answered };
     Error::Elsewhere(Box::new(failed))
 }

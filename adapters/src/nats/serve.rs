@@ -154,16 +154,21 @@ impl NatsServing {
     /// Answers a call whose sender waits.
     async fn answer(&self, reply: Option<String>, outcome: Result<Bytes, Refusal>) {
         let Some(reply) = reply else { return };
-        let message = match outcome {
-            Ok(body) => BusMessage { headers: Vec::new(), body },
-            Err(refusal) => told::message(&refusal),
+        let message = match &outcome {
+            Ok(body) => BusMessage { headers: Vec::new(), body: body.clone() },
+            Err(refusal) => told::message(refusal),
         };
         let mut sent = self.bus.publish(reply.clone(), message).await;
         if let Err(error @ BusError::TooLarge { .. }) = &sent {
-            let text = format!(
-                "the action ran, but its answer cannot be sent: {error} (max_payload of NATS)"
-            );
-            let refusal = Refusal::from(Error::TooLarge(text));
+            let refusal = match outcome {
+                Ok(_) => {
+                    let text = format!(
+                        "the action ran, but its answer cannot be sent: {error} (max_payload of NATS)"
+                    );
+                    Refusal::from(Error::TooLarge(text))
+                }
+                Err(refusal) => refusal.without_body(),
+            };
             sent = self.bus.publish(reply, told::message(&refusal)).await;
         }
         if let Err(error) = sent {

@@ -1,16 +1,20 @@
 //! Told: the header of an answer that is a failure.
 //!
 //! Its body is the text alone, as Spawn sends it. The header has the kind of the failure, who failed, and whether the call may be
-//! made again: `overloaded; source=proxy; retry=true; after-ms=1000`.
+//! made again: `overloaded; source=proxy; retry=true; after-ms=1000`. Of an action that says that it failed, the text is followed
+//! by what the action answered, and the header has the status and how many of the last bytes these are:
+//! `action_failed; source=host; retry=false; status=422; body-bytes=10`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidegate_stages::error::{ErrorKind, FailedBy, FailedElsewhere};
 use tidegate_stages::ports::BusMessage;
 
 use crate::ingress::failure::{kind_named, source_named};
 use crate::ingress::http::{Refusal, Told};
+use crate::wire::json::ANSWERED_BYTES;
 
 /// The header.
 pub(super) const ERROR: &str = "tidegate-error";
@@ -18,15 +22,27 @@ pub(super) const ERROR: &str = "tidegate-error";
 /// Longest text that is taken from an answer, in characters.
 const TEXT_CHARS: usize = 1_000;
 
+/// What is between a text and what an action answered.
+const BETWEEN: &[u8] = b": ";
+
 /// The answer that says a failure.
 pub(super) fn message(refusal: &Refusal) -> BusMessage {
-    let Told { kind, source, is_safe_to_retry, retry_after, text } = refusal.told();
+    let Told { kind, source, is_safe_to_retry, retry_after, text, answered } = refusal.told();
     let mut header = format!("{kind}; source={source}; retry={is_safe_to_retry}");
     if let Some(seconds) = retry_after {
         write!(header, "; after-ms={}", seconds.saturating_mul(1_000))
             .expect("a string takes all text");
     }
-    BusMessage { headers: vec![(ERROR.into(), header)], body: text.into() }
+    let mut body = text.into_bytes();
+    if let Some((status, answered)) = answered {
+        write!(header, "; status={status}; body-bytes={}", answered.len())
+            .expect("a string takes all text");
+        if !answered.is_empty() {
+            body.extend_from_slice(BETWEEN);
+            body.extend_from_slice(&answered);
+        }
+    }
+    BusMessage { headers: vec![(ERROR.into(), header)], body: body.into() }
 }
 
 /// Reads the failure that an answer is; `None`: no proxy of ours says that it is one.
@@ -39,16 +55,36 @@ pub(super) fn read(message: &BusMessage) -> Option<FailedElsewhere> {
         is_retryable: false,
         retry_after: None,
         text: text(&message.body),
+        answered: None,
     };
+    let (mut status, mut body_bytes): (Option<u16>, usize) = (None, 0);
     for (name, value) in parts.filter_map(|part| part.split_once('=')) {
         match name {
             "source" => failed.by = source_named(value).unwrap_or(FailedBy::Proxy),
             "retry" => failed.is_retryable = value == "true",
             "after-ms" => failed.retry_after = value.parse().ok().map(Duration::from_millis),
+            "status" => status = value.parse().ok(),
+            "body-bytes" => body_bytes = value.parse().unwrap_or(0),
             _ => {}
         }
     }
+    if let Some(status) = status.filter(|_| failed.kind == ErrorKind::ActionFailed) {
+        let (told, answered) = split(&message.body, body_bytes);
+        failed.text = text(&told);
+        failed.answered = Some((status, answered));
+    }
     Some(failed)
+}
+
+/// The text, and the last bytes after it: what an action answered, as much of that as reaches its caller.
+fn split(body: &Bytes, last: usize) -> (Bytes, Bytes) {
+    let mut text = body.clone();
+    let mut answered = text.split_off(body.len().saturating_sub(last));
+    if !answered.is_empty() && text.ends_with(BETWEEN) {
+        text.truncate(text.len() - BETWEEN.len());
+    }
+    answered.truncate(ANSWERED_BYTES);
+    (text, answered)
 }
 
 /// A text that somebody else wrote, bounded and in one line.
@@ -60,7 +96,7 @@ pub(super) fn text(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use tidegate_stages::error::Error;
-    use tidegate_stages::ports::StoreError;
+    use tidegate_stages::ports::{HostError, StoreError};
 
     use super::*;
 
@@ -79,6 +115,7 @@ mod tests {
                 is_retryable: true,
                 retry_after: Some(Duration::from_millis(1500)),
                 text: "no".into(),
+                answered: None,
             }
         );
         let unknown = read(&answer("of_tomorrow; source=moon; retry=maybe", b"a\nb")).unwrap();
@@ -108,6 +145,44 @@ mod tests {
             let is_overload = matches!(error, Error::Overloaded { .. });
             assert_eq!(read.retry_after == Some(after), is_overload, "{error}");
         }
+    }
+
+    #[test]
+    fn what_an_action_answered_is_read_with_its_status_and_stands_behind_the_text_for_others() {
+        let bodies = [
+            Bytes::from_static(b"{\"a\": \n1}"),
+            vec![0xff_u8; ANSWERED_BYTES].into(),
+            Bytes::new(),
+        ];
+        for body in bodies {
+            let (address, status) = (String::from("a"), 422);
+            let rejected = HostError::Rejected { address, status, body: body.clone() };
+            let error = Error::Host(rejected);
+            let sent = message(&error.clone().into());
+            assert!(sent.body.starts_with(error.to_string().as_bytes()), "{sent:?}");
+            assert!(sent.body.ends_with(&body));
+            let read = read(&sent).unwrap();
+            assert_eq!((read.kind, &read.text), (ErrorKind::ActionFailed, &error.to_string()));
+            assert_eq!(read.answered, Some((status, body)));
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_wrong_about_what_an_action_answered_does_no_harm() {
+        let beyond = read(&answer("action_failed; status=422; body-bytes=9", b"no: 1")).unwrap();
+        assert_eq!(beyond.answered, Some((422, Bytes::from_static(b"no: 1"))));
+        let elsewhere = read(&answer("overloaded; status=422; body-bytes=1", b"no: 1")).unwrap();
+        assert_eq!((elsewhere.text.as_str(), elsewhere.answered), ("no: 1", None));
+        let without = read(&answer("action_failed; source=host", b"no: 1")).unwrap();
+        assert_eq!(
+            (without.text.as_str(), without.answered),
+            ("no: 1", None),
+            "of an earlier version"
+        );
+        let large: &[u8] = vec![b'x'; ANSWERED_BYTES + 1].leak();
+        let header = format!("action_failed; status=422; body-bytes={}", large.len());
+        let (_, cut) = read(&answer(&header, large)).unwrap().answered.unwrap();
+        assert_eq!(cut.len(), ANSWERED_BYTES);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::proto::eigr::functions::protocol::JsonType;
 pub use definition::registration;
 pub(super) use definition::{DEFAULT_CHANNEL_ACTION, definition, is_definition};
 pub use host::{action_request, action_response};
-pub use reply::{Problem, answered, invoked, ok, problem, state};
+pub use reply::{ANSWERED_BYTES, Problem, answered, invoked, ok, problem, state};
 pub use request::{invocation, publication, spawn};
 pub use types::{Types, TypesError};
 

@@ -85,14 +85,24 @@ async fn a_failure_there_is_told_here_as_it_is_there() {
     let mut shop = Shop::start(&nats, told, &[]).await;
     let mut caller = Caller::connected(&nats.servers, &[]).await;
     until_served(&mut caller).await;
-    let refused = json!({ "action": "add", "payload": { "status": 500, "answer": { "no": 1 } } });
-    for (actor, call) in [("nobody", add()), ("joe", json!({ "action": "fly" })), ("joe", refused)]
-    {
+    let failing = |status: u16, answer: Value| json!({ "action": "add", "payload": { "status": status, "answer": answer } });
+    let calls = [
+        ("nobody", add()),
+        ("joe", json!({ "action": "fly" })),
+        ("joe", failing(500, json!({ "no": 1 }))),
+        ("joe", failing(422, json!({ "code": 7 }))),
+        ("joe", failing(409, json!("no JSON"))),
+        ("joe", failing(422, json!("x".repeat(2_000)))),
+        ("joe", failing(404, json!(""))),
+    ];
+    for (actor, call) in calls {
         let (original, expected) = shop.proxy.call("shop", actor, call.clone()).await;
         let (reply, answer) = caller.call("shop", actor, call).await;
         assert!(original.status >= 400, "{expected}");
         assert_eq!(reply.status, original.status, "{answer} {expected}");
-        assert_eq!(answer["kind"], expected["kind"]);
+        for field in ["kind", "detail", "body", "safe_to_retry"] {
+            assert_eq!(answer[field], expected[field], "{answer} {expected}");
+        }
         let source = "tidegate-error-source";
         assert_eq!(reply.headers[source], original.headers[source], "{answer}");
     }

@@ -8,6 +8,9 @@ use tidegate_stages::state::ActorState;
 
 use super::{Types, is_json, json, payload_text, text};
 
+/// What of the body of an action that failed reaches its caller.
+pub const ANSWERED_BYTES: usize = 64 * 1024;
+
 /// A failure (RFC 9457).
 #[derive(Debug, Serialize)]
 pub struct Problem<'a> {

@@ -69,9 +69,9 @@ impl Elsewhere {
         inner.systems.call(invocation, limit).await
     }
 
-    /// Brings an effect to its target. An error of its action is an answer. The answer of an asynchronous effect is waited for,
-    /// too: it comes when what the effect did is durable. A bound of the effect's own is left out: the other system would take it
-    /// for that of a client.
+    /// Brings an effect to its target. An error of its action is an answer, and so is a lost answer of an action that has run: an
+    /// effect needs no payload. The answer of an asynchronous effect is waited for, too: it comes when what the effect did is
+    /// durable. A bound of the effect's own is left out: the other system would take it for that of a client.
     ///
     /// # Errors
     /// As [`call`](Self::call).
@@ -79,7 +79,11 @@ impl Elsewhere {
         request.invocation.asynchronous = false;
         request.invocation.metadata.remove(REQUEST_TIMEOUT);
         match self.call(request).await {
-            Err(Error::Elsewhere(failed)) if failed.kind == ErrorKind::ActionFailed => Ok(()),
+            Err(Error::Elsewhere(failed))
+                if failed.is_done || failed.kind == ErrorKind::ActionFailed =>
+            {
+                Ok(())
+            }
             outcome => outcome.map(drop),
         }
     }

@@ -70,6 +70,8 @@ pub struct FailedElsewhere {
     pub text: String,
     /// The status and the body that its action answered, if it says that it failed.
     pub answered: Option<(u16, Bytes)>,
+    /// Whether the call was carried out, and only its answer is lost.
+    pub is_done: bool,
 }
 
 /// Why a call did not succeed.

@@ -52,6 +52,8 @@ pub struct Refusal {
     /// What it is, in JSON.
     kind: &'static str,
     safe_to_retry: bool,
+    /// Whether what was asked for was done, and only its answer is lost.
+    is_done: bool,
     /// What the action answered, if it says that it failed. Boxed: most refusals have none.
     answered: Option<Box<Bytes>>,
 }
@@ -69,6 +71,8 @@ pub(crate) struct Told {
     pub(crate) text: String,
     /// The status and the body that its action answered, if it says that it failed.
     pub(crate) answered: Option<(u16, Bytes)>,
+    /// Whether what was asked for was done, and only its answer is lost.
+    pub(crate) is_done: bool,
 }
 
 impl Refusal {
@@ -90,6 +94,7 @@ impl Refusal {
                 status,
                 StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT
             ),
+            is_done: false,
             answered: None,
         }
     }
@@ -107,8 +112,8 @@ impl Refusal {
     }
 
     /// The same when what was asked for was done, and only its answer is lost: it must not be asked for again.
-    pub(super) fn of_lost_answer(self) -> Self {
-        Self { safe_to_retry: false, retry_after: None, ..self }
+    pub(crate) fn of_lost_answer(self) -> Self {
+        Self { is_done: true, safe_to_retry: false, retry_after: None, ..self }
     }
 
     /// A method that the resource does not know.
@@ -140,6 +145,7 @@ impl Refusal {
             retry_after: self.retry_after,
             text: self.text.clone(),
             answered: answered.map(|body| (self.status.as_u16(), body.clone())),
+            is_done: self.is_done,
         }
     }
 
@@ -412,6 +418,7 @@ mod tests {
             retry_after: Some(Duration::from_millis(2_500)),
             text: "no place there".into(),
             answered: None,
+            is_done: false,
         };
         let refusal = Refusal::from(Error::Elsewhere(Box::new(failed)));
         assert!(refusal.safe_to_retry);

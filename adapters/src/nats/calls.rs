@@ -123,12 +123,13 @@ fn unanswered(error: &BusError, system: &str) -> Error {
 
 fn failed(kind: ErrorKind, by: FailedBy, text: String) -> Error {
     let (is_retryable, retry_after, answered) = (false, None, None);
-    let failed = FailedElsewhere { kind, by, is_retryable, retry_after, text, answered };
+    let is_done = false;
+    let failed = FailedElsewhere { kind, by, is_retryable, retry_after, text, answered, is_done };
     Error::Elsewhere(Box::new(failed))
 }
 
 fn unsent(kind: ErrorKind, retry_after: Option<Duration>, text: String) -> Error {
-    let (by, is_retryable, answered) = (FailedBy::Proxy, true, None);
-    let failed = FailedElsewhere { kind, by, is_retryable, retry_after, text, answered };
+    let (by, is_retryable, answered, is_done) = (FailedBy::Proxy, true, None, false);
+    let failed = FailedElsewhere { kind, by, is_retryable, retry_after, text, answered, is_done };
     Error::Elsewhere(Box::new(failed))
 }

@@ -165,7 +165,7 @@ impl NatsServing {
                     let text = format!(
                         "the action ran, but its answer cannot be sent: {error} (max_payload of NATS)"
                     );
-                    Refusal::from(Error::TooLarge(text))
+                    Refusal::from(Error::TooLarge(text)).of_lost_answer()
                 }
                 Err(refusal) => refusal.without_body(),
             };

@@ -3,7 +3,8 @@
 //! Its body is the text alone, as Spawn sends it. The header has the kind of the failure, who failed, and whether the call may be
 //! made again: `overloaded; source=proxy; retry=true; after-ms=1000`. Of an action that says that it failed, the text is followed
 //! by what the action answered, and the header has the status and how many of the last bytes these are:
-//! `action_failed; source=host; retry=false; status=422; body-bytes=10`.
+//! `action_failed; source=host; retry=false; status=422; body-bytes=10`. Of a call that was carried out, but whose answer is lost,
+//! the header has `done=true`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -27,11 +28,15 @@ const BETWEEN: &[u8] = b": ";
 
 /// The answer that says a failure.
 pub(super) fn message(refusal: &Refusal) -> BusMessage {
-    let Told { kind, source, is_safe_to_retry, retry_after, text, answered } = refusal.told();
+    let Told { kind, source, is_safe_to_retry, retry_after, text, answered, is_done } =
+        refusal.told();
     let mut header = format!("{kind}; source={source}; retry={is_safe_to_retry}");
     if let Some(seconds) = retry_after {
         write!(header, "; after-ms={}", seconds.saturating_mul(1_000))
             .expect("a string takes all text");
+    }
+    if is_done {
+        header.push_str("; done=true");
     }
     let mut body = text.into_bytes();
     if let Some((status, answered)) = answered {
@@ -56,12 +61,14 @@ pub(super) fn read(message: &BusMessage) -> Option<FailedElsewhere> {
         retry_after: None,
         text: text(&message.body),
         answered: None,
+        is_done: false,
     };
     let (mut status, mut body_bytes): (Option<u16>, usize) = (None, 0);
     for (name, value) in parts.filter_map(|part| part.split_once('=')) {
         match name {
             "source" => failed.by = source_named(value).unwrap_or(FailedBy::Proxy),
             "retry" => failed.is_retryable = value == "true",
+            "done" => failed.is_done = value == "true",
             "after-ms" => failed.retry_after = value.parse().ok().map(Duration::from_millis),
             "status" => status = value.parse().ok(),
             "body-bytes" => body_bytes = value.parse().unwrap_or(0),
@@ -116,6 +123,7 @@ mod tests {
                 retry_after: Some(Duration::from_millis(1500)),
                 text: "no".into(),
                 answered: None,
+                is_done: false,
             }
         );
         let unknown = read(&answer("of_tomorrow; source=moon; retry=maybe", b"a\nb")).unwrap();
@@ -139,7 +147,11 @@ mod tests {
             Error::NotAllowed("no".into()),
         ];
         for error in errors {
-            let read = read(&message(&error.clone().into())).unwrap();
+            let refusal = Refusal::from(error.clone());
+            let lost = read(&message(&refusal.clone().of_lost_answer())).unwrap();
+            assert!(lost.is_done && !lost.is_retryable && lost.retry_after.is_none(), "{lost:?}");
+            let read = read(&message(&refusal)).unwrap();
+            assert!(!read.is_done);
             assert_eq!((read.kind, read.is_retryable), (error.kind(), error.is_retryable()));
             assert_eq!(read.text, error.to_string());
             let is_overload = matches!(error, Error::Overloaded { .. });

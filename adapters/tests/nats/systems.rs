@@ -20,7 +20,7 @@ use super::support::json::{Told, answer, register, send};
 use super::support::proto::{
     ActorInvocationResponse, InvocationRequest, actor_invocation_response,
 };
-use super::support::scrape::Scrape;
+use super::support::scrape::{Scrape, count};
 use super::{Caller, add, until};
 
 /// The subject of the system `shop`.
@@ -278,6 +278,34 @@ async fn an_answer_that_is_larger_than_nats_carries_is_an_error_that_says_so() {
     assert_eq!((reply.status, &answer["safe_to_retry"]), (413, &json!(false)), "{answer}");
     assert!(answer.to_string().contains("the action ran"), "{answer}");
     assert_eq!(shop.proxy.call("shop", "joe", add()).await.0.status, 200);
+}
+
+#[tokio::test]
+async fn an_effect_whose_answer_is_larger_than_nats_carries_is_delivered() {
+    let nats = Nats::with(1, &[("NATS_MAX_PAYLOAD", "4096")]).await;
+    let shop = Shop::start(&nats, Arc::new(Talker), &[]).await;
+    let mut caller = Caller::connected(&nats.servers, &[]).await;
+    until_served(&mut caller).await;
+    let host = Host::start(Arc::new(Told::default()));
+    let here = format!("http://127.0.0.1:{}", host.port());
+    let actors = json!([{ "name": "ann", "actions": ["add"] }]);
+    let office = json!({ "system": "office", "actors": actors }).to_string();
+    let headers = [("tidegate-host", here.as_str())];
+    let (reply, _) = send(&mut caller.client, ("POST", "/api/v1/system"), &headers, &office).await;
+    assert_eq!(reply.status, 200);
+    let effect = json!({ "system": "shop", "actor": "joe", "action": "add" });
+    let payload = json!({ "answer": { "effects": [effect] } });
+    let (reply, answer) =
+        caller.call("office", "ann", json!({ "action": "add", "payload": payload })).await;
+    assert_eq!(reply.status, 200, "{answer}");
+    until("no effect is pending or dead", async || {
+        let listed = send(&mut caller.client, ("GET", "/api/v1/effects"), &[], "").await.1;
+        listed["effects"] == json!([])
+    })
+    .await;
+    let delivered = "tidegate_effects_total{outcome=\"delivered\"}";
+    assert_eq!(count(&caller.proxy, delivered).await, 1);
+    drop(shop);
 }
 
 #[tokio::test]

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use support::client::{Client, Reply};
-use support::host::Host;
-use support::json::{Told, register};
+use support::host::{Answer, Call, Host, Script};
+use support::json::{Told, answer, register};
 use support::proxy::{Proxy, embedded};
 use support::tool::{Ran, run};
 use tokio::time::{sleep, timeout};
@@ -77,6 +78,33 @@ impl World {
         };
         timeout(LIMIT, waiting).await.unwrap_or_else(|_| panic!("no {count} lines with {text}"));
         found()
+    }
+}
+
+/// Asks for a side effect and a broadcast with each answer.
+#[derive(Debug)]
+struct Asking;
+
+impl Script for Asking {
+    fn answer(self: Arc<Self>, _: Call) -> BoxFuture<'static, Option<Answer>> {
+        let effects = json!([{ "actor": "joe", "action": "add" }]);
+        let broadcast = json!({ "channel": "news" });
+        let body = json!({ "state": 1, "effects": effects, "broadcast": broadcast }).to_string();
+        Box::pin(async move { Some(answer(200, &body)) })
+    }
+}
+
+#[tokio::test]
+async fn what_an_init_action_asks_for_and_does_not_get_is_a_line() {
+    let mut world = World::new(&[]).await;
+    let host = Host::start(Arc::new(Asking));
+    let actors = json!([{ "name": "ann", "actions": ["add", "setup"] }]);
+    register(&mut world.client, &host.port(), &actors).await;
+    // It runs by itself: the actor is activated after the registration.
+    let lines = world.lines("an init action changes state and tags only", 1).await;
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    for part in ["WARN", "shop/ann", "side effects, a broadcast"] {
+        assert!(line.contains(part), "{line}");
     }
 }
 

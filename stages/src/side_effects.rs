@@ -168,21 +168,24 @@ impl Planner {
         Ok(Plan { save, rest: Committed { completion, emitted, ack: None, broadcast, traced } })
     }
 
-    /// Applies the response of an init action: state and tags only.
+    /// Applies the response of an init action: state and tags only. What else is asked for is in the log.
     fn plan_init(
         &self,
         actor: &mut CheckedOut,
         response: ActorInvocationResponse,
         signal: Option<&SignalHandle>,
     ) -> Plan {
-        let ActorInvocationResponse { state, tags, .. } = response;
+        let ActorInvocationResponse { state, tags, workflow, .. } = response;
+        let request_id = signal.and_then(|signal| signal.request().field());
+        if let Some(left_out) = asked_for(&workflow) {
+            warn!(actor = %actor.entry.actor, left_out, request_id, "an init action changes state and tags only; what else its answer asks for is left out");
+        }
         let save = match self.rules.new_content(&actor.live.content, state, tags) {
             Ok(content) => {
                 let changed = actor.live.change(content);
                 self.save(actor, changed, false)
             }
             Err(error) => {
-                let request_id = signal.and_then(|signal| signal.request().field());
                 warn!(actor = %actor.entry.actor, %error, request_id, "the init action's state was not taken");
                 None
             }
@@ -250,6 +253,18 @@ impl Planner {
         let at = entry.record_time(self.clock.now());
         live.save(&entry.key, status, append, at)
     }
+}
+
+/// What a workflow asks for, in words; `None`: nothing.
+fn asked_for(workflow: &Workflow) -> Option<String> {
+    let Workflow { effects, broadcast, routing } = workflow;
+    let parts = [
+        (!effects.is_empty()).then_some("side effects"),
+        broadcast.as_ref().map(|_| "a broadcast"),
+        routing.as_ref().map(|_| "a pipe or forward"),
+    ];
+    let asked: Vec<_> = parts.into_iter().flatten().collect();
+    (!asked.is_empty()).then(|| asked.join(", "))
 }
 
 /// How a turn fails.

@@ -7,7 +7,8 @@ use http::StatusCode;
 
 use crate::metrics::REQUESTS_TOTAL;
 
-const ROUTES: [&str; 26] = [
+/// The names of all resources, and that of none.
+pub(super) const ROUTES: [&str; 26] = [
     "invoke",
     "register",
     "spawn",

@@ -1,4 +1,8 @@
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::ingress::json::OPENAPI;
+use crate::ingress::metrics::ROUTES;
 
 #[test]
 fn names_are_decoded_once() {
@@ -110,6 +114,28 @@ fn changes_of_schedules_are_audited_and_looking_at_them_is_not() {
         }
     }
     assert!(Asks::Schedule.is_audited() && !Asks::Register.is_audited());
+}
+
+#[test]
+fn each_resource_is_described_with_its_methods() {
+    let described = OPENAPI;
+    let described: serde_json::Value = serde_json::from_slice(&described).unwrap();
+    // A request for no resource has a name in metrics, too.
+    let mut names = BTreeSet::from(["none"]);
+    for (path, operations) in described["paths"].as_object().unwrap() {
+        let methods: BTreeSet<String> =
+            operations.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
+        for method in &methods {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            // The name of a parameter in braces stands for a name.
+            let resource = Resource::find(path).unwrap().under(&method);
+            let allowed = resource.allowed().split(", ").filter(|allowed| *allowed != "HEAD");
+            let allowed: BTreeSet<String> = allowed.map(str::to_owned).collect();
+            assert_eq!(allowed, methods, "{path}");
+            names.insert(resource.label());
+        }
+    }
+    assert_eq!(names, BTreeSet::from(ROUTES));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Admin: the secret whose holders may do everything (decision 36).
 
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderValue};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -41,12 +41,19 @@ pub(super) enum Shown {
 impl Shown {
     /// What these headers show, when this is the administrator's token.
     pub(super) fn of(token: Option<&AdminToken>, headers: &HeaderMap) -> Self {
-        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let Some(given) = given.and_then(|given| given.strip_prefix("Bearer ")) else {
+        let given = headers.get(AUTHORIZATION);
+        let Some(given) = given.and_then(|given| credentials(given, "bearer")) else {
             return Self::Nothing;
         };
         if token.is_some_and(|token| token.is(given)) { Self::Right } else { Self::Wrong }
     }
+}
+
+/// What comes after this scheme in a header `Authorization`; `None`: its scheme is another one. The case of a scheme does not
+/// count (RFC 9110).
+pub(super) fn credentials<'a>(given: &'a HeaderValue, scheme: &str) -> Option<&'a str> {
+    let (shown, credentials) = given.to_str().ok()?.split_once(' ')?;
+    shown.eq_ignore_ascii_case(scheme).then_some(credentials)
 }
 
 #[cfg(test)]
@@ -60,12 +67,16 @@ mod tests {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
             Shown::of(token, &headers)
         };
-        assert_eq!(shown(Some(&token), "Bearer secret"), Shown::Right);
+        for right in ["Bearer secret", "bearer secret", "BEARER secret"] {
+            assert_eq!(shown(Some(&token), right), Shown::Right, "{right}");
+        }
         for wrong in ["Bearer secreT", "Bearer secret ", "Bearer s", "Bearer "] {
             assert_eq!(shown(Some(&token), wrong), Shown::Wrong, "{wrong}");
         }
         assert_eq!(shown(None, "Bearer "), Shown::Wrong, "no token is set");
-        assert_eq!(shown(Some(&token), "secret"), Shown::Nothing);
+        for other in ["secret", "Basic secret", "Bearersecret"] {
+            assert_eq!(shown(Some(&token), other), Shown::Nothing, "{other}");
+        }
         assert_eq!(Shown::of(Some(&token), &HeaderMap::new()), Shown::Nothing);
     }
 }

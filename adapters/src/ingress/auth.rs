@@ -17,6 +17,7 @@ use metrics::counter;
 use tidegate_stages::identity::Identity;
 
 use super::AdminToken;
+use super::admin::credentials;
 use super::http::Refusal;
 use crate::metrics::CREDENTIALS_REFUSED_TOTAL;
 use crate::reload::Watch;
@@ -154,11 +155,7 @@ impl Auth {
     }
 
     async fn shown(&self, given: &HeaderValue) -> Result<Shown, Refusal> {
-        let Some((scheme, credentials)) = given.to_str().ok().and_then(|it| it.split_once(' '))
-        else {
-            return Ok(Shown::Nothing);
-        };
-        if scheme.eq_ignore_ascii_case("bearer") {
+        if let Some(credentials) = credentials(given, "bearer") {
             if self.admin_token.as_ref().is_some_and(|token| token.is(credentials)) {
                 return Ok(Shown::Admin);
             }
@@ -168,8 +165,7 @@ impl Auth {
                 Refusal::unauthorized(error.to_string(), vec![BEARER_INVALID])
             });
         }
-        let Some(users) = self.users.as_ref().filter(|_| scheme.eq_ignore_ascii_case("basic"))
-        else {
+        let (Some(users), Some(credentials)) = (&self.users, credentials(given, "basic")) else {
             return Ok(Shown::Nothing);
         };
         users.name(credentials.trim()).await.map(Shown::Name).map_err(|error| {

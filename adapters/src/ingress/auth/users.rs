@@ -48,13 +48,29 @@ pub(super) enum PasswordError {
 #[derive(Debug)]
 struct Known {
     hashes: BTreeMap<String, Arc<str>>,
+    /// The hash of the highest cost; `None` as long as no file is read.
+    dearest: Option<Arc<str>>,
     /// Credentials that were right, as keyed hashes, with the end of their time.
     remembered: Cache<[u8; 32], Instant>,
 }
 
 impl Default for Known {
     fn default() -> Self {
-        Self { hashes: BTreeMap::new(), remembered: Cache::new(REMEMBERED) }
+        Self::of(BTreeMap::new())
+    }
+}
+
+impl Known {
+    fn of(hashes: BTreeMap<String, Arc<str>>) -> Self {
+        let cost = |hash: &str| hash.parse().map_or(0, |parts: bcrypt::HashParts| parts.get_cost());
+        let dearest = hashes.values().max_by_key(|hash| cost(hash)).cloned();
+        Self { hashes, dearest, remembered: Cache::new(REMEMBERED) }
+    }
+
+    /// The hash that a password of this user is compared with. For an unknown user it is the one that takes longest: how long
+    /// a refusal takes does not tell that there is no such user.
+    fn compared_with(&self, name: &str) -> Option<Arc<str>> {
+        self.hashes.get(name).or(self.dearest.as_ref()).cloned()
     }
 }
 
@@ -86,7 +102,7 @@ impl Users {
             "users",
             move || read(&file, MAX_BYTES),
             move |text| {
-                known.store(Arc::new(Known { hashes: parse(&path, text)?, ..Known::default() }));
+                known.store(Arc::new(Known::of(parse(&path, text)?)));
                 Ok(())
             },
         )?;
@@ -120,8 +136,7 @@ impl Users {
         if is_remembered(&known, &digest) {
             return Ok(name);
         }
-        // An unknown user costs as much as a known one.
-        let hash = known.hashes.get(&*name).or_else(|| known.hashes.values().next()).cloned();
+        let hash = known.compared_with(&name);
         let is_known = known.hashes.contains_key(&*name);
         let password = Zeroizing::new(password.to_vec());
         let checked = tokio::task::spawn_blocking(move || {

@@ -49,6 +49,20 @@ async fn a_user_with_its_password_is_known_and_nobody_else() {
     }
 }
 
+#[tokio::test]
+async fn the_password_of_an_unknown_user_is_compared_with_the_hash_of_the_highest_cost() {
+    let hash = |cost| bcrypt::hash("one", cost).unwrap();
+    let (cheap, dear) = (hash(COST), hash(COST + 2));
+    // Neither the first nor the last one of the file or of the names.
+    let text = format!("bob:{cheap}\nmia:{dear}\nzoe:{cheap}\namy:{cheap}");
+    let (users, ..) = users(&text).unwrap();
+    let known = users.known.load_full();
+    for (name, hash) in [("bob", &cheap), ("mia", &dear), ("nobody", &dear), ("", &dear)] {
+        assert_eq!(known.compared_with(name).as_deref(), Some(hash.as_str()), "{name}");
+    }
+    assert_eq!(name(&users, "nobody", "one").await, Err(PasswordError::Wrong));
+}
+
 #[tokio::test(start_paused = true)]
 async fn credentials_that_were_right_are_remembered_for_a_minute_and_a_flood_is_turned_away() {
     let (users, mut watched, folder) = users(&line("alice", "one")).unwrap();

@@ -49,9 +49,9 @@ struct BootstrapArgs {
     /// has, at first those of the loopback of this machine
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
-    /// The name of the client
-    #[arg(long, value_name = "NAME", default_value = "client", value_parser = common_name)]
-    client: String,
+    /// The name of the client. Else the name that the certificate has, at first `client`
+    #[arg(long, value_name = "NAME", value_parser = common_name)]
+    client: Option<String>,
     /// Days that a certificate lasts; never longer than the authority
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
     days: u32,

@@ -36,6 +36,8 @@ const SKEW: Duration = Duration::from_hours(1);
 pub(crate) const MAX_COMMON_BYTES: usize = 64;
 /// Names of a server when nobody says any.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// The name of a client when nobody says any.
+const CLIENT: &str = "client";
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -44,8 +46,8 @@ pub(crate) struct Bootstrap {
     pub(crate) dir: PathBuf,
     /// Names and addresses of the server. Empty: those that it has, or those of this machine's loopback.
     pub(crate) names: Vec<String>,
-    /// The name of the client.
-    pub(crate) client: String,
+    /// The name of the client. `None`: the one that it has, or else `client`.
+    pub(crate) client: Option<String>,
     /// Life of a certificate, in days.
     pub(crate) days: u32,
     /// The time, since the Unix epoch.
@@ -65,8 +67,8 @@ impl Bootstrap {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
         made.map_err(|source| io_error(&self.dir, source))?;
         let (authority, of_authority) = self.authority()?;
-        let server = self.leaf("server", None, &authority)?;
-        let client = self.leaf("client", Some(&self.client), &authority)?;
+        let server = self.leaf("server", Whose::Server, &authority)?;
+        let client = self.leaf("client", Whose::Client(self.client.as_deref()), &authority)?;
         let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
         synced.map_err(|source| io_error(&self.dir, source))?;
         Ok(vec![of_authority, server, client])
@@ -113,25 +115,29 @@ impl Bootstrap {
         Ok((Authority { issuer, der, end }, said))
     }
 
-    /// Keeps or writes a certificate. `client` is the name of a client; `None`: it is that of the server.
+    /// Keeps or writes a certificate.
     fn leaf(
         &self,
         file: &str,
-        client: Option<&str>,
+        whose: Whose<'_>,
         authority: &Authority,
     ) -> Result<String, BootstrapError> {
         let pair = self.pair(file);
         let there = if is_there(&pair)? { Some(self.inspect(&pair, authority)?) } else { None };
         let given =
             self.names.iter().map(|name| server_name(name)).collect::<Result<Vec<_>, _>>()?;
-        let names = match (client, &there) {
-            (Some(_), _) => Vec::new(),
-            (None, Some(Found { names, .. })) if given.is_empty() => names.clone(),
-            (None, None) if given.is_empty() => LOCAL.map(String::from).to_vec(),
-            (None, _) => given,
+        let names = match (whose, &there) {
+            (Whose::Client(_), _) => Vec::new(),
+            (Whose::Server, Some(Found { names, .. })) if given.is_empty() => names.clone(),
+            (Whose::Server, None) if given.is_empty() => LOCAL.map(String::from).to_vec(),
+            (Whose::Server, _) => given,
         };
+        let former = there.as_ref().and_then(|found| found.common.as_deref());
         let first = names.first().filter(|name| name.len() <= MAX_COMMON_BYTES);
-        let common = client.or_else(|| first.map(String::as_str)).unwrap_or("server");
+        let common = match whose {
+            Whose::Client(name) => name.or(former).unwrap_or(CLIENT),
+            Whose::Server => first.map_or("server", String::as_str),
+        };
         let done = match &there {
             Some(found) if found.names == names && found.common.as_deref() == Some(common) => {
                 if !found.is_due {
@@ -149,9 +155,9 @@ impl Bootstrap {
         }
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![match client {
-            Some(_) => ExtendedKeyUsagePurpose::ClientAuth,
-            None => ExtendedKeyUsagePurpose::ServerAuth,
+        params.extended_key_usages = vec![match whose {
+            Whose::Client(_) => ExtendedKeyUsagePurpose::ClientAuth,
+            Whose::Server => ExtendedKeyUsagePurpose::ServerAuth,
         }];
         let end = (self.now + DAY * self.days).min(authority.end);
         params.not_after = rcgen::date_time_ymd(1970, 1, 1) + whole(end);
@@ -219,6 +225,14 @@ impl Bootstrap {
         }
         Ok(())
     }
+}
+
+/// Who shows a certificate.
+#[derive(Clone, Copy)]
+enum Whose<'a> {
+    Server,
+    /// A client, with the name that was given for it.
+    Client(Option<&'a str>),
 }
 
 /// What may be written over.

@@ -6,7 +6,8 @@ const START: Duration = Duration::from_hours(24 * 365 * 56);
 
 fn on(day: u32, dir: &Path, names: &[&str]) -> Bootstrap {
     let names = names.iter().copied().map(String::from).collect();
-    Bootstrap { dir: dir.into(), names, client: "billing".into(), days: 90, now: START + DAY * day }
+    let (client, now) = (Some("billing".into()), START + DAY * day);
+    Bootstrap { dir: dir.into(), names, client, days: 90, now }
 }
 
 fn text(dir: &Path, file: &str) -> String {
@@ -47,6 +48,30 @@ fn what_has_lived_two_thirds_of_its_life_is_renewed_and_the_authority_never() {
     for name in ["", "a b", "http://a", "*"] {
         assert!(matches!(on(63, dir, &[name]).run(), Err(BootstrapError::Name(_))), "{name}");
     }
+}
+
+#[test]
+fn without_a_name_a_client_keeps_the_one_that_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    on(0, dir, &["tidegate.shop"]).run().unwrap();
+    let unnamed = |day| Bootstrap { client: None, ..on(day, dir, &[]) };
+    let client = || {
+        let pair = unnamed(0).pair("client");
+        let der = read(&pair).unwrap().of(&pair.certificate).certificates().unwrap();
+        Facts::of(&der[0]).unwrap().common
+    };
+    assert!(changed(dir, &unnamed(1)).is_empty());
+    let leaves = ["server.pem", "server.key", "client.pem", "client.key"];
+    assert_eq!(changed(dir, &unnamed(61)), leaves, "it is renewed");
+    assert_eq!(client().as_deref(), Some("billing"));
+    let other = Bootstrap { client: Some("till".into()), ..on(62, dir, &[]) };
+    assert_eq!(changed(dir, &other), ["client.pem", "client.key"]);
+    assert_eq!(client().as_deref(), Some("till"));
+
+    let first = tempfile::tempdir().unwrap();
+    let said = Bootstrap { client: None, ..on(0, first.path(), &[]) }.run().unwrap();
+    assert!(said[2].contains("written, for client,"), "{said:?}");
 }
 
 #[test]

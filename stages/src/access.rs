@@ -8,6 +8,7 @@ mod current;
 mod list;
 mod parse;
 mod pattern;
+mod peer;
 
 pub use current::CurrentPolicies;
 pub use pattern::Pattern;

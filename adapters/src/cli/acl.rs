@@ -1,6 +1,7 @@
 //! `tidegate acl check`: explains what the policy files say of a call.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -82,9 +83,9 @@ impl FromStr for Who {
             Some(("peer", "unix")) => client.peer = Some(PeerAddress::UnixSocket),
             Some(("nats", _)) => client.peer = Some(PeerAddress::Nats),
             Some(("peer", address)) => {
-                let address =
-                    address.parse().map_err(|_| "peer: must name an IP address or unix")?;
-                client.peer = Some(PeerAddress::Ip(address));
+                let address = address.parse::<IpAddr>();
+                let address = address.map_err(|_| "peer: must name an IP address or unix")?;
+                client.peer = Some(PeerAddress::Ip(address.to_canonical()));
             }
             _ => client.token_subject = Some(given.strip_prefix("token:").unwrap_or(given).into()),
         }

@@ -1,8 +1,7 @@
 //! List: the values of one key of a policy.
 
-use std::net::IpAddr;
-
 use super::pattern::Pattern;
+use super::peer::Peer;
 use super::{Access, CallKind, Key, Subject};
 use crate::identity::PeerAddress;
 
@@ -24,6 +23,8 @@ pub(super) enum Item {
     Actor { system: Pattern, name: Pattern },
     /// A client that is known by a certain means.
     Client(Means, Pattern),
+    /// A client that calls from there.
+    Peer(Peer),
     /// A kind of call.
     Kind(CallKind),
 }
@@ -35,19 +36,15 @@ pub(super) enum Means {
     Token,
     /// The name in its TLS certificate.
     Tls,
-    /// Its address.
-    Peer,
     /// That its calls come over NATS. A message does not say who sent it, so nothing is compared.
     Nats,
 }
 
 /// The prefixes that stand for them in a file.
-const MEANS: [(&str, Means); 4] = [
-    ("token:", Means::Token),
-    ("tls:", Means::Tls),
-    ("peer:", Means::Peer),
-    ("nats:", Means::Nats),
-];
+const MEANS: [(&str, Means); 3] =
+    [("token:", Means::Token), ("tls:", Means::Tls), ("nats:", Means::Nats)];
+/// The prefix of where a client calls from.
+const PEER: &str = "peer:";
 
 impl Item {
     /// Reads one value of a key.
@@ -68,6 +65,9 @@ impl Item {
                     format!("{text:?} is no kind of call, these are: {known}")
                 }),
             Key::Identities => {
+                if let Some(peer) = text.strip_prefix(PEER) {
+                    return Peer::parse(peer).map(Self::Peer);
+                }
                 let means = MEANS.iter().find_map(|(prefix, means)| {
                     text.strip_prefix(prefix).map(|rest| (*means, rest))
                 });
@@ -104,25 +104,17 @@ impl Item {
             (Self::Client(means, name), _, Subject::Client(client)) => match means {
                 Means::Token => client.token_subject.as_ref().is_some_and(|it| name.matches(it)),
                 Means::Tls => client.tls_client.as_ref().is_some_and(|it| name.matches(it)),
-                Means::Peer => client.peer.is_some_and(|peer| is_peer(name, peer)),
                 Means::Nats => client.peer == Some(PeerAddress::Nats),
             },
+            (Self::Peer(named), _, Subject::Client(client)) => {
+                client.peer.is_some_and(|peer| named.matches(peer))
+            }
             (Self::Actor { system, name }, ..) => {
                 system.matches(access.system) && name.matches(access.name)
             }
             (Self::Kind(kind), ..) => *kind == access.kind,
             _ => false,
         }
-    }
-}
-
-fn is_peer(pattern: &Pattern, peer: PeerAddress) -> bool {
-    match (peer, pattern) {
-        (PeerAddress::UnixSocket, pattern) => pattern.matches("unix"),
-        (PeerAddress::Nats, _) => false,
-        // An address may be written in several ways.
-        (PeerAddress::Ip(address), Pattern::Exact(text)) => text.parse::<IpAddr>() == Ok(address),
-        (PeerAddress::Ip(address), Pattern::Wild { .. }) => pattern.matches(&address.to_string()),
     }
 }
 

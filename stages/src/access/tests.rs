@@ -22,6 +22,10 @@ fn tls(name: &str) -> Identity {
     Identity { tls_client: Some(name.into()), ..peer("10.0.0.7") }
 }
 
+fn unix() -> Identity {
+    Identity::of(PeerAddress::UnixSocket)
+}
+
 /// Whether this client may call `action` of the actor `system/name`.
 fn may(policies: &Policies, client: &Identity, system: &str, name: &str, action: &str) -> bool {
     let (subject, kind) = (Subject::Client(client), CallKind::Invoke);
@@ -99,6 +103,10 @@ fn an_anonymous_client_matches_no_named_rule() {
     for rule in ["identities: *", "identities: [alice, *]", "actors: *", "identities: peer:*"] {
         assert!(may(&policies(&[rule]), &anonymous, "s", "joe", "add"), "{rule}");
     }
+    let over_nats = Identity::of(PeerAddress::Nats);
+    for rule in ["identities: peer:*", "identities: peer:0.0.0.0/0, peer:::/0, peer:unix"] {
+        assert!(!may(&policies(&[rule]), &over_nats, "s", "joe", "add"), "{rule}");
+    }
 }
 
 #[test]
@@ -107,17 +115,20 @@ fn a_client_is_known_by_token_certificate_or_address() {
         ("alice", vec![token("alice"), tls("alice")], vec![token("Alice"), token("bob")]),
         ("token:alice", vec![token("alice")], vec![tls("alice"), token("token:alice")]),
         ("tls:*.shop", vec![tls("till.shop")], vec![token("till.shop"), tls("shop")]),
+        ("peer:10.0.*", vec![peer("10.0.3.4"), token("bob")], vec![peer("10.1.0.1"), unix()]),
+        ("peer:::1", vec![peer("0:0:0:0:0:0:0:1")], vec![peer("127.0.0.1"), peer("::2")]),
+        ("peer:::ffff:10.0.0.7", vec![token("bob")], vec![peer("10.0.0.8")]),
         (
-            "peer:10.0.*",
-            vec![peer("10.0.3.4"), token("bob")],
-            vec![peer("10.1.0.1"), Identity::of(PeerAddress::UnixSocket)],
+            "peer:10.0.0.0/8",
+            vec![peer("10.0.0.0"), peer("10.255.255.255")],
+            vec![peer("11.0.0.0"), peer("9.255.255.255"), peer("a00::"), unix()],
         ),
-        ("peer:::1", vec![peer("0:0:0:0:0:0:0:1")], vec![peer("127.0.0.1")]),
-        (
-            "peer:unix",
-            vec![Identity::of(PeerAddress::UnixSocket)],
-            vec![peer("127.0.0.1"), token("peer:unix")],
-        ),
+        ("peer:10.1.2.3/15", vec![peer("10.0.0.0"), peer("10.1.9.9")], vec![peer("10.2.0.0")]),
+        ("peer:::ffff:10.0.0.0/104", vec![peer("10.9.9.9")], vec![peer("11.0.0.0")]),
+        ("peer:10.0.0.7/32", vec![peer("10.0.0.7")], vec![peer("10.0.0.6")]),
+        ("peer:0.0.0.0/0", vec![peer("192.0.2.1")], vec![peer("::1"), unix()]),
+        ("peer:fd00::/127", vec![peer("fd00::1")], vec![peer("fd00::2"), peer("10.0.0.7")]),
+        ("peer:unix", vec![unix()], vec![peer("127.0.0.1"), token("peer:unix")]),
         ("alice, \"b,b\", 'c'", vec![token("b,b"), token("c"), token("alice")], vec![token("b")]),
     ] {
         let policies = policies(&[&format!("identities: {rule}")]);
@@ -202,6 +213,23 @@ fn a_mistake_is_told_with_file_and_line() {
         ("targets: joe # the first", 1, "a comment has a line of its own"),
         ("actors: joe:bob", 1, "by colons"),
         ("kinds: invoke, call", 1, "these are: invoke, state"),
+        ("type: deny\nidentities: peer:localhost", 2, "\"localhost\" is no peer"),
+        ("identities: alice, peer:till.shop", 1, "no peer"),
+        ("identities: peer:", 1, "no peer"),
+        ("identities: peer:UNIX", 1, "no peer"),
+        ("identities: peer:10.0.0", 1, "no peer"),
+        ("identities: peer:10.0.0.0/33", 1, "no peer"),
+        ("identities: peer:10.0.0.0/", 1, "no peer"),
+        ("identities: peer:10.0.0.0/-1", 1, "no peer"),
+        ("identities: peer:fd00::/129", 1, "no peer"),
+        // It has neither addresses of IPv4 nor any that a client can have.
+        ("identities: peer:::ffff:10.0.0.0/95", 1, "no peer"),
+        ("identities: peer:10.0.0.7:8090", 1, "no peer"),
+        ("identities: peer:unix/8", 1, "no peer"),
+        ("identities: peer:10.*/8", 1, "no peer"),
+        ("identities: peer:*.shop", 1, "no peer"),
+        ("identities: peer:FD00:*", 1, "no peer"),
+        ("identities: peer:1*.*", 1, "no peer"),
     ] {
         let error = Policy::parse("policies/x.policy", text).unwrap_err();
         assert_eq!((error.file.as_str(), error.line), ("policies/x.policy", line), "{text:?}");

@@ -24,16 +24,34 @@ fn proxy() -> Proxy {
 }
 
 /// Heads, each with the status that it is refused with.
-fn condemned() -> [(String, u16); 4] {
+fn condemned() -> Vec<(String, u16)> {
     let head =
         |start: &str, rest: &str| format!("{start} HTTP/1.1\r\nhost: localhost\r\n{rest}\r\n");
     let post = format!("POST {INVOKE}");
-    [
+    let long = "x".repeat(600);
+    let (system, json) =
+        ("/api/v1/system", "content-length: 10\r\ncontent-type: application/json\r\n");
+    let mut condemned = vec![
         (head("POST /nothing", "content-length: 1000\r\n"), 404),
         (head(&format!("PUT {INVOKE}"), "content-length: 1000\r\n"), 405),
         (head(&post, "content-length: 1000\r\ncontent-type: text/html\r\n"), 415),
         (head(&post, "content-length: 9000000\r\n"), 413),
-    ]
+        (head(&format!("POST {system}/s/channels/{long}"), "content-length: 10\r\n"), 400),
+    ];
+    // In JSON the path names what is called.
+    for path in [
+        format!("POST {system}/{long}/actors/spawn"),
+        format!("POST {system}/{long}/channels/news"),
+        format!("POST {system}/{long}/schedules"),
+        format!("PUT {system}/s/schedules/a%0ab"),
+        format!("POST {system}/{long}/actors/a/invoke"),
+        format!("POST {system}/s/actors/{long}/invoke"),
+        format!("POST {system}/s/actors/a%0ab/invoke"),
+        format!("POST {system}/s/actors/a%ff/invoke"),
+    ] {
+        condemned.push((head(&path, json), 400));
+    }
+    condemned
 }
 
 #[test]

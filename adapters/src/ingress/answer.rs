@@ -153,7 +153,7 @@ impl<C: Calls> Inner<C> {
         };
         let client = self.known(client, head).await?;
         let entry = self.allowed(&resource, head, &client, named.as_ref()).await?;
-        let answered = match names::check(&resource) {
+        let answered = match names::check(&resource, head) {
             Ok(()) => self.carry_out(resource, head, body, (client, named, request, hold)).await,
             Err(error) => Err(error.into()),
         };
@@ -265,9 +265,12 @@ impl<C: Calls> Inner<C> {
         let read = body::read(body, limits.body_bytes, limits.body_time, &mut bodies);
         match resource {
             Resource::Invoke { system, name } => {
-                let announced = calls.announce(&client, &system)?;
                 // Looked for once: each search of a header costs as much as a name in the body.
                 let form = accept::content_form(&head.headers).unwrap_or(Form::Protobuf);
+                if form == Form::Json {
+                    names::of_call(&system, &name)?;
+                }
+                let announced = calls.announce(&client, &system)?;
                 let called = json::called(form, read.await?, (&system, &name), types)?;
                 let mut invocation = called.invocation;
                 invocation.traceparent = traceparent(&head.headers);

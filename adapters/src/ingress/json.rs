@@ -1,7 +1,7 @@
 //! JSON: reads bodies in the form that their head names, and writes answers in the form that it asks for.
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use tidegate_stages::actor::HostAddress;
 use tidegate_stages::invocation::{Broadcast, Payload, Registration, Spawn};
 use tidegate_stages::state::ActorState;
@@ -18,20 +18,17 @@ fn is_json(headers: &HeaderMap) -> bool {
     accept::content_form(headers) == Some(Form::Json)
 }
 
-/// Reads a call. In JSON, the path names its actor `(system, name)`.
+/// Reads a call. In JSON, the path names its actor `(system, name)`; these names were checked.
 pub(super) fn called(
     form: Form,
     body: Bytes,
-    (system, name): (&str, &str),
+    actor: (&str, &str),
     types: &Types,
 ) -> Result<Called, Refusal> {
     if form == Form::Protobuf {
         return Ok(wire::invocation(body)?);
     }
-    if [system, name].iter().any(|part| part.contains(char::REPLACEMENT_CHARACTER)) {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "a name in the path is not UTF-8"));
-    }
-    let invocation = wire::json::invocation(&body, (system, name), types)?.into();
+    let invocation = wire::json::invocation(&body, actor, types)?.into();
     Ok(Called { invocation, echo: Echo::default() })
 }
 

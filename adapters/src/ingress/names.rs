@@ -1,23 +1,55 @@
-//! Names: refuses a path to an actor that cannot exist.
+//! Names: refuses a path with a name that nothing can have.
 
+use http::{Method, request};
 use tidegate_stages::actor::check_name;
 use tidegate_stages::error::Error;
 
-use super::route::{Outboxes, Resource};
+use super::accept;
+use super::route::{Outboxes, Resource, Which};
+use crate::wire::Form;
 
-/// Checks the names in a path below `/actors/:actor`. Requests with a body are checked by what the body says.
+/// Checks the names in a path, where they count: a body of protobuf names actors itself. [`of_call`] does it for calls.
+///
+/// # Errors
+/// When no system, actor, topic or schedule can have the name.
+pub(super) fn check(resource: &Resource<'_>, head: &request::Parts) -> Result<(), Error> {
+    match resource {
+        Resource::Actor { system, name }
+        | Resource::History { system, name, .. }
+        | Resource::Followed { system, name }
+        | Resource::Outboxes(Outboxes::One { system, source: name, .. }) => {
+            all([("system", system), ("actor", name)])
+        }
+        Resource::Channel { system, topic } => all([("system", system), ("topic", topic)]),
+        Resource::Spawn { system } if accept::content_form(&head.headers) == Some(Form::Json) => {
+            all([("system", system)])
+        }
+        // A schedule that is looked for under such a name is not there, which is another answer.
+        Resource::Schedules { system, which } if has_body(resource, head) => match which {
+            Which::One(name) => all([("system", system), ("schedule", name)]),
+            Which::All | Which::Change(..) => all([("system", system)]),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Checks the names in the path of a call whose body names no actor, as JSON does not.
 ///
 /// # Errors
 /// When no system or no actor can have the name.
-pub(super) fn check(resource: &Resource<'_>) -> Result<(), Error> {
-    let (Resource::Actor { system, name }
-    | Resource::History { system, name, .. }
-    | Resource::Followed { system, name }
-    | Resource::Outboxes(Outboxes::One { system, source: name, .. })) = resource
-    else {
-        return Ok(());
-    };
-    for (part, name) in [("system", system), ("actor", name)] {
+pub(super) fn of_call(system: &str, name: &str) -> Result<(), Error> {
+    if [system, name].iter().any(|part| part.contains(char::REPLACEMENT_CHARACTER)) {
+        return Err(Error::Invalid("a name in the path is not UTF-8".into()));
+    }
+    all([("system", system), ("actor", name)])
+}
+
+fn has_body(resource: &Resource<'_>, head: &request::Parts) -> bool {
+    matches!(head.method, Method::POST | Method::PUT) && resource.takes_body()
+}
+
+fn all<const N: usize>(names: [(&str, &str); N]) -> Result<(), Error> {
+    for (part, name) in names {
         check_name(name)
             .map_err(|error| Error::Invalid(format!("the {part} in the path {error}")))?;
     }

@@ -110,6 +110,7 @@ async fn what_a_policy_does_not_allow_is_a_403_that_is_counted() {
     assert_eq!(get_state(&mut guarded.client, "joe").await, 1);
     let told = refused(&guarded.call("moe").await);
     assert!(told.contains("127.0.0.1 may not call action add of actor counting/moe"), "{told}");
+    assert!(told.contains("TIDEGATE_POLICIES_DIR"), "{told}");
     let path = format!("/api/v1/system/{SYSTEM}/actors/moe");
     refused(&guarded.client.get(&path).await.unwrap());
     // Who may not call an actor does not learn whether it exists.

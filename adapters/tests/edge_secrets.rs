@@ -4,8 +4,9 @@
 mod support;
 
 use support::client::Client;
-use support::proxy::Proxy;
+use support::proxy::{BINARY, Proxy};
 use support::tool::run;
+use tokio::process::Command;
 
 const SECRETS: [(&str, &str); 4] = [
     ("TIDEGATE_ADMIN_TOKEN", "hush-hush-token"),
@@ -88,6 +89,21 @@ async fn the_configuration_says_who_is_trusted() {
     let told = "whoever shows a client certificate (TIDEGATE_TLS_CLIENT_CA) may invoke and read current states \
                 where the policies in rules allow it;";
     assert!(shown.contains(told), "{shown}");
+    // The default directory counts when it is there.
+    let directory = tempfile::tempdir().unwrap();
+    for (is_there, told) in [
+        (false, "whoever reaches the proxy may invoke and read current states;"),
+        (true, "may invoke and read current states where the policies in policies allow it;"),
+    ] {
+        if is_there {
+            std::fs::create_dir(directory.path().join("policies")).unwrap();
+        }
+        let mut command = Command::new(BINARY);
+        command.arg("config").env_clear().current_dir(directory.path());
+        let shown = command.output().await.unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout);
+        assert!(shown.contains(told), "{shown}");
+    }
     let passwords = [
         ("TIDEGATE_TLS_CLIENT_AUTH", "optional"),
         ("TIDEGATE_USERS", "users"),

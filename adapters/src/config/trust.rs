@@ -1,6 +1,7 @@
 //! Trust: the settings that say who may do what, and browsers from where.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use super::Config;
 use super::lists::{parse_names, parse_networks, parse_origins};
@@ -59,12 +60,14 @@ impl Reader<'_> {
         format!("shows {}", shown.join(" and "))
     }
 
-    /// What else a call needs.
+    /// What else a call needs. The default directory counts when it is there.
     fn allowed(&self) -> String {
-        if self.0.get("TIDEGATE_POLICIES_DIR").source == Source::Default {
+        let folder = self.text("TIDEGATE_POLICIES_DIR");
+        let is_given = self.0.get("TIDEGATE_POLICIES_DIR").source != Source::Default;
+        if !is_given && !Path::new(&folder).is_dir() {
             return String::new();
         }
-        format!(" where the policies in {} allow it", self.text("TIDEGATE_POLICIES_DIR"))
+        format!(" where the policies in {folder} allow it")
     }
 
     pub(super) fn trust(&self) -> Trust {

@@ -8,6 +8,9 @@ use super::{Access, CallKind, Decision, Policies, Subject};
 use crate::error::Error;
 use crate::invocation::Invocation;
 
+/// Why a call is refused, and by which setting.
+const WHY: &str = "the access policies of this proxy do not allow it (TIDEGATE_POLICIES_DIR)";
+
 /// The policies in effect; see the module. Cheap to clone; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct CurrentPolicies(Arc<ArcSwap<Policies>>);
@@ -69,15 +72,12 @@ fn refusal(access: &Access<'_>) -> String {
         Subject::Actor(actor) => format!("actor {actor}"),
     };
     if *kind == CallKind::Broadcast {
-        return format!(
-            "{who} may not send to channel {system:.200}/{name:.200}: the access policies of this proxy do not allow it"
-        );
+        return format!("{who} may not send to channel {system:.200}/{name:.200}: {WHY}");
     }
     let kind = kind.name();
     // Names are not checked yet: they may be long.
     format!(
-        "{who} may not call action {action:.200} of actor {system:.200}/{name:.200} ({kind}): \
-         the access policies of this proxy do not allow it"
+        "{who} may not call action {action:.200} of actor {system:.200}/{name:.200} ({kind}): {WHY}"
     )
 }
 

@@ -22,6 +22,7 @@ mod cancelled;
 mod sending;
 mod taken;
 mod mesh;
+mod allowed;
 mod answer;
 mod administration;
 mod admin;

@@ -19,7 +19,7 @@ tidegate_pipeline::described! {
     Gauge RELOAD_BROKEN = "tidegate_reload_broken" {what};
     /// Changes of files that are read again, by what they hold.
     Counter RELOADS_TOTAL = "tidegate_reloads_total" {what, outcome};
-    /// Outcomes that an audit file did not take; the requests were on it before.
+    /// Lines that an audit file did not take: outcomes, whose requests were on it before, and calls that a policy refused.
     Counter AUDIT_LINES_DROPPED_TOTAL = "tidegate_audit_lines_dropped_total";
     /// Time from handing a commit to the store until it is durable.
     Histogram STORE_COMMIT_SECONDS = "tidegate_store_commit_seconds";

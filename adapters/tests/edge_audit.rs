@@ -103,6 +103,36 @@ async fn each_administrative_request_is_in_the_file_and_the_refused_ones_too() {
 }
 
 #[tokio::test]
+async fn a_call_that_a_policy_refuses_has_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, policies) = (directory.path().join("audit"), directory.path().join("policies"));
+    refuse_moe(&policies);
+    let (_proxy, _host, mut client) = start(&[
+        ("TIDEGATE_AUDIT_FILE", path.to_str().unwrap()),
+        ("TIDEGATE_POLICIES_DIR", policies.to_str().unwrap()),
+    ])
+    .await;
+    assert_eq!(client.invoke(&call("moe", ADD)).await.unwrap().0, 403);
+    assert_eq!(ask(&mut client, "GET", "moe", None).await.status, 403);
+    assert_eq!(client.invoke(&call("joe", ADD)).await.unwrap().0, 200);
+    let moe = format!("/api/v1/system/{SYSTEM}/actors/moe");
+    let expected = [(format!("POST {moe}/invoke"), ADD), (format!("GET {moe}"), "get")];
+    let found = lines(&path);
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for ([who, what, outcome], (asked, action)) in found.iter().zip(&expected) {
+        assert_eq!((who.as_str(), what), ("127.0.0.1", asked));
+        let told = format!("refused: 127.0.0.1 may not call action {action} of actor");
+        assert!(outcome.starts_with(&told), "{outcome}");
+    }
+}
+
+/// A policy that allows everything but calls of `moe`.
+fn refuse_moe(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    std::fs::write(folder.join("no-moe.policy"), "type: deny\ntargets: moe\n").unwrap();
+}
+
+#[tokio::test]
 async fn a_log_in_json_has_the_texts_without_quotes_of_their_own() {
     let (proxy, _host, mut client) = start(&[("TIDEGATE_LOG_FORMAT", "json")]).await;
     assert_eq!(ask(&mut client, "DELETE", "joe", Some("wrong")).await.status, 403);
@@ -135,9 +165,13 @@ fn a_request_whose_line_cannot_be_written_is_not_carried_out() {
 #[ignore = "fills its device"]
 async fn on_a_full_device() {
     let here = std::env::current_dir().unwrap();
-    let (path, filler) = (here.join("audit"), here.join("filler"));
-    let (_proxy, _host, mut client) =
-        start(&[("TIDEGATE_AUDIT_FILE", path.to_str().unwrap())]).await;
+    let (path, filler, policies) = (here.join("audit"), here.join("filler"), here.join("policies"));
+    refuse_moe(&policies);
+    let (_proxy, _host, mut client) = start(&[
+        ("TIDEGATE_AUDIT_FILE", path.to_str().unwrap()),
+        ("TIDEGATE_POLICIES_DIR", policies.to_str().unwrap()),
+    ])
+    .await;
     assert_eq!(ask(&mut client, "POST", "joe/checkpoint", Some(TOKEN)).await.status, 200);
     let mut rest = std::fs::File::create(&filler).unwrap();
     let copied = std::io::copy(&mut std::io::repeat(0), &mut rest);
@@ -158,6 +192,11 @@ async fn on_a_full_device() {
     let reply = ask(&mut client, "DELETE", "joe", Some(TOKEN)).await;
     assert_eq!(reply.status, 503);
     assert_eq!(client.invoke(&call("joe", ADD)).await.unwrap().0, 200, "calls go on");
+    // An action may have run before a policy refuses: its client is not told to try again.
+    assert_eq!(client.invoke(&call("moe", ADD)).await.unwrap().0, 403);
+    let metrics = client.get("/metrics").await.unwrap();
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    assert!(metrics.contains("\ntidegate_audit_lines_dropped_total 1\n"), "{metrics}");
     drop(rest);
     std::fs::remove_file(&filler).unwrap();
     let history = ask(&mut client, "GET", "joe/revisions", Some(TOKEN)).await;

@@ -119,9 +119,10 @@ async fn where_a_certificate_is_required_a_client_without_one_gets_health_and_me
     }
     let post = ["-X", "POST", "-H", "content-type: application/octet-stream", "--data-binary", ""];
     for (path, args) in [(ACTOR, &[][..]), (ACTOR, &DELETE), (SPAWN, &post)] {
-        let (status, body) = secured.ask(path, args).await.unwrap();
-        let is_told = body.contains("certificate") && body.contains("TIDEGATE_TLS_CLIENT_AUTH");
-        assert!(status == "403" && is_told, "{path} {args:?}: {status} {body}");
+        let (status, answer) = secured.ask(path, &[args, &["-i"][..]].concat()).await.unwrap();
+        let is_told = answer.contains("certificate") && answer.contains("TIDEGATE_TLS_CLIENT_AUTH");
+        assert!(status == "403" && is_told, "{path} {args:?}: {status} {answer}");
+        assert!(answer.contains("tidegate-error-source: policy"), "{path} {args:?}: {answer}");
     }
     let right = clients.client("billing", 90);
     let answered = secured.ask(ACTOR, &right.shown()).await.unwrap();

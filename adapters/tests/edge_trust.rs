@@ -242,18 +242,39 @@ async fn user_function() {
     std::fs::write(&names, format!("127.0.0.1 localhost\n{ELSEWHERE} actors\n")).unwrap();
     let mounted = Command::new("mount").arg("--bind").arg(&names).arg("/etc/hosts").status();
     assert!(mounted.unwrap().success(), "the name of the other machine is known");
-    for (name, status) in [("actors", 200), ("10.77.0.2", 200), ("localhost", 403)] {
+    let users = directory.path().join("users");
+    std::fs::write(&users, format!("joe:{}\n", bcrypt::hash("one", 4).unwrap())).unwrap();
+    let credentials =
+        [("TIDEGATE_USERS", users.to_str().unwrap()), ("TIDEGATE_AUTHENTICATION", "network")];
+    for (name, more, status) in [
+        ("actors", &[][..], 200),
+        ("actors", &credentials[..], 200),
+        ("10.77.0.2", &[], 200),
+        ("10.77.0.2", &credentials, 200),
+        ("localhost", &[], 403),
+        ("localhost", &credentials, 401),
+    ] {
         let (listener, counter) = (listen_elsewhere().await, Arc::new(Counter::default()));
         let port = listener.local_addr().unwrap().port().to_string();
-        let _host = Host::serve(listener, counter);
-        let settings = [("USER_FUNCTION_HOST", name), ("USER_FUNCTION_PORT", &port)];
-        let scene = Scene::start(&settings).await;
+        let host = Host::serve(listener, counter);
+        let own = [
+            ("USER_FUNCTION_HOST", name),
+            ("USER_FUNCTION_PORT", port.as_str()),
+            ("TIDEGATE_HOST_GRACE", "0"),
+            ("TIDEGATE_START_TIMEOUT", "1s"),
+        ];
+        let scene = Scene::start(&[&own[..], more].concat()).await;
         let mut remote = scene.remote().await;
         let asked = registration(None, vec![definition("ann", Kind::Named)]);
         let reply = remote.send(asked).await.unwrap();
-        assert_eq!(reply.status, status, "{name}: {}", text(&reply));
+        assert_eq!(reply.status, status, "{name} {more:?}: {}", text(&reply));
         if status == 200 {
-            assert_eq!(remote.invoke(&call("ann", ADD)).await.unwrap().0, 200, "{name}");
+            assert_eq!(remote.invoke(&call("ann", ADD)).await.unwrap().0, 200, "{name} {more:?}");
+            // Like other trusted clients it is told what happened, and where.
+            host.stop().await;
+            let (status, answer) = remote.invoke(&call("ann", ADD)).await.unwrap();
+            let told = answer.status.unwrap().message;
+            assert_eq!((status, told.contains(&port)), (502, true), "{name} {more:?}: {told}");
         }
     }
 }

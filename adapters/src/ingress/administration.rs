@@ -26,7 +26,8 @@ use serde_json::Value;
 use tidegate_stages::identity::Identity;
 use tower::Service;
 
-use super::answer::{asked, opening};
+use super::allowed::asked;
+use super::answer::opening;
 use super::http::{Answer, JSON, Refusal, of_type};
 use super::listener::Listener;
 use super::route::Resource;

@@ -19,7 +19,6 @@ use tidegate_stages::request_id::RequestId;
 use tidegate_stages::traces::context;
 use tracing::error;
 
-use super::admin::Shown;
 use super::http::{Answer, JSON, Refusal, of_type};
 use super::lifecycle::Phase;
 use super::route::{NoResource, Resource, revision};
@@ -29,11 +28,9 @@ use super::{
     Calls, Ingress, Inner, Limits, Parts, accept, backup, body, calls, channels, control, cors,
     effects, history, hosts, hot, json, log_level, names, schedules, warnings,
 };
-use crate::audit::Entry;
 use crate::metrics::STORE_UP;
 use crate::metrics::spawn::SpawnNames;
 use crate::store::Ownership;
-use crate::tls::{ClientAuth, ServerTls};
 use crate::wire::{self, Form};
 
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
@@ -138,7 +135,12 @@ impl<C: Calls> Inner<C> {
         {
             return Ok(answer);
         }
-        let resource = self.check(resource, head, body)?;
+        let is_audited = resource.as_ref().is_ok_and(|found| found.asks(&head.method).is_audited());
+        let resource = match self.check(resource, head, body) {
+            Ok(resource) => resource,
+            Err(refusal) if !is_audited => return Err(refusal),
+            Err(refusal) => return Err(Box::pin(self.condemned(&client, head, refusal)).await),
+        };
         match resource {
             Resource::Health | Resource::Liveness => return Ok(of_type(JSON, UP)),
             Resource::Readiness => return Ok(self.readiness(head.uri.query())),
@@ -153,68 +155,24 @@ impl<C: Calls> Inner<C> {
         };
         let client = self.known(client, head).await?;
         let entry = self.allowed(&resource, head, &client, named.as_ref()).await?;
+        let who = client.clone();
         let answered = match names::check(&resource, head) {
             Ok(()) => self.carry_out(resource, head, body, (client, named, request, hold)).await,
             Err(error) => Err(error.into()),
         };
         let later = || self.ownership.get().and_then(Ownership::later);
         let answered = answered.map_err(|refusal| refusal.naming(later()));
-        if let Some(entry) = entry {
-            entry.end(answered.as_ref().map_or_else(Refusal::text, |answer| {
-                answer.extensions().get().map_or("done", |Outcome(outcome)| outcome)
-            }));
+        match (entry, &answered) {
+            (Some(entry), Ok(answer)) => {
+                entry.end(answer.extensions().get().map_or("done", |Outcome(outcome)| outcome));
+            }
+            (Some(entry), Err(refusal)) => entry.end(refusal.text()),
+            (None, Err(refusal)) if refusal.is_forbidden() => {
+                Box::pin(self.refused(&who, head, refusal)).await;
+            }
+            (None, _) => {}
         }
         answered
-    }
-
-    /// Returns the client with the name that its credentials give it. What is refused is in the audit.
-    pub(super) async fn known(
-        &self,
-        client: Identity,
-        head: &request::Parts,
-    ) -> Result<Identity, Refusal> {
-        let Parts { trust, audit, auth, .. } = &self.parts;
-        let is_trusted = trust.may_know_hosts(&client);
-        let known = if self.lacks_certificate(&client) {
-            Err(no_certificate())
-        } else if auth.reads_nothing() {
-            return Ok(client);
-        } else {
-            Box::pin(auth.client(client.clone(), is_trusted, &head.headers)).await
-        };
-        match known {
-            Ok(client) => Ok(client),
-            Err(refusal) => {
-                Box::pin(audit.refused(&client, &asked(head), &refusal.text())).await?;
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Whether the request is allowed; its entry in the audit if it is an administrator's. What is refused is in the audit too.
-    async fn allowed(
-        &self,
-        resource: &Resource<'_>,
-        head: &request::Parts,
-        client: &Identity,
-        named: Option<&HostAddress>,
-    ) -> Result<Option<Entry>, Refusal> {
-        let Parts { trust, audit, .. } = &self.parts;
-        let asks = resource.asks(&head.method);
-        match trust.check(asks, client, head, named).await {
-            Err(refused) => {
-                Box::pin(audit.refused(client, &asked(head), &refused)).await?;
-                Err(refused.into())
-            }
-            Ok(_) if !asks.is_audited() || resource.is_page_of_backup() => Ok(None),
-            // It goes on with what began with a line.
-            Ok(_) if goes_on(resource, head) => Ok(None),
-            Ok(Shown::Right) => {
-                let who = format!("{client} with the administrator's token");
-                Ok(Some(Box::pin(audit.begin(&who, &asked(head))).await?))
-            }
-            Ok(_) => Ok(Some(Box::pin(audit.begin(client, &asked(head))).await?)),
-        }
     }
 
     async fn spawn(
@@ -275,13 +233,16 @@ impl<C: Calls> Inner<C> {
                 let mut invocation = called.invocation;
                 invocation.traceparent = traceparent(&head.headers);
                 invocation.request = request.clone();
-                let knows_hosts = self.parts.trust.may_know_hosts(&client);
+                let peer = client.peer;
                 invocation.identity = client;
                 let scrape = self.parts.scrape.as_ref();
-                let _counted = scrape.and_then(|scrape| scrape.begin(&system, &invocation.action));
-                let payload = calls.invoke(invocation, announced).await.map_err(|error| {
-                    if knows_hosts { error.into() } else { Refusal::without_hosts(error) }
-                })?;
+                let counted = scrape.and_then(|scrape| scrape.begin(&system, &invocation.action));
+                let invoked = calls.invoke(invocation, announced).await;
+                drop(counted);
+                let payload = match invoked {
+                    Ok(payload) => payload,
+                    Err(error) => return Err(Box::pin(self.failed(error, peer)).await),
+                };
                 let form = accept::form_of_answer_to(form, &head.headers);
                 Ok(json::invoked(form, &called.echo, &payload, types))
             }
@@ -364,11 +325,6 @@ impl<C: Calls> Inner<C> {
         }
     }
 
-    fn lacks_certificate(&self, client: &Identity) -> bool {
-        let auth = self.parts.tls.as_ref().map(ServerTls::client_auth);
-        auth == Some(ClientAuth::Required) && client.tls_client.is_none()
-    }
-
     /// Whether clients should send new work to this proxy; with `?verbose` also why, and whether the store works. While it
     /// does not, stateless actors are served, so readiness stays.
     fn readiness(&self, query: Option<&str>) -> Answer {
@@ -436,22 +392,6 @@ fn name(answer: &mut Answer, request: &RequestId, given: Option<&HeaderValue>) {
         None => HeaderValue::try_from(request.to_string()).expect("an id has digits only"),
     };
     answer.headers_mut().insert(REQUEST_ID, value);
-}
-
-/// Whether a request goes on following an actor.
-fn goes_on(resource: &Resource<'_>, head: &request::Parts) -> bool {
-    matches!(resource, Resource::Followed { .. }) && head.headers.contains_key(calls::LAST_EVENT)
-}
-
-/// What a request asks for, in a line of the audit.
-pub(super) fn asked(head: &request::Parts) -> String {
-    format!("{} {}", head.method, head.uri)
-}
-
-fn no_certificate() -> Refusal {
-    let text = "a client certificate with a name is required here: show one that a root in TIDEGATE_TLS_CLIENT_CA has signed \
-                (TIDEGATE_TLS_CLIENT_AUTH=optional lets in clients without one)";
-    Refusal::new(StatusCode::FORBIDDEN, text)
 }
 
 /// The store is not open yet.

@@ -120,14 +120,15 @@ impl Auth {
         self.tokens.is_none() && self.users.is_none()
     }
 
-    /// Gives a client the name that its request shows. Reads the head only.
+    /// Gives a client the name that its request shows. Reads the head only. Whether the client is trusted is asked only where
+    /// that decides.
     ///
     /// # Errors
     /// When credentials are wrong, or needed and missing.
     pub(super) async fn client(
         &self,
         mut client: Identity,
-        is_trusted: bool,
+        is_trusted: impl Future<Output = bool>,
         headers: &HeaderMap,
     ) -> Result<Identity, Refusal> {
         if self.reads_nothing() {
@@ -139,17 +140,19 @@ impl Auth {
             (Some(given), None) => self.shown(given).await?,
             _ => return Err(self.unauthorized("the header Authorization is given more than once")),
         };
-        let is_required = match self.required {
-            Required::Optional => false,
-            Required::Network => !is_trusted,
-            Required::Always => true,
-        };
         match shown {
             Shown::Name(name) => client.token_subject = Some(name),
-            Shown::Nothing if is_required => {
-                return Err(self.unauthorized("needs credentials (TIDEGATE_AUTHENTICATION)"));
+            Shown::Admin => {}
+            Shown::Nothing => {
+                let is_required = match self.required {
+                    Required::Optional => false,
+                    Required::Network => !is_trusted.await,
+                    Required::Always => true,
+                };
+                if is_required {
+                    return Err(self.unauthorized("needs credentials (TIDEGATE_AUTHENTICATION)"));
+                }
             }
-            Shown::Admin | Shown::Nothing => {}
         }
         Ok(client)
     }
@@ -206,6 +209,7 @@ mod tests {
         let (auth, _watched) = Auth::open(options, admin_token).unwrap();
         let named = async |shown: &[&str], is_trusted: bool| {
             let shown = shown.iter().map(|shown| (AUTHORIZATION, shown.parse().unwrap()));
+            let is_trusted = std::future::ready(is_trusted);
             let client = auth.client(Identity::default(), is_trusted, &shown.collect()).await;
             client.map(|client| client.token_subject)
         };

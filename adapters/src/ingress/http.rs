@@ -99,6 +99,21 @@ impl Refusal {
         }
     }
 
+    /// A rule says no.
+    pub(super) fn forbidden(text: impl Into<String>) -> Self {
+        Self { blamed: Blamed::Policy, ..Self::new(StatusCode::FORBIDDEN, text) }
+    }
+
+    /// Whether a rule says no, and not the action.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN && self.blamed == Blamed::Policy
+    }
+
+    /// Whether the text of an error says where a host is, or what connecting to it said.
+    pub(super) fn names_hosts(error: &Error) -> bool {
+        untold(error).is_some()
+    }
+
     /// A failed call of a client that may not know where hosts are: neither addresses nor what connecting to them said.
     pub(crate) fn without_hosts(error: Error) -> Self {
         let told = untold(&error);
@@ -302,8 +317,7 @@ impl From<Malformed> for Refusal {
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
-        let refusal = Self::new(StatusCode::FORBIDDEN, refused.to_string());
-        Self { blamed: Blamed::Policy, ..refusal }
+        Self::forbidden(refused.to_string())
     }
 }
 

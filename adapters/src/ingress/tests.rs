@@ -174,13 +174,12 @@ fn ingress_that_trusts(
     hosts: Hosts,
     lifecycle: Lifecycle,
 ) -> (Ingress<Scripted>, Scripted) {
-    let (ingress, calls) = (unopened(trust, hosts, lifecycle), Scripted::default());
+    let (ingress, calls) = (Ingress::new(parts(trust, hosts, lifecycle)), Scripted::default());
     ingress.open(calls.clone(), || true);
     (ingress, calls)
 }
 
-/// An ingress whose store is not open yet.
-fn unopened(trust: Trust, hosts: Hosts, lifecycle: Lifecycle) -> Ingress<Scripted> {
+fn parts(trust: Trust, hosts: Hosts, lifecycle: Lifecycle) -> Parts {
     let limits = Limits {
         connections: 8,
         peer_connections: None,
@@ -195,7 +194,7 @@ fn unopened(trust: Trust, hosts: Hosts, lifecycle: Lifecycle) -> Ingress<Scripte
         idle_time: Duration::from_secs(75),
         write_time: Duration::from_secs(30),
     };
-    Ingress::new(Parts {
+    Parts {
         limits,
         tls: None,
         hosts,
@@ -206,7 +205,7 @@ fn unopened(trust: Trust, hosts: Hosts, lifecycle: Lifecycle) -> Ingress<Scripte
         reloads: Vec::new(),
         types: Types::default(),
         scrape: None,
-    })
+    }
 }
 
 fn ingress() -> (Ingress<Scripted>, Scripted) {
@@ -496,6 +495,7 @@ async fn only_a_local_client_deletes_without_a_token() {
     assert_eq!(*calls.deleted.lock(), ["s/joe"]);
 }
 
+mod audited;
 mod health;
 mod history;
 mod simulated;

@@ -146,8 +146,9 @@ pub(super) fn decide(asked: &Asked<'_>, trust: &Trust) -> Result<(), Refused> {
             administers.or_else(|refused| if is_own() { Ok(()) } else { Err(refused) })
         }
         Asks::Register | Asks::Schedule => {
-            if !is_administrator && !asked.is_user_function && !is_trusted(asked.client, trust) {
-                return Err(if asked.client.peer.is_some_and(PeerAddress::is_local) {
+            let peer = asked.client.peer;
+            if !is_administrator && !asked.is_user_function && !is_trusted(peer, trust) {
+                return Err(if peer.is_some_and(PeerAddress::is_local) {
                     Refused::UntrustedLoopback
                 } else {
                     Refused::Untrusted
@@ -199,15 +200,15 @@ fn administers_without_token(asked: &Asked<'_>, trust: &Trust) -> Result<(), Ref
     match (&trust.admin_token, asked.token) {
         (Some(_), Shown::Wrong) => Err(Refused::WrongToken),
         (Some(_), _) => Err(Refused::NoToken),
-        (None, _) if is_local && is_trusted(asked.client, trust) => Ok(()),
+        (None, _) if is_local && is_trusted(asked.client.peer, trust) => Ok(()),
         (None, _) if is_local => Err(Refused::NoAdministrator),
         (None, _) => Err(Refused::NotLocal),
     }
 }
 
-/// Whether a client is trusted for where it is.
-fn is_trusted(client: &Identity, trust: &Trust) -> bool {
-    match client.peer {
+/// Whether a client is trusted for where it is, as far as no name has to be looked up for that.
+fn is_trusted(client: Option<PeerAddress>, trust: &Trust) -> bool {
+    match client {
         None | Some(PeerAddress::UnixSocket) => true,
         Some(PeerAddress::Nats) => false,
         Some(PeerAddress::Ip(address)) => {
@@ -271,13 +272,12 @@ impl Trust {
             }
         };
         let asked = Asked { asks, client, page, token, is_user_function: false, host };
-        let decided = match (decide(&asked, self), &self.user_function, client.peer) {
-            (Err(Refused::Untrusted), Some(machine), Some(PeerAddress::Ip(address))) => {
-                let is_user_function = Box::pin(machine.has(address)).await;
-                decide(&Asked { is_user_function, ..asked }, self)
-            }
-            (decided, ..) => decided,
-        };
+        let mut decided = decide(&asked, self);
+        // Who may not drain a host is refused as one who does not administer.
+        if decided == Err(Refused::Untrusted) || (asks == Asks::Drain && decided.is_err()) {
+            let is_user_function = self.is_user_function(client.peer).await;
+            decided = decide(&Asked { is_user_function, ..asked }, self);
+        }
         decided.map(|()| token)
     }
 
@@ -286,9 +286,20 @@ impl Trust {
         self.origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
     }
 
-    /// Whether the client may know where actors' hosts are.
-    pub(super) fn may_know_hosts(&self, client: &Identity) -> bool {
-        is_trusted(client, self)
+    /// Whether a client is trusted for where it is. Looks up the user function's name when nothing else makes it a trusted one,
+    /// so it is asked last.
+    pub(super) async fn trusts(&self, client: Option<PeerAddress>) -> bool {
+        is_trusted(client, self) || self.is_user_function(client).await
+    }
+
+    /// Whether a client's address is one of the user function's. About clients over loopback `loopback` alone decides.
+    async fn is_user_function(&self, client: Option<PeerAddress>) -> bool {
+        match (&self.user_function, client) {
+            (Some(machine), Some(peer @ PeerAddress::Ip(address))) if !peer.is_local() => {
+                Box::pin(machine.has(address)).await
+            }
+            _ => false,
+        }
     }
 }
 

@@ -66,7 +66,7 @@ fn credentials() {
         let Ok(given) = HeaderValue::from_bytes(bytes) else { return };
         let shown = given.to_str().unwrap_or_default().to_owned();
         let headers = [(AUTHORIZATION, given)].into_iter().collect();
-        let client = auth.client(Identity::default(), true, &headers);
+        let client = auth.client(Identity::default(), std::future::ready(true), &headers);
         let Ok(client) = runtime.block_on(client) else { return };
         let Some(name) = client.token_subject else { return };
         let (_, credentials) = shown.split_once(' ').unwrap();

@@ -32,7 +32,8 @@ async fn readiness_waits_for_the_store_to_open_and_tells_when_it_fails_later() {
     };
     let (short, long) = ("/health/readiness", "/health/readiness?verbose");
     let (hosts, lifecycle) = (Hosts::Daemon { port: 1, tls: false }, Lifecycle::default());
-    let (ingress, calls) = (unopened(Trust::default(), hosts, lifecycle), Scripted::default());
+    let ingress = Ingress::new(parts(Trust::default(), hosts, lifecycle));
+    let calls = Scripted::default();
     assert_eq!(ready(&ingress, short).await, (503, r#"{"status":"down"}"#.into()));
     let said = r#"{"status":"down","phase":"opening","store":"opening"}"#;
     assert_eq!(ready(&ingress, long).await, (503, said.into()));

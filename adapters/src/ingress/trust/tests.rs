@@ -78,6 +78,34 @@ fn the_machine_of_the_user_function_registers_and_administers_nothing() {
     assert_eq!(user_function(Asks::Administer), Err(Refused::NotLocal));
 }
 
+#[tokio::test]
+async fn the_machine_of_the_user_function_is_trusted_for_where_it_is() {
+    let user_function = Some(UserFunction::new("10.0.0.7".into()));
+    let trust = Trust { user_function, ..Trust::default() };
+    let (head, ()) = http::Request::delete("/").body(()).unwrap().into_parts();
+    for (peer, is_trusted) in [
+        ("10.0.0.7", true),
+        ("::ffff:10.0.0.7", true),
+        ("10.0.0.8", false),
+        ("127.0.0.1", true),
+        ("unix", true),
+    ] {
+        let client = client(peer);
+        assert_eq!(trust.trusts(client.peer).await, is_trusted, "{peer}");
+        let registers = trust.check(Asks::Register, &client, &head, None).await;
+        let drains = trust.check(Asks::Drain, &client, &head, None).await;
+        assert_eq!((registers.is_ok(), drains.is_ok()), (is_trusted, is_trusted), "{peer}");
+    }
+    assert!(!trust.trusts(Some(PeerAddress::Nats)).await);
+    let user_function = Some(UserFunction::new("127.0.0.1".into()));
+    let closed = Trust { loopback: false, user_function, ..Trust::default() };
+    let local = client("127.0.0.1");
+    assert!(!closed.trusts(local.peer).await, "local clients are not trusted");
+    let registers = closed.check(Asks::Register, &local, &head, None).await;
+    assert_eq!(registers, Err(Refused::UntrustedLoopback));
+    assert!(closed.check(Asks::Drain, &local, &head, None).await.is_err());
+}
+
 #[test]
 fn administrators_are_local_until_there_is_a_token() {
     let open = Trust { peers: network(), ..Trust::default() };

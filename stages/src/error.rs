@@ -134,6 +134,9 @@ pub enum Error {
     /// The proxy is shutting down; nothing was done.
     #[error("not started: the proxy is shutting down")]
     Draining,
+    /// The proxy has ended while the action ran, or before its change was known to be kept.
+    #[error("the proxy has ended before the answer; the action may have run")]
+    Ended,
     /// The host failed; the source says whether the action may have run.
     #[error("{0}")]
     Host(HostError),
@@ -198,7 +201,7 @@ impl Error {
             }
             Error::RateLimited { .. } => ErrorKind::RateLimited,
             Error::Store(_) => ErrorKind::StoreUnavailable,
-            Error::Draining => ErrorKind::Draining,
+            Error::Draining | Error::Ended => ErrorKind::Draining,
             Error::Host(HostError::Rejected { .. }) => ErrorKind::ActionFailed,
             Error::Host(_) | Error::HostAway { .. } | Error::BadRoute(_) => ErrorKind::HostFailed,
             Error::NotStarted(..) | Error::NoAnswer(_) => ErrorKind::DeadlineExceeded,

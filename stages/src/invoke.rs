@@ -26,7 +26,7 @@ use crate::places::Place;
 use crate::places::answering::Answering;
 use crate::ports::{Host, HostError};
 use crate::registry::entry::CheckedOut;
-use crate::reply::SignalHandle;
+use crate::reply::{SignalHandle, Timing};
 use crate::signal::Signal;
 use crate::topics::event::published;
 use crate::traces::Stage;
@@ -107,7 +107,7 @@ impl<H: Host> Inner<H> {
             payload: Payload::Noop,
             ..request(actor, action.to_owned(), Metadata::new())
         };
-        let answered = self.host(invocation, place);
+        let answered = self.host(invocation, place, None);
         let answered = match signal {
             Some(signal) => or_cancelled(pin!(answered), signal).await,
             None => answered.await,
@@ -173,28 +173,29 @@ impl<H: Host> Inner<H> {
             return Err((error, Failed::before_action));
         }
         if actor.entry.topic.is_some() {
+            call.timing.answered(Instant::now());
             return Ok(Box::new(published(actor.entry.actor.name(), call)));
         }
         let span = debug_span!("invoke", actor = %actor.entry.actor, action = call.action);
         // Pinned here: a future that is passed on by value is stored once more.
-        let answered = pin!(self.host(invocation, place).instrument(span));
+        let answered = pin!(self.host(invocation, place, Some(&call.timing)).instrument(span));
         match or_cancelled(answered, call.timing.signal()).await {
             Ok(response) => Ok(response),
             Err(Error::Host(error)) if error.is_unsent() => {
-                if call.route.is_empty() {
-                    call.timing.unsent();
-                }
+                call.timing.unsent(!call.route.is_empty());
                 Err((error.into(), Failed::retryable))
             }
             Err(error) => Err((error, Failed::after_action)),
         }
     }
 
-    /// Calls the host. The place of the turn is as large as the answer then.
+    /// Calls the host, and notes in the timing of the call that it has answered. The place of the turn is as large as the answer
+    /// then.
     async fn host(
         &self,
         mut invocation: ActorInvocation,
         place: &mut Option<Place>,
+        timing: Option<&Timing>,
     ) -> Result<Box<ActorInvocationResponse>, Error> {
         let started = Instant::now();
         let mut host = self.host.clone();
@@ -206,8 +207,13 @@ impl<H: Host> Inner<H> {
         let answered: Option<Result<_, HostError>> =
             answering.within((started, self.host_limit), &self.alarms, answered).await;
         answering.end(place);
-        self.duration.record(started.elapsed());
-        Ok(answered.ok_or(Error::NoAnswer(self.host_limit))??)
+        let ended = Instant::now();
+        self.duration.record(ended.saturating_duration_since(started));
+        let answer = answered.ok_or(Error::NoAnswer(self.host_limit))??;
+        if let Some(timing) = timing {
+            timing.answered(ended);
+        }
+        Ok(answer)
     }
 }
 

@@ -305,7 +305,7 @@ impl Mailboxes {
         let actor = entry.actor.clone();
         self.check_location(&actor)?;
         let place_for_paused = self.wait_for_paused(entry, false, true)?;
-        let timing = Timing::new(self.deadlines, None);
+        let timing = Timing::of_store(self.deadlines, None);
         let permit = self.reserve(0, &timing, entry).await?;
         let (reply, waiting) = Reply::new(&timing);
         let placed = self.placed(entry, task(Question { reply, timing, permit }));
@@ -344,12 +344,14 @@ impl Mailboxes {
         self.requeue(self.placed(entry, task));
     }
 
-    /// Queues a call that was admitted before, at the tail of the mailbox of its next actor.
+    /// Queues a call that was admitted before, at the tail of the mailbox of its next actor. The time to start begins again.
     pub(crate) fn route(&self, mut placed: Placed) {
-        if let Task::Call(call) = &mut placed.task
-            && let Some(last) = call.route.last_mut()
-        {
-            last.times = call.timing.next_hop();
+        if let Task::Call(call) = &mut placed.task {
+            call.timing.routed();
+            if let Some(last) = call.route.last_mut() {
+                last.times = call.timing.next_hop();
+            }
+            placed.retries = call.retries();
         }
         self.requeue(placed);
     }

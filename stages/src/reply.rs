@@ -4,9 +4,11 @@
 //! never leaves a caller waiting; the error says whether the action may have run. [`Waiting`] is the caller's end. It ends
 //! at the call's deadline; this ends only the reply, never the call (decision 2).
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use tidegate_pipeline::alarm::Alarms;
@@ -20,7 +22,7 @@ pub use timing::{Deadlines, Timing};
 
 pub(crate) use timing::{BUSY, SignalHandle};
 
-use timing::{GIVEN_UP, NEVER, Progress, QUEUED};
+use timing::{GIVEN_UP, NEVER, Progress, QUEUED, ROUTED};
 
 /// The sending end; see the [module](self).
 #[derive(Debug)]
@@ -49,10 +51,10 @@ impl<T> Reply<T> {
         )
     }
 
-    /// Creates both ends of a reply to work that has begun already. After `limit` the caller is told that the work may have been
-    /// done, and not that it was never started.
+    /// Creates both ends of a reply to a write that has begun already. After `limit` the caller is told that the outcome is not
+    /// known, and not that it was never started.
     pub(crate) fn started(limit: Duration) -> (Self, Waiting<T>) {
-        let timing = Timing::new(Deadlines::default(), Some(limit));
+        let timing = Timing::of_store(Deadlines::default(), Some(limit));
         let is_first = timing.start();
         debug_assert!(is_first, "nobody can have given it up");
         Self::new(&timing)
@@ -75,7 +77,7 @@ impl<T> Reply<T> {
         Some(match owed.progress.unanswered_after_us.load(Ordering::Acquire) {
             // As a call that somebody cancels.
             NEVER => Error::Conflict("it has ended, and its caller had stopped waiting".into()),
-            after => Error::NoAnswer(Duration::from_micros(after)),
+            after_us => owed.progress.unanswered(after_us),
         })
     }
 
@@ -95,12 +97,15 @@ impl<T> Reply<T> {
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
         if let Some(Owed { sender, progress }) = self.0.take() {
-            let is_queued = progress.phase.load(Ordering::Acquire) == QUEUED;
-            // A defect ends a turn by a panic; without one, a turn that waits is dropped only when the proxy ends.
-            let error = if is_queued && !std::thread::panicking() {
-                Error::Draining
-            } else {
-                Error::Internal("the call was dropped on its way; the action may have run".into())
+            // A defect ends a turn by a panic; without one, a turn is dropped only when the proxy ends.
+            let error = match progress.phase.load(Ordering::Acquire) {
+                _ if std::thread::panicking() => {
+                    let text = "the call was dropped on its way; the action may have run";
+                    Error::Internal(text.into())
+                }
+                QUEUED => Error::Draining,
+                ROUTED => Error::Draining.after_action(),
+                _ => Error::Ended,
             };
             drop(sender.send(Err(error)));
         }
@@ -119,25 +124,39 @@ impl<T> Waiting<T> {
     /// The same, with a timer out of `alarms`.
     pub(crate) async fn answer_with(self, alarms: &Alarms) -> Result<T, Error> {
         let Self { mut receiver, timing } = self;
+        let progress = &*timing.progress;
+        // The first end is the earliest: what comes after the start begins anew.
+        let mut is_first = true;
         loop {
-            let ends_after_us = timing.progress.ends_after_us.load(Ordering::Acquire);
+            let ends_after_us = progress.ends_after_us.load(Ordering::Acquire);
             let ends_after = Duration::from_micros(ends_after_us);
-            let ends_at = timing.progress.admitted + ends_after;
-            if let Some(received) = alarms.until(ends_at, Pin::new(&mut receiver)).await {
+            let ends_at = progress.admitted + ends_after;
+            let may_end_sooner = !std::mem::replace(&mut is_first, false);
+            let receiving = poll_fn(|cx| match Pin::new(&mut receiver).poll(cx) {
+                Poll::Pending if may_end_sooner && progress.ends_before(ends_after_us, cx) => {
+                    Poll::Ready(None)
+                }
+                polled => polled.map(Some),
+            });
+            if let Some(received) = alarms.until(ends_at, pin!(receiving)).await.flatten() {
                 return received.unwrap_or_else(|_| {
                     Err(Error::Internal("the call was lost; the action may have run".into()))
                 });
             }
-            let phase = &timing.progress.phase;
-            if phase.compare_exchange(QUEUED, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
-            {
-                return Err(Error::NotStarted(ends_after, timing.why_late().into()));
+            // Before the end, which changes before the phase does.
+            let phase = progress.phase.load(Ordering::Acquire);
+            if progress.ends_after_us.load(Ordering::Acquire) != ends_after_us {
+                continue;
             }
-            let latest = timing.progress.ends_after_us.load(Ordering::Acquire);
-            if Duration::from_micros(latest) <= ends_after {
+            if phase != QUEUED && phase != ROUTED {
                 // Before the receiver is dropped, so that whoever finds the caller gone sees why.
-                timing.progress.unanswered_after_us.store(ends_after_us, Ordering::Release);
-                return Err(Error::NoAnswer(ends_after));
+                progress.unanswered_after_us.store(ends_after_us, Ordering::Release);
+                return Err(progress.unanswered(ends_after_us));
+            }
+            let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+            if progress.phase.compare_exchange(phase, GIVEN_UP, success, failure).is_ok() {
+                let error = Error::NotStarted(ends_after, timing.why_late().into());
+                return Err(if phase == ROUTED { error.after_action() } else { error });
             }
         }
     }
@@ -148,6 +167,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::ports::StoreError;
 
     #[tokio::test(start_paused = true)]
     async fn a_reply_dropped_unused_says_whether_its_action_may_have_run() {
@@ -158,9 +178,18 @@ mod tests {
             drop(reply);
             match waiting.answer().await {
                 Err(Error::Draining) => assert!(!is_started),
-                Err(Error::Internal(_)) => assert!(is_started),
+                Err(Error::Ended) => assert!(is_started),
                 other => panic!("{other:?}"),
             }
+        }
+        let mut timing = Timing::new(Deadlines::default(), None);
+        let (reply, waiting) = Reply::<()>::new(&timing);
+        assert!(timing.start());
+        timing.routed();
+        drop(reply);
+        match waiting.answer().await {
+            Err(Error::ActionRan(source)) => assert!(matches!(*source, Error::Draining)),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -168,10 +197,13 @@ mod tests {
     async fn work_that_has_begun_is_never_told_as_not_started() {
         let limit = Duration::from_secs(7);
         let (_reply, waiting) = Reply::<()>::started(limit);
-        assert!(matches!(waiting.answer().await, Err(Error::NoAnswer(after)) if after == limit));
+        let began = Instant::now();
+        let error = waiting.answer().await.unwrap_err();
+        assert!(matches!(error, Error::Store(StoreError::Unknown(_))), "{error}");
+        assert_eq!(began.elapsed(), limit);
         let (reply, waiting) = Reply::<()>::started(limit);
         drop(reply);
-        assert!(matches!(waiting.answer().await, Err(Error::Internal(_))));
+        assert!(matches!(waiting.answer().await, Err(Error::Ended)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -207,6 +239,70 @@ mod tests {
         });
         assert!(matches!(waiting.0, Err(Error::NoAnswer(_))));
         assert_eq!(began.elapsed(), Duration::from_secs(4 + 60 + 30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_routed_call_has_its_time_to_start_from_its_arrival() {
+        // The second one arrives when its caller knows of the end that the host's time would have.
+        for (called, ends) in [(4, 4 + 10), (15, 15 + 10)] {
+            let mut timing = Timing::new(Deadlines::default(), None);
+            let (_reply, waiting) = Reply::<()>::new(&timing);
+            let began = Instant::now();
+            let (answer, ()) = tokio::join!(waiting.answer(), async {
+                assert!(timing.start());
+                tokio::time::sleep(Duration::from_secs(called)).await;
+                timing.routed();
+            });
+            let error = answer.unwrap_err();
+            let Error::ActionRan(source) = &error else { panic!("{error}") };
+            assert!(matches!(**source, Error::NotStarted(..)), "{error}");
+            assert_eq!(began.elapsed(), Duration::from_secs(ends));
+            assert!(!timing.start(), "its caller was told that it is not started");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_routed_call_that_is_started_has_the_host_s_time_again() {
+        let mut timing = Timing::new(Deadlines::default(), None);
+        let (_reply, waiting) = Reply::<()>::new(&timing);
+        let began = Instant::now();
+        let (answer, ()) = tokio::join!(waiting.answer(), async {
+            assert!(timing.start());
+            timing.answered(Instant::now());
+            timing.routed();
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            assert!(timing.start());
+        });
+        assert!(matches!(answer, Err(Error::NoAnswer(_))));
+        assert_eq!(began.elapsed(), Duration::from_secs(9 + 60 + 30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_whose_host_has_answered_waits_for_the_store_as_long_as_a_commit_may_take() {
+        for seconds in [1, 20] {
+            let timing = Timing::new(Deadlines::default(), None);
+            let (reply, waiting) = Reply::<()>::new(&timing);
+            let began = Instant::now();
+            let waiting = waiting.answer();
+            let (answer, told) = tokio::join!(
+                async {
+                    let answer = waiting.await;
+                    (answer, began.elapsed())
+                },
+                async {
+                    assert!(timing.start());
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    timing.answered(Instant::now());
+                    tokio::time::sleep(Duration::from_secs(40)).await;
+                    reply.unheard()
+                }
+            );
+            let (Err(error), elapsed) = answer else { panic!("it has no answer") };
+            assert_eq!(elapsed, Duration::from_secs(seconds + 30));
+            let Error::ActionRan(source) = &error else { panic!("{error}") };
+            assert!(matches!(**source, Error::Store(StoreError::Unknown(_))), "{error}");
+            assert_eq!(told.unwrap().to_string(), error.to_string());
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -168,6 +168,42 @@ async fn a_bounded_call_goes_on_to_its_next_actor_within_its_bound() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_routed_call_that_is_not_started_in_time_is_told_so_and_its_next_actor_never_runs_it() {
+    let world = world(host(|invocation| async move {
+        let mut response = counted(&invocation);
+        if invocation.actor.name == "first" {
+            let to = if invocation.action == "add" { "paused" } else { "busy" };
+            let (actor, action) = (to.into(), "add".into());
+            response.workflow.routing = Some(Routing::Pipe { actor, action });
+        }
+        if invocation.action == "slow" {
+            sleep(Duration::from_secs(45)).await;
+        }
+        Ok(response)
+    }))
+    .await;
+    world.register(["first", "paused", "busy"].map(definition).to_vec()).await.unwrap();
+    assert!(world.mesh.pause("s", "paused", "a test").await.unwrap());
+    let busy = world.start(call("busy", "slow"));
+    until_idle().await;
+    for action in ["add", "other"] {
+        let began = Instant::now();
+        let error = world.mesh.invoke(call("first", action)).await.unwrap_err();
+        let Error::ActionRan(source) = &error else { panic!("{error}") };
+        assert!(matches!(**source, Error::NotStarted(..)), "{error}");
+        assert!(!error.is_retryable(), "{error}");
+        assert_eq!(began.elapsed(), Duration::from_secs(10), "{error}");
+    }
+    busy.await.unwrap().unwrap();
+    assert!(world.mesh.resume("s", "paused").await.unwrap());
+    sleep(Duration::from_secs(10)).await;
+    let count =
+        async |name: &str| world.head(name).await.map(|head| number(head.content.state.as_ref()));
+    assert_eq!(count("first").await, Some(2));
+    assert_eq!((count("paused").await, count("busy").await), (None, Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_accepted_asynchronous_call_runs_however_long_it_waits() {
     let world = world(host(|invocation| async move {
         sleep(Duration::from_secs(4)).await;

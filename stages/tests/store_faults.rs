@@ -42,6 +42,28 @@ async fn a_drain_in_doubt_ends_at_its_limit_and_every_caller_gets_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_confirms_nothing_is_blamed_and_not_the_host_that_has_answered() {
+    let world = world(counter()).await;
+    world.register(["joe", "ann"].map(definition).to_vec()).await.unwrap();
+    assert_eq!(world.add("ann").await.unwrap(), 1);
+    world.store.hold_saves();
+    let began = Instant::now();
+    let called = async {
+        let error = world.add("joe").await.unwrap_err();
+        (error, began.elapsed())
+    };
+    let ((error, after), kept) = tokio::join!(called, world.mesh.checkpoint("s", "ann"));
+    assert_eq!(after, Duration::from_secs(30), "a commit may take so long");
+    assert!(error.to_string().contains("an action of this call has run"), "{error}");
+    for error in [error, kept.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
+        assert!(!error.is_retryable(), "{error}");
+        assert!(error.to_string().contains("not known to be kept"), "{error}");
+    }
+    world.store.release_saves();
+}
+
+#[tokio::test(start_paused = true)]
 async fn in_doubt_only_the_newest_head_and_the_appends_of_all_are_written_again() {
     let world = world(counter()).await;
     world.register(vec![definition("joe")]).await.unwrap();

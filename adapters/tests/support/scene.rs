@@ -247,7 +247,7 @@ pub(crate) struct PersistentCallers {
 
 impl PersistentCallers {
     /// Lets them end; the statuses of their refusals, of which an outage explains none but 503 and, for a call whose
-    /// change may have happened, 504.
+    /// time is over, 504.
     pub(crate) async fn stop(self) -> BTreeSet<u16> {
         self.stopped.cancel();
         let refusals: BTreeSet<u16> = self.callers.join_all().await.into_iter().flatten().collect();

@@ -124,6 +124,7 @@ pub(super) fn is_tried_again(error: &Error) -> bool {
         Error::Store(StoreError::TooLarge(_)) | Error::Cancelled => false,
         Error::Host(HostError::Broken { .. })
         | Error::NoAnswer(_)
+        | Error::Ended
         | Error::Internal(_)
         | Error::Store(_) => true,
         Error::ActionRan(source) => is_tried_again(source),

@@ -3,10 +3,14 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::Context;
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
+use crate::error::Error;
+use crate::ports::StoreError;
 use crate::request_id::RequestId;
 use crate::signal::Signal;
 use crate::traces::{Mark, Stage, Times, Trace};
@@ -41,25 +45,60 @@ pub(crate) const BUSY: &str = "the actor was busy or not reachable";
 pub(super) const QUEUED: u8 = 0;
 const STARTED: u8 = 1;
 pub(super) const GIVEN_UP: u8 = 2;
+/// As [`QUEUED`], at the next actor of the call's route: an action of the call has run.
+pub(super) const ROUTED: u8 = 3;
 
-/// As a time: the caller was not told that there is no answer.
+/// As a time: it has not happened.
 pub(super) const NEVER: u64 = u64::MAX;
 
 /// The call's progress, shared by both ends of a reply.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) admitted: Instant,
-    /// [`QUEUED`], [`STARTED`] or [`GIVEN_UP`]. Either the call starts or its caller receives `NotStarted`, never both.
+    /// [`QUEUED`], [`STARTED`], [`GIVEN_UP`] or [`ROUTED`]. Either the call starts or its caller receives `NotStarted`, never both.
     pub(super) phase: AtomicU8,
     /// When the caller stops waiting, in microseconds after `admitted`.
     pub(super) ends_after_us: AtomicU64,
+    /// Woken when the caller may have to stop waiting earlier than it was told.
+    sooner: AtomicWaker,
+    /// When the host of the running action has answered, in microseconds after `admitted`, or [`NEVER`].
+    answered_after_us: AtomicU64,
     /// When the caller was told that there is no answer, in microseconds after `admitted`, or [`NEVER`].
     pub(super) unanswered_after_us: AtomicU64,
     /// Whether the caller set a bound on the whole call.
     bounded: bool,
+    /// Whether only the store is waited for: no host is called.
+    of_store: bool,
     limits: Deadlines,
     signal: Signal,
     trace: Trace,
+}
+
+impl Progress {
+    /// What a caller is told that stops waiting after so many microseconds: the action was started.
+    pub(super) fn unanswered(&self, after_us: u64) -> Error {
+        let answered_us = self.answered_after_us.load(Ordering::Acquire);
+        let since_us = if self.of_store { 0 } else { answered_us };
+        let Some(waited_us) = after_us.checked_sub(since_us) else {
+            return Error::NoAnswer(Duration::from_micros(after_us));
+        };
+        let waited = Duration::from_micros(waited_us);
+        let text = format!("no answer within {waited:?}; the change is not known to be kept");
+        let error = Error::Store(StoreError::Unknown(text));
+        if self.of_store { error } else { error.after_action() }
+    }
+
+    /// Whether the caller has to stop waiting earlier than after so many microseconds. If not, its task is woken when that changes.
+    pub(super) fn ends_before(&self, after_us: u64, cx: &Context<'_>) -> bool {
+        self.sooner.register(cx.waker());
+        self.ends_after_us.load(Ordering::Acquire) < after_us
+    }
+
+    fn end_after(&self, time: Duration) {
+        if !self.bounded {
+            self.ends_after_us.store(micros(time), Ordering::Release);
+        }
+    }
 }
 
 /// The signal of a call's turn, for tasks other than its own.
@@ -102,8 +141,17 @@ impl Timing {
         Self::traced(limits, whole, Trace::default())
     }
 
+    /// The same for what calls no host: once it is started, only the store is waited for.
+    pub(crate) fn of_store(limits: Deadlines, whole: Option<Duration>) -> Self {
+        Self::begin(limits, whole, Trace::default(), true)
+    }
+
     /// The same for a call that has a trace.
     pub(crate) fn traced(limits: Deadlines, whole: Option<Duration>, trace: Trace) -> Self {
+        Self::begin(limits, whole, trace, false)
+    }
+
+    fn begin(limits: Deadlines, whole: Option<Duration>, trace: Trace, of_store: bool) -> Self {
         let admitted = Instant::now();
         // A bound too large to count is no bound.
         let ends_after_us = micros(whole.unwrap_or(limits.start));
@@ -113,7 +161,10 @@ impl Timing {
             phase: AtomicU8::new(QUEUED),
             ends_after_us: AtomicU64::new(ends_after_us),
             unanswered_after_us: AtomicU64::new(NEVER),
+            sooner: AtomicWaker::new(),
+            answered_after_us: AtomicU64::new(NEVER),
             bounded: whole.is_some(),
+            of_store,
             limits,
             signal: Signal::default(),
             trace,
@@ -125,28 +176,36 @@ impl Timing {
     /// `NotStarted`; then the call must not start.
     #[must_use]
     pub fn start(&self) -> bool {
-        let Progress { phase, .. } = &*self.progress;
+        let Progress { phase, limits, .. } = &*self.progress;
         // Before the phase, so that a caller that sees `STARTED` also sees the new end.
-        self.extend(self.progress.limits.host + self.progress.limits.commit);
+        if !self.progress.bounded {
+            self.progress.end_after(self.elapsed() + limits.host + limits.commit);
+        }
         self.mark(Mark::Called);
-        let began = phase.compare_exchange(QUEUED, STARTED, Ordering::AcqRel, Ordering::Acquire);
-        began != Err(GIVEN_UP)
+        let may_start = |phase: u8| (phase != GIVEN_UP).then_some(STARTED);
+        phase.fetch_update(Ordering::AcqRel, Ordering::Acquire, may_start).is_ok()
     }
 
-    /// Records that the host was not reached: the call waits as before.
-    pub fn unsent(&self) {
-        if !self.progress.bounded {
-            let ends = self.start_by.saturating_duration_since(self.progress.admitted);
-            self.progress.ends_after_us.store(micros(ends), Ordering::Release);
-        }
-        self.progress.phase.store(QUEUED, Ordering::Release);
+    /// Records that the host has answered at this time: from now on only the store is waited for.
+    pub(crate) fn answered(&self, at: Instant) {
+        let progress = &*self.progress;
+        let after = at.saturating_duration_since(progress.admitted);
+        progress.answered_after_us.store(micros(after), Ordering::Release);
+        progress.end_after(after + progress.limits.commit);
+        progress.sooner.wake();
     }
 
-    fn extend(&self, phase: Duration) {
-        if !self.progress.bounded {
-            let ends = self.progress.admitted.elapsed() + phase;
-            self.progress.ends_after_us.store(micros(ends), Ordering::Release);
-        }
+    /// Records that the host was not reached: the call waits as before. `has_run`: an action of the call has run, at another
+    /// actor.
+    pub(crate) fn unsent(&self, has_run: bool) {
+        self.wait_to_start(if has_run { ROUTED } else { QUEUED });
+    }
+
+    fn wait_to_start(&self, phase: u8) {
+        let progress = &*self.progress;
+        progress.end_after(self.start_by.saturating_duration_since(progress.admitted));
+        progress.phase.store(phase, Ordering::Release);
+        progress.sooner.wake();
     }
 
     /// How long to try to reach a host when no caller waits.
@@ -154,14 +213,13 @@ impl Timing {
         self.progress.limits.patience
     }
 
-    /// Returns the deadlines of the call at its next actor. A caller's own bound stays; without one, the phases start again.
-    #[must_use]
-    pub fn routed(mut self) -> Self {
+    /// The call begins to wait for its start at its next actor. A caller's own bound stays; without one, the phases start again.
+    pub(crate) fn routed(&mut self) {
         if !self.progress.bounded {
             self.start_by = Instant::now() + self.progress.limits.start;
-            self.extend(self.progress.limits.start + self.progress.limits.commit);
         }
-        self
+        self.progress.answered_after_us.store(NEVER, Ordering::Release);
+        self.wait_to_start(ROUTED);
     }
 
     /// The signal of the call's turn.

@@ -176,15 +176,13 @@ pub(super) fn replied(
     (Completion::Reply(reply, answer, permit), Some((from, call)))
 }
 
-/// Returns the call for its next actor. Permit, deadline, identity, metadata and trace stay (decision 10). The permit counts
-/// against the next actor's host.
+/// Returns the call for its next actor. Permit, identity, metadata and trace stay (decision 10). The permit counts against the
+/// next actor's host; the deadline is set when the call is queued there.
 fn routed(from: &ActorId, call: Call, response: Payload, route: Route) -> Placed {
     let Route { entry, host_limit, host, action, writes, is_piped } = route;
     let caller = Some(ActorId { parent: String::new(), ..from.clone() });
-    let timing = call.timing.routed();
     let payload = if is_piped { response } else { call.payload };
-    let mut call =
-        Call { action, payload, caller, timing, spawns: false, writes, _load: None, ..call };
+    let mut call = Call { action, payload, caller, spawns: false, writes, _load: None, ..call };
     if let Some(permit) = &mut call.permit {
         permit.charge(&host.admitted);
     }

@@ -43,14 +43,21 @@ async fn what_is_not_started_when_a_drain_ends_says_so() {
         if invocation.actor.name == "away" {
             return Err(refused());
         }
+        if invocation.actor.name == "first" {
+            let mut response = counted(&invocation);
+            let (actor, action) = ("busy".into(), "add".into());
+            response.workflow.routing = Some(Routing::Pipe { actor, action });
+            return Ok(response);
+        }
         std::future::pending().await
     }))
     .await;
-    world.register(["busy", "away"].map(definition).to_vec()).await.unwrap();
+    world.register(["busy", "away", "first"].map(definition).to_vec()).await.unwrap();
     let running = world.start(call("busy", "add"));
     until_idle().await;
     // Two in the mailbox, and one that is parked for another try.
     let waiting = ["busy", "busy", "away"].map(|name| world.start(call(name, "add")));
+    let routed = world.start(call("first", "add"));
     until_idle().await;
     assert!(!world.mesh.drain(Duration::from_secs(5)).await);
     for call in waiting {
@@ -58,8 +65,11 @@ async fn what_is_not_started_when_a_drain_ends_says_so() {
         assert_eq!(error.kind(), ErrorKind::Draining, "{error}");
         assert!(error.is_retryable() && error.to_string().contains("not started"), "{error}");
     }
-    let error = running.await.unwrap().unwrap_err();
-    assert!(!error.is_retryable() && error.to_string().contains("may have run"), "{error}");
+    for (call, says) in [(routed, "an action of this call has run"), (running, "may have run")] {
+        let error = call.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Draining, "{error}");
+        assert!(!error.is_retryable() && error.to_string().contains(says), "{error}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

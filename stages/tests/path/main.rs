@@ -17,7 +17,7 @@ use support::*;
 use tidegate_pipeline::Bound;
 use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::{Error, ErrorKind};
-use tidegate_stages::invocation::{Invocation, Payload};
+use tidegate_stages::invocation::{Invocation, Payload, Routing};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, StoreError};
 use tidegate_stages::reply::Deadlines;

@@ -481,12 +481,18 @@ async fn a_change_that_cannot_begin_in_time_is_never_made() {
     sleep(Duration::from_secs(1)).await;
     let third = spawning(&mesh, vec![of("third")]);
     let error = third.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
+    assert!(error.is_retryable(), "{error}");
     assert_eq!(started.elapsed(), Duration::from_secs(12));
     slow.hangs.store(false, Ordering::SeqCst);
-    assert_eq!(first.await.unwrap().unwrap_err().kind(), ErrorKind::Internal);
+    let error = first.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
+    assert!(
+        !error.is_retryable() && error.to_string().contains("may have been changed"),
+        "{error}"
+    );
     // What the first one left in doubt is stored again meanwhile, which hangs, too.
-    assert_eq!(second.await.unwrap().unwrap_err().kind(), ErrorKind::Overloaded);
+    assert_eq!(second.await.unwrap().unwrap_err().kind(), ErrorKind::StoreUnavailable);
     spawning(&mesh, vec![of("fourth")]).await.unwrap().unwrap();
     let stored = Registry::load(&slow.memory).await.unwrap();
     let mut names: Vec<_> = stored.iter().map(|one| one.id().name.as_str()).collect();

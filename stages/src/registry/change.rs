@@ -10,12 +10,16 @@ use crate::actor::ActorId;
 use crate::error::Error;
 use crate::invocation::{Registration, Spawn};
 use crate::placement::overloaded;
+use crate::ports::StoreError;
 use crate::registry::entry::Entry;
 use crate::registry::hosts::Leave;
 use crate::reply::{Deadlines, Reply, Timing};
 
 /// How long a change waits until it is stored, and how long storing it may take.
 pub(super) const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a change is refused that cannot begin.
+const BEHIND: &str = "older changes to what is registered are still being stored";
 
 /// What each change counts for beside its content, in bytes.
 const WEIGHT: usize = 512;
@@ -119,7 +123,7 @@ impl ChangeQueue {
     pub(super) async fn put(&self, asked: Asked) -> Result<Vec<Arc<Entry>>, Error> {
         // A change that is larger than the whole capacity waits until it is alone.
         let bytes = u32::try_from(asked.bytes()).unwrap_or(u32::MAX).min(self.bytes);
-        let held = self.capacity.clone().try_acquire_many_owned(bytes).map_err(|_| late())?;
+        let held = self.capacity.clone().try_acquire_many_owned(bytes).map_err(|_| full())?;
         let permit = self.producer.try_reserve(0).map_err(refusal)?;
         let deadlines = Deadlines {
             start: CHANGE_LIMIT,
@@ -127,25 +131,22 @@ impl ChangeQueue {
             commit: CHANGE_LIMIT,
             ..Deadlines::default()
         };
-        let timing = Timing::new(deadlines, None);
+        let timing = Timing::of_store(deadlines, None);
         let (reply, waiting) = Reply::new(&timing);
         let change = Change { asked, timing, asker: Waiter { reply, _held: held } };
         self.producer.cast(change, permit).map_err(|rejected| refusal(rejected.reason))?;
         waiting.answer().await.map_err(|error| match error {
-            Error::NotStarted(..) => late(),
-            Error::NoAnswer(after) => Error::Internal(format!(
-                "the registry took longer than {after:?}; it may have been changed"
-            )),
+            // What it waited for is the store.
+            Error::NotStarted(..) => StoreError::Unavailable(BEHIND.into()).into(),
             error => error,
         })
     }
 }
 
 fn refusal(refused: Refused) -> Error {
-    if refused == Refused::Closed { Error::Draining } else { late() }
+    if refused == Refused::Closed { Error::Draining } else { full() }
 }
 
-fn late() -> Error {
-    let reason = "older changes to what is registered are still being stored";
-    overloaded("registry", reason.into())
+fn full() -> Error {
+    overloaded("registry", BEHIND.into())
 }

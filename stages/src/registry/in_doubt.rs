@@ -55,22 +55,16 @@ impl InDoubt {
 
 /// Whether a change that failed may have been stored.
 pub(super) fn may_be_stored(error: &Error) -> bool {
-    match error {
-        Error::Store(error) => error.may_have_happened(),
-        Error::Internal(_) => true,
-        _ => false,
-    }
+    matches!(error, Error::Store(error) if error.may_have_happened())
 }
 
 /// The error of a change that did not begin, because an earlier one is still in doubt.
 pub(super) fn behind(error: Error) -> Error {
     match error {
-        Error::Store(StoreError::Unknown(reason)) | Error::Internal(reason) => {
-            StoreError::Unavailable(format!(
-                "an earlier change of the registry is in doubt: {reason}"
-            ))
-            .into()
-        }
+        Error::Store(StoreError::Unknown(reason)) => StoreError::Unavailable(format!(
+            "an earlier change of the registry is in doubt: {reason}"
+        ))
+        .into(),
         error => error,
     }
 }

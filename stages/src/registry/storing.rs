@@ -137,7 +137,10 @@ impl StoringInner {
             Ok(Ok(false)) => return Some(asker),
             Ok(Ok(true)) => asker.send(Ok(Vec::new())),
             Ok(Err(error)) => asker.send(Err(error.into())),
-            Err(_) => asker.send(Err(Error::Internal("the store is too slow".into()))),
+            Err(_) => {
+                let reason = format!("it gave no answer within {LOOK_LIMIT:?}");
+                asker.send(Err(StoreError::Unavailable(reason).into()));
+            }
         }
         None
     }
@@ -238,7 +241,7 @@ impl StoringInner {
 
     async fn apply(&self, writes: Vec<RegistryChange>) -> Result<(), Error> {
         timeout(CHANGE_LIMIT, self.registry.apply(writes)).await.map_err(|_| {
-            Error::Internal(format!(
+            StoreError::Unknown(format!(
                 "the registry took longer than {CHANGE_LIMIT:?}; it may have been changed"
             ))
         })??;

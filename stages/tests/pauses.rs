@@ -92,7 +92,9 @@ async fn a_pause_is_kept_over_restarts_until_it_ends() {
     let second = world_with(counter.host(), Settings::default(), first.memory.clone()).await;
     assert!(second.mesh.queue("s", "joe").unwrap().paused.is_some());
     assert_eq!(second.add("ann").await.unwrap(), 1);
-    assert!(matches!(second.add("joe").await, Err(Error::NotStarted(..))));
+    let error = second.add("joe").await.unwrap_err();
+    assert!(matches!(error, Error::NotStarted(..)), "{error}");
+    assert!(error.to_string().ends_with(": the actor is paused"), "{error}");
     assert_eq!(counter.calls("joe"), 0);
     resume(&second, "joe").await;
     assert_eq!(second.add("joe").await.unwrap(), 2);

@@ -15,6 +15,8 @@ use crate::reply::{BUSY, Waiting};
 /// Why a call of an actor whose host is away was not started in time.
 const HOST_AWAY: &str =
     "the actor was busy, or a call of it waits for its host, which cannot be reached";
+/// The same of an actor that is paused.
+const PAUSED: &str = "the actor is paused";
 
 /// A placed call with a waiting caller. If it is dropped before the answer, the call is removed from its mailbox unless it
 /// was started (decision 3).
@@ -54,9 +56,12 @@ impl<T> PendingReply<T> {
         if let Err(error) = &mut result {
             if let Error::NotStarted(_, why) = error
                 && why == BUSY
-                && removal.entry.with_hosted(Hosted::is_away)
             {
-                HOST_AWAY.clone_into(why);
+                if removal.entry.is_paused() {
+                    PAUSED.clone_into(why);
+                } else if removal.entry.with_hosted(Hosted::is_away) {
+                    HOST_AWAY.clone_into(why);
+                }
             }
             last_errors::note(&removal.entry.mailbox, error);
         }

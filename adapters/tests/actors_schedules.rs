@@ -146,7 +146,8 @@ async fn what_is_malformed_is_refused_and_the_proxy_serves_on() {
         let text = answer["error"].as_str().unwrap();
         assert!(found == status && text.contains(says), "{more}: {found} {text}");
     }
-    let (none, _) = send(&mut client, Method::GET, "/n", Value::Null).await;
+    let (none, answer) = send(&mut client, Method::GET, "/n", Value::Null).await;
+    assert_eq!(answer["kind"], "not_found", "{answer}");
     let (status, listed) = send(&mut client, Method::GET, "", Value::Null).await;
     assert_eq!((none, status, &listed["schedules"]), (404, 200, &json!([])));
     assert!(proxy.terminate(PATIENCE).await.success());

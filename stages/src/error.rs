@@ -12,10 +12,12 @@ use crate::ports::{HostError, StoreError};
 pub enum ErrorKind {
     /// The request makes no sense.
     Invalid,
-    /// No such actor, system, definition or revision.
+    /// No such actor or system.
     ActorNotFound,
     /// The actor has no such action.
     ActionNotFound,
+    /// No such definition, revision, schedule, turn, effect or topic.
+    NotFound,
     /// The caller may not do this.
     Forbidden,
     /// The request collides with what is registered or running.
@@ -89,7 +91,7 @@ pub enum Error {
         /// Actor that was asked for.
         name: String,
     },
-    /// A definition or revision that something refers to does not exist; nothing was done.
+    /// What is asked for or referred to, and is no actor, does not exist; nothing was done.
     #[error("{0}")]
     NotFound(String),
     /// The actor has no such action; nothing was done.
@@ -188,7 +190,8 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Invalid(_) => ErrorKind::Invalid,
-            Error::ActorNotFound { .. } | Error::NotFound(_) => ErrorKind::ActorNotFound,
+            Error::ActorNotFound { .. } => ErrorKind::ActorNotFound,
+            Error::NotFound(_) => ErrorKind::NotFound,
             Error::ActionNotFound { .. } => ErrorKind::ActionNotFound,
             Error::Forbidden(_) | Error::NotAllowed(_) => ErrorKind::Forbidden,
             Error::Conflict(_)
@@ -209,7 +212,9 @@ impl Error {
             Error::Elsewhere(failed) => failed.kind,
             // "Not found" would read as if nothing had been done.
             Error::ActionRan(source) => match source.kind() {
-                ErrorKind::ActorNotFound | ErrorKind::ActionNotFound => ErrorKind::HostFailed,
+                ErrorKind::ActorNotFound | ErrorKind::ActionNotFound | ErrorKind::NotFound => {
+                    ErrorKind::HostFailed
+                }
                 kind => kind,
             },
             Error::Internal(_) => ErrorKind::Internal,

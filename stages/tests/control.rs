@@ -276,7 +276,7 @@ async fn a_queued_call_that_is_cancelled_never_runs_and_frees_its_place() {
     assert_eq!(slow.begun.load(Ordering::SeqCst), 1);
     for id in [id, queue.running.unwrap().id] {
         let error = world.mesh.cancel("s", "joe", id).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ActorNotFound, "its turn is over");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "its turn is over");
     }
 }
 

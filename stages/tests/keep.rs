@@ -116,7 +116,7 @@ async fn what_cannot_be_restored_is_refused_and_changes_nothing() {
     world.register(vec![definition("joe"), stateless]).await.unwrap();
     let saves = world.store.saves();
     let kind = |refused: Result<Checkpoint, Error>| refused.unwrap_err().kind();
-    assert_eq!(kind(world.mesh.restore("s", "joe", 7).await), ErrorKind::ActorNotFound);
+    assert_eq!(kind(world.mesh.restore("s", "joe", 7).await), ErrorKind::NotFound);
     assert_eq!(kind(world.mesh.restore("s", "nobody", 1).await), ErrorKind::ActorNotFound);
     assert_eq!(kind(world.mesh.checkpoint("s", "nobody").await), ErrorKind::ActorNotFound);
     assert_eq!(kind(world.mesh.restore("s", "moe", 1).await), ErrorKind::Conflict);
@@ -272,8 +272,12 @@ async fn the_past_is_read_without_waking_the_actor() {
     assert_eq!((latest.revision, latest.status), (3, Status::Deactivated));
     for missing in [
         mesh.revision("s", "joe", 4).await.unwrap_err(),
-        mesh.revision("s", "nobody", 1).await.unwrap_err(),
         mesh.state_at("s", "joe", Timestamp(1)).await.unwrap_err(),
+    ] {
+        assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+    }
+    for missing in [
+        mesh.revision("s", "nobody", 1).await.unwrap_err(),
         mesh.latest("s", "nobody").await.unwrap_err(),
         mesh.revisions("s", "nobody", Interval::ALL, 1).await.unwrap_err(),
     ] {

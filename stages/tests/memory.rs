@@ -489,7 +489,7 @@ async fn deleting_removes_state_history_and_a_spawned_registration() {
 async fn the_state_of_an_actor_is_told_when_there_is_one() {
     let world = world(counter()).await;
     world.register(vec![definition("joe")]).await.unwrap();
-    assert_eq!(world.mesh.state("s", "joe").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(world.mesh.state("s", "joe").await.unwrap_err().kind(), ErrorKind::NotFound);
     world.add("joe").await.unwrap();
     let state = world.mesh.state("s", "joe").await.unwrap();
     assert_eq!(number(state.state.as_ref()), 1);

@@ -63,7 +63,7 @@ async fn a_deleted_actor_stays_registered_while_others_are_made_from_it() {
             assert_eq!(kind(world.add(name)).await, ErrorKind::ActorNotFound);
         }
         let orphan = world.spawn("child", "parent").await.unwrap_err();
-        assert_eq!(orphan.kind(), ErrorKind::ActorNotFound, "{orphan}");
+        assert_eq!(orphan.kind(), ErrorKind::NotFound, "{orphan}");
         world = restarted(world).await;
     }
 }
@@ -427,7 +427,7 @@ async fn changes_keep_the_order_of_their_name_and_see_what_came_before() {
     for spawned in spawned {
         spawned.await.unwrap().unwrap();
     }
-    assert_eq!(orphan.await.unwrap().unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(orphan.await.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(other.await.unwrap().unwrap_err().kind(), ErrorKind::Conflict);
     again.await.unwrap().unwrap();
 
@@ -531,10 +531,7 @@ async fn an_actor_whose_parent_has_changed_goes_on_with_its_state_until_it_is_de
     assert!(StateStore::load(&world.memory, &old).await.unwrap().is_none());
     for parent in ["another", "family", ""] {
         world.register(vec![with_parent(parent)]).await.unwrap();
-        assert_eq!(
-            world.mesh.state("s", "joe").await.unwrap_err().kind(),
-            ErrorKind::ActorNotFound
-        );
+        assert_eq!(world.mesh.state("s", "joe").await.unwrap_err().kind(), ErrorKind::NotFound);
     }
     assert_eq!(world.add("joe").await.unwrap(), 1);
     world = restarted(world).await;

@@ -275,7 +275,7 @@ async fn any_name_works_and_deleting_test_leaves_test_1() {
     }
     delete(&world, "test").await;
     let gone = ask(&world, ScheduleAsk::Get(key("test"))).await.unwrap_err();
-    assert_eq!(gone.kind(), ErrorKind::ActorNotFound);
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
     assert_eq!(list(&world, "s").await.len(), names.len() - 1);
     assert!(list(&world, "other").await.is_empty());
     log.lock().clear();

@@ -13,6 +13,7 @@ use durable_topic::*;
 use parking_lot::Mutex;
 use support::*;
 use tidegate_stages::actor::{Channel, Definition};
+use tidegate_stages::error::ErrorKind;
 use tidegate_stages::history::{Interval, Retention};
 use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{
@@ -109,7 +110,8 @@ async fn events_of_actors_and_clients_are_kept_and_reach_each_subscriber_in_orde
     assert_eq!((&*page.items[0].actor, page.items.len(), page.more), ("joe", 1, false));
     let (_, page) = next.mesh.topic_subscribers("s", "news", "", 1).unwrap();
     assert_eq!((&*page.items[0].actor, page.items.len(), page.more), ("bare", 1, true));
-    assert!(next.mesh.topic_subscribers("s", "sport", "", 1).is_err());
+    let unknown = next.mesh.topic_subscribers("s", "sport", "", 1).err();
+    assert_eq!(unknown.map(|error| error.kind()), Some(ErrorKind::NotFound));
     let other = Broadcast { channel: "sport".into(), payload: Payload::Noop };
     let announced = next.mesh.announce(&Identity::default(), "s").unwrap();
     let sent = next.mesh.publish(Identity::default(), "s", other, String::new(), announced).await;

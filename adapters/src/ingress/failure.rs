@@ -54,10 +54,11 @@ pub(super) fn blamed(error: &Error) -> Blamed {
 }
 
 /// All kinds that have a word.
-const KINDS: [ErrorKind; 15] = [
+const KINDS: [ErrorKind; 16] = [
     ErrorKind::Invalid,
     ErrorKind::ActorNotFound,
     ErrorKind::ActionNotFound,
+    ErrorKind::NotFound,
     ErrorKind::Forbidden,
     ErrorKind::Conflict,
     ErrorKind::TooLarge,
@@ -89,6 +90,7 @@ pub(super) fn name(kind: ErrorKind) -> &'static str {
         ErrorKind::Invalid => "invalid",
         ErrorKind::ActorNotFound => "actor_not_found",
         ErrorKind::ActionNotFound => "action_not_found",
+        ErrorKind::NotFound => "not_found",
         ErrorKind::Forbidden => "forbidden",
         ErrorKind::Conflict => "conflict",
         ErrorKind::TooLarge => "too_large",

@@ -289,7 +289,9 @@ fn untold(error: &Error) -> Option<&'static str> {
 fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid => StatusCode::BAD_REQUEST,
-        ErrorKind::ActorNotFound | ErrorKind::ActionNotFound => StatusCode::NOT_FOUND,
+        ErrorKind::ActorNotFound | ErrorKind::ActionNotFound | ErrorKind::NotFound => {
+            StatusCode::NOT_FOUND
+        }
         ErrorKind::Forbidden => StatusCode::FORBIDDEN,
         ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

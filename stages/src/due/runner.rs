@@ -268,8 +268,10 @@ impl DueRunner {
                 is_given_up
             }
             Err(error) => {
-                let is_unknown =
-                    matches!(error.kind(), ErrorKind::ActorNotFound | ErrorKind::ActionNotFound);
+                let is_unknown = matches!(
+                    error.kind(),
+                    ErrorKind::ActorNotFound | ErrorKind::ActionNotFound | ErrorKind::NotFound
+                );
                 count(if is_unknown { "unknown_target" } else { "failed" });
                 warn!(%target, action, %error, trace_id, "due call failed");
                 true

@@ -41,7 +41,7 @@ async fn a_dead_letter_is_shown_with_its_target_and_why_it_died() {
     assert_eq!((rest.effects.len(), rest.next), (1, None));
     assert_eq!(world.mesh.effect("s", "source", first.id).await.unwrap(), *first);
     let other = world.mesh.effect("s", "sink", first.id).await.unwrap_err();
-    assert_eq!(other.kind(), ErrorKind::ActorNotFound);
+    assert_eq!(other.kind(), ErrorKind::NotFound);
     let pending = EffectFilter { dead: Some(false), ..EffectFilter::default() };
     assert_eq!(world.mesh.effects(&pending, None, 9).await.unwrap().effects, []);
 }

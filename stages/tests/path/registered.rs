@@ -22,7 +22,7 @@ async fn spawned_actors_use_their_template_and_keep_their_own_state() {
     go.actor.parent = "template".into();
     assert_eq!(answered(world.mesh.invoke(go.clone()).await.unwrap()), 1);
     assert_eq!(answered(world.mesh.invoke(go).await.unwrap()), 2);
-    assert_eq!(world.spawn("x", "nowhere").await.unwrap_err().kind(), ErrorKind::ActorNotFound);
+    assert_eq!(world.spawn("x", "nowhere").await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(world.spawn("joe", "other").await.unwrap_err().kind(), ErrorKind::Conflict);
     let nameless = world.spawn("", "template").await.unwrap_err();
     assert_eq!(nameless.kind(), ErrorKind::Invalid);

@@ -96,7 +96,11 @@ async fn a_client_that_asks_for_protobuf_gets_it_errors_included() {
     assert_eq!((message.revisions.len(), message.next.is_empty()), (2, false));
     let (status, outcome, text) =
         refused(&ingress, request("GET", "/revisions/99", protobuf)).await;
-    assert_eq!((status, outcome, text.as_str()), (404, NOT_FOUND, "no revision 99"));
+    assert_eq!(
+        (status, outcome, text.as_str()),
+        (404, ERROR, "no revision 99"),
+        "the actor is known"
+    );
 }
 
 #[tokio::test]
@@ -107,7 +111,7 @@ async fn every_refusal_is_readable() {
         (status, error),
         (
             404,
-            json!({"type": "about:blank", "title": "Not Found", "status": 404, "detail": "no revision 99", "error": "no revision 99", "kind": "actor_not_found", "tidegate-error-source": "proxy", "safe_to_retry": false})
+            json!({"type": "about:blank", "title": "Not Found", "status": 404, "detail": "no revision 99", "error": "no revision 99", "kind": "not_found", "tidegate-error-source": "proxy", "safe_to_retry": false})
         )
     );
     calls.asked.lock().clear();

@@ -1,7 +1,7 @@
 //! Shares: which part of the memory limit each bound in bytes takes by default, and the sum of all of them.
 //!
-//! The defaults sum to at most [`PERCENT`] of the limit. The rest is for everything that is not counted in bytes:
-//! connections, actors, definitions, the program itself.
+//! From a limit of 48 MiB on, the defaults sum to at most [`PERCENT`] of the limit. The rest is for everything that is not
+//! counted in bytes: connections, actors, definitions, the program itself.
 
 use std::fmt;
 

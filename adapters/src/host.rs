@@ -161,19 +161,21 @@ impl<C: Connect> Client<C> {
             // Held until the response is decoded.
             let mut hold = self.reading.enter(answer);
             let (reply, connection) = self.exchange(&address, &mut call, &mut hold).await?;
-            if let Some(tags) = tags {
-                if let Some(connection) = connection {
-                    self.pool.put(&address, connection);
-                }
-                return json::answer(&address, reply, (&asked, tags), &self.types);
-            }
-            let read = wire::action_response(reply.body.clone(), &asked);
-            // A response that names another actor belongs to another call; its connection is out of order.
-            let is_in_order = !matches!(read, Err(wire::Malformed::Wrong { .. }));
+            // A response that names another actor belongs to another call, and one in JSON that makes no sense may do so: its
+            // connection is out of order.
+            let (answered, is_in_order) = if let Some(tags) = tags {
+                let answered = json::answer(&address, reply, (&asked, tags), &self.types);
+                let is_in_order = !matches!(answered, Err(HostError::Garbled { .. }));
+                (answered, is_in_order)
+            } else {
+                let read = wire::action_response(reply.body.clone(), &asked);
+                let is_in_order = !matches!(read, Err(wire::Malformed::Wrong { .. }));
+                (read.map_err(|malformed| garbled(&address, &reply, &malformed)), is_in_order)
+            };
             if let Some(connection) = connection.filter(|_| is_in_order) {
                 self.pool.put(&address, connection);
             }
-            read.map_err(|malformed| garbled(&address, &reply, &malformed))
+            answered
         })
     }
 

@@ -20,6 +20,7 @@ func act(w http.ResponseWriter, r *http.Request) {
 	call := struct {
 		Payload struct{ By *int }
 		State   count
+		Self    any
 	}{}
 	by := 1
 	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
@@ -34,7 +35,7 @@ func act(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	call.State.Count += by
-	json.NewEncoder(w).Encode(map[string]count{"state": call.State, "payload": call.State})
+	json.NewEncoder(w).Encode(map[string]any{"self": call.Self, "state": call.State, "payload": call.State})
 }
 
 func main() {

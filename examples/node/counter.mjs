@@ -12,7 +12,7 @@ app.post("/api/v1/actors/actions", ({ body: call }, answer) => {
   const by = call.payload?.by ?? 1;
   if (by < 1) return answer.status(422).json({ reason: "it only counts up" }); // the state stays; the caller gets this
   const count = { count: (call.state?.count ?? 0) + by };
-  answer.json({ state: count, payload: count });
+  answer.json({ self: call.self, state: count, payload: count });
 });
 
 app.listen(Number(port), "127.0.0.1", async () => {

@@ -17,7 +17,7 @@ def act():
     if by < 1:
         return {"reason": "it only counts up"}, 422  # the state stays; the caller gets this
     count = {"count": (call["state"] or {"count": 0})["count"] + by}
-    return {"state": count, "payload": count}
+    return {"self": call["self"], "state": count, "payload": count}
 
 def register():
     actors = [{"name": "counter", "actions": ["increment"]}]

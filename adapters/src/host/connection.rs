@@ -9,8 +9,9 @@
 //!   the connection is closed.
 //!
 //! hyper does both checks: it ends a connection without a call when a byte arrives. After a response hyper looks into its
-//! buffer only. Before the next call is written, [`Watched`] makes hyper read the socket. An unexpected response that arrives after the next call was written looks like the response of that call. Then the
-//! names in the response decide (see [`Client::call`](super::Client::call)).
+//! buffer only. Before the next call is written, [`Watched`] makes hyper read the socket. An unexpected response that arrives
+//! after the next call was written looks like the response of that call. Then the names in the response decide (see
+//! [`Client::call`](super::Client::call)); one in JSON need not have any.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

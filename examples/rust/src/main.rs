@@ -15,7 +15,7 @@ async fn act(Json(call): Json<Value>) -> (StatusCode, Json<Value>) {
         return (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "reason": "it only counts up" })));
     }
     let count = json!({ "count": call["state"]["count"].as_i64().unwrap_or(0) + by });
-    (StatusCode::OK, Json(json!({ "state": count, "payload": count })))
+    (StatusCode::OK, Json(json!({ "self": call["self"], "state": count, "payload": count })))
 }
 
 #[tokio::main]

@@ -120,3 +120,32 @@ async fn an_answer_for_another_actor_is_refused_and_its_connection_goes() {
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "the connection is closed");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_json_for_another_actor_is_refused_and_its_connection_goes() {
+    for (answer, is_taken) in [
+        (r#"{"self":{"name":"joe","system":"s","parent":"p"},"state":1}"#, true),
+        (r#"{"self":{"name":"joe"},"state":1}"#, true),
+        (r#"{"self":null,"state":1}"#, true),
+        (r#"{"state":1}"#, true),
+        (r#"{"self":{"name":"jim","system":"s","parent":"p"},"state":1}"#, false),
+        (r#"{"self":{"name":"joe","system":"t"},"state":1}"#, false),
+    ] {
+        let connector = Prepared::default();
+        let (mut far, _spare) = (connector.next(), connector.next());
+        let host = HttpHost::new(connector, options());
+        let asked = ActorInvocation { encoding: Encoding::Json, ..invocation() };
+        let (answered, ()) = tokio::join!(host.clone().oneshot(asked), async {
+            hear(&mut far).await;
+            far.write_all(&with_length(answer.as_bytes())).await.unwrap();
+        });
+        if is_taken {
+            assert!(answered.unwrap().state.is_some());
+            continue;
+        }
+        let error = answered.unwrap_err();
+        assert!(matches!(error, HostError::Garbled { .. }), "{error:?}");
+        assert!(error.to_string().contains("self is another one's"), "{error}");
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "the connection is closed");
+    }
+}

@@ -64,6 +64,8 @@ pub fn action_request(invocation: &ActorInvocation, types: &Types) -> Bytes {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Answer<'a> {
+    #[serde(default, rename = "self", deserialize_with = "object")]
+    itself: Option<Itself>,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -80,6 +82,25 @@ struct Answer<'a> {
     broadcast: Option<Sent<'a>>,
     #[serde(default, deserialize_with = "or_default")]
     checkpoint: bool,
+}
+
+/// The actor that an answer is of, as the call had it. An empty name names none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Itself {
+    #[serde(default, deserialize_with = "or_default")]
+    name: String,
+    #[serde(default, deserialize_with = "or_default")]
+    system: String,
+    #[serde(default, rename = "parent", deserialize_with = "or_default")]
+    _parent: String,
+}
+
+impl Itself {
+    fn is(&self, asked: &ActorId) -> bool {
+        (self.name.is_empty() || self.name == asked.name)
+            && (self.system.is_empty() || self.system == asked.system)
+    }
 }
 
 fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
@@ -123,7 +144,7 @@ struct Sent<'a> {
 /// Reads the answer of the actor `asked`; `tags` are those that it was called with. An empty body changes nothing.
 ///
 /// # Errors
-/// When the body is no such answer; the text repeats nothing of its values.
+/// When the body is no such answer, or one of another actor; the text repeats nothing of its values.
 pub fn action_response(
     body: &Bytes,
     asked: &ActorId,
@@ -132,6 +153,9 @@ pub fn action_response(
 ) -> Result<ActorInvocationResponse, Malformed> {
     let is_empty = body.iter().all(u8::is_ascii_whitespace);
     let answer: Answer<'_> = if is_empty { Answer::default() } else { read(body, "answer")? };
+    if answer.itself.as_ref().is_some_and(|itself| !itself.is(asked)) {
+        return Err(Malformed::wrong("self", "is another one's"));
+    }
     let wrong = |field: &'static str| move |reason: String| Malformed::wrong(field, reason);
     let state = match answer.state {
         None => None,

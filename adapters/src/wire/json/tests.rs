@@ -290,6 +290,7 @@ fn an_answer_of_a_host_says_what_changes_and_what_leaves() {
         (r#"{"effects":[{"actor":"a"}]}"#, "missing field `action`"),
         (r#"{"state":{"@type":"t/x"}}"#, "state has the type"),
         (r#"{"state":1,"state":2}"#, "duplicate field"),
+        (r#"{"self":{"name":"nobody"}}"#, "self is another one's"),
     ] {
         let error = read(given).unwrap_err().to_string();
         assert!(error.contains(told), "{given}: {error}");
@@ -317,6 +318,7 @@ fn an_array_is_no_object_at_any_depth() {
         "[]",
         "[1,2]",
         r#"["p",{"lost":true},{"k":"v"}]"#,
+        r#"{"self":["joe","s"]}"#,
         r#"{"pipe":["echo2","show"]}"#,
         r#"{"forward":["echo2","show"]}"#,
         r#"{"effects":[["moe","s","x"]]}"#,

@@ -160,7 +160,7 @@ async fn a_slow_write_delays_no_other_actor_of_its_commit() {
     for _ in 0..2 {
         world.store.fail_next_save(SaveFault::Late(Duration::from_secs(1)));
     }
-    world.store.fail_next_save(SaveFault::LateFirst(Duration::from_mins(1)));
+    world.store.fail_next_save(SaveFault::LateFirst(Duration::from_secs(20)));
     let mut before = Vec::new();
     for name in ["a", "b"] {
         before.push(world.start(call(name, "add")));

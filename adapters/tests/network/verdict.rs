@@ -74,7 +74,8 @@ fn of_call(facts: &CallFacts, limit: Duration) -> Vec<&'static str> {
 /// Whether an error promises that the action did not run, and will not.
 fn certainly_not_run(kind: Kind, status: u16, text: &str) -> bool {
     let is_in_doubt = kind == Kind::Due && text.contains("is unknown");
-    (status == 503 && !text.ends_with("has run") && !is_in_doubt)
+    let may_have_run = ["has run", "have run"].iter().any(|end| text.ends_with(end));
+    (status == 503 && !may_have_run && !is_in_doubt)
         || text.starts_with("not started")
         || text.starts_with("cannot connect")
 }

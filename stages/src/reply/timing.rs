@@ -205,7 +205,6 @@ impl Timing {
         let progress = &*self.progress;
         progress.end_after(self.start_by.saturating_duration_since(progress.admitted));
         progress.phase.store(phase, Ordering::Release);
-        progress.sooner.wake();
     }
 
     /// How long to try to reach a host when no caller waits.
@@ -220,6 +219,7 @@ impl Timing {
         }
         self.progress.answered_after_us.store(NEVER, Ordering::Release);
         self.wait_to_start(ROUTED);
+        self.progress.sooner.wake();
     }
 
     /// The signal of the call's turn.

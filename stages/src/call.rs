@@ -17,7 +17,7 @@ mod traced;
 
 pub(crate) use broadcast::{BroadcastBound, Delivery, Message, PlannedBroadcast};
 pub(crate) use completion::{Committed, Completion};
-pub(crate) use effect::{Ack, Emitted, EmittedEffect, Received};
+pub(crate) use effect::{Ack, Answered, Emitted, EmittedEffect, Received};
 pub(crate) use failed::{Failed, StageResult};
 pub(crate) use letters::{ChangeLetters, LettersChanged};
 pub(crate) use placed::{Call, Placed, Question, Task, TurnHandle};

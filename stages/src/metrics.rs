@@ -89,7 +89,8 @@ tidegate_pipeline::described! {
     Gauge TOPIC_SUBSCRIBERS = "tidegate_topic_subscribers";
     /// Events that the subscriber has to get that is furthest behind, of all topics.
     Gauge TOPIC_LAG_EVENTS = "tidegate_topic_lag_events";
-    /// Tries to deliver events of durable topics (delivered, retried, dead).
+    /// Tries to deliver events of durable topics (delivered, failed: the answer is a failure, repeated: answered before, retried,
+    /// dead).
     Counter TOPIC_DELIVERIES_TOTAL = "tidegate_topic_deliveries_total" {outcome};
     /// Events of durable topics that subscribers did not get, because they were not kept long enough.
     Counter TOPIC_EVENTS_MISSED_TOTAL = "tidegate_topic_events_missed_total";

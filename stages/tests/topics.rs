@@ -7,9 +7,14 @@ mod durable_topic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use durable_topic::*;
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, SharedString, Unit,
+    set_default_local_recorder,
+};
 use parking_lot::Mutex;
 use support::*;
 use tidegate_stages::actor::{Channel, Definition};
@@ -71,6 +76,34 @@ async fn publish(world: &World, message: &str) -> Result<Reached, tidegate_stage
     let payload = Payload::Value(any_text(message));
     let broadcast = Broadcast { channel: "news".into(), payload };
     world.mesh.publish(client, "s", broadcast, String::new(), announced).await
+}
+
+/// Counters, by name and outcome.
+#[derive(Debug, Clone, Default)]
+struct Counted(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
+
+impl Counted {
+    fn deliveries(&self, outcome: &str) -> u64 {
+        let name = format!("tidegate_topic_deliveries_total {outcome}");
+        self.0.lock().get(&name).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+impl Recorder for Counted {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let outcome = key.labels().find(|label| label.key() == "outcome");
+        let name = format!("{} {}", key.name(), outcome.map_or("", Label::value));
+        Counter::from_arc(Arc::clone(self.0.lock().entry(name).or_default()))
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
 }
 
 fn send(message: &str) -> Invocation {
@@ -213,6 +246,46 @@ async fn events_that_were_dropped_before_a_subscriber_got_them_are_counted() {
     let expected: Vec<_> = (51 - kept as u64..=50).map(|number| number.to_string()).collect();
     assert_eq!(heard[1..], expected);
     assert_eq!(view(&world).missed, 50 - kept as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_answered_with_a_failure_or_was_answered_before_is_counted_as_that() {
+    let counted = Counted::default();
+    let _guard = set_default_local_recorder(&counted);
+    let refusing = |heard: &Heard| {
+        let heard = heard.clone();
+        host(move |invocation| {
+            let response = listen(&heard, &invocation);
+            let is_refused = payload(&invocation.payload) == "1";
+            async move {
+                let (address, body) = ("h".into(), "no".into());
+                let refused = HostError::Rejected { address, status: 500, body };
+                if is_refused { Err(refused) } else { Ok(response) }
+            }
+        })
+    };
+    let (heard, memory) = (Heard::default(), MemoryStore::new());
+    let world = world_with(refusing(&heard), durable(TopicRule::default()), memory.clone()).await;
+    let stateless = Definition { stateful: false, ..subscriber("bare") };
+    world.register(vec![definition("source"), subscriber("joe"), stateless]).await.unwrap();
+    for message in ["1", "2"] {
+        publish(&world, message).await.unwrap();
+    }
+    caught_up(&world).await;
+    let both = vec!["1".to_owned(), "2".to_owned()];
+    assert_eq!(*heard.lock(), [("bare".into(), both.clone()), ("joe".into(), both)].into());
+    assert_eq!((counted.deliveries("delivered"), counted.deliveries("failed")), (2, 2));
+    assert_eq!((counted.deliveries("retried"), counted.deliveries("dead")), (0, 0));
+    // It ends before the last positions are stored.
+    for message in ["3", "4"] {
+        publish(&world, message).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((counted.deliveries("delivered"), counted.deliveries("repeated")), (6, 0));
+    let next = world_with(refusing(&heard), durable(TopicRule::default()), memory).await;
+    caught_up(&next).await;
+    assert!(counted.deliveries("repeated") >= 1);
+    assert_eq!(heard.lock()["joe"], ["1", "2", "3", "4"]);
 }
 
 #[tokio::test(start_paused = true)]

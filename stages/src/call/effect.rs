@@ -72,20 +72,41 @@ pub(crate) struct Received {
     pub(crate) failed: Option<Error>,
 }
 
+/// How an effect was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// By its action.
+    Done,
+    /// By its action, with an answer that changes nothing: a failure, or what cannot be kept (decision 18 f).
+    Failed,
+    /// Before: its action did not run again.
+    Before,
+}
+
 /// Tells the delivery of an effect its outcome, once. Dropped unused, the outcome is unknown, and the effect is delivered
 /// again.
 #[derive(Debug)]
-pub(crate) struct Ack(oneshot::Sender<Result<(), Error>>);
+pub(crate) struct Ack {
+    delivery: oneshot::Sender<Result<Answered, Error>>,
+    answered: Answered,
+}
 
 impl Ack {
-    pub(crate) fn new() -> (Self, oneshot::Receiver<Result<(), Error>>) {
-        let (sender, receiver) = oneshot::channel();
-        (Self(sender), receiver)
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Result<Answered, Error>>) {
+        let (delivery, receiver) = oneshot::channel();
+        (Self { delivery, answered: Answered::Done }, receiver)
+    }
+
+    /// The same, which says how the effect was answered.
+    #[must_use]
+    pub(crate) fn saying(self, answered: Answered) -> Self {
+        Self { answered, ..self }
     }
 
     /// `Ok`: the effect is answered, durably where its target has a state.
     pub(crate) fn send(self, outcome: Result<(), Error>) {
+        let Self { delivery, answered } = self;
         // Only the end of the proxy takes the delivery away.
-        drop(self.0.send(outcome));
+        drop(delivery.send(outcome.map(|()| answered)));
     }
 }

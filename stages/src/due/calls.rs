@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use tower::ServiceExt;
 
 use crate::actor::ActorRef;
-use crate::call::{Ack, Origin, Received, Request};
+use crate::call::{Ack, Answered, Origin, Received, Request};
 use crate::caller::CallerService;
 use crate::due::record::{Purpose, RunId};
 use crate::due::window::Ready;
@@ -103,7 +103,7 @@ impl Calls {
         &self,
         request: Request,
         received: Received,
-        answered: tokio::sync::oneshot::Receiver<Result<(), Error>>,
+        answered: tokio::sync::oneshot::Receiver<Result<Answered, Error>>,
     ) -> Result<(), Error> {
         let mut admitted = self.caller.clone().oneshot(request).await?;
         admitted.effect = Some(Box::new(received));

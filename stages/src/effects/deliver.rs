@@ -263,7 +263,8 @@ impl DeliverInner {
         admitted.effect = Some(Box::new(Received { source, id, ack, failed: None }));
         (&self.mailboxes).oneshot(admitted).await?;
         let dropped = || Error::Internal("the call was dropped on its way".into());
-        answered.await.unwrap_or_else(|_| Err(dropped()))
+        answered.await.unwrap_or_else(|_| Err(dropped()))?;
+        Ok(())
     }
 
     /// Makes it a dead letter, in the store too.

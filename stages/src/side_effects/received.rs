@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::plan::replied;
 use super::{Plan, Planner};
-use crate::call::{Call, Committed, Received};
+use crate::call::{Answered, Call, Committed, Received};
 use crate::error::Error;
 use crate::invocation::{ActorInvocationResponse, Payload};
 use crate::outbox::{EffectRows, EffectSource, Seen};
@@ -30,11 +30,11 @@ impl Planner {
             return Err((call, Error::Internal("the call delivers no effect".into())));
         };
         let is_repeated = actor.live.has_seen(&effect.source, effect.id);
-        let mut plan = if is_repeated {
-            answered(actor, call, None)
+        let (mut plan, how) = if is_repeated {
+            (answered(actor, call, None), Answered::Before)
         } else {
             match self.plan_answer(actor, call, response, effect.failed.take()) {
-                Ok(plan) => plan,
+                Ok(planned) => planned,
                 Err((mut call, error)) => {
                     call.effect = Some(effect);
                     return Err((call, error));
@@ -42,7 +42,7 @@ impl Planner {
             }
         };
         let Received { source, id, ack, failed: _ } = *effect;
-        plan.rest.ack = Some(ack);
+        plan.rest.ack = Some(ack.saying(how));
         if actor.spec.hosted.definition.stateful && !is_repeated {
             let seen = Seen { source, id };
             actor.live.see(seen.clone());
@@ -65,7 +65,7 @@ impl Planner {
         call: Box<Call>,
         response: Option<ActorInvocationResponse>,
         failed: Option<Error>,
-    ) -> Result<Plan, (Box<Call>, Error)> {
+    ) -> Result<(Plan, Answered), (Box<Call>, Error)> {
         let outcome = match (response, failed) {
             (Some(response), _) => self.plan_call(actor, call, response),
             (None, Some(error)) if actor.live.incarnation.is_abandoned() => {
@@ -76,7 +76,7 @@ impl Planner {
             (None, None) => Err((call, Error::Internal("the effect has no answer".into()))),
         };
         let (call, error) = match outcome {
-            Ok(plan) => return Ok(plan),
+            Ok(plan) => return Ok((plan, Answered::Done)),
             Err(failed) => failed,
         };
         if !is_answer(&error) {
@@ -84,7 +84,7 @@ impl Planner {
         }
         let (request_id, trace_id) = call.ids();
         warn!(actor = %actor.entry.actor, action = call.action, %error, request_id, trace_id, "the answer to a side effect changes nothing");
-        Ok(answered(actor, call, Some(error)))
+        Ok((answered(actor, call, Some(error)), Answered::Failed))
     }
 }
 

@@ -11,7 +11,7 @@ use tower::ServiceExt;
 use tracing::warn;
 
 use crate::actor::{ActorId, ActorRef, check_name};
-use crate::call::{Ack, Admitted, Received};
+use crate::call::{Ack, Admitted, Answered, Received};
 use crate::error::Error;
 use crate::history::Position;
 use crate::identity::Identity;
@@ -228,7 +228,8 @@ impl Topics {
         let (ack, answered) = Ack::new();
         let received = Received { source, id, ack, failed: None };
         self.queue(&topic, invocation, Some(Box::new(received))).await?;
-        until_answered(answered).await
+        until_answered(answered).await?;
+        Ok(())
     }
 
     /// Appends the message of a client. Returns when it is durable.
@@ -309,8 +310,8 @@ impl Topics {
 
 /// Waits until a delivery is answered.
 pub(crate) async fn until_answered(
-    answered: oneshot::Receiver<Result<(), Error>>,
-) -> Result<(), Error> {
+    answered: oneshot::Receiver<Result<Answered, Error>>,
+) -> Result<Answered, Error> {
     let dropped = || Error::Internal("the call was dropped on its way".into());
     answered.await.unwrap_or_else(|_| Err(dropped()))
 }

@@ -13,7 +13,7 @@ use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
 use crate::actor::ActorId;
-use crate::call::{Ack, Admitted, Received};
+use crate::call::{Ack, Admitted, Answered, Received};
 use crate::effects::{Effects, is_final};
 use crate::error::Error;
 use crate::history::{Interval, Position};
@@ -222,8 +222,8 @@ impl Carrier {
                 }
             };
             match outcome {
-                Ok(()) => {
-                    counter!(TOPIC_DELIVERIES_TOTAL, "outcome" => "delivered").increment(1);
+                Ok(answered) => {
+                    counter!(TOPIC_DELIVERIES_TOTAL, "outcome" => label(answered)).increment(1);
                     return Ok(());
                 }
                 Err(_) if to.entry.is_removed() => return Err(Halt::Over),
@@ -245,7 +245,7 @@ impl Carrier {
         to: &Subscription,
         invocation: Invocation,
         id: crate::outbox::EffectId,
-    ) -> Result<(), Error> {
+    ) -> Result<Answered, Error> {
         let (ack, answered) = Ack::new();
         let received = Received { source: topic.log.source.clone(), id, ack, failed: None };
         let admitted = Admitted {
@@ -286,5 +286,14 @@ impl Carrier {
         counter!(TOPIC_DELIVERIES_TOTAL, "outcome" => "dead").increment(1);
         warn!(topic = %topic.log.topic, subscriber = %to.entry.actor, %error, "event not delivered: it is a dead letter");
         Ok(())
+    }
+}
+
+/// The outcome as which a delivery is counted that has an answer.
+fn label(answered: Answered) -> &'static str {
+    match answered {
+        Answered::Done => "delivered",
+        Answered::Failed => "failed",
+        Answered::Before => "repeated",
     }
 }

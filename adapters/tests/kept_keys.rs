@@ -34,9 +34,9 @@ fn open(dir: &Path) -> Arc<EmbeddedStore> {
     EmbeddedStore::open(dir, Options::default(), wire::definition).unwrap()
 }
 
-/// What was seen of a durable topic, which may always send its last event again.
+/// What was seen of due work, of which it is never known that it cannot come again.
 fn seen() -> Seen {
-    let source = EffectSource { kind: SourceKind::Topic, system: "s".into(), name: "t".into() };
+    let source = EffectSource { kind: SourceKind::Due, system: "s".into(), name: "t".into() };
     Seen { source: source.into(), id: EffectId { epoch: 1, activation: 1, number: 7 } }
 }
 

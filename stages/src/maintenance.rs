@@ -322,7 +322,8 @@ impl MaintenanceInner {
         in_time(self.store.delete(&entry.key)).await?;
         self.registrar.end_timers(entry);
         let is_owned = entry.owned_under.load(Ordering::Relaxed) == self.kept_rows.epoch;
-        let are_left = self.kept_rows.forget(&entry.key, is_owned).await;
+        let leaves = entry.goes_when_deleted();
+        let are_left = self.kept_rows.forget(&entry.key, is_owned, leaves).await;
         if let Err(error) = &are_left {
             debug!(actor = %entry.actor, %error, "its rows of effects and its key stay for now");
         }

@@ -50,8 +50,8 @@ async fn has_head(memory: &MemoryStore, parent: &str) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn an_actor_spawned_again_under_another_parent_goes_on_with_its_key() {
-    // Of a topic, which may send its last event again.
-    let source = EffectSource { kind: SourceKind::Topic, system: "s".into(), name: "t".into() };
+    // It is never known that due work cannot come again.
+    let source = EffectSource { kind: SourceKind::Due, system: "s".into(), name: "t".into() };
     let seen = vec![Seen { source: source.into(), id: EffectId::default() }];
     for rows in [appends(0..1), EffectRows { seen, ..EffectRows::default() }] {
         for (restarts_deleted, restarts_spawned) in [(false, true), (true, false), (true, true)] {
@@ -88,6 +88,22 @@ async fn an_actor_spawned_again_under_another_parent_goes_on_with_its_key() {
                 has_head(&world.memory, "template").await && !has_head(&world.memory, "").await
             );
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_deleted_actor_has_seen_of_topics_goes_with_it_and_stays_where_it_stays() {
+    let source = EffectSource { kind: SourceKind::Topic, system: "s".into(), name: "t".into() };
+    let of_topic = || Seen { source: source.clone().into(), id: EffectId::default() };
+    let world = world(counter()).await;
+    world.register(vec![definition("template"), definition("named")]).await.unwrap();
+    world.spawn("joe", "template").await.unwrap();
+    for key in [key("template"), Arc::new(id("named"))] {
+        put_rows(&world.memory, &key, EffectRows { seen: vec![of_topic()], ..appends(0..1) }).await;
+        world.mesh.delete("s", &key.name).await.unwrap();
+        let is_left = world.memory.seen(&key).await.unwrap() == [of_topic()];
+        assert_eq!(is_left, key.name == "named", "{}", key.name);
+        assert_eq!(world.memory.outbox(&key, None, 9).await.unwrap().items.len(), 1);
     }
 }
 

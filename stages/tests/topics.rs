@@ -78,6 +78,12 @@ async fn publish(world: &World, message: &str) -> Result<Reached, tidegate_stage
     world.mesh.publish(client, "s", broadcast, String::new(), announced).await
 }
 
+/// How many events the store has of the topic.
+async fn kept(world: &World) -> usize {
+    let topic = tidegate_stages::actor::ActorId { name: "news\u{1}topic".into(), ..id("") };
+    world.memory.load_by_interval(&topic, Interval::ALL, 100).await.unwrap().items.len()
+}
+
 /// Counters, by name and outcome.
 #[derive(Debug, Clone, Default)]
 struct Counted(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
@@ -236,8 +242,7 @@ async fn events_that_were_dropped_before_a_subscriber_got_them_are_counted() {
         publish(&world, &number.to_string()).await.unwrap();
     }
     sleep(Duration::from_secs(5)).await;
-    let topic = tidegate_stages::actor::ActorId { name: "news\u{1}topic".into(), ..id("") };
-    let kept = world.memory.load_by_interval(&topic, Interval::ALL, 100).await.unwrap().items.len();
+    let kept = kept(&world).await;
     assert!((10..=11).contains(&kept), "{kept}");
     assert_eq!(positions(&world), [("joe".into(), 1, 50)]);
     world.mesh.resume("s", "joe").await.unwrap();
@@ -246,6 +251,86 @@ async fn events_that_were_dropped_before_a_subscriber_got_them_are_counted() {
     let expected: Vec<_> = (51 - kept as u64..=50).map(|number| number.to_string()).collect();
     assert_eq!(heard[1..], expected);
     assert_eq!(view(&world).missed, 50 - kept as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_subscriber_misses_that_has_read_nothing_yet_is_counted_too() {
+    for start in [Start::Now, Start::Earliest] {
+        let heard = Heard::default();
+        let retention = Retention { revisions: Some(2), age: None };
+        let rule = TopicRule { start, retention };
+        let world = world_with(listening(&heard), durable(rule), MemoryStore::new()).await;
+        world.register(vec![definition("source"), subscriber("joe")]).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        world.mesh.pause("s", "joe", "a test").await.unwrap();
+        for number in 1..=20 {
+            publish(&world, &number.to_string()).await.unwrap();
+        }
+        sleep(Duration::from_secs(5)).await;
+        world.mesh.resume("s", "joe").await.unwrap();
+        caught_up(&world).await;
+        let got = heard.lock()["joe"].len() as u64;
+        assert!((2..=3).contains(&got), "{start:?}: {got}");
+        assert_eq!(view(&world).missed, 20 - got, "{start:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_too_old_is_not_delivered_though_the_store_has_it() {
+    let heard = Heard::default();
+    let retention = Retention { revisions: None, age: Some(Duration::from_secs(2)) };
+    let rule = TopicRule { start: Start::Earliest, retention };
+    let world = world_with(listening(&heard), durable(rule), MemoryStore::new()).await;
+    world.register(vec![definition("source"), definition("joe")]).await.unwrap();
+    for message in ["1", "2"] {
+        publish(&world, message).await.unwrap();
+    }
+    world.clock.advance(Duration::from_secs(8));
+    world.register(vec![definition("source"), subscriber("joe")]).await.unwrap();
+    caught_up(&world).await;
+    assert_eq!(heard.lock()["joe"], ["2"], "the newest is kept however old it is");
+    assert_eq!(view(&world).missed, 0, "it has subscribed later");
+    world.mesh.pause("s", "joe", "a test").await.unwrap();
+    for message in ["3", "4"] {
+        publish(&world, message).await.unwrap();
+    }
+    world.clock.advance(Duration::from_secs(8));
+    publish(&world, "5").await.unwrap();
+    world.mesh.resume("s", "joe").await.unwrap();
+    caught_up(&world).await;
+    assert_eq!(heard.lock()["joe"], ["2", "5"]);
+    assert_eq!((view(&world).missed, kept(&world).await), (2, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_subscriber_that_is_spawned_again_is_new() {
+    for (start, expected) in [(Start::Now, vec!["3"]), (Start::Earliest, vec!["1", "2", "3"])] {
+        for pause in [Duration::ZERO, Duration::from_secs(5)] {
+            let heard = Heard::default();
+            let rule = TopicRule { start, ..TopicRule::default() };
+            let world = world_with(listening(&heard), durable(rule), MemoryStore::new()).await;
+            world.register(vec![subscriber("template")]).await.unwrap();
+            world.spawn("joe", "template").await.unwrap();
+            for message in ["1", "2"] {
+                publish(&world, message).await.unwrap();
+            }
+            caught_up(&world).await;
+            assert_eq!(heard.lock()["joe"], ["1", "2"]);
+            heard.lock().clear();
+            world.mesh.delete("s", "joe").await.unwrap();
+            let key = stored_id("joe", "template");
+            assert!(world.memory.seen(&key).await.unwrap().is_empty());
+            sleep(pause).await;
+            world.spawn("joe", "template").await.unwrap();
+            publish(&world, "3").await.unwrap();
+            caught_up(&world).await;
+            assert_eq!(heard.lock()["joe"], expected, "{start:?} {pause:?}");
+            assert_eq!(heard.lock()["template"], ["3"], "it was there all the time");
+            let state = world.memory.load(&key).await.unwrap().unwrap().content.state;
+            assert_eq!(number(state.as_ref()), expected.len() as u64);
+            assert_eq!(view(&world).missed, 0);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

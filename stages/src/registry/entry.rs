@@ -17,7 +17,7 @@ use crate::outbox::pending::PendingEffects;
 use crate::places::held::Held;
 use crate::ports::{Registered, RegisteredEntry};
 use crate::state::Timestamp;
-use crate::topics::log::Log;
+use crate::topics::log::{Log, Subscribed};
 use crate::turn_time::MeanTurn;
 
 mod checked_out;
@@ -59,6 +59,9 @@ impl Source {
     }
 }
 
+/// How many entries were made.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 /// What a call needs to know of its actor, as registered at the moment of asking.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
@@ -78,6 +81,8 @@ pub(crate) struct Memory {
 
 /// One registered actor; see the [module](self).
 pub(crate) struct Entry {
+    /// Its number among all entries of this process.
+    number: u64,
     pub(crate) actor: ActorRef,
     /// The name of its mailbox: the same, unless it is a member of a pool.
     pub(crate) mailbox: ActorRef,
@@ -145,6 +150,7 @@ impl Entry {
         source: Source,
     ) -> Self {
         Self {
+            number: MADE.fetch_add(1, Ordering::Relaxed),
             mailbox: actor.clone(),
             actor,
             key,
@@ -314,6 +320,16 @@ impl Entry {
     /// Whether it is paused.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+    }
+
+    /// What a durable topic knows it by.
+    pub(crate) fn subscribed(&self) -> Subscribed {
+        (self.actor.clone(), self.number)
+    }
+
+    /// Whether a delete takes it out of the registry: what a host announced stays, and so does what others were spawned from.
+    pub(crate) fn goes_when_deleted(&self) -> bool {
+        self.instances() == 0 && matches!(self.source(), Source::Spawned { .. })
     }
 
     /// Notes whether it is paused.

@@ -1,6 +1,7 @@
 //! Kept rows: the rows of effects of a deleted actor, and which of them it forgets.
 //!
-//! What it has seen goes when no effect of any of its sources can come again (decision 18 i). The writes go to the store at
+//! What it has seen of a source goes when no effect of that can come again (decision 18 i). A durable topic begins anew with an actor
+//! that leaves the registry and comes back, so what was seen of topics goes with it. The writes go to the store at
 //! once, and are not repeated: one that is repeated later could remove what the next actor of this name has seen.
 
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use crate::activation::seen::FORGOTTEN;
 use crate::actor::ActorId;
 use crate::effects::Effects;
-use crate::outbox::{EffectRows, Seen};
+use crate::outbox::{EffectRows, EffectSource, SourceKind};
 use crate::ports::{Save, StateStore, StoreError};
 use crate::store_limit::in_time;
 
@@ -29,11 +30,13 @@ impl KeptRows {
     /// When the store fails.
     pub(crate) async fn are_needed(&self, key: &ActorId) -> Result<bool, StoreError> {
         let outbox = in_time(self.store.outbox(key, None, 1)).await?;
-        Ok(!outbox.items.is_empty() || self.to_forget(key).await?.is_none())
+        let seen = in_time(self.store.seen(key)).await?;
+        Ok(!outbox.items.is_empty() || !seen.iter().all(|seen| self.may_go(&seen.source, true)))
     }
 
-    /// Forgets what a deleted actor has seen, if none of it can come again. Returns whether any rows are left. Nobody may have the
-    /// actor called meanwhile. `is_owned`: whether the rows are known to lie under the owner's epoch.
+    /// Forgets what a deleted actor has seen and cannot come again. Returns whether any rows are left. Nobody may have the
+    /// actor called meanwhile. `is_owned`: whether the rows are known to lie under the owner's epoch; `leaves`: whether the actor
+    /// leaves the registry, or has left it.
     ///
     /// # Errors
     /// When the store fails: rows may be left.
@@ -41,8 +44,10 @@ impl KeptRows {
         &self,
         key: &Arc<ActorId>,
         is_owned: bool,
+        leaves: bool,
     ) -> Result<bool, StoreError> {
-        let Some(seen) = self.to_forget(key).await? else { return Ok(true) };
+        let mut seen = in_time(self.store.seen(key)).await?;
+        seen.retain(|seen| self.may_go(&seen.source, leaves));
         if !seen.is_empty() {
             if !is_owned {
                 // A store removes such rows under the epoch of their owner.
@@ -60,10 +65,9 @@ impl KeptRows {
         Ok(!outbox.items.is_empty() || !in_time(self.store.seen(key)).await?.is_empty())
     }
 
-    /// What an actor has seen. `None` when some of it may come again.
-    async fn to_forget(&self, key: &ActorId) -> Result<Option<Vec<Seen>>, StoreError> {
-        let seen = in_time(self.store.seen(key)).await?;
-        let may_go = |seen: &Seen| self.effects.has_nothing_pending(&seen.source);
-        Ok(seen.iter().all(may_go).then_some(seen))
+    /// Whether a deleted actor need not know any more what it has seen of a source.
+    fn may_go(&self, source: &EffectSource, leaves: bool) -> bool {
+        let is_anew = leaves && source.kind == SourceKind::Topic;
+        is_anew || self.effects.has_nothing_pending(source)
     }
 }

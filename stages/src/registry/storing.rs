@@ -133,7 +133,7 @@ impl StoringInner {
     async fn without_rows(&self, plan: &Plan, asker: Waiter) -> Option<Waiter> {
         let Some(key) = &plan.given_back else { return Some(asker) };
         // Short, because other changes wait.
-        match timeout(LOOK_LIMIT, self.kept_rows.forget(key, false)).await {
+        match timeout(LOOK_LIMIT, self.kept_rows.forget(key, false, true)).await {
             Ok(Ok(false)) => return Some(asker),
             Ok(Ok(true)) => asker.send(Ok(Vec::new())),
             Ok(Err(error)) => asker.send(Err(error.into())),

@@ -93,14 +93,19 @@ impl Carrier {
         place: OwnedSemaphorePermit,
     ) -> Subscription {
         to.again_at = None;
-        if let Err(Halt::Failed(error)) = self.deliver(&topic, &mut to, place).await {
-            let now = self.clock.now();
-            let new = || (now, 0, Delays::new(FIRST_PAUSE, LONGEST_PAUSE));
-            let (_, attempts, delays) = to.failing.get_or_insert_with(new);
-            *attempts = attempts.saturating_add(1);
-            to.again_at = Some(Instant::now() + delays.next_delay());
-            counter!(TOPIC_DELIVERIES_TOTAL, "outcome" => "retried").increment(1);
-            debug!(topic = %topic.log.topic, subscriber = %to.entry.actor, %error, "event not answered, it is delivered again");
+        match self.deliver(&topic, &mut to, place).await {
+            Ok(()) => {}
+            // By then the topic has looked who is subscribed.
+            Err(Halt::Over) => to.again_at = Some(Instant::now() + FIRST_PAUSE),
+            Err(Halt::Failed(error)) => {
+                let now = self.clock.now();
+                let new = || (now, 0, Delays::new(FIRST_PAUSE, LONGEST_PAUSE));
+                let (_, attempts, delays) = to.failing.get_or_insert_with(new);
+                *attempts = attempts.saturating_add(1);
+                to.again_at = Some(Instant::now() + delays.next_delay());
+                counter!(TOPIC_DELIVERIES_TOTAL, "outcome" => "retried").increment(1);
+                debug!(topic = %topic.log.topic, subscriber = %to.entry.actor, %error, "event not answered, it is delivered again");
+            }
         }
         to
     }
@@ -112,7 +117,8 @@ impl Carrier {
         place: OwnedSemaphorePermit,
     ) -> Result<(), Halt> {
         let mut place = Some(place);
-        let Some(mut position) = topic.log.behind(&to.entry.actor) else { return Ok(()) };
+        let subscribed = to.entry.subscribed();
+        let Some(position) = topic.log.behind(&subscribed.0) else { return Ok(()) };
         let mut page = self.page(topic, to, position).await?;
         let first_bytes = page.first().map_or(0, |first| first.content.bytes());
         if first_bytes > PAGE_BYTES {
@@ -131,17 +137,19 @@ impl Carrier {
                 return Err(Halt::Over);
             }
             let next = Position::of(&revision);
-            let is_new = position == Position::default();
-            let missed = (next.revision - position.revision - 1) * u64::from(!is_new);
-            if missed > 0 {
-                counter!(TOPIC_EVENTS_MISSED_TOTAL).increment(missed);
-                warn!(topic = %topic.log.topic, subscriber = %to.entry.actor, missed, "events were dropped before a subscriber got them");
+            let before = Position { revision: next.revision.saturating_sub(1), ..next };
+            if let Some(missed) = topic.log.skip(&subscribed, before) {
+                // What has failed was another event.
+                to.failing = None;
+                if missed > 0 {
+                    counter!(TOPIC_EVENTS_MISSED_TOTAL).increment(missed);
+                    warn!(topic = %topic.log.topic, subscriber = %to.entry.actor, missed, "events were dropped before a subscriber got them");
+                }
             }
             to.last_bytes = revision.content.bytes();
             self.event(topic, to, revision, &mut place).await?;
             to.failing = None;
-            topic.log.advance(&to.entry.actor, next, missed);
-            position = next;
+            topic.log.advance(&subscribed, next);
             if place.is_none() {
                 // It took long: others go first.
                 break;
@@ -150,7 +158,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// The next events after a position.
+    /// The next events after a position that are not too old. The newest event never is.
     async fn page(
         &self,
         topic: &Topic,
@@ -158,7 +166,8 @@ impl Carrier {
         position: Position,
     ) -> Result<Vec<Revision>, StoreError> {
         let after = (position != Position::default()).then_some(position);
-        let interval = Interval { after, ..Interval::ALL };
+        let from = topic.log.rule.retention.keep(self.clock.now()).since;
+        let interval = Interval { from, after, ..Interval::ALL };
         let limit = (PAGE_BYTES / to.last_bytes.max(1)).clamp(1, PAGE);
         let page = in_time(self.store.load_by_interval(&topic.entry.key, interval, limit)).await?;
         let mut items = page.items;
@@ -166,7 +175,7 @@ impl Carrier {
             && let Some(head) = in_time(self.store.load(&topic.entry.key)).await?
             && head.revision > position.revision
         {
-            // The store has dropped the whole log. The newest event is the topic's state.
+            // The store has dropped the whole log, or all of it is too old. The newest event is the topic's state.
             items.push(head.as_revision());
         }
         let (end, mut bytes) = (topic.log.end(), 0);

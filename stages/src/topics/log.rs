@@ -44,12 +44,19 @@ struct State {
     missed: u64,
 }
 
+/// An actor that is subscribed: its name, and the number of its entry, which no successor of that name has.
+pub(crate) type Subscribed = (ActorRef, u64);
+
 #[derive(Debug)]
 struct Subscriber {
+    /// The number of its entry; `None`: it was not found yet since the start.
+    entry: Option<u64>,
     /// Its name where positions lie.
     name: Arc<EffectSource>,
     /// The last event that it has answered, or that it does not get.
     position: Position,
+    /// The newest event when it subscribed, as far as that is known. It does not miss what was dropped up to there.
+    since: u64,
     /// The first event with whose commit its position was written, while it is new.
     included: Option<u64>,
 }
@@ -109,7 +116,11 @@ impl Log {
         for seen in seen.into_iter().filter(|seen| seen.source.kind == SourceKind::Topic) {
             let actor = ActorRef::new(&seen.source.system, &seen.source.name);
             let (name, position) = (seen.source, position(seen.id));
-            state.subscribers.insert(actor, Subscriber { name, position, included: None });
+            let began_earliest =
+                self.rule.start == Start::Earliest && position == Position::default();
+            let since = if began_earliest { end } else { position.revision };
+            let subscriber = Subscriber { entry: None, name, position, since, included: None };
+            state.subscribers.insert(actor, subscriber);
         }
     }
 
@@ -119,17 +130,20 @@ impl Log {
     }
 
     /// Takes the subscribers as of `generation`. New ones begin after `newest`, or with the earliest event. Those that are
-    /// missing have left.
-    pub(crate) fn look(&self, generation: u64, found: &[ActorRef], newest: Position) {
+    /// missing have left, and so have those of whose name there is another one.
+    pub(crate) fn look(&self, generation: u64, found: &[Subscribed], newest: Position) {
         let mut state = self.state.lock();
         if state.looked.is_some_and(|looked| looked > generation) {
             return;
         }
         state.looked = Some(generation);
         let State { subscribers, new, moved, gone, .. } = &mut *state;
-        let still: HashSet<&ActorRef, Seeded> = found.iter().collect();
+        let still: HashMap<_, _, Seeded> =
+            found.iter().map(|(actor, entry)| (actor, *entry)).collect();
         subscribers.retain(|actor, subscriber| {
-            let is_there = still.contains(actor);
+            let is_there = still
+                .get(actor)
+                .is_some_and(|entry| *subscriber.entry.get_or_insert(*entry) == *entry);
             if !is_there {
                 new.remove(actor);
                 moved.remove(actor);
@@ -137,7 +151,7 @@ impl Log {
             }
             is_there
         });
-        for actor in found {
+        for (actor, entry) in found {
             if subscribers.contains_key(actor) {
                 continue;
             }
@@ -147,8 +161,10 @@ impl Log {
                 Start::Now => newest,
                 Start::Earliest => Position::default(),
             };
+            let (entry, since) = (Some(*entry), newest.revision);
             new.insert(actor.clone());
-            subscribers.insert(actor.clone(), Subscriber { name, position, included: None });
+            let subscriber = Subscriber { entry, name, position, since, included: None };
+            subscribers.insert(actor.clone(), subscriber);
         }
         drop(state);
         self.changed.notify_one();
@@ -198,16 +214,34 @@ impl Log {
         (position.revision < state.end).then_some(position)
     }
 
-    /// A subscriber is done with the events up to this one; it did not get `missed` of them.
-    pub(crate) fn advance(&self, actor: &ActorRef, to: Position, missed: u64) {
+    /// A subscriber is done with the events up to this one. Nothing changes when it has left.
+    pub(crate) fn advance(&self, (actor, entry): &Subscribed, to: Position) {
         let mut state = self.state.lock();
-        state.missed += missed;
-        if let Some(subscriber) = state.subscribers.get_mut(actor)
+        let State { subscribers, moved, .. } = &mut *state;
+        if let Some(subscriber) = subscribers.get_mut(actor)
+            && subscriber.entry == Some(*entry)
             && subscriber.position < to
         {
             subscriber.position = to;
-            state.moved.insert(actor.clone());
+            moved.insert(actor.clone());
         }
+    }
+
+    /// A subscriber does not get what is left of the events up to this one: they are not kept. Returns how many it misses; `None` when
+    /// nothing was left, or it has left.
+    pub(crate) fn skip(&self, (actor, entry): &Subscribed, to: Position) -> Option<u64> {
+        let mut state = self.state.lock();
+        let State { subscribers, moved, missed, .. } = &mut *state;
+        let subscriber = subscribers.get_mut(actor).filter(|of| of.entry == Some(*entry))?;
+        if to.revision <= subscriber.position.revision {
+            return None;
+        }
+        let after = subscriber.position.revision.max(subscriber.since);
+        let skipped = to.revision.saturating_sub(after);
+        subscriber.position = to;
+        moved.insert(actor.clone());
+        *missed += skipped;
+        Some(skipped)
     }
 
     /// Whether positions are to be stored.
@@ -241,10 +275,15 @@ impl Log {
     pub(crate) fn stored(&self, seen: &[Seen], forgotten: Vec<Arc<EffectSource>>, is_stored: bool) {
         let mut state = self.state.lock();
         let State { subscribers, new, moved, gone, .. } = &mut *state;
-        for Seen { source, .. } in seen {
+        for Seen { source, id: stored } in seen {
             let actor = ActorRef::new(&source.system, &source.name);
             if is_stored {
-                new.remove(&actor);
+                // One that came back meanwhile has another position.
+                let is_its_own =
+                    subscribers.get(&actor).is_none_or(|of| id(of.position) == *stored);
+                if is_its_own || moved.contains(&actor) {
+                    new.remove(&actor);
+                }
             } else if subscribers.contains_key(&actor) {
                 moved.insert(actor);
             }
@@ -304,6 +343,15 @@ mod tests {
         ActorRef::new("s", name)
     }
 
+    /// The first actor of this name, and the second one.
+    fn first(name: &str) -> Subscribed {
+        (actor(name), 1)
+    }
+
+    fn second(name: &str) -> Subscribed {
+        (actor(name), 2)
+    }
+
     fn at(revision: u64) -> Position {
         Position { at: Timestamp(100 + revision), revision }
     }
@@ -317,7 +365,7 @@ mod tests {
         for (start, behind) in [(Start::Now, at(3)), (Start::Earliest, Position::default())] {
             let log = log(start);
             log.load(3, Vec::new());
-            log.look(1, &[actor("joe")], at(3));
+            log.look(1, &[first("joe")], at(3));
             log.appended(4);
             assert_eq!(log.behind(&actor("joe")), Some(behind), "{start:?}");
         }
@@ -326,12 +374,12 @@ mod tests {
     #[test]
     fn the_position_of_a_new_subscriber_is_in_each_commit_until_one_is_durable() {
         let log = log(Start::Now);
-        log.look(1, &[actor("joe")], at(0));
+        log.look(1, &[first("joe")], at(0));
         assert_eq!(log.of_new(1).len(), 1);
         assert_eq!(log.of_new(2).len(), 1);
         log.appended(1);
         assert!(log.of_new(3).is_empty() && !log.is_to_store());
-        log.look(2, &[actor("joe"), actor("moe")], at(3));
+        log.look(2, &[first("joe"), first("moe")], at(3));
         let (seen, _) = log.to_store(10);
         log.stored(&seen, Vec::new(), false);
         assert_eq!(log.of_new(4).len(), 1, "it was not stored");
@@ -345,9 +393,9 @@ mod tests {
         let log = log(Start::Now);
         let seen = Seen { source: named("s", "joe").into(), id: id(at(2)) };
         log.load(5, vec![seen]);
-        log.look(1, &[actor("joe")], at(5));
+        log.look(1, &[first("joe")], at(5));
         assert!(!log.is_to_store(), "it is known");
-        log.advance(&actor("joe"), at(4), 1);
+        log.advance(&first("joe"), at(4));
         let (seen, gone) = log.to_store(10);
         assert_eq!(seen.iter().map(|seen| position(seen.id)).collect::<Vec<_>>(), [at(4)]);
         assert!(gone.is_empty() && !log.is_to_store());
@@ -359,8 +407,52 @@ mod tests {
         assert_eq!(gone, [Arc::new(named("s", "joe"))]);
         log.stored(&seen, gone, true);
         assert!(!log.is_to_store());
-        log.look(1, &[actor("joe")], at(5));
+        log.look(1, &[first("joe")], at(5));
         assert_eq!(log.subscribers(), 0, "an older look changes nothing");
-        assert_eq!(log.view().missed, 1);
+    }
+
+    #[test]
+    fn what_is_dropped_is_missed_by_who_had_subscribed_before_it_came() {
+        for start in [Start::Now, Start::Earliest] {
+            let log = log(start);
+            // One is there before the first event, the other one after the third.
+            log.look(1, &[first("joe")], Position::default());
+            log.appended(3);
+            log.look(2, &[first("joe"), first("moe")], at(3));
+            log.appended(9);
+            let skip = |name, to| log.skip(&first(name), at(to));
+            assert_eq!([skip("joe", 8), skip("moe", 8)], [Some(8), Some(5)], "{start:?}");
+            assert_eq!([skip("joe", 8), skip("moe", 3)], [None, None], "{start:?}");
+            assert_eq!(log.behind(&actor("joe")), Some(at(8)));
+            assert_eq!(log.view().missed, 13, "{start:?}");
+        }
+        let log = log(Start::Earliest);
+        let unread = Seen { source: named("s", "joe").into(), id: EffectId::default() };
+        log.load(5, vec![unread]);
+        log.look(1, &[first("joe")], at(5));
+        log.appended(9);
+        assert_eq!(log.skip(&first("joe"), at(8)), Some(3), "as far as it is known");
+    }
+
+    #[test]
+    fn one_that_comes_back_under_its_name_is_new_and_what_its_predecessor_does_is_not_its() {
+        for (start, begins) in [(Start::Now, at(5)), (Start::Earliest, Position::default())] {
+            let log = log(start);
+            let seen = Seen { source: named("s", "joe").into(), id: id(at(2)) };
+            log.load(5, vec![seen]);
+            log.look(1, &[first("joe")], at(5));
+            assert_eq!(log.behind(&actor("joe")), Some(at(2)), "it was there before the start");
+            log.advance(&first("joe"), at(3));
+            let (former, gone) = log.to_store(10);
+            log.look(2, &[second("joe")], at(5));
+            log.advance(&first("joe"), at(4));
+            assert_eq!(log.skip(&first("joe"), at(4)), None);
+            log.stored(&former, gone, true);
+            let (seen, gone) = log.to_store(10);
+            assert_eq!(seen.iter().map(|seen| position(seen.id)).collect::<Vec<_>>(), [begins]);
+            assert!(gone.is_empty());
+            log.stored(&seen, gone, true);
+            assert!(!log.is_to_store());
+        }
     }
 }

@@ -192,10 +192,9 @@ impl Deliveries {
             let actor = entry.actor.clone();
             if let Some(slot) = self.subscriptions.get_mut(&actor) {
                 if !Arc::ptr_eq(&slot.entry, &entry) {
-                    slot.entry = entry.clone();
-                    if let Some(to) = &mut slot.to {
-                        to.entry = entry;
-                    }
+                    // Another actor has this name now.
+                    slot.to = slot.to.take().map(|_| Subscription::new(entry.clone()));
+                    slot.entry = entry;
                 }
                 continue;
             }
@@ -251,13 +250,14 @@ impl Deliveries {
     }
 
     /// A page was delivered to a subscriber, or a part of it.
-    fn ended(&mut self, mut to: Subscription) {
+    fn ended(&mut self, to: Subscription) {
         let actor = to.entry.actor.clone();
         let Some(slot) = self.subscriptions.get_mut(&actor).filter(|slot| slot.to.is_none()) else {
             return;
         };
+        let is_same = Arc::ptr_eq(&slot.entry, &to.entry);
+        let to = if is_same { to } else { Subscription::new(slot.entry.clone()) };
         let again_at = to.again_at;
-        to.entry = slot.entry.clone();
         slot.to = Some(to);
         match again_at {
             Some(at) => self.later(at, &actor),

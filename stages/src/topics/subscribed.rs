@@ -45,6 +45,6 @@ pub(crate) fn look(directory: &Directory, log: &Log, newest: Position) {
     }
     let topic = Topic::new(log.topic.system(), log.topic.name());
     let found: Vec<_> =
-        subscribed(directory, &topic).iter().map(|entry| entry.actor.clone()).collect();
+        subscribed(directory, &topic).iter().map(|entry| entry.subscribed()).collect();
     log.look(generation, &found, newest);
 }

@@ -83,7 +83,7 @@ tidegate_pipeline::described! {
     Counter BROADCASTS_TOTAL = "tidegate_broadcasts_total" {outcome};
     /// Deliveries of broadcasts to subscribers.
     Counter DELIVERIES_TOTAL = "tidegate_broadcast_deliveries_total" {outcome};
-    /// Durable topics that have subscribers, or were used since the start.
+    /// Durable topics in memory: those that definitions bind, or that were used in the last minutes.
     Gauge TOPICS = "tidegate_topics";
     /// Their subscribers, added up.
     Gauge TOPIC_SUBSCRIBERS = "tidegate_topic_subscribers";

@@ -17,6 +17,7 @@ use metrics::{
 };
 use parking_lot::Mutex;
 use support::*;
+use tidegate_stages::access::Pattern;
 use tidegate_stages::actor::{Channel, Definition};
 use tidegate_stages::error::ErrorKind;
 use tidegate_stages::history::{Interval, Retention};
@@ -25,11 +26,12 @@ use tidegate_stages::invocation::{
     ActorInvocation, ActorInvocationResponse, Broadcast, Invocation, Payload, Reached,
 };
 use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::mesh::TopicView;
 use tidegate_stages::outbox::record::Record;
 use tidegate_stages::ports::{HostError, StateStore};
 use tidegate_stages::rules::ChangeRules;
 use tidegate_stages::state::Any;
-use tidegate_stages::topics::rules::{Start, TopicRule};
+use tidegate_stages::topics::rules::{Start, TopicRule, TopicRules};
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
 
@@ -71,10 +73,18 @@ fn listen(heard: &Heard, invocation: &ActorInvocation) -> ActorInvocationRespons
 }
 
 async fn publish(world: &World, message: &str) -> Result<Reached, tidegate_stages::error::Error> {
+    publish_to(world, "news", message).await
+}
+
+async fn publish_to(
+    world: &World,
+    topic: &str,
+    message: &str,
+) -> Result<Reached, tidegate_stages::error::Error> {
     let client = Identity::default();
     let announced = world.mesh.announce(&client, "s").unwrap();
     let payload = Payload::Value(any_text(message));
-    let broadcast = Broadcast { channel: "news".into(), payload };
+    let broadcast = Broadcast { channel: topic.into(), payload };
     world.mesh.publish(client, "s", broadcast, String::new(), announced).await
 }
 
@@ -371,6 +381,37 @@ async fn what_is_answered_with_a_failure_or_was_answered_before_is_counted_as_th
     caught_up(&next).await;
     assert!(counted.deliveries("repeated") >= 1);
     assert_eq!(heard.lock()["joe"], ["1", "2", "3", "4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_that_nobody_subscribes_to_leave_memory_and_take_no_place_of_others() {
+    let heard = Heard::default();
+    let topics = TopicRules::new(vec![(Pattern::parse("ev-*").unwrap(), TopicRule::default())]);
+    let settings = Settings { topics, ..Settings::default() };
+    let world = world_with(listening(&heard), settings, MemoryStore::new()).await;
+    let mut refused = Vec::new();
+    for number in 0..1_024 {
+        if publish_to(&world, &format!("ev-{number}"), "x").await.is_err() {
+            refused.push(number);
+        }
+    }
+    assert_eq!(refused, (768..1_024).collect::<Vec<_>>());
+    let channel = Channel { topic: "ev-mine".into(), action: "add".into() };
+    let joe = Definition { channels: Some(vec![channel]), ..definition("joe") };
+    world.register(vec![joe]).await.unwrap();
+    publish_to(&world, "ev-mine", "1").await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(heard.lock()["joe"], ["1"]);
+    sleep(Duration::from_mins(5)).await;
+    assert_eq!(world.mesh.durable_topics().len(), 1, "the others are in the store");
+    for topic in ["ev-1000", "ev-0", "ev-mine"] {
+        publish_to(&world, topic, "2").await.unwrap();
+    }
+    let newest = |view: &TopicView| (view.topic.clone(), view.newest);
+    let all: Vec<_> = world.mesh.durable_topics().iter().map(newest).collect();
+    assert_eq!(all, [("ev-0".into(), 2), ("ev-1000".into(), 1), ("ev-mine".into(), 2)]);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(heard.lock()["joe"], ["1", "2"]);
 }
 
 #[tokio::test(start_paused = true)]

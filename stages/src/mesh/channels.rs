@@ -56,7 +56,7 @@ impl Mesh {
         waiting.answer().await
     }
 
-    /// How far each durable topic is that has subscribers, or was used since the start.
+    /// How far each durable topic is that a definition binds, or that was used in the last minutes.
     pub fn durable_topics(&self) -> Vec<TopicView> {
         self.topics.views()
     }

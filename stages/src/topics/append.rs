@@ -25,11 +25,14 @@ use crate::store_limit::in_time;
 use crate::topics::event::{OPEN, PUBLISH, definition, key, topic_of};
 use crate::topics::log::{Log, TopicView};
 use crate::topics::rules::TopicRules;
-use crate::topics::subscribed::look;
+use crate::topics::subscribed::{is_bound, look};
 use crate::traces::CallOrigin;
 
 /// Durable topics that are in memory.
 const MOST_TOPICS: usize = 1_024;
+/// A topic that no definition binds is taken into memory only while there are fewer than these. The rest is for topics that are
+/// bound: publishers alone cannot fill it.
+const MOST_BEFORE_UNBOUND: usize = 768;
 
 /// Bytes of one event, if a state may have as many.
 const MAX_EVENT_BYTES: usize = 1 << 20;
@@ -152,8 +155,10 @@ impl Topics {
             let text = format!("topic {name} is not durable (TIDEGATE_DURABLE_TOPICS)");
             Error::NotFound(text)
         })?;
-        if known.by_name.len() >= MOST_TOPICS {
-            let reason = format!("there are {MOST_TOPICS} durable topics already");
+        let is_bound = is_bound(&self.0.directory, system, name);
+        let most = if is_bound { MOST_TOPICS } else { MOST_BEFORE_UNBOUND };
+        if known.by_name.len() >= most {
+            let reason = format!("{most} durable topics are in memory already");
             return Err(overloaded("topics", reason));
         }
         let log = Arc::new(Log::new(ActorRef::new(system, name), rule));
@@ -295,7 +300,24 @@ impl Topics {
         self.0.has_new.notified().await;
     }
 
-    /// The topics that were used since the start, or have subscribers: how far each is.
+    /// Takes a topic out of memory that nobody uses but its deliveries, which ask for this. Not while something is on its way to the
+    /// topic, or is to be stored. Returns whether the topic is out; its next use reads it from the store.
+    pub(crate) fn forget(&self, topic: &Arc<Topic>) -> bool {
+        let mut known = self.0.known.lock();
+        // Whoever uses a topic got it under this lock. A turn, a commit and the state in memory hold its entry.
+        let is_used = Arc::strong_count(topic) > 2 || Arc::strong_count(&topic.entry) > 1;
+        if is_used || topic.log.subscribers() > 0 || topic.log.is_to_store() {
+            return false;
+        }
+        let name = &topic.log.topic;
+        known.by_name.remove(&(name.system().to_owned(), name.name().to_owned()));
+        drop(known);
+        // A definition may bind it by now.
+        self.0.has_new.notify_one();
+        true
+    }
+
+    /// The topics that are in memory: how far each is.
     pub(crate) fn views(&self) -> Vec<TopicView> {
         let topics: Vec<_> = self.0.known.lock().by_name.values().cloned().collect();
         topics.iter().map(|topic| topic.log.view()).collect()

@@ -31,7 +31,7 @@ use crate::store_limit::in_time;
 use crate::topics::append::{Topic, Topics};
 use crate::topics::delivery::{Carrier, Subscription};
 use crate::topics::places::PAGE_BYTES;
-use crate::topics::subscribed::{look, subscribed};
+use crate::topics::subscribed::{is_bound, look, subscribed};
 
 /// How long changed positions gather before they are stored.
 const GATHER: Duration = Duration::from_millis(500);
@@ -47,6 +47,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Between two looks for events that have become too old; after the start it is the shorter time.
 const ROUND: Duration = Duration::from_hours(1);
 const SOON: Duration = Duration::from_mins(1);
+/// Between two looks whether a topic that no definition binds is used.
+const UNUSED: Duration = Duration::from_mins(1);
 /// A log is pruned when it is this part too long, or so many events.
 const SLACK: u64 = 8_192;
 /// How long one pruning may take.
@@ -106,6 +108,9 @@ struct Deliveries {
     /// The newest event at the last pruning, and when the next one is due in any case.
     pruned: u64,
     prune_at: Instant,
+    /// The newest event at the last look whether the topic is used, and when the next one is due.
+    used: u64,
+    leave_at: Instant,
 }
 
 type ActorName = String;
@@ -136,6 +141,8 @@ impl Deliveries {
             pruning: None,
             pruned: 0,
             prune_at: Instant::now() + SOON,
+            used: 0,
+            leave_at: Instant::now() + UNUSED,
         }
     }
 
@@ -171,6 +178,9 @@ impl Deliveries {
                 () = sleep_until(wakes_at) => {}
             }
             self.wake();
+            if self.leave_at <= Instant::now() && self.leave().await {
+                return;
+            }
             if look_at.is_some_and(|at| at <= Instant::now()) {
                 look_at = None;
                 self.look();
@@ -216,7 +226,7 @@ impl Deliveries {
     fn next_wake(&self) -> Instant {
         let later = self.later.first().map_or(self.prune_at, |(at, ..)| *at);
         let is_to_store = self.storing.is_none() && self.topic.log.is_to_store();
-        later.min(if is_to_store { self.store_at } else { self.prune_at })
+        later.min(if is_to_store { self.store_at } else { self.prune_at }).min(self.leave_at)
     }
 
     fn later(&mut self, at: Instant, actor: &ActorRef) {
@@ -292,6 +302,28 @@ impl Deliveries {
         if !is_done {
             self.prune_at = Instant::now() + SOON;
         }
+    }
+
+    /// Takes the topic out of memory when no definition binds it and no event has come since the last look. Returns whether it is out.
+    async fn leave(&mut self) -> bool {
+        self.leave_at = Instant::now() + UNUSED;
+        let Self { topic, topics, carrier, .. } = &*self;
+        let (name, end) = (&topic.log.topic, topic.log.end());
+        let is_bound = is_bound(&self.directory, name.system(), name.name());
+        if self.used != end || is_bound || self.pruning.is_some() {
+            self.used = end;
+            return false;
+        }
+        if topics.forget(topic) {
+            return true;
+        }
+        // The actor that keeps the topic leaves memory first. The next look finds that it has.
+        if let Ok(leaving) = carrier.mailboxes.ask_to_leave(&topic.entry)
+            && let Err(error) = leaving.answer().await
+        {
+            debug!(topic = %name, %error, "an unused topic does not leave memory yet");
+        }
+        false
     }
 
     /// Waits for the deliveries under way, and stores the last positions.

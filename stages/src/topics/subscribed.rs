@@ -37,6 +37,12 @@ pub(crate) fn subscribed(directory: &Directory, topic: &Topic) -> Vec<Arc<Entry>
     found
 }
 
+/// Whether definitions bind a topic, though nobody may be subscribed to it.
+pub(crate) fn is_bound(directory: &Directory, system: &str, name: &str) -> bool {
+    let (subscribers, topic) = (&directory.subscribers, Topic::new(system, name));
+    (0..subscribers.shards()).any(|shard| !subscribers.definitions(shard, &topic).is_empty())
+}
+
 /// Has a topic take its subscribers, if they may have changed since it last did. New ones begin after `newest`.
 pub(crate) fn look(directory: &Directory, log: &Log, newest: Position) {
     let generation = directory.subscribers.generation();

@@ -1,7 +1,8 @@
 //! Timers of actors: each registered timer calls its action at a fixed rate, without a reply.
 //!
 //! They start when the actor is activated for the first time and go on when it leaves memory: the next tick activates it
-//! again. They end when the actor is deleted or its definition is retired; a definition with other timers replaces them
+//! again. They end when the actor is deleted, when its definition is retired, and when the pool whose member it is has it no
+//! more; a definition with other timers replaces them
 //! ([decision 044](../../../docs/decisions/044-timers-outlive-a-deactivation.md)).
 //!
 //! One task serves all of them. Of a timer it keeps when the next tick is due; nothing is written. A tick is queued in

@@ -248,8 +248,8 @@ impl Inner {
     fn apply(&self, pause: Pause) {
         let (actor, is_paused) = (pause.actor.clone(), pause.ended.is_none());
         let entry = self.directory.find(actor.system(), actor.name());
-        let members = entry.iter().flat_map(|pool| self.directory.pools.members(pool));
-        let entries: Vec<_> = members.chain(entry.clone()).collect();
+        let members = self.directory.pools.members(&actor);
+        let entries: Vec<_> = members.into_iter().chain(entry).collect();
         self.directory.pauses.put(pause, || {
             for entry in &entries {
                 entry.set_paused(is_paused);

@@ -344,6 +344,13 @@ impl Mailboxes {
         self.requeue(self.placed(entry, task));
     }
 
+    /// Queues that members of pools which were dismissed leave memory, each after the calls that wait for it.
+    pub(crate) fn let_go(&self, dismissed: Vec<Arc<Entry>>) {
+        for member in dismissed {
+            self.ask(&member, Task::Deactivate { idle: None, done: Reply::unwanted() });
+        }
+    }
+
     /// Queues a call that was admitted before, at the tail of the mailbox of its next actor. The time to start begins again.
     pub(crate) fn route(&self, mut placed: Placed) {
         if let Task::Call(call) = &mut placed.task {

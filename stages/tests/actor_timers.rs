@@ -3,21 +3,25 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_pipeline::Bound;
-use tidegate_stages::actor::{Definition, Timer};
-use tidegate_stages::invocation::{ActorInvocation, Payload};
+use tidegate_stages::actor::{Definition, Kind, Timer};
+use tidegate_stages::invocation::{ActorInvocation, Invocation, Payload};
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::ports::StoreError;
+use tidegate_stages::ports::{StateStore, StoreError};
 use tidegate_stages::topology::Settings;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
-use support::{BoxedHost, call, counted, definition, host, id, number, world, world_with};
+use support::{
+    BoxedHost, World, call, counted, definition, host, id, number, stored_id, until_idle, world,
+    world_with,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,6 +45,34 @@ fn noting() -> (BoxedHost, Log) {
         async move { Ok(answer) }
     });
     (host, log)
+}
+
+/// A pool whose members have a timer.
+fn timed_pool(name: &str, min: u32, max: u32) -> Definition {
+    let kind = Kind::Pooled { min, max };
+    Definition { kind, stateful: false, ..timed(name, "tick", SECOND) }
+}
+
+fn pooled(name: &str, action: &str) -> Invocation {
+    Invocation { pooled: true, ..call(name, action) }
+}
+
+/// Calls a pool so often that each of its few members is called.
+async fn call_members(world: &World, name: &str) {
+    for _ in 0..60 {
+        world.mesh.invoke(pooled(name, "add")).await.unwrap();
+    }
+}
+
+/// The ticks of five and a half seconds, by the parents of their actors.
+async fn ticks_by_parent(log: &Log) -> BTreeMap<String, usize> {
+    log.lock().clear();
+    sleep(Duration::from_millis(5_500)).await;
+    let mut ticks = BTreeMap::new();
+    for (_, of) in log.lock().drain(..) {
+        *ticks.entry(of.actor.parent.clone()).or_default() += 1;
+    }
+    ticks
 }
 
 fn times(log: &Log) -> Vec<u64> {
@@ -151,6 +183,80 @@ async fn the_timers_of_retired_and_of_deleted_actors_end() {
     log.lock().clear();
     sleep(Duration::from_millis(5_500)).await;
     assert_eq!(ticks("deleted"), 5, "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_members_of_a_deleted_pool_end_with_their_timers_and_with_what_they_know() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    world.register(vec![timed_pool("defined", 1, 3)]).await.unwrap();
+    for name in ["spawned", "defined"] {
+        let each_five: BTreeMap<_, _> = (1..=3).map(|n| (format!("{name}-{n}"), 5)).collect();
+        for _ in 0..2 {
+            if name == "spawned" {
+                world.spawn(name, "defined").await.unwrap();
+            }
+            call_members(&world, name).await;
+            let is_new = |of: &ActorInvocation| number(of.state.as_ref()) == 0;
+            let new = log.lock().iter().filter(|(_, of)| is_new(of)).count();
+            assert_eq!(new, 3, "each member knows nothing at first");
+            assert_eq!(ticks_by_parent(&log).await, each_five);
+            world.mesh.delete("s", name).await.unwrap();
+            assert_eq!(ticks_by_parent(&log).await, BTreeMap::new());
+            assert_eq!(world.mesh.observe().live_actors, 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_shrinks_and_grows_again_has_one_tick_of_each_member_in_each_period() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    for (min, max) in [(1, 3), (1, 1), (1, 3), (2, 4)] {
+        world.register(vec![timed_pool("pool", min, max)]).await.unwrap();
+        world.spawn("spawned", "pool").await.unwrap();
+        for name in ["pool", "spawned"] {
+            call_members(&world, name).await;
+        }
+        let ticks = ticks_by_parent(&log).await;
+        let of = |name: &'static str| (min..=max).map(move |number| format!("{name}-{number}"));
+        assert!(ticks.keys().cloned().eq(of("pool").chain(of("spawned"))), "{ticks:?}");
+        assert!(ticks.values().all(|ticks| (5..=6).contains(ticks)), "{ticks:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_becomes_a_named_actor_has_no_members_and_what_waits_for_them_still_runs() {
+    let (log, free) = (Log::default(), Arc::new(Semaphore::new(0)));
+    let (noted, gate) = (log.clone(), free.clone());
+    let host = host(move |invocation: ActorInvocation| {
+        noted.lock().push((0, invocation.clone()));
+        let gate = gate.clone();
+        async move {
+            if invocation.action == "slow" {
+                gate.acquire().await.unwrap().forget();
+            }
+            Ok(counted(&invocation))
+        }
+    });
+    let world = world(host).await;
+    world.register(vec![timed_pool("pool", 1, 2)]).await.unwrap();
+    let waiting: Vec<_> = (0..6).map(|_| world.start(pooled("pool", "slow"))).collect();
+    until_idle().await;
+    assert_eq!(log.lock().len(), 2, "the others wait for the members");
+    world.register(vec![timed("pool", "tick", SECOND)]).await.unwrap();
+    free.add_permits(1_000);
+    for call in waiting {
+        call.await.unwrap().unwrap();
+    }
+    let ticks = ticks_by_parent(&log).await;
+    assert!(ticks.keys().eq([""]), "those of the named actor only: {ticks:?}");
+    assert_eq!(world.mesh.observe().live_actors, 1);
+    for number in 1..=2 {
+        let name = format!("pool\u{1}{number}");
+        let key = stored_id(&name, &format!("pool-{number}"));
+        assert!(world.memory.load(&key).await.unwrap().is_none(), "a member keeps no state");
+    }
 }
 
 #[tokio::test(start_paused = true)]

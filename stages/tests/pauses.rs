@@ -473,3 +473,25 @@ async fn a_paused_pool_holds_back_its_members_also_new_ones() {
     }
     world.mesh.deactivate("s", "pool").await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_members_of_a_paused_pool_that_shrinks_runs_when_it_is_resumed() {
+    let (counter, world) = world_of(&[], Settings::default()).await;
+    let pool = |max| Definition { kind: Kind::Pooled { min: 1, max }, ..definition("pool") };
+    world.register(vec![pool(2)]).await.unwrap();
+    let pooled = || world.start(Invocation { pooled: true, ..call("pool", "add") });
+    pause(&world, "pool").await;
+    let waiting: Vec<_> = (0..6).map(|_| pooled()).collect();
+    until_idle().await;
+    world.register(vec![pool(1)]).await.unwrap();
+    until_idle().await;
+    assert_eq!(counter.calls("pool"), 0);
+    resume(&world, "pool").await;
+    for call in waiting {
+        call.await.unwrap().unwrap();
+    }
+    world.register(vec![pool(2)]).await.unwrap();
+    for _ in 0..20 {
+        pooled().await.unwrap().unwrap();
+    }
+}

@@ -125,7 +125,7 @@ impl Mesh {
 
     /// An actor, and the members of the pool that it is.
     pub(super) fn with_members(&self, entry: &Arc<Entry>) -> Vec<Arc<Entry>> {
-        let mut all = self.directory.pools.members(entry);
+        let mut all = self.directory.pools.members(&entry.actor);
         all.sort_unstable_by(|one, other| one.mailbox.name().cmp(other.mailbox.name()));
         all.insert(0, entry.clone());
         all

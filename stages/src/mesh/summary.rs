@@ -69,7 +69,7 @@ impl Mesh {
         let mut shard = 0;
         while let Some(entries) = self.directory.shard_entries(shard) {
             for entry in entries {
-                let members = self.directory.pools.members(&entry);
+                let members = self.directory.pools.members(&entry.actor);
                 for entry in members.into_iter().chain([entry]) {
                     let seen = self.add_up(&mut summary, &entry);
                     busy.extend(seen.map(|(queued, runs_for)| Busy { queued, runs_for, entry }));

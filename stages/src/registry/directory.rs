@@ -211,17 +211,18 @@ impl Directory {
         }
     }
 
-    /// Removes an entry. Calls that wait for the entry then find no actor.
-    pub(crate) fn remove(&self, entry: &Entry) {
+    /// Removes an entry. Calls that wait for the entry then find no actor. Returns the members that the pool had, if it was one.
+    pub(crate) fn remove(&self, entry: &Entry) -> Vec<Arc<Entry>> {
         let hash = entry.actor.precomputed_hash();
         let mut shard = self.shard(hash).write();
+        let mut members = Vec::new();
         if !entry.removed.swap(true, Ordering::AcqRel) {
             entry.source().uncount_instance();
+            members = self.pools.remove(entry);
             if !entry.spec().hosted.definition.timers.is_empty() {
                 self.timers_changed.notify_one();
             }
             self.subscribers.note_removed(entry);
-            self.pools.remove(&entry.actor);
         }
         if let Ok(found) = shard.find_entry(hash, |other| other.actor == entry.actor) {
             found.remove();
@@ -233,6 +234,7 @@ impl Directory {
                 shard.shrink_to(len, |entry| entry.actor.precomputed_hash());
             }
         }
+        members
     }
 
     /// Keeps the key of a deleted actor, which stays counted as registered.

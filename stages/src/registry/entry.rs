@@ -204,6 +204,16 @@ impl Entry {
         Self { mailbox, ..Self::new(pool.actor.clone(), key.into(), id.into(), source) }
     }
 
+    /// Takes a member of a pool out of its pool: from now on it has this definition, not that of the pool.
+    pub(super) fn dismiss(&self, hosted: Hosted) {
+        self.registered.write().1 = Source::Defined(hosted);
+    }
+
+    /// Whether a member of a pool was [dismissed](Self::dismiss).
+    pub(super) fn is_dismissed(&self) -> bool {
+        matches!(self.registered.read().1, Source::Defined(_))
+    }
+
     /// Identity, definition and host limit, as registered now.
     pub(crate) fn spec(&self) -> Spec {
         let (id, mut source) = self.registered.read().clone();

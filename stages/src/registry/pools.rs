@@ -2,6 +2,9 @@
 //!
 //! A member is made by its first call and chosen by how many calls wait for it or run. It is an actor of its own, with its own
 //! mailbox and memory, that hosts and policies see under the name of the pool. It is not registered and keeps no state.
+//!
+//! A member that its pool has no more is [dismissed](Entry::dismiss): its timers end, calls that wait for it still run, and
+//! another call of the same number makes a new member.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,8 +15,8 @@ use parking_lot::{Mutex, RwLock};
 use tidegate_pipeline::randomness::Seeded;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::actor::{ActorRef, Kind};
-use crate::registry::entry::Entry;
+use crate::actor::{ActorRef, Definition, Kind};
+use crate::registry::entry::{Entry, Hosted};
 
 /// Most members of one pool.
 const MAX_MEMBERS: u32 = 4_096;
@@ -24,12 +27,13 @@ const CHOICE: u32 = 16;
 /// The members of all pools; see the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    by_name: RwLock<HashMap<ActorRef, Arc<Members>, Seeded>>,
+    by_name: RwLock<HashMap<ActorRef, Mutex<Members>, Seeded>>,
     calls: AtomicU64,
 }
 
-/// The members of one pool that were called, by their number.
-type Members = Mutex<HashMap<u32, Arc<Entry>, Seeded>>;
+/// The members of one pool that were called, by their number. Those that were dismissed while they were paused stay until
+/// they are resumed: they are how a pause of the pool finds their mailboxes.
+type Members = HashMap<u32, Arc<Entry>, Seeded>;
 
 /// Counts a call of a member until it has run.
 pub(crate) struct MemberLoad(Arc<Entry>);
@@ -65,58 +69,133 @@ fn numbers(min: u32, max: u32) -> (u32, u32) {
     (min, (max - min).saturating_add(1).min(MAX_MEMBERS))
 }
 
+/// The first number of a pool's members as it is registered now, and how many there are. `None` when the actor is no pool.
+fn size(pool: &Entry) -> Option<(u32, u32)> {
+    match pool.with_hosted(|hosted| hosted.definition.kind) {
+        Kind::Pooled { min, max } if !pool.is_removed() => Some(numbers(min, max)),
+        _ => None,
+    }
+}
+
+/// The member of a pool with a number, made when there is none.
+fn numbered_of<'a>(members: &'a mut Members, pool: &Arc<Entry>, number: u32) -> &'a Arc<Entry> {
+    let new = || Arc::new(Entry::member(pool, number));
+    let member = members.entry(number).or_insert_with(new);
+    if member.is_dismissed() {
+        *member = new();
+    }
+    member
+}
+
+/// Dismisses the members whose numbers a pool does not keep. Returns these members.
+fn dismiss(members: &mut Members, pool: &Entry, keeps: impl Fn(u32) -> bool) -> Vec<Arc<Entry>> {
+    let mut alone = None;
+    let mut dismissed = Vec::new();
+    members.retain(|number, member| {
+        if keeps(*number) {
+            return true;
+        }
+        if !member.is_dismissed() {
+            member.dismiss(alone.get_or_insert_with(|| without_timers(pool)).clone());
+            dismissed.push(member.clone());
+        }
+        member.is_paused()
+    });
+    dismissed
+}
+
+/// What the calls need that wait for dismissed members of a pool: its definition, without timers and without a state.
+fn without_timers(pool: &Entry) -> Hosted {
+    let hosted = pool.spec().hosted;
+    let definition = Definition::clone(&hosted.definition);
+    let definition = Definition { stateful: false, timers: Vec::new(), ..definition };
+    Hosted { definition: Arc::new(definition), ..hosted }
+}
+
 impl Pools {
     /// The member of a pool for its next call: the one with the fewest calls of some, from a random one on. `None` when the actor
     /// is no pool.
     pub(crate) fn member(&self, pool: &Arc<Entry>) -> Option<(Arc<Entry>, MemberLoad)> {
-        let Kind::Pooled { min, max } = pool.spec().hosted.definition.kind else { return None };
-        let (first, count) = numbers(min, max);
-        let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        let random = xxh3_64(&call.to_ne_bytes()) % u64::from(count);
-        let start = u32::try_from(random).expect("a remainder of a u32");
-        let members = self.members_of(pool);
-        let mut members = members.lock();
-        if members.len() > count as usize {
-            // The pool has become smaller.
-            members.retain(|number, _| (first..first + count).contains(number));
-        }
-        let calls_of = |number: &u32| {
-            let member = members.get(number);
-            member.map_or(0, |member| member.pooled_calls.load(Ordering::Relaxed))
-        };
-        let choice = (0..count.min(CHOICE)).map(|step| first + (start + step) % count);
-        let number = choice.min_by_key(calls_of).unwrap_or(first);
-        let member = members.entry(number).or_insert_with(|| Arc::new(Entry::member(pool, number)));
-        Some((member.clone(), MemberLoad::new(member)))
+        self.with_members(pool, |members, (first, count)| {
+            let call = self.calls.fetch_add(1, Ordering::Relaxed);
+            let random = xxh3_64(&call.to_ne_bytes()) % u64::from(count);
+            let start = u32::try_from(random).expect("a remainder of a u32");
+            let calls_of = |number: &u32| {
+                let member = members.get(number);
+                member.map_or(0, |member| member.pooled_calls.load(Ordering::Relaxed))
+            };
+            let choice = (0..count.min(CHOICE)).map(|step| first + (start + step) % count);
+            let number = choice.min_by_key(calls_of).unwrap_or(first);
+            let member = numbered_of(members, pool, number);
+            (member.clone(), MemberLoad::new(member))
+        })
     }
 
     /// The member of a pool with a number; `None` when the actor is no pool.
     pub(crate) fn numbered(&self, pool: &Arc<Entry>, number: u32) -> Option<Arc<Entry>> {
-        let Kind::Pooled { .. } = pool.spec().hosted.definition.kind else { return None };
-        let members = self.members_of(pool);
-        let mut members = members.lock();
-        let member = members.entry(number).or_insert_with(|| Arc::new(Entry::member(pool, number)));
-        Some(member.clone())
+        self.with_members(pool, |members, _| numbered_of(members, pool, number).clone())
     }
 
     /// The members of a pool that were called.
-    pub(crate) fn members(&self, pool: &Entry) -> Vec<Arc<Entry>> {
-        let members = self.by_name.read().get(&pool.actor).cloned();
-        members.map_or_else(Vec::new, |members| members.lock().values().cloned().collect())
+    pub(crate) fn members(&self, pool: &ActorRef) -> Vec<Arc<Entry>> {
+        let by_name = self.by_name.read();
+        let Some(members) = by_name.get(pool) else { return Vec::new() };
+        let mut members = members.lock();
+        members.retain(|_, member| member.is_paused() || !member.is_dismissed());
+        members.values().cloned().collect()
     }
 
-    fn members_of(&self, pool: &Arc<Entry>) -> Arc<Members> {
-        if let Some(known) = self.by_name.read().get(&pool.actor) {
-            return known.clone();
+    /// Does something with the members of a pool, and with its [size]. `None` when the actor is no pool.
+    fn with_members<R>(
+        &self,
+        pool: &Entry,
+        act: impl FnOnce(&mut Members, (u32, u32)) -> R,
+    ) -> Option<R> {
+        let is_pool = |hosted: &Hosted| matches!(hosted.definition.kind, Kind::Pooled { .. });
+        if pool.is_removed() || !pool.with_hosted(is_pool) {
+            return None;
         }
-        self.by_name.write().entry(pool.actor.clone()).or_default().clone()
+        loop {
+            if let Some(members) = self.by_name.read().get(&pool.actor) {
+                let mut members = members.lock();
+                // Read under the lock: whoever dismisses members takes it after the pool has changed.
+                return size(pool).map(|size| act(&mut members, size));
+            }
+            self.by_name.write().entry(pool.actor.clone()).or_default();
+        }
     }
 
-    /// Forgets the members of an actor that is no longer registered.
-    pub(super) fn remove(&self, pool: &ActorRef) {
-        if self.by_name.read().contains_key(pool) {
-            self.by_name.write().remove(pool);
+    /// The pools that have members which were called.
+    pub(super) fn names(&self) -> Vec<ActorRef> {
+        self.by_name.read().keys().cloned().collect()
+    }
+
+    /// Dismisses the members that a pool, as it is registered now, has no more. Returns these members.
+    pub(super) fn fit(&self, pool: &Entry) -> Vec<Arc<Entry>> {
+        let by_name = self.by_name.read();
+        let Some(members) = by_name.get(&pool.actor) else { return Vec::new() };
+        let mut members = members.lock();
+        let size = size(pool);
+        dismiss(&mut members, pool, |number| {
+            size.is_some_and(|(first, count)| {
+                (first..first.saturating_add(count)).contains(&number)
+            })
+        })
+    }
+
+    /// Dismisses all members of an actor that is deleted. Returns these members.
+    pub(super) fn remove(&self, pool: &Entry) -> Vec<Arc<Entry>> {
+        if !self.by_name.read().contains_key(&pool.actor) {
+            return Vec::new();
         }
+        let mut by_name = self.by_name.write();
+        let Some(members) = by_name.get_mut(&pool.actor) else { return Vec::new() };
+        let members = members.get_mut();
+        let dismissed = dismiss(members, pool, |_| false);
+        if members.is_empty() {
+            by_name.remove(&pool.actor);
+        }
+        dismissed
     }
 }
 
@@ -125,7 +204,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::actor::Definition;
     use crate::actor::tests::definition;
     use crate::registry::directory::Directory;
     use crate::registry::entry::Source;
@@ -163,6 +241,36 @@ mod tests {
         assert!(directory.pools.member(&directory.find("s", "pool").unwrap()).is_some());
         directory.remove(&entry);
         assert!(directory.pools.by_name.read().is_empty());
+    }
+
+    #[test]
+    fn a_member_that_its_pool_has_no_more_is_dismissed_and_another_one_has_its_number() {
+        let directory = Directory::new();
+        let entry = pool(&directory, 1, 3);
+        let numbered = |number| directory.pools.numbered(&entry, number).unwrap();
+        let (kept, former) = (numbered(1), numbered(3));
+        pool(&directory, 1, 2);
+        let dismissed = directory.pools.fit(&entry);
+        assert!(dismissed.len() == 1 && Arc::ptr_eq(&dismissed[0], &former));
+        assert!(former.is_dismissed() && !kept.is_dismissed());
+        assert!(former.spec().hosted.definition.timers.is_empty());
+        assert!(directory.pools.fit(&entry).is_empty(), "each is dismissed once");
+        pool(&directory, 1, 3);
+        let again = numbered(3);
+        assert!(!Arc::ptr_eq(&again, &former) && again.mailbox == former.mailbox);
+
+        // The end of a pause has to find its mailbox.
+        again.set_paused(true);
+        assert_eq!(directory.pools.remove(&entry).len(), 2);
+        let names = || directory.pools.members(&entry.actor);
+        assert!(names().len() == 1 && Arc::ptr_eq(&names()[0], &again));
+        assert!(!numbered(3).is_dismissed());
+        again.set_paused(false);
+        pool(&directory, 1, 1);
+        assert_eq!(directory.pools.fit(&entry).len(), 1);
+        assert!(names().is_empty());
+        directory.remove(&entry);
+        assert!(directory.pools.member(&entry).is_none());
     }
 
     #[test]

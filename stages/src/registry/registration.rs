@@ -30,6 +30,7 @@ use crate::settling::Settling;
 #[derive(Debug, Clone)]
 pub(crate) struct Registrar {
     directory: Arc<Directory>,
+    mailboxes: Mailboxes,
     /// Changes that wait to be stored.
     pub(crate) changes: ChangeQueue,
 }
@@ -54,7 +55,7 @@ impl Registrar {
             registry,
             kept_rows,
             warm_ups: WarmUps::new(mailboxes.clone(), timers, pauses, tasks),
-            mailboxes,
+            mailboxes: mailboxes.clone(),
             host_connections,
             bounds,
             in_doubt: InDoubt::default(),
@@ -62,7 +63,7 @@ impl Registrar {
             settling,
             join,
         };
-        (Self { directory, changes }, Storing(Arc::new(inner)))
+        (Self { directory, mailboxes, changes }, Storing(Arc::new(inner)))
     }
 
     /// Stores a host's definitions durably, then warms eligible actors up in the background.
@@ -119,9 +120,11 @@ impl Registrar {
         self.directory.pauses.while_paused(&entry.actor, then);
     }
 
-    /// Ends the timers of an actor that is deleted; its next activation starts them anew.
+    /// Ends the timers of an actor that is deleted; its next activation starts them anew. The members that it has as a pool
+    /// leave, with their timers.
     pub(crate) fn end_timers(&self, entry: &Entry) {
         entry.end_ticks();
+        self.mailboxes.let_go(self.directory.pools.remove(entry));
         if !entry.spec().hosted.definition.timers.is_empty() {
             self.directory.timers_changed.notify_one();
         }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tower::Service;
 use tracing::{debug, warn};
 
-use crate::actor::{ActorId, Definition};
+use crate::actor::{ActorId, Definition, Kind};
 use crate::error::Error;
 use crate::placement::Mailboxes;
 use crate::ports::{Registered, RegisteredEntry, Registry, RegistryChange, StoreError};
@@ -252,6 +252,7 @@ impl StoringInner {
     fn finish(&self, plan: Plan) -> Vec<Arc<Entry>> {
         let Plan { writes, known, moved, warms_up, given_back: _ } = plan;
         let mut entries = Vec::with_capacity(writes.len() + known.len());
+        let changes_pools = writes.iter().any(|write| self.changes_pool(write));
         for write in writes {
             match write {
                 RegistryChange::Put(one) => entries.extend(self.adopt(one)),
@@ -259,6 +260,9 @@ impl StoringInner {
             }
         }
         entries.extend(known);
+        if changes_pools {
+            self.fit_pools();
+        }
         self.move_turns(&moved);
         for former in moved {
             if self.directory.forget_host_limit(&former) {
@@ -287,10 +291,35 @@ impl StoringInner {
         });
     }
 
+    /// Whether a write gives a pool another size, or makes it an actor of another kind.
+    fn changes_pool(&self, write: &RegistryChange) -> bool {
+        let RegistryChange::Put(one) = write else { return false };
+        let RegisteredEntry::Definition(definition) = &one.entry else { return false };
+        let known = self.directory.find(&definition.id.system, &definition.id.name);
+        let kind = known.map(|known| known.with_hosted(|hosted| hosted.definition.kind));
+        kind.is_some_and(|kind| matches!(kind, Kind::Pooled { .. }) && kind != definition.kind)
+    }
+
+    /// Dismisses the members that pools have no more, also of pools that were spawned from a changed definition.
+    fn fit_pools(&self) {
+        for pool in self.directory.pools.names() {
+            if let Some(pool) = self.directory.find(pool.system(), pool.name()) {
+                self.let_go(self.directory.pools.fit(&pool));
+            }
+        }
+    }
+
+    fn let_go(&self, dismissed: Vec<Arc<Entry>>) {
+        if !dismissed.is_empty() {
+            self.directory.timers_changed.notify_one();
+        }
+        self.mailboxes.let_go(dismissed);
+    }
+
     fn remove(&self, id: &ActorId) {
         self.directory.remove_kept_key(id);
         if let Some(entry) = self.directory.find(&id.system, &id.name) {
-            self.directory.remove(&entry);
+            self.let_go(self.directory.remove(&entry));
         }
     }
 

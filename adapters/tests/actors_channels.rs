@@ -189,6 +189,11 @@ async fn a_broadcast_reaches_every_subscriber_once_also_after_a_restart() {
     }
     assert_eq!(send(&mut client, "none", "weather", "rain").await, 200);
     assert_eq!(of(&square.heard(1).await), [("other", "hear", "rain")]);
+    // One that was spawned is named with its definition.
+    assert_eq!(send(&mut client, "joe", "sport", "spawned").await, 200);
+    let heard = square.heard(1).await;
+    let caller = heard[0].caller.as_ref().unwrap();
+    assert_eq!((&*caller.name, &*caller.parent), ("joe", "reader"));
 
     // Nobody registers again, and nobody is in memory.
     assert_eq!(proxy.terminate(LIMIT).await.code(), Some(0));

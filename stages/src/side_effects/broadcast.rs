@@ -31,7 +31,7 @@ impl Planner {
         self.policies
             .check(&Access { subject, kind, system, name, action })
             .map_err(|error| Error::NotAllowed(format!("{error}; {NOT_KEPT}")))?;
-        let caller = ActorId { parent: String::new(), ..ActorId::clone(&actor.spec.id) };
+        let caller = ActorId::clone(&actor.spec.id);
         if self.topics.has(name) {
             effects.push(self.topics.effect(caller, system, broadcast)?);
             return Ok(None);

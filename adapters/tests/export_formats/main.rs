@@ -13,6 +13,7 @@ use tidegate::wire;
 use tidegate_stages::actor::ActorId;
 use tidegate_stages::outbox::{EffectId, EffectRows, OutboxKey, OutboxRow, Seen};
 use tidegate_stages::ports::{Save, StateStore};
+use tidegate_stages::state::Head;
 use tidegate_stages::testkit::conformance::effects::{appends, seen};
 use tidegate_stages::testkit::conformance::states::{id, keep};
 
@@ -163,6 +164,33 @@ async fn an_import_into_a_store_with_effects_adds_each_of_them_once() {
         assert_eq!(all, [seen("ann", 9), seen("till", 7)]);
         store.close().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_leaves_out_what_a_member_of_a_pool_has_as_its_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let member = id("shop", "mail\u{1}3", "mail-3");
+    fill(&path("first")).await;
+    let store = open(&path("first"));
+    let states: Arc<dyn StateStore> = store.clone();
+    let epoch = states.claim_epoch().await.unwrap();
+    let head = Head { version: 1, revision: 1, incarnation: 1, epoch, ..Head::default() };
+    let state = Save::of_head(member.clone(), head, true);
+    keep(&states, vec![Save { rows: Some(appends(0..2).into()), ..state }]).await;
+    drop(states);
+    store.close().await.unwrap();
+    drop(store);
+
+    export(&path("first"), &path("file")).await;
+    assert!(fs::read_to_string(path("file")).unwrap().contains("\"mail-3\""));
+    run(&["import", text(&path("file"))], &store_in(&path("second"))).await.said();
+    let store = open(&path("second"));
+    assert_eq!(StateStore::load(&*store, &member).await.unwrap(), None);
+    assert_eq!(StateStore::load_revision(&*store, &member, 1).await.unwrap(), None);
+    let outbox = StateStore::outbox(&*store, &member, None, 9).await.unwrap();
+    assert_eq!(outbox.items.len(), 2, "its side effects are delivered all the same");
+    store.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

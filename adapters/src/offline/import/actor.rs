@@ -52,6 +52,12 @@ impl Open {
     }
 }
 
+/// Whether it is the key of a member of a pool. Former versions stored states of members, which no request can name.
+fn is_member(key: &ActorId) -> bool {
+    let parts = key.name.split_once('\u{1}');
+    parts.is_some_and(|(pool, number)| key.parent == format!("{pool}-{number}"))
+}
+
 impl Job<'_> {
     pub(super) async fn begin_actor(&mut self, actor: Arc<ActorId>) -> Result<(), OfflineError> {
         let there = if self.unfinished.merge {
@@ -71,7 +77,7 @@ impl Job<'_> {
 
     pub(super) async fn revision(&mut self, revision: Revision) -> Result<(), OfflineError> {
         let open = self.open();
-        if open.there.is_some() {
+        if open.there.is_some() || is_member(&open.actor) {
             return Ok(());
         }
         open.page_bytes += revision.content.bytes();
@@ -172,6 +178,12 @@ impl Job<'_> {
             }
             return Ok(());
         }
+        let is_left_out = head.is_some() && is_member(&actor);
+        if is_left_out {
+            let ActorId { parent, system, .. } = &*actor;
+            say(&format!("the state of {system}/{parent} is left out: members of pools keep none"));
+        }
+        let head = head.filter(|_| !is_left_out);
         let bytes = page_bytes + rows_bytes + head.as_ref().map_or(0, |head| head.content.bytes());
         let (states, epoch) = (self.states.clone(), self.epoch);
         let write = async move {

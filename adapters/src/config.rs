@@ -62,10 +62,22 @@ impl fmt::Display for Mistakes {
 /// A setting's value and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
-    /// The value; `None`: unset, and there is no default.
+    /// The value; `None`: unset, and there is no default, or set to what only another database would read.
     pub value: Option<Value>,
     /// Where it comes from.
     pub source: Source,
+}
+
+impl Effective {
+    /// Why a value that was given has no effect, if it has none.
+    fn no_effect(&self, kind: Kind) -> Option<&'static str> {
+        match (kind, &self.source) {
+            (_, Source::Default) => None,
+            (Kind::Ignored(why), _) => Some(why),
+            _ if self.value.is_none() => Some(upstream::OF_ANOTHER_DATABASE),
+            _ => None,
+        }
+    }
 }
 
 /// The value of every setting, by name.
@@ -125,14 +137,14 @@ impl Config {
 
     /// Settings that are set and have no effect.
     pub fn without_effect(&self) -> impl Iterator<Item = WithoutEffect> {
-        self.iter().filter_map(|(setting, effective)| match (setting.kind, &effective.value) {
-            (value::Kind::Ignored(why), Some(value)) => {
-                let setting = setting.name;
-                let asks_unless = upstream::ASK_UNLESS.iter().find(|(name, _)| *name == setting);
-                let asks = asks_unless.is_some_and(|(_, unless)| value.to_string() != *unless);
-                Some(WithoutEffect { setting, why, asks })
-            }
-            _ => None,
+        self.iter().filter_map(|(setting, effective)| {
+            let why = effective.no_effect(setting.kind)?;
+            let setting = setting.name;
+            let asks_unless = upstream::ASK_UNLESS.iter().find(|(name, _)| *name == setting);
+            let asks = asks_unless.is_some_and(|(_, unless)| {
+                effective.value.as_ref().is_some_and(|value| value.to_string() != *unless)
+            });
+            Some(WithoutEffect { setting, why, asks })
         })
     }
 

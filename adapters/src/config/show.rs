@@ -18,11 +18,11 @@ fn shown(config: &Config) -> impl Iterator<Item = (&'static str, Option<String>,
         if is_ignored && effective.source == Source::Default {
             return None;
         }
-        let value = effective.value.as_ref().map(|value| match setting.kind {
+        let value = match effective.no_effect(setting.kind) {
             // A value without effect may be another program's secret.
-            Kind::Ignored(why) => format!("(set; no effect: {why})"),
-            _ => value.to_string(),
-        });
+            Some(why) => Some(format!("(set; no effect: {why})")),
+            None => effective.value.as_ref().map(ToString::to_string),
+        };
         Some((setting.name, value, &effective.source))
     })
 }

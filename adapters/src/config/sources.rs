@@ -14,6 +14,10 @@ use super::{Config, Effective, File, Former, Mistake, Mistakes};
 pub(super) const OURS: &str = "TIDEGATE_";
 /// The setting that names the file.
 pub(super) const CONFIG: &str = "TIDEGATE_CONFIG";
+/// Prefix of the settings of Spawn's database.
+const OF_DATABASE: &str = "PROXY_DATABASE_";
+/// The one of these that says which database is used.
+const DATABASE: &str = "PROXY_DATABASE_TYPE";
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +114,8 @@ fn without_its_line(text: &str, error: &toml::de::Error) -> String {
     format!("line {line}, column {column}: {what}")
 }
 
-/// Joins all sources.
+/// Joins all sources. A wrong value of a setting of Spawn's database is a mistake only where such a database is used: Spawn's own
+/// values need not fit here.
 ///
 /// # Errors
 /// With every mistake in any of them, also in values that another source overrides.
@@ -121,7 +126,7 @@ pub(super) fn resolve(
     memory_bytes: u64,
 ) -> Result<Config, Mistakes> {
     let (mut mistakes, mut service_links) = (Vec::new(), Vec::new());
-    let mut by_former = BTreeMap::new();
+    let (mut by_former, mut of_database) = (BTreeMap::new(), Vec::new());
     let mut found: BTreeMap<&'static str, Effective> =
         TABLE.iter().map(|setting| (setting.name, default(setting, memory_bytes))).collect();
     // The source of the lowest precedence goes first; each later one overrides it.
@@ -171,11 +176,18 @@ pub(super) fn resolve(
                     None => found.insert(setting.name, effective),
                 };
             }
+            Err(text) if setting.name.starts_with(OF_DATABASE) && setting.name != DATABASE => {
+                of_database.push(Mistake { setting: format!("{name} ({source})"), text });
+                found.insert(setting.name, Effective { value: None, source });
+            }
             Err(text) => wrong(match setting.hint {
                 Some(hint) => format!("{text}; {hint}"),
                 None => text,
             }),
         }
+    }
+    if found[DATABASE].value == Some(Value::Text("scylla".into())) {
+        mistakes.append(&mut of_database);
     }
     let former = by_former.keys().copied().collect();
     for (Former { name, now }, effective) in by_former {

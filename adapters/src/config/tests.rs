@@ -202,6 +202,29 @@ fn secrets_are_masked_and_what_has_no_effect_is_told() {
 }
 
 #[test]
+fn a_value_of_spawn_s_database_that_does_not_fit_is_a_mistake_only_where_it_is_read() {
+    let of_spawn = [("PROXY_DATABASE_PORT", "0"), ("PROXY_DATABASE_NAME", "eigr-functions-db")];
+    for kind in ["embedded", "memory"] {
+        let given = [&of_spawn[..], &[("PROXY_DATABASE_TYPE", kind)]].concat();
+        let config = from(&given).unwrap();
+        let database = config.settings().unwrap().database;
+        assert_eq!(matches!(database, Database::Embedded), kind == "embedded");
+        let told: Vec<_> = config.without_effect().map(|one| (one.setting, one.asks)).collect();
+        assert_eq!(told, of_spawn.map(|(name, _)| (name, false)));
+        let shown = effective(&config);
+        for (name, _) in of_spawn {
+            let told = format!("{name} = (set; no effect: only PROXY_DATABASE_TYPE=scylla reads");
+            assert!(shown.contains(&told), "{shown}");
+        }
+    }
+    let scylla = [&of_spawn[..], &[("PROXY_DATABASE_TYPE", "scylla")]].concat();
+    let told = from(&scylla).unwrap_err().to_string();
+    for (name, _) in of_spawn {
+        assert!(told.contains(&format!("{name} (environment): must be ")), "{told}");
+    }
+}
+
+#[test]
 fn the_cql_store_can_be_asked_for_where_it_is_built_in() {
     let scylla = from(&[
         ("PROXY_DATABASE_TYPE", "scylla"),

@@ -56,6 +56,10 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Why a setting of Spawn's database has no effect whose value the database that is used does not take.
+pub(super) const OF_ANOTHER_DATABASE: &str =
+    "only PROXY_DATABASE_TYPE=scylla reads it, which takes no such value";
+
 /// Names of these with one harmless value. Every other value asks for a feature that Tidegate does not have.
 pub(super) const ASK_UNLESS: &[(&str, &str)] = &[
     ("PROXY_CLUSTER_STRATEGY", "gossip"),

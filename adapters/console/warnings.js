@@ -5,7 +5,7 @@ import { el, table } from "./dom.js";
 
 const PERIOD_MS = 5000;
 const KINDS = {
-  stuck_turn: "stuck turn", flapping_host: "flapping host", full_mailbox: "full mailbox", retrying_effect: "effects tried again",
+  stuck_turn: "stuck turn", host_away: "host away", flapping_host: "flapping host", full_mailbox: "full mailbox", retrying_effect: "effects tried again",
   overdue_schedule: "overdue schedule", certificate_ending: "certificate ending", disk_reserve_low: "disk reserve low",
 };
 

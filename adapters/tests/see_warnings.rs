@@ -201,6 +201,33 @@ async fn a_host_that_is_away_again_and_again_is_one() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_away_is_one_and_is_what_holds_calls_up() {
+    let settings = [("TIDEGATE_HOST_GRACE", "500ms"), ("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0")];
+    let mut world = World::new(&settings).await;
+    world.begin("joe", json!({"action": "add"}));
+    world.answered().await;
+    let port = world.host.take().unwrap().stop().await;
+    // Refuses connections, and nobody else takes the port.
+    let bound = BoundHost::bind_to(port);
+    world.begin("joe", json!({"action": "add"}));
+    let refused = timeout(PATIENCE, world.calls.join_next()).await.unwrap();
+    assert_eq!(refused.unwrap().unwrap(), 502);
+    let address = format!("127.0.0.1:{port}");
+    let sentence = world.warned("host_away", &address, "host-away").await;
+    assert!(sentence.starts_with("it has accepted no connection for "), "{sentence}");
+    assert!(sentence.contains(": calls that need it are refused. The reason: "), "{sentence}");
+    // No call waits.
+    let mut admin = Client::connect(&world.proxy.admin().await).await.unwrap();
+    let (_, flow) = send(&mut admin, ("GET", "/admin/flow"), &[], "").await;
+    let found = &flow["bottleneck"];
+    let begins = format!("host {address} has accepted no connection for ");
+    assert!(found["sentence"].as_str().unwrap_or_default().starts_with(&begins), "{flow:#}");
+    assert_eq!((&found["host"], &found["turns"]), (&json!(address), &json!(0)));
+    world.host = Some(bound.listen(world.shop.clone()));
+    world.over().await;
+}
+
+#[tokio::test]
 async fn an_effect_that_is_tried_again_is_one() {
     let mut world = World::new(&[]).await;
     let effects = json!([{"actor": "sink", "action": "drop"}]);

@@ -55,6 +55,7 @@ pub(crate) struct Others {
 fn told(kind: WarningKind) -> (&'static str, &'static str) {
     match kind {
         WarningKind::StuckTurn => ("stuck_turn", "turns-stuck"),
+        WarningKind::HostAway => ("host_away", "host-away"),
         WarningKind::FlappingHost => ("flapping_host", "host-away"),
         WarningKind::FullMailbox => ("full_mailbox", "calls-shed"),
         WarningKind::RetryingEffect => ("retrying_effect", "effects-late"),

@@ -16,7 +16,7 @@ use crate::mesh::Mesh;
 use crate::registry::hosts::OneHost;
 use crate::registry::reachability::Phase;
 
-/// Most hosts that are shown: those with the most turns.
+/// Most hosts that are shown: those that refuse calls, then those with the most turns.
 const HOSTS: usize = 256;
 
 /// Turns that wait for the same thing.
@@ -62,7 +62,7 @@ pub struct HostSeen {
 pub struct FlowSeen {
     /// What turns wait for; nothing for which none waits.
     pub waiting: Vec<WaitingSeen>,
-    /// The hosts with the most turns.
+    /// The hosts that refuse calls, then those with the most turns.
     pub hosts: Vec<HostSeen>,
     /// How many hosts there are.
     pub all_hosts: usize,
@@ -149,8 +149,8 @@ impl Mesh {
             .map(|host| self.host_seen(host, by_host.remove(&host.limit).unwrap_or_default()))
             .collect();
         hosts.sort_by(|one, other| {
-            let turns = |host: &HostSeen| host.waiting + host.running;
-            turns(other).cmp(&turns(one)).then_with(|| one.address.cmp(&other.address))
+            let rank = |host: &HostSeen| (host.state == "open", host.waiting + host.running);
+            rank(other).cmp(&rank(one)).then_with(|| one.address.cmp(&other.address))
         });
         hosts.truncate(HOSTS);
         FlowSeen {

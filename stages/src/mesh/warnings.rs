@@ -1,5 +1,5 @@
-//! Warnings: stuck turns, flapping hosts, full mailboxes, retried effects and overdue schedules at one moment. A request computes
-//! the warnings; no call pays for them.
+//! Warnings: stuck turns, hosts that are away or flap, full mailboxes, retried effects and overdue schedules at one moment. A request
+//! computes the warnings; no call pays for them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use crate::due::record::{Purpose, Record};
 use crate::error::Error;
 use crate::mesh::Mesh;
 use crate::ports::DueStore;
+use crate::registry::reachability::Phase;
 use crate::schedules::ScheduleKey;
 use crate::store_limit::in_time;
 
@@ -35,6 +36,8 @@ const DUE_PAGE: usize = 256;
 pub enum WarningKind {
     /// A turn runs for longer than nearly all turns of its host.
     StuckTurn,
+    /// A host that has been away for longer than the grace: its calls are refused.
+    HostAway,
     /// A host that is away again and again.
     FlappingHost,
     /// A mailbox that takes nearly no more calls.
@@ -90,9 +93,11 @@ impl Mesh {
     /// read of the due work whose time has come.
     pub async fn warnings(&self) -> BTreeMap<WarningKind, Warned> {
         let (stuck, full) = self.of_mailboxes();
+        let (away, flapping) = self.of_hosts();
         let mut all = BTreeMap::from([
             (WarningKind::StuckTurn, stuck),
-            (WarningKind::FlappingHost, self.flapping_hosts()),
+            (WarningKind::HostAway, away),
+            (WarningKind::FlappingHost, flapping),
             (WarningKind::FullMailbox, full),
             (WarningKind::RetryingEffect, self.retrying_effects()),
             (WarningKind::OverdueSchedule, self.overdue_schedules().await),
@@ -139,10 +144,20 @@ impl Mesh {
         (stuck, full)
     }
 
-    fn flapping_hosts(&self) -> Warned {
-        let mut flapping = Warned::default();
+    /// Hosts that are away for longer than the grace, and hosts that flap.
+    fn of_hosts(&self) -> (Warned, Warned) {
+        let (mut away, mut flapping) = (Warned::default(), Warned::default());
         for host in self.directory.all_hosts() {
             let reachability = &host.known.reachability;
+            if reachability.phase() == Phase::Open {
+                let lasts = reachability.away_for();
+                let sentence = format!(
+                    "it has accepted no connection for {}: calls that need it are refused. The reason: {}",
+                    seconds(lasts),
+                    reachability.reason(),
+                );
+                away.add(host.address.as_str().to_owned(), lasts, sentence);
+            }
             let (outages, first) = reachability.outages(FLAPS_WITHIN);
             if outages < FLAPS {
                 continue;
@@ -156,7 +171,7 @@ impl Mesh {
             );
             flapping.add(host.address.as_str().to_owned(), first, sentence);
         }
-        flapping
+        (away, flapping)
     }
 
     fn retrying_effects(&self) -> Warned {

@@ -33,7 +33,7 @@ pub(super) struct Known {
     pub(super) store_up: bool,
 }
 
-/// What holds up the most calls.
+/// What holds up the most calls; when nothing waits, what refuses calls: the store, or the host that is away the longest.
 pub(super) fn named(seen: &FlowSeen, known: &Known) -> Option<Bottleneck> {
     let rank = |waiting: &&WaitingSeen| {
         let consequence = CONSEQUENCES.iter().position(|reason| *reason == waiting.reason);
@@ -41,13 +41,7 @@ pub(super) fn named(seen: &FlowSeen, known: &Known) -> Option<Bottleneck> {
     };
     let worst = seen.waiting.iter().filter(|waiting| waiting.turns > 0).max_by_key(rank);
     let Some(worst) = worst else {
-        return (!known.store_up || seen.store_breaker_open).then(|| Bottleneck {
-            sentence: "the store does not answer: calls that need it are refused".into(),
-            stage: "lookup",
-            reason: "store",
-            turns: 0,
-            host: None,
-        });
+        return store_refuses(seen, known).or_else(|| host_refuses(seen));
     };
     let host = seen.hosts.iter().filter(|host| host.waiting > 0).max_by_key(|host| host.waiting);
     let host = host.filter(|_| matches!(worst.reason, "host_permit" | "host_breaker"));
@@ -57,6 +51,33 @@ pub(super) fn named(seen: &FlowSeen, known: &Known) -> Option<Bottleneck> {
         reason: worst.reason,
         turns: worst.turns,
         host: host.map(|host| host.address.as_str().to_owned()),
+    })
+}
+
+fn store_refuses(seen: &FlowSeen, known: &Known) -> Option<Bottleneck> {
+    (!known.store_up || seen.store_breaker_open).then(|| Bottleneck {
+        sentence: "the store does not answer: calls that need it are refused".into(),
+        stage: "lookup",
+        reason: "store",
+        turns: 0,
+        host: None,
+    })
+}
+
+/// Calls of a host that is away wait only for the grace; then they are refused, and none waits.
+fn host_refuses(seen: &FlowSeen) -> Option<Bottleneck> {
+    let open = seen.hosts.iter().filter(|host| host.state == "open");
+    let host = open.max_by_key(|host| host.away_for)?;
+    Some(Bottleneck {
+        sentence: format!(
+            "host {} has accepted no connection for {}: calls that need it are refused",
+            name(host),
+            shown(host.away_for)
+        ),
+        stage: "caller",
+        reason: "host_breaker",
+        turns: 0,
+        host: Some(host.address.as_str().to_owned()),
     })
 }
 
@@ -204,5 +225,22 @@ mod tests {
         let away = Known { store_up: false, ..KNOWN };
         let found = named(&seen(Vec::new()), &away).unwrap();
         assert!(found.sentence.starts_with("the store does not answer"));
+    }
+
+    #[test]
+    fn the_host_that_is_away_the_longest_is_named_although_nothing_waits() {
+        let mut seen = seen(Vec::new());
+        assert_eq!(named(&seen, &KNOWN), None);
+        for (host, away_for) in seen.hosts.iter_mut().zip([700, 12]) {
+            (host.state, host.away_for) = ("open", Duration::from_secs(away_for));
+        }
+        let found = named(&seen, &KNOWN).unwrap();
+        let expected = "host 10.0.0.6:8090 has accepted no connection for 12 min: calls that need it are refused";
+        assert_eq!(found.sentence, expected);
+        assert_eq!(found.host.as_deref(), Some("http://10.0.0.6:8090"));
+        seen.store_breaker_open = true;
+        assert_eq!(named(&seen, &KNOWN).unwrap().reason, "store", "it refuses more calls");
+        let waits = FlowSeen { waiting: vec![waiting("worker", 1, 0)], ..seen };
+        assert_eq!(named(&waits, &KNOWN).unwrap().reason, "worker");
     }
 }

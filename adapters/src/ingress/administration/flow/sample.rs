@@ -47,7 +47,7 @@ struct CallCounts {
 pub(super) struct Flow {
     at: String,
     interval_ms: u64,
-    /// What holds calls up, in a sentence; absent when none waits.
+    /// What holds calls up, in a sentence; absent when none waits, and none is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     bottleneck: Option<Bottleneck>,
     calls: CallRates,

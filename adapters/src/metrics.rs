@@ -49,8 +49,9 @@ tidegate_pipeline::described! {
     Counter CONNECTIONS_REFUSED_TOTAL = "tidegate_http_connections_refused_total" {reason};
     /// Requests with a response; an unusual status of an action counts as 4xx.
     Counter REQUESTS_TOTAL = "tidegate_http_requests_total" {route, status};
-    /// Requests that failed, by kind of failure and who failed (proxy, host, store, policy).
-    Counter ERRORS_TOTAL = "tidegate_errors_total" {kind, source};
+    /// Requests that failed, by kind of failure, who failed (proxy, host, store, policy) and status; an unusual status of an action
+    /// counts as 4xx.
+    Counter ERRORS_TOTAL = "tidegate_errors_total" {kind, source, status};
     /// Requests whose credentials were wrong (token, password).
     Counter CREDENTIALS_REFUSED_TOTAL = "tidegate_credentials_refused_total" {means};
     /// Clients whose handshake failed (late, refused).

@@ -21,6 +21,7 @@ use support::proto::{
     invocation_response,
 };
 use support::proxy::{Proxy, embedded};
+use support::scrape::Scrape;
 use support::tool;
 use tidegate::proto::eigr::functions::protocol::JsonType;
 use tokio::time::{sleep, timeout};
@@ -164,6 +165,14 @@ async fn an_action_that_fails_keeps_the_state_and_its_body_reaches_the_caller() 
     let told = response.status.unwrap();
     assert_eq!((status, told.status()), (409, Status::Error));
     assert!(told.message.contains("no money"), "{}", told.message);
+    // An alert tells what the caller is refused from what fails.
+    let scrape = Scrape::of(&world.proxy).await;
+    let counted = |status: &str| {
+        let labels = ["kind=\"action_failed\"", "source=\"host\"", status];
+        scrape.get("tidegate_errors_total", &labels)
+    };
+    let statuses = ["status=\"409\"", "status=\"4xx\"", "status=\"502\""];
+    assert_eq!(statuses.map(counted), [Some(2.0), Some(1.0), Some(1.0)]);
 }
 
 /// A call whose payload is JSON, as the Node SDK sends it.

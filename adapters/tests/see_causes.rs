@@ -179,7 +179,7 @@ async fn a_host_that_is_away_shows_in_its_state_in_what_waits_for_it_and_in_erro
     until(&proxy, "tidegate_hosts", &["state=\"open\""], |hosts| hosts > 0.5).await;
     until(&proxy, "tidegate_hosts_away_seconds_total", &[], |seconds| seconds >= 2.0).await;
     assert_eq!(client.invoke(&call("joe", ADD)).await.unwrap().0, 502);
-    let failed = ["kind=\"host_failed\"", "source=\"host\""];
+    let failed = ["kind=\"host_failed\"", "source=\"host\"", "status=\"502\""];
     assert_eq!(Scrape::of(&proxy).await.get("tidegate_errors_total", &failed), Some(1.0));
     let back = Host::start_on(port.parse().unwrap(), Arc::new(Counter::default())).await;
     until(&proxy, "tidegate_hosts", &reached, |hosts| hosts > 0.5).await;

@@ -11,6 +11,7 @@ use tidegate_stages::ports::HostError;
 
 use super::body::BodyError;
 use super::failure::{Blamed, blamed, kind_of, name};
+use super::metrics::status_label;
 use super::trust::Refused;
 use crate::audit::NotWritten;
 use crate::metrics::ERRORS_TOTAL;
@@ -181,7 +182,9 @@ impl Refusal {
 
     /// The answer; its body is never empty.
     pub(super) fn into_answer(self, form: Form) -> Answer {
-        counter!(ERRORS_TOTAL, "kind" => self.kind, "source" => self.blamed.name()).increment(1);
+        let status = status_label(self.status).unwrap_or_default();
+        let labels = [("kind", self.kind), ("source", self.blamed.name()), ("status", status)];
+        counter!(ERRORS_TOTAL, &labels).increment(1);
         let mut answer = match form {
             Form::Protobuf => {
                 let mut text = self.text;

@@ -43,6 +43,12 @@ const STATUSES: [&str; 19] = [
 /// All others: what actions in JSON answer to their callers.
 const OTHER: &str = "4xx";
 
+/// The label of a status; `None`: a success that no route answers with.
+pub(super) fn status_label(status: StatusCode) -> Option<&'static str> {
+    let known = STATUSES.into_iter().find(|known| *known == status.as_str());
+    known.or_else(|| status.is_client_error().then_some(OTHER))
+}
+
 /// Counters of [`REQUESTS_TOTAL`]; each is created at first use.
 #[derive(Debug, Default)]
 pub(super) struct Requests([[OnceLock<Counter>; STATUSES.len()]; ROUTES.len()]);
@@ -51,13 +57,12 @@ impl Requests {
     /// Counts a response.
     pub(super) fn count(&self, route: &'static str, status: StatusCode) {
         let row = ROUTES.iter().position(|known| *known == route);
-        let is_known = STATUSES.contains(&status.as_str()) || !status.is_client_error();
-        let told = if is_known { status.as_str() } else { OTHER };
-        let column = STATUSES.iter().position(|known| *known == told);
+        let told = status_label(status);
+        let column = told.and_then(|told| STATUSES.iter().position(|known| *known == told));
         debug_assert!(row.is_some() && column.is_some(), "{route} {status} is not in the tables");
         let cell = row.zip(column).and_then(|(row, column)| self.0.get(row)?.get(column));
-        if let Some(cell) = cell {
-            let made = || counter!(REQUESTS_TOTAL, "route" => route, "status" => told.to_owned());
+        if let Some((cell, told)) = cell.zip(told) {
+            let made = || counter!(REQUESTS_TOTAL, "route" => route, "status" => told);
             cell.get_or_init(made).increment(1);
         }
     }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Fails when a rule or alert of dashboards/ asks for a metric or a label that docs/metrics.md does not have, and when an alert has no test,
-or no page of the runbook that says what users feel, what to look at and what to do.
+or no page of the runbook that says what users feel, what to look at and what to do. Fails, too, when a reason for which calls are refused is not
+counted from the first scrape on, or not explained by the page of its alert.
 
     tools/rules.py             checks the workspace
     tools/rules.py --self-test shows that it finds what it is made to find
@@ -58,6 +59,16 @@ def untold(rules, tests, pages):
     return wrong
 
 
+def unexplained(sources, page):
+    """Reasons for which calls are refused that have no series from the start, or that their page does not explain."""
+    reasons = set(re.findall(r'\boverloaded\(\s*"(\w+)"|\bCALLS_REFUSED_TOTAL, "reason" => "(\w+)"', sources))
+    reasons = {one or other for one, other in reasons}
+    row = re.search(r'\(\s*CALLS_REFUSED_TOTAL,\s*"reason",\s*&\[(.*?)\]', sources, re.S)
+    counted = set(re.findall(r'"(\w+)"', row[1])) if row else set()
+    wrong = [f"the reason {reason} is not both in the code and in RARE of the mesh" for reason in sorted(reasons ^ counted)]
+    return wrong + [f"calls-shed.md does not explain {reason}" for reason in sorted(reasons) if f"`{reason}`" not in page]
+
+
 def self_test():
     series = known("| `tidegate_a_seconds` | histogram | `stage` | seconds | A. |\n| `tidegate_b` | gauge |  |  | B. |\n")
     assert "tidegate_a_seconds_bucket" in series and "tidegate_a_seconds" not in series
@@ -67,6 +78,9 @@ def self_test():
     tests = "- name: One fires\n- name: One is quiet\n- name: Two fires\n"
     wrong = untold(rules, tests, {"one.md": "\n".join(HEADINGS)})
     assert [line.split()[0] for line in wrong] == ["Two", "Two"], wrong
+    sources = 'overloaded(\n    "a", text)\ncounter!(CALLS_REFUSED_TOTAL, "reason" => "b")\n(\n CALLS_REFUSED_TOTAL,\n "reason",\n &["a", "c"],\n)'
+    wrong = unexplained(sources, "`a`")
+    assert [re.search(r"\b[bc]\b", line)[0] for line in wrong] == ["b", "c", "b"], wrong
 
 
 def main():
@@ -79,6 +93,8 @@ def main():
     rules = "".join(path.read_text() for path in files)
     pages = {str(path.relative_to(root)): path.read_text() for path in root.glob("docs/runbook/*.md")}
     wrong = unknown(rules, series) + untold(rules, (root / "dashboards/tests.yaml").read_text(), pages)
+    sources = "".join(path.read_text() for path in sorted((root / "stages/src").rglob("*.rs")))
+    wrong += unexplained(sources, pages["docs/runbook/calls-shed.md"])
     print("\n".join(wrong), end="\n" if wrong else "")
     return 1 if wrong else 0
 

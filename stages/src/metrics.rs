@@ -55,7 +55,7 @@ tidegate_pipeline::described! {
     Counter DEACTIVATIONS_TOTAL = "tidegate_deactivations_total" {reason};
     /// Stateless actors that lost their memory because there was too much in memory.
     Counter STATELESS_EVICTIONS_TOTAL = "tidegate_stateless_evictions_total";
-    /// Calls refused at admission.
+    /// Calls and changes that were refused, by the bound that is reached.
     Counter CALLS_REFUSED_TOTAL = "tidegate_calls_refused_total" {reason};
     /// Calls refused by access policies, by the name of the file.
     Counter POLICY_REFUSALS_TOTAL = "tidegate_policy_refusals_total" {policy};

@@ -402,23 +402,25 @@ fn first_wait(what: WaitsFor) -> FirstWait {
 
 /// Returns the error of a refused call.
 fn refusal(refused: Refused, entry: &Entry) -> Error {
-    let (label, reason) = match refused {
-        Refused::Closed => return Error::Draining,
+    match refused {
+        Refused::Closed => Error::Draining,
         Refused::TooLarge => {
-            return Error::TooLarge("the call is larger than the whole admission bound".into());
+            Error::TooLarge("the call is larger than the whole admission bound".into())
         }
-        Refused::KeyFull => ("mailbox", format!("the mailbox of {} is full", entry.actor)),
+        Refused::KeyFull => {
+            overloaded("mailbox", format!("the mailbox of {} is full", entry.actor))
+        }
         Refused::ShareFull => {
             let hosted = entry.spec().hosted;
             let host = match &hosted.several {
                 None => format!("the host at {}", hosted.address()),
                 Some(_) => format!("each host of {}", hosted.definition.id),
             };
-            ("host_share", format!("the calls of {host} hold as many places as they may"))
+            let reason = format!("the calls of {host} hold as many places as they may");
+            overloaded("host_share", reason)
         }
-        Refused::Full => return no_free_place(),
-    };
-    overloaded(label, reason)
+        Refused::Full => no_free_place(),
+    }
 }
 
 fn no_free_place() -> Error {

@@ -12,7 +12,7 @@ use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use support::client::{Client, Reply};
-use support::host::{Answer, Call, Host, Script};
+use support::host::{Answer, BoundHost, Call, Host, Script};
 use support::json::{Told, register};
 use support::proxy::{Proxy, embedded};
 use support::pty::OnTerminal;
@@ -53,7 +53,7 @@ impl Script for Slow {
 struct World {
     proxy: Proxy,
     slow: Arc<Slow>,
-    _host: Host,
+    host: Option<Host>,
     _directory: tempfile::TempDir,
 }
 
@@ -69,7 +69,7 @@ impl World {
         let actors =
             json!([{ "name": "joe", "actions": ["add"] }, { "name": "ann", "actions": ["add"] }]);
         register(&mut client, &host.port(), &actors).await;
-        let world = Self { proxy, slow, _host: host, _directory: directory };
+        let world = Self { proxy, slow, host: Some(host), _directory: directory };
         // A warm-up has a turn of its own, which would be counted among those that wait.
         let warm = async {
             loop {
@@ -220,6 +220,51 @@ async fn says_what_it_was_blocked_on(setting: (&str, &str)) {
     assert!(lookup["blocked_on_ms"]["turn"].as_f64().is_some_and(|ms| ms > 0.0), "{told}");
     let shown = world.ask(&["explain", "second"]).await.said();
     assert!(shown.contains("turn "), "{shown}");
+}
+
+#[tokio::test]
+async fn a_call_that_waited_for_a_host_that_was_away_says_so() {
+    let settings = [
+        ("TIDEGATE_TRACE_SLOW", "1ms"),
+        ("TIDEGATE_HOST_GRACE", "300s"),
+        ("TIDEGATE_START_TIMEOUT", "300s"),
+    ];
+    let mut world = World::new(&settings).await;
+    assert_eq!(world.call("joe", &[], json!({})).await.status, 200);
+    // Refuses connections, and nobody else takes the port.
+    let bound = BoundHost::bind_to(world.host.take().unwrap().stop().await);
+    let (address, mut calls) = (world.proxy.address().to_owned(), JoinSet::new());
+    let mut begin = |actor: &'static str| {
+        let address = address.clone();
+        calls.spawn(async move {
+            call(&address, actor, &[("x-request-id", actor)], json!({})).await.status
+        });
+    };
+    // The first one finds the host away.
+    begin("joe");
+    let away = async {
+        while !world.json(&["hosts", "list", "shop"]).await["hosts"][0]["away_seconds"].is_u64() {}
+    };
+    timeout(LIMIT, away).await.expect("it is away");
+    begin("ann");
+    let waits = async {
+        loop {
+            let ann = world.json(&["actors", "list", "shop/ann"]).await;
+            if ann["queued"] == 1 {
+                break ann;
+            }
+        }
+    };
+    let ann = timeout(LIMIT, waits).await.expect("it waits");
+    assert_eq!(ann["waiting"]["blocked_on"], "host_breaker", "{ann}");
+    world.host = Some(bound.listen(world.slow.clone()));
+    while let Some(status) = timeout(LIMIT, calls.join_next()).await.unwrap() {
+        assert_eq!(status.unwrap(), 200);
+    }
+    let told = world.json(&["explain", "ann"]).await;
+    let blocked_on = &stage(&told["calls"][0], "lookup")["blocked_on_ms"];
+    assert!(blocked_on["host_breaker"].as_f64().is_some_and(|ms| ms > 0.0), "{told}");
+    assert!(blocked_on["host_permit"].is_null(), "{told}");
 }
 
 #[tokio::test]

@@ -237,7 +237,7 @@ impl Mailboxes {
         };
         let Pushed { id, waits_for } = pushed?;
         if let (Some(timing), Some(what)) = (traced, waits_for) {
-            timing.trace().waits_for(first_wait(what));
+            timing.trace().waits_for(first_wait(what, &entry));
         }
         Ok(waiting.map(|waiting| self.pending(waiting, &entry, id).holding(place_for_paused)))
     }
@@ -389,11 +389,12 @@ impl Mailboxes {
     }
 }
 
-/// What the trace of a call says that this waits for in its mailbox (decision 44).
-fn first_wait(what: WaitsFor) -> FirstWait {
+/// What the trace of a call for this actor says that the call waits for in its mailbox (decision 44).
+fn first_wait(what: WaitsFor, entry: &Entry) -> FirstWait {
     match what {
         WaitsFor::Resume => FirstWait::Paused,
         WaitsFor::Turn => FirstWait::Turn,
+        WaitsFor::Class if entry.with_hosted(Hosted::is_away) => FirstWait::HostBreaker,
         WaitsFor::Class => FirstWait::HostPermit,
         WaitsFor::Gate => FirstWait::Checkpoint,
         _ => FirstWait::Worker,

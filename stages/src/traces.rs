@@ -112,11 +112,13 @@ pub(crate) enum FirstWait {
     Paused,
     Worker,
     HostPermit,
+    HostBreaker,
     Checkpoint,
 }
 
 impl FirstWait {
-    const NAMES: [&str; 5] = ["turn", "paused", "worker", "host_permit", "checkpoint_place"];
+    const NAMES: [&str; 6] =
+        ["turn", "paused", "worker", "host_permit", "host_breaker", "checkpoint_place"];
 }
 
 impl Tracer {

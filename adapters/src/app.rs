@@ -211,7 +211,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         lifecycle: lifecycle.clone(),
         reloads,
         types,
-        scrape,
+        scrape: Some(scrape),
     });
     ingress.show_kept(kept);
     describe(&ingress, &config, &url);
@@ -283,13 +283,14 @@ fn watch(
     Ok((auth, watched))
 }
 
-fn scrape(settings: &Settings) -> Result<Option<Scrape>, StartError> {
-    if !settings.http.metrics {
-        return Ok(None);
-    }
+fn scrape(settings: &Settings) -> Result<Scrape, StartError> {
     let metrics = Metrics::start()?;
     let scrape = Scrape::new(move || metrics.render());
-    Ok(Some(if settings.http.spawn_metrics { scrape.with_spawn_names() } else { scrape }))
+    Ok(match (settings.http.metrics, settings.http.spawn_metrics) {
+        (false, _) => scrape.for_itself(),
+        (true, true) => scrape.with_spawn_names(),
+        (true, false) => scrape,
+    })
 }
 
 /// Starts what exports traces, and what keeps some calls in memory.

@@ -152,7 +152,7 @@ pub struct Parts {
     pub reloads: Vec<Status>,
     /// The types that have a form of their own in JSON.
     pub types: Types,
-    /// Renders `/metrics`. `None`: the endpoint is off.
+    /// Renders all metrics. `None`: none are gathered.
     pub scrape: Option<Scrape>,
 }
 
@@ -162,12 +162,14 @@ pub struct Scrape {
     render: Arc<dyn Fn() -> String + Send + Sync>,
     /// The names that Spawn has, when they are asked for.
     spawn_names: Option<Arc<SpawnNames>>,
+    /// Whether `/metrics` answers with them.
+    is_served: bool,
 }
 
 impl Scrape {
     /// Wraps a renderer.
     pub fn new(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        Self { render: Arc::new(render), spawn_names: None }
+        Self { render: Arc::new(render), spawn_names: None, is_served: true }
     }
 
     /// Counts a call under the names of Spawn, when they are asked for, until what is returned is dropped.
@@ -179,6 +181,12 @@ impl Scrape {
     #[must_use]
     pub fn with_spawn_names(self) -> Self {
         Self { spawn_names: Some(Arc::default()), ..self }
+    }
+
+    /// Has metrics for the log, the flow and the console only: `/metrics` is off.
+    #[must_use]
+    pub fn for_itself(self) -> Self {
+        Self { is_served: false, ..self }
     }
 }
 
@@ -277,7 +285,7 @@ impl<C: Calls> Ingress<C> {
         }
     }
 
-    /// All metrics, as of now; `None` when they are off.
+    /// All metrics, as of now, whether `/metrics` is on or not; `None` when none are gathered.
     pub fn metrics(&self) -> Option<String> {
         self.0.metrics()
     }

@@ -6,12 +6,14 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use support::client::Client;
 use support::counter::{Added, Counter, add, call, definition, register};
 use support::host::Host;
 use support::proto::Kind;
 use support::proxy::{Proxy, embedded};
 use support::scrape::{Scrape, until};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -63,9 +65,41 @@ async fn the_names_of_spawn_are_there_when_they_are_asked_for_and_few() {
 async fn metrics_can_be_switched_off_or_logged() {
     let (host, directory) =
         (Host::start(Arc::new(Counter::default())), tempfile::tempdir().unwrap());
-    let proxy = start(&host, &directory, &[("SPAWN_DISABLE_METRICS", "true")]).await;
+    let off = [
+        ("SPAWN_DISABLE_METRICS", "true"),
+        ("SPAWN_CONSOLE_METRICS", "true"),
+        ("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0"),
+    ];
+    let elsewhere = tempfile::tempdir().unwrap();
+    let proxy = start(&host, &elsewhere, &off).await;
     let mut client = Client::connect(proxy.address()).await.unwrap();
-    assert_eq!(client.get("/metrics").await.unwrap().status, 404);
+    let mut admin = Client::connect(&proxy.admin().await).await.unwrap();
+    for client in [&mut client, &mut admin] {
+        assert_eq!(client.get("/metrics").await.unwrap().status, 404);
+    }
+    // The log and the flow have their figures all the same.
+    let mut load = JoinSet::new();
+    load.spawn(async move { while add(&mut client, "joe").await.is_ok() {} });
+    let flows = async {
+        loop {
+            let reply = admin.get("/admin/flow").await.unwrap();
+            let flow: Value = serde_json::from_slice(&reply.body).unwrap();
+            if flow["calls"]["per_second"].as_f64() > Some(1.0) {
+                return flow;
+            }
+        }
+    };
+    let flow = timeout(LIMIT, flows).await.expect("calls are counted");
+    assert!(flow["stages"].as_array().is_some_and(|stages| !stages.is_empty()), "{flow:#}");
+    let is_meant =
+        |line: &String| line.contains("metrics of the last") && !line.contains("calls=0");
+    let logged = async {
+        while !proxy.log().iter().any(is_meant) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(LIMIT, logged).await.expect("a line of metrics");
+    load.shutdown().await;
     proxy.kill().await;
 
     let logged = [("SPAWN_CONSOLE_METRICS", "true"), ("TIDEGATE_DRAIN_DELAY", "0")];

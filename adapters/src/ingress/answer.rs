@@ -25,8 +25,8 @@ use super::route::{NoResource, Resource, revision};
 use super::schedules::Outcome;
 use super::sending::{Held, Hold};
 use super::{
-    Calls, Ingress, Inner, Limits, Parts, accept, backup, body, calls, channels, control, cors,
-    effects, history, hosts, hot, json, log_level, names, schedules, warnings,
+    Calls, Ingress, Inner, Limits, Parts, Scrape, accept, backup, body, calls, channels, control,
+    cors, effects, history, hosts, hot, json, log_level, names, schedules, warnings,
 };
 use crate::metrics::STORE_UP;
 use crate::metrics::spawn::SpawnNames;
@@ -362,15 +362,19 @@ impl<C: Calls> Inner<C> {
     }
 
     fn scrape(&self) -> Result<Answer, Refusal> {
-        let text = self.metrics().ok_or_else(|| {
+        let served = self.parts.scrape.as_ref().filter(|scrape| scrape.is_served);
+        let text = served.map(|scrape| self.rendered(scrape)).ok_or_else(|| {
             Refusal::new(StatusCode::NOT_FOUND, "metrics are off: SPAWN_DISABLE_METRICS is true")
         })?;
         Ok(of_type(EXPOSITION, text.into()))
     }
 
-    /// All metrics, as of now; `None` when they are off.
+    /// All metrics, as of now, whether `/metrics` is on or not; `None` when none are gathered.
     pub(super) fn metrics(&self) -> Option<String> {
-        let scrape = self.parts.scrape.as_ref()?;
+        self.parts.scrape.as_ref().map(|scrape| self.rendered(scrape))
+    }
+
+    fn rendered(&self, scrape: &Scrape) -> String {
         if let Some(opened) = self.opened.get() {
             gauge!(STORE_UP).set(f64::from(u8::from((opened.store_works)())));
         }
@@ -379,7 +383,7 @@ impl<C: Calls> Inner<C> {
         {
             SpawnNames::show(&observed);
         }
-        Some((scrape.render)())
+        (scrape.render)()
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) struct Flow {
     #[serde(skip_serializing_if = "Option::is_none")]
     bottleneck: Option<Bottleneck>,
     calls: CallRates,
-    /// Empty when metrics are off.
+    /// Empty when no metrics are gathered.
     stages: Vec<StageFlow>,
     waiting: Vec<WaitingFlow>,
     hosts: Vec<HostFlow>,

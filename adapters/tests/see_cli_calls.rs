@@ -148,6 +148,9 @@ async fn a_slow_and_a_failed_call_are_explained_by_the_id_of_request_or_trace() 
     let listed = world.ask(&["explain", "--failed", "--actor", "shop/ann"]).await.said();
     assert!(listed.lines().count() == 2 && listed.contains("shop/ann"), "{listed}");
     world.ask(&["explain", "quick-1"]).await.refused(1);
+    let none = world.ask(&["explain", "quick-1", "--output", "json"]).await;
+    let told: Value = serde_json::from_str(&none.stdout).unwrap();
+    assert_eq!((none.code, told), (Some(1), json!({ "calls": [] })));
 }
 
 #[tokio::test]

@@ -59,13 +59,14 @@ impl Explain {
         let client = Client::new(&self.proxy_args)?;
         let asked = client.send(Method::GET, &format!("/api/v1/calls?{query}")).await;
         let Ended { calls } = read(&asked.map_err(anyhow::Error::from)?)?;
+        let code = ExitCode::from(u8::from(calls.is_empty()));
         if self.output.is_json() {
             print_json(&Ended { calls })?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(code);
         }
         if calls.is_empty() {
             say("no such call is kept");
-            return Ok(ExitCode::from(1));
+            return Ok(code);
         }
         let colours = Colours::of_stdout();
         print(&if self.id.is_some() {
@@ -73,7 +74,7 @@ impl Explain {
         } else {
             listed(&calls, colours)
         })?;
-        Ok(ExitCode::SUCCESS)
+        Ok(code)
     }
 }
 

@@ -318,7 +318,7 @@ async fn calls_of_an_actor_are_followed_while_they_end() {
 
 #[tokio::test]
 async fn what_runs_is_shown_in_tables_and_json() {
-    let world = World::new(&[]).await;
+    let world = World::new(&[("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0")]).await;
     let (address, mut calls) = (world.proxy.address().to_owned(), JoinSet::new());
     for _ in 0..3 {
         let address = address.clone();
@@ -346,6 +346,11 @@ async fn what_runs_is_shown_in_tables_and_json() {
     for part in ["STAGE", "caller", "checkpoint", "GRANTED/S", "ACTOR", "shop/joe"] {
         assert!(frame.contains(part), "{part}: {frame}");
     }
+    // Only the admin port says what holds calls up.
+    let held = "calls wait for other calls of the same actors: 2 wait, ";
+    assert!(!frame.contains(held), "{frame}");
+    let admin = run(&["top", "--once", "--proxy", &world.proxy.admin().await], &[]).await.said();
+    assert!(admin.contains(held) && admin.contains("STAGE"), "{admin}");
     let table = world.ask(&["ps"]).await.said();
     for part in ["SYSTEM", "HOST", "127.0.0.1:", "shop/joe"] {
         assert!(table.contains(part), "{part}: {table}");

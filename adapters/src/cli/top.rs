@@ -1,13 +1,15 @@
-//! `tidegate top`: the stages of a running proxy, its busiest actors and its heaviest ones, each second anew.
+//! `tidegate top`: what holds calls up in a running proxy, its stages, its busiest actors and its heaviest ones, each second anew.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
 use http::Method;
+use serde_json::Value;
+use tokio::join;
 use tokio::time::sleep;
 
-use super::client::{Client, ProxyArgs};
+use super::client::{Client, ProxyArgs, read};
 use super::{hot, print, ps};
 use crate::app::StartError;
 use crate::terminal::Colours;
@@ -15,6 +17,8 @@ use crate::top::Scraped;
 
 /// How often a frame is drawn.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long what holds calls up may take to be told: without others who look, a second.
+const HELD_LIMIT: Duration = Duration::from_secs(3);
 /// Actors in a frame that have something to do.
 const ACTORS: usize = 10;
 /// The heaviest actors in a frame.
@@ -38,11 +42,12 @@ pub(super) struct Top {
 impl Top {
     pub(super) async fn run(self) -> Result<(), StartError> {
         let client = Client::new(&self.proxy_args)?;
+        let mut admin = self.admin()?;
         let mut before = scrape(&client).await?;
         loop {
-            sleep(EVERY).await;
+            let (held, ()) = join!(held(&mut admin), sleep(EVERY));
             let now = scrape(&client).await?;
-            let frame = frame(&client, (&before, &now), self.by).await?;
+            let frame = frame(&client, (&before, &now), self.by, held).await?;
             if self.once {
                 return print(&frame);
             }
@@ -51,6 +56,32 @@ impl Top {
             before = now;
         }
     }
+
+    /// A client of what is asked for the flow: the address that is given, else the admin port, if there is one.
+    fn admin(&self) -> Result<Option<Client>, StartError> {
+        let mut admin = Client::new(&self.proxy_args)?;
+        admin.limit = HELD_LIMIT;
+        if !admin.is_given {
+            if admin.settings.http.admin.is_none() {
+                return Ok(None);
+            }
+            admin.ask_admin_port()?;
+        }
+        Ok(Some(admin))
+    }
+}
+
+/// What holds calls up, in a sentence with the address of who says so: at the default admin port another proxy may be. An address
+/// without an answer, as that of the API's port, is not asked again.
+async fn held(admin: &mut Option<Client>) -> Option<String> {
+    let client = admin.as_ref()?;
+    let asked = client.send(Method::GET, "/admin/flow").await;
+    let Ok(flow) = asked.map_err(anyhow::Error::from).and_then(|body| read::<Value>(&body)) else {
+        *admin = None;
+        return None;
+    };
+    let sentence = flow["bottleneck"]["sentence"].as_str()?;
+    Some(format!("{} says: {sentence}", client.address))
 }
 
 async fn scrape(client: &Client) -> Result<Scraped, StartError> {
@@ -62,6 +93,7 @@ async fn frame(
     client: &Client,
     (before, now): (&Scraped, &Scraped),
     by: hot::By,
+    held: Option<String>,
 ) -> Result<String, StartError> {
     let (summary, colours) = (ps::ask(client).await?, Colours::of_stdout());
     let sum = |of: fn(&crate::ingress::control::Line) -> usize| -> usize {
@@ -75,6 +107,9 @@ async fn frame(
         sum(|line| line.running),
         sum(|line| line.queued),
     );
+    if let Some(sentence) = held {
+        text += &(sentence + "\n\n");
+    }
     text += &now.stages(before, colours);
     if !summary.busiest.is_empty() {
         text += &("\n".to_owned() + &ps::actors(&summary.busiest, ACTORS, colours));

@@ -242,10 +242,10 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
                 background.spawn(summary::log(move || ingress.metrics(), ended.clone()));
             }
             announce(&url);
-            let taking = nats.serve(&backend.mesh());
-            let notify = Notify::new();
+            let (taking, notify) = (nats.serve(&backend.mesh()), Notify::new());
             notify.ready(&url);
-            run(signals, settings.drain, lifecycle, (backend, taking), (serving, &notify)).await
+            Box::pin(run(signals, settings.drain, lifecycle, (backend, taking), (serving, &notify)))
+                .await
         }
         Err(error) => {
             serving.close(Duration::ZERO).await;

@@ -17,6 +17,7 @@ use support::host::Host;
 use support::namespace::run_on_device;
 use support::proto::Kind;
 use support::proxy::Proxy;
+use tokio::time::{sleep, timeout};
 
 const TOKEN: &str = "open sesame";
 const LIMIT: Duration = Duration::from_mins(1);
@@ -44,6 +45,15 @@ async fn ask(client: &mut Client, method: &str, path: &str, token: Option<&str>)
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
+    client.send(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap()
+}
+
+/// Asks the admin port for one of its own paths.
+async fn look_at(client: &mut Client, name: &str) -> Reply {
+    let request = Request::builder()
+        .uri(format!("/admin/{name}"))
+        .header("host", "localhost")
+        .header("authorization", format!("Bearer {TOKEN}"));
     client.send(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap()
 }
 
@@ -145,6 +155,49 @@ async fn a_log_in_json_has_the_texts_without_quotes_of_their_own() {
     assert_eq!(text("who"), "127.0.0.1", "{audited}");
     assert_eq!(text("what"), format!("DELETE /api/v1/system/{SYSTEM}/actors/joe"));
     assert!(text("outcome").starts_with("refused: the bearer token is not the one"), "{audited}");
+}
+
+#[tokio::test]
+async fn a_recording_is_in_the_file_and_looks_that_consoles_repeat_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = directory.path().join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    let path = kept.join("audit");
+    let (proxy, _host, _client) = start(&[
+        ("TIDEGATE_AUDIT_FILE", path.to_str().unwrap()),
+        ("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0"),
+    ])
+    .await;
+    let mut admin = Client::connect(&proxy.admin().await).await.unwrap();
+    let looks = ["hot", "warnings", "flow", "waiting", "about"];
+    for look in looks.iter().chain(&["record"]) {
+        assert_eq!(look_at(&mut admin, look).await.status, 200, "{look}");
+    }
+    // The outcome is not waited for.
+    let of_recordings = || {
+        let all = lines(&path).into_iter();
+        all.filter(|[_, what, _]| what == "GET /admin/record").collect::<Vec<_>>()
+    };
+    let written = async {
+        while of_recordings().len() < 2 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, written).await.unwrap();
+    let found = of_recordings();
+    assert!(found.iter().all(|[who, ..]| who.ends_with("with the administrator's token")));
+    assert_eq!([&found[0][2], &found[1][2]], ["begun", "done"]);
+    let all = lines(&path);
+    for look in looks {
+        let what = format!("GET /admin/{look}");
+        assert!(!all.iter().any(|line| line[1] == what), "{look}: {all:?}");
+    }
+
+    std::fs::remove_dir_all(&kept).unwrap();
+    let refused = look_at(&mut admin, "record").await;
+    assert_eq!(refused.status, 503);
+    assert!(String::from_utf8_lossy(&refused.body).contains("TIDEGATE_AUDIT_FILE"));
+    assert_eq!(look_at(&mut admin, "about").await.status, 200);
 }
 
 #[tokio::test]

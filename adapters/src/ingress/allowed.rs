@@ -10,7 +10,7 @@ use super::admin::Shown;
 use super::http::Refusal;
 use super::route::Resource;
 use super::{Calls, Inner, Parts, calls};
-use crate::audit::Entry;
+use crate::audit::{Entry, NotWritten};
 use crate::metrics::AUDIT_LINES_DROPPED_TOTAL;
 use crate::tls::{ClientAuth, ServerTls};
 
@@ -57,11 +57,23 @@ impl<C: Calls> Inner<C> {
             Ok(_) if !asks.is_audited() || resource.is_page_of_backup() => Ok(None),
             // It goes on with what began with a line.
             Ok(_) if goes_on(resource, head) => Ok(None),
-            Ok(Shown::Right) => {
-                let who = format!("{client} with the administrator's token");
-                Ok(Some(Box::pin(audit.begin(&who, &asked(head))).await?))
-            }
-            Ok(_) => Ok(Some(Box::pin(audit.begin(client, &asked(head))).await?)),
+            Ok(shown) => Ok(Some(Box::pin(self.begun(shown, head, client)).await?)),
+        }
+    }
+
+    /// The entry in the audit of an administrator's request that is about to be carried out.
+    pub(super) async fn begun(
+        &self,
+        shown: Shown,
+        head: &request::Parts,
+        client: &Identity,
+    ) -> Result<Entry, NotWritten> {
+        let audit = &self.parts.audit;
+        if shown == Shown::Right {
+            let who = format!("{client} with the administrator's token");
+            audit.begin(&who, &asked(head)).await
+        } else {
+            audit.begin(client, &asked(head)).await
         }
     }
 

@@ -8,7 +8,7 @@ mod ring;
 use std::sync::Arc;
 
 use ::http::header::{ACCEPT, HeaderValue};
-use ::http::{HeaderMap, StatusCode, Uri};
+use ::http::{HeaderMap, StatusCode, Uri, request};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tower::Service;
 
+use super::super::admin::Shown;
 use super::super::http::{JSON, Refusal, of_type};
 use super::super::query::Query;
 use super::super::{Calls, Ingress};
@@ -114,14 +115,28 @@ impl<C: Calls> Recorder<C> {
         Self { router, ring, ingress, started: Instant::now(), places }
     }
 
-    /// Answers with a recording.
+    /// Answers with a recording. A recording hands out data: it leaves its lines in the audit, or is not made.
     pub(super) async fn answer(self, request: Request) -> Result<Response<Body>, Refusal> {
-        Query::read(request.uri().query())?.knows(&[])?;
+        let (head, _) = request.into_parts();
+        let client = head.extensions.get::<Identity>().cloned().unwrap_or_default();
+        let ingress = &self.ingress.0;
+        let shown = Shown::of(ingress.parts.trust.admin_token.as_ref(), &head.headers);
+        let entry = Box::pin(ingress.begun(shown, &head, &client)).await?;
+        let made = self.make(&head, &client).await;
+        entry.end(made.as_ref().map_or_else(Refusal::text, |_| "done"));
+        made
+    }
+
+    async fn make(
+        &self,
+        head: &request::Parts,
+        client: &Identity,
+    ) -> Result<Response<Body>, Refusal> {
+        Query::read(head.uri.query())?.knows(&[])?;
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "other recordings are being made")
         })?;
-        let client = request.extensions().get::<Identity>().cloned().unwrap_or_default();
-        let mut headers = request.headers().clone();
+        let mut headers = head.headers.clone();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let (mut sections, mut absent) = (Map::new(), Map::new());
         for (path, fields) in self.paths() {
@@ -129,7 +144,7 @@ impl<C: Calls> Recorder<C> {
             // Without the limit: that bounds what is asked, and is not what the section is.
             let name = path.split_once("limit=").map_or(path, |(name, _)| name);
             let name = name.trim_end_matches(['?', '&']).to_owned();
-            match self.section(path, &headers, &client).await {
+            match self.section(path, &headers, client).await {
                 Ok(mut section) => {
                     mask(&mut section, fields);
                     sections.insert(name, section);

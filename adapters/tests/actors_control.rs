@@ -187,6 +187,39 @@ async fn a_pause_survives_a_kill_and_a_shutdown_and_ends_when_it_is_resumed() {
 }
 
 #[tokio::test]
+async fn an_eighth_of_the_setting_waits_for_paused_actors() {
+    let host = Host::start(Arc::new(Counter::default()));
+    let (port, directory) = (host.port(), tempfile::tempdir().unwrap());
+    let few = [("TIDEGATE_ADMISSION_EVENTS", "80"), ("TIDEGATE_START_TIMEOUT", "300000")];
+    let (proxy, mut client) = start(&port, directory.path(), &few).await;
+    let names = ["joe", "ann"];
+    register(&mut client, names.map(|name| definition(name, Kind::Named)).to_vec()).await;
+    for name in names {
+        let said = done(&proxy, &["pause", &format!("counting/{name}")]).await;
+        assert_eq!(said, "paused 1 of 1 actors\n");
+    }
+    let mut callers = JoinSet::new();
+    for number in 0..12 {
+        let mut caller = Client::connect(proxy.address()).await.unwrap();
+        callers.spawn(async move { add(&mut caller, names[number % 2]).await.unwrap() });
+    }
+    // Whichever two come last.
+    for _ in 0..2 {
+        let refused = timeout(PATIENCE, callers.join_next()).await.unwrap().unwrap().unwrap();
+        let Added::Refused(503, text) = &refused else { panic!("{refused:?}") };
+        assert!(text.contains("too many calls wait for paused actors"), "{text}");
+    }
+    sleep(SHORT).await;
+    assert!(callers.try_join_next().is_none(), "ten wait");
+    for name in names {
+        done(&proxy, &["resume", &format!("counting/{name}")]).await;
+    }
+    for added in callers.join_all().await {
+        assert!(matches!(added, Added::To(_)), "{added:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_filter_matches_is_counted_before_it_is_changed() {
     let host = Host::start(Arc::new(Counter::default()));
     let (port, directory) = (host.port(), tempfile::tempdir().unwrap());

@@ -225,9 +225,8 @@ fn topics(
 /// The mailboxes, with places for calls that wait for paused actors.
 fn mailboxes(settings: &Settings, places: Places, placement: Arc<OneNode>) -> Mailboxes {
     let gate = CheckpointGate { places, durability: settings.rules.durability };
-    let for_paused = (settings.admission.events / 8).max(1);
     Mailboxes::new(settings.mailboxes(gate), placement, settings.deadlines)
-        .with_places_for_paused(for_paused)
+        .with_places_for_paused(settings.for_paused)
         .with_tracer(settings.tracer.clone())
 }
 

@@ -328,9 +328,9 @@ async fn broadcasts_wait_for_a_paused_subscriber_within_their_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_for_paused_actors_take_an_eighth_of_the_places_and_asynchronous_ones_none() {
+async fn calls_for_paused_actors_take_their_places_only_and_asynchronous_ones_none() {
     let admission = Bound { events: 32, bytes: 1 << 20 };
-    let settings = Settings { admission, ..Settings::default() };
+    let settings = Settings { admission, for_paused: 4, ..Settings::default() };
     let (_, world) = world_of(&["p0", "p1", "p2", "joe"], settings).await;
     for name in ["p0", "p1", "p2"] {
         pause(&world, name).await;

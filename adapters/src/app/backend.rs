@@ -119,6 +119,8 @@ fn plan(settings: &Settings, policies: CurrentPolicies) -> topology::Settings {
             events: usize_of(bounds.admission_events) + worker_demand,
             bytes: usize_of(bounds.admission_bytes),
         },
+        // No worker holds a call of a paused actor.
+        for_paused: usize_of(bounds.admission_events / 8).max(1),
         full: bounds.full,
         rate_limits: settings.rate_limits,
         other_systems: None,

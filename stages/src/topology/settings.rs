@@ -26,6 +26,8 @@ use crate::traces::Tracer;
 pub struct Settings {
     /// Calls that are admitted and not answered yet.
     pub admission: Bound,
+    /// Calls of these that wait for paused actors, all of them together.
+    pub for_paused: usize,
     /// What happens to a call when this bound is reached.
     pub full: Full,
     /// How often clients may call.
@@ -100,6 +102,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             admission: Bound { events: 12_288, bytes: 256 << 20 },
+            for_paused: 1_024,
             full: Full::Shed,
             rate_limits: RateLimits::default(),
             other_systems: None,

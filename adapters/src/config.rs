@@ -73,7 +73,7 @@ impl Effective {
     fn no_effect(&self, kind: Kind) -> Option<&'static str> {
         match (kind, &self.source) {
             (_, Source::Default) => None,
-            (Kind::Ignored(why), _) => Some(why),
+            (Kind::Ignored(why, _), _) => Some(why),
             _ if self.value.is_none() => Some(upstream::OF_ANOTHER_DATABASE),
             _ => None,
         }

@@ -14,7 +14,7 @@ const UNSET: &str = "(unset)";
 /// The effective settings with their values, secrets masked. What has no effect is there only if it is set.
 fn shown(config: &Config) -> impl Iterator<Item = (&'static str, Option<String>, &Source)> {
     config.iter().filter_map(|(setting, effective)| {
-        let is_ignored = matches!(setting.kind, Kind::Ignored(_));
+        let is_ignored = matches!(setting.kind, Kind::Ignored(..));
         if is_ignored && effective.source == Source::Default {
             return None;
         }
@@ -60,11 +60,11 @@ pub fn help() -> String {
     let mut text = String::from(
         "Settings, in the file of --config, in the environment or by --set NAME=VALUE, the last one winning:\n",
     );
-    for setting in TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(_))) {
+    for setting in TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(..))) {
         line(&mut text, format_args!("\n  {} [{}]", setting.name, default(setting)));
         line(&mut text, format_args!("      {} Takes {}.", setting.doc, setting.kind.expected()));
     }
-    let ignored = TABLE.iter().filter(|setting| matches!(setting.kind, Kind::Ignored(_)));
+    let ignored = TABLE.iter().filter(|setting| matches!(setting.kind, Kind::Ignored(..)));
     let names: Vec<&str> = ignored.map(|setting| setting.name).collect();
     line(&mut text, format_args!("\nAccepted without effect: {}.", names.join(", ")));
     text
@@ -74,7 +74,7 @@ pub fn help() -> String {
 pub fn markdown() -> String {
     let mut text =
         String::from("| setting | default | takes | meaning |\n| --- | --- | --- | --- |\n");
-    for setting in TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(_))) {
+    for setting in TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(..))) {
         let (name, default, takes) = (setting.name, default(setting), setting.kind.expected());
         line(&mut text, format_args!("| `{name}` | {default} | {takes} | {} |", setting.doc));
     }

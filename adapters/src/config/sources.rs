@@ -228,7 +228,7 @@ fn default(setting: &Setting, memory_bytes: u64) -> Effective {
 
 /// Returns the error of an unknown setting, with the nearest known name.
 fn unknown(name: &str) -> String {
-    let names = TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(_)));
+    let names = TABLE.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored(..)));
     let likeness = |known: &str| strsim::sorensen_dice(without_owner(name), without_owner(known));
     let nearest = names
         .map(|setting| (likeness(setting.name), setting.name))

@@ -11,7 +11,7 @@ mod topics;
 use std::sync::LazyLock;
 
 use super::forms;
-use super::upstream::NO_EFFECT;
+use super::upstream::{NO_EFFECT, SWITCHES};
 use super::value::Kind;
 
 /// One setting.
@@ -75,7 +75,8 @@ const fn setting(name: &'static str, kind: Kind, default: Default, doc: &'static
 pub static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     let ignored = NO_EFFECT.iter().flat_map(|(why, names)| {
         let row = |name: &&'static str| {
-            setting(name, Kind::Ignored(why), Default::Unset, "No effect here.")
+            let takes = if SWITCHES.contains(name) { &Kind::Switch } else { &Kind::Text };
+            setting(name, Kind::Ignored(why, takes), Default::Unset, "No effect here.")
         };
         names.iter().map(row)
     });

@@ -245,11 +245,29 @@ fn the_cql_store_can_be_asked_for_where_it_is_built_in() {
 #[test]
 fn what_asks_for_something_that_is_not_there_is_one_of_the_names_without_effect() {
     for (name, unless) in upstream::ASK_UNLESS {
-        for (value, asks) in [(*unless, false), ("other", true)] {
+        let other = match *unless {
+            "true" => "false",
+            "false" => "true",
+            _ => "other",
+        };
+        for (value, asks) in [(*unless, false), (other, true)] {
             let config = from(&[(*name, value)]).unwrap();
             let told: Vec<_> = config.without_effect().map(|one| (one.setting, one.asks)).collect();
             assert_eq!(told, [(*name, asks)]);
         }
+    }
+}
+
+#[test]
+fn a_switch_without_effect_is_true_or_false_like_any_other() {
+    for name in upstream::SWITCHES {
+        for value in ["true", "false"] {
+            let config = from(&[(*name, value)]).unwrap();
+            assert!(config.without_effect().any(|one| one.setting == *name), "{name}");
+        }
+        let text = from(&[(*name, "maybe")]).unwrap_err().to_string();
+        let told = format!("{name} (environment): must be true or false, not \"maybe\"");
+        assert!(text.contains(&told), "{text}");
     }
 }
 

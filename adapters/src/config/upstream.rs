@@ -60,7 +60,17 @@ pub(super) const NO_EFFECT: &[(&str, &[&str])] = &[
 pub(super) const OF_ANOTHER_DATABASE: &str =
     "only PROXY_DATABASE_TYPE=scylla reads it, which takes no such value";
 
-/// Names of these with one harmless value. Every other value asks for a feature that Tidegate does not have.
+/// Names without effect that are `true` or `false`. Another value is a mistake, as it is where it has an effect.
+pub(super) const SWITCHES: &[&str] = &[
+    "PROXY_CLUSTER_GOSSIP_BROADCAST_ONLY",
+    "PROXY_CLUSTER_GOSSIP_REUSE_ADDRESS",
+    "ACTORS_GLOBAL_BACKPRESSURE_ENABLED",
+    "PROXY_GRPC_SERVER_ENABLED",
+    "PROXY_GRPC_REFLECTION_ENABLED",
+    "PROXY_GRPC_HTTP_TRANSCODING_ENABLED",
+];
+
+/// Names without effect with one harmless value. Every other value asks for a feature that Tidegate does not have.
 pub(super) const ASK_UNLESS: &[(&str, &str)] = &[
     ("PROXY_CLUSTER_STRATEGY", "gossip"),
     ("ACTORS_GLOBAL_BACKPRESSURE_ENABLED", "true"),

@@ -47,8 +47,8 @@ pub enum Kind {
     Secret,
     /// As [`Form`](Self::Form), never shown.
     SecretForm(&'static str, fn(&str) -> Result<(), String>),
-    /// Accepted for existing deployments, without effect: the reason.
-    Ignored(&'static str),
+    /// Accepted for existing deployments, without effect: the reason, and what it takes.
+    Ignored(&'static str, &'static Kind),
 }
 
 /// A checked value.
@@ -151,7 +151,8 @@ impl Kind {
                 .parse::<IpAddr>()
                 .map(|address| Value::Text(address.to_string()))
                 .map_err(|_| wrong()),
-            Self::Text | Self::Ignored(_) => Ok(Value::Text(given.into())),
+            Self::Text => Ok(Value::Text(given.into())),
+            Self::Ignored(_, takes) => takes.parse(given),
             Self::Secret => Ok(Value::secret(given)),
             Self::Form(_, check) => check(given).map(|()| Value::Text(given.into())),
             Self::SecretForm(_, check) => check(given).map(|()| Value::secret(given)),
@@ -174,7 +175,7 @@ impl Kind {
             Self::Address => "an IP address".into(),
             Self::Text => "text".into(),
             Self::Secret => "text, never shown".into(),
-            Self::Ignored(why) => format!("anything: no effect, {why}"),
+            Self::Ignored(why, takes) => format!("{}: no effect, {why}", takes.expected()),
             Self::Form(form, _) => form.into(),
             Self::SecretForm(form, _) => format!("{form}, never shown"),
         }

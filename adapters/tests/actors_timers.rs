@@ -96,3 +96,26 @@ async fn timers_tick_go_on_after_a_kill_and_are_replaced_with_their_definition()
     assert!(last.current_context.unwrap().state.is_some(), "the state has stayed");
     assert!(proxy.terminate(PATIENCE).await.success());
 }
+
+#[tokio::test]
+async fn timers_that_do_not_tick_are_told_of_once_at_their_registration() {
+    let host = Host::start(Arc::<Noting>::default());
+    let port = host.port();
+    for (is_on, why) in [("false", "SPAWN_DELAYED_INVOKES is false"), ("true", "no metadata")] {
+        let settings = [
+            ("PROXY_DATABASE_TYPE", "memory"),
+            ("USER_FUNCTION_PORT", port.as_str()),
+            ("SPAWN_DELAYED_INVOKES", is_on),
+            ("TIDEGATE_DRAIN_DELAY", "0"),
+        ];
+        let proxy = Proxy::start(&settings).await;
+        let mut client = Client::connect(proxy.address()).await.unwrap();
+        for _ in 0..2 {
+            let joe = Actor { metadata: None, ..timed("joe", "tick") };
+            register(&mut client, vec![joe]).await;
+        }
+        let said = proxy.said(PATIENCE).await;
+        let told: Vec<_> = said.iter().filter(|line| line.contains("has timers")).collect();
+        assert!(told.len() == 1 && told[0].contains(why), "{said:?}");
+    }
+}

@@ -272,10 +272,13 @@ impl Definition {
         self.actions.iter().map(String::as_str).find(|action| INIT_ACTIONS.contains(action))
     }
 
-    /// Whether the actor is activated right after registration.
+    /// Whether the actor is activated right after registration: a named one with a state, a channel or a timer.
     pub fn is_warmed_up(&self) -> bool {
         !matches!(self.kind, Kind::Unnamed | Kind::Pooled { .. })
-            && self.channels.as_ref().is_some_and(|bound| self.stateful || !bound.is_empty())
+            && self
+                .channels
+                .as_ref()
+                .is_some_and(|bound| self.stateful || !bound.is_empty() || !self.timers.is_empty())
     }
 }
 

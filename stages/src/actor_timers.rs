@@ -82,6 +82,11 @@ impl ActorTimers {
         (Self(new.clone()), TickTask { new, ticks, mailboxes, directory })
     }
 
+    /// Whether timers tick at all.
+    pub(crate) fn are_on(&self) -> bool {
+        self.0.run
+    }
+
     /// Starts the timers of an active actor, unless they run.
     pub(crate) fn start(&self, entry: &Arc<Entry>, definition: &Definition) {
         if definition.timers.is_empty() || entry.ticks_armed.load(Ordering::Relaxed) {

@@ -98,6 +98,16 @@ async fn a_timer_calls_its_action_at_a_fixed_rate_from_the_activation_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stateless_actor_without_channels_ticks_although_nobody_calls() {
+    let (host, log) = noting();
+    let world = world(host).await;
+    let joe = Definition { stateful: false, ..timed("joe", "tick", SECOND) };
+    world.register(vec![joe]).await.unwrap();
+    sleep(Duration::from_millis(3_500)).await;
+    assert_eq!(times(&log).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tick_is_skipped_while_the_one_before_runs_and_delays_no_other_actor() {
     let (log, free) = (Log::default(), Arc::new(Semaphore::new(0)));
     let (noted, gate) = (log.clone(), free.clone());

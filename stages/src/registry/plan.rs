@@ -65,6 +65,7 @@ pub(super) fn registration(
     directory: &Directory,
     registration: Registration,
     join: bool,
+    timers_are_on: bool,
 ) -> Result<Plan, Error> {
     for definition in &registration.definitions {
         check_definition(definition)?;
@@ -104,6 +105,7 @@ pub(super) fn registration(
                 Source::Spawned { .. } => {}
             }
         }
+        note_timers(&definition, timers_are_on);
         plan.put(directory, Registered::definition(definition));
     }
     plan.moved.sort_unstable_by_key(|host| host.limit);
@@ -262,6 +264,17 @@ fn note_kind(definition: &Definition) {
     if let Kind::Other(number) = definition.kind {
         let name = if number == PROJECTION { "PROJECTION" } else { "unknown" };
         warn!(actor = %definition.id, number, name, "its kind is not served here: it is a NAMED actor");
+    }
+}
+
+/// Logs timers that do not tick, or not yet.
+fn note_timers(definition: &Definition, are_on: bool) {
+    let (id, timers) = (&definition.id, definition.timers.len());
+    let is_template = matches!(definition.kind, Kind::Unnamed | Kind::Pooled { .. });
+    if timers > 0 && !are_on {
+        warn!(actor = %id, timers, "has timers that do not tick: SPAWN_DELAYED_INVOKES is false");
+    } else if timers > 0 && !is_template && !definition.is_warmed_up() {
+        warn!(actor = %id, timers, "has timers and no metadata: they start with its first call");
     }
 }
 

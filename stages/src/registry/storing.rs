@@ -173,7 +173,10 @@ impl StoringInner {
         }
         let planned = match asked {
             Asked::Register(registration) => check_host(&self.directory, &registration.host)
-                .and_then(|()| plan::registration(&self.directory, registration, self.join)),
+                .and_then(|()| {
+                    let timers_are_on = self.warm_ups.timers_are_on();
+                    plan::registration(&self.directory, registration, self.join, timers_are_on)
+                }),
             Asked::Spawn(spawn) => plan::spawn(&self.directory, spawn),
             Asked::Forget { entry, keeps_key } => Ok(plan::forget(&entry, keeps_key)),
             Asked::Leave(leave) => plan::leave(&self.directory, &leave),

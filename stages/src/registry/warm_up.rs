@@ -39,6 +39,11 @@ impl WarmUps {
         Self { mailboxes, timers, pauses, tasks, few: Arc::new(Semaphore::new(WARM_UPS)) }
     }
 
+    /// Whether timers of actors tick at all.
+    pub(super) fn timers_are_on(&self) -> bool {
+        self.timers.are_on()
+    }
+
     /// Activates an actor in the background if its definition says so.
     pub(super) fn start(&self, entry: Arc<Entry>) {
         // One warm-up at a time for each actor, so repeated registrations of a host do not pile up.

@@ -113,8 +113,7 @@ fn tested_in(said: &str) -> usize {
     tested.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("nothing tested: {said}"))
 }
 
-/// A store cannot look for a name that is longer than it keeps. No actor can have it; of anything else there is none of that
-/// name. Nothing has failed.
+/// A name that nothing can have is refused where a path has it; a filter with one matches nothing.
 #[tokio::test]
 async fn nothing_has_a_name_that_cannot_be() {
     let host = Host::start(Arc::new(Told::default()));
@@ -123,15 +122,21 @@ async fn nothing_has_a_name_that_cannot_be() {
     let mut client = Client::connect(proxy.address()).await.unwrap();
     let long = "n".repeat(513);
     for (request, path) in [
-        ("GET 404", format!("/api/v1/system/demo/schedules/{long}")),
-        ("GET 404", format!("/api/v1/system/{long}/schedules/n")),
-        ("DELETE 404", format!("/api/v1/system/demo/schedules/{long}")),
-        ("POST 404", format!("/api/v1/system/demo/schedules/{long}/pause")),
-        ("POST 404", format!("/api/v1/system/demo/schedules/{long}/resume")),
-        ("POST 404", format!("/api/v1/system/demo/schedules/{long}/run")),
-        ("GET 200", format!("/api/v1/system/{long}/schedules")),
+        ("GET 400", format!("/api/v1/system/demo/schedules/{long}")),
+        ("GET 400", "/api/v1/system/demo/schedules/a%00b".into()),
+        ("GET 400", format!("/api/v1/system/{long}/schedules/n")),
+        ("DELETE 400", format!("/api/v1/system/demo/schedules/{long}")),
+        ("POST 400", format!("/api/v1/system/demo/schedules/{long}/pause")),
+        ("POST 400", format!("/api/v1/system/demo/schedules/{long}/resume")),
+        ("POST 400", format!("/api/v1/system/demo/schedules/{long}/run")),
+        ("GET 404", format!("/api/v1/system/demo/schedules/{}", &long[1..])),
+        ("GET 400", format!("/api/v1/system/{long}/schedules")),
+        ("GET 400", format!("/api/v1/system/demo/channels/{long}/subscribers")),
+        ("GET 400", "/api/v1/system/demo/channels/a%00b/subscribers".into()),
+        ("GET 400", format!("/api/v1/system/{long}/channels/news/subscribers")),
         ("GET 400", format!("/api/v1/system/demo/schedules?after={long}")),
-        ("GET 200", format!("/api/v1/system/{long}/hosts")),
+        ("GET 400", format!("/api/v1/system/{long}/hosts")),
+        ("DELETE 400", "/api/v1/system/a%00b/hosts/127.0.0.1:8090".into()),
         ("GET 400", format!("/api/v1/system/demo/actors/{long}")),
         ("GET 400", format!("/api/v1/system/{long}/actors/joe")),
         ("GET 400", "/api/v1/system/demo/actors/a%00b".into()),

@@ -1,11 +1,11 @@
 //! Names: refuses a path with a name that nothing can have.
 
-use http::{Method, request};
+use http::request;
 use tidegate_stages::actor::check_name;
 use tidegate_stages::error::Error;
 
 use super::accept;
-use super::route::{Outboxes, Resource, Which};
+use super::route::{Channels, Outboxes, Resource, Which};
 use crate::wire::Form;
 
 /// Checks the names in a path, where they count: a body of protobuf names actors itself. [`of_call`] does it for calls.
@@ -20,15 +20,20 @@ pub(super) fn check(resource: &Resource<'_>, head: &request::Parts) -> Result<()
         | Resource::Outboxes(Outboxes::One { system, source: name, .. }) => {
             all([("system", system), ("actor", name)])
         }
-        Resource::Channel { system, topic } => all([("system", system), ("topic", topic)]),
+        Resource::Channel { system, topic }
+        | Resource::Channels(Channels::Subscribers { system, topic }) => {
+            all([("system", system), ("topic", topic)])
+        }
+        Resource::Schedules { system, which } => match which {
+            Which::One(name) | Which::Change(name, _) => {
+                all([("system", system), ("schedule", name)])
+            }
+            Which::All => all([("system", system)]),
+        },
+        Resource::Hosts { system } | Resource::Host { system, .. } => all([("system", system)]),
         Resource::Spawn { system } if accept::content_form(&head.headers) == Some(Form::Json) => {
             all([("system", system)])
         }
-        // A schedule that is looked for under such a name is not there, which is another answer.
-        Resource::Schedules { system, which } if has_body(resource, head) => match which {
-            Which::One(name) => all([("system", system), ("schedule", name)]),
-            Which::All | Which::Change(..) => all([("system", system)]),
-        },
         _ => Ok(()),
     }
 }
@@ -42,10 +47,6 @@ pub(super) fn of_call(system: &str, name: &str) -> Result<(), Error> {
         return Err(Error::Invalid("a name in the path is not UTF-8".into()));
     }
     all([("system", system), ("actor", name)])
-}
-
-fn has_body(resource: &Resource<'_>, head: &request::Parts) -> bool {
-    matches!(head.method, Method::POST | Method::PUT) && resource.takes_body()
 }
 
 fn all<const N: usize>(names: [(&str, &str); N]) -> Result<(), Error> {

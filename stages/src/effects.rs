@@ -241,7 +241,8 @@ impl Effects {
         self.keep_letter(&source.key, key, letter);
     }
 
-    /// Keeps a dead letter of a source that has no effects to deliver, durably.
+    /// Keeps a dead letter that has no row in the outbox of its source, durably. It has the number that it had there, if it is
+    /// known; else a new one.
     ///
     /// # Errors
     /// When the store fails; it may be kept all the same.
@@ -249,13 +250,13 @@ impl Effects {
         &self,
         store: &dyn StateStore,
         source: &Arc<ActorId>,
-        record: Record,
+        (id, record): (Option<EffectId>, Record),
         at: Timestamp,
     ) -> Result<(), StoreError> {
         let (epoch, number) = (self.0.epoch, self.next_number());
         let row = OutboxRow {
             key: OutboxKey { epoch, place: number },
-            id: EffectId { epoch, activation: 0, number },
+            id: id.unwrap_or(EffectId { epoch, activation: 0, number }),
             record: record.encode(),
         };
         let (key, letter) = (row.key, Letter::of(&row, at));

@@ -73,7 +73,7 @@ use crate::registry::storing::Storing;
 use crate::respawn::RespawnLayer;
 use crate::retention::Growth;
 use crate::retry_budget::RetryBudgets;
-use crate::schedules::{OpenRuns, ScheduleBounds, Schedules};
+use crate::schedules::{ScheduleBounds, Schedules};
 use crate::settling::Settling;
 use crate::side_effects::{Planner, SideEffects};
 use crate::store_breaker::StoreBreaker;
@@ -175,8 +175,8 @@ pub async fn open<H: Host>(settings: Settings, ports: Ports<H>) -> Result<Mesh, 
     start_effects(&effects, to, &mailboxes, &directory, (&store, &clock), &tasks)?;
     start_topics(&topics, &egress, &directory, (&store, &clock), &settings, &tasks);
     start_broadcasts(&channels, settings.other_members, &directory, &mailboxes, &tasks)?;
-    let (calls, runs) = ((&caller, &mailboxes, &*directory), effects.open_runs());
-    let schedules = start_due(&due, (epoch, settings.schedules, runs), calls, &stop_timers, &tasks);
+    let (calls, of) = ((&caller, &mailboxes, &directory), (epoch, settings.schedules, &effects));
+    let schedules = start_due(&due, of, calls, &stop_timers, &tasks);
     start_timers(of_time, &mailboxes, &directory, &stop_timers, &tasks);
 
     Ok(Mesh {
@@ -532,17 +532,19 @@ fn start_topics(
 /// Due work: calls whose time has come, and schedules.
 fn start_due(
     due: &DueWork,
-    (epoch, bounds, runs): (u64, ScheduleBounds, &Arc<OpenRuns>),
-    (caller, mailboxes, directory): (&CallerService, &Mailboxes, &Directory),
+    (epoch, bounds, effects): (u64, ScheduleBounds, &Effects),
+    (caller, mailboxes, directory): (&CallerService, &Mailboxes, &Arc<Directory>),
     stop: &CancellationToken,
     tasks: &Drain,
 ) -> Schedules {
-    let schedules = Schedules::new(due.clone(), epoch, bounds, runs.clone());
+    let schedules = Schedules::new(due.clone(), epoch, bounds, effects.open_runs().clone());
     let calls = Calls {
         caller: caller.clone(),
         mailboxes: mailboxes.clone(),
         schedules: schedules.clone(),
-        pauses: directory.pauses.clone(),
+        directory: directory.clone(),
+        effects: effects.clone(),
+        store: due.store().clone(),
     };
     tasks.supervise("due", DueRunner::new(due, calls).run(stop.clone()));
     tasks.supervise("schedules", schedules.clone().watch(stop.clone()));

@@ -405,6 +405,39 @@ async fn side_effects_for_a_later_time_are_dead_letters_where_these_are_switched
     assert!(reasons[0].contains("SPAWN_DELAYED_INVOKES"), "{reasons:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_side_effect_for_a_later_time_that_cannot_be_delivered_is_a_dead_letter() {
+    let world = world(host(|invocation: ActorInvocation| {
+        let mut response = counted(&invocation);
+        if invocation.actor.name == "source" {
+            let at = invocation.metadata.get("at").unwrap().parse().unwrap();
+            let later = |target, action| Invocation { scheduled_to: at, ..call(target, action) };
+            let good = later("sink", "add");
+            response.workflow.effects =
+                vec![call("nobody", "add"), later("nobody", "add"), later("sink", "fly"), good];
+        }
+        async move { Ok(response) }
+    }))
+    .await;
+    emit_later(&world, 5).await;
+    pass(&world, 4).await;
+    // What cannot be buried now is tried again, and not lost.
+    world.store.refuse_saves(Some(StoreError::Unavailable("as the test wants it".into())));
+    pass(&world, 10).await;
+    world.store.refuse_saves(None);
+    pass(&world, 130).await;
+    assert_eq!((count(&world, "sink").await, stored(&world).await), (1, 0));
+    let rows = world.memory.outbox(&support::id("source"), None, 10).await.unwrap().items;
+    let mut ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((rows.len(), ids.len()), (3, 3), "each has the number that it had");
+    for row in rows {
+        let reason = Record::decode(row.record).unwrap().dead.unwrap().reason;
+        assert!(reason.contains("not found"), "{reason}");
+    }
+}
+
 /// A host whose `source` has two effects on `sink`, at the time in its metadata. Notes the callers of all others.
 fn delaying() -> (BoxedHost, Log) {
     let callers = Log::default();

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use metrics::counter;
 use tower::ServiceExt;
 
-use crate::actor::ActorRef;
+use crate::actor::{ActorId, ActorRef};
 use crate::call::{Ack, Answered, Origin, Received, Request};
 use crate::caller::CallerService;
 use crate::due::record::{Purpose, RunId};
 use crate::due::window::Ready;
+use crate::effects::Effects;
 use crate::error::Error;
 use crate::invocation::Invocation;
+use crate::metrics::EFFECTS_TOTAL;
+use crate::outbox::record::{Dead, Record};
 use crate::placement::Mailboxes;
-use crate::ports::{Clock, HostError, StoreError};
-use crate::registry::pauses::Pauses;
+use crate::ports::{Clock, HostError, StateStore, StoreError};
+use crate::registry::directory::Directory;
 use crate::schedules::{Run, ScheduleKey, Schedules};
 use crate::state::Timestamp;
 
@@ -27,39 +31,110 @@ pub(crate) struct Calls {
     pub(crate) caller: CallerService,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) schedules: Schedules,
-    pub(crate) pauses: Arc<Pauses>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) effects: Effects,
+    pub(crate) store: Arc<dyn StateStore>,
+}
+
+/// What came of one try of an entry.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It was answered, or is none any more.
+    Answered,
+    /// No later try can succeed.
+    Failed(Error),
+    /// It got no answer for a day.
+    GivenUp(Error),
+    /// It is tried again.
+    Again(Error),
+}
+
+impl End {
+    /// What it came to; `None`: it is tried again.
+    fn outcome(&self) -> Option<Result<(), &Error>> {
+        match self {
+            Self::Answered => Some(Ok(())),
+            Self::Failed(error) | Self::GivenUp(error) => Some(Err(error)),
+            Self::Again(_) => None,
+        }
+    }
 }
 
 impl Calls {
-    /// Does what an entry is for.
-    pub(super) async fn make(
-        self,
-        ready: Ready,
-        clock: Arc<dyn Clock>,
-    ) -> (Ready, Result<(), Error>) {
+    /// Does what an entry is for. What its end means is durable then, so the entry may go.
+    pub(super) async fn make(self, ready: Ready, clock: Arc<dyn Clock>) -> (Ready, End) {
         let call = || ready.record.invocation.clone();
         let outcome = match &ready.record.purpose {
             Purpose::Call => self.call(call(), Origin::Due).await,
             Purpose::Effect(system, name) => {
-                self.call(call(), Origin::Inside(ActorRef::new(system, name))).await
+                let source = ActorRef::new(system, name);
+                let outcome = self.call(call(), Origin::Inside(source.clone())).await;
+                let end = self.end(&ready, outcome, clock.now());
+                let end = self.bury(&source, &ready, end, clock.now()).await;
+                return (ready, end);
             }
             Purpose::Look => {
                 let source = &ready.key.source;
                 let (system, name) = (source.system.clone(), source.name.clone());
                 self.schedules.look(&ScheduleKey { system, name }, ready.key.at).await
             }
-            Purpose::Run(run) => self.run(run, &ready, &clock).await,
+            Purpose::Run(run) => {
+                let end = self.run(run, &ready, &clock).await;
+                return (ready, end);
+            }
         };
-        (ready, outcome)
+        let end = self.end(&ready, outcome, clock.now());
+        (ready, end)
+    }
+
+    /// What the outcome of a try means for its entry.
+    fn end(&self, ready: &Ready, outcome: Result<(), Error>, now: Timestamp) -> End {
+        match outcome {
+            Ok(()) => End::Answered,
+            Err(error) if !is_tried_again(&error) => End::Failed(error),
+            Err(error) if self.is_given_up(ready, &error, now) => End::GivenUp(error),
+            Err(error) => End::Again(error),
+        }
     }
 
     /// Whether an entry is tried no longer, although it got no answer. Time while its target is paused does not count.
-    pub(super) fn is_given_up(&self, ready: &Ready, error: &Error, now: Timestamp) -> bool {
+    fn is_given_up(&self, ready: &Ready, error: &Error, now: Timestamp) -> bool {
         let target = &ready.record.invocation.actor;
         let target = ActorRef::new(&target.system, &target.name);
-        let since = self.pauses.counts_since(&target, ready.key.at);
+        let pauses = &self.directory.pauses;
+        let since = pauses.counts_since(&target, ready.key.at);
         let is_over = now.0.saturating_sub(since.0) > PATIENCE_US;
-        is_over && !self.pauses.is_paused(&target) && !matches!(error, Error::Draining)
+        is_over && !pauses.is_paused(&target) && !matches!(error, Error::Draining)
+    }
+
+    /// Makes a side effect that cannot be delivered a dead letter of its source, durably. Of a source that is not registered the
+    /// parent is not known.
+    async fn bury(&self, source: &ActorRef, ready: &Ready, end: End, at: Timestamp) -> End {
+        let error = match &end {
+            End::GivenUp(error) => error,
+            End::Failed(error) if !is_answer(error) => error,
+            _ => return end,
+        };
+        // Nobody has counted the tries.
+        let dead = Some(Dead { at, attempts: 0, reason: error.to_string() });
+        let invocation = ready.record.invocation.clone();
+        let letter = Record { at: ready.key.at, dead, invocation };
+        let (system, name) = (source.system(), source.name());
+        let key = self.directory.find(system, name).map_or_else(
+            || {
+                let (system, name) = (system.to_owned(), name.to_owned());
+                Arc::new(ActorId { name, system, parent: String::new() })
+            },
+            |entry| entry.key.clone(),
+        );
+        let id = ready.key.effect_id();
+        match self.effects.bury(&*self.store, &key, (id, letter), at).await {
+            Ok(()) => {
+                counter!(EFFECTS_TOTAL, "outcome" => "dead").increment(1);
+                end
+            }
+            Err(error) => End::Again(error.into()),
+        }
     }
 
     /// Makes a call and waits for its answer.
@@ -73,10 +148,13 @@ impl Calls {
     }
 
     /// Makes a run of a schedule. It is noted that it has ended before its entry goes.
-    async fn run(&self, run: &RunId, ready: &Ready, clock: &Arc<dyn Clock>) -> Result<(), Error> {
-        let begun = self.schedules.begin(run, ready.key.at).await?;
+    async fn run(&self, run: &RunId, ready: &Ready, clock: &Arc<dyn Clock>) -> End {
+        let begun = match self.schedules.begin(run, ready.key.at).await {
+            Ok(begun) => begun,
+            Err(error) => return self.end(ready, Err(error), clock.now()),
+        };
         let Some(Run { mut invocation, effect, being_made: _being_made }) = begun else {
-            return Ok(());
+            return End::Answered;
         };
         self.mailboxes.tracer.begin(&mut invocation.traceparent);
         let outcome = match effect {
@@ -88,14 +166,13 @@ impl Calls {
                 self.deliver(request, received, answered).await
             }
         };
-        if let Err(error) = &outcome
-            && is_tried_again(error)
-            && !self.is_given_up(ready, error, clock.now())
-        {
-            return outcome;
+        let end = self.end(ready, outcome, clock.now());
+        let Some(outcome) = end.outcome() else { return end };
+        let noted = self.schedules.ended(run, outcome).await;
+        match noted {
+            Ok(()) => end,
+            Err(error) => End::Again(error),
         }
-        self.schedules.ended(run, outcome.as_ref().copied()).await?;
-        outcome
     }
 
     /// Makes a call that its target recognises when it comes again. Waits until the answer is durable.
@@ -118,8 +195,18 @@ impl Calls {
     }
 }
 
+/// Whether the call got an answer that says that it is of no use. A side effect with such an answer is delivered.
+fn is_answer(error: &Error) -> bool {
+    match error {
+        Error::Host(error) => error.is_answer(),
+        Error::BadRoute(_) => true,
+        Error::ActionRan(source) => is_answer(source),
+        _ => false,
+    }
+}
+
 /// Whether the call got no answer that counts: then it is made again (decision 18 g).
-pub(super) fn is_tried_again(error: &Error) -> bool {
+fn is_tried_again(error: &Error) -> bool {
     match error {
         Error::Store(StoreError::TooLarge(_)) | Error::Cancelled => false,
         Error::Host(HostError::Broken { .. })

@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::actor::ActorRef;
-use crate::due::calls::{Calls, is_tried_again};
+use crate::due::calls::{Calls, End};
 use crate::due::places::Places;
 use crate::due::record::Record;
 use crate::due::window::{Ready, Target, Window, target};
 use crate::due::work::{Change, DueWork, Inner};
 use crate::due::{DueEntry, DueKey};
-use crate::error::{Error, ErrorKind};
+use crate::error::ErrorKind;
 use crate::history::Page;
 use crate::metrics::DUE_CALLS_TOTAL;
 use crate::optional::result_of;
@@ -46,7 +46,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 type Read = BoxFuture<'static, Result<Page<DueEntry>, StoreError>>;
 type Removal = BoxFuture<'static, (Vec<DueKey>, Result<(), StoreError>)>;
-type Call = BoxFuture<'static, (u64, Ready, Result<(), Error>)>;
+type Call = BoxFuture<'static, (u64, Ready, End)>;
 
 /// The task; see the [module](self).
 pub(crate) struct DueRunner {
@@ -99,9 +99,9 @@ impl DueRunner {
                 () = due.added.notified(), if !self.window.is_reading() => {}
                 page = result_of(&mut self.reading) => self.read(page),
                 removed = result_of(&mut self.removing) => self.removed(removed),
-                Some((number, ready, outcome)) = self.running.next(), if !self.running.is_empty() => {
+                Some((number, ready, end)) = self.running.next(), if !self.running.is_empty() => {
                     self.places.ended(number);
-                    self.ended(ready, outcome);
+                    self.ended(ready, end);
                 }
                 () = sleep_until(wake) => {}
             }
@@ -143,7 +143,7 @@ impl DueRunner {
         }
         while self.places.has_free() && !self.calls.mailboxes.is_closed() {
             let at_once = (self.places.limit() / TARGETS).max(1);
-            let pauses = &self.calls.pauses;
+            let pauses = &self.calls.directory.pauses;
             let is_paused = |record: &Record| {
                 let id = &record.invocation.actor;
                 pauses.paused() > 0 && pauses.is_paused(&ActorRef::new(&id.system, &id.name))
@@ -156,18 +156,18 @@ impl DueRunner {
             }
             let number = self.places.take(now, target(&ready.record));
             let call = self.calls.clone().make(ready, self.due.clock.clone());
-            self.running.push(call.map(move |(ready, outcome)| (number, ready, outcome)).boxed());
+            self.running.push(call.map(move |(ready, end)| (number, ready, end)).boxed());
         }
     }
 
     /// Has what was held back of resumed actors read again. Not during a read, whose page may have some of it.
     fn take_resumed(&mut self, now: Instant) {
-        let ends = self.calls.pauses.ends();
+        let ends = self.calls.directory.pauses.ends();
         if ends == self.seen_ends {
             return;
         }
         self.seen_ends = ends;
-        let pauses = &self.calls.pauses;
+        let pauses = &self.calls.directory.pauses;
         let is_paused = |system: &str, name: &str| pauses.is_paused(&ActorRef::new(system, name));
         if self.window.let_go(is_paused) {
             self.retry_at = Some(now);
@@ -245,29 +245,27 @@ impl DueRunner {
         }
     }
 
-    fn ended(&mut self, ready: Ready, outcome: Result<(), Error>) {
+    fn ended(&mut self, ready: Ready, end: End) {
         let (target, action, trace_id) = {
             let called = &ready.record.invocation;
             (&called.actor, &called.action, trace_id(&called.traceparent))
         };
-        let is_done = match outcome {
-            Ok(()) => {
+        let is_done = match end {
+            End::Answered => {
                 count("run");
                 true
             }
-            Err(error) if is_tried_again(&error) => {
-                let now = self.due.clock.now();
-                let is_given_up = self.calls.is_given_up(&ready, &error, now);
-                if is_given_up {
-                    count("given_up");
-                    warn!(%target, action, %error, trace_id, "due call given up after a day");
-                } else {
-                    count("again");
-                    info!(%target, action, %error, trace_id, "due call failed, it is tried again");
-                }
-                is_given_up
+            End::Again(error) => {
+                count("again");
+                info!(%target, action, %error, trace_id, "due call failed, it is tried again");
+                false
             }
-            Err(error) => {
+            End::GivenUp(error) => {
+                count("given_up");
+                warn!(%target, action, %error, trace_id, "due call given up after a day");
+                true
+            }
+            End::Failed(error) => {
                 let is_unknown = matches!(
                     error.kind(),
                     ErrorKind::ActorNotFound | ErrorKind::ActionNotFound | ErrorKind::NotFound
@@ -297,8 +295,8 @@ impl DueRunner {
 
     /// Removes what is done, so that the next start does not do it again.
     async fn finish(mut self) {
-        while let Some(Some((_, ready, outcome))) = self.running.next().now_or_never() {
-            self.ended(ready, outcome);
+        while let Some(Some((_, ready, end))) = self.running.next().now_or_never() {
+            self.ended(ready, end);
         }
         if let Some(removing) = self.removing.take() {
             let (keys, removed) = removing.await;

@@ -22,6 +22,8 @@ use crate::store_limit::in_time;
 
 /// What the names of calls begin with that have an id.
 const BY_ID: &str = "id/";
+/// What the names of side effects begin with; the number of the effect follows.
+const EFFECT: &str = "effect/";
 /// New entries that wait for the task; more are read from the store.
 const NEW: usize = 1_024;
 
@@ -91,6 +93,12 @@ impl DueKey {
     /// Whether the client has named the call: another one with the same key replaces it.
     pub(super) fn has_id(&self) -> bool {
         self.source.kind == SourceKind::Due && self.source.name.starts_with(BY_ID)
+    }
+
+    /// The number that a side effect had at its source; `None` when this is the key of something else.
+    pub(super) fn effect_id(&self) -> Option<EffectId> {
+        let (id, _) = self.source.name.strip_prefix(EFFECT)?.split_once('/')?;
+        id.parse().ok()
     }
 }
 
@@ -204,8 +212,7 @@ impl DueWork {
         id: EffectId,
         invocation: Invocation,
     ) -> Result<(), Error> {
-        let EffectId { epoch, activation, number } = id;
-        let name = bounded_name(&format!("effect/{epoch}.{activation}.{number}/"), source.name());
+        let name = bounded_name(&format!("{EFFECT}{id}/"), source.name());
         let effect = Purpose::Effect(source.system().to_owned(), source.name().to_owned());
         Ok(self.put_all(vec![entry(name, invocation, effect)]).await?)
     }

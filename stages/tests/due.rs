@@ -14,8 +14,8 @@ use tidegate_stages::invocation::{
     ActorInvocation, Invocation, Metadata, Payload, REQUEST_TIMEOUT, SCHEDULE_ID,
 };
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::outbox::SourceKind;
 use tidegate_stages::outbox::record::Record;
+use tidegate_stages::outbox::{EffectSource, SourceKind};
 use tidegate_stages::ports::{Clock, DueStore, HostError, StateStore, StoreError};
 use tidegate_stages::topology::Settings;
 use tokio::time::{advance, sleep};
@@ -153,18 +153,48 @@ async fn identical_calls_are_separate_ones_unless_they_have_the_same_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_replaces_one_of_the_same_id_and_time_also_at_another_actor() {
+async fn a_call_replaces_one_of_the_same_id_and_time_at_its_actor_only() {
     let (host, log) = noting();
     let world = world(host).await;
     world.register(vec![definition("joe"), definition("ann")]).await.unwrap();
-    let metadata: Metadata = [(SCHEDULE_ID.to_owned(), "once".to_owned())].into();
-    for name in ["joe", "ann"] {
-        let named = Invocation { metadata: metadata.clone(), ..later(&world, name, 5) };
-        assert_eq!(world.mesh.invoke(named).await.unwrap(), Payload::Unset);
+    let longest = "x".repeat(512);
+    for (round, id) in (1..).zip(["once", &longest, ""]) {
+        let metadata: Metadata = [(SCHEDULE_ID.to_owned(), id.to_owned())].into();
+        for name in ["joe", "ann", "ann"] {
+            let named = Invocation { metadata: metadata.clone(), ..later(&world, name, 5) };
+            assert_eq!(world.mesh.invoke(named).await.unwrap(), Payload::Unset);
+        }
+        pass(&world, 7).await;
+        let of = |name: &str| log.lock().iter().filter(|called| *called == name).count();
+        // An empty id is none.
+        let ann = round + usize::from(id.is_empty());
+        assert_eq!((of("joe"), of("ann")), (round, ann), "{id}");
+        assert_eq!(stored(&world).await, 0);
     }
-    pass(&world, 7).await;
-    assert_eq!(*log.lock(), ["ann"], "the last one counts");
-    assert_eq!(stored(&world).await, 0);
+    let metadata: Metadata = [(SCHEDULE_ID.to_owned(), "x".repeat(513))].into();
+    let refused = world.mesh.invoke(Invocation { metadata, ..later(&world, "joe", 5) }).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("513") && text.contains("512"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_with_an_id_that_a_former_version_has_stored_runs() {
+    let (host, log) = noting();
+    let memory = MemoryStore::new();
+    let first = world_with(host.clone(), Settings::default(), memory.clone()).await;
+    first.register(vec![definition("joe")]).await.unwrap();
+    let metadata: Metadata = [(SCHEDULE_ID.to_owned(), "once".to_owned())].into();
+    let named = Invocation { metadata, ..later(&first, "joe", 5) };
+    first.mesh.invoke(named).await.unwrap();
+    assert!(first.mesh.drain(10 * SECOND).await);
+    let mut entry = memory.due(None, 10).await.unwrap().items.remove(0);
+    memory.remove_due(vec![entry.key.clone()]).await.unwrap();
+    let source = EffectSource { name: "id/once".into(), ..EffectSource::clone(&entry.key.source) };
+    entry.key.source = source.into();
+    memory.put_due(vec![entry]).await.unwrap();
+    let second = world_with(host, Settings::default(), memory).await;
+    pass(&second, 10).await;
+    assert_eq!((log.lock().len(), stored(&second).await), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

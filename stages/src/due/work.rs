@@ -20,7 +20,7 @@ use crate::ports::{Clock, StateStore, StoreError};
 use crate::state::Timestamp;
 use crate::store_limit::in_time;
 
-/// What the names of calls begin with that have an id.
+/// What the names of calls begin with that have an id. A hash of the actor follows; former versions put none there.
 const BY_ID: &str = "id/";
 /// What the names of side effects begin with; the number of the effect follows.
 const EFFECT: &str = "effect/";
@@ -38,7 +38,7 @@ pub(super) enum Change {
 #[derive(Debug, Default)]
 pub(super) struct New {
     pub(super) changes: Vec<Change>,
-    /// Calls with an id that are being stored, and how many of the same id and time. Each may replace an entry of that key.
+    /// Calls with an id that are being stored, and how many of the same actor, id and time. Each may replace an entry of that key.
     putting: HashMap<DueKey, usize>,
     /// The first entry that did not fit.
     pub(super) first_left: Option<DueKey>,
@@ -179,17 +179,19 @@ impl DueWork {
         self.is_kept(invocation) && invocation.is_due_after(self.0.clock.now())
     }
 
-    /// Keeps an admitted call until its time, durably; a time that is past is now. Calls are separate ones unless they have the same
-    /// time and the same [`SCHEDULE_ID`] in one system: then the last one counts, as long as that time has not come.
+    /// Keeps an admitted call until its time, durably; a time that is past is now. Calls of one actor are separate ones unless they
+    /// have the same time and the same [`SCHEDULE_ID`]: then the last one counts, as long as that time has not come. An empty id is
+    /// none.
     ///
     /// # Errors
     /// When its id is no name, or the store fails.
     pub(crate) async fn schedule(&self, admitted: Admitted) -> Result<Payload, Error> {
         let Admitted { mut invocation, permit: _held_until_stored, .. } = admitted;
-        if let Some(id) = invocation.metadata.get(SCHEDULE_ID) {
-            let name = format!("{BY_ID}{id}");
-            check_name(&name)
+        if let Some(id) = invocation.metadata.get(SCHEDULE_ID).filter(|id| !id.is_empty()) {
+            check_name(id)
                 .map_err(|error| Error::Invalid(format!("metadata {SCHEDULE_ID} {error}")))?;
+            let actor = xxhash_rust::xxh3::xxh3_128(invocation.actor.name.as_bytes());
+            let name = bounded_name(&format!("{BY_ID}{actor:032x}/"), id);
             let (_being_put, entry) = BeingPut::begin(&self.0, name, *invocation);
             self.put_all(vec![entry]).await?;
         } else {

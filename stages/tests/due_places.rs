@@ -79,3 +79,34 @@ async fn targets_that_never_answer_leave_memory_to_the_due_work_of_others() {
         assert!(called.lock().contains("quick"), "{} are called", called.lock().len());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn targets_that_hang_again_and_again_delay_no_other_once_they_are_known() {
+    let quick = Arc::<Mutex<u64>>::default();
+    let calls = quick.clone();
+    let world = world(host(move |invocation: ActorInvocation| {
+        let is_slow = invocation.actor.name.starts_with("slow");
+        *calls.lock() += u64::from(!is_slow);
+        async move {
+            if is_slow {
+                std::future::pending::<()>().await;
+            }
+            Ok(counted(&invocation))
+        }
+    }))
+    .await;
+    let slow: Vec<_> = (0..300).map(|number| format!("slow{number}")).collect();
+    let names = slow.iter().map(String::as_str).chain(["quick"]);
+    world.register(names.map(definition).collect()).await.unwrap();
+    for name in &slow {
+        world.mesh.invoke(later(&world, name, 1)).await.unwrap();
+    }
+    for second in 1..=180 {
+        world.mesh.invoke(later(&world, "quick", second)).await.unwrap();
+    }
+    for second in 1..=180 {
+        pass(&world, 1).await;
+        let made = *quick.lock();
+        assert!(second < 60 || made + 2 >= second, "{made} of {second}");
+    }
+}

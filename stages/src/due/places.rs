@@ -1,7 +1,8 @@
 //! Places: how many calls of due work are made at once. Pure: it is told the time.
 //!
 //! A call holds a place until it ends, or until it has been without an answer for a while. Then it *waits* for its target and
-//! is counted among those that wait, so that targets that do not answer keep no place from the calls to others.
+//! is counted among those that wait, so that targets that do not answer keep no place from the calls to others. Calls to targets
+//! that hung before get at most half of the places, and none while so many wait that they could not wait, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,17 +24,32 @@ pub(super) struct Places<T> {
     /// The number of the next call.
     next: u64,
     /// The calls that hold a place, in the order of their starts.
-    starting: BTreeMap<u64, (Instant, T)>,
+    starting: BTreeMap<u64, Starting<T>>,
+    /// How many of them are to targets that hung before.
+    hanging: usize,
     waiting: usize,
+}
+
+/// A call that holds a place.
+#[derive(Debug)]
+struct Starting<T> {
+    since: Instant,
+    known: T,
+    hung_before: bool,
 }
 
 impl<T> Places<T> {
     pub(super) fn new() -> Self {
-        Self { limit: FIRST, next: 0, starting: BTreeMap::new(), waiting: 0 }
+        Self { limit: FIRST, next: 0, starting: BTreeMap::new(), hanging: 0, waiting: 0 }
     }
 
     pub(super) fn has_free(&self) -> bool {
         self.starting.len() < self.limit
+    }
+
+    /// Whether a free place may be given to a call to a target that hung before.
+    pub(super) fn may_hang(&self) -> bool {
+        self.hanging < self.limit / 2 && self.waiting + self.starting.len() < WAITING
     }
 
     /// Places at most, free ones included.
@@ -42,30 +58,35 @@ impl<T> Places<T> {
     }
 
     /// Gives a call a place. Returns its number.
-    pub(super) fn take(&mut self, now: Instant, known: T) -> u64 {
+    pub(super) fn take(&mut self, since: Instant, known: T, hung_before: bool) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.starting.insert(number, (now, known));
+        self.hanging += usize::from(hung_before);
+        self.starting.insert(number, Starting { since, known, hung_before });
         number
     }
 
     /// The call that has held its place for too long, if it can wait without one: it has none any more.
     pub(super) fn pass(&mut self, now: Instant) -> Option<T> {
         let is_over = self.next_pass().is_some_and(|at| at <= now);
-        let (_, (_, known)) = is_over.then(|| self.starting.pop_first()).flatten()?;
+        let (_, Starting { known, hung_before, .. }) =
+            is_over.then(|| self.starting.pop_first()).flatten()?;
+        self.hanging -= usize::from(hung_before);
         self.waiting += 1;
         Some(known)
     }
 
     /// When the next call has held its place for too long.
     pub(super) fn next_pass(&self) -> Option<Instant> {
-        let (since, _) = self.starting.values().next().filter(|_| self.waiting < WAITING)?;
-        Some(*since + PROMPT)
+        let first = self.starting.values().next().filter(|_| self.waiting < WAITING)?;
+        Some(first.since + PROMPT)
     }
 
     /// A call has ended.
     pub(super) fn ended(&mut self, number: u64) {
-        if self.starting.remove(&number).is_none() {
+        if let Some(call) = self.starting.remove(&number) {
+            self.hanging -= usize::from(call.hung_before);
+        } else {
             self.waiting = self.waiting.saturating_sub(1);
         }
     }
@@ -89,7 +110,7 @@ mod tests {
     fn fill(places: &mut Places<usize>, now: Instant) -> Vec<u64> {
         let mut taken = Vec::new();
         while places.has_free() {
-            taken.push(places.take(now, taken.len()));
+            taken.push(places.take(now, taken.len(), false));
         }
         taken
     }
@@ -113,6 +134,28 @@ mod tests {
         places.ended(first[0]);
         assert_eq!(places.pass(now + PROMPT), Some(0));
         assert!(places.has_free() && places.pass(now + PROMPT).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_to_targets_that_hung_before_leave_half_of_the_places_and_never_wait_too_many() {
+        let (mut places, mut now) = (Places::new(), Instant::now());
+        let mut numbers = Vec::new();
+        for _ in 0..2 * WAITING / FIRST {
+            while places.may_hang() {
+                numbers.push(places.take(now, (), true));
+            }
+            assert!(places.has_free(), "half of them are left");
+            now += PROMPT;
+            while places.pass(now).is_some() {}
+        }
+        assert_eq!((numbers.len(), places.may_hang()), (WAITING, false));
+        for number in numbers {
+            places.ended(number);
+        }
+        let first = places.take(now, (), true);
+        assert_eq!(places.hanging, 1);
+        places.ended(first);
+        assert_eq!((places.hanging, places.waiting), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -149,12 +149,17 @@ impl DueRunner {
                 pauses.paused() > 0 && pauses.is_paused(&ActorRef::new(&id.system, &id.name))
             };
             let wall = self.due.clock.now();
-            let Some(ready) = self.window.take_due(wall, at_once, is_paused) else { break };
+            let may_hang = self.places.may_hang();
+            let Some(ready) = self.window.take_due(wall, at_once, may_hang, is_paused) else {
+                break;
+            };
             if self.window.take_replaced(&ready.key) || self.due.is_replaced(&ready.key) {
                 self.window.put_off(&ready);
                 continue;
             }
-            let number = self.places.take(now, target(&ready.record));
+            let called = target(&ready.record);
+            let hung_before = self.window.hangs(&called);
+            let number = self.places.take(now, called, hung_before);
             let call = self.calls.clone().make(ready, self.due.clock.clone());
             self.running.push(call.map(move |(ready, end)| (number, ready, end)).boxed());
         }

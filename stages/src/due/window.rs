@@ -21,6 +21,8 @@ const OF_TARGET: usize = 1_024;
 /// The same, and their bytes, while a call to it waits for its answer and memory is scarce.
 const OF_WAITING: usize = 16;
 const BYTES_OF_WAITING: usize = 64 << 10;
+/// Targets that are remembered because they hang.
+const HANGING: usize = 16_384;
 /// Calls to one actor at once: it runs one of them, the others are queued.
 const OF_ACTOR: usize = 4;
 
@@ -87,6 +89,11 @@ pub(super) struct Window {
     waiting: BTreeMap<DueKey, Ready>,
     /// Due, and their target has a call less.
     ready: VecDeque<Ready>,
+    /// The same of targets that hang, when there is no place for them.
+    of_hanging: VecDeque<Ready>,
+    /// Targets that left a call without an answer for a while and have answered none since. They are remembered while they have no
+    /// entries in memory; when there are too many, all are forgotten.
+    hanging: HashSet<Target>,
     /// All entries in memory, and those whose removal from the store is under way.
     known: Known,
     targets: HashMap<Target, OfTarget>,
@@ -133,6 +140,11 @@ pub(super) fn target(record: &Record) -> Target {
     (id.system.clone(), id.name.clone())
 }
 
+fn is_to(ready: &Ready, (system, name): &Target) -> bool {
+    let id = &ready.record.invocation.actor;
+    id.system == *system && id.name == *name
+}
+
 impl Window {
     /// Whether targets that do not answer take too much of the memory.
     fn is_scarce(&self) -> bool {
@@ -144,6 +156,15 @@ impl Window {
         if let Some(of) = self.targets.get_mut(target) {
             of.is_waiting = true;
         }
+        if self.hanging.len() >= HANGING && !self.hanging.contains(target) {
+            self.hanging.clear();
+        }
+        self.hanging.insert(target.clone());
+    }
+
+    /// Whether a target left a call without an answer for a while and has answered none since.
+    pub(super) fn hangs(&self, target: &Target) -> bool {
+        self.hanging.contains(target)
     }
 
     /// Takes an entry that was just stored, or leaves it to be read.
@@ -218,7 +239,8 @@ impl Window {
         (self.left, self.others, self.sought) = (None, None, None);
         self.crowded.clear();
         let queued = self.targets.values().flat_map(|of| &of.queued).chain(&self.ready);
-        let keys = queued.map(|ready| &ready.key).filter(|key| key.has_id());
+        let keys =
+            queued.chain(&self.of_hanging).map(|ready| &ready.key).filter(|key| key.has_id());
         self.replaced.extend(keys.cloned());
     }
 
@@ -244,21 +266,29 @@ impl Window {
     }
 
     /// Takes the next entry that is due and may be called. Of one pool at most `at_once` are called at a time, and of one actor
-    /// few. Those of a paused target are held back and take no memory.
+    /// few. Those of a paused target are held back and take no memory. Those of a target that hangs are taken first, but only when
+    /// they may: so they wait for none of the others, and no other one waits for them.
     pub(super) fn take_due(
         &mut self,
         now: Timestamp,
         at_once: usize,
+        may_hang: bool,
         is_paused: impl Fn(&Record) -> bool,
     ) -> Option<Ready> {
         self.at_once = at_once;
-        while let Some(ready) = self.ready.pop_front() {
-            if !is_paused(&ready.record) {
+        loop {
+            let of_hanging = if may_hang { self.of_hanging.pop_front() } else { None };
+            let Some(ready) = of_hanging.or_else(|| self.ready.pop_front()) else { break };
+            let target = target(&ready.record);
+            if is_paused(&ready.record) {
+                let key = ready.key.clone();
+                self.over(&ready, None);
+                self.hold_back(target, key);
+            } else if !may_hang && self.hangs(&target) {
+                self.of_hanging.push_back(ready);
+            } else {
                 return Some(ready);
             }
-            let key = ready.key.clone();
-            self.over(&ready, None);
-            self.hold_back(target(&ready.record), key);
         }
         while self.waiting.first_key_value().is_some_and(|(key, _)| key.at <= now) {
             let (_, ready) = self.waiting.pop_first()?;
@@ -268,12 +298,17 @@ impl Window {
                 self.hold_back(target, ready.key);
                 continue;
             }
+            let has_no_place = !may_hang && self.hangs(&target);
             let of_target = self.targets.entry(target).or_default();
-            if of_target.may_call(&ready.record, at_once) {
-                of_target.called += 1;
+            if !of_target.may_call(&ready.record, at_once) {
+                of_target.queued.push_back(ready);
+                continue;
+            }
+            of_target.called += 1;
+            if !has_no_place {
                 return Some(ready);
             }
-            of_target.queued.push_back(ready);
+            self.of_hanging.push_back(ready);
         }
         None
     }
@@ -322,6 +357,13 @@ impl Window {
     fn over(&mut self, ready: &Ready, is_answered: Option<bool>) {
         let target = target(&ready.record);
         self.bytes = self.bytes.saturating_sub(ready.bytes);
+        if is_answered == Some(true) && self.hanging.remove(&target) {
+            let of_hanging = std::mem::take(&mut self.of_hanging).into_iter();
+            let (answers, hang): (VecDeque<_>, VecDeque<_>) =
+                of_hanging.partition(|ready| is_to(ready, &target));
+            self.of_hanging = hang;
+            self.ready.extend(answers);
+        }
         if let Some(of) = self.targets.get_mut(&target) {
             of.held = of.held.saturating_sub(1);
             of.bytes = of.bytes.saturating_sub(ready.bytes);

@@ -43,7 +43,7 @@ fn drain(table: &mut Table, window: &mut Window, now: u64) -> Vec<String> {
     let mut called = Vec::new();
     loop {
         table.feed(window);
-        if let Some(ready) = window.take_due(Timestamp(now), 64, |_| false) {
+        if let Some(ready) = window.take_due(Timestamp(now), 64, true, |_| false) {
             called.push(ready.record.invocation.actor.name.clone());
             window.ended(&ready, true);
             assert!(table.0.remove(&ready.key).is_some(), "called twice: {:?}", ready.key);
@@ -61,8 +61,8 @@ fn going_back_once_more_skips_nothing_that_was_not_read_since() {
     let mut table = Table::of([entry(1, 1, "a"), entry(5, 5, "b")]);
     let mut window = Window::default();
     table.feed(&mut window);
-    let first = window.take_due(Timestamp(9), 4, |_| false).unwrap();
-    let second = window.take_due(Timestamp(9), 4, |_| false).unwrap();
+    let first = window.take_due(Timestamp(9), 4, true, |_| false).unwrap();
+    let second = window.take_due(Timestamp(9), 4, true, |_| false).unwrap();
     window.ended(&first, false);
     window.go_back();
     assert!(window.next_read().is_some());
@@ -90,7 +90,7 @@ fn a_target_with_many_entries_delays_no_other() {
     let mut window = Window::default();
     table.feed(&mut window);
     let mut called = Vec::new();
-    while let Some(ready) = window.take_due(Timestamp(10), 64, |_| false) {
+    while let Some(ready) = window.take_due(Timestamp(10), 64, true, |_| false) {
         called.push(ready.record.invocation.actor.name.clone());
     }
     assert_eq!(called.len(), 1 + 1);
@@ -114,7 +114,7 @@ fn large_entries_of_a_target_that_does_not_answer_are_not_read_again_and_again()
     let (mut pages, mut called) = (0, Vec::new());
     for _ in 0..100 {
         pages += table.feed(&mut window);
-        while let Some(ready) = window.take_due(Timestamp(10), 64, |_| false) {
+        while let Some(ready) = window.take_due(Timestamp(10), 64, true, |_| false) {
             window.waits(&target(&ready.record));
             called.push(ready.record.invocation.actor.name.clone());
         }
@@ -133,7 +133,7 @@ fn a_crowded_target_is_read_on_without_reading_the_whole_table_each_time() {
     let (mut pages, mut called) = (0, 0);
     loop {
         pages += table.feed(&mut window);
-        if let Some(ready) = window.take_due(Timestamp(10), 64, |_| false) {
+        if let Some(ready) = window.take_due(Timestamp(10), 64, true, |_| false) {
             called += 1;
             window.ended(&ready, true);
             table.0.remove(&ready.key);
@@ -158,7 +158,7 @@ fn a_new_entry_is_called_whether_it_is_before_or_behind_what_was_read() {
         table.0.insert(new.key.clone(), new.clone());
         window.offer(new);
     }
-    let first = window.take_due(Timestamp(10), 64, |_| false).unwrap();
+    let first = window.take_due(Timestamp(10), 64, true, |_| false).unwrap();
     assert_eq!(first.key.at, Timestamp(5));
     window.ended(&first, true);
     table.0.remove(&first.key);
@@ -198,9 +198,9 @@ fn what_failed_is_tried_again_and_what_was_removed_during_a_read_is_not() {
     let mut table = Table::of((0..3).map(|n| entry(n as u64, n, "t")));
     let mut window = Window::default();
     table.feed(&mut window);
-    let first = window.take_due(Timestamp(9), 64, |_| false).unwrap();
+    let first = window.take_due(Timestamp(9), 64, true, |_| false).unwrap();
     window.ended(&first, false);
-    let second = window.take_due(Timestamp(9), 64, |_| false).unwrap();
+    let second = window.take_due(Timestamp(9), 64, true, |_| false).unwrap();
     window.ended(&second, true);
     window.go_back();
     // The page is of before the removal.
@@ -222,7 +222,7 @@ fn a_crowded_target_keeps_no_retry_of_another_from_being_read() {
     let mut slow_one = None;
     for _ in 0..20 {
         table.feed(&mut window);
-        while let Some(ready) = window.take_due(Timestamp(9), 64, |_| false) {
+        while let Some(ready) = window.take_due(Timestamp(9), 64, true, |_| false) {
             if ready.record.invocation.actor.name == "slow" {
                 // It hangs.
                 slow_one = Some(ready);
@@ -241,7 +241,7 @@ fn a_crowded_target_keeps_no_retry_of_another_from_being_read() {
     }
     window.sweep();
     table.feed(&mut window);
-    let due = std::iter::from_fn(|| window.take_due(Timestamp(9), 64, |_| false));
+    let due = std::iter::from_fn(|| window.take_due(Timestamp(9), 64, true, |_| false));
     let called: Vec<_> = due.map(|ready| ready.record.invocation.actor.name.clone()).collect();
     assert!(
         ["missed", "later"].iter().all(|name| called.iter().any(|of| of == name)),
@@ -267,7 +267,7 @@ fn of_calls_with_one_id_and_time_the_last_one_counts() {
     window.offer(named("x", "first"));
     window.offer(named("x", "last"));
     assert_eq!((window.held(), window.targets.len()), (1, 1));
-    let ready = window.take_due(Timestamp(9), 4, |_| false).unwrap();
+    let ready = window.take_due(Timestamp(9), 4, true, |_| false).unwrap();
     assert_eq!(ready.record.invocation.actor.name, "last");
     window.ended(&ready, true);
     window.removed(ready.key);
@@ -275,11 +275,11 @@ fn of_calls_with_one_id_and_time_the_last_one_counts() {
     // Also when its time has come and it waits for another call.
     window.offer(named("a", "busy"));
     window.offer(named("b", "busy"));
-    let first = window.take_due(Timestamp(9), 4, |_| false).unwrap();
-    assert!(window.take_due(Timestamp(9), 4, |_| false).is_none());
+    let first = window.take_due(Timestamp(9), 4, true, |_| false).unwrap();
+    assert!(window.take_due(Timestamp(9), 4, true, |_| false).is_none());
     window.offer(named("b", "other"));
     window.ended(&first, true);
-    let queued = window.take_due(Timestamp(9), 4, |_| false).unwrap();
+    let queued = window.take_due(Timestamp(9), 4, true, |_| false).unwrap();
     assert!(window.take_replaced(&queued.key));
     window.put_off(&queued);
     assert!(window.has_left());
@@ -297,7 +297,7 @@ fn what_is_offered_while_the_cursor_is_back_is_not_passed_over() {
     window.offer(named("x", "last"));
     window.offer(entry(6, 9_002, "new"));
     table.feed(&mut window);
-    let due = std::iter::from_fn(|| window.take_due(Timestamp(9), 64, |_| false));
+    let due = std::iter::from_fn(|| window.take_due(Timestamp(9), 64, true, |_| false));
     let called: Vec<_> = due.map(|ready| ready.record.invocation.actor.name.clone()).collect();
     assert_eq!(
         called,
@@ -323,7 +323,7 @@ fn much_that_is_not_due_for_long_delays_neither_new_calls_nor_retries() {
             table.0.insert(offered.key.clone(), offered.clone());
             window.offer(offered.clone());
         }
-        let ready = window.take_due(Timestamp(9), 64, |_| false).expect("it is due");
+        let ready = window.take_due(Timestamp(9), 64, true, |_| false).expect("it is due");
         assert_eq!(ready.key, offered.unwrap_or(&one).key);
         window.ended(&ready, is_done);
         if is_done {
@@ -358,4 +358,32 @@ fn what_makes_way_is_read_again_although_the_cursor_passes_over_a_crowded_target
     table.feed(&mut window);
     assert!(window.held() >= ENTRIES / 2, "{}: as much as is read at most", window.held());
     assert_eq!(drain(&mut table, &mut window, u64::MAX).len(), 11_000);
+}
+
+#[test]
+fn a_target_that_hangs_is_remembered_and_called_only_when_it_may() {
+    let table = Table::of([entry(1, 1, "slow"), entry(2, 2, "slow"), entry(3, 3, "quick")]);
+    let mut window = Window::default();
+    table.feed(&mut window);
+    let slow = target(&Record::decode(entry(1, 1, "slow").record).unwrap());
+    let name = |ready: &Ready| ready.record.invocation.actor.name.clone();
+    let first = window.take_due(Timestamp(9), 4, true, |_| false).unwrap();
+    window.waits(&slow);
+    window.ended(&first, false);
+    // Its next entry makes way, also when it was due before.
+    let quick = window.take_due(Timestamp(9), 4, false, |_| false).unwrap();
+    assert_eq!(name(&quick), "quick");
+    window.ended(&quick, true);
+    assert!(window.take_due(Timestamp(9), 4, false, |_| false).is_none() && window.hangs(&slow));
+    let second = window.take_due(Timestamp(9), 4, true, |_| false).unwrap();
+    assert_eq!(name(&second), "slow");
+    window.ended(&second, false);
+    // Nothing of it is in memory, and it comes again.
+    window.go_back();
+    table.feed(&mut window);
+    assert!(window.take_due(Timestamp(9), 4, false, |_| false).is_none());
+    let again = window.take_due(Timestamp(9), 4, true, |_| false).unwrap();
+    window.ended(&again, true);
+    assert!(!window.hangs(&slow));
+    assert!(window.take_due(Timestamp(9), 4, false, |_| false).is_some(), "it answers now");
 }

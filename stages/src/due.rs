@@ -5,6 +5,7 @@ mod known;
 mod places;
 pub(crate) mod record;
 mod runner;
+mod tries;
 mod window;
 mod work;
 

@@ -317,6 +317,32 @@ async fn a_call_that_nobody_waits_for_runs_once_though_its_request_timeout_is_ov
 }
 
 #[tokio::test(start_paused = true)]
+async fn pauses_of_a_call_that_fails_grow_also_while_others_are_answered() {
+    let tries = Arc::<Mutex<u32>>::default();
+    let attempts = tries.clone();
+    let world = world(host(move |invocation: ActorInvocation| {
+        let is_broken = invocation.actor.name == "broken";
+        *attempts.lock() += u32::from(is_broken);
+        async move {
+            if is_broken {
+                return Err(HostError::Broken { address: "h".into(), reason: "reset".into() });
+            }
+            Ok(counted(&invocation))
+        }
+    }))
+    .await;
+    world.register(["broken", "quick"].map(definition).to_vec()).await.unwrap();
+    world.mesh.invoke(later(&world, "broken", 1)).await.unwrap();
+    for second in 1..=60 {
+        world.mesh.invoke(later(&world, "quick", second)).await.unwrap();
+    }
+    pass(&world, 62).await;
+    assert_eq!(count(&world, "quick").await, 60);
+    let tries = *tries.lock();
+    assert!((5..=7).contains(&tries), "{tries} tries in a minute");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_target_that_is_gone_at_its_time_costs_nothing_and_stops_nothing() {
     let (host, log) = noting();
     let world = world(host).await;

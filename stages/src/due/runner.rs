@@ -21,6 +21,7 @@ use crate::actor::ActorRef;
 use crate::due::calls::{Calls, End};
 use crate::due::places::Places;
 use crate::due::record::Record;
+use crate::due::tries::{FIRST_PAUSE, LONGEST_PAUSE, Tries};
 use crate::due::window::{Ready, Target, Window, target};
 use crate::due::work::{Change, DueWork, Inner};
 use crate::due::{DueEntry, DueKey};
@@ -36,9 +37,6 @@ use crate::traces::context::trace_id;
 const TARGETS: usize = 4;
 /// Entries that are read, and removed, together.
 const PAGE: usize = 1_024;
-/// Pause before what failed is tried again, at first and at most; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// How often the whole table is looked at, in case anything was missed.
 const SWEEP: Duration = Duration::from_mins(10);
 /// Longest sleep: the wall clock may be set.
@@ -61,6 +59,8 @@ pub(crate) struct DueRunner {
     removing: Option<Removal>,
     /// Done, to be removed.
     done: Vec<DueKey>,
+    tries: Tries,
+    /// How long what is left in the store is not read again; it doubles while everything fails.
     pause: Duration,
     retry_at: Option<Instant>,
     /// When to read again after a read that failed.
@@ -80,6 +80,7 @@ impl DueRunner {
             reading: None,
             removing: None,
             done: Vec::new(),
+            tries: Tries::default(),
             pause: FIRST_PAUSE,
             retry_at: None,
             read_again_at: None,
@@ -219,7 +220,8 @@ impl DueRunner {
         match page {
             Ok(page) => {
                 self.read_again_at = None;
-                for key in self.window.loaded(page) {
+                let (tries, now) = (&self.tries, Instant::now());
+                for key in self.window.loaded(page, |key| tries.is_early(key, now)) {
                     warn!(?key, "due work cannot be decoded; it stays in the store");
                     count("damaged");
                 }
@@ -282,10 +284,12 @@ impl DueRunner {
         };
         self.window.ended(&ready, is_done);
         if is_done {
+            self.tries.ended(&ready.key);
             self.done.push(ready.key);
             self.places.widen();
             self.pause = FIRST_PAUSE;
         } else {
+            self.tries.failed(&ready.key, Instant::now());
             self.slow_down();
         }
     }

@@ -91,13 +91,22 @@ impl Window {
         self.is_reading = false;
     }
 
-    /// Takes a page that was read. Returns the keys of entries that cannot be decoded; they stay in the store.
-    pub(in crate::due) fn loaded(&mut self, page: Page<DueEntry>) -> Vec<DueKey> {
+    /// Takes a page that was read. What is not to be tried yet is left. Returns the keys of entries that cannot be decoded; they
+    /// stay in the store.
+    pub(in crate::due) fn loaded(
+        &mut self,
+        page: Page<DueEntry>,
+        is_early: impl Fn(&DueKey) -> bool,
+    ) -> Vec<DueKey> {
         self.is_reading = false;
         self.is_complete = !page.more;
         let mut damaged = Vec::new();
         for entry in page.items {
             self.cursor = Some(entry.key.clone());
+            if is_early(&entry.key) {
+                self.leave(&entry.key);
+                continue;
+            }
             let bytes = entry.bytes();
             match Record::decode(entry.record) {
                 Some(record) => {

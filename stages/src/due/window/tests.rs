@@ -32,7 +32,7 @@ impl Table {
             let mut rest = self.0.iter().filter(|(key, _)| behind(key)).map(|(_, of)| of);
             let items: Vec<_> = rest.by_ref().take(1_024).cloned().collect();
             let page = Page { items, more: rest.next().is_some() };
-            assert_eq!(window.loaded(page), []);
+            assert_eq!(window.loaded(page, |_| false), []);
         }
         pages
     }
@@ -208,7 +208,7 @@ fn what_failed_is_tried_again_and_what_was_removed_during_a_read_is_not() {
     assert_eq!(window.next_read(), Some(NextRead { after: None }));
     table.0.remove(&second.key);
     window.removed(second.key);
-    window.loaded(before);
+    window.loaded(before, |_| false);
     assert_eq!(drain(&mut table, &mut window, 9).len(), 2);
 }
 

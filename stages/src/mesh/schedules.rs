@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::actor::Kind;
 use crate::call::{Origin, Request};
 use crate::caller::{Allow, Check};
 use crate::error::Error;
@@ -10,6 +11,7 @@ use crate::history::Page;
 use crate::identity::Identity;
 use crate::mesh::Mesh;
 use crate::ports::Clock;
+use crate::registry::entry::Hosted;
 use crate::schedules::{Schedule, ScheduleKey, Spec};
 use crate::state::Timestamp;
 
@@ -76,7 +78,9 @@ impl Mesh {
         let one = match ask {
             ScheduleAsk::Put { name, mut spec, is_paused, replaces } => {
                 spec.call.identity = client;
-                self.check_call(&spec)?;
+                let is_pool = self.check_call(&spec)?;
+                // At other actors the flag means nothing, and runs come one after the other.
+                spec.call.pooled &= is_pool;
                 let key = ScheduleKey { system: spec.call.actor.system.clone(), name };
                 schedules.put(key, *spec, is_paused, replaces).await?
             }
@@ -95,8 +99,8 @@ impl Mesh {
         Ok(ScheduleTold::One(Box::new(one)))
     }
 
-    /// Whether a client could make the call of a schedule now.
-    fn check_call(&self, spec: &Spec) -> Result<(), Error> {
+    /// Checks that a client could make the call of a schedule now. Returns whether its actor is a pool.
+    fn check_call(&self, spec: &Spec) -> Result<bool, Error> {
         if !self.due.takes_new() {
             let text = "schedules are switched off (SPAWN_DELAYED_INVOKES)";
             return Err(Error::Unsupported(text.into()));
@@ -105,7 +109,9 @@ impl Mesh {
         let request = Allow { policies: self.policies.clone() }.check(request)?;
         let clock: Arc<dyn Clock> = Arc::new(Now(self.due.now()));
         let registrar = self.registrar.clone();
-        Check { registrar, clock, delayed_calls: true }.check(request).map(drop)
+        let checked = Check { registrar, clock, delayed_calls: true }.check(request)?;
+        let is_pool = |hosted: &Hosted| matches!(hosted.definition.kind, Kind::Pooled { .. });
+        Ok(checked.to_spawn.is_none() && checked.entry.with_hosted(is_pool))
     }
 }
 

@@ -340,6 +340,8 @@ async fn a_schedule_that_would_never_run_is_refused_and_costs_nothing() {
         put(Spec { when: past, ..every(&world, "joe", 1) }).await.kind(),
         ErrorKind::Invalid
     );
+    let ended = Spec { end: Some(world.clock.now()), ..every(&world, "joe", 1) };
+    assert_eq!(put(ended).await.kind(), ErrorKind::Invalid);
     assert_eq!(put(every(&world, "nobody", 1)).await.kind(), ErrorKind::ActorNotFound);
     assert_eq!(
         (stored(&world).await, world.memory.schedules(None, 1).await.unwrap().items),

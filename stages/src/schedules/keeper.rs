@@ -152,7 +152,7 @@ impl Schedules {
             check_name(name).map_err(|error| Error::Invalid(format!("{part} {error}")))?;
         }
         spec.check().map_err(Error::Invalid)?;
-        if spec.when.next(self.now()).is_none() {
+        if spec.next(self.now()).is_none() {
             return Err(Error::Invalid("the schedule would never run".into()));
         }
         let _lock = self.lock(&key).await;

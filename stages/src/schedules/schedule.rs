@@ -81,7 +81,7 @@ pub struct Spec {
     pub overlap: Overlap,
     /// How late a run may be.
     pub catch_up: CatchUp,
-    /// Each run is later by up to so much.
+    /// Each run is later by up to so much, but never later than the next time or the end.
     pub jitter: Duration,
     /// No run is later than this.
     pub end: Option<Timestamp>,
@@ -177,7 +177,11 @@ impl Spec {
         }
         match &self.when {
             When::Every { period, .. } => {
-                When::check_period(*period).map_err(|error| format!("every {error}"))
+                When::check_period(*period).map_err(|error| format!("every {error}"))?;
+                if self.jitter > *period {
+                    return Err("jitter is longer than the period".into());
+                }
+                Ok(())
             }
             When::Cron(..) | When::At(_) => Ok(()),
         }
@@ -188,7 +192,8 @@ impl Spec {
         self.call.pooled && self.overlap == Overlap::Allow
     }
 
-    fn next(&self, after: Timestamp) -> Option<Timestamp> {
+    /// The first time after another one; `None` when there is none.
+    pub(super) fn next(&self, after: Timestamp) -> Option<Timestamp> {
         self.when.next(after).filter(|next| self.end.is_none_or(|end| *next <= end))
     }
 }
@@ -231,12 +236,15 @@ impl Schedule {
         self.wake = self.next.map(|next| self.delayed(next).max(Timestamp(now.0 + 1)));
     }
 
-    /// When the run of a time begins. A random time that is always the same.
+    /// When the run of a time begins. A random time that is always the same. It is not later than the next time, or runs would
+    /// wait for one that comes before them, and not later than the end.
     fn delayed(&self, due: Timestamp) -> Timestamp {
-        let most = micros(self.spec.jitter);
-        if most == 0 {
+        let jitter = micros(self.spec.jitter);
+        if jitter == 0 {
             return due;
         }
+        let bounds = [self.spec.when.next(due), self.spec.end].into_iter().flatten();
+        let most = bounds.map(|bound| bound.0.saturating_sub(due.0)).fold(jitter, u64::min);
         let mut hash = Xxh3::new();
         hash.update(&due.0.to_le_bytes());
         hash.update(&self.creation.number.to_le_bytes());

@@ -166,6 +166,27 @@ fn it_ends_with_its_end_or_its_only_time() {
 }
 
 #[test]
+fn a_jitter_delays_no_run_beyond_the_next_time_or_the_end() {
+    let minutely = Expression::parse("* * * * *").unwrap();
+    let cron = When::Cron(minutely, Zone::find("UTC").unwrap());
+    let (hour, end) = (Duration::from_hours(1), Some(at(600)));
+    // A period with such a jitter is refused, but former versions have stored some.
+    for (when, seconds) in [(cron, 60), (every(10).when, 10)] {
+        let mut schedule = schedule(Spec { when, jitter: hour, end, ..every(1) });
+        let (mut last, mut runs) = (at(0), 0);
+        while schedule.wake.is_some() {
+            let due = schedule.next.unwrap();
+            let now = wake(&mut schedule);
+            assert!(now >= due && now.0 <= due.0 + seconds * SECOND + 1, "{due:?} at {now:?}");
+            assert!(now > last && now <= at(600), "{now:?}");
+            (last, runs) = (now, runs + 1);
+            end_first(&mut schedule, now);
+        }
+        assert_eq!((runs, schedule.missed, schedule.skipped), (600 / seconds, 0, 0));
+    }
+}
+
+#[test]
 fn a_replaced_schedule_keeps_its_numbers_and_what_runs() {
     let mut schedule = schedule(every(10));
     wake(&mut schedule);
@@ -181,8 +202,10 @@ fn a_call_that_is_too_large_or_out_of_bounds_is_refused() {
     let metadata = [("k".to_owned(), "v".repeat(MOST_BYTES))].into();
     let large = Spec { call: Invocation { metadata, ..call() }, ..every(1) };
     let nobody = Spec { call: Invocation::default(), ..every(1) };
-    let shaky = Spec { jitter: Duration::from_hours(2), ..every(1) };
-    for wrong in [large, nobody, shaky, every(0), every(86_400 * 4_000)] {
+    let shaky = Spec { jitter: Duration::from_hours(2), ..every(86_400) };
+    let late = Spec { jitter: Duration::from_millis(1_001), ..every(1) };
+    assert_eq!(Spec { jitter: Duration::from_secs(1), ..every(1) }.check(), Ok(()));
+    for wrong in [large, nobody, shaky, late, every(0), every(86_400 * 4_000)] {
         assert!(wrong.check().is_err(), "{wrong:?}");
     }
 }

@@ -45,7 +45,7 @@ async fn put(world: &World, system: &str, name: &str, replaces: bool) -> Result<
         call,
     };
     let (name, spec) = (name.to_owned(), Box::new(spec));
-    let ask = ScheduleAsk::Put { name, spec, is_paused: false, replaces };
+    let ask = ScheduleAsk::Put { name, spec, is_paused: false, replaces, keeps_first: false };
     world.mesh.ask_schedule(Identity::default(), ask).await.map(drop)
 }
 

@@ -74,7 +74,8 @@ async fn ask(world: &World, ask: ScheduleAsk) -> Result<Schedule, Error> {
 
 async fn put(world: &World, name: &str, spec: Spec, replaces: bool) -> Result<Schedule, Error> {
     let (name, spec) = (name.to_owned(), Box::new(spec));
-    ask(world, ScheduleAsk::Put { name, spec, is_paused: false, replaces }).await
+    let keeps_first = false;
+    ask(world, ScheduleAsk::Put { name, spec, is_paused: false, replaces, keeps_first }).await
 }
 
 async fn create(world: &World, name: &str, spec: Spec) -> Schedule {
@@ -293,6 +294,29 @@ async fn updates_at_a_high_rate_are_not_missed() {
         *log.lock(),
         [("moe".to_owned(), "busy".to_owned()), ("moe".to_owned(), "busy".to_owned())]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_is_put_again_and_again_runs_all_the_same() {
+    let world = world(counter()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    let put = async |seconds, keeps_first| {
+        let (name, is_paused, replaces) = ("n".to_owned(), false, true);
+        let spec = Box::new(every(&world, "joe", seconds));
+        let put = ScheduleAsk::Put { name, spec, is_paused, replaces, keeps_first };
+        ask(&world, put).await.unwrap()
+    };
+    let first = put(10, true).await;
+    for _ in 0..4 {
+        pass(&world, 6).await;
+        assert_eq!(put(10, true).await.spec, first.spec);
+    }
+    assert_eq!(count(&world, "joe").await, 2);
+    // Another period, and a first time that is given, begin anew.
+    assert_ne!(put(20, true).await.spec.when, first.spec.when);
+    pass(&world, 6).await;
+    let again = put(20, false).await;
+    assert_eq!(again.next, Some(Timestamp(world.clock.now().0 + 20_000_000)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,7 +73,7 @@ fn put(
 ) -> Result<ScheduleAsk, Refusal> {
     let form = accept::content_form(&head.headers).unwrap_or(Form::Protobuf);
     let new = wire::new_schedule(given, form, names, SystemClock.now())?;
-    let NewSchedule { name, spec, is_paused } = new;
-    let replaces = head.method == Method::PUT;
-    Ok(ScheduleAsk::Put { name, spec: Box::new(spec), is_paused, replaces })
+    let NewSchedule { name, spec, is_paused, has_first } = new;
+    let (replaces, keeps_first) = (head.method == Method::PUT, !has_first);
+    Ok(ScheduleAsk::Put { name, spec: Box::new(spec), is_paused, replaces, keeps_first })
 }

@@ -96,7 +96,7 @@ pub struct ScheduleSpec {
     #[prost(string, tag = "7")]
     pub parent: ::prost::alloc::string::String,
     /// When it runs, one of these: an expression and its time zone (UTC if it is empty), a period with its first time (one period
-    /// from now if it is empty), or a time.
+    /// from now if it is empty, and as before if a schedule with this period is replaced), or a time.
     #[prost(string, tag = "8")]
     pub cron: ::prost::alloc::string::String,
     #[prost(string, tag = "9")]

@@ -88,6 +88,8 @@ pub struct NewSchedule {
     pub spec: Spec,
     /// Whether it is paused.
     pub is_paused: bool,
+    /// Whether its first time was given; else it is a period from now.
+    pub has_first: bool,
 }
 
 /// Decodes a body; `named` is the name in the path, `now` the time.
@@ -113,7 +115,8 @@ pub fn new_schedule(
         named.clone_into(&mut given.name);
     }
     let (name, is_paused) = (std::mem::take(&mut given.name), given.paused);
-    Ok(NewSchedule { name, spec: given.spec(system, now)?, is_paused })
+    let has_first = !given.first.is_empty();
+    Ok(NewSchedule { name, spec: given.spec(system, now)?, is_paused, has_first })
 }
 
 /// Encodes a schedule.

@@ -28,6 +28,8 @@ pub enum ScheduleAsk {
         is_paused: bool,
         /// Whether one of this name has this to do from now on; its numbers and its runs stay.
         replaces: bool,
+        /// Whether the first time of its period was not given: then one that has the same period keeps its own.
+        keeps_first: bool,
     },
     /// Show one.
     Get(ScheduleKey),
@@ -76,13 +78,13 @@ impl Mesh {
         self.refuse_while_closed()?;
         let schedules = &self.schedules;
         let one = match ask {
-            ScheduleAsk::Put { name, mut spec, is_paused, replaces } => {
+            ScheduleAsk::Put { name, mut spec, is_paused, replaces, keeps_first } => {
                 spec.call.identity = client;
                 let is_pool = self.check_call(&spec)?;
                 // At other actors the flag means nothing, and runs come one after the other.
                 spec.call.pooled &= is_pool;
                 let key = ScheduleKey { system: spec.call.actor.system.clone(), name };
-                schedules.put(key, *spec, is_paused, replaces).await?
+                schedules.put(key, *spec, is_paused, replaces, keeps_first).await?
             }
             ScheduleAsk::Get(key) => schedules.get(&key).await?,
             ScheduleAsk::Pause(key) => schedules.pause(&key).await?,

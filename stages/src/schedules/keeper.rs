@@ -136,7 +136,8 @@ impl Schedules {
         }
     }
 
-    /// Creates a schedule. With `replaces`, one of this name has something else to do from now on.
+    /// Creates a schedule. With `replaces`, one of this name has something else to do from now on. With `keeps_first`, it keeps the
+    /// first time that it has if the period stays.
     ///
     /// # Errors
     /// When a name or a bound is not kept to, it would never run, there is one of this name, there are as many as there may be, or
@@ -144,19 +145,23 @@ impl Schedules {
     pub(crate) async fn put(
         &self,
         key: ScheduleKey,
-        spec: Spec,
+        mut spec: Spec,
         is_paused: bool,
         replaces: bool,
+        keeps_first: bool,
     ) -> Result<Schedule, Error> {
         for (part, name) in [("system", &key.system), ("name", &key.name)] {
             check_name(name).map_err(|error| Error::Invalid(format!("{part} {error}")))?;
         }
         spec.check().map_err(Error::Invalid)?;
+        let _lock = self.lock(&key).await;
+        let before = self.load(&key).await?;
+        if let Some(before) = before.as_ref().filter(|_| keeps_first) {
+            spec.keep_first(&before.spec);
+        }
         if spec.next(self.now()).is_none() {
             return Err(Error::Invalid("the schedule would never run".into()));
         }
-        let _lock = self.lock(&key).await;
-        let before = self.load(&key).await?;
         let Inner { due, bounds, counted, .. } = &*self.0;
         let created = match &before {
             None => Some(counted.create(&key.system, *bounds, &**due.store()).await?),

@@ -187,6 +187,16 @@ impl Spec {
         }
     }
 
+    /// Takes the first time of a spec with the same period.
+    pub(super) fn keep_first(&mut self, of: &Spec) {
+        if let When::Every { period, first } = &mut self.when
+            && let When::Every { period: same, first: kept } = &of.when
+            && *period == *same
+        {
+            *first = *kept;
+        }
+    }
+
     /// Whether runs are made at once: each by another member of a pool.
     pub fn is_parallel(&self) -> bool {
         self.call.pooled && self.overlap == Overlap::Allow

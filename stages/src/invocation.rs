@@ -72,7 +72,7 @@ pub struct Invocation {
     pub asynchronous: bool,
     /// Definition from which the actor is spawned first; empty: none.
     pub register_ref: String,
-    /// Unix time in milliseconds at which to run; 0 or less: now.
+    /// Unix time in milliseconds at which to run; 0: no time is named. One that is past, or negative, means now.
     pub scheduled_to: i64,
     /// Whether any member of a pool may serve it.
     pub pooled: bool,
@@ -85,7 +85,7 @@ pub struct Invocation {
 impl Invocation {
     /// Whether its caller waits for the answer.
     pub(crate) fn is_awaited(&self) -> bool {
-        !self.asynchronous && self.scheduled_to <= 0
+        !self.asynchronous && self.scheduled_to == 0
     }
 
     /// Its caller's own bound on the whole call.

@@ -88,11 +88,13 @@ async fn a_call_whose_time_is_past_runs_at_once_and_leaves_nothing() {
     let (host, log) = noting();
     let world = world(host).await;
     world.register(vec![definition("joe")]).await.unwrap();
-    let past = Invocation { scheduled_to: 1, ..call("joe", "add") };
-    assert_eq!(world.mesh.invoke(past).await.unwrap(), Payload::Unset);
-    wait_until(|| log.lock().len() == 1).await;
-    sleep(SECOND).await;
-    assert_eq!((stored(&world).await, log.lock().len()), (0, 1));
+    for (scheduled_to, runs) in [1, -1, i64::MIN].into_iter().zip(1..) {
+        let past = Invocation { scheduled_to, ..call("joe", "add") };
+        assert_eq!(world.mesh.invoke(past).await.unwrap(), Payload::Unset);
+        wait_until(|| log.lock().len() == runs).await;
+        sleep(SECOND).await;
+        assert_eq!((stored(&world).await, log.lock().len()), (0, runs));
+    }
 }
 
 #[tokio::test(start_paused = true)]

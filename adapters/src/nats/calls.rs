@@ -44,7 +44,7 @@ impl NatsCalls {
             let text = "not sent, it is safe to retry: too many calls to other actor systems wait for their answers (TIDEGATE_NATS_CALLS)";
             return Err(unsent(ErrorKind::Overloaded, Some(RETRY_AFTER), text.into()));
         };
-        let is_awaited = !invocation.asynchronous && invocation.scheduled_to <= 0;
+        let is_awaited = !invocation.asynchronous && invocation.scheduled_to == 0;
         let headers = context::headers(&invocation.traceparent);
         let request = BusMessage { headers, body: wire::encode_invocation(invocation) };
         match self.bus.request(subject::actions(&system), request, limit).await {

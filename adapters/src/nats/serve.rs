@@ -138,7 +138,7 @@ impl NatsServing {
         invocation.identity = Identity::of(PeerAddress::Nats);
         invocation.traceparent = traceparent;
         invocation.request = RequestId::make();
-        let is_awaited = !invocation.asynchronous && invocation.scheduled_to <= 0;
+        let is_awaited = !invocation.asynchronous && invocation.scheduled_to == 0;
         let actor = invocation.actor.clone();
         // What another system is told names no host.
         let announced = self.mesh.announce(&invocation.identity, system)?;

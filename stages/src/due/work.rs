@@ -170,7 +170,7 @@ impl DueWork {
     /// Whether a call is one for the table: it names a time. One that is past means now; it is kept like the others, so a crash
     /// loses none that was acknowledged. Where new entries are not taken no call is, and the caller stage refuses those for later.
     pub(crate) fn is_kept(&self, invocation: &Invocation) -> bool {
-        self.0.takes_new && invocation.scheduled_to > 0
+        self.0.takes_new && invocation.scheduled_to != 0
     }
 
     /// Whether a side effect is one for the table: for a later time than now. Others are kept by their source.

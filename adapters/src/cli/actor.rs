@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use tidegate_stages::state::Timestamp;
 
 use crate::moment;
 
-/// An actor, as SYSTEM/ACTOR.
+/// An actor, as SYSTEM/ACTOR. What follows the first slash is the name; a slash in the system is written `%2F`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ActorName {
     pub(super) system: String,
@@ -20,6 +21,8 @@ impl FromStr for ActorName {
     fn from_str(given: &str) -> Result<Self, String> {
         match given.split_once('/') {
             Some((system, name)) if !system.is_empty() && !name.is_empty() => {
+                let system = percent_decode_str(system).decode_utf8();
+                let system = system.map_err(|_| "the system is not UTF-8 when it is decoded")?;
                 Ok(Self { system: system.into(), name: name.into() })
             }
             _ => Err("the actor must be given as SYSTEM/ACTOR".into()),
@@ -79,6 +82,20 @@ pub(super) fn revision(given: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_system_with_a_slash_is_written_with_an_escape() {
+        for (given, system, name) in [
+            ("eu%2Fshop/nightly", "eu/shop", "nightly"),
+            ("eu/shop/nightly", "eu", "shop/nightly"),
+            ("50%25/a%2Fb", "50%", "a%2Fb"),
+            ("50%/a", "50%", "a"),
+        ] {
+            let expected = ActorName { system: system.into(), name: name.into() };
+            assert_eq!(given.parse(), Ok(expected), "{given}");
+        }
+        assert!("%FF/a".parse::<ActorName>().is_err());
+    }
 
     #[test]
     fn a_point_is_an_actor_and_a_revision_or_a_time() {

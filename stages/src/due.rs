@@ -2,6 +2,7 @@
 
 mod calls;
 mod known;
+mod made;
 mod places;
 pub(crate) mod record;
 mod runner;
@@ -10,6 +11,7 @@ mod window;
 mod work;
 
 pub(crate) use calls::Calls;
+pub(crate) use made::MadeCalls;
 pub(crate) use record::{Purpose, Record, RunId};
 pub(crate) use runner::DueRunner;
 pub(crate) use work::{DueWork, bounded_name};

@@ -41,6 +41,7 @@ use tracing::warn;
 
 use crate::actor::{ActorId, ActorRef};
 use crate::call::{Emitted, EmittedEffect};
+use crate::due::MadeCalls;
 use crate::metrics::DEAD_LETTERS_DROPPED_TOTAL;
 use crate::outbox::record::Record;
 use crate::outbox::view::source_name;
@@ -97,6 +98,8 @@ struct Inner {
     dead: Mutex<Ledger>,
     /// Schedules with runs that have not ended.
     runs: Arc<OpenRuns>,
+    /// Calls of due work that are not known to be gone.
+    made: MadeCalls,
     /// Ends deliveries: what is in the store stays there.
     stop: CancellationToken,
     /// Ends removals.
@@ -125,6 +128,7 @@ impl Effects {
             is_answered: Notify::new(),
             dead: Mutex::new(Ledger::new(dead)),
             runs: Arc::default(),
+            made: MadeCalls::default(),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
         }))
@@ -316,14 +320,20 @@ impl Effects {
                 is_done && !self.0.stop.is_cancelled()
             }
             SourceKind::Schedule => self.0.runs.has_none(source),
-            // Topics are few, and no target sees a call of due work.
-            SourceKind::Due | SourceKind::Topic => false,
+            SourceKind::Due => self.0.made.has_none(source),
+            // Topics are few.
+            SourceKind::Topic => false,
         }
     }
 
     /// Where it is known which schedules have runs that have not ended.
     pub(crate) fn open_runs(&self) -> &Arc<OpenRuns> {
         &self.0.runs
+    }
+
+    /// Where it is known which calls of due work may come again.
+    pub(crate) fn made_calls(&self) -> &MadeCalls {
+        &self.0.made
     }
 
     /// How often an effect was tried, if it is in memory or the first one for its target.

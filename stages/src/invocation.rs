@@ -101,9 +101,9 @@ impl Invocation {
         self.payload.len() + self.action.len() + self.actor.name.len() + metadata
     }
 
-    /// Whether it is meant for a later time than now.
-    pub(crate) fn is_due_after(&self, now: Timestamp) -> bool {
-        u64::try_from(self.scheduled_to).unwrap_or(0).saturating_mul(1000) > now.0
+    /// Whether it is meant for a later time than this one.
+    pub(crate) fn is_due_after(&self, time: Timestamp) -> bool {
+        u64::try_from(self.scheduled_to).unwrap_or(0).saturating_mul(1000) > time.0
     }
 }
 

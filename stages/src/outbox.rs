@@ -63,7 +63,7 @@ pub enum SourceKind {
     /// An actor's turn; the name is the actor's.
     #[default]
     Actor,
-    /// A scheduled call or a delayed effect; the name is its id.
+    /// A scheduled call or a delayed effect; the name is its time and its id.
     Due,
     /// A schedule; the name is the schedule's.
     Schedule,

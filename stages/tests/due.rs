@@ -14,9 +14,8 @@ use tidegate_stages::invocation::{
     ActorInvocation, Invocation, Metadata, Payload, REQUEST_TIMEOUT, SCHEDULE_ID,
 };
 use tidegate_stages::memory::MemoryStore;
-use tidegate_stages::outbox::record::Record;
-use tidegate_stages::outbox::{EffectSource, SourceKind};
-use tidegate_stages::ports::{Clock, DueStore, HostError, StateStore, StoreError};
+use tidegate_stages::outbox::EffectSource;
+use tidegate_stages::ports::{Clock, DueStore, HostError, StoreError};
 use tidegate_stages::topology::Settings;
 use tokio::time::{advance, sleep};
 
@@ -429,99 +428,6 @@ async fn a_backlog_starts_slowly_is_bounded_and_lets_ordinary_calls_pass() {
         sum += count(&second, name).await;
     }
     assert_eq!(sum, BACKLOG as u64 + 20, "each ran once");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_side_effect_for_a_later_time_runs_then_in_the_name_of_its_source() {
-    let (host, callers) = delaying();
-    let world = world(host).await;
-    emit_later(&world, 5).await;
-    pass(&world, 4).await;
-    let waiting = world.memory.due(None, 10).await.unwrap().items;
-    assert_eq!(waiting.len(), 2, "two effects of one response are two");
-    assert!(waiting.iter().all(|entry| entry.key.source.kind == SourceKind::Due));
-    assert_eq!(count(&world, "sink").await, 0);
-    pass(&world, 3).await;
-    assert_eq!((count(&world, "sink").await, stored(&world).await), (2, 0));
-    assert_eq!(*callers.lock(), ["source", "source"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn side_effects_for_a_later_time_are_dead_letters_where_these_are_switched_off() {
-    let (host, callers) = delaying();
-    let settings = Settings { delayed_calls: false, ..Settings::default() };
-    let world = world_with(host, settings, MemoryStore::new()).await;
-    emit_later(&world, 5).await;
-    pass(&world, 7).await;
-    assert!(callers.lock().is_empty());
-    let rows = world.memory.outbox(&support::id("source"), None, 10).await.unwrap().items;
-    let reasons: Vec<_> = rows
-        .into_iter()
-        .map(|row| Record::decode(row.record).unwrap().dead.unwrap().reason)
-        .collect();
-    assert_eq!(reasons.len(), 2);
-    assert!(reasons[0].contains("SPAWN_DELAYED_INVOKES"), "{reasons:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_side_effect_for_a_later_time_that_cannot_be_delivered_is_a_dead_letter() {
-    let world = world(host(|invocation: ActorInvocation| {
-        let mut response = counted(&invocation);
-        if invocation.actor.name == "source" {
-            let at = invocation.metadata.get("at").unwrap().parse().unwrap();
-            let later = |target, action| Invocation { scheduled_to: at, ..call(target, action) };
-            let good = later("sink", "add");
-            response.workflow.effects =
-                vec![call("nobody", "add"), later("nobody", "add"), later("sink", "fly"), good];
-        }
-        async move { Ok(response) }
-    }))
-    .await;
-    emit_later(&world, 5).await;
-    pass(&world, 4).await;
-    // What cannot be buried now is tried again, and not lost.
-    world.store.refuse_saves(Some(StoreError::Unavailable("as the test wants it".into())));
-    pass(&world, 10).await;
-    world.store.refuse_saves(None);
-    pass(&world, 130).await;
-    assert_eq!((count(&world, "sink").await, stored(&world).await), (1, 0));
-    let rows = world.memory.outbox(&support::id("source"), None, 10).await.unwrap().items;
-    let mut ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!((rows.len(), ids.len()), (3, 3), "each has the number that it had");
-    for row in rows {
-        let reason = Record::decode(row.record).unwrap().dead.unwrap().reason;
-        assert!(reason.contains("not found"), "{reason}");
-    }
-}
-
-/// A host whose `source` has two effects on `sink`, at the time in its metadata. Notes the callers of all others.
-fn delaying() -> (BoxedHost, Log) {
-    let callers = Log::default();
-    let noted = callers.clone();
-    let host = host(move |invocation: ActorInvocation| {
-        let mut response = counted(&invocation);
-        match &invocation.actor.name[..] {
-            "source" => {
-                let at = invocation.metadata.get("at").unwrap().parse().unwrap();
-                let caller = Some(support::id("source"));
-                let later = Invocation { scheduled_to: at, caller, ..call("sink", "add") };
-                response.workflow.effects = vec![later.clone(), later];
-            }
-            _ => noted.lock().extend(invocation.caller.map(|id| id.name)),
-        }
-        async move { Ok(response) }
-    });
-    (host, callers)
-}
-
-/// Calls the source; its effects are due after so many seconds.
-async fn emit_later(world: &World, seconds: u64) {
-    world.register(["source", "sink"].map(definition).to_vec()).await.unwrap();
-    let at = later(world, "sink", seconds).scheduled_to.to_string();
-    let metadata = [("at".to_owned(), at)].into();
-    world.mesh.invoke(Invocation { metadata, ..call("source", "add") }).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

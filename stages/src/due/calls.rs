@@ -13,9 +13,10 @@ use crate::due::record::{Purpose, RunId};
 use crate::due::window::Ready;
 use crate::effects::Effects;
 use crate::error::Error;
-use crate::invocation::Invocation;
+use crate::invocation::{EFFECT_ID, Invocation};
 use crate::metrics::EFFECTS_TOTAL;
 use crate::outbox::record::{Dead, Record};
+use crate::outbox::{EffectId, EffectSource};
 use crate::placement::Mailboxes;
 use crate::ports::{Clock, HostError, StateStore, StoreError};
 use crate::registry::directory::Directory;
@@ -63,20 +64,24 @@ impl End {
 impl Calls {
     /// Does what an entry is for. What its end means is durable then, so the entry may go.
     pub(super) async fn make(self, ready: Ready, clock: Arc<dyn Clock>) -> (Ready, End) {
-        let call = || ready.record.invocation.clone();
         let outcome = match &ready.record.purpose {
-            Purpose::Call => self.call(call(), Origin::Due).await,
+            Purpose::Call => self.call(&ready, Origin::Due, clock.now()).await,
             Purpose::Effect(system, name) => {
                 let source = ActorRef::new(system, name);
-                let outcome = self.call(call(), Origin::Inside(source.clone())).await;
-                let end = self.end(&ready, outcome, clock.now());
-                let end = self.bury(&source, &ready, end, clock.now()).await;
+                let origin = Origin::Inside(source.clone());
+                let outcome = self.call(&ready, origin, clock.now()).await;
+                let is_answered = outcome.is_ok();
+                let mut end = self.end(&ready, outcome, clock.now());
+                if !is_answered {
+                    end = self.bury(&source, &ready, end, clock.now()).await;
+                }
                 return (ready, end);
             }
             Purpose::Look => {
                 let source = &ready.key.source;
                 let (system, name) = (source.system.clone(), source.name.clone());
-                self.schedules.look(&ScheduleKey { system, name }, ready.key.at).await
+                let key = ScheduleKey { system, name };
+                self.schedules.look(&key, ready.key.at).await.map(|()| None)
             }
             Purpose::Run(run) => {
                 let end = self.run(run, &ready, &clock).await;
@@ -87,10 +92,11 @@ impl Calls {
         (ready, end)
     }
 
-    /// What the outcome of a try means for its entry.
-    fn end(&self, ready: &Ready, outcome: Result<(), Error>, now: Timestamp) -> End {
+    /// What the outcome of a try means for its entry: an answer, with what is wrong with it, or why there is none.
+    fn end(&self, ready: &Ready, outcome: Result<Option<Error>, Error>, now: Timestamp) -> End {
         match outcome {
-            Ok(()) => End::Answered,
+            Ok(None) => End::Answered,
+            Ok(Some(error)) => End::Failed(error),
             Err(error) if !is_tried_again(&error) => End::Failed(error),
             Err(error) if self.is_given_up(ready, &error, now) => End::GivenUp(error),
             Err(error) => End::Again(error),
@@ -111,9 +117,8 @@ impl Calls {
     /// parent is not known.
     async fn bury(&self, source: &ActorRef, ready: &Ready, end: End, at: Timestamp) -> End {
         let error = match &end {
-            End::GivenUp(error) => error,
-            End::Failed(error) if !is_answer(error) => error,
-            _ => return end,
+            End::GivenUp(error) | End::Failed(error) => error,
+            End::Answered | End::Again(_) => return end,
         };
         // Nobody has counted the tries.
         let dead = Some(Dead { at, attempts: 0, reason: error.to_string() });
@@ -137,9 +142,30 @@ impl Calls {
         }
     }
 
-    /// Makes a call and waits for its answer.
-    async fn call(&self, invocation: Invocation, origin: Origin) -> Result<(), Error> {
+    /// Makes the call of an entry.
+    async fn call(
+        &self,
+        ready: &Ready,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Result<Option<Error>, Error> {
+        let source = ready.key.call_source();
+        self.effects.made_calls().made(&source, now);
+        let effect_id = match (&ready.record.purpose, ready.key.effect_id()) {
+            (Purpose::Effect(system, name), Some(id)) => format!("{system}/{name}/{id}"),
+            _ => format!("due/{}/{}", source.system, source.name),
+        };
+        let mut invocation = ready.record.invocation.clone();
+        invocation.metadata.insert(EFFECT_ID.to_owned(), effect_id);
         let request = Request { invocation: Box::new(invocation), origin };
+        // Its source has no other one. Epoch 0: a target that has seen too many sources looks at those of due work first.
+        let id = EffectId { number: ready.key.at.0, ..EffectId::default() };
+        self.deliver(request, (source.into(), id)).await
+    }
+
+    /// Makes a run that its target does not recognise, and waits for its answer.
+    async fn run_beside(&self, invocation: Invocation) -> Result<(), Error> {
+        let request = Request { invocation: Box::new(invocation), origin: Origin::Due };
         let admitted = self.caller.clone().oneshot(request).await?;
         match (&self.mailboxes).oneshot(admitted).await? {
             Some(pending) => pending.answer().await.map(drop),
@@ -158,12 +184,10 @@ impl Calls {
         };
         self.mailboxes.tracer.begin(&mut invocation.traceparent);
         let outcome = match effect {
-            None => self.call(invocation, Origin::Due).await,
-            Some((source, id)) => {
-                let (ack, answered) = Ack::new();
-                let received = Received { source, id, ack, failed: None };
+            None => self.run_beside(invocation).await.map(|()| None),
+            Some(effect) => {
                 let request = Request { invocation: Box::new(invocation), origin: Origin::Due };
-                self.deliver(request, received, answered).await
+                self.deliver(request, effect).await
             }
         };
         let end = self.end(ready, outcome, clock.now());
@@ -175,33 +199,21 @@ impl Calls {
         }
     }
 
-    /// Makes a call that its target recognises when it comes again. Waits until the answer is durable.
+    /// Makes a call that its target recognises when it comes again. Waits until the answer is durable. Returns what is wrong with
+    /// the answer, if anything is.
     async fn deliver(
         &self,
         request: Request,
-        received: Received,
-        answered: tokio::sync::oneshot::Receiver<Result<Answered, Error>>,
-    ) -> Result<(), Error> {
+        (source, id): (Arc<EffectSource>, EffectId),
+    ) -> Result<Option<Error>, Error> {
         let mut admitted = self.caller.clone().oneshot(request).await?;
-        admitted.effect = Some(Box::new(received));
+        let (ack, answered) = Ack::new();
+        admitted.effect = Some(Box::new(Received { source, id, ack, failed: None }));
         let pending = (&self.mailboxes).oneshot(admitted).await?;
         let dropped = || Error::Internal("the call was dropped on its way".into());
         answered.await.unwrap_or_else(|_| Err(dropped()))?;
-        // The reply leaves before the acknowledgement, unless the call was routed on. It says what was wrong with the answer.
-        match pending.and_then(|pending| pending.answer().now_or_never()) {
-            Some(reply) => reply.map(drop),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Whether the call got an answer that says that it is of no use. A side effect with such an answer is delivered.
-fn is_answer(error: &Error) -> bool {
-    match error {
-        Error::Host(error) => error.is_answer(),
-        Error::BadRoute(_) => true,
-        Error::ActionRan(source) => is_answer(source),
-        _ => false,
+        // The reply leaves before the acknowledgement, unless the call was routed on.
+        Ok(pending.and_then(|pending| pending.answer().now_or_never()).and_then(Result::err))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::due::DueKey;
 use crate::outbox::SourceKind;
+use crate::state::Timestamp;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -24,6 +25,11 @@ impl Known {
 
     pub(super) fn contains(&self, key: &DueKey) -> bool {
         self.keys.contains(key)
+    }
+
+    /// Whether one of the entries has an earlier time.
+    pub(super) fn has_before(&self, time: Timestamp) -> bool {
+        self.keys.iter().any(|key| key.at < time)
     }
 
     pub(super) fn insert(&mut self, key: DueKey) {

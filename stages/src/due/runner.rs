@@ -1,9 +1,9 @@
 //! Runner: the task that makes the calls of due work at their times.
 //!
-//! An entry is removed when its call has been answered, durably where its target has a state. So each runs at least once: a
-//! kill in between, or an answer that got lost, runs it again. Calls start slowly after a start and after failures, and
-//! more at once with each success, so a backlog does not overrun hosts or crowd out other calls. Those that get no answer make
-//! way for calls to other targets.
+//! An entry is removed when its call has been answered, durably where its target has a state. So each is made at least once: a
+//! kill in between, or an answer that got lost, makes it again, and a target that has a state recognises it. Calls start slowly
+//! after a start and after failures, and more at once with each success, so a backlog does not overrun hosts or crowd out other
+//! calls. Those that get no answer make way for calls to other targets.
 
 use std::mem::take;
 use std::sync::Arc;
@@ -60,6 +60,8 @@ pub(crate) struct DueRunner {
     /// Done, to be removed.
     done: Vec<DueKey>,
     tries: Tries,
+    /// When it is looked at whether the entries are gone that a former start may have called.
+    look_at: Instant,
     /// How long what is left in the store is not read again; it doubles while everything fails.
     pause: Duration,
     retry_at: Option<Instant>,
@@ -70,6 +72,7 @@ pub(crate) struct DueRunner {
 
 impl DueRunner {
     pub(crate) fn new(due: &DueWork, calls: Calls) -> Self {
+        calls.effects.made_calls().begin(due.now());
         Self {
             due: due.0.clone(),
             calls,
@@ -81,6 +84,7 @@ impl DueRunner {
             removing: None,
             done: Vec::new(),
             tries: Tries::default(),
+            look_at: Instant::now(),
             pause: FIRST_PAUSE,
             retry_at: None,
             read_again_at: None,
@@ -117,6 +121,7 @@ impl DueRunner {
         while let Some(target) = self.places.pass(now) {
             self.window.waits(&target);
         }
+        self.find_former(now);
         if !self.window.is_reading() {
             self.take_resumed(now);
             let is_time = self.retry_at.is_some_and(|at| at <= now);
@@ -163,6 +168,19 @@ impl DueRunner {
             let number = self.places.take(now, called, hung_before);
             let call = self.calls.clone().make(ready, self.due.clock.clone());
             self.running.push(call.map(move |(ready, end)| (number, ready, end)).boxed());
+        }
+    }
+
+    /// Tells targets when no entry is left that a former start may have called.
+    fn find_former(&mut self, now: Instant) {
+        let made = self.calls.effects.made_calls();
+        let Some(before) = made.unknown_before() else { return };
+        if now < self.look_at || self.due.clock.now() < before {
+            return;
+        }
+        self.look_at = now + LOOK;
+        if self.window.has_none_before(before) {
+            made.none_before(before);
         }
     }
 
@@ -238,7 +256,12 @@ impl DueRunner {
 
     fn removed(&mut self, (keys, removed): (Vec<DueKey>, Result<(), StoreError>)) {
         match removed {
-            Ok(()) => keys.into_iter().for_each(|key| self.window.removed(key)),
+            Ok(()) => {
+                for key in keys {
+                    self.calls.effects.made_calls().removed(&key.call_source());
+                    self.window.removed(key);
+                }
+            }
             Err(error) => {
                 warn!(%error, entries = keys.len(), "due work that is done cannot be removed now");
                 let store = self.due.store.clone();

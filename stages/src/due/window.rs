@@ -392,6 +392,16 @@ impl Window {
         }
     }
 
+    /// Whether the store has no entry before a time, also none that is done and not removed.
+    pub(super) fn has_none_before(&self, time: Timestamp) -> bool {
+        let is_not_before = |key: &DueKey| key.at >= time;
+        !self.is_reading
+            && (self.is_complete || self.cursor.as_ref().is_some_and(is_not_before))
+            && self.left.as_ref().is_none_or(is_not_before)
+            && self.held_back.values().all(is_not_before)
+            && !self.known.has_before(time)
+    }
+
     /// What metrics show of it.
     pub(super) fn view(&self) -> WindowView {
         let ready = self.ready.front().map(|ready| ready.key.at);

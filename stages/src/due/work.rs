@@ -95,6 +95,13 @@ impl DueKey {
         self.source.kind == SourceKind::Due && self.source.name.starts_with(BY_ID)
     }
 
+    /// What its call comes from, for its target. The time tells apart calls that have the same name one after the other.
+    pub(super) fn call_source(&self) -> EffectSource {
+        let EffectSource { kind, system, name } = &*self.source;
+        let name = bounded_name(&format!("{}/", self.at.0), name);
+        EffectSource { kind: *kind, system: system.clone(), name }
+    }
+
     /// The number that a side effect had at its source; `None` when this is the key of something else.
     pub(super) fn effect_id(&self) -> Option<EffectId> {
         let (id, _) = self.source.name.strip_prefix(EFFECT)?.split_once('/')?;
@@ -173,10 +180,10 @@ impl DueWork {
         self.0.takes_new && invocation.scheduled_to != 0
     }
 
-    /// Whether a side effect is one for the table: for a later time than now. Others are kept by their source.
-    pub(crate) fn is_later(&self, invocation: &Invocation) -> bool {
-        // Most name no time: for these no clock is read.
-        self.is_kept(invocation) && invocation.is_due_after(self.0.clock.now())
+    /// Whether a side effect is one for the table: for a later time than that at which it was emitted, or else it would be delivered
+    /// by its source as well when it was handed over before a crash. Others are kept by their source.
+    pub(crate) fn is_later(&self, invocation: &Invocation, emitted: Timestamp) -> bool {
+        self.is_kept(invocation) && invocation.is_due_after(emitted)
     }
 
     /// Keeps an admitted call until its time, durably; a time that is past is now. Calls of one actor are separate ones unless they

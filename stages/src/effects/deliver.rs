@@ -243,7 +243,7 @@ impl DeliverInner {
             return self.topics.append(&delivery.invocation, id(), effect).await;
         }
         let is_elsewhere = self.elsewhere.takes(&delivery.invocation);
-        if !is_elsewhere && self.due.is_later(&delivery.invocation) {
+        if !is_elsewhere && self.due.is_later(&delivery.invocation, delivery.at) {
             // The source is done with an effect that was handed over; its target is called later.
             let invocation = delivery.invocation.clone();
             return self.due.hand_over(&path.source, row.id, invocation).await;

@@ -387,3 +387,27 @@ fn a_target_that_hangs_is_remembered_and_called_only_when_it_may() {
     assert!(!window.hangs(&slow));
     assert!(window.take_due(Timestamp(9), 4, false, |_| false).is_some(), "it answers now");
 }
+
+#[test]
+fn it_is_known_when_no_entry_before_a_time_is_left() {
+    let mut table = Table::of([entry(1, 1, "a"), entry(2, 2, "b"), entry(9, 3, "c")]);
+    let mut window = Window::default();
+    let has_none = |window: &Window| window.has_none_before(Timestamp(5));
+    assert!(!has_none(&window), "nothing was read");
+    table.feed(&mut window);
+    let first = window.take_due(Timestamp(5), 4, true, |_| false).unwrap();
+    window.ended(&first, true);
+    assert!(!has_none(&window), "it is done and not removed");
+    table.0.remove(&first.key);
+    window.removed(first.key);
+    assert!(window.take_due(Timestamp(5), 4, true, |_| true).is_none());
+    assert!(!has_none(&window), "one is held back");
+    assert!(window.let_go(|_, _| false) && !has_none(&window), "it is left");
+    window.go_back();
+    assert!(!has_none(&window), "it is read again");
+    table.feed(&mut window);
+    let second = window.take_due(Timestamp(5), 4, true, |_| false).unwrap();
+    window.ended(&second, true);
+    window.removed(second.key);
+    assert!(has_none(&window) && !window.has_none_before(Timestamp(10)));
+}

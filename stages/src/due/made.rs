@@ -1,0 +1,129 @@
+//! Made: the calls of due work that a target may get once more. A target may forget what it has seen of all others (decision 18 i).
+//!
+//! A call is noted here before it is made, until its entry is durably gone. Entries that a former start may have called are known by
+//! their time alone: they are older than the start. Until none of these is left, none of them counts as gone.
+
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+
+use crate::outbox::EffectSource;
+use crate::state::Timestamp;
+
+/// Calls that are noted one by one.
+const MOST: usize = 16_384;
+/// By how much the clock of a former start may have been ahead, in microseconds.
+const AHEAD_US: u64 = 60 * 1_000_000;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct MadeCalls(Mutex<Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// As what their targets know them.
+    made: HashSet<EffectSource>,
+    /// Of entries before this time it is not known which ones were called.
+    unknown_before: Timestamp,
+}
+
+impl Default for MadeCalls {
+    fn default() -> Self {
+        let unknown_before = Timestamp(u64::MAX);
+        Self(Mutex::new(Known { made: HashSet::new(), unknown_before }))
+    }
+}
+
+impl MadeCalls {
+    /// Whether a target gets no call any more from a source that a call of due work was.
+    pub(crate) fn has_none(&self, source: &EffectSource) -> bool {
+        let time = source.name.split_once('/').and_then(|(time, _)| time.parse::<u64>().ok());
+        let known = self.0.lock();
+        time.is_some_and(|time| known.unknown_before <= Timestamp(time))
+            && !known.made.contains(source)
+    }
+
+    /// This start begins now.
+    pub(super) fn begin(&self, now: Timestamp) {
+        self.0.lock().unknown_before = Timestamp(now.0.saturating_add(AHEAD_US));
+    }
+
+    /// A call is made. When there are too many, it is not known any more which ones they were.
+    pub(super) fn made(&self, source: &EffectSource, now: Timestamp) {
+        let mut known = self.0.lock();
+        if known.made.len() >= MOST {
+            known.made.clear();
+            known.unknown_before = Timestamp(now.0.saturating_add(AHEAD_US));
+        }
+        known.made.insert(source.clone());
+    }
+
+    /// The entry of a call is gone from the store.
+    pub(super) fn removed(&self, source: &EffectSource) {
+        self.0.lock().made.remove(source);
+    }
+
+    /// The time before which it is not known which entries were called; `None`: it is known of all.
+    pub(super) fn unknown_before(&self) -> Option<Timestamp> {
+        Some(self.0.lock().unknown_before).filter(|time| time.0 > 0)
+    }
+
+    /// All entries before a time are gone.
+    pub(super) fn none_before(&self, time: Timestamp) {
+        let mut known = self.0.lock();
+        if known.unknown_before == time {
+            known.unknown_before = Timestamp(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::SourceKind;
+
+    fn source(at: u64) -> EffectSource {
+        let (system, name) = ("s".into(), format!("{at}/call/1.{at}"));
+        EffectSource { kind: SourceKind::Due, system, name }
+    }
+
+    #[test]
+    fn a_call_may_come_again_until_its_entry_is_gone_and_so_may_those_of_a_former_start() {
+        let (calls, start) = (MadeCalls::default(), 1_000_000_000);
+        let (former, own) = (source(start), source(start + AHEAD_US));
+        assert!(!calls.has_none(&own), "it has not begun");
+        calls.begin(Timestamp(start));
+        assert!(!calls.has_none(&former) && calls.has_none(&own));
+        calls.made(&former, Timestamp(start));
+        calls.made(&own, Timestamp(start));
+        calls.none_before(calls.unknown_before().unwrap());
+        assert_eq!(calls.unknown_before(), None);
+        for source in [former, own] {
+            assert!(!calls.has_none(&source));
+            calls.removed(&source);
+            assert!(calls.has_none(&source));
+        }
+        let other = EffectSource { name: "run/1".into(), ..source(0) };
+        assert!(!calls.has_none(&other), "no call has such a name");
+    }
+
+    #[test]
+    fn a_bounded_number_is_known_and_what_is_not_known_may_come_again() {
+        let calls = MadeCalls::default();
+        calls.begin(Timestamp(0));
+        calls.none_before(calls.unknown_before().unwrap());
+        for at in 1..=MOST as u64 {
+            calls.made(&source(at), Timestamp(at));
+        }
+        assert!(calls.has_none(&source(0)));
+        let now = Timestamp(MOST as u64 + 1);
+        calls.made(&source(now.0), now);
+        assert_eq!(calls.0.lock().made.len(), 1);
+        assert!(!calls.has_none(&source(1)) && !calls.has_none(&source(now.0)));
+        let before = calls.unknown_before().unwrap();
+        calls.none_before(Timestamp(before.0 - 1));
+        assert!(!calls.has_none(&source(1)), "another time was meant");
+        calls.none_before(before);
+        assert!(calls.has_none(&source(1)) && !calls.has_none(&source(now.0)));
+    }
+}

@@ -285,39 +285,6 @@ async fn a_call_without_an_answer_is_made_again_and_one_with_an_error_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_nobody_waits_for_runs_once_though_its_request_timeout_is_over_before() {
-    for limit in ["500", "0"] {
-        let limited: Metadata = [(REQUEST_TIMEOUT.to_owned(), limit.to_owned())].into();
-        let (of_effects, log) = (limited.clone(), Log::default());
-        let noted = log.clone();
-        let host = host(move |invocation: ActorInvocation| {
-            let mut response = counted(&invocation);
-            if invocation.actor.name == "source" {
-                let scheduled_to = invocation.metadata["at"].parse().unwrap();
-                let (metadata, caller) = (of_effects.clone(), Some(support::id("source")));
-                let now = Invocation { metadata, caller, ..call("sink", "add") };
-                let later = Invocation { scheduled_to, ..now.clone() };
-                response.workflow.effects = vec![now, later];
-            } else {
-                noted.lock().push(invocation.actor.name.clone());
-            }
-            async move {
-                sleep(SECOND).await;
-                Ok(response)
-            }
-        });
-        let world = world(host).await;
-        emit_later(&world, 5).await;
-        let late = Invocation { metadata: limited, ..later(&world, "sink", 10) };
-        world.mesh.invoke(late).await.unwrap();
-        pass(&world, 60).await;
-        let runs = log.lock().len();
-        let ran = (runs, count(&world, "sink").await, stored(&world).await);
-        assert_eq!(ran, (3, 3, 0), "an effect, a delayed one and a call, within {limit} ms");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn pauses_of_a_call_that_fails_grow_also_while_others_are_answered() {
     let tries = Arc::<Mutex<u32>>::default();
     let attempts = tries.clone();

@@ -208,3 +208,36 @@ async fn a_target_forgets_due_calls_that_are_gone() {
         assert!(seen.iter().all(|seen| seen.source.kind == SourceKind::Due));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_nobody_waits_for_runs_once_though_its_request_timeout_is_over_before() {
+    for limit in ["500", "0"] {
+        let limited: Metadata = [(REQUEST_TIMEOUT.to_owned(), limit.to_owned())].into();
+        let (of_effects, log) = (limited.clone(), Log::default());
+        let noted = log.clone();
+        let host = host(move |invocation: ActorInvocation| {
+            let mut response = counted(&invocation);
+            if invocation.actor.name == "source" {
+                let scheduled_to = invocation.metadata["at"].parse().unwrap();
+                let (metadata, caller) = (of_effects.clone(), Some(support::id("source")));
+                let now = Invocation { metadata, caller, ..call("sink", "add") };
+                let later = Invocation { scheduled_to, ..now.clone() };
+                response.workflow.effects = vec![now, later];
+            } else {
+                noted.lock().push(invocation.actor.name.clone());
+            }
+            async move {
+                sleep(SECOND).await;
+                Ok(response)
+            }
+        });
+        let world = world(host).await;
+        emit_later(&world, 5).await;
+        let late = Invocation { metadata: limited, ..later(&world, "sink", 10) };
+        world.mesh.invoke(late).await.unwrap();
+        pass(&world, 60).await;
+        let runs = log.lock().len();
+        let ran = (runs, count(&world, "sink").await, stored(&world).await);
+        assert_eq!(ran, (3, 3, 0), "an effect, a delayed one and a call, within {limit} ms");
+    }
+}

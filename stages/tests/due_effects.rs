@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_stages::actor::Definition;
-use tidegate_stages::invocation::{ActorInvocation, EFFECT_ID, Invocation};
+use tidegate_stages::invocation::{
+    ActorInvocation, EFFECT_ID, Invocation, Metadata, REQUEST_TIMEOUT,
+};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::outbox::record::Record;
 use tidegate_stages::outbox::{EffectRows, SourceKind};
 use tidegate_stages::ports::{DueStore, HostError, Save, StateStore, StoreError};
 use tidegate_stages::topology::Settings;
+use tokio::time::sleep;
 
 use support::{
     BoxedHost, World, call, counted, counter, definition, host, later, number, pass, rules, world,

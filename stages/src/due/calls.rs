@@ -7,7 +7,7 @@ use metrics::counter;
 use tower::ServiceExt;
 
 use crate::actor::{ActorId, ActorRef};
-use crate::call::{Ack, Answered, Origin, Received, Request};
+use crate::call::{Ack, Origin, Received, Request};
 use crate::caller::CallerService;
 use crate::due::record::{Purpose, RunId};
 use crate::due::window::Ready;

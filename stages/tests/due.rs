@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tidegate_pipeline::Bound;
 use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::ErrorKind;
-use tidegate_stages::invocation::{ActorInvocation, Invocation, Payload, SCHEDULE_ID};
+use tidegate_stages::invocation::{ActorInvocation, Invocation, Metadata, Payload, SCHEDULE_ID};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::outbox::EffectSource;
 use tidegate_stages::ports::{Clock, DueStore, HostError, StoreError};

@@ -37,6 +37,42 @@ fn an_answer_that_its_client_does_not_take_is_reset_and_its_connection_serves_on
     }
 }
 
+#[test]
+fn at_the_admin_port_too_and_its_connections_can_be_had_again() {
+    let proxy = Proxy::start_at_admin(&[
+        ("TIDEGATE_HTTP_WRITE_TIMEOUT", "500ms"),
+        ("TIDEGATE_HTTP_IDLE_TIMEOUT", "2s"),
+        ("TIDEGATE_HOST_NAMES", "x"),
+    ]);
+    let kinds = ["/openapi.json", "/admin/flow/live"].map(|path| [(path, 0), (path, 1)]).concat();
+    let mut clients: Vec<_> = (0..64).map(|_| proxy.connect()).collect();
+    for (stream, (path, window)) in clients.iter_mut().zip(kinds.iter().cycle()) {
+        frames::open(stream, &[(frames::INITIAL_WINDOW_SIZE, *window)]);
+        stream.write_all(&Frame::get(1, path).bytes()).unwrap();
+    }
+    for (stream, (path, window)) in clients.iter_mut().zip(kinds.iter().cycle()) {
+        let reset = frames::read_until(stream, frames::RST_STREAM, 1);
+        assert!(reset.is_some(), "{path}, a window of {window}: it was not reset");
+        assert!(raw::is_closed_in_time(stream), "{path}, a window of {window}: it is idle");
+    }
+    assert_eq!(proxy.get("/health").status, 200);
+}
+
+#[test]
+fn a_stream_of_events_that_are_taken_goes_on_for_longer_than_one_may_wait() {
+    let proxy = Proxy::start_at_admin(&[
+        ("TIDEGATE_HTTP_WRITE_TIMEOUT", "500ms"),
+        ("TIDEGATE_HOST_NAMES", "x"),
+    ]);
+    let mut stream = proxy.connect();
+    frames::open(&mut stream, &[]);
+    stream.write_all(&Frame::get(1, "/admin/flow/live").bytes()).unwrap();
+    for _ in 0..3 {
+        let event = frames::read_until(&mut stream, frames::DATA, 1).expect("an event");
+        assert!(event.payload.starts_with(b"event: flow"));
+    }
+}
+
 /// What a flood may cost the proxy in memory; ten times what its buffers sum to, and far less than the floods send.
 const FLAT_KIB: u64 = 48 * 1024;
 /// Bytes of a flood.

@@ -15,7 +15,7 @@ mod waiting;
 use std::sync::{Arc, LazyLock};
 
 use ::http::header::{CONTENT_LENGTH, ORIGIN};
-use ::http::{Method, Request, Response, Uri, request};
+use ::http::{Method, Request, Response, Uri, Version, request};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -160,6 +160,7 @@ impl<C: Calls> Respond for Administration<C> {
     ) -> Response<Passed> {
         let (mut head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
+        let untaken = (head.version == Version::HTTP_2).then_some(at.write_time);
         let allowed = Box::pin(self.guard(&mut head, client)).await;
         let answer = match allowed {
             Err(refusal) => {
@@ -175,7 +176,7 @@ impl<C: Calls> Respond for Administration<C> {
                 }
             }
         };
-        answer.map(|body| Passed::new(body, at.in_flight))
+        answer.map(|body| Passed::new(body, at.in_flight, untaken))
     }
 }
 

@@ -132,6 +132,12 @@ impl Held {
         (self.in_flight, self.taken) = (Some(in_flight), taken);
         self
     }
+
+    /// As [`Self::carrying`], for a part of an answer, which does not end the request.
+    pub(super) fn noting(mut self, taken: Arc<Taken>) -> Self {
+        self.taken = Some(taken);
+        self
+    }
 }
 
 impl Drop for Held {

@@ -75,7 +75,8 @@ pub(super) struct At {
     /// The tasks of the server.
     tasks: TaskTracker,
     progress: Arc<Progress>,
-    write_time: Duration,
+    /// How long the client may take no byte of the answer.
+    pub(super) write_time: Duration,
     /// Held until the answer has left.
     pub(super) in_flight: InFlight,
 }

@@ -32,15 +32,51 @@ pub(super) struct Untaken(Duration);
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     held: Option<Held>,
-    stream: Option<Stream>,
+    /// Over HTTP/2.
+    stream: Option<Taking>,
 }
 
-/// An answer over HTTP/2.
+/// The bytes of an answer over HTTP/2, or of a frame of an answer, while their client takes them.
 #[derive(Debug)]
-struct Stream {
+pub(super) struct Taking {
     taken: Arc<Taken>,
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Taking {
+    /// The client takes a byte within `limit`, and then the next one, or the stream is reset.
+    pub(super) fn new(limit: Duration) -> Self {
+        note(Some(Instant::now() + limit));
+        Self { taken: Arc::default(), limit, timer: None }
+    }
+
+    /// What learns which bytes are taken.
+    pub(super) fn taken(&self) -> Arc<Taken> {
+        Arc::clone(&self.taken)
+    }
+
+    /// Whether the last byte was taken.
+    pub(super) fn is_all(&self) -> bool {
+        self.taken.is_all()
+    }
+
+    /// Waits until the last byte was taken. Fails when none is taken for too long.
+    pub(super) fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Untaken>> {
+        note(None);
+        loop {
+            if self.taken.poll_all(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let deadline = self.taken.last() + self.limit;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(Err(Untaken(self.limit)));
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
 }
 
 impl AnswerBody {
@@ -52,10 +88,9 @@ impl AnswerBody {
     /// Over HTTP/2, reset when no byte is taken for `limit`.
     pub(super) fn of_stream(held: Option<Held>, in_flight: InFlight, limit: Duration) -> Self {
         let Some(held) = held else { return Self { held: None, stream: None } };
-        let taken = Arc::new(Taken::default());
-        let held = Some(held.carrying(in_flight, Some(Arc::clone(&taken))));
-        note(Some(Instant::now() + limit));
-        Self { held, stream: Some(Stream { taken, limit, timer: None }) }
+        let taking = Taking::new(limit);
+        let held = Some(held.carrying(in_flight, Some(taking.taken())));
+        Self { held, stream: Some(taking) }
     }
 }
 
@@ -76,23 +111,14 @@ impl Body for AnswerBody {
             return Poll::Ready(Some(Ok(Frame::data(held))));
         }
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
-        note(None);
-        loop {
-            if stream.taken.poll_all(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            let deadline = stream.taken.last() + stream.limit;
-            let timer = stream.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-            ready!(timer.as_mut().poll(cx));
-            if Instant::now() >= deadline {
-                return Poll::Ready(Some(Err(Untaken(stream.limit))));
-            }
-            timer.as_mut().reset(deadline);
+        match ready!(stream.poll_all(cx)) {
+            Ok(()) => Poll::Ready(None),
+            Err(untaken) => Poll::Ready(Some(Err(untaken))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_none() && self.stream.as_ref().is_none_or(|stream| stream.taken.is_all())
+        self.held.is_none() && self.stream.as_ref().is_none_or(Taking::is_all)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -43,6 +43,25 @@ impl Proxy {
         Self::started(command.stderr(Stdio::inherit()).spawn().unwrap())
     }
 
+    /// As [`Self::start`], and speaks to the admin port.
+    pub(crate) fn start_at_admin(settings: &[(&str, &str)]) -> Self {
+        let mut command = tidegate();
+        command.arg("serve").env("PROXY_HTTP_PORT", "0");
+        command.env("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0").envs(settings.iter().copied());
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut proxy = Self::started(child);
+        proxy.address = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "it has ended without an admin port");
+            if let Some((_, address)) = line.split_once("admin port on http://") {
+                break address.trim().to_owned();
+            }
+        };
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+        proxy
+    }
+
     /// Waits until `tidegate serve` listens.
     pub(crate) fn started(mut child: Child) -> Self {
         let mut line = String::new();

@@ -110,6 +110,30 @@ fn a_refused_upload_that_goes_on_is_cut_off_when_its_client_had_time_to_read() {
 }
 
 #[test]
+fn a_client_of_the_admin_port_that_sends_all_of_a_refused_upload_first_gets_its_answer() {
+    let proxy = Proxy::start_at_admin(&[("TIDEGATE_ADMIN_TOKEN", "open sesame")]);
+    let upload = vec![0; 6 << 20];
+    let known = "authorization: Bearer open sesame\r\n";
+    for (path, headers, status) in [
+        (INVOKE, "", 403),
+        ("/admin/hot", "", 403),
+        ("/admin/hot", known, 405),
+        ("/nothing", known, 404),
+    ] {
+        let mut stream = proxy.connect();
+        let length = upload.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n{headers}\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&upload).unwrap();
+        assert_eq!(read_response(&mut stream, false).unwrap().status, status, "{path}");
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        assert_eq!(read_response(&mut stream, false).unwrap().status, 200, "{path}: it serves on");
+    }
+}
+
+#[test]
 fn a_refused_request_whose_body_is_on_its_way_keeps_its_connection() {
     let proxy = proxy();
     let mut stream = proxy.connect();

@@ -28,10 +28,11 @@ use tower::Service;
 
 use super::allowed::asked;
 use super::answer::opening;
+use super::body::Lent;
 use super::http::{Answer, JSON, Refusal, of_type};
 use super::listener::Listener;
 use super::route::Resource;
-use super::serve::{At, Respond, Serving, start};
+use super::serve::{At, Respond, Serving, sends_on, start};
 use super::trust::Asks;
 use super::{Calls, Ingress, Limits, hot, json, warnings};
 use crate::tls::ServerTls;
@@ -160,6 +161,7 @@ impl<C: Calls> Respond for Administration<C> {
     ) -> Response<Passed> {
         let (mut head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
+        let (sends_on, body) = (sends_on(&head, &body), Lent::new(body));
         let untaken = (head.version == Version::HTTP_2).then_some(at.write_time);
         let allowed = Box::pin(self.guard(&mut head, client)).await;
         let answer = match allowed {
@@ -170,12 +172,15 @@ impl<C: Calls> Respond for Administration<C> {
             Ok(client) => {
                 head.extensions.insert(client);
                 let mut router = self.0.router.clone();
-                match router.call(Request::from_parts(head, Body::new(body))).await {
+                match router.call(Request::from_parts(head, Body::new(body.clone()))).await {
                     Ok(answer) => answer,
                     Err(never) => match never {},
                 }
             }
         };
+        if sends_on && !body.is_end_stream() {
+            at.take_rest(body, self.0.limits.body_bytes);
+        }
         answer.map(|body| Passed::new(body, at.in_flight, untaken))
     }
 }

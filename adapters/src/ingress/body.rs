@@ -1,12 +1,14 @@
 //! Body: reads a request's body within its bounds.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Body;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::byte_bound::{ByteBound, HeldBytes};
@@ -27,6 +29,36 @@ pub(super) enum BodyError {
     /// It ended early or is badly framed.
     #[error("the body ended early or is badly framed")]
     Broken,
+}
+
+/// The body of a request that is lent to somebody who may drop it: each clone is the same body.
+#[derive(Debug, Clone)]
+pub(super) struct Lent(Arc<Mutex<Incoming>>);
+
+impl Lent {
+    pub(super) fn new(body: Incoming) -> Self {
+        Self(Arc::new(Mutex::new(body)))
+    }
+}
+
+impl Body for Lent {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut *self.0.lock()).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().size_hint()
+    }
 }
 
 /// Whether a body may be read, as far as its head announces it.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::metrics::{counter, gauge};
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use http::header::{CONTENT_LENGTH, EXPECT};
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, Version, request};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -81,6 +81,23 @@ pub(super) struct At {
     pub(super) in_flight: InFlight,
 }
 
+impl At {
+    /// Takes, for a short time, what a client still sends of a body that nobody reads: its connection then serves on, or closes
+    /// when there is more.
+    pub(super) fn take_rest<B>(&self, body: B, limit: usize)
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        self.tasks.spawn(linger(body, limit, self.progress.begin()));
+    }
+}
+
+/// Whether the client of this request still sends its body, and has to before it reads its answer. Over HTTP/2, the rest of the
+/// stream is refused. A client that asks before it sends has its answer.
+pub(super) fn sends_on(head: &request::Parts, body: &impl Body) -> bool {
+    head.version != Version::HTTP_2 && !body.is_end_stream() && !head.headers.contains_key(EXPECT)
+}
+
 impl<C: Calls> Respond for Ingress<C> {
     type Body = AnswerBody;
 
@@ -101,9 +118,8 @@ impl<C: Calls> Respond for Ingress<C> {
         let (head, mut body) = request.into_parts();
         let is_http2 = head.version == Version::HTTP_2;
         let response = self.handle(&head, &mut body, client).await;
-        // Over HTTP/2, the rest of the stream is refused. A client that asks before it sends has its answer.
-        if !is_http2 && !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
-            at.tasks.spawn(linger(body, self.limits().body_bytes, at.progress.begin()));
+        if sends_on(&head, &body) {
+            at.take_rest(body, self.limits().body_bytes);
         }
         let (mut answer, unsent) = response.into_parts();
         let mut unsent = unsent.into_inner();
@@ -319,9 +335,11 @@ impl<R: Respond> Connections<R> {
     }
 }
 
-/// Takes what a client still sends of a body that nobody reads, for a short time: its connection then serves on, or closes when
-/// there is more.
-async fn linger(mut body: Incoming, limit: usize, _in_flight: InFlight) {
+/// See [`At::take_rest`].
+async fn linger<B>(mut body: B, limit: usize, _in_flight: InFlight)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     discard(&mut body, limit, LAST).await;
 }
 

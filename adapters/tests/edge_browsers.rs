@@ -118,6 +118,45 @@ async fn a_browser_that_asks_beforehand_is_told_of_known_origins_only() {
 }
 
 #[tokio::test]
+async fn a_page_of_a_known_origin_may_use_the_admin_port_with_the_token_of_its_user() {
+    let settings = [
+        ("TIDEGATE_ORIGINS", PAGE),
+        ("TIDEGATE_ADMIN_TOKEN", TOKEN),
+        ("TIDEGATE_ADMIN_ADDRESS", "127.0.0.1:0"),
+    ];
+    let (proxy, _host, _client) = start(&settings).await;
+    let mut admin = Client::connect(&proxy.admin().await).await.unwrap();
+    let request = |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.header("access-control-request-method", "GET");
+        request.body(Full::<Bytes>::default()).unwrap()
+    };
+    let both = [("/api/v1/actors", "GET, HEAD"), ("/admin/flow", "GET, HEAD")];
+    let changes = [("/admin/log-level", "GET, HEAD, PUT"), ("/api/v1/actors/pause", "POST")];
+    for (path, methods) in both.into_iter().chain(changes) {
+        let asked = send(&mut admin, request("OPTIONS", path), "origin", PAGE).await;
+        assert_eq!(asked.status, 204, "{path}");
+        assert_eq!(asked.headers["access-control-allow-methods"], methods, "{path}");
+        assert_eq!(asked.headers["access-control-allow-origin"], PAGE, "{path}");
+        let foreign = send(&mut admin, request("OPTIONS", path), "origin", "http://evil").await;
+        assert_eq!(foreign.status, 403, "{path}");
+        assert!(!foreign.headers.contains_key("access-control-allow-origin"), "{path}");
+    }
+    for (path, _) in both {
+        let read = send(&mut admin, request("GET", path), "origin", PAGE).await;
+        assert_eq!(read.status, 403, "{path}: without the token");
+        assert_eq!(read.headers["access-control-allow-origin"], PAGE, "{path}: why can be read");
+        let mut with_token = request("GET", path);
+        let token = format!("Bearer {TOKEN}").parse().unwrap();
+        with_token.headers_mut().insert("authorization", token);
+        let read = send(&mut admin, with_token, "origin", PAGE).await;
+        assert_eq!(read.status, 200, "{path}: {}", String::from_utf8_lossy(&read.body));
+        let origins: Vec<_> = read.headers.get_all("access-control-allow-origin").iter().collect();
+        assert_eq!(origins, [PAGE], "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_whose_name_stands_for_this_machine_reads_nothing() {
     let settings = [("TIDEGATE_HOST_NAMES", "proxy.internal")];
     let (_proxy, _host, mut client) = start(&settings).await;

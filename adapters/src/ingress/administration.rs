@@ -8,6 +8,7 @@ mod about;
 mod console;
 mod flow;
 mod origin;
+mod own;
 mod pass;
 mod record;
 mod waiting;
@@ -37,11 +38,15 @@ use super::trust::Asks;
 use super::{Calls, Ingress, Limits, hot, json, warnings};
 use crate::tls::ServerTls;
 use crate::wire::Form;
+use own::Heard;
 use pass::Passed;
 
 /// How the paths of the port's own routes begin, other than those for anybody. The API has one more such path, `LogLevel`, and
 /// asks for credentials itself.
 const OWN: &str = "/admin/";
+
+/// The methods of the port's own routes.
+const METHODS: &str = "GET, HEAD";
 
 /// Open connections of the admin port. Each holds at most one answer, or a stream of the newest figures.
 const CONNECTIONS: usize = 64;
@@ -140,6 +145,28 @@ impl<C: Calls> Administration<C> {
         }
         if is_own { api.known(client, head).await } else { Ok(client) }
     }
+
+    /// Answers a request of whoever may administer, and refuses those of others.
+    async fn answer(
+        &self,
+        mut head: request::Parts,
+        body: Body,
+        client: Identity,
+    ) -> Response<Body> {
+        let is_head = head.method == Method::HEAD;
+        match Box::pin(self.guard(&mut head, client)).await {
+            Ok(client) => drop(head.extensions.insert(client)),
+            Err(refusal) => {
+                let answer = told(Err(refusal));
+                return if is_head { without_body(answer) } else { answer };
+            }
+        }
+        let mut router = self.0.router.clone();
+        match router.call(Request::from_parts(head, body)).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
+    }
 }
 
 impl<C: Calls> Respond for Administration<C> {
@@ -159,25 +186,16 @@ impl<C: Calls> Respond for Administration<C> {
         client: Identity,
         at: At,
     ) -> Response<Passed> {
-        let (mut head, body) = request.into_parts();
-        let is_head = head.method == Method::HEAD;
+        let (head, body) = request.into_parts();
         let (sends_on, body) = (sends_on(&head, &body), Lent::new(body));
         let untaken = (head.version == Version::HTTP_2).then_some(at.write_time);
-        let allowed = Box::pin(self.guard(&mut head, client)).await;
-        let answer = match allowed {
-            Err(refusal) => {
-                let answer = whole(refusal.into_answer(Form::Json));
-                if is_head { without_body(answer) } else { answer }
-            }
-            Ok(client) => {
-                head.extensions.insert(client);
-                let mut router = self.0.router.clone();
-                match router.call(Request::from_parts(head, Body::new(body.clone()))).await {
-                    Ok(answer) => answer,
-                    Err(never) => match never {},
-                }
-            }
+        let trust = &self.0.ingress.0.parts.trust;
+        let heard = Heard::of(&head, trust);
+        let mut answer = match own::preflight(&head, trust) {
+            Some(answer) => answer,
+            None => self.answer(head, Body::new(body.clone()), client).await,
         };
+        heard.finish(&mut answer);
         if sends_on && !body.is_end_stream() {
             at.take_rest(body, self.0.limits.body_bytes);
         }

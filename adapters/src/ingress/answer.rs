@@ -113,7 +113,7 @@ impl<C: Calls> Ingress<C> {
             }
         };
         ingress.counted.count(label, answer.status());
-        cors::label(&ingress.parts.trust, head, &mut answer);
+        cors::label(cors::known_origin(&ingress.parts.trust, head), &mut answer);
         name(&mut answer, &request, given);
         answer.map(|bytes| Full::new(Held::new(bytes, hold)))
     }

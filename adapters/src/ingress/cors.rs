@@ -36,9 +36,9 @@ pub(super) fn preflight(
     })
 }
 
-/// Lets pages of known origins read an answer.
-pub(super) fn label(trust: &Trust, head: &request::Parts, answer: &mut Answer) {
-    if let Some(origin) = known_origin(trust, head) {
+/// Lets pages of this known origin read an answer.
+pub(super) fn label<B>(origin: Option<&HeaderValue>, answer: &mut Response<B>) {
+    if let Some(origin) = origin {
         let headers = answer.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, READ);
@@ -46,7 +46,8 @@ pub(super) fn label(trust: &Trust, head: &request::Parts, answer: &mut Answer) {
     }
 }
 
-fn known_origin<'a>(trust: &Trust, head: &'a request::Parts) -> Option<&'a HeaderValue> {
+/// The origin of the page behind a request, if it is known.
+pub(super) fn known_origin<'a>(trust: &Trust, head: &'a request::Parts) -> Option<&'a HeaderValue> {
     if trust.origins.is_empty() {
         return None;
     }

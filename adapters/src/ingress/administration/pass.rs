@@ -15,6 +15,7 @@ use super::super::progress::InFlight;
 use super::super::sending::{Held, Hold};
 use super::super::taken::Taking;
 use super::super::{Calls, Ingress};
+use super::own::OfApi;
 
 /// Answers as the API does, for the same client.
 pub(super) async fn on<C: Calls>(
@@ -25,9 +26,11 @@ pub(super) async fn on<C: Calls>(
     let client = head.extensions.get::<Identity>().cloned().unwrap_or_default();
     let answer = Box::pin(ingress.handle(&head, &mut body, client)).await;
     // The bytes count against the bound of all answers until the last of them has left.
-    answer.map(|body| {
+    let mut answer = answer.map(|body| {
         body.into_inner().map_or_else(Body::empty, |held| Bytes::from_owner(held).into())
-    })
+    });
+    answer.extensions_mut().insert(OfApi);
+    answer
 }
 
 /// The body of an answer, whose request is in flight until it has left. Over HTTP/2, its frames leave one by one, and the stream

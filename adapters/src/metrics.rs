@@ -47,7 +47,7 @@ tidegate_pipeline::described! {
     Counter CONNECTIONS_CLOSED_TOTAL = "tidegate_http_connections_closed_total" {reason};
     /// Connections that were closed as soon as they were accepted.
     Counter CONNECTIONS_REFUSED_TOTAL = "tidegate_http_connections_refused_total" {reason};
-    /// Requests with a response; an unusual status of an action counts as 4xx.
+    /// Requests with a response, at the admin port too; an unusual status of an action counts as 4xx.
     Counter REQUESTS_TOTAL = "tidegate_http_requests_total" {route, status};
     /// Requests that failed, by kind of failure, who failed (proxy, host, store, policy) and status; an unusual status of an action
     /// counts as 4xx.

@@ -79,6 +79,69 @@ async fn everything_of_the_api_is_there_for_administrators_and_for_nobody_else()
 }
 
 #[tokio::test]
+async fn what_is_wrong_is_told_by_both_ports_with_who_failed_and_the_id_of_the_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(&[&embedded(directory.path(), "1")[..], &[ANY_PORT]].concat()).await;
+    let mut api = Client::connect(proxy.address()).await.unwrap();
+    let mut admin = Client::connect(&proxy.admin().await).await.unwrap();
+    while ask(&mut api, ("GET", "/health/readiness"), &[]).await.status != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for (is_at_both, request, status, says) in [
+        (true, ("POST", "/admin/hot"), 405, "use GET, HEAD"),
+        (true, ("DELETE", "/openapi.json"), 405, "use GET, HEAD"),
+        (true, ("GET", "/nothing"), 404, "no such path"),
+        (true, ("GET", "/admin/hot?by=weight"), 400, "by in the query"),
+        (true, ("GET", "/admin/warnings?x=1"), 400, "no parameter is"),
+        (true, ("GET", "/api/v1/summary?x=1"), 400, "no parameter is"),
+        (true, ("GET", "/api/v1/actors?kind=foo"), 400, "named, unnamed, pooled"),
+        (true, ("POST", "/api/v1/actors/pause?kind=foo"), 400, "named, unnamed, pooled"),
+        (true, ("GET", "/api/v1/actors?state=foo"), 400, "live or stored"),
+        (false, ("POST", "/admin/flow"), 405, "use GET, HEAD"),
+        (false, ("PUT", "/admin/record"), 405, "use GET, HEAD"),
+        (false, ("POST", "/console"), 405, "use GET, HEAD"),
+        (false, ("GET", "/console/nothing"), 404, "no such path"),
+        (false, ("GET", "/admin/nothing"), 404, "no such path"),
+        (false, ("GET", "/admin/flow?x=1"), 400, "no parameter is"),
+        (false, ("GET", "/admin/flow/live?x=1"), 400, "no parameter is"),
+        (false, ("GET", "/admin/about?x=1"), 400, "no parameter is"),
+        (false, ("GET", "/admin/record?x=1"), 400, "no parameter is"),
+        (false, ("GET", "/admin/waiting?reason=foo"), 400, "host_permit"),
+    ] {
+        let ports = [&mut admin, &mut api].into_iter().take(if is_at_both { 2 } else { 1 });
+        for client in ports {
+            let reply = ask(client, request, &[("x-request-id", "mine")]).await;
+            let text = String::from_utf8_lossy(&reply.body);
+            assert!(reply.status == status && text.contains(says), "{request:?}: {reply:?}");
+            assert_eq!(reply.headers["tidegate-error-source"], "proxy", "{request:?}");
+            assert_eq!(reply.headers["x-request-id"], "mine", "{request:?}");
+            let unnamed = ask(client, request, &[]).await;
+            assert_eq!(unnamed.headers["x-request-id"].len(), 16, "{request:?}");
+            let allow = unnamed.headers.get("allow").map(|methods| methods.to_str().unwrap());
+            assert_eq!(allow, (status == 405).then_some("GET, HEAD"), "{request:?}");
+        }
+    }
+    let named = ask(&mut admin, ("GET", "/admin/about"), &[("x-request-id", "mine")]).await;
+    assert_eq!((named.status, named.headers["x-request-id"].as_bytes()), (200, &b"mine"[..]));
+    let plain = ask(&mut admin, ("GET", "/"), &[]).await;
+    assert_eq!((plain.status, plain.headers.get("x-request-id")), (302, None));
+    let alias = json(&ask(&mut admin, ("GET", "/admin/waiting?reason=turn"), &[]).await);
+    assert_eq!(alias["all"], 0, "nothing waits: {alias}");
+    let metrics = ask(&mut admin, ("GET", "/metrics"), &[]).await;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    for counted in [
+        r#"{route="admin",status="200"} 2"#,
+        r#"{route="admin",status="405"} 4"#,
+        r#"{route="hot",status="405"} 4"#,
+        r#"{route="console",status="302"} 1"#,
+        r#"{route="none",status="404"} 6"#,
+    ] {
+        let line = format!("tidegate_http_requests_total{counted}");
+        assert!(metrics.lines().any(|other| other == line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test]
 async fn once_a_token_is_set_everything_needs_it_and_each_change_is_in_the_audit_once() {
     let (directory, audit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let file = audit.path().join("audit");
@@ -97,6 +160,9 @@ async fn once_a_token_is_set_everything_needs_it_and_each_change_is_in_the_audit
         let wrong = ask(&mut admin, request, &[("authorization", "Bearer other")]).await.status;
         assert_eq!(matches!(wrong, 401 | 403), refused, "{request:?} {wrong}");
     }
+    let named = ask(&mut admin, ("GET", "/api/v1/actors"), &[("x-request-id", "mine")]).await;
+    assert_eq!((named.status, named.headers["x-request-id"].as_bytes()), (403, &b"mine"[..]));
+    assert_eq!(named.headers["tidegate-error-source"], "policy");
     assert_eq!(ask(&mut admin, ("GET", "/admin/about"), &right).await.status, 200);
     let changed = ask(&mut admin, ("POST", "/api/v1/actors/pause?all=true"), &right).await;
     assert_eq!(changed.status, 200);

@@ -191,6 +191,11 @@ pub struct ActorFilter {
     pub error: Option<String>,
 }
 
+impl ActorFilter {
+    /// The kinds that there are.
+    pub const KINDS: [&str; 5] = ["named", "unnamed", "pooled", "proxy", "task"];
+}
+
 /// An actor, and what it does at one moment.
 #[derive(Debug, Clone)]
 pub struct ActorView {

@@ -32,6 +32,7 @@ use super::answer::opening;
 use super::body::Lent;
 use super::http::{Answer, JSON, Refusal, of_type};
 use super::listener::Listener;
+use super::query::Query;
 use super::route::Resource;
 use super::serve::{At, Respond, Serving, sends_on, start};
 use super::trust::Asks;
@@ -93,8 +94,8 @@ impl<C: Calls> Administration<C> {
         let router = Router::new()
             .route("/openapi.json", get(|| async { whole(of_type(JSON, OPENAPI.clone())) }))
             .route("/admin/about", get(about::answer))
-            .route("/admin/flow", get(move || async { told(once.once().await) }))
-            .route("/admin/flow/live", get(move || async { live.live() }))
+            .route("/admin/flow", get(move |uri: Uri| async move { told(once.once(&uri).await) }))
+            .route("/admin/flow/live", get(move |uri: Uri| async move { told(live.live(&uri)) }))
             .route("/admin/waiting", get(waiting::<C>))
             .route("/admin/hot", get(hottest::<C>))
             .route("/admin/warnings", get(warned::<C>))
@@ -107,7 +108,7 @@ impl<C: Calls> Administration<C> {
         let ring = record::Ring::default();
         let recorder = record::Recorder::new(router.clone(), ring.clone(), ingress.clone());
         let made = get(move |request| async { told(recorder.answer(request).await) });
-        let router = router.route("/admin/record", made);
+        let router = router.route("/admin/record", made).method_not_allowed_fallback(wrong_method);
         (Self(Arc::new(Inner { ingress, limits, router })), sampler, ring)
     }
 
@@ -195,7 +196,7 @@ impl<C: Calls> Respond for Administration<C> {
             Some(answer) => answer,
             None => self.answer(head, Body::new(body.clone()), client).await,
         };
-        heard.finish(&mut answer);
+        heard.finish(&mut answer, &self.0.ingress.0.counted);
         if sends_on && !body.is_end_stream() {
             at.take_rest(body, self.0.limits.body_bytes);
         }
@@ -210,6 +211,10 @@ fn without_body(answer: Response<Body>) -> Response<Body> {
         head.headers.insert(CONTENT_LENGTH, bytes.into());
     }
     Response::from_parts(head, Body::empty())
+}
+
+async fn wrong_method() -> Response<Body> {
+    told(Err(Refusal::method(METHODS)))
 }
 
 async fn page(uri: Uri) -> Response<Body> {
@@ -236,11 +241,17 @@ async fn hottest<C: Calls>(State(ingress): State<Ingress<C>>, uri: Uri) -> Respo
 }
 
 /// As [`hottest`].
-async fn warned<C: Calls>(State(ingress): State<Ingress<C>>) -> Response<Body> {
-    told(match ingress.0.controlled.get() {
-        Some(mesh) => Ok(whole(warnings::answer(mesh, ingress.0.backed_up.get()).await)),
-        None => Err(opening().into()),
+async fn warned<C: Calls>(State(ingress): State<Ingress<C>>, uri: Uri) -> Response<Body> {
+    told(match (knows_nothing(&uri), ingress.0.controlled.get()) {
+        (Err(refusal), _) => Err(refusal),
+        (_, Some(mesh)) => Ok(whole(warnings::answer(mesh, ingress.0.backed_up.get()).await)),
+        (_, None) => Err(opening().into()),
     })
+}
+
+/// Refuses every parameter in the query.
+fn knows_nothing(uri: &Uri) -> Result<(), Refusal> {
+    Query::read(uri.query())?.knows(&[])
 }
 
 /// An answer, or why there is none.

@@ -21,6 +21,7 @@ use tracing::error;
 
 use super::http::{Answer, JSON, Refusal, of_type};
 use super::lifecycle::Phase;
+use super::query::Query;
 use super::route::{NoResource, Resource, revision};
 use super::schedules::Outcome;
 use super::sending::{Held, Hold};
@@ -43,7 +44,7 @@ const HOST_HEADER: &str = "tidegate-host";
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The id of a request, in both directions.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl<C: Calls> Ingress<C> {
     pub(super) fn limits(&self) -> &Limits {
@@ -89,8 +90,7 @@ impl<C: Calls> Ingress<C> {
         let form = || fixed.unwrap_or_else(|| accept::form_of_answer(&head.headers));
         let mut hold = Hold::default();
         let given = head.headers.get(REQUEST_ID);
-        let request = given.and_then(|given| RequestId::given(given.as_bytes()));
-        let request = request.unwrap_or_else(RequestId::make);
+        let request = request_id(given);
         let answered = ingress.answer(resource, head, body, (client, &request, &mut hold));
         let answered = AssertUnwindSafe(answered);
         let answer = match answered.catch_unwind().await {
@@ -314,8 +314,14 @@ impl<C: Calls> Inner<C> {
                 calls::follow(kept, (&system, &name), head).await
             }
             Resource::Channels(which) => channels::answer(mesh?, &which, head),
-            Resource::Warnings => Ok(warnings::answer(mesh?, self.backed_up.get()).await),
-            Resource::Summary => Ok(control::summary(mesh?).await),
+            Resource::Warnings => {
+                Query::read(head.uri.query())?.knows(&[])?;
+                Ok(warnings::answer(mesh?, self.backed_up.get()).await)
+            }
+            Resource::Summary => {
+                Query::read(head.uri.query())?.knows(&[])?;
+                Ok(control::summary(mesh?).await)
+            }
             Resource::Hot => hot::answer(mesh?, &head.uri),
             Resource::Actors { verb: None } => control::list(mesh?, head).await,
             Resource::Actors { verb: Some(verb) } => {
@@ -387,12 +393,18 @@ impl<C: Calls> Inner<C> {
     }
 }
 
+/// The id of a request: the one that its client gave, or one that is made.
+pub(super) fn request_id(given: Option<&HeaderValue>) -> RequestId {
+    let given = given.and_then(|given| RequestId::given(given.as_bytes()));
+    given.unwrap_or_else(RequestId::make)
+}
+
 /// Tells the client the id of its request: when the client chose it, and when the request has failed. Others do not need it, and
 /// would pay for it.
-fn name(answer: &mut Answer, request: &RequestId, given: Option<&HeaderValue>) {
+pub(super) fn name<B>(answer: &mut Response<B>, request: &RequestId, given: Option<&HeaderValue>) {
     let value = match given.filter(|_| request.is_given()) {
         Some(given) => given.clone(),
-        None if answer.status().is_success() => return,
+        None if answer.status().is_success() || answer.status().is_redirection() => return,
         None => HeaderValue::try_from(request.to_string()).expect("an id has digits only"),
     };
     answer.headers_mut().insert(REQUEST_ID, value);

@@ -221,7 +221,7 @@ fn wanted(
     let filter = ActorFilter {
         system: text("system"),
         name: text("name"),
-        kind: text("kind"),
+        kind: query.word("kind", &ActorFilter::KINDS)?.map(str::to_owned),
         definition: text("definition"),
         host: text("host"),
         paused: query.flag("paused")?,

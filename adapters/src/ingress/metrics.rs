@@ -7,8 +7,8 @@ use http::StatusCode;
 
 use crate::metrics::REQUESTS_TOTAL;
 
-/// The names of all resources, and that of none.
-pub(super) const ROUTES: [&str; 26] = [
+/// The names of all resources, those of the admin port, and that of none.
+pub(super) const ROUTES: [&str; 28] = [
     "invoke",
     "register",
     "spawn",
@@ -34,11 +34,13 @@ pub(super) const ROUTES: [&str; 26] = [
     "health",
     "metrics",
     "openapi",
+    "admin",
+    "console",
     "none",
 ];
-const STATUSES: [&str; 19] = [
-    "200", "204", "400", "401", "403", "404", "405", "406", "408", "409", "413", "415", "429",
-    "500", "501", "502", "503", "504", OTHER,
+const STATUSES: [&str; 20] = [
+    "200", "204", "302", "400", "401", "403", "404", "405", "406", "408", "409", "413", "415",
+    "429", "500", "501", "502", "503", "504", OTHER,
 ];
 /// All others: what actions in JSON answer to their callers.
 const OTHER: &str = "4xx";

@@ -49,6 +49,18 @@ impl<'a> Query<'a> {
         Some(&*last.1).filter(|value| !value.is_empty())
     }
 
+    /// Returns a parameter that is one of these words.
+    pub(super) fn word(&self, name: &str, known: &[&str]) -> Result<Option<&str>, Refusal> {
+        let given = self.get(name);
+        match given.filter(|given| !known.contains(given)) {
+            None => Ok(given),
+            Some(given) => {
+                let known = known.join(", ");
+                Err(wrong(format!("{name} in the query must be one of {known}, not {given:?}")))
+            }
+        }
+    }
+
     /// Returns a parameter that holds a time.
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Refusal> {
         let parsed = self.get(name).map(moment::parse).transpose();

@@ -8,7 +8,9 @@ use hashbrown::{HashMap, HashSet};
 use tidegate_pipeline::KeySeen;
 use tokio::time::Instant;
 
-use super::observe::{ACTOR_TURN, HOST_BREAKER, HOST_PERMIT, Reason, first_waits_for, parked};
+use super::observe::{
+    ACTOR_TURN, HOST_BREAKER, HOST_PERMIT, REASONS, Reason, first_waits_for, parked,
+};
 use crate::actor::{ActorRef, HostAddress};
 use crate::blocked_on::ActorView;
 use crate::call::TurnHandle;
@@ -83,6 +85,13 @@ pub struct WaitingFilter {
     pub reason: Option<String>,
     /// Whose first turn waits for this host.
     pub host: Option<String>,
+}
+
+impl WaitingFilter {
+    /// What turns can wait for, as metrics name it.
+    pub fn reasons() -> impl Iterator<Item = &'static str> {
+        REASONS.iter().map(|(_, reason)| *reason)
+    }
 }
 
 /// Times that turns have waited for.

@@ -25,7 +25,7 @@ use crate::metrics::{
 use crate::registry::reachability::Phase;
 
 /// What turns can wait for, as (stage, reason): every series is there from the start.
-const REASONS: [(&str, &str); 12] = [
+pub(super) const REASONS: [(&str, &str); 12] = [
     ADMISSION,
     ACTOR_TURN,
     PAUSED,

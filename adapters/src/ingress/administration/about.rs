@@ -1,5 +1,6 @@
 //! About: what the admin port says of the proxy itself.
 
+use ::http::Uri;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -9,7 +10,7 @@ use tidegate_stages::mesh::Mesh;
 use super::super::http::{JSON, of_type};
 use super::super::lifecycle::Phase;
 use super::super::{Calls, Ingress};
-use super::whole;
+use super::{knows_nothing, told, whole};
 
 /// The proxy.
 #[derive(Debug, Serialize)]
@@ -25,7 +26,13 @@ struct About {
 }
 
 /// Answers with the version, the phase and the systems.
-pub(super) async fn answer<C: Calls>(State(ingress): State<Ingress<C>>) -> Response<Body> {
+pub(super) async fn answer<C: Calls>(
+    State(ingress): State<Ingress<C>>,
+    uri: Uri,
+) -> Response<Body> {
+    if let Err(refusal) = knows_nothing(&uri) {
+        return told(Err(refusal));
+    }
     let inner = &ingress.0;
     let store_up = inner.opened.get().map(|opened| (opened.store_works)());
     let phase = match inner.parts.lifecycle.phase() {

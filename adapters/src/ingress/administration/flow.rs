@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::Uri;
 use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use axum::body::Body;
 use axum::response::Response;
@@ -21,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::super::answer::opening;
 use super::super::http::{JSON, Refusal, of_type};
 use super::super::{Calls, Ingress};
-use super::whole;
+use super::{knows_nothing, whole};
 use sample::{Flow, Sample};
 
 /// How often there are new figures.
@@ -92,7 +93,8 @@ impl Looks {
     }
 
     /// The newest figures. When nobody else looks, they take a second.
-    pub(super) async fn once(self) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn once(self, uri: &Uri) -> Result<Response<Body>, Refusal> {
+        knows_nothing(uri)?;
         let mut newest = self.subscribe();
         let first = timeout(FIRST, newest.wait_for(Option::is_some)).await;
         let Ok(Ok(json)) = first else { return Err(opening().into()) };
@@ -101,7 +103,8 @@ impl Looks {
     }
 
     /// The figures of each second from now on, as server-sent events.
-    pub(super) fn live(self) -> Response<Body> {
+    pub(super) fn live(self, uri: &Uri) -> Result<Response<Body>, Refusal> {
+        knows_nothing(uri)?;
         let mut newest = self.subscribe();
         newest.mark_changed();
         let events = stream::unfold(newest, |mut newest| async move {
@@ -117,6 +120,6 @@ impl Looks {
         let mut answer = Response::new(Body::from_stream(events));
         answer.headers_mut().insert(CONTENT_TYPE, EVENTS);
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        answer
+        Ok(answer)
     }
 }

@@ -26,9 +26,8 @@ use tower::Service;
 
 use super::super::admin::Shown;
 use super::super::http::{JSON, Refusal, of_type};
-use super::super::query::Query;
 use super::super::{Calls, Ingress};
-use super::whole;
+use super::{knows_nothing, whole};
 use crate::clock::SystemClock;
 use crate::moment;
 use ring::MASKED;
@@ -132,7 +131,7 @@ impl<C: Calls> Recorder<C> {
         head: &request::Parts,
         client: &Identity,
     ) -> Result<Response<Body>, Refusal> {
-        Query::read(head.uri.query())?.knows(&[])?;
+        knows_nothing(&head.uri)?;
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "other recordings are being made")
         })?;

@@ -12,6 +12,9 @@ use super::super::http::{JSON, Refusal, of_type};
 use super::super::query::Query;
 use super::whole;
 
+/// What the list of actors calls the reason `actor_turn`.
+const TURN: &str = "turn";
+
 /// The actors that have waited longest.
 #[derive(Debug, Serialize)]
 pub(super) struct WaitingList {
@@ -25,8 +28,14 @@ pub(super) fn answer(mesh: &Mesh, uri: &Uri) -> Result<Response<Body>, Refusal> 
     let query = Query::read(uri.query())?;
     query.knows(&["system", "reason", "host", "limit"])?;
     let text = |name| query.get(name).map(str::to_owned);
-    let filter =
-        WaitingFilter { system: text("system"), reason: text("reason"), host: text("host") };
+    let known: Vec<_> = WaitingFilter::reasons().chain([TURN]).collect();
+    let reason = query.word("reason", &known)?;
+    let reason = reason.map(|given| if given == TURN { "actor_turn" } else { given });
+    let filter = WaitingFilter {
+        system: text("system"),
+        reason: reason.map(str::to_owned),
+        host: text("host"),
+    };
     Ok(whole(of_type(JSON, list(mesh, &filter, query.limit()?).encode().into())))
 }
 

@@ -20,6 +20,9 @@ pub use file::{AuditWriter, NotWritten};
 /// Longest text in a line, in bytes; the rest is left out.
 const TEXT_BYTES: usize = 1_024;
 
+/// The outcome of a request that is about to be carried out.
+pub(crate) const BEGUN: &str = "begun";
+
 /// Where audit lines go. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Audit(Arc<Lines>);
@@ -80,7 +83,7 @@ impl Audit {
     /// When the file does not take the line: then it must not be carried out.
     pub(crate) async fn begin(&self, who: &impl Display, what: &str) -> Result<Entry, NotWritten> {
         let entry = self.entry(who, what);
-        match entry.write("begun").await {
+        match entry.write(BEGUN).await {
             Ok(()) => Ok(entry),
             Err(error) => {
                 entry.log("refused: its line could not be written to TIDEGATE_AUDIT_FILE");
@@ -114,7 +117,7 @@ impl Entry {
     }
 
     /// Writes the entry to the log, as texts: the log quotes a text, so what a client chose cannot look like another line.
-    fn log(&self, outcome: &str) {
+    pub(crate) fn log(&self, outcome: &str) {
         let Self { number, who, what, .. } = self;
         let (who, what, outcome) = (escaped(who), escaped(what), escaped(outcome));
         info!(target: "audit", number, who = &*who, what = &*what, outcome = &*outcome, "audit");

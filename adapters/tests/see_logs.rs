@@ -126,6 +126,11 @@ async fn the_filter_is_shown_and_changed_while_it_runs_by_administrators_only() 
     assert_eq!(answer.status, 200);
     world.lines("activated", 1).await;
 
+    // Its end cannot be logged.
+    assert_eq!(world.tool(&["log-level", "off"], &[]).await.said(), "off (until the restart)\n");
+    let silenced = world.lines("PUT /admin/log-level?filter=off", 1).await;
+    assert!(silenced[0].contains("begun"), "{silenced:?}");
+
     let refused = world.tool(&["log-level", "loud"], &[]).await.refused(70);
     assert!(refused.contains("HTTP 400") && refused.contains("not a filter"), "{refused}");
     assert_eq!(world.tool(&["log-level", "--reset"], &[]).await.said(), "warn\n");

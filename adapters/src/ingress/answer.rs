@@ -29,6 +29,7 @@ use super::{
     Calls, Ingress, Inner, Limits, Parts, Scrape, accept, backup, body, calls, channels, control,
     cors, effects, history, hosts, hot, json, log_level, names, schedules, warnings,
 };
+use crate::audit::BEGUN;
 use crate::metrics::STORE_UP;
 use crate::metrics::spawn::SpawnNames;
 use crate::store::Ownership;
@@ -155,6 +156,13 @@ impl<C: Calls> Inner<C> {
         };
         let client = self.known(client, head).await?;
         let entry = self.allowed(&resource, head, &client, named.as_ref()).await?;
+        // Afterwards its outcome cannot be logged.
+        if matches!(resource, Resource::LogLevel)
+            && log_level::silences_the_audit(head)
+            && let Some(entry) = &entry
+        {
+            entry.log(BEGUN);
+        }
         let who = client.clone();
         let answered = match names::check(&resource, head) {
             Ok(()) => self.carry_out(resource, head, body, (client, named, request, hold)).await,

@@ -20,3 +20,9 @@ pub(super) fn answer(head: &request::Parts) -> Result<Answer, Refusal> {
     let body = serde_json::to_vec(&filters.ok_or_else(none)?);
     Ok(of_type(JSON, body.expect("texts become JSON").into()))
 }
+
+/// Whether the log tells nothing of the audit any more after this request.
+pub(super) fn silences_the_audit(head: &request::Parts) -> bool {
+    let query = Query::read(head.uri.query()).ok().filter(|_| head.method == Method::PUT);
+    query.is_some_and(|query| filter::silences_the_audit(query.get("filter")))
+}

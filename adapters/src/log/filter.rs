@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use parking_lot::Mutex;
+use tracing::Level;
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::reload;
@@ -75,6 +76,13 @@ pub(crate) fn change(filter: Option<&str>) -> Result<Option<Filters>, NotAFilter
     Ok(current())
 }
 
+/// Whether the log tells nothing of the audit any more after this [change].
+pub(crate) fn silences_the_audit(filter: Option<&str>) -> bool {
+    let filter = filter.or_else(|| CONTROL.get().map(|control| &*control.at_start));
+    let wanted = filter.and_then(|filter| targets(filter).ok());
+    wanted.is_some_and(|wanted| !wanted.would_enable(AUDIT, &Level::ERROR))
+}
+
 /// Reads a filter. A target counts for all below it; the longest that is given decides.
 fn targets(filter: &str) -> Result<Targets, NotAFilter> {
     let wrong = || NotAFilter(filter.chars().take(200).collect());
@@ -122,8 +130,6 @@ fn is_target(target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tracing::Level;
-
     use super::*;
 
     #[test]
@@ -135,7 +141,11 @@ mod tests {
         assert!(!wanted.would_enable("tidegate_stages::effects::feed", &Level::ERROR));
         assert!(wanted.would_enable("audit", &Level::INFO));
         assert!(targets("info,audit=off").unwrap().would_enable("audit", &Level::INFO));
-        assert!(!targets("off").unwrap().would_enable("audit", &Level::ERROR));
+        for (filter, silences) in
+            [("off", true), ("off,a=info", true), ("error", false), ("loud", false)]
+        {
+            assert_eq!(silences_the_audit(Some(filter)), silences, "{filter}");
+        }
     }
 
     #[test]

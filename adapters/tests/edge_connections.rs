@@ -63,6 +63,27 @@ fn the_time_of_a_head_counts_on_every_request() {
 }
 
 #[test]
+fn half_a_head_over_http2_has_the_time_of_a_head_also_while_another_request_is_in_flight() {
+    let proxy = Proxy::start(&[
+        ("TIDEGATE_HTTP_IDLE_TIMEOUT", NEVER),
+        ("TIDEGATE_HTTP_BODY_TIMEOUT", NEVER),
+        ("TIDEGATE_HTTP_HEAD_TIMEOUT", "500ms"),
+        ("TIDEGATE_HOST_NAMES", "x"),
+    ]);
+    let unended = Frame { flags: frames::END_STREAM, ..Frame::get(3, "/health") }.bytes();
+    let cut = Frame::get(3, "/health").bytes()[..15].to_vec();
+    let upload = Frame::post(1, "/api/v1/system").bytes();
+    for before in [&b""[..], &upload] {
+        for half in [&unended, &cut] {
+            let mut stream = proxy.connect();
+            frames::open(&mut stream, &[]);
+            stream.write_all(&[before, half].concat()).unwrap();
+            assert!(is_closed_in_time(&mut stream), "{half:?} after {before:?}");
+        }
+    }
+}
+
+#[test]
 fn half_a_preface_of_http2_has_the_time_of_a_head() {
     let proxy = Proxy::start(&[
         ("TIDEGATE_HTTP_IDLE_TIMEOUT", NEVER),

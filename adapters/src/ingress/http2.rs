@@ -7,6 +7,7 @@
 //! | makes mistakes for which streams are reset | [`RESETS_FOR_MISTAKES`] | the connection ends (`ENHANCE_YOUR_CALM`) |
 //! | sends a long head | `TIDEGATE_HTTP_HEAD_BYTES`, decoded | 431; the connection ends when it is far above |
 //! | sends a head in ever more frames (`CONTINUATION`) | as many as such a head needs, and a quarter more (h2) | the connection ends |
+//! | sends half a head | `TIDEGATE_HTTP_HEAD_TIMEOUT` | the connection ends |
 //! | sends a body faster than it is read | [`STREAM_WINDOW_BYTES`], all streams together [`WINDOW_BYTES`] | it has to wait |
 //! | sends `PING`, `SETTINGS` | one answer of each that was not written (h2) | nothing more is read until it was |
 //! | takes no answer | `TIDEGATE_HTTP_WRITE_TIMEOUT` | the stream is reset, or the connection ends |

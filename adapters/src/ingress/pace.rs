@@ -5,6 +5,8 @@
 //! ([`Watch`]) reads it. The timer does not depend on what hyper polls. When a whole request arrives at once, the usual case, the
 //! cost is one read of the clock: the timer stays armed and is reset only when it fires.
 
+mod frames;
+
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::progress::Progress;
+use frames::Frames;
 
 /// What an HTTP/2 client sends first. A head of HTTP/1 is told from it within these bytes.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -112,19 +115,24 @@ enum Protocol {
     /// So many bytes of HTTP/2's preface, or of a head that begins like it.
     Unknown(usize),
     Http1,
-    /// A byte may be a control frame and no request.
-    Http2,
+    Http2(Frames),
 }
 
 impl Protocol {
     fn saw(&mut self, bytes: &[u8]) {
-        let Self::Unknown(seen) = *self else { return };
+        let seen = match self {
+            Self::Unknown(seen) => *seen,
+            Self::Http1 => return,
+            Self::Http2(frames) => return frames.saw(bytes),
+        };
         let rest = PREFACE.get(seen..).unwrap_or_default();
         let length = bytes.len().min(rest.len());
         *self = if rest.get(..length) != bytes.get(..length) {
             Self::Http1
         } else if length == rest.len() {
-            Self::Http2
+            let mut frames = Frames::default();
+            frames.saw(bytes.get(length..).unwrap_or_default());
+            Self::Http2(frames)
         } else {
             Self::Unknown(seen + length)
         };
@@ -137,8 +145,8 @@ pub(super) struct Paced<Io> {
     io: Io,
     progress: Arc<Progress>,
     protocol: Protocol,
-    /// Bytes have come while there was no request; so many requests there had been before. Bytes that come with a request are
-    /// its body, or one behind it: half a head that is sent together with the request before it counts as idle.
+    /// Over HTTP/1: bytes have come while there was no request; so many requests there had been before. Bytes that come with a
+    /// request are its body, or one behind it: half a head that is sent together with the request before it counts as idle.
     begun: Option<u32>,
 }
 
@@ -152,15 +160,18 @@ impl<Io> Paced<Io> {
             return;
         }
         self.protocol.saw(bytes);
-        if self.protocol != Protocol::Http2 && !self.progress.is_busy() {
+        if !matches!(self.protocol, Protocol::Http2(_)) && !self.progress.is_busy() {
             self.begun = Some(self.progress.requests());
         }
     }
 
     /// Nothing can be read.
     fn waits(&mut self) {
+        if let Protocol::Http2(frames) = &self.protocol {
+            return self.progress.head(frames.is_in_head());
+        }
         let Some(before) = self.begun else { return };
-        if before == self.progress.requests() && self.protocol != Protocol::Http2 {
+        if before == self.progress.requests() {
             self.progress.head(true);
         } else {
             self.begun = None;
@@ -315,11 +326,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_of_http2_are_no_head() {
-        let mut connection = connection();
-        connection.client.write_all(PREFACE).await.unwrap();
-        connection.client.write_all(b"a frame").await.unwrap();
-        assert_eq!(connection.ends().await, (TooSlow::Idle, 75));
+    async fn half_a_head_of_http2_has_the_time_of_a_head_also_beside_another_request() {
+        let (ping, headers) = ([0, 0, 0, 6, 0, 0, 0, 0, 0], [0, 0, 9, 1, 5, 0, 0, 0, 1]);
+        for (bytes, is_busy, ends) in [
+            (&ping[..], false, (TooSlow::Idle, 75)),
+            (&headers[..], false, (TooSlow::Head, 10)),
+            (&headers[..], true, (TooSlow::Head, 10)),
+        ] {
+            let mut connection = connection();
+            let _request = is_busy.then(|| connection.progress.begin());
+            connection.client.write_all(PREFACE).await.unwrap();
+            connection.client.write_all(bytes).await.unwrap();
+            assert_eq!(connection.ends().await, ends, "{bytes:?} {is_busy}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

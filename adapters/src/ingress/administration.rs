@@ -191,12 +191,12 @@ impl<C: Calls> Respond for Administration<C> {
         let (sends_on, body) = (sends_on(&head, &body), Lent::new(body));
         let untaken = (head.version == Version::HTTP_2).then_some(at.write_time);
         let trust = &self.0.ingress.0.parts.trust;
-        let heard = Heard::of(&head, trust);
+        let asked_for = Heard::of(&head, trust);
         let mut answer = match own::preflight(&head, trust) {
             Some(answer) => answer,
             None => self.answer(head, Body::new(body.clone()), client).await,
         };
-        heard.finish(&mut answer, &self.0.ingress.0.counted);
+        asked_for.finish(&mut answer, &self.0.ingress.0.counted);
         if sends_on && !body.is_end_stream() {
             at.take_rest(body, self.0.limits.body_bytes);
         }

@@ -237,7 +237,7 @@ mod tests {
         let found = named(&seen, &KNOWN).unwrap();
         let expected = "host 10.0.0.6:8090 has accepted no connection for 12 min: calls that need it are refused";
         assert_eq!(found.sentence, expected);
-        assert_eq!(found.host.as_deref(), Some("http://10.0.0.6:8090"));
+        assert_eq!(found.host.as_deref(), Some("10.0.0.6:8090"));
         seen.store_breaker_open = true;
         assert_eq!(named(&seen, &KNOWN).unwrap().reason, "store", "it refuses more calls");
         let waits = FlowSeen { waiting: vec![waiting("worker", 1, 0)], ..seen };

@@ -52,16 +52,13 @@ use crate::state::Timestamp;
 use crate::store_limit::in_time;
 use deliver::Delivery;
 use ledger::{Ledger, Letter, Surplus};
-use making_way::{AllStuck, PROBES};
+use making_way::{AllStuck, Called, MOST_PROBED, PROBES};
 use source::{Delivered, Died, Reading, Source, State};
 use sources::Sources;
 use stuck::InMemory;
 
 /// How long the feeder waits for capacity before it asks anew.
 const FEEDER_WAITS: Duration = Duration::from_hours(1);
-
-/// The largest number of bytes that are told apart.
-const MOST_PROBED: usize = u32::MAX as usize >> 3;
 
 /// Effects of one source in memory; more of them are read from the store later.
 const PER_SOURCE: usize = 128;
@@ -81,6 +78,7 @@ struct Inner {
     /// For first tries for stuck targets, in bytes.
     probes: Arc<Semaphore>,
     stuck: AllStuck,
+    calls: Called,
     /// The epoch of this start.
     epoch: u64,
     next_number: AtomicU64,
@@ -118,6 +116,7 @@ impl Effects {
             wanted: AtomicUsize::new(0),
             probes: Arc::new(Semaphore::new((bound.bytes / PROBES).clamp(1, MOST_PROBED))),
             stuck: AllStuck::default(),
+            calls: Called::default(),
             epoch,
             next_number: AtomicU64::new(0),
             sources: Mutex::default(),

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::deliver::Delivery;
 use super::feed::{Feeder, ROWS, patiently};
-use super::making_way::{LOOKS, WHILE_PAUSED};
+use super::making_way::WHILE_PAUSED;
 use super::source::Source;
 use super::stuck::{Phase, Stuck, Tries};
 use crate::actor::ActorRef;
@@ -42,11 +42,18 @@ impl Feeder {
                 self.effects.try_later(&source, &target, WHILE_PAUSED);
                 continue;
             }
+            let bytes = {
+                let state = source.state.lock();
+                let stuck = state.stuck.get(&target);
+                stuck.filter(|stuck| stuck.phase == Phase::Waiting).map(|stuck| stuck.bytes)
+            };
+            let Some(bytes) = bytes else { continue };
+            let Some(probe) = self.effects.probe(bytes).await else { return };
             let mut state = source.state.lock();
             if let Some(stuck) = state.stuck.get_mut(&target)
                 && stuck.phase == Phase::Waiting
             {
-                stuck.phase = Phase::Due;
+                (stuck.phase, stuck.probe) = (Phase::Due, Some(probe));
                 self.effects.feed_now(&source, &mut state);
             }
         }
@@ -54,7 +61,7 @@ impl Feeder {
 
     /// Reads for the stuck targets of a source for which that is due.
     pub(super) async fn feed_stuck(&self, source: &Arc<Source>) {
-        loop {
+        while !self.effects.0.stop.is_cancelled() {
             let ready = source.state.lock().ready();
             let Some((target, behind, phase)) = ready else { return };
             self.catch_up(source, &target, behind, phase).await;
@@ -102,7 +109,7 @@ impl Feeder {
         }
     }
 
-    /// Queues a row of a stuck target if nothing has changed. Returns false when it has, or there is no capacity.
+    /// Queues a row of a stuck target if nothing has changed. Returns false when it has, or when the proxy ends.
     async fn queue_stuck(
         &self,
         source: &Arc<Source>,
@@ -113,36 +120,18 @@ impl Feeder {
         let effects = &self.effects;
         let (key, bytes) = (effect.row.key, effect.row.bytes().min(effects.0.most_bytes));
         let target = ActorRef::new(&effect.invocation.actor.system, &effect.invocation.actor.name);
-        let mut probe = None;
-        let permit = if phase == Phase::Due {
-            probe = effects.try_probe(bytes);
-            let permit = probe.as_ref().and_then(|_| effects.0.queue.try_reserve(bytes).ok());
-            let Some(permit) = permit else {
-                let mut state = source.state.lock();
-                if let Some(stuck) = state.stuck.get_mut(&target) {
-                    stuck.phase = Phase::Waiting;
-                    effects.try_later(source, &target, LOOKS);
-                }
-                return false;
-            };
-            permit
-        } else {
-            let Some(permit) = self.permit(bytes).await else { return false };
-            permit
-        };
+        let Some(permit) = self.permit(bytes).await else { return false };
         let mut state = source.state.lock();
         let Some(stuck) = state.stuck.get_mut(&target) else { return false };
         if stuck.behind != behind || stuck.phase != phase {
             return false;
         }
         stuck.behind = Some(key);
-        let tries = if phase == Phase::Due {
-            stuck.phase = Phase::InMemory(key);
-            stuck.first = None;
-            std::mem::take(&mut stuck.tries)
-        } else {
-            Tries::default()
-        };
+        let (mut tries, mut probe) = (Tries::default(), None);
+        if phase == Phase::Due {
+            (stuck.phase, stuck.first) = (Phase::InMemory(key), None);
+            (tries, probe) = (std::mem::take(&mut stuck.tries), stuck.probe.take());
+        }
         let delivery = Delivery::new(effects.clone(), source.clone(), effect, permit);
         effects.enqueue(&mut state, delivery.after(tries, probe));
         true

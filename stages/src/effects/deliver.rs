@@ -40,6 +40,9 @@ use crate::topics::append::Topics;
 use crate::topics::event::topic_of;
 use crate::traces::context::trace_id;
 
+/// How long an effect waits at least whose target has as many calls as it may have.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long an effect is tried.
 const LIFETIME: Duration = Duration::from_hours(24);
 
@@ -55,7 +58,7 @@ pub(crate) struct Path {
 pub(super) struct Row {
     pub(super) key: OutboxKey,
     id: EffectId,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// An effect in memory.
@@ -106,6 +109,11 @@ impl Delivery {
 
     pub(super) fn source(&self) -> &Arc<Source> {
         &self.source
+    }
+
+    /// Whether its target was stuck, and is tried again.
+    pub(super) fn is_probe(&self) -> bool {
+        self.probe.is_some()
     }
 
     /// How often it was tried.
@@ -165,19 +173,27 @@ impl DeliverInner {
     async fn deliver(&self, mut delivery: Delivery) {
         let stop = &self.effects.0.stop;
         while !stop.is_cancelled() {
-            if self.pauses.is_paused(delivery.target()) {
-                let is_wanted = self.effects.needs_places(&delivery.source);
-                tokio::select! {
-                    () = self.pauses.resumed(delivery.target()) => {}
-                    () = is_wanted => match self.put_back(delivery, None) {
+            let is_paused = self.pauses.is_paused(delivery.target());
+            let may_call = async {
+                self.pauses.resumed(delivery.target()).await;
+                self.effects.may_call(&delivery).await
+            };
+            let call = tokio::select! {
+                biased;
+                call = may_call => call,
+                () = self.effects.needs_place(&delivery) => {
+                    let pause = (!is_paused).then(|| delivery.tries.delays.next_delay().max(LEAST_PAUSE));
+                    match self.put_back(delivery, pause) {
                         Some(kept) => delivery = kept,
                         None => return,
-                    },
-                    () = stop.cancelled() => return,
+                    }
+                    continue;
                 }
-                continue;
-            }
-            let Err(error) = self.attempt_making_way(&delivery).await else {
+                () = stop.cancelled() => return,
+            };
+            let attempt = self.attempt_making_way(&delivery).await;
+            drop(call);
+            let Err(error) = attempt else {
                 self.delivered.increment(1);
                 let Row { key, bytes, .. } = delivery.row;
                 return self.effects.answered(&delivery.source, Delivered { key, bytes });
@@ -198,10 +214,9 @@ impl DeliverInner {
             debug!(%source, %target, %error, trace_id, "side effect not answered, it is delivered again");
             let next = Instant::now() + delivery.tries.delays.next_delay();
             loop {
-                let is_wanted = self.effects.needs_places(&delivery.source);
                 tokio::select! {
                     () = sleep_until(next) => break,
-                    () = is_wanted => {
+                    () = self.effects.needs_place(&delivery) => {
                         let left = next.saturating_duration_since(Instant::now());
                         match self.put_back(delivery, Some(left)) {
                             Some(kept) => delivery = kept,
@@ -227,7 +242,7 @@ impl DeliverInner {
         let mut attempt = pin!(self.attempt(delivery));
         tokio::select! {
             outcome = &mut attempt => return outcome,
-            () = self.effects.needs_places(&delivery.source) => {}
+            () = self.effects.needs_place(delivery) => {}
         }
         self.effects.make_way(delivery);
         attempt.await

@@ -129,10 +129,18 @@ impl Feeder {
         if source.state.lock().uncounted {
             self.count(source).await;
         }
-        loop {
+        'read: loop {
             self.feed_stuck(source).await;
             let (after, committed) = {
-                let state = source.state.lock();
+                let mut state = source.state.lock();
+                if state.loaded() >= PER_SOURCE {
+                    if state.has_ready() {
+                        continue;
+                    }
+                    // It is read on when half of them have gone.
+                    state.reading = Reading::Behind;
+                    return;
+                }
                 (state.through, state.committed)
             };
             let page = patiently(|| self.store.outbox(&source.key, after, ROWS)).await;
@@ -143,8 +151,10 @@ impl Feeder {
                     is_last = true;
                     break;
                 }
-                if !self.queue(source, row).await {
-                    return;
+                match self.queue(source, row).await {
+                    Some(true) => {}
+                    Some(false) => continue 'read,
+                    None => return,
                 }
             }
             let mut state = source.state.lock();
@@ -156,13 +166,13 @@ impl Feeder {
         self.effects.forget_idle(source);
     }
 
-    /// Queues a row. Returns whether to go on: not when the source has enough in memory.
-    async fn queue(&self, source: &Arc<Source>, row: OutboxRow) -> bool {
+    /// Queues a row. Returns whether the source may have more in memory; `None`: the proxy ends.
+    async fn queue(&self, source: &Arc<Source>, row: OutboxRow) -> Option<bool> {
         let effects = &self.effects;
         let Some(Record { at, dead, invocation }) = Record::decode(row.record.clone()) else {
             warn!(source = %source.actor, id = %row.id, "a side effect cannot be read: it is not delivered");
             source.state.lock().read_through(row.key);
-            return true;
+            return Some(true);
         };
         let passes_over = |state: &mut State| {
             let passes_over = dead.is_some() || state.is_stuck(&invocation.actor);
@@ -172,25 +182,19 @@ impl Feeder {
             passes_over
         };
         if passes_over(&mut source.state.lock()) {
-            return true;
+            return Some(true);
         }
-        // The proxy ends when there is none.
         let bytes = row.bytes().min(effects.0.most_bytes);
-        let Some(permit) = self.permit(bytes).await else { return false };
+        let permit = self.permit(bytes).await?;
         let mut state = source.state.lock();
         // Its target may be stuck by now.
         if passes_over(&mut state) {
-            return true;
+            return Some(true);
         }
         let effect = EmittedEffect { row, invocation, at };
         let delivery = Delivery::new(effects.clone(), source.clone(), effect, permit);
         effects.enqueue(&mut state, delivery);
-        let is_enough = state.loaded() >= PER_SOURCE;
-        if is_enough {
-            // It is read on when half of them have gone.
-            state.reading = Reading::Behind;
-        }
-        !is_enough
+        Some(state.loaded() < PER_SOURCE)
     }
 
     /// Waits for a place in memory. `None`: the proxy ends.

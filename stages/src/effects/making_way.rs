@@ -1,17 +1,20 @@
 //! Making way: a delivery that waits for its target keeps its place in memory as long as nobody else needs it.
 //!
-//! When somebody does, what is queued behind it leaves memory, and so does the delivery itself unless its call is under way.
+//! When somebody does, what is queued behind it leaves memory, and so does the delivery itself unless its call is under way. Few
+//! calls of one target are: the others wait in front of its mailbox.
 //! The rows are in the store. The target is [stuck](super::stuck) for that source then: the feeder passes over its rows, until
 //! the first of them is tried again and answered. Then the feeder [catches up](super::catch_up), in order.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tidegate_pipeline::randomness::Seeded;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
 use super::Effects;
@@ -21,14 +24,22 @@ use super::stuck::{Phase, Stuck, Tries};
 use crate::actor::ActorRef;
 use crate::outbox::OutboxKey;
 
-/// How often a delivery that waits looks whether others need its place, and when a try without a place is made again.
-pub(super) const LOOKS: Duration = Duration::from_secs(1);
+/// How often a delivery that waits looks whether others need its place.
+const LOOKS: Duration = Duration::from_secs(1);
 /// How long the effects of a paused target wait before it is looked at again.
 pub(super) const WHILE_PAUSED: Duration = Duration::from_secs(5);
 /// Pairs of source and stuck target, at most. Deliveries to further ones keep their places.
 const MOST: usize = 65_536;
 /// Which part of the memory for effects is for first tries for stuck targets.
 pub(super) const PROBES: usize = 4;
+/// The most bytes that such a part has.
+pub(super) const MOST_PROBED: usize = u32::MAX as usize >> 3;
+/// Which part of it the effects may take that are in the mailbox of one target or run there, and how many of them there are at once.
+const CALLED: usize = 32;
+const CALLS: usize = 64;
+
+/// The targets with calls under way.
+pub(super) type Called = Mutex<HashMap<ActorRef, Weak<Semaphore>, Seeded>>;
 
 /// When a stuck target is tried again. The number tells those of one moment apart.
 type When = (Instant, u64);
@@ -38,21 +49,55 @@ type When = (Instant, u64);
 pub(super) struct AllStuck {
     pub(super) waiting: Mutex<BTreeMap<When, (Arc<Source>, ActorRef)>>,
     pub(super) is_earlier: Notify,
+    /// Whether one waits for a place of its own to be tried again.
+    is_probing: AtomicBool,
     /// How many there are.
     count: AtomicUsize,
     next: AtomicU64,
 }
 
 impl Effects {
-    /// Waits until somebody else needs the place of a delivery of this source.
-    pub(super) async fn needs_places(&self, source: &Source) {
+    /// Waits until somebody else needs the place of a delivery.
+    pub(super) async fn needs_place(&self, delivery: &Delivery) {
         loop {
             sleep(LOOKS).await;
-            let is_wanted = self.0.wanted.load(Ordering::Relaxed) > 0;
-            if is_wanted || source.state.lock().reading != Reading::UpToDate {
+            let is_wanted = self.0.wanted.load(Ordering::Relaxed) > 0
+                || delivery.is_probe() && self.0.stuck.is_probing.load(Ordering::Relaxed);
+            if is_wanted || delivery.source().state.lock().reading != Reading::UpToDate {
                 return;
             }
         }
+    }
+
+    /// Waits until the target of a delivery may be called. What is in its mailbox cannot make way, so that is a small part of the
+    /// memory for effects, also when the target hangs.
+    pub(super) async fn may_call(&self, delivery: &Delivery) -> Option<OwnedSemaphorePermit> {
+        let (target, share) = (delivery.target(), self.share(CALLED));
+        let bytes = self.cost(delivery.row.bytes.max(share / CALLS), share);
+        let calls = {
+            let mut all = self.0.calls.lock();
+            if all.len() == all.capacity() {
+                all.retain(|_, calls| calls.strong_count() > 0);
+            }
+            let known = all.get(target).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let calls = Arc::new(Semaphore::new(share));
+                all.insert(target.clone(), Arc::downgrade(&calls));
+                calls
+            })
+        };
+        calls.acquire_many_owned(bytes).await.ok()
+    }
+
+    /// A part of the bytes for effects.
+    fn share(&self, part: usize) -> usize {
+        (self.0.most_bytes / part).clamp(1, MOST_PROBED)
+    }
+
+    /// What an effect takes of a part of the bytes: at least what each takes when there are as many effects as there may be.
+    fn cost(&self, bytes: usize, share: usize) -> u32 {
+        let least = self.0.most_bytes / self.0.most_events.max(1);
+        u32::try_from(bytes.max(least).clamp(1, share)).unwrap_or(u32::MAX)
     }
 
     /// Puts back what is queued behind a delivery whose call is under way.
@@ -86,7 +131,7 @@ impl Effects {
             stuck.behind = before(head);
             stuck.phase = Phase::Waiting;
             stuck.first = first.map(|first| (head, first));
-            stuck.tries = tries;
+            (stuck.tries, stuck.bytes) = (tries, delivery.row.bytes);
         }
         self.try_later(&source, delivery.target(), pause.unwrap_or(WHILE_PAUSED));
         delivery.forget();
@@ -104,8 +149,14 @@ impl Effects {
                 all.count.fetch_sub(1, Ordering::Relaxed);
                 return false;
             }
-            let stuck =
-                Stuck { behind: None, phase: Phase::Waiting, first: None, tries: Tries::default() };
+            let stuck = Stuck {
+                behind: None,
+                phase: Phase::Waiting,
+                first: None,
+                tries: Tries::default(),
+                bytes: 0,
+                probe: None,
+            };
             state.stuck.insert(target.clone(), stuck);
         }
         let later = state.in_memory.range((Excluded(delivery.row.key), Unbounded));
@@ -136,12 +187,18 @@ impl Effects {
         }
     }
 
-    /// Takes what a first try for a stuck target counts for: all of them take a quarter of the memory for effects.
-    pub(super) fn try_probe(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let all = self.0.most_bytes / PROBES;
-        let least = self.0.most_bytes / self.0.most_events.max(1);
-        let bytes = u32::try_from(bytes.max(least).clamp(1, all.max(1))).unwrap_or(u32::MAX);
-        self.0.probes.clone().try_acquire_many_owned(bytes).ok()
+    /// Waits for what a first try for a stuck target counts for: all of them take a quarter of the memory for effects.
+    pub(super) async fn probe(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = self.cost(bytes, self.share(PROBES));
+        let probes = &self.0.probes;
+        if let Ok(probe) = probes.clone().try_acquire_many_owned(bytes) {
+            return Some(probe);
+        }
+        let is_probing = &self.0.stuck.is_probing;
+        is_probing.store(true, Ordering::Relaxed);
+        let probe = probes.clone().acquire_many_owned(bytes).await.ok();
+        is_probing.store(false, Ordering::Relaxed);
+        probe
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tidegate_pipeline::randomness::Seeded;
 
 use super::stuck::{InMemory, Phase, Stuck};
 use crate::actor::{ActorId, ActorRef};
@@ -38,7 +39,7 @@ pub(super) struct State {
     /// Rows in memory: the oldest that there are, but for those of stuck targets.
     pub(super) in_memory: BTreeMap<OutboxKey, InMemory>,
     /// Targets that keep their effects waiting.
-    pub(super) stuck: HashMap<ActorRef, Stuck>,
+    pub(super) stuck: HashMap<ActorRef, Stuck, Seeded>,
     /// Rows to be removed from the store.
     pub(super) answered: Vec<Delivered>,
     /// Rows to be written again, as dead letters.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tidegate_pipeline::EventId;
 use tidegate_pipeline::layer::Delays;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::actor::ActorRef;
 use crate::outbox::OutboxKey;
 use crate::state::Timestamp;
@@ -47,6 +49,10 @@ pub(super) struct Stuck {
     /// The first of these rows, when it was tried before.
     pub(super) first: Option<(OutboxKey, InMemory)>,
     pub(super) tries: Tries,
+    /// The bytes of that row.
+    pub(super) bytes: usize,
+    /// What that row counts for once it is to be tried again.
+    pub(super) probe: Option<OwnedSemaphorePermit>,
 }
 
 /// What becomes of the first effect for a stuck target.
@@ -56,7 +62,7 @@ pub(super) enum Phase {
     InMemory(OutboxKey),
     /// It is tried again later.
     Waiting,
-    /// It is tried again as soon as it is read.
+    /// It is tried again as soon as it is read; it has what it counts for.
     Due,
     /// It was answered, or given up: the others are read.
     CatchingUp,

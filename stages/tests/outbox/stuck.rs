@@ -20,7 +20,7 @@ fn hindered(plan: &Plan, runs: &Runs, hindered: &Arc<AtomicBool>) -> BoxedHost {
         };
         async move {
             match hinders.as_str() {
-                "away" => return Err(broken()),
+                "away" | "stateless" => return Err(broken()),
                 "hung" => pending::<()>().await,
                 "slow" => sleep(Duration::from_secs(20)).await,
                 _ => {}
@@ -52,6 +52,8 @@ impl Hindered {
         let host = hindered(&plan, &runs, &is_on);
         let world = world_with(host, settings, MemoryStore::new()).await;
         registered(&world, &["away", "hung", "slow", "paused", "good"]).await;
+        let stateless = Definition { stateful: false, ..definition("stateless") };
+        world.register(vec![stateless]).await.unwrap();
         let sources: Vec<_> = (0..sources).map(|n| definition(&format!("source{n}"))).collect();
         world.register(sources).await.unwrap();
         Self { world, plan, runs, is_on }
@@ -66,7 +68,8 @@ impl Hindered {
 
 #[tokio::test(start_paused = true)]
 async fn many_effects_for_one_target_keep_none_of_their_source_s_other_targets_waiting() {
-    for target in ["away", "hung", "slow", "paused"] {
+    // What is delivered twice to a stateless target runs twice.
+    for target in ["away", "hung", "slow", "paused", "stateless"] {
         let hindered = Hindered::new(Settings::default(), 1).await;
         hindered.world.mesh.pause("s", "paused", "a test").await.unwrap();
         for _ in 0..3 {
@@ -83,7 +86,9 @@ async fn many_effects_for_one_target_keep_none_of_their_source_s_other_targets_w
         sleep(Duration::from_mins(5)).await;
         let all: Vec<u64> = (1..=100).chain(1..=100).chain(1..=100).chain(1..=1).collect();
         assert_eq!(hindered.runs.of(target), all, "{target}");
-        assert_eq!(count(&hindered.world, target).await, 301);
+        if target != "stateless" {
+            assert_eq!(count(&hindered.world, target).await, 301);
+        }
         assert!(rows(&hindered.world, "source0").await.is_empty());
     }
 }
@@ -93,13 +98,13 @@ async fn many_sources_with_effects_for_one_target_keep_no_other_source_s_waiting
     for target in ["away", "hung", "slow", "paused"] {
         let bound = tidegate_pipeline::Bound { events: 64, bytes: 1 << 20 };
         let settings = Settings { effects: bound, ..Settings::default() };
-        let hindered = Hindered::new(settings, 31).await;
+        let hindered = Hindered::new(settings, 101).await;
         hindered.world.mesh.pause("s", "paused", "a test").await.unwrap();
-        for source in 0..30 {
-            hindered.emit(source, &[(target, 100)]).await;
+        for source in 0..100 {
+            hindered.emit(source, &[(target, 30)]).await;
         }
         for round in 1..=20 {
-            hindered.emit(30, &[("good", 1)]).await;
+            hindered.emit(100, &[("good", 1)]).await;
             sleep(Duration::from_secs(10)).await;
             assert_eq!(hindered.runs.of("good").len(), round, "{target}");
         }
@@ -108,4 +113,23 @@ async fn many_sources_with_effects_for_one_target_keep_no_other_source_s_waiting
         sleep(Duration::from_mins(10)).await;
         assert_eq!(count(&hindered.world, target).await, 3_000, "{target}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_is_back_gets_its_effects_though_others_are_still_away() {
+    let bound = tidegate_pipeline::Bound { events: 64, bytes: 1 << 20 };
+    let settings = Settings { effects: bound, ..Settings::default() };
+    let hindered = Hindered::new(settings, 61).await;
+    hindered.world.mesh.pause("s", "paused", "a test").await.unwrap();
+    for source in 0..60 {
+        hindered.emit(source, &[("away", 10), ("paused", 10)]).await;
+    }
+    sleep(Duration::from_mins(5)).await;
+    hindered.world.mesh.resume("s", "paused").await.unwrap();
+    sleep(Duration::from_mins(3)).await;
+    assert_eq!(count(&hindered.world, "paused").await, 600);
+    assert!(hindered.runs.of("away").is_empty());
+    hindered.is_on.store(false, Ordering::SeqCst);
+    sleep(Duration::from_mins(5)).await;
+    assert_eq!(count(&hindered.world, "away").await, 600);
 }

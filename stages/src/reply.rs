@@ -125,8 +125,8 @@ impl<T> Waiting<T> {
     pub(crate) async fn answer_with(self, alarms: &Alarms) -> Result<T, Error> {
         let Self { mut receiver, timing } = self;
         let progress = &*timing.progress;
-        // The first end is the earliest: what comes after the start begins anew.
-        let mut is_first = true;
+        // The first end is the earliest, unless the host answers so early that the commit's time ends before it.
+        let mut is_first = progress.limits.start <= progress.limits.commit;
         loop {
             let ends_after_us = progress.ends_after_us.load(Ordering::Acquire);
             let ends_after = Duration::from_micros(ends_after_us);
@@ -303,6 +303,21 @@ mod tests {
             assert!(matches!(**source, Error::Store(StoreError::Unknown(_))), "{error}");
             assert_eq!(told.unwrap().to_string(), error.to_string());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_s_time_that_ends_before_the_time_to_start_ends_the_wait() {
+        let limits = Deadlines { start: Duration::from_mins(2), ..Deadlines::default() };
+        let timing = Timing::new(limits, None);
+        let (_reply, waiting) = Reply::<()>::new(&timing);
+        let began = Instant::now();
+        let (answer, ()) = tokio::join!(waiting.answer(), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(timing.start());
+            timing.answered(Instant::now());
+        });
+        assert!(matches!(answer, Err(Error::ActionRan(_))));
+        assert_eq!(began.elapsed(), Duration::from_secs(1 + 30));
     }
 
     #[tokio::test(start_paused = true)]

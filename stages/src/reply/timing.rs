@@ -69,7 +69,7 @@ pub(super) struct Progress {
     bounded: bool,
     /// Whether only the store is waited for: no host is called.
     of_store: bool,
-    limits: Deadlines,
+    pub(super) limits: Deadlines,
     signal: Signal,
     trace: Trace,
 }

@@ -322,11 +322,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_caller_s_own_bound_holds_for_the_whole_call() {
-        let timing = Timing::new(Deadlines::default(), Some(Duration::from_millis(700)));
-        let (_reply, waiting) = Reply::<()>::new(&timing);
-        assert!(timing.start());
-        let began = Instant::now();
-        assert!(matches!(waiting.answer().await, Err(Error::NoAnswer(_))));
-        assert_eq!(began.elapsed(), Duration::from_millis(700));
+        for has_answered in [false, true] {
+            let timing = Timing::new(Deadlines::default(), Some(Duration::from_millis(700)));
+            let (_reply, waiting) = Reply::<()>::new(&timing);
+            assert!(timing.start());
+            let began = Instant::now();
+            if has_answered {
+                timing.answered(began);
+            }
+            let error = waiting.answer().await.unwrap_err();
+            assert!(matches!(error, Error::NoAnswer(_)), "{error}");
+            assert_eq!(began.elapsed(), Duration::from_millis(700));
+        }
     }
 }

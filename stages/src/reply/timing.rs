@@ -83,6 +83,10 @@ impl Progress {
             return Error::NoAnswer(Duration::from_micros(after_us));
         };
         let waited = Duration::from_micros(waited_us);
+        // The caller's own bound was over before the commit's time: the store is not to blame.
+        if !self.of_store && waited < self.limits.commit {
+            return Error::NoAnswer(Duration::from_micros(after_us));
+        }
         let text = format!("no answer within {waited:?}; the change is not known to be kept");
         let error = Error::Store(StoreError::Unknown(text));
         if self.of_store { error } else { error.after_action() }

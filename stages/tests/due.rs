@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use tidegate_pipeline::Bound;
 use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::ErrorKind;
-use tidegate_stages::invocation::{ActorInvocation, Invocation, Metadata, Payload, SCHEDULE_ID};
+use tidegate_stages::invocation::{
+    ActorInvocation, Invocation, Metadata, Payload, Routing, SCHEDULE_ID,
+};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::outbox::EffectSource;
 use tidegate_stages::ports::{Clock, DueStore, HostError, StoreError};
@@ -59,6 +61,29 @@ async fn a_call_for_a_later_time_is_answered_without_payload_and_runs_once_at_it
     assert_eq!((count(&world, "joe").await, stored(&world).await, log.lock().len()), (1, 0, 1));
     pass(&world, 700).await;
     assert_eq!(log.lock().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_for_a_later_time_that_is_routed_on_waits_for_a_busy_actor() {
+    let world = world(host(|invocation: ActorInvocation| async move {
+        let mut answer = counted(&invocation);
+        if invocation.actor.name == "first" {
+            let (actor, action) = ("busy".into(), "add".into());
+            answer.workflow.routing = Some(Routing::Pipe { actor, action });
+        }
+        if invocation.action == "slow" {
+            sleep(20 * SECOND).await;
+        }
+        Ok(answer)
+    }))
+    .await;
+    world.register(["first", "busy"].map(definition).to_vec()).await.unwrap();
+    world.mesh.invoke(later(&world, "first", 1)).await.unwrap();
+    let slow = world.start(call("busy", "slow"));
+    pass(&world, 30).await;
+    slow.await.unwrap().unwrap();
+    assert_eq!((count(&world, "first").await, stored(&world).await), (1, 0));
+    assert_eq!(count(&world, "busy").await, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use support::*;
 use tidegate_stages::actor::{Definition, HostAddress};
 use tidegate_stages::error::{Error, ErrorKind};
-use tidegate_stages::invocation::{Invocation, Payload};
+use tidegate_stages::invocation::{Invocation, Payload, Routing};
 use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::ports::{HostError, HostProbe, StoreError};
 use tidegate_stages::topology::{RetryRates, Settings};
@@ -235,4 +235,35 @@ async fn a_stored_state_is_told_while_the_host_is_away_and_init_runs_before_the_
     flaky.set_up(true);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.add("joe").await.unwrap(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_for_a_later_time_that_is_routed_on_waits_for_a_host_that_is_away() {
+    let flaky = Flaky::default();
+    flaky.set_up(true);
+    let called = flaky.clone();
+    let host = host(move |invocation| {
+        let outcome = called.check(&invocation.host).map(|()| {
+            let mut answer = counted(&invocation);
+            if invocation.actor.name == "first" {
+                called.set_up(false);
+                let (actor, action) = ("next".into(), "add".into());
+                answer.workflow.routing = Some(Routing::Forward { actor, action });
+            }
+            answer
+        });
+        ready(outcome)
+    });
+    let probe = Arc::new(flaky.clone());
+    let world = world_of((host, probe), Settings::default(), MemoryStore::new()).await;
+    world.register(["first", "next"].map(definition).to_vec()).await.unwrap();
+    world.mesh.invoke(later(&world, "first", 1)).await.unwrap();
+    // Longer than the grace.
+    pass(&world, 8).await;
+    assert!(world.head("next").await.is_none());
+    flaky.set_up(true);
+    pass(&world, 5).await;
+    for name in ["first", "next"] {
+        assert_eq!(number(world.head(name).await.unwrap().content.state.as_ref()), 1, "{name}");
+    }
 }

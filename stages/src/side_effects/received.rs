@@ -7,12 +7,13 @@ use tracing::warn;
 
 use super::plan::replied;
 use super::{Plan, Planner};
-use crate::call::{Answered, Call, Committed, Received};
+use crate::call::{Answered, Call, Committed, Completion, Received, Task};
 use crate::error::Error;
 use crate::invocation::{ActorInvocationResponse, Payload};
 use crate::outbox::{EffectRows, EffectSource, Seen};
 use crate::ports::StoreError;
 use crate::registry::entry::CheckedOut;
+use crate::reply::Reply;
 use crate::traces::Mark;
 
 impl Planner {
@@ -43,6 +44,13 @@ impl Planner {
         };
         let Received { source, id, ack, failed: _ } = *effect;
         plan.rest.ack = Some(ack.saying(how));
+        if let Completion::Route(placed) = &mut plan.rest.completion
+            && let Task::Call(call) = &mut placed.task
+        {
+            // The acknowledgement ends the delivery: nobody waits for the answer of the next actor.
+            let delivered = std::mem::replace(&mut call.reply, Reply::unwanted());
+            delivered.send(Ok(Payload::Unset));
+        }
         if actor.spec.hosted.definition.stateful && !is_repeated {
             let seen = Seen { source, id };
             actor.live.see(seen.clone());

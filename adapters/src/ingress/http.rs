@@ -235,7 +235,8 @@ impl From<Error> for Refusal {
             refusal.status = status;
             refusal.answered = Some(body.into());
         }
-        if kind == ErrorKind::ActorNotFound {
+        // Of what is not there, protobuf clients know only this outcome.
+        if matches!(kind, ErrorKind::ActorNotFound | ErrorKind::NotFound) {
             refusal.outcome = Outcome::ActorNotFound;
         }
         if let Error::Elsewhere(failed) = &error {

@@ -30,6 +30,8 @@ const BETWEEN: &[u8] = b": ";
 pub(super) fn message(refusal: &Refusal) -> BusMessage {
     let Told { kind, source, is_safe_to_retry, retry_after, text, answered, is_done } =
         refusal.told();
+    // Proxies of version 0.3 do not know the word, and would take it for a defect.
+    let kind = if kind == "not_found" { "actor_not_found" } else { kind };
     let mut header = format!("{kind}; source={source}; retry={is_safe_to_retry}");
     if let Some(seconds) = retry_after {
         write!(header, "; after-ms={}", seconds.saturating_mul(1_000))
@@ -157,6 +159,12 @@ mod tests {
             let is_overload = matches!(error, Error::Overloaded { .. });
             assert_eq!(read.retry_after == Some(after), is_overload, "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_by_a_word_that_every_version_knows() {
+        let told = message(&Error::NotFound("no definition".into()).into());
+        assert_eq!(read(&told).unwrap().kind, ErrorKind::ActorNotFound);
     }
 
     #[test]

@@ -221,7 +221,8 @@ impl Inner {
         }
         let this = self.clone();
         self.settling.later(async move {
-            let Ok(_turn) = this.turn.acquire().await else { return };
+            // Whoever has the turn stores them first, or calls this method again: no task has to wait for that.
+            let Ok(_turn) = this.turn.try_acquire() else { return };
             if this.settle().await.is_err() && !this.mailboxes.is_closed() {
                 this.settle_later();
             }

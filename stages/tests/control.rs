@@ -119,6 +119,22 @@ async fn a_call_of_a_paused_actor_ends_at_its_deadline_and_a_shutdown_refuses_it
 }
 
 #[tokio::test(start_paused = true)]
+async fn pauses_that_a_silent_store_fails_leave_one_task_that_stores_them_later() {
+    let (_, world) = slow_world(Settings::default()).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    until_idle().await;
+    let before = tasks();
+    world.store.slow_writes(Duration::from_hours(1));
+    for _ in 0..8 {
+        world.mesh.pause("s", "joe", "a test").await.unwrap_err();
+    }
+    until_idle().await;
+    assert!(tasks() <= before + 2, "{} tasks, and {before} before", tasks());
+    world.store.slow_writes(Duration::ZERO);
+    assert!(world.mesh.pause("s", "joe", "a test").await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_queued_call_names_the_turn_that_holds_its_actor_and_since_when() {
     let (slow, world) = slow_world(Settings::default()).await;
     let began = Instant::now();

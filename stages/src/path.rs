@@ -128,8 +128,16 @@ where
     C: Service<BoxPlanned, Response = (), Error = Box<Failed>>,
 {
     let may_go_without = activated.tells_stored_state();
-    let hosted = &activated.actor.spec.hosted;
-    if activated.host_limit == 0 && hosted.is_away() {
+    if activated.host_limit == 0 {
+        let hosted = &activated.actor.spec.hosted;
+        if !hosted.is_away() {
+            // It was queued while its host was away: now it waits for a permit of the host.
+            let mut placed = activated.release();
+            placed.take_host();
+            // Others need it meanwhile.
+            placed.place = None;
+            return Ok(LookedUp::Loading(Box::pin(ready(Ok(Some(placed))))));
+        }
         if may_go_without {
             return Ok(LookedUp::Here(activated));
         }

@@ -267,3 +267,47 @@ async fn a_call_for_a_later_time_that_is_routed_on_waits_for_a_host_that_is_away
         assert_eq!(number(world.head(name).await.unwrap().content.state.as_ref()), 1, "{name}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_init_action_that_a_turn_without_a_host_needs_takes_a_permit_of_the_host() {
+    let flaky = Flaky::default();
+    let (in_flight, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (called, calls, highest) = (flaky.clone(), in_flight.clone(), most.clone());
+    let host = host(move |invocation| {
+        let (called, calls, highest) = (called.clone(), calls.clone(), highest.clone());
+        async move {
+            called.check(&invocation.host)?;
+            highest.fetch_max(calls.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            if invocation.action == "slow" {
+                sleep(Duration::from_secs(5)).await;
+            }
+            calls.fetch_sub(1, Ordering::SeqCst);
+            Ok(counted(&invocation))
+        }
+    });
+    let settings = Settings { host_connections: 1, ..Settings::default() };
+    let world = world_of((host, Arc::new(flaky.clone())), settings, MemoryStore::new()).await;
+    let actions = vec!["init".into(), "add".into()];
+    let joe = Definition { actions, ..definition("joe") };
+    world.register(vec![joe, definition("ann")]).await.unwrap();
+    flaky.set_up(true);
+    assert_eq!(world.add("joe").await.unwrap(), 2, "one of them was its init action's");
+    world.mesh.deactivate("s", "joe").await.unwrap();
+    assert!(world.mesh.pause("s", "joe", "a test").await.unwrap());
+
+    flaky.set_up(false);
+    let finds_out = world.start(call("ann", "add"));
+    until_idle().await;
+    let told = world.start(call("joe", "get"));
+    until_idle().await;
+    flaky.set_up(true);
+    finds_out.await.unwrap().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let slow = world.start(call("ann", "slow"));
+    until_idle().await;
+    assert_eq!(in_flight.load(Ordering::SeqCst), 1);
+    assert!(world.mesh.resume("s", "joe").await.unwrap());
+    assert_eq!(answered(told.await.unwrap().unwrap()), 3);
+    slow.await.unwrap().unwrap();
+    assert_eq!(most.load(Ordering::SeqCst), 1, "the host has one call at a time");
+}

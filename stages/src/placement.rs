@@ -218,6 +218,7 @@ impl Mailboxes {
             route: Vec::new(),
             is_async,
             permit,
+            place_for_paused: None,
             effect,
             _delivery: delivery,
             _load: load,
@@ -351,16 +352,31 @@ impl Mailboxes {
         }
     }
 
-    /// Queues a call that was admitted before, at the tail of the mailbox of its next actor. The time to start begins again.
+    /// Queues a call that was admitted before, at the tail of the mailbox of its next actor. The time to start begins again. When
+    /// that is over, its caller removes the call, as at its first actor.
     pub(crate) fn route(&self, mut placed: Placed) {
+        let mut awaited = None;
         if let Task::Call(call) = &mut placed.task {
             call.timing.routed();
             if let Some(last) = call.route.last_mut() {
                 last.times = call.timing.next_hop();
             }
             placed.retries = call.retries();
+            if call.reply.is_wanted() {
+                awaited = Some(call.timing.clone());
+                match self.wait_for_paused(&placed.entry, false, true) {
+                    // The place that it may have had at its last actor is free.
+                    Ok(place) => drop(std::mem::replace(&mut call.place_for_paused, place)),
+                    Err(error) => return placed.fail(error),
+                }
+            }
         }
-        self.requeue(placed);
+        let mailbox = placed.entry.mailbox.clone();
+        // It has failed when it is refused.
+        let Ok(Pushed { id, .. }) = self.push_exempt(placed) else { return };
+        if awaited.is_some_and(|timing| timing.routed_to(mailbox.clone(), id)) {
+            drop(pending_reply::remove(&self.queue, &mailbox, id));
+        }
     }
 
     fn requeue(&self, placed: Placed) {

@@ -11,9 +11,11 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use tidegate_pipeline::EventId;
 use tidegate_pipeline::alarm::Alarms;
 use tokio::sync::oneshot;
 
+use crate::actor::ActorRef;
 use crate::error::Error;
 
 mod timing;
@@ -113,17 +115,22 @@ impl<T> Drop for Reply<T> {
 }
 
 impl<T> Waiting<T> {
+    /// The turn that the call has at the actor to which it was routed last.
+    pub(crate) fn last_route(&self) -> Option<(ActorRef, EventId)> {
+        self.timing.last_route()
+    }
+
     /// Waits for the reply, until the call's deadline. Cancel safe: dropping the future means that the caller has gone.
     ///
     /// # Errors
     /// The call's error, or a timeout before or after the start of the action.
-    pub async fn answer(self) -> Result<T, Error> {
+    pub async fn answer(mut self) -> Result<T, Error> {
         self.answer_with(&Alarms::keeping(0)).await
     }
 
-    /// The same, with a timer out of `alarms`.
-    pub(crate) async fn answer_with(self, alarms: &Alarms) -> Result<T, Error> {
-        let Self { mut receiver, timing } = self;
+    /// The same, with a timer out of `alarms`. To be called once.
+    pub(crate) async fn answer_with(&mut self, alarms: &Alarms) -> Result<T, Error> {
+        let Self { receiver, timing } = self;
         let progress = &*timing.progress;
         // The first end is the earliest, unless the host answers so early that the commit's time ends before it.
         let mut is_first = progress.limits.start <= progress.limits.commit;
@@ -132,7 +139,7 @@ impl<T> Waiting<T> {
             let ends_after = Duration::from_micros(ends_after_us);
             let ends_at = progress.admitted + ends_after;
             let may_end_sooner = !std::mem::replace(&mut is_first, false);
-            let receiving = poll_fn(|cx| match Pin::new(&mut receiver).poll(cx) {
+            let receiving = poll_fn(|cx| match Pin::new(&mut *receiver).poll(cx) {
                 Poll::Pending if may_end_sooner && progress.ends_before(ends_after_us, cx) => {
                     Poll::Ready(None)
                 }

@@ -186,14 +186,17 @@ async fn a_routed_call_that_is_not_started_in_time_is_told_so_and_its_next_actor
     assert!(world.mesh.pause("s", "paused", "a test").await.unwrap());
     let busy = world.start(call("busy", "slow"));
     until_idle().await;
-    for action in ["add", "other"] {
+    for (action, why) in [("add", "the actor is paused"), ("other", "the actor was busy")] {
         let began = Instant::now();
         let error = world.mesh.invoke(call("first", action)).await.unwrap_err();
         let Error::ActionRan(source) = &error else { panic!("{error}") };
         assert!(matches!(**source, Error::NotStarted(..)), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
         assert!(!error.is_retryable(), "{error}");
         assert_eq!(began.elapsed(), Duration::from_secs(10), "{error}");
     }
+    let queued = |name: &str| world.mesh.queue("s", name).unwrap().queued;
+    assert_eq!((queued("paused"), queued("busy")), (0, 0), "they hold no place of the others");
     busy.await.unwrap().unwrap();
     assert!(world.mesh.resume("s", "paused").await.unwrap());
     sleep(Duration::from_secs(10)).await;

@@ -12,6 +12,8 @@ use tidegate_stages::error::ErrorKind;
 use tidegate_stages::invocation::{
     ActorInvocationResponse, Invocation, Payload, Routing, Workflow,
 };
+use tidegate_stages::memory::MemoryStore;
+use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
 
 fn route(to: &str, pipe: bool) -> Workflow {
@@ -209,4 +211,31 @@ async fn an_effect_for_a_later_time_waits_and_one_that_is_due_does_not() {
     world.mesh.invoke(call("source", "other")).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(number(world.head("sink").await.unwrap().content.state.as_ref()), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_routed_to_paused_actors_take_places_of_calls_that_wait_for_them() {
+    let host = host(|invocation| async move {
+        let mut answer = counted(&invocation);
+        if invocation.actor.name == "piper" {
+            answer.workflow = route("target", true);
+        }
+        Ok(answer)
+    });
+    let settings = Settings { for_paused: 1, ..Settings::default() };
+    let world = world_with(host, settings, MemoryStore::new()).await;
+    world.register(["piper", "target"].map(definition).to_vec()).await.unwrap();
+    assert!(world.mesh.pause("s", "target", "a test").await.unwrap());
+    for count in 1..=2 {
+        let waits = world.start(call("piper", "add"));
+        until_idle().await;
+        for name in ["piper", "target"] {
+            let error = world.add(name).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Overloaded, "{name}: {error}");
+            assert_eq!(error.is_retryable(), name == "target", "an action has run: {error}");
+        }
+        assert!(world.mesh.resume("s", "target").await.unwrap());
+        assert_eq!(answered(waits.await.unwrap().unwrap()), count);
+        assert!(world.mesh.pause("s", "target", "a test").await.unwrap());
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use metrics::counter;
 use parking_lot::Mutex;
 use tidegate_pipeline::{KeyedEvent, Permit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::field::DisplayValue;
 use tracing::{debug, warn};
@@ -55,6 +56,8 @@ pub(crate) struct Call {
     /// What it counts for against the admission bound; `None` for calls that the mesh makes itself while it drains, and for
     /// deliveries of broadcasts.
     pub(crate) permit: Option<Permit>,
+    /// What it counts for at a paused actor to which it was routed.
+    pub(crate) place_for_paused: Option<OwnedSemaphorePermit>,
     /// The effect that it delivers, until its first actor has answered.
     pub(crate) effect: Option<Box<Received>>,
     /// What it counts for as a delivery of a broadcast.

@@ -6,6 +6,7 @@ use tidegate_pipeline::alarm::Alarms;
 use tidegate_pipeline::{EventId, KeyedProducer};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::actor::ActorRef;
 use crate::call::{Placed, Task};
 use crate::error::Error;
 use crate::last_errors;
@@ -50,18 +51,21 @@ impl<T> PendingReply<T> {
     /// # Errors
     /// The call's error, or that its time ran out.
     pub(crate) async fn answer(self) -> Result<T, Error> {
-        let Self { waiting, mut removal, alarms, _place_for_paused } = self;
+        let Self { mut waiting, mut removal, alarms, _place_for_paused } = self;
         let mut result = waiting.answer_with(&alarms).await;
         removal.is_armed = matches!(result, Err(Error::NotStarted(..)));
         if let Err(error) = &mut result {
-            if let Error::NotStarted(_, why) = error
-                && why == BUSY
-            {
-                if removal.entry.is_paused() {
-                    PAUSED.clone_into(why);
-                } else if removal.entry.with_hosted(Hosted::is_away) {
-                    HOST_AWAY.clone_into(why);
+            match error {
+                Error::NotStarted(_, why) => tell_why(&removal.entry, why),
+                Error::ActionRan(source) => {
+                    if let Error::NotStarted(_, why) = &mut **source
+                        && let Some((mailbox, id)) = waiting.last_route()
+                        && let Some(entry) = remove(&removal.mailboxes, &mailbox, id)
+                    {
+                        tell_why(&entry, why);
+                    }
                 }
+                _ => {}
             }
             last_errors::note(&removal.entry.mailbox, error);
         }
@@ -69,7 +73,35 @@ impl<T> PendingReply<T> {
     }
 }
 
-/// Removes the call when it is dropped. A routed call has another id and stays.
+/// Says why a call of this actor was not started in time, where the times of the call do not tell.
+fn tell_why(entry: &Entry, why: &mut String) {
+    if why != BUSY {
+        return;
+    }
+    if entry.is_paused() {
+        PAUSED.clone_into(why);
+    } else if entry.with_hosted(Hosted::is_away) {
+        HOST_AWAY.clone_into(why);
+    }
+}
+
+/// Takes a call out of its mailbox for which nobody waits any longer. Returns its actor, if the call was queued there.
+pub(super) fn remove(
+    mailboxes: &KeyedProducer<Placed>,
+    mailbox: &ActorRef,
+    id: EventId,
+) -> Option<Arc<Entry>> {
+    let Placed { entry, task: Task::Call(call), .. } = mailboxes.remove(mailbox, id)? else {
+        return None;
+    };
+    let why = "its caller waited no longer".into();
+    let error = Error::NotStarted(call.timing.elapsed(), why);
+    let error = if call.route.is_empty() { error } else { error.after_action() };
+    call.end_trace(&entry.actor, Some(&error));
+    Some(entry)
+}
+
+/// Removes the call when it is dropped. A call that was routed on has another id and stays: only the end of its time removes it.
 #[derive(Debug)]
 struct Removal {
     mailboxes: KeyedProducer<Placed>,
@@ -81,11 +113,7 @@ struct Removal {
 impl Drop for Removal {
     fn drop(&mut self) {
         if self.is_armed {
-            let removed = self.mailboxes.remove(&self.entry.mailbox, self.id);
-            if let Some(Placed { entry, task: Task::Call(call), .. }) = removed {
-                let why = "its caller waited no longer".into();
-                call.end_trace(&entry.actor, Some(&Error::NotStarted(call.timing.elapsed(), why)));
-            }
+            drop(remove(&self.mailboxes, &self.entry.mailbox, self.id));
         }
     }
 }

@@ -7,8 +7,11 @@ use std::task::Context;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tidegate_pipeline::EventId;
 use tokio::time::Instant;
 
+use crate::actor::ActorRef;
 use crate::error::Error;
 use crate::ports::StoreError;
 use crate::request_id::RequestId;
@@ -69,6 +72,8 @@ pub(super) struct Progress {
     bounded: bool,
     /// Whether only the store is waited for: no host is called.
     of_store: bool,
+    /// The mailbox to which the call was routed last, and its turn there.
+    routed_to: Mutex<Option<(ActorRef, EventId)>>,
     pub(super) limits: Deadlines,
     signal: Signal,
     trace: Trace,
@@ -169,6 +174,7 @@ impl Timing {
             answered_after_us: AtomicU64::new(NEVER),
             bounded: whole.is_some(),
             of_store,
+            routed_to: Mutex::default(),
             limits,
             signal: Signal::default(),
             trace,
@@ -224,6 +230,22 @@ impl Timing {
         self.progress.answered_after_us.store(NEVER, Ordering::Release);
         self.wait_to_start(ROUTED);
         self.progress.sooner.wake();
+    }
+
+    /// Records the turn that the call has at its next actor. Returns whether its caller has given the call up already.
+    pub(crate) fn routed_to(&self, mailbox: ActorRef, id: EventId) -> bool {
+        let mut routed_to = self.progress.routed_to.lock();
+        // It may have been routed on again meanwhile: later turns have larger numbers.
+        if routed_to.as_ref().is_none_or(|(_, last)| *last < id) {
+            *routed_to = Some((mailbox, id));
+        }
+        drop(routed_to);
+        self.progress.phase.load(Ordering::Acquire) == GIVEN_UP
+    }
+
+    /// The turn that the call has at the actor to which it was routed last.
+    pub(crate) fn last_route(&self) -> Option<(ActorRef, EventId)> {
+        self.progress.routed_to.lock().clone()
     }
 
     /// The signal of the call's turn.

@@ -172,7 +172,8 @@ pub(super) fn replied(
     let permit = call.permit.take();
     // Whatever else counts for something goes now.
     let (payload, metadata) = (Payload::Unset, Metadata::new());
-    *call = Call { payload, metadata, _delivery: None, _load: None, ..*call };
+    let place_for_paused = None;
+    *call = Call { payload, metadata, place_for_paused, _delivery: None, _load: None, ..*call };
     (Completion::Reply(reply, answer, permit), Some((from, call)))
 }
 
@@ -229,6 +230,7 @@ mod tests {
             route: Vec::new(),
             is_async: true,
             permit: None,
+            place_for_paused: None,
             effect: None,
             _delivery: None,
             _load: None,

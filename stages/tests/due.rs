@@ -279,32 +279,38 @@ async fn a_store_that_refuses_to_read_is_asked_again_after_a_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_without_an_answer_is_made_again_and_one_with_an_error_is_not() {
-    let tries = Arc::<Mutex<u32>>::default();
-    let attempts = tries.clone();
+    let log = Log::default();
+    let called = log.clone();
     let world = world(host(move |invocation: ActorInvocation| {
+        let name = invocation.actor.name.clone();
         let number = {
-            let mut tries = attempts.lock();
-            *tries += u32::from(invocation.actor.name == "broken");
-            *tries
+            let mut called = called.lock();
+            called.push(name.clone());
+            called.iter().filter(|of| **of == name).count()
         };
         async move {
             let address = "h".to_owned();
-            match &invocation.actor.name[..] {
+            match &name[..] {
                 "broken" if number < 3 => {
                     Err(HostError::Broken { address, reason: "reset".into() })
                 }
+                "unread" if number < 3 => Err(HostError::Unread { address }),
                 "garbled" => Err(HostError::Garbled { address, answer: "nonsense".into() }),
                 _ => Ok(counted(&invocation)),
             }
         }
     }))
     .await;
-    world.register(["broken", "garbled"].map(definition).to_vec()).await.unwrap();
-    for name in ["broken", "garbled"] {
+    let names = ["broken", "unread", "garbled"];
+    world.register(names.map(definition).to_vec()).await.unwrap();
+    for name in names {
         world.mesh.invoke(later(&world, name, 1)).await.unwrap();
     }
-    pass(&world, 20).await;
-    assert_eq!((count(&world, "broken").await, *tries.lock()), (1, 3));
+    pass(&world, 30).await;
+    for (name, runs, tries) in [("broken", 1, 3), ("unread", 1, 3), ("garbled", 0, 1)] {
+        let tried = log.lock().iter().filter(|of| *of == name).count();
+        assert_eq!((count(&world, name).await, tried), (runs, tries), "{name}");
+    }
     assert_eq!(stored(&world).await, 0);
 }
 

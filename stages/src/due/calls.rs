@@ -221,7 +221,7 @@ impl Calls {
 fn is_tried_again(error: &Error) -> bool {
     match error {
         Error::Store(StoreError::TooLarge(_)) | Error::Cancelled => false,
-        Error::Host(HostError::Broken { .. })
+        Error::Host(HostError::Broken { .. } | HostError::Unread { .. })
         | Error::NoAnswer(_)
         | Error::Ended
         | Error::Internal(_)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::identity::Identity;
 use tidegate_stages::invocation::{
@@ -229,37 +230,43 @@ async fn a_run_whose_answer_was_lost_counts_once() {
 
 #[tokio::test(start_paused = true)]
 async fn runs_at_an_actor_that_is_no_pool_count_once_whatever_the_schedule_says() {
-    let tries = Arc::<Mutex<u32>>::default();
-    let attempts = tries.clone();
-    let ids = Log::default();
-    let noted = ids.clone();
-    let world = world(host(move |invocation: ActorInvocation| {
-        let number = {
-            let mut tries = attempts.lock();
-            *tries += 1;
-            *tries
-        };
-        let id = invocation.metadata.get(EFFECT_ID).cloned().unwrap_or_default();
-        noted.lock().push((invocation.actor.name.clone(), id));
-        async move {
-            if number == 1 {
-                return Err(HostError::Broken { address: "h".into(), reason: "reset".into() });
+    for was_pool in [false, true] {
+        let tries = Arc::<Mutex<u32>>::default();
+        let attempts = tries.clone();
+        let ids = Log::default();
+        let noted = ids.clone();
+        let world = world(host(move |invocation: ActorInvocation| {
+            let number = {
+                let mut tries = attempts.lock();
+                *tries += 1;
+                *tries
+            };
+            let id = invocation.metadata.get(EFFECT_ID).cloned().unwrap_or_default();
+            noted.lock().push((invocation.actor.name.clone(), id));
+            async move {
+                if number == 1 {
+                    return Err(HostError::Broken { address: "h".into(), reason: "reset".into() });
+                }
+                Ok(counted(&invocation))
             }
-            Ok(counted(&invocation))
-        }
-    }))
-    .await;
-    world.register(vec![definition("joe")]).await.unwrap();
-    let call = Invocation { pooled: true, ..call("joe", "add") };
-    let spec = Spec { overlap: Overlap::Allow, call, ..every(&world, "joe", 10) };
-    create(&world, "n", spec).await;
-    assert!(!get(&world, "n").await.spec.call.pooled);
-    pass(&world, 25).await;
-    assert_eq!((count(&world, "joe").await, *tries.lock()), (2, 3));
-    // That a run was answered is kept with the state, so it is recognised.
-    assert_eq!(world.memory.seen(&id("joe")).await.unwrap().len(), 1);
-    let ids = ids.lock().clone();
-    assert!(ids[0] == ids[1] && ids[1] != ids[2] && !ids[0].1.is_empty(), "{ids:?}");
+        }))
+        .await;
+        let joe = definition("joe");
+        let pool = Definition { kind: Kind::Pooled { min: 1, max: 1 }, ..joe.clone() };
+        world.register(vec![if was_pool { pool } else { joe.clone() }]).await.unwrap();
+        let call = Invocation { pooled: true, ..call("joe", "add") };
+        let spec = Spec { overlap: Overlap::Allow, call, ..every(&world, "joe", 10) };
+        create(&world, "n", spec).await;
+        assert_eq!(get(&world, "n").await.spec.call.pooled, was_pool);
+        world.register(vec![joe]).await.unwrap();
+        pass(&world, 25).await;
+        assert_eq!((count(&world, "joe").await, *tries.lock()), (2, 3));
+        // That a run was answered is kept with the state, so it is recognised. Runs of a parallel schedule are sources of their own.
+        let seen = world.memory.seen(&id("joe")).await.unwrap();
+        assert_eq!(seen.len(), 1 + usize::from(was_pool));
+        let ids = ids.lock().clone();
+        assert!(ids[0] == ids[1] && ids[1] != ids[2] && !ids[0].1.is_empty(), "{ids:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

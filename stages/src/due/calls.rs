@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use metrics::counter;
 use tower::ServiceExt;
 
-use crate::actor::{ActorId, ActorRef};
+use crate::actor::{ActorId, ActorRef, Kind};
 use crate::call::{Ack, Origin, Received, Request};
 use crate::caller::CallerService;
 use crate::due::record::{Purpose, RunId};
@@ -20,6 +20,7 @@ use crate::outbox::{EffectId, EffectSource};
 use crate::placement::Mailboxes;
 use crate::ports::{Clock, HostError, StateStore, StoreError};
 use crate::registry::directory::Directory;
+use crate::registry::entry::Entry;
 use crate::schedules::{Run, ScheduleKey, Schedules};
 use crate::state::Timestamp;
 
@@ -149,8 +150,7 @@ impl Calls {
         origin: Origin,
         now: Timestamp,
     ) -> Result<Option<Error>, Error> {
-        let source = ready.key.call_source();
-        self.effects.made_calls().made(&source, now);
+        let (source, id) = self.own_effect(ready, now);
         let effect_id = match (&ready.record.purpose, ready.key.effect_id()) {
             (Purpose::Effect(system, name), Some(id)) => format!("{system}/{name}/{id}"),
             _ => format!("due/{}/{}", source.system, source.name),
@@ -158,12 +158,26 @@ impl Calls {
         let mut invocation = ready.record.invocation.clone();
         invocation.metadata.insert(EFFECT_ID.to_owned(), effect_id);
         let request = Request { invocation: Box::new(invocation), origin };
-        // Its source has no other one. Epoch 0: a target that has seen too many sources looks at those of due work first.
-        let id = EffectId { number: ready.key.at.0, ..EffectId::default() };
-        self.deliver(request, (source.into(), id)).await
+        self.deliver(request, (source, id)).await
     }
 
-    /// Makes a run that its target does not recognise, and waits for its answer.
+    /// What the call of an entry is for its target: the only effect of a source of its own. It is noted as made.
+    fn own_effect(&self, ready: &Ready, now: Timestamp) -> (Arc<EffectSource>, EffectId) {
+        let source = ready.key.call_source();
+        self.effects.made_calls().made(&source, now);
+        // Epoch 0: a target that has seen too many sources looks at those of due work first.
+        (source.into(), EffectId { number: ready.key.at.0, ..EffectId::default() })
+    }
+
+    /// Whether an actor is a pool now.
+    fn is_pool(&self, ActorId { system, name, .. }: &ActorId) -> bool {
+        let is_pool = |entry: Arc<Entry>| {
+            entry.with_hosted(|hosted| matches!(hosted.definition.kind, Kind::Pooled { .. }))
+        };
+        self.directory.find(system, name).is_some_and(is_pool)
+    }
+
+    /// Makes a run at a pool, which does not recognise it, and waits for its answer.
     async fn run_beside(&self, invocation: Invocation) -> Result<(), Error> {
         let request = Request { invocation: Box::new(invocation), origin: Origin::Due };
         let admitted = self.caller.clone().oneshot(request).await?;
@@ -184,8 +198,12 @@ impl Calls {
         };
         self.mailboxes.tracer.begin(&mut invocation.traceparent);
         let outcome = match effect {
-            None => self.run_beside(invocation).await.map(|()| None),
-            Some(effect) => {
+            None if self.is_pool(&invocation.actor) => {
+                self.run_beside(invocation).await.map(|()| None)
+            }
+            effect => {
+                // It may have been a pool when the schedule was stored.
+                let effect = effect.unwrap_or_else(|| self.own_effect(ready, clock.now()));
                 let request = Request { invocation: Box::new(invocation), origin: Origin::Due };
                 self.deliver(request, effect).await
             }

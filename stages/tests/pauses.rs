@@ -265,6 +265,30 @@ async fn due_work_for_paused_actors_waits_and_crowds_out_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_due_call_that_a_pause_finds_in_the_mailbox_leaves_it_and_is_made_afterwards() {
+    let slow = host(|invocation: ActorInvocation| async move {
+        sleep(Duration::from_secs(5)).await;
+        Ok(counted(&invocation))
+    });
+    let world = world_with(slow, Settings::default(), MemoryStore::new()).await;
+    world.register(vec![definition("joe")]).await.unwrap();
+    world.mesh.invoke(Invocation { asynchronous: true, ..call("joe", "add") }).await.unwrap();
+    let scheduled_to = i64::try_from(world.clock.now().0 / 1_000 + 1_000).unwrap();
+    world.mesh.invoke(Invocation { scheduled_to, ..call("joe", "add") }).await.unwrap();
+    pass(&world, Duration::from_secs(3)).await;
+    pause(&world, "joe").await;
+    let queued = || world.mesh.queue("s", "joe").unwrap().queued;
+    assert_eq!(queued(), 1);
+    pass(&world, Duration::from_secs(30)).await;
+    assert_eq!((queued(), world.memory.due(None, 10).await.unwrap().items.len()), (0, 1));
+    resume(&world, "joe").await;
+    pass(&world, Duration::from_secs(30)).await;
+    let head = world.head("joe").await.unwrap();
+    assert_eq!(number(head.content.state.as_ref()), 2);
+    assert!(world.memory.due(None, 10).await.unwrap().items.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn timers_of_a_paused_actor_skip_and_go_on_afterwards() {
     let (counter, world) = world_of(&[], Settings::default()).await;
     let timers = vec![Timer { action: "add".into(), period: Duration::from_secs(1) }];

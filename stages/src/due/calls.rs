@@ -1,5 +1,6 @@
 //! Calls: does what an entry of due work is for, and waits for its end.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -218,21 +219,41 @@ impl Calls {
     }
 
     /// Makes a call that its target recognises when it comes again. Waits until the answer is durable. Returns what is wrong with
-    /// the answer, if anything is.
+    /// the answer, if anything is. A call that has not started in time leaves the mailbox, as one of a client does.
     async fn deliver(
         &self,
         request: Request,
         (source, id): (Arc<EffectSource>, EffectId),
     ) -> Result<Option<Error>, Error> {
         let mut admitted = self.caller.clone().oneshot(request).await?;
-        let (ack, answered) = Ack::new();
+        let (ack, mut answered) = Ack::new();
         admitted.effect = Some(Box::new(Received { source, id, ack, failed: None }));
         let pending = (&self.mailboxes).oneshot(admitted).await?;
-        let dropped = || Error::Internal("the call was dropped on its way".into());
-        answered.await.unwrap_or_else(|_| Err(dropped()))?;
-        // The reply leaves before the acknowledgement, unless the call was routed on.
-        Ok(pending.and_then(|pending| pending.answer().now_or_never()).and_then(Result::err))
+        let dropped = |_| Err(Error::Internal("the call was dropped on its way".into()));
+        let Some(pending) = pending else {
+            return answered.await.unwrap_or_else(dropped).map(|_| None);
+        };
+        let mut reply = pin!(pending.answer());
+        let told = tokio::select! {
+            biased;
+            acknowledged = &mut answered => {
+                acknowledged.unwrap_or_else(dropped)?;
+                // The reply leaves before the acknowledgement, unless the call was routed on.
+                return Ok(reply.now_or_never().and_then(Result::err));
+            }
+            told = &mut reply => told,
+        };
+        if let Err(error @ Error::NotStarted(..)) = told {
+            return Err(error);
+        }
+        answered.await.unwrap_or_else(dropped)?;
+        Ok(told.err().filter(is_of_answer))
     }
+}
+
+/// Whether the error of a reply is one of the answer. Others say that the reply took too long: the call goes on.
+fn is_of_answer(error: &Error) -> bool {
+    !matches!(error, Error::NoAnswer(_) | Error::Store(_) | Error::ActionRan(_))
 }
 
 /// Whether the call got no answer that counts: then it is made again (decision 18 g).

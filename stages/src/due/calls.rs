@@ -67,11 +67,11 @@ impl Calls {
     /// Does what an entry is for. What its end means is durable then, so the entry may go.
     pub(super) async fn make(self, ready: Ready, clock: Arc<dyn Clock>) -> (Ready, End) {
         let outcome = match &ready.record.purpose {
-            Purpose::Call => self.call(&ready, Origin::Due, clock.now()).await,
+            Purpose::Call => self.call(&ready, Origin::Due).await,
             Purpose::Effect(system, name) => {
                 let source = ActorRef::new(system, name);
                 let origin = Origin::Inside(source.clone());
-                let outcome = self.call(&ready, origin, clock.now()).await;
+                let outcome = self.call(&ready, origin).await;
                 let is_answered = outcome.is_ok();
                 let mut end = self.end(&ready, outcome, clock.now());
                 if !is_answered {
@@ -145,13 +145,8 @@ impl Calls {
     }
 
     /// Makes the call of an entry.
-    async fn call(
-        &self,
-        ready: &Ready,
-        origin: Origin,
-        now: Timestamp,
-    ) -> Result<Option<Error>, Error> {
-        let (source, id) = self.own_effect(ready, now);
+    async fn call(&self, ready: &Ready, origin: Origin) -> Result<Option<Error>, Error> {
+        let (source, id) = self.own_effect(ready);
         let effect_id = match (&ready.record.purpose, ready.key.effect_id()) {
             (Purpose::Effect(system, name), Some(id)) => format!("{system}/{name}/{id}"),
             _ => format!("due/{}/{}", source.system, source.name),
@@ -163,9 +158,9 @@ impl Calls {
     }
 
     /// What the call of an entry is for its target: the only effect of a source of its own. It is noted as made.
-    fn own_effect(&self, ready: &Ready, now: Timestamp) -> (Arc<EffectSource>, EffectId) {
+    fn own_effect(&self, ready: &Ready) -> (Arc<EffectSource>, EffectId) {
         let source = ready.key.call_source();
-        self.effects.made_calls().made(&source, now);
+        self.effects.made_calls().made(&source);
         // Epoch 0: a target that has seen too many sources looks at those of due work first.
         (source.into(), EffectId { number: ready.key.at.0, ..EffectId::default() })
     }
@@ -204,7 +199,7 @@ impl Calls {
             }
             effect => {
                 // It may have been a pool when the schedule was stored.
-                let effect = effect.unwrap_or_else(|| self.own_effect(ready, clock.now()));
+                let effect = effect.unwrap_or_else(|| self.own_effect(ready));
                 let request = Request { invocation: Box::new(invocation), origin: Origin::Due };
                 self.deliver(request, effect).await
             }

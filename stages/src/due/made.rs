@@ -1,9 +1,10 @@
 //! Made: the calls of due work that a target may get once more. A target may forget what it has seen of all others (decision 18 i).
 //!
 //! A call is noted here before it is made, until its entry is durably gone. Entries that a former start may have called are known by
-//! their time alone: they are older than the start. Until none of these is left, none of them counts as gone.
+//! their time alone: they are older than the start. When there are too many, the oldest are known by their time alone, too. Until none
+//! of these is left, none of them counts as gone.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 
@@ -21,8 +22,8 @@ pub(crate) struct MadeCalls(Mutex<Known>);
 
 #[derive(Debug)]
 struct Known {
-    /// As what their targets know them.
-    made: HashSet<EffectSource>,
+    /// Their times, and as what their targets know them.
+    made: BTreeSet<(Timestamp, EffectSource)>,
     /// Of entries before this time it is not known which ones were called.
     unknown_before: Timestamp,
 }
@@ -30,17 +31,16 @@ struct Known {
 impl Default for MadeCalls {
     fn default() -> Self {
         let unknown_before = Timestamp(u64::MAX);
-        Self(Mutex::new(Known { made: HashSet::new(), unknown_before }))
+        Self(Mutex::new(Known { made: BTreeSet::new(), unknown_before }))
     }
 }
 
 impl MadeCalls {
     /// Whether a target gets no call any more from a source that a call of due work was.
     pub(crate) fn has_none(&self, source: &EffectSource) -> bool {
-        let time = source.name.split_once('/').and_then(|(time, _)| time.parse::<u64>().ok());
+        let Some(call) = with_time(source) else { return false };
         let known = self.0.lock();
-        time.is_some_and(|time| known.unknown_before <= Timestamp(time))
-            && !known.made.contains(source)
+        known.unknown_before <= call.0 && !known.made.contains(&call)
     }
 
     /// This start begins now.
@@ -48,19 +48,22 @@ impl MadeCalls {
         self.0.lock().unknown_before = Timestamp(now.0.saturating_add(AHEAD_US));
     }
 
-    /// A call is made. When there are too many, it is not known any more which ones they were.
-    pub(super) fn made(&self, source: &EffectSource, now: Timestamp) {
+    /// A call is made. When there are too many, the oldest is known by its time alone.
+    pub(super) fn made(&self, source: &EffectSource) {
         let mut known = self.0.lock();
-        if known.made.len() >= MOST {
-            known.made.clear();
-            known.unknown_before = Timestamp(now.0.saturating_add(AHEAD_US));
+        known.made.extend(with_time(source));
+        if known.made.len() > MOST
+            && let Some((Timestamp(oldest), _)) = known.made.pop_first()
+        {
+            known.unknown_before = known.unknown_before.max(Timestamp(oldest.saturating_add(1)));
         }
-        known.made.insert(source.clone());
     }
 
     /// The entry of a call is gone from the store.
     pub(super) fn removed(&self, source: &EffectSource) {
-        self.0.lock().made.remove(source);
+        if let Some(call) = with_time(source) {
+            self.0.lock().made.remove(&call);
+        }
     }
 
     /// The time before which it is not known which entries were called; `None`: it is known of all.
@@ -75,6 +78,12 @@ impl MadeCalls {
             known.unknown_before = Timestamp(0);
         }
     }
+}
+
+/// A source with the time of its call, with which its name begins.
+fn with_time(source: &EffectSource) -> Option<(Timestamp, EffectSource)> {
+    let (time, _) = source.name.split_once('/')?;
+    Some((Timestamp(time.parse().ok()?), source.clone()))
 }
 
 #[cfg(test)]
@@ -94,8 +103,8 @@ mod tests {
         assert!(!calls.has_none(&own), "it has not begun");
         calls.begin(Timestamp(start));
         assert!(!calls.has_none(&former) && calls.has_none(&own));
-        calls.made(&former, Timestamp(start));
-        calls.made(&own, Timestamp(start));
+        calls.made(&former);
+        calls.made(&own);
         calls.none_before(calls.unknown_before().unwrap());
         assert_eq!(calls.unknown_before(), None);
         for source in [former, own] {
@@ -108,22 +117,23 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_number_is_known_and_what_is_not_known_may_come_again() {
+    fn a_bounded_number_is_known_and_the_oldest_beyond_it_may_come_again() {
         let calls = MadeCalls::default();
         calls.begin(Timestamp(0));
         calls.none_before(calls.unknown_before().unwrap());
         for at in 1..=MOST as u64 {
-            calls.made(&source(at), Timestamp(at));
+            calls.made(&source(at));
         }
         assert!(calls.has_none(&source(0)));
-        let now = Timestamp(MOST as u64 + 1);
-        calls.made(&source(now.0), now);
-        assert_eq!(calls.0.lock().made.len(), 1);
-        assert!(!calls.has_none(&source(1)) && !calls.has_none(&source(now.0)));
-        let before = calls.unknown_before().unwrap();
-        calls.none_before(Timestamp(before.0 - 1));
-        assert!(!calls.has_none(&source(1)), "another time was meant");
-        calls.none_before(before);
-        assert!(calls.has_none(&source(1)) && !calls.has_none(&source(now.0)));
+        calls.made(&source(MOST as u64 + 1));
+        assert_eq!(calls.0.lock().made.len(), MOST);
+        assert_eq!(calls.unknown_before(), Some(Timestamp(2)));
+        assert!(!calls.has_none(&source(1)) && !calls.has_none(&source(9)));
+        calls.removed(&source(9));
+        assert!(calls.has_none(&source(9)), "the others are forgotten as before");
+        calls.none_before(Timestamp(1));
+        assert!(!calls.has_none(&source(0)), "another time was meant");
+        calls.none_before(Timestamp(2));
+        assert!(calls.has_none(&source(0)) && !calls.has_none(&source(2)));
     }
 }

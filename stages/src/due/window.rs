@@ -405,9 +405,10 @@ impl Window {
     /// What metrics show of it.
     pub(super) fn view(&self) -> WindowView {
         let ready = self.ready.front().map(|ready| ready.key.at);
+        let of_hanging = self.of_hanging.front().map(|ready| ready.key.at);
         let waiting = self.waiting.first_key_value().map(|(key, _)| key.at);
         let left = self.left.as_ref().map(|left| left.at).filter(|at| at.0 > 0);
-        let first = [ready, waiting, left].into_iter().flatten().min();
+        let first = [ready, of_hanging, waiting, left].into_iter().flatten().min();
         WindowView { entries: self.known.len(), schedules: self.known.schedules(), first }
     }
 

@@ -382,6 +382,7 @@ fn a_target_that_hangs_is_remembered_and_called_only_when_it_may() {
     window.go_back();
     table.feed(&mut window);
     assert!(window.take_due(Timestamp(9), 4, false, |_| false).is_none());
+    assert_eq!(window.view().first, Some(Timestamp(1)), "it is late");
     let again = window.take_due(Timestamp(9), 4, true, |_| false).unwrap();
     window.ended(&again, true);
     assert!(!window.hangs(&slow));

@@ -21,6 +21,8 @@ const OF_TARGET: usize = 1_024;
 /// The same, and their bytes, while a call to it waits for its answer and memory is scarce.
 const OF_WAITING: usize = 16;
 const BYTES_OF_WAITING: usize = 64 << 10;
+/// Entries of targets that hang, due and without a place, while memory is scarce.
+const OF_HANGING: usize = 1_024;
 /// Targets that are remembered because they hang.
 const HANGING: usize = 16_384;
 /// Calls to one actor at once: it runs one of them, the others are queued.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{BYTES, ENTRIES, OfTarget, Ready, Target, Window};
+use super::{BYTES, ENTRIES, OF_HANGING, OfTarget, Ready, Target, Window};
 use crate::due::record::Record;
 use crate::due::{DueEntry, DueKey};
 use crate::history::Page;
@@ -38,6 +38,11 @@ impl Window {
 
     /// Leaves most of what is due of targets that do not answer in the store, to make way for others.
     fn shed(&mut self) {
+        while self.of_hanging.len() > OF_HANGING
+            && let Some(ready) = self.of_hanging.pop_back()
+        {
+            self.put_off(&ready);
+        }
         let mut first = None;
         for (target, of) in self.targets.iter_mut().filter(|(_, of)| of.is_waiting) {
             while of.has_many()

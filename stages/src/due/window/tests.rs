@@ -390,6 +390,28 @@ fn a_target_that_hangs_is_remembered_and_called_only_when_it_may() {
 }
 
 #[test]
+fn many_targets_that_hang_do_not_keep_the_entries_of_others_out_of_memory() {
+    const SLOW: usize = 9_000;
+    let slow = (0..SLOW).map(|n| entry(1, n, &format!("t{n}")));
+    let mut table = Table::of(slow.chain([entry(2, 99_999, "quick")]));
+    let mut window = Window::default();
+    for n in 0..SLOW {
+        window.waits(&("s".to_owned(), format!("t{n}")));
+    }
+    table.feed(&mut window);
+    assert!(window.take_due(Timestamp(9), 64, false, |_| false).is_none());
+    table.feed(&mut window);
+    let quick = window.take_due(Timestamp(9), 64, false, |_| false).expect("it is read");
+    assert_eq!(quick.record.invocation.actor.name, "quick");
+    assert!(window.of_hanging.len() <= 2 * OF_HANGING && window.has_left());
+    window.ended(&quick, true);
+    table.0.remove(&quick.key);
+    window.removed(quick.key);
+    assert_eq!(drain(&mut table, &mut window, 9).len(), SLOW, "they are read again");
+    assert_eq!((window.held(), window.bytes, window.targets.len()), (0, 0, 0));
+}
+
+#[test]
 fn it_is_known_when_no_entry_before_a_time_is_left() {
     let mut table = Table::of([entry(1, 1, "a"), entry(2, 2, "b"), entry(9, 3, "c")]);
     let mut window = Window::default();

@@ -344,6 +344,34 @@ async fn a_deleted_subscriber_that_is_spawned_again_is_new() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_is_spawned_again_does_not_wait_for_the_pause_of_its_predecessor() {
+    let heard = Heard::default();
+    let noted = heard.clone();
+    let failing = host(move |invocation| {
+        let noted = noted.clone();
+        async move {
+            if invocation.actor.name == "joe" && payload(&invocation.payload) == "1" {
+                let (address, reason) = ("h".into(), "as the test wants it".into());
+                return Err(HostError::Broken { address, reason });
+            }
+            Ok(listen(&noted, &invocation))
+        }
+    });
+    let rule = TopicRule { start: Start::Now, ..TopicRule::default() };
+    let world = world_with(failing, durable(rule), MemoryStore::new()).await;
+    world.register(vec![subscriber("template")]).await.unwrap();
+    world.spawn("joe", "template").await.unwrap();
+    publish(&world, "1").await.unwrap();
+    // Pauses of half a minute by then.
+    sleep(Duration::from_mins(3)).await;
+    world.mesh.delete("s", "joe").await.unwrap();
+    world.spawn("joe", "template").await.unwrap();
+    publish(&world, "2").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(heard.lock()["joe"], ["2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_answered_with_a_failure_or_was_answered_before_is_counted_as_that() {
     let counted = Counted::default();
     let _guard = set_default_local_recorder(&counted);

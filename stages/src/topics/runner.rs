@@ -205,6 +205,12 @@ impl Deliveries {
                     // Another actor has this name now.
                     slot.to = slot.to.take().map(|_| Subscription::new(entry.clone()));
                     slot.entry = entry;
+                    // It does not wait for the pause of its predecessor.
+                    let waiting = self.later.len();
+                    self.later.retain(|(.., name)| name != actor.name());
+                    if self.later.len() < waiting {
+                        self.ready.push_back(actor);
+                    }
                 }
                 continue;
             }

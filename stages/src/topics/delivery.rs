@@ -118,7 +118,10 @@ impl Carrier {
     ) -> Result<(), Halt> {
         let mut place = Some(place);
         let subscribed = to.entry.subscribed();
-        let Some(position) = topic.log.behind(&subscribed.0) else { return Ok(()) };
+        let Some(position) = topic.log.position(&subscribed) else { return Err(Halt::Over) };
+        if position.revision >= topic.log.end() {
+            return Ok(());
+        }
         let mut page = self.page(topic, to, position).await?;
         let first_bytes = page.first().map_or(0, |first| first.content.bytes());
         if first_bytes > PAGE_BYTES {

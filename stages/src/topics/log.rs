@@ -214,6 +214,13 @@ impl Log {
         (position.revision < state.end).then_some(position)
     }
 
+    /// The position of a subscriber; `None` when it has left.
+    pub(crate) fn position(&self, (actor, entry): &Subscribed) -> Option<Position> {
+        let state = self.state.lock();
+        let subscriber = state.subscribers.get(actor).filter(|of| of.entry == Some(*entry))?;
+        Some(subscriber.position)
+    }
+
     /// A subscriber is done with the events up to this one. Nothing changes when it has left.
     pub(crate) fn advance(&self, (actor, entry): &Subscribed, to: Position) {
         let mut state = self.state.lock();
@@ -445,6 +452,8 @@ mod tests {
             log.advance(&first("joe"), at(3));
             let (former, gone) = log.to_store(10);
             log.look(2, &[second("joe")], at(5));
+            let positions = [first("joe"), second("joe")].map(|of| log.position(&of));
+            assert_eq!(positions, [None, Some(begins)]);
             log.advance(&first("joe"), at(4));
             assert_eq!(log.skip(&first("joe"), at(4)), None);
             log.stored(&former, gone, true);

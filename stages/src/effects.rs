@@ -244,25 +244,27 @@ impl Effects {
         self.keep_letter(&source.key, key, letter);
     }
 
-    /// Keeps a dead letter that has no row in the outbox of its source, durably. It has the number that it had there, if it is
-    /// known; else a new one.
+    /// A new position of a row, after all others.
+    pub(crate) fn next_row(&self) -> OutboxKey {
+        OutboxKey { epoch: self.0.epoch, place: self.next_number() }
+    }
+
+    /// Keeps a dead letter that has no row in the outbox of its source, durably, in a [new row](Self::next_row). It has the number
+    /// that it had there, if it is known; else a new one.
     ///
     /// # Errors
-    /// When the store fails; it may be kept all the same.
+    /// When the store fails; it may be kept all the same. With the same row it is kept once, however often it is written.
     pub(crate) async fn bury(
         &self,
         store: &dyn StateStore,
         source: &Arc<ActorId>,
-        (id, record): (Option<EffectId>, Record),
+        (key, id, record): (OutboxKey, Option<EffectId>, Record),
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let (epoch, number) = (self.0.epoch, self.next_number());
-        let row = OutboxRow {
-            key: OutboxKey { epoch, place: number },
-            id: id.unwrap_or(EffectId { epoch, activation: 0, number }),
-            record: record.encode(),
-        };
-        let (key, letter) = (row.key, Letter::of(&row, at));
+        let OutboxKey { epoch, place: number } = key;
+        let id = id.unwrap_or(EffectId { epoch, activation: 0, number });
+        let row = OutboxRow { key, id, record: record.encode() };
+        let letter = Letter::of(&row, at);
         let rows = EffectRows { appends: vec![row], ..EffectRows::default() };
         let saving = store.save_all(vec![Save::of_rows(source.clone(), epoch, rows)]);
         let no_answer = || Err(StoreError::Unknown("the store gave no answer".into()));

@@ -545,6 +545,7 @@ fn start_due(
         directory: directory.clone(),
         effects: effects.clone(),
         store: due.store().clone(),
+        unsure: Arc::default(),
     };
     tasks.supervise("due", DueRunner::new(due, calls).run(stop.clone()));
     tasks.supervise("schedules", schedules.clone().watch(stop.clone()));

@@ -15,6 +15,7 @@ use tidegate_stages::memory::MemoryStore;
 use tidegate_stages::outbox::record::Record;
 use tidegate_stages::outbox::{EffectRows, SourceKind};
 use tidegate_stages::ports::{DueStore, HostError, Save, StateStore, StoreError};
+use tidegate_stages::testkit::faulty::SaveFault;
 use tidegate_stages::topology::Settings;
 use tokio::time::sleep;
 
@@ -127,6 +128,37 @@ async fn a_side_effect_for_a_later_time_that_cannot_be_delivered_is_a_dead_lette
         let reason = Record::decode(row.record).unwrap().dead.unwrap().reason;
         assert!(reason.contains("not found"), "{reason}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_may_be_written_is_written_again_as_the_same_one() {
+    let world = world(host(|invocation: ActorInvocation| {
+        let mut response = counted(&invocation);
+        if invocation.actor.name == "source" {
+            let scheduled_to = invocation.metadata["at"].parse().unwrap();
+            response.workflow.effects = vec![Invocation { scheduled_to, ..call("nobody", "add") }];
+        }
+        async move { Ok(response) }
+    }))
+    .await;
+    emit_later(&world, 5).await;
+    pass(&world, 3).await;
+    let letters = async || {
+        let rows = world.memory.outbox(&support::id("source"), None, 10).await;
+        rows.unwrap().items.len()
+    };
+    assert_eq!((letters().await, stored(&world).await), (0, 1));
+    let unknown = StoreError::Unknown("as the test wants it".into());
+    world.store.fail_next_save(SaveFault::WriteAndFail(unknown));
+    while letters().await == 0 {
+        world.clock.advance(SECOND / 10);
+        sleep(SECOND / 10).await;
+    }
+    assert_eq!(stored(&world).await, 1);
+    world.register(vec![definition("nobody")]).await.unwrap();
+    pass(&world, 10).await;
+    assert_eq!((letters().await, stored(&world).await), (1, 0));
+    assert_eq!(count(&world, "nobody").await, 0, "it is a dead letter, and not delivered as well");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,18 @@
 //! Calls: does what an entry of due work is for, and waits for its end.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use metrics::counter;
+use parking_lot::Mutex;
 use tower::ServiceExt;
 
 use crate::actor::{ActorId, ActorRef, Kind};
 use crate::call::{Ack, Origin, Received, Request};
 use crate::caller::CallerService;
+use crate::due::DueKey;
 use crate::due::record::{Purpose, RunId};
 use crate::due::window::Ready;
 use crate::effects::Effects;
@@ -17,7 +20,7 @@ use crate::error::Error;
 use crate::invocation::{EFFECT_ID, Invocation};
 use crate::metrics::EFFECTS_TOTAL;
 use crate::outbox::record::{Dead, Record};
-use crate::outbox::{EffectId, EffectSource};
+use crate::outbox::{EffectId, EffectSource, OutboxKey};
 use crate::placement::Mailboxes;
 use crate::ports::{Clock, HostError, StateStore, StoreError};
 use crate::registry::directory::Directory;
@@ -27,6 +30,8 @@ use crate::state::Timestamp;
 
 /// How long an entry is tried (decision 18 g).
 const PATIENCE_US: u64 = 24 * 3_600 * 1_000_000;
+/// Dead letters of which it is not known whether they are written.
+const UNSURE: usize = 1_024;
 
 /// What calls are made with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,10 +42,33 @@ pub(crate) struct Calls {
     pub(crate) directory: Arc<Directory>,
     pub(crate) effects: Effects,
     pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) unsure: Arc<Unsure>,
+}
+
+/// Dead letters of which it is not known whether they are written, by the entries that they are made of.
+#[derive(Debug, Default)]
+pub(crate) struct Unsure(Mutex<HashMap<DueKey, DeadLetter>>);
+
+/// A side effect that cannot be delivered.
+#[derive(Debug, Clone)]
+struct DeadLetter {
+    source: Arc<ActorId>,
+    row: OutboxKey,
+    end: End,
+}
+
+impl Unsure {
+    /// Notes a dead letter that may be written. When there are too many it is not noted: its entry is tried anew.
+    fn note(&self, key: &DueKey, letter: DeadLetter) {
+        let mut letters = self.0.lock();
+        if letters.len() < UNSURE {
+            letters.insert(key.clone(), letter);
+        }
+    }
 }
 
 /// What came of one try of an entry.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum End {
     /// It was answered, or is none any more.
     Answered,
@@ -69,14 +97,7 @@ impl Calls {
         let outcome = match &ready.record.purpose {
             Purpose::Call => self.call(&ready, Origin::Due).await,
             Purpose::Effect(system, name) => {
-                let source = ActorRef::new(system, name);
-                let origin = Origin::Inside(source.clone());
-                let outcome = self.call(&ready, origin).await;
-                let is_answered = outcome.is_ok();
-                let mut end = self.end(&ready, outcome, clock.now());
-                if !is_answered {
-                    end = self.bury(&source, &ready, end, clock.now()).await;
-                }
+                let end = self.effect(&ActorRef::new(system, name), &ready, &clock).await;
                 return (ready, end);
             }
             Purpose::Look => {
@@ -115,32 +136,57 @@ impl Calls {
         is_over && !pauses.is_paused(&target) && !matches!(error, Error::Draining)
     }
 
-    /// Makes a side effect that cannot be delivered a dead letter of its source, durably. Of a source that is not registered the
-    /// parent is not known.
-    async fn bury(&self, source: &ActorRef, ready: &Ready, end: End, at: Timestamp) -> End {
-        let error = match &end {
-            End::GivenUp(error) | End::Failed(error) => error,
-            End::Answered | End::Again(_) => return end,
+    /// Makes a side effect, or a dead letter of its source when it cannot be delivered. When it is not known whether that is
+    /// written, only that is tried again.
+    async fn effect(&self, source: &ActorRef, ready: &Ready, clock: &Arc<dyn Clock>) -> End {
+        let unsure = self.unsure.0.lock().get(&ready.key).cloned();
+        let letter = if let Some(letter) = unsure {
+            letter
+        } else {
+            let outcome = self.call(ready, Origin::Inside(source.clone())).await;
+            let is_answered = outcome.is_ok();
+            let end = self.end(ready, outcome, clock.now());
+            if is_answered || end.outcome().is_none() {
+                return end;
+            }
+            DeadLetter { source: self.key_of(source), row: self.effects.next_row(), end }
         };
-        // Nobody has counted the tries.
-        let dead = Some(Dead { at, attempts: 0, reason: error.to_string() });
-        let invocation = ready.record.invocation.clone();
-        let letter = Record { at: ready.key.at, dead, invocation };
+        self.bury(letter, ready, clock.now()).await
+    }
+
+    /// The key under which the rows of a source lie. Of a source that is not registered the parent is not known.
+    fn key_of(&self, source: &ActorRef) -> Arc<ActorId> {
         let (system, name) = (source.system(), source.name());
-        let key = self.directory.find(system, name).map_or_else(
+        self.directory.find(system, name).map_or_else(
             || {
                 let (system, name) = (system.to_owned(), name.to_owned());
                 Arc::new(ActorId { name, system, parent: String::new() })
             },
             |entry| entry.key.clone(),
-        );
-        let id = ready.key.effect_id();
-        match self.effects.bury(&*self.store, &key, (id, letter), at).await {
+        )
+    }
+
+    /// Writes a dead letter, durably.
+    async fn bury(&self, letter: DeadLetter, ready: &Ready, at: Timestamp) -> End {
+        let error = letter.end.outcome().and_then(Result::err);
+        let reason = error.map_or_else(String::new, ToString::to_string);
+        // Nobody has counted the tries.
+        let dead = Some(Dead { at, attempts: 0, reason });
+        let invocation = ready.record.invocation.clone();
+        let record = Record { at: ready.key.at, dead, invocation };
+        let row = (letter.row, ready.key.effect_id(), record);
+        match self.effects.bury(&*self.store, &letter.source, row, at).await {
             Ok(()) => {
+                self.unsure.0.lock().remove(&ready.key);
                 counter!(EFFECTS_TOTAL, "outcome" => "dead").increment(1);
-                end
+                letter.end
             }
-            Err(error) => End::Again(error.into()),
+            Err(error) => {
+                if error.may_have_happened() {
+                    self.unsure.note(&ready.key, letter);
+                }
+                End::Again(error.into())
+            }
         }
     }
 

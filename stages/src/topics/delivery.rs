@@ -294,7 +294,7 @@ impl Carrier {
         let at = self.clock.now();
         let dead =
             Some(Dead { at, attempts: attempts.saturating_add(1), reason: error.to_string() });
-        let letter = (None, Record { dead, ..record });
+        let letter = (self.effects.next_row(), None, Record { dead, ..record });
         self.effects.bury(&*self.store, &topic.entry.key, letter, at).await?;
         counter!(TOPIC_DELIVERIES_TOTAL, "outcome" => "dead").increment(1);
         warn!(topic = %topic.log.topic, subscriber = %to.entry.actor, %error, "event not delivered: it is a dead letter");

@@ -5,7 +5,7 @@
 //! FORMAT    "tidegate store 2": the format of everything below
 //! engine/   the engine's files, and MARK; in a backup also BACKUP
 //! ```
-//! A new `engine` and its `FORMAT` are completed under other names. Then `engine` is renamed, then `FORMAT`: an interrupted
+//! A new `engine` and its `FORMAT` are completed under other names. Then `engine` is renamed, durably, then `FORMAT`: an interrupted
 //! creation leaves no half-made engine, and where it leaves one without `FORMAT`, its format is in the file with the other name.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -135,6 +135,8 @@ impl Layout {
         sync_dir(&unfinished).map_err(io)?;
         write_unfinished_format(dir, self.format).map_err(io)?;
         fs::rename(&unfinished, self.engine()).map_err(io)?;
+        // A file system may keep two renames in any order: with `FORMAT` alone the engine would be taken for one that is gone.
+        sync_dir(dir).map_err(io)?;
         finish_format(dir).map_err(io)?;
         // The directory itself may be new, so its parent is synced.
         let parent = dir.parent().filter(|parent| *parent != Path::new(""));

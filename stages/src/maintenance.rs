@@ -199,6 +199,7 @@ impl MaintenanceInner {
             Ok(Some(actor)) => actor,
             Ok(None) => {
                 self.lookup.left(entry);
+                self.registrar.tidy(entry);
                 done.send(Ok(()));
                 return None;
             }
@@ -299,6 +300,7 @@ impl MaintenanceInner {
             counter!(STATELESS_EVICTIONS_TOTAL).increment(1);
         }
         self.lookup.left(entry);
+        self.registrar.tidy(entry);
     }
 
     /// Starts the idle time of an actor again that could not leave memory. Does nothing when its activation is abandoned.

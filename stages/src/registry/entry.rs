@@ -209,9 +209,10 @@ impl Entry {
         self.registered.write().1 = Source::Defined(hosted);
     }
 
-    /// Whether a member of a pool was [dismissed](Self::dismiss).
-    pub(super) fn is_dismissed(&self) -> bool {
-        matches!(self.registered.read().1, Source::Defined(_))
+    /// Whether it is a member of a pool that was [dismissed](Self::dismiss).
+    pub(crate) fn is_dismissed(&self) -> bool {
+        let is_member = self.mailbox != self.actor && self.topic.is_none();
+        is_member && matches!(self.registered.read().1, Source::Defined(_))
     }
 
     /// Identity, definition and host limit, as registered now.

@@ -31,8 +31,8 @@ pub(crate) struct Pools {
     calls: AtomicU64,
 }
 
-/// The members of one pool that were called, by their number. Those that were dismissed while they were paused stay until
-/// they are resumed: they are how a pause of the pool finds their mailboxes.
+/// The members of one pool that were called, by their number. Those that were dismissed stay while they are
+/// [kept](is_kept).
 type Members = HashMap<u32, Arc<Entry>, Seeded>;
 
 /// Counts a call of a member until it has run.
@@ -82,9 +82,18 @@ fn numbered_of<'a>(members: &'a mut Members, pool: &Arc<Entry>, number: u32) -> 
     let new = || Arc::new(Entry::member(pool, number));
     let member = members.entry(number).or_insert_with(new);
     if member.is_dismissed() {
-        *member = new();
+        let next = new();
+        // Both have the same mailbox.
+        next.set_paused(member.is_paused());
+        *member = next;
     }
     member
+}
+
+/// Whether a pool's table has a member. A dismissed member stays while it is paused or calls of it wait or run: through the
+/// table a pause of the pool, a cancellation and whoever looks for stuck turns find its mailbox.
+fn is_kept(member: &Entry) -> bool {
+    !member.is_dismissed() || member.is_paused() || member.pooled_calls.load(Ordering::Relaxed) > 0
 }
 
 /// Dismisses the members whose numbers a pool does not keep. Returns these members.
@@ -99,7 +108,7 @@ fn dismiss(members: &mut Members, pool: &Entry, keeps: impl Fn(u32) -> bool) -> 
             member.dismiss(alone.get_or_insert_with(|| without_timers(pool)).clone());
             dismissed.push(member.clone());
         }
-        member.is_paused()
+        is_kept(member)
     });
     dismissed
 }
@@ -136,12 +145,12 @@ impl Pools {
         self.with_members(pool, |members, _| numbered_of(members, pool, number).clone())
     }
 
-    /// The members of a pool that were called.
+    /// The members of a pool that were called, and former ones that are [kept](is_kept).
     pub(crate) fn members(&self, pool: &ActorRef) -> Vec<Arc<Entry>> {
         let by_name = self.by_name.read();
         let Some(members) = by_name.get(pool) else { return Vec::new() };
         let mut members = members.lock();
-        members.retain(|_, member| member.is_paused() || !member.is_dismissed());
+        members.retain(|_, member| is_kept(member));
         members.values().cloned().collect()
     }
 
@@ -165,7 +174,7 @@ impl Pools {
         }
     }
 
-    /// The pools that have members which were called.
+    /// The names of pools that have, or had, members which were called.
     pub(super) fn names(&self) -> Vec<ActorRef> {
         self.by_name.read().keys().cloned().collect()
     }
@@ -183,7 +192,18 @@ impl Pools {
         })
     }
 
-    /// Dismisses all members of an actor that is deleted. Returns these members.
+    /// Forgets the dismissed members of an actor that are not [kept](is_kept), and its table when that is empty then.
+    pub(super) fn tidy(&self, pool: &ActorRef) {
+        let mut by_name = self.by_name.write();
+        let Some(members) = by_name.get_mut(pool) else { return };
+        let members = members.get_mut();
+        members.retain(|_, member| is_kept(member));
+        if members.is_empty() {
+            by_name.remove(pool);
+        }
+    }
+
+    /// Dismisses all members of an actor that is deleted, or that is about to be no pool. Returns these members.
     pub(super) fn remove(&self, pool: &Entry) -> Vec<Arc<Entry>> {
         if !self.by_name.read().contains_key(&pool.actor) {
             return Vec::new();
@@ -264,13 +284,36 @@ mod tests {
         assert_eq!(directory.pools.remove(&entry).len(), 2);
         let names = || directory.pools.members(&entry.actor);
         assert!(names().len() == 1 && Arc::ptr_eq(&names()[0], &again));
-        assert!(!numbered(3).is_dismissed());
-        again.set_paused(false);
+        let last = numbered(3);
+        assert!(!last.is_dismissed() && last.is_paused(), "their mailbox is paused");
+        last.set_paused(false);
         pool(&directory, 1, 1);
         assert_eq!(directory.pools.fit(&entry).len(), 1);
         assert!(names().is_empty());
         directory.remove(&entry);
         assert!(directory.pools.member(&entry).is_none());
+    }
+
+    #[test]
+    fn a_dismissed_member_is_listed_until_its_calls_have_run() {
+        let directory = Directory::new();
+        let entry = pool(&directory, 1, 1);
+        let (former, load) = directory.pools.member(&entry).unwrap();
+        pool(&directory, 2, 2);
+        assert_eq!(directory.pools.fit(&entry).len(), 1);
+        let names = || directory.pools.members(&entry.actor);
+        assert!(names().len() == 1 && Arc::ptr_eq(&names()[0], &former));
+        drop(load);
+        assert!(names().is_empty());
+
+        // The same of a deleted pool, of which nothing is left then.
+        let (_, load) = directory.pools.member(&entry).unwrap();
+        assert_eq!(directory.remove(&entry).len(), 1);
+        directory.pools.tidy(&entry.actor);
+        assert_eq!(names().len(), 1);
+        drop(load);
+        directory.pools.tidy(&entry.actor);
+        assert!(directory.pools.by_name.read().is_empty());
     }
 
     #[test]

@@ -130,6 +130,13 @@ impl Registrar {
         }
     }
 
+    /// Forgets an entry that has left memory if it is a dismissed member of a pool, and nothing waits for it any more.
+    pub(crate) fn tidy(&self, entry: &Entry) {
+        if entry.is_dismissed() {
+            self.directory.pools.tidy(&entry.actor);
+        }
+    }
+
     /// Stores that the revision which an actor's spawn asked for was loaded.
     pub(crate) async fn restored(&self, entry: &Arc<Entry>, revision: u64) -> Result<(), Error> {
         self.changes.put(Asked::Restored { entry: entry.clone(), revision }).await.map(drop)

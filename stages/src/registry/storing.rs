@@ -308,6 +308,8 @@ impl StoringInner {
         for pool in self.directory.pools.names() {
             if let Some(pool) = self.directory.find(pool.system(), pool.name()) {
                 self.let_go(self.directory.pools.fit(&pool));
+            } else {
+                self.directory.pools.tidy(&pool);
             }
         }
     }

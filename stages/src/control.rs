@@ -249,12 +249,13 @@ impl Inner {
     fn apply(&self, pause: Pause) {
         let (actor, is_paused) = (pause.actor.clone(), pause.ended.is_none());
         let entry = self.directory.find(actor.system(), actor.name());
-        let members = self.directory.pools.members(&actor);
-        let entries: Vec<_> = members.into_iter().chain(entry).collect();
         self.directory.pauses.put(pause, || {
-            for entry in &entries {
+            // Here, because a call pauses a new member of a paused pool before or after this change, and not meanwhile.
+            let members = self.directory.pools.set_paused(&actor, is_paused);
+            if let Some(entry) = &entry {
                 entry.set_paused(is_paused);
             }
+            let entries: Vec<_> = members.into_iter().chain(entry).collect();
             let mailboxes = entries.iter().map(|entry| &entry.mailbox).chain([&actor]);
             for mailbox in mailboxes {
                 if !is_paused {

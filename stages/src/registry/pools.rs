@@ -147,11 +147,21 @@ impl Pools {
 
     /// The members of a pool that were called, and former ones that are [kept](is_kept).
     pub(crate) fn members(&self, pool: &ActorRef) -> Vec<Arc<Entry>> {
+        self.each_member(pool, |_| {})
+    }
+
+    /// Notes of these [members](Self::members) whether they are paused, before another one gets the number of one of them.
+    /// Returns them.
+    pub(crate) fn set_paused(&self, pool: &ActorRef, is_paused: bool) -> Vec<Arc<Entry>> {
+        self.each_member(pool, |member| member.set_paused(is_paused))
+    }
+
+    fn each_member(&self, pool: &ActorRef, act: impl Fn(&Entry)) -> Vec<Arc<Entry>> {
         let by_name = self.by_name.read();
         let Some(members) = by_name.get(pool) else { return Vec::new() };
         let mut members = members.lock();
         members.retain(|_, member| is_kept(member));
-        members.values().cloned().collect()
+        members.values().inspect(|member| act(member)).cloned().collect()
     }
 
     /// Does something with the members of a pool, and with its [size]. `None` when the actor is no pool.
@@ -280,13 +290,15 @@ mod tests {
         assert!(!Arc::ptr_eq(&again, &former) && again.mailbox == former.mailbox);
 
         // The end of a pause has to find its mailbox.
-        again.set_paused(true);
+        let set_paused = |is_paused| directory.pools.set_paused(&entry.actor, is_paused).len();
+        assert_eq!((set_paused(true), again.is_paused()), (2, true));
+        kept.set_paused(false);
         assert_eq!(directory.pools.remove(&entry).len(), 2);
         let names = || directory.pools.members(&entry.actor);
         assert!(names().len() == 1 && Arc::ptr_eq(&names()[0], &again));
         let last = numbered(3);
         assert!(!last.is_dismissed() && last.is_paused(), "their mailbox is paused");
-        last.set_paused(false);
+        assert_eq!((set_paused(false), last.is_paused()), (1, false));
         pool(&directory, 1, 1);
         assert_eq!(directory.pools.fit(&entry).len(), 1);
         assert!(names().is_empty());

@@ -96,8 +96,13 @@ fn is_kept(member: &Entry) -> bool {
     !member.is_dismissed() || member.is_paused() || member.pooled_calls.load(Ordering::Relaxed) > 0
 }
 
-/// Dismisses the members whose numbers a pool does not keep. Returns these members.
-fn dismiss(members: &mut Members, pool: &Entry, keeps: impl Fn(u32) -> bool) -> Vec<Arc<Entry>> {
+/// Dismisses the members whose numbers a pool does not keep: they have `definition` from now on, without timers and without a
+/// state. Returns these members.
+fn dismiss(
+    members: &mut Members,
+    definition: impl Fn() -> Hosted,
+    keeps: impl Fn(u32) -> bool,
+) -> Vec<Arc<Entry>> {
     let mut alone = None;
     let mut dismissed = Vec::new();
     members.retain(|number, member| {
@@ -105,7 +110,7 @@ fn dismiss(members: &mut Members, pool: &Entry, keeps: impl Fn(u32) -> bool) -> 
             return true;
         }
         if !member.is_dismissed() {
-            member.dismiss(alone.get_or_insert_with(|| without_timers(pool)).clone());
+            member.dismiss(alone.get_or_insert_with(|| without_timers(definition())).clone());
             dismissed.push(member.clone());
         }
         is_kept(member)
@@ -113,9 +118,8 @@ fn dismiss(members: &mut Members, pool: &Entry, keeps: impl Fn(u32) -> bool) -> 
     dismissed
 }
 
-/// What the calls need that wait for dismissed members of a pool: its definition, without timers and without a state.
-fn without_timers(pool: &Entry) -> Hosted {
-    let hosted = pool.spec().hosted;
+/// A definition without timers and without a state, which is what the calls need that wait for dismissed members.
+fn without_timers(hosted: Hosted) -> Hosted {
     let definition = Definition::clone(&hosted.definition);
     let definition = Definition { stateful: false, timers: Vec::new(), ..definition };
     Hosted { definition: Arc::new(definition), ..hosted }
@@ -195,7 +199,8 @@ impl Pools {
         let Some(members) = by_name.get(&pool.actor) else { return Vec::new() };
         let mut members = members.lock();
         let size = size(pool);
-        dismiss(&mut members, pool, |number| {
+        let definition = || pool.spec().hosted;
+        dismiss(&mut members, definition, |number| {
             size.is_some_and(|(first, count)| {
                 (first..first.saturating_add(count)).contains(&number)
             })
@@ -213,15 +218,24 @@ impl Pools {
         }
     }
 
-    /// Dismisses all members of an actor that is deleted, or that is about to be no pool. Returns these members.
+    /// Dismisses all members of an actor that is deleted. Returns these members.
     pub(super) fn remove(&self, pool: &Entry) -> Vec<Arc<Entry>> {
+        self.dismiss_all(pool, || pool.spec().hosted)
+    }
+
+    /// Dismisses all members of a pool that is about to be no pool, but `next`. Returns these members.
+    pub(super) fn end(&self, pool: &Entry, next: &Hosted) -> Vec<Arc<Entry>> {
+        self.dismiss_all(pool, || next.clone())
+    }
+
+    fn dismiss_all(&self, pool: &Entry, definition: impl Fn() -> Hosted) -> Vec<Arc<Entry>> {
         if !self.by_name.read().contains_key(&pool.actor) {
             return Vec::new();
         }
         let mut by_name = self.by_name.write();
         let Some(members) = by_name.get_mut(&pool.actor) else { return Vec::new() };
         let members = members.get_mut();
-        let dismissed = dismiss(members, pool, |_| false);
+        let dismissed = dismiss(members, definition, |_| false);
         if members.is_empty() {
             by_name.remove(&pool.actor);
         }
@@ -326,6 +340,19 @@ mod tests {
         drop(load);
         directory.pools.tidy(&entry.actor);
         assert!(directory.pools.by_name.read().is_empty());
+    }
+
+    #[test]
+    fn members_of_a_pool_that_gets_a_state_have_the_next_definition_without_it() {
+        let directory = Directory::new();
+        let entry = pool(&directory, 1, 1);
+        let member = directory.pools.numbered(&entry, 1).unwrap();
+        let (next, _) = directory.hosted(definition("pool").into());
+        assert!(next.definition.stateful);
+        assert_eq!(directory.pools.end(&entry, &next).len(), 1);
+        let hosted = member.spec().hosted;
+        assert_eq!((hosted.definition.kind, hosted.definition.stateful), (Kind::Named, false));
+        assert_eq!(hosted.host_limit, next.host_limit);
     }
 
     #[test]

@@ -298,9 +298,15 @@ impl StoringInner {
     fn changes_pool(&self, write: &RegistryChange) -> bool {
         let RegistryChange::Put(one) = write else { return false };
         let RegisteredEntry::Definition(definition) = &one.entry else { return false };
-        let known = self.directory.find(&definition.id.system, &definition.id.name);
-        let kind = known.map(|known| known.with_hosted(|hosted| hosted.definition.kind));
-        kind.is_some_and(|kind| matches!(kind, Kind::Pooled { .. }) && kind != definition.kind)
+        self.changed_pool(definition).is_some()
+    }
+
+    /// The pool to which a definition gives another size, or that it makes an actor of another kind.
+    fn changed_pool(&self, definition: &Definition) -> Option<Arc<Entry>> {
+        let known = self.directory.find(&definition.id.system, &definition.id.name)?;
+        let kind = known.with_hosted(|hosted| hosted.definition.kind);
+        let changes = matches!(kind, Kind::Pooled { .. }) && kind != definition.kind;
+        changes.then_some(known)
     }
 
     /// Dismisses the members that pools have no more, also of pools that were spawned from a changed definition.
@@ -333,9 +339,23 @@ impl StoringInner {
         let key = one.key;
         match one.entry {
             RegisteredEntry::Definition(definition) => {
+                let ended = if matches!(definition.kind, Kind::Pooled { .. }) {
+                    None
+                } else {
+                    self.changed_pool(&definition)
+                };
                 let hosted = self.hosted(definition);
                 let id = Arc::new(hosted.definition.id.clone());
-                Some(self.directory.put_with_key(key, id, Source::Defined(hosted)))
+                if let Some(pool) = &ended {
+                    // Before the change, because a turn of a member would keep a state that the new definition has.
+                    self.let_go(self.directory.pools.end(pool, &hosted));
+                }
+                let entry = self.directory.put_with_key(key, id, Source::Defined(hosted));
+                if ended.is_some() {
+                    // Those of pools that were spawned from it, too.
+                    self.fit_pools();
+                }
+                Some(entry)
             }
             RegisteredEntry::Spawned { id, revision } => {
                 let parent = self.directory.find(&id.system, &id.parent)?;

@@ -197,7 +197,7 @@ impl Mailboxes {
         } else {
             (Reply::unwanted(), None)
         };
-        let is_effect = effect.is_some();
+        let (is_effect, is_of_member) = (effect.is_some(), load.is_some());
         let (writes, host_limit) = entry.with_hosted(|hosted| {
             let definition = &hosted.definition;
             let sees = is_effect && definition.stateful;
@@ -237,6 +237,10 @@ impl Mailboxes {
             })
         };
         let Pushed { id, waits_for } = pushed?;
+        if is_of_member && entry.is_dismissed() {
+            // It may have left memory already, while the call waited for its permit.
+            self.let_go(vec![entry.clone()]);
+        }
         if let (Some(timing), Some(what)) = (traced, waits_for) {
             timing.trace().waits_for(first_wait(what, &entry));
         }

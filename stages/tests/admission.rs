@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use support::*;
 use tidegate_pipeline::{Bound, Full};
+use tidegate_stages::actor::{Definition, Kind};
 use tidegate_stages::error::{Error, ErrorKind};
 use tidegate_stages::invocation::{Invocation, Payload, Routing};
 use tidegate_stages::memory::MemoryStore;
@@ -69,6 +70,27 @@ async fn a_call_that_waited_for_capacity_has_the_rest_of_its_time_to_start() {
     assert!(matches!(error, Error::NoAnswer(_)), "{error}");
     assert_eq!(began.elapsed(), Duration::from_secs(5));
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_its_pool_has_no_more_when_its_call_is_admitted_leaves_memory() {
+    let settings = one_admitted(Full::Wait(Duration::from_mins(1)));
+    let world = world_with(slow(Duration::from_secs(1)), settings, MemoryStore::new()).await;
+    let pool = |number| {
+        let kind = Kind::Pooled { min: number, max: number };
+        Definition { kind, stateful: false, ..definition("pool") }
+    };
+    world.register(vec![definition("joe"), pool(1)]).await.unwrap();
+    let running = world.start(call("joe", "add"));
+    until_idle().await;
+    let waits = world.start(Invocation { pooled: true, ..call("pool", "add") });
+    until_idle().await;
+    world.register(vec![definition("joe"), pool(2)]).await.unwrap();
+    until_idle().await;
+    running.await.unwrap().unwrap();
+    waits.await.unwrap().unwrap();
+    until_idle().await;
+    assert_eq!(world.mesh.observe().live_actors, 1, "the other actor");
 }
 
 /// Turns that run at once.

@@ -101,9 +101,10 @@ impl<C: Calls> Inner<C> {
         }
     }
 
-    /// What the client of a failed call is told: of hosts only if it may know where they are.
-    pub(super) async fn failed(&self, error: Error, client: Option<PeerAddress>) -> Refusal {
-        if Refusal::names_hosts(&error) && !self.parts.trust.trusts(client).await {
+    /// What the client of a failed call is told: of hosts only if it may know where they are, as far as that is known without a
+    /// lookup.
+    pub(super) fn failed(&self, error: Error, client: Option<PeerAddress>) -> Refusal {
+        if Refusal::names_hosts(&error) && !self.parts.trust.trusts_without_lookup(client) {
             Refusal::without_hosts(error)
         } else {
             error.into()

@@ -249,7 +249,7 @@ impl<C: Calls> Inner<C> {
                 drop(counted);
                 let payload = match invoked {
                     Ok(payload) => payload,
-                    Err(error) => return Err(Box::pin(self.failed(error, peer)).await),
+                    Err(error) => return Err(self.failed(error, peer)),
                 };
                 let form = accept::form_of_answer_to(form, &head.headers);
                 Ok(json::invoked(form, &called.echo, &payload, types))

@@ -2,6 +2,8 @@
 
 mod user_function;
 
+use std::net::IpAddr;
+
 use http::header::{HOST, HeaderValue, ORIGIN};
 use http::{Method, request};
 use ipnet::IpNet;
@@ -233,7 +235,7 @@ fn names_its_own(
     let authority = host.as_str().strip_prefix("https://").unwrap_or(host.as_str());
     let name = authority.rsplit_once(':').map_or(authority, |(name, _port)| name);
     let address = name.trim_start_matches('[').trim_end_matches(']').parse();
-    let is_own = match address.map(|address: std::net::IpAddr| address.to_canonical()) {
+    let is_own = match address.map(|address: IpAddr| address.to_canonical()) {
         Ok(address) if address.is_loopback() => peer.is_local(),
         Ok(address) => matches!(peer, PeerAddress::Ip(own) if own.to_canonical() == address),
         Err(_) => peer.is_local() && name.eq_ignore_ascii_case("localhost"),
@@ -292,13 +294,28 @@ impl Trust {
         is_trusted(client, self) || self.is_user_function(client).await
     }
 
-    /// Whether a client's address is one of the user function's. About clients over loopback `loopback` alone decides.
+    /// Whether a client is trusted for where it is, as far as that is known without a lookup: for answers that must not wait.
+    pub(super) fn trusts_without_lookup(&self, client: Option<PeerAddress>) -> bool {
+        is_trusted(client, self)
+            || self.to_compare(client).is_some_and(|(machine, address)| machine.had(address))
+    }
+
+    /// Whether a client's address is one of the user function's.
     async fn is_user_function(&self, client: Option<PeerAddress>) -> bool {
+        match self.to_compare(client) {
+            Some((machine, address)) => Box::pin(machine.has(address)).await,
+            None => false,
+        }
+    }
+
+    /// The machine of the user function, and the client's address to compare with it. About clients over loopback `loopback`
+    /// alone decides.
+    fn to_compare(&self, client: Option<PeerAddress>) -> Option<(&UserFunction, IpAddr)> {
         match (&self.user_function, client) {
             (Some(machine), Some(peer @ PeerAddress::Ip(address))) if !peer.is_local() => {
-                Box::pin(machine.has(address)).await
+                Some((machine, address))
             }
-            _ => false,
+            _ => None,
         }
     }
 }

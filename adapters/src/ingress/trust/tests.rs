@@ -92,6 +92,7 @@ async fn the_machine_of_the_user_function_is_trusted_for_where_it_is() {
     ] {
         let client = client(peer);
         assert_eq!(trust.trusts(client.peer).await, is_trusted, "{peer}");
+        assert_eq!(trust.trusts_without_lookup(client.peer), is_trusted, "{peer}");
         let registers = trust.check(Asks::Register, &client, &head, None).await;
         let drains = trust.check(Asks::Drain, &client, &head, None).await;
         assert_eq!((registers.is_ok(), drains.is_ok()), (is_trusted, is_trusted), "{peer}");
@@ -101,6 +102,11 @@ async fn the_machine_of_the_user_function_is_trusted_for_where_it_is() {
     let closed = Trust { loopback: false, user_function, ..Trust::default() };
     let local = client("127.0.0.1");
     assert!(!closed.trusts(local.peer).await, "local clients are not trusted");
+    assert!(!closed.trusts_without_lookup(local.peer));
+    let user_function = Some(UserFunction::new("host.invalid".into()));
+    let unknown = Trust { user_function, ..Trust::default() };
+    // Not a future: a failed call waits for no lookup.
+    assert!(!unknown.trusts_without_lookup(client("10.0.0.7").peer));
     let registers = closed.check(Asks::Register, &local, &head, None).await;
     assert_eq!(registers, Err(Refused::UntrustedLoopback));
     assert!(closed.check(Asks::Drain, &local, &head, None).await.is_err());

@@ -42,9 +42,8 @@ impl UserFunction {
     /// Whether the machine has this address. A name that cannot be looked up in time has none.
     pub(super) async fn has(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let bare = self.0.name.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(own) = bare.parse::<IpAddr>() {
-            return own.to_canonical() == address;
+        if let Some(own) = self.own() {
+            return own == address;
         }
         if let Some(known) = self.known(address) {
             return known;
@@ -62,6 +61,22 @@ impl UserFunction {
             has
         };
         timeout(2 * LOOKUP_LIMIT, looking).await.unwrap_or(false)
+    }
+
+    /// Whether the machine has this address, as far as that is known without a lookup: the last one counts, however long ago
+    /// it was. A name that was not looked up yet has none.
+    pub(super) fn had(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        if let Some(own) = self.own() {
+            return own == address;
+        }
+        self.0.found.lock().as_ref().is_some_and(|found| found.addresses.contains(&address))
+    }
+
+    /// The address that stands in place of a name.
+    fn own(&self) -> Option<IpAddr> {
+        let bare = self.0.name.trim_start_matches('[').trim_end_matches(']');
+        bare.parse::<IpAddr>().ok().map(|own| own.to_canonical())
     }
 
     /// Whether the last lookup found the address, if it still counts.
@@ -104,9 +119,13 @@ mod tests {
             ("nobody.invalid", false),
         ] {
             let machine = UserFunction::new(name.into());
+            let is_named = matches!(name, "localhost" | "nobody.invalid");
+            assert_eq!(machine.had(local), is_local && !is_named, "{name} is not looked up");
             for _ in 0..2 {
                 assert_eq!(machine.has(local).await, is_local, "{name}");
                 assert_eq!(machine.has(elsewhere).await, name == "10.0.0.7", "{name}");
+                assert_eq!(machine.had(local), is_local, "{name}");
+                assert_eq!(machine.had(elsewhere), name == "10.0.0.7", "{name}");
             }
         }
         let six = UserFunction::new("[fd00::1]".into());

@@ -173,7 +173,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "TIDEGATE_AUDIT_FILE",
         Kind::Text,
         Default::Unset,
-        "A file that gets one line for each request that its client may not make (401, 403), and two for each that administers, but for looks at the admin port that the console repeats: who, what, its outcome. A request whose line cannot be written is a 503, and is not carried out. The log has these lines in any case.",
+        "A file that gets one line for each request that its client may not make (401, 403) and for each that would administer and is refused by its head (405, 413, 415, 503), whoever sends it, and two for each that administers, but for looks at the admin port that the console repeats: who, what, its outcome. A request whose line cannot be written is a 503, and is not carried out. The log has these lines in any case.",
     ),
     setting(
         "TIDEGATE_AUTHENTICATION",

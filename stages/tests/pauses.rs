@@ -511,7 +511,10 @@ async fn what_waits_for_former_members_of_a_pool_is_held_back_and_cancelled_with
         }
     }))
     .await;
-    let pool = |min, max| Definition { kind: Kind::Pooled { min, max }, ..definition("pool") };
+    let pool = |min, max| {
+        let kind = Kind::Pooled { min, max };
+        Definition { kind, stateful: false, ..definition("pool") }
+    };
     world.register(vec![pool(1, 2)]).await.unwrap();
     let pooled = || world.start(Invocation { pooled: true, ..call("pool", "add") });
     let mut waiting: Vec<_> = (0..6).map(|_| pooled()).collect();

@@ -11,6 +11,8 @@ use crate::retry_budget::RetryBudget;
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
+/// How late a timer may be: what ends at the same moment as the call's time comes too late.
+const TICK: Duration = Duration::from_millis(1);
 
 /// Delays that grow until a deadline; see the [module](self).
 #[derive(Debug)]
@@ -59,6 +61,6 @@ impl Retries {
             Limit::Lasting(duration) => now + duration,
         };
         self.limit = Limit::Until(until);
-        (now + pause < until).then_some(pause)
+        (now + pause + TICK < until).then_some(pause)
     }
 }

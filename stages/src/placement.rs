@@ -368,6 +368,8 @@ impl Mailboxes {
             placed.retries = call.retries();
             if call.reply.is_wanted() {
                 awaited = Some(call.timing.clone());
+            }
+            if awaited.is_some() || call.permit.is_some() {
                 match self.wait_for_paused(&placed.entry, false, true) {
                     // The place that it may have had at its last actor is free.
                     Ok(place) => drop(std::mem::replace(&mut call.place_for_paused, place)),

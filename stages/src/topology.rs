@@ -546,6 +546,7 @@ fn start_due(
         effects: effects.clone(),
         store: due.store().clone(),
         unsure: Arc::default(),
+        began: due.now(),
     };
     tasks.supervise("due", DueRunner::new(due, calls).run(stop.clone()));
     tasks.supervise("schedules", schedules.clone().watch(stop.clone()));

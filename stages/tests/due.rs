@@ -291,7 +291,7 @@ async fn a_call_without_an_answer_is_made_again_and_one_with_an_error_is_not() {
         async move {
             let address = "h".to_owned();
             match &name[..] {
-                "broken" if number < 3 => {
+                "broken" | "overdue" if number < 3 => {
                     Err(HostError::Broken { address, reason: "reset".into() })
                 }
                 "unread" if number < 3 => Err(HostError::Unread { address }),
@@ -302,11 +302,17 @@ async fn a_call_without_an_answer_is_made_again_and_one_with_an_error_is_not() {
     }))
     .await;
     let names = ["broken", "unread", "garbled"];
-    world.register(names.map(definition).to_vec()).await.unwrap();
+    world
+        .register([&names[..], &["overdue"]].concat().into_iter().map(definition).collect())
+        .await
+        .unwrap();
     for name in names {
         world.mesh.invoke(later(&world, name, 1)).await.unwrap();
     }
+    // What was due before this start has as long as the others.
+    world.mesh.invoke(Invocation { scheduled_to: 1, ..call("overdue", "add") }).await.unwrap();
     pass(&world, 30).await;
+    assert_eq!(count(&world, "overdue").await, 1);
     for (name, runs, tries) in [("broken", 1, 3), ("unread", 1, 3), ("garbled", 0, 1)] {
         let tried = log.lock().iter().filter(|of| *of == name).count();
         assert_eq!((count(&world, name).await, tried), (runs, tries), "{name}");

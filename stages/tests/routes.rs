@@ -238,4 +238,13 @@ async fn calls_that_are_routed_to_paused_actors_take_places_of_calls_that_wait_f
         assert_eq!(answered(waits.await.unwrap().unwrap()), count);
         assert!(world.mesh.pause("s", "target", "a test").await.unwrap());
     }
+    // Those that nobody waits for, too: the second one is lost, with a line in the log.
+    for _ in 0..2 {
+        let unheard = Invocation { asynchronous: true, ..call("piper", "add") };
+        world.mesh.invoke(unheard).await.unwrap();
+        until_idle().await;
+    }
+    assert!(world.mesh.resume("s", "target").await.unwrap());
+    until_idle().await;
+    assert_eq!(world.add("target").await.unwrap(), 4);
 }

@@ -43,6 +43,8 @@ pub(crate) struct Calls {
     pub(crate) effects: Effects,
     pub(crate) store: Arc<dyn StateStore>,
     pub(crate) unsure: Arc<Unsure>,
+    /// When this start of the proxy began.
+    pub(crate) began: Timestamp,
 }
 
 /// Dead letters of which it is not known whether they are written, by the entries that they are made of.
@@ -126,12 +128,13 @@ impl Calls {
         }
     }
 
-    /// Whether an entry is tried no longer, although it got no answer. Time while its target is paused does not count.
+    /// Whether an entry is tried no longer, although it got no answer. Time while its target is paused does not count, and neither
+    /// does time before this start: nobody tried.
     fn is_given_up(&self, ready: &Ready, error: &Error, now: Timestamp) -> bool {
         let target = &ready.record.invocation.actor;
         let target = ActorRef::new(&target.system, &target.name);
         let pauses = &self.directory.pauses;
-        let since = pauses.counts_since(&target, ready.key.at);
+        let since = pauses.counts_since(&target, ready.key.at.max(self.began));
         let is_over = now.0.saturating_sub(since.0) > PATIENCE_US;
         is_over && !pauses.is_paused(&target) && !matches!(error, Error::Draining)
     }

@@ -131,6 +131,9 @@ impl Feeder {
         }
         'read: loop {
             self.feed_stuck(source).await;
+            if self.effects.0.stop.is_cancelled() {
+                return;
+            }
             let (after, committed) = {
                 let mut state = source.state.lock();
                 if state.loaded() >= PER_SOURCE {

@@ -37,6 +37,7 @@ pub(super) const MOST_PROBED: usize = u32::MAX as usize >> 3;
 /// Which part of it the effects may take that are in the mailbox of one target or run there, and how many of them there are at once.
 const CALLED: usize = 32;
 const CALLS: usize = 64;
+const PROBING: usize = 8;
 
 /// The targets with calls under way.
 pub(super) type Called = Mutex<HashMap<ActorRef, Weak<Semaphore>, Seeded>>;
@@ -73,7 +74,9 @@ impl Effects {
     /// memory for effects, also when the target hangs.
     pub(super) async fn may_call(&self, delivery: &Delivery) -> Option<OwnedSemaphorePermit> {
         let (target, share) = (delivery.target(), self.share(CALLED));
-        let bytes = self.cost(delivery.row.bytes.max(share / CALLS), share);
+        // First tries are fewer still: while they run, they hold what they count for.
+        let calls = if delivery.is_probe() { PROBING } else { CALLS };
+        let bytes = self.cost(delivery.row.bytes.max(share / calls), share);
         let calls = {
             let mut all = self.0.calls.lock();
             if all.len() == all.capacity() {

@@ -88,8 +88,8 @@ impl Progress {
             return Error::NoAnswer(Duration::from_micros(after_us));
         };
         let waited = Duration::from_micros(waited_us);
-        // The caller's own bound was over before the commit's time: the store is not to blame.
-        if !self.of_store && waited < self.limits.commit {
+        // The caller's own bound was over before the commit's time. Who is to blame took the larger part of it.
+        if !self.of_store && waited < self.limits.commit && waited_us < after_us / 2 {
             return Error::NoAnswer(Duration::from_micros(after_us));
         }
         let text = format!("no answer within {waited:?}; the change is not known to be kept");

@@ -1,4 +1,5 @@
-//! Settling: a change that failed may have been stored all the same. What it named is stored again after a pause, as it is in memory.
+//! Settling: stores the content of the memory again, after a pause, for the names of a change that failed. The store may have such a
+//! change all the same.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

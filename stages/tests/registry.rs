@@ -174,12 +174,11 @@ impl Registry for Refusing {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
-    let permits = Arc::new(Semaphore::new(0));
+/// A mesh with the definition `template`, its store, and how often its registry will refuse a change of one name.
+async fn refusing(host: BoxedHost) -> (Mesh, MemoryStore, Arc<AtomicU32>) {
     let (memory, refusals) = (MemoryStore::new(), Arc::new(AtomicU32::new(0)));
     let ports = Ports {
-        host: gated(&permits),
+        host,
         probe: Arc::new(()),
         store: Arc::new(memory.clone()),
         registry: Arc::new(Refusing(memory.clone(), refusals.clone())),
@@ -189,6 +188,13 @@ async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
     let host = HostAddress::new("127.0.0.1:8090");
     let definitions = vec![definition("template")];
     mesh.register(Registration { system: "s".into(), host, definitions }).await.unwrap();
+    (mesh, memory, refusals)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
+    let permits = Arc::new(Semaphore::new(0));
+    let (mesh, _, refusals) = refusing(gated(&permits)).await;
     let start = |invocation| {
         let mesh = mesh.clone();
         tokio::task::spawn(async move { mesh.invoke(invocation).await.map(answered) })
@@ -214,18 +220,7 @@ async fn a_registry_that_fails_is_tried_again_until_the_call_is_late() {
 
 #[tokio::test(start_paused = true)]
 async fn a_spawn_with_a_revision_loads_it_once_however_often_noting_it_fails() {
-    let (memory, refusals) = (MemoryStore::new(), Arc::new(AtomicU32::new(0)));
-    let ports = Ports {
-        host: counter(),
-        probe: Arc::new(()),
-        store: Arc::new(memory.clone()),
-        registry: Arc::new(Refusing(memory.clone(), refusals.clone())),
-        clock: Arc::new(SetClock::at(Timestamp(1_000_000))),
-    };
-    let mesh = topology::open(Settings::default(), ports).await.unwrap();
-    let host = HostAddress::new("127.0.0.1:8090");
-    let definitions = vec![definition("template")];
-    mesh.register(Registration { system: "s".into(), host, definitions }).await.unwrap();
+    let (mesh, memory, refusals) = refusing(counter()).await;
     let joe = || stored_id("joe", "template");
     mesh.spawn(Spawn { actors: vec![joe()], revision: None }).await.unwrap();
     for expected in 1..=2 {

@@ -1,4 +1,4 @@
-//! Made: the calls of due work that a target may get once more. A target may forget what it has seen of all others (decision 18 i).
+//! Made: the calls of due work that a target may get once more. A target may forget all other calls of due work (decision 18 i).
 //!
 //! A call is noted here before it is made, until its entry is durably gone. Entries that a former start may have called are known by
 //! their time alone: they are older than the start. When there are too many, the oldest are known by their time alone, too. Until none

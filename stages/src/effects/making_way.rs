@@ -32,11 +32,13 @@ pub(super) const WHILE_PAUSED: Duration = Duration::from_secs(5);
 const MOST: usize = 65_536;
 /// Which part of the memory for effects is for first tries for stuck targets.
 pub(super) const PROBES: usize = 4;
-/// The most bytes that such a part has.
+/// The most bytes that one part of the memory for effects has.
 pub(super) const MOST_PROBED: usize = u32::MAX as usize >> 3;
-/// Which part of it the effects may take that are in the mailbox of one target or run there, and how many of them there are at once.
+/// Which part of the memory for effects is for the calls of one target: those in its mailbox, and the one that runs.
 const CALLED: usize = 32;
+/// How many calls of one target there are at once.
 const CALLS: usize = 64;
+/// How many calls of one target there are at once while all are first tries.
 const PROBING: usize = 8;
 
 /// The targets with calls under way.

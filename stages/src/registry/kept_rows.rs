@@ -1,8 +1,8 @@
 //! Kept rows: the rows of effects of a deleted actor, and which of them it forgets.
 //!
-//! What it has seen of a source goes when no effect of that can come again (decision 18 i). A durable topic begins anew with an actor
-//! that leaves the registry and comes back, so what was seen of topics goes with it. The writes go to the store at
-//! once, and are not repeated: one that is repeated later could remove what the next actor of this name has seen.
+//! A deleted actor forgets the effects of a source when no effect of this source can come again (decision 18 i). A durable topic
+//! begins anew with an actor that leaves the registry and comes back, so the actor's rows of topics go at the delete. The writes go
+//! to the store at once and are not repeated: a repeated write could remove the rows of the next actor of this name.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Open runs: the schedules of which a target may get a run once more. A target may forget what it has seen of all other schedules
-//! (decision 18 i).
+//! Open runs: the schedules of which a target may get a run once more. A target may forget the runs of all other schedules (decision
+//! 18 i).
 //!
 //! A run is noted here before the schedule's record has the run, and its end is noted after the record has the end. The runs that
 //! a former start has left are known when all schedules were looked through; until then nothing is forgotten.

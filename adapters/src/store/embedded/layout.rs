@@ -219,8 +219,8 @@ pub(super) fn share(dir: &Path) -> Result<(u32, Option<File>), OpenError> {
     Ok((format, Some(lock)))
 }
 
-/// Whether an opened lock file is still the file at this path. A process that gives up making a store removes its lock file while it
-/// holds the lock; whoever had opened that file before holds the lock of no directory then.
+/// Whether the file at this path is the opened lock file. A process that gives up making a store removes the lock file while it holds
+/// the lock. Another process that had opened the removed file holds the lock of no directory.
 fn is_at(path: &Path, lock: &File) -> io::Result<bool> {
     let own = lock.metadata()?;
     let is_own = |there: fs::Metadata| (there.dev(), there.ino()) == (own.dev(), own.ino());
